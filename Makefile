@@ -1,0 +1,51 @@
+# make study        the whole starter study, from nothing
+# make test         checks and tests
+# TORCH=cuda        uses the newest torch with its CUDA libraries instead of the tested CPU version
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= cpu
+
+ifeq ($(TORCH),cpu)
+CONSTRAINTS := -c constraints.txt
+else ifeq ($(TORCH),cuda)
+CONSTRAINTS :=
+else
+$(error TORCH is '$(TORCH)'; expected cpu or cuda)
+endif
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help env study test check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) (cpu or cuda)"
+
+env: $(STAMP) ## create the virtual environment, again only when pyproject.toml or constraints.txt changed
+
+# pip 25.1 and later resume a broken download; older ones start a 200 MB wheel again.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install $(CONSTRAINTS) -e '.[test,baselines]'
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+study: env ## weights, recordings and the starter study
+	$(BIN)/listenwell study configs/starter.yaml
+
+test: env check ## everything that must hold: checks, then all tests
+	$(BIN)/python -m pytest
+
+check: env ## style, types, import rows, README commands and shipped configs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_import_rows.py tests/test_readme.py tests/test_shipped_configs.py
+
+clean: ## remove the environment and the tools' caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

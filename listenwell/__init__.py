@@ -1,0 +1,57 @@
+"""listenwell: fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.
+
+The names in `__all__` are the public API. They load on first use, so that `import listenwell` is instant and
+never imports torch; everything else in the package may change between versions.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from listenwell.config import Config, load_config
+    from listenwell.data.audio import load_waveform
+    from listenwell.data.clip import Background, Clip
+    from listenwell.data.manifest import read_manifest, write_manifest
+    from listenwell.errors import ListenwellError
+    from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Background",
+    "Clip",
+    "Config",
+    "ListenwellError",
+    "ScoreTable",
+    "__version__",
+    "load_config",
+    "load_waveform",
+    "read_manifest",
+    "read_scores",
+    "write_manifest",
+    "write_scores",
+]
+
+_HOMES = {
+    "Background": "data.clip",
+    "Clip": "data.clip",
+    "Config": "config",
+    "ListenwellError": "errors",
+    "ScoreTable": "evaluate.scores",
+    "load_config": "config",
+    "load_waveform": "data.audio",
+    "read_manifest": "data.manifest",
+    "read_scores": "evaluate.scores",
+    "write_manifest": "data.manifest",
+    "write_scores": "evaluate.scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'listenwell' has no attribute '{name}'")
+    return getattr(import_module(f"listenwell.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

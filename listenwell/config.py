@@ -1,0 +1,283 @@
+"""The one config tree: sections from all over the package, loaded, overridden, checked, printed, hashed.
+
+A YAML file holds only what differs from the defaults; `section.key=value` on the command line comes on top, the
+value read as YAML. Unknown keys and wrong types are refused with their place (file, line, dotted key) and, where a
+name is nearly right, the name that was probably meant; all faults are reported at once. Relative paths count from
+the folder the command runs in. Each section lives beside the code it configures and documents its own fields.
+"""
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from listenwell.augment.plan import AugmentConfig
+from listenwell.data.settings import DataConfig
+from listenwell.errors import ConfigError
+from listenwell.evaluate.settings import EvaluationConfig
+from listenwell.model.prompt import PromptConfig
+from listenwell.model.settings import LoraConfig, ModelConfig, ScoringConfig
+from listenwell.model.short_clips import ShortClipConfig
+from listenwell.section import Section
+from listenwell.train.settings import TrainConfig
+
+
+class Config(Section):
+    """Everything a study needs to know."""
+
+    seed: int = Field(42, ge=0)
+    """Every random draw derives from this number and the name of what is drawn."""
+    output: Path = Path("runs/study")
+    """The folder that receives scores, results and report; not part of the fingerprint."""
+    model: ModelConfig = ModelConfig()
+    prompt: PromptConfig = PromptConfig()
+    short_clips: ShortClipConfig = ShortClipConfig()
+    data: DataConfig = DataConfig()
+    lora: LoraConfig = LoraConfig()
+    train: TrainConfig = TrainConfig()
+    augment: AugmentConfig = AugmentConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of the resolved tree, ready to be shown. choices is empty unless the values are enumerated."""
+
+    key: str
+    value: Any
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Return the defaults changed by the YAML file at `path` (if any), then by `overrides` ("section.key=value").
+
+    Raises ConfigError listing every fault.
+    """
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    if path is not None:
+        values, places = _read_yaml(path)
+    for override in overrides:
+        _apply_override(values, places, override)
+    faults = list(_boolean_faults(Config, values, ""))
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        faults += [_explain(detail) for detail in error.errors(include_url=False)]
+    if faults:
+        lines = [f"{_place(places, key)}: {sentence}" for key, sentence in faults]
+        found = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
+        raise ConfigError(found + "\n  ".join(lines))
+    return config
+
+
+def settings(config: Config) -> Iterator[Setting]:
+    """Yield every field of the tree in order, the sections' fields with dotted keys."""
+    yield from _section_settings(config, "")
+
+
+def dump(config: Config, *, with_help: bool = False) -> str:
+    """Return the whole resolved tree as YAML that `load_config` reads back to an equal config.
+
+    with_help puts every field under its help text and marks the values that differ from the default.
+    """
+    lines, section = [f"# {Config.__doc__}"] if with_help else [], ""
+    for setting in settings(config):
+        *parents, name = setting.key.split(".")
+        indent = "  " * len(parents)
+        if parents and parents[0] != section:
+            section = parents[0]
+            lines += ["", f"# {type(getattr(config, section)).__doc__}"] if with_help else []
+            lines.append(f"{section}:")
+        if with_help:
+            lines.append(f"{indent}# {setting.help}")
+            lines += [f"{indent}# One of: {', '.join(setting.choices)}."] if setting.choices else []
+        changed = f"  # default: {_flow(setting.default)}" if with_help and setting.value != setting.default else ""
+        lines.append(f"{indent}{name}: {_flow(setting.value)}{changed}")
+    return "\n".join(lines) + "\n"
+
+
+def fingerprint(config: Config) -> str:
+    """Return the sha256 of the tree as canonical JSON; `output` is left out, since it changes no result."""
+    content = config.model_dump(mode="json", exclude={"output"})
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the config file, for editors that complete and check YAML."""
+    return Config.model_json_schema()
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the mapping in the file and, for every dotted key, its place ("study.yaml line 3")."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        places = dict(_key_places(path, root, ""))
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML config.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save the config in UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}{_yaml_line(error)}: is not valid YAML ({_yaml_problem(error)}).") from error
+    if values is None:
+        return {}, places
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: holds {_kind(values)}, a mapping of settings was expected, such as 'seed: 42'; "
+            "'listenwell config' prints every setting."
+        )
+    return {str(key): value for key, value in values.items()}, places
+
+
+def _key_places(
+    path: Path, node: yaml.Node | None, parent: str, around: tuple[yaml.Node, ...] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, place) of every key below `node`. Raises ConfigError for a key that stands twice.
+
+    around: the nodes `node` lies in; an alias may make a mapping contain itself.
+    """
+    if not isinstance(node, yaml.MappingNode) or node in around:
+        return
+    lines: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key, line = f"{parent}{key_node.value}", key_node.start_mark.line + 1
+        if key in lines:
+            raise ConfigError(f"{path} line {line}: '{key}' already stands in line {lines[key]}; keep one of them.")
+        lines[key] = line
+        yield key, f"{path} line {line}"
+        yield from _key_places(path, value_node, f"{key}.", (*around, node))
+
+
+def _apply_override(values: dict[str, Any], places: dict[str, str], override: str) -> None:
+    """Set one "section.key=value" in the nested `values`; sections on the way are made when missing."""
+    place = f"override '{override}'"
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"{place}: expected section.key=value, for instance model.device=cpu.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{place}: the value is not valid YAML ({_yaml_problem(error)}); put text with special signs in quotes."
+        ) from error
+    for depth, name in enumerate(names[:-1], start=1):
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{place}: '{'.'.join(names[:depth])}' is a single value and has no keys below it.")
+        values = inner
+        places.setdefault(".".join(names[:depth]), place)
+    values[names[-1]] = value
+    places[".".join(names)] = place
+
+
+def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: str) -> Iterator[tuple[str, str]]:
+    """Yield a fault for every true or false (YAML also reads yes, no, on, off so) that would silently become 1 or 0."""
+    for name, value in values.items():
+        if name not in section.model_fields:
+            continue
+        kind = section.model_fields[name].annotation
+        if isinstance(value, bool) and kind in (int, float):
+            yield f"{parent}{name}", f"found {_show(value)}, expected a number."
+        elif isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Section):
+            yield from _boolean_faults(kind, value, f"{parent}{name}.")
+
+
+def _explain(detail: ErrorDetails) -> tuple[str, str]:
+    """Return the dotted key of one pydantic error and a sentence: found, expected, next step."""
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return key, _unknown_key(detail["loc"])
+    found = f"found {_show(detail['input'])}"
+    if detail["type"] == "literal_error":
+        return key, f"{found}, expected {detail['ctx']['expected']}."
+    if detail["type"] == "string_type":
+        return key, f"{found}, expected text; put it in quotes if text was meant."
+    if detail["type"] == "model_type":
+        return key, f"{found}, expected a section of settings below this key."
+    if detail["type"] == "string_pattern_mismatch":
+        return key, f"{found}, expected: {next(each.help for each in settings(Config()) if each.key == key)}"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return key, f"{found}, but the value {message[0].lower()}{message[1:]}."
+
+
+def _unknown_key(location: tuple[int | str, ...]) -> str:
+    """Name the keys nearest to the unknown one: first in its own section, then anywhere in the tree."""
+    *parents, name = (str(part) for part in location)
+    every_key = [setting.key for setting in settings(Config())]
+    sections = [field for field, info in Config.model_fields.items() if isinstance(info.default, Section)]
+    prefix = "".join(f"{part}." for part in parents)
+    siblings = [key.removeprefix(prefix) for key in every_key if key.startswith(prefix)] if parents else sections
+    own = sorted({key.split(".")[0] for key in siblings + (every_key if not parents else [])})
+    near = [prefix + match for match in difflib.get_close_matches(name, own, n=1)]
+    elsewhere = [key for key in every_key if key.rsplit(".", 1)[-1] == name]
+    if near or elsewhere:
+        return f"unknown key; did you mean '{(near or elsewhere)[0]}'?"
+    return f"unknown key; expected one of {', '.join(own)}."
+
+
+def _place(places: Mapping[str, str], key: str) -> str:
+    """Return the nearest known place of a dotted key: its own, else that of the section around it."""
+    names = key.split(".")
+    for length in range(len(names), 0, -1):
+        outer = ".".join(names[:length])
+        if outer in places:
+            return places[outer] if places[outer].startswith("override") else f"{places[outer]}, {key}"
+    return key
+
+
+def _section_settings(section: Section, prefix: str) -> Iterator[Setting]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _section_settings(value, f"{prefix}{name}.")
+        else:
+            plain = value.as_posix() if isinstance(value, Path) else value
+            default = field.default.as_posix() if isinstance(field.default, Path) else field.default
+            yield Setting(f"{prefix}{name}", plain, default, field.description or "", _choices(field.annotation))
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    is_literal = typing.get_origin(annotation) is typing.Literal
+    return tuple(str(choice) for choice in typing.get_args(annotation)) if is_literal else ()
+
+
+def _flow(value: Any) -> str:
+    """Return `value` as YAML on one line."""
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.safe_dump(value, default_flow_style=True, default_style=style, allow_unicode=True, width=10**6)
+    return text.removesuffix("...\n").strip()
+
+
+def _show(value: Any) -> str:
+    text = _flow(value) if isinstance(value, str | int | float | bool | list | dict | types.NoneType) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _kind(value: Any) -> str:
+    return "a list" if isinstance(value, list) else f"the single value {_show(value)}"
+
+
+def _yaml_line(error: yaml.YAMLError) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return f" line {mark.line + 1}" if mark else ""
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
+    return problem or str(error).splitlines()[0]

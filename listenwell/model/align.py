@@ -1,0 +1,256 @@
+"""The alignment recipe: teach the small model to listen, on broad questions, before any task.
+
+The projector, the three audio-token embeddings and a LoRA on the cut language model are trained on questions about
+clips of the study pool's training groups: an open one ("What do you hear?"), yes/no ones and two-way choices over all
+categories, speech being one of them. Each answer is learnt by next-token cross-entropy over the whole vocabulary.
+The SPEECH/NONSPEECH prompt of the studies never occurs: the choice between speech and no speech is left out on
+purpose, so answering it is zero-shot. Tower, embeddings and base matrices stay frozen.
+
+Batches are packed rows (listenwell.model.packing), each segment = question, audio tokens and answer in one of the two
+prompt layouts, drawn at random.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from listenwell.augment.mixing import mix_at_snr
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
+from listenwell.data.clip import LABELS, Clip
+from listenwell.errors import ModelError
+from listenwell.model.alignment import Alignment
+from listenwell.model.lora import Adapter, new_adapter
+from listenwell.model.mel import LogMel
+from listenwell.model.prompt import PromptConfig, prompt_text
+from listenwell.model.qwen2_audio import Qwen2Audio
+from listenwell.model.settings import LoraConfig
+from listenwell.model.short_clips import ShortClipConfig, lengthen
+from listenwell.random_streams import stream
+from listenwell.section import Section
+
+SPEECH_PHRASE = "speech"
+SHARED_PREFIX = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+
+
+class AlignmentConfig(Section):
+    """How the alignment is trained."""
+
+    steps: int = Field(1200, ge=1)
+    """Optimiser steps."""
+    batch: int = Field(16, ge=2)
+    """Clips per step, half of them speech."""
+    projector_learning_rate: float = Field(1e-3, gt=0)
+    """Peak rate of the projector and the audio-token embeddings."""
+    lora_learning_rate: float = Field(4e-4, gt=0)
+    """Peak rate of the low-rank change."""
+    rank: int = Field(16, ge=1)
+    """Rank of the low-rank change; alpha is twice the rank."""
+    warmup_steps: int = Field(50, ge=0)
+    """Steps of linear warm-up before the cosine decay to zero."""
+    noise_share: float = Field(0.5, ge=0, le=1)
+    """Share of clips with a noise background mixed in."""
+    lowest_snr_db: float = 0.0
+    """Lowest signal-to-noise ratio of those clips; the highest is 20 dB."""
+    shortest_crop_s: float = Field(0.2, gt=0)
+    """Clips are cropped to a log-uniform duration between this and their own."""
+    seed: int = 0
+    """Seed of every draw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about one clip, and the answer to learn."""
+
+    text: str
+    answer: str
+    layout: Literal["audio_first", "text_first"] = "audio_first"
+
+
+def align(
+    model: Qwen2Audio,
+    clips: Sequence[tuple[Clip, Waveform]],
+    noises: Sequence[Waveform],
+    config: AlignmentConfig,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> Alignment:
+    """Train on `clips` and return the alignment; `noises` are backgrounds of kind noise.
+
+    on_step(step, loss) is called after each step. Raises ModelError when the loss leaves the finite numbers.
+    """
+    pool = ClipPool(clips, noises, config)
+    adapter = new_adapter(
+        LoraConfig(rank=config.rank, alpha=2 * config.rank, dropout=0.0),
+        model.network,
+        model.lora_targets("language_model", "attention+mlp"),
+        config.seed,
+    )
+    projector = model.projector.linear
+    weight, bias = (t.detach().float().clone().requires_grad_() for t in (projector.weight, projector.bias))
+    embeddings = model.language_model.get_input_embeddings().weight
+    tokens = embeddings[-3:].detach().float().clone().requires_grad_()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [weight, bias, tokens], "lr": config.projector_learning_rate},
+            {"params": adapter.factors(), "lr": config.lora_learning_rate},
+        ],
+        weight_decay=0.0,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    for step in range(config.steps):
+        mels, questions = pool.batch(model, step)
+        with torch.no_grad():
+            audio = model.embed_audio(mels)
+        embedded = [torch.nn.functional.linear(a.float(), weight, bias).to(model.dtype) for a in audio]
+        loss = _answer_loss(model, embedded, questions, tokens, adapter)
+        if not math.isfinite(loss.item()):
+            raise ModelError(f"alignment: the loss of step {step} is {loss.item()}; lower the learning rates.")
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+        optimizer.step()
+        schedule.step()
+        on_step(step + 1, loss.item())
+    return Alignment(weight.detach(), bias.detach(), tokens.detach(), adapter)
+
+
+def _rate(step: int, config: AlignmentConfig) -> float:
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _answer_loss(
+    model: Qwen2Audio,
+    audio: Sequence[torch.Tensor],
+    questions: Sequence[Question],
+    tokens: torch.Tensor,
+    adapter: Adapter,
+) -> torch.Tensor:
+    """Mean cross-entropy of the answers' tokens, over the whole vocabulary."""
+    tokenizer = model.processor.tokenizer
+    segments, answers = [], []
+    for heard, question in zip(audio, questions, strict=True):
+        before, after = prompt_text(PromptConfig(question=question.text, layout=question.layout), model.processor)
+        answer = tokenizer(question.answer + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+        before_audio = _embed(model, before.removeprefix(SHARED_PREFIX), tokens)
+        segments.append(torch.cat([before_audio, heard, _embed(model, after + question.answer, tokens)]))
+        answers.append(answer)
+    prefix = _embed(model, SHARED_PREFIX, tokens)
+    hidden, _, last = model.run_rows(prefix, [segments], [adapter])
+    where = torch.cat([torch.arange(end - len(a) + 1, end + 1) for end, a in zip(last.tolist(), answers, strict=True)])
+    logits = hidden[0, where] @ model.network.lm_head.weight.T
+    return torch.nn.functional.cross_entropy(logits.float(), torch.tensor([i for a in answers for i in a]))
+
+
+def _embed(model: Qwen2Audio, text: str, tokens: torch.Tensor) -> torch.Tensor:
+    """Embeddings (n, D) of a text, the audio tokens' own ones taken from `tokens` (3, D)."""
+    ids = torch.tensor(model.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+    first_new = model.language_model.get_input_embeddings().num_embeddings - tokens.shape[0]
+    embedded = model.embed_text(ids.clamp(max=first_new - 1).tolist())
+    new = ids >= first_new
+    if not new.any():
+        return embedded
+    return embedded.index_put((new.nonzero().squeeze(1),), tokens[ids[new] - first_new].to(embedded.dtype))
+
+
+class ClipPool:
+    """Draws batches: half speech, groups equally often, each clip cropped, sometimes noisy, with one question."""
+
+    def __init__(self, clips: Sequence[tuple[Clip, Waveform]], noises: Sequence[Waveform], config: AlignmentConfig):
+        self.config, self.noises = config, noises
+        self.by_group: dict[str, dict[str, list[tuple[Clip, Waveform]]]] = {label: {} for label in LABELS}
+        for clip, samples in clips:
+            self.by_group[clip.label].setdefault(clip.group, []).append((clip, samples))
+        if not all(self.by_group.values()):
+            raise ModelError("alignment needs clips of both labels in the training groups of the study pool.")
+        self.phrases = sorted({phrase_of(clip) for clip, _ in clips} | {SPEECH_PHRASE})
+
+    def batch(self, model: Qwen2Audio, step: int) -> tuple[list[LogMel], list[Question]]:
+        """The spectrograms and questions of one step, a function of (seed, step) alone."""
+        mels, questions = [], []
+        for index in range(self.config.batch):
+            rng = stream(self.config.seed, "align", step, index)
+            groups = self.by_group[LABELS[index % 2]]
+            group = sorted(groups)[rng.integers(len(groups))]
+            clip, samples = groups[group][rng.integers(len(groups[group]))]
+            mels.append(model.log_mel(lengthen(self._vary(samples, rng), ShortClipConfig())))
+            layout: Literal["audio_first", "text_first"] = "audio_first" if rng.random() < 0.5 else "text_first"
+            questions.append(replace(draw_question(clip, self.phrases, rng), layout=layout))
+        return mels, questions
+
+    def _vary(self, samples: Waveform, rng: np.random.Generator) -> Waveform:
+        shortest = min(samples.size, round(self.config.shortest_crop_s * SAMPLE_RATE_HZ))
+        length = int(np.exp(rng.uniform(np.log(shortest), np.log(samples.size))))
+        start = int(rng.integers(samples.size - length + 1))
+        crop = samples[start : start + length]
+        if is_silent(crop) or not self.noises or rng.random() >= self.config.noise_share:
+            return crop
+        noise = self.noises[int(rng.integers(len(self.noises)))]
+        offset = int(rng.integers(max(1, noise.size - crop.size)))
+        stretch = noise[offset : offset + crop.size]
+        if is_silent(stretch):
+            return crop
+        return mix_at_snr(crop, stretch, float(rng.uniform(self.config.lowest_snr_db, 20.0))).samples
+
+
+def phrase_of(clip: Clip) -> str:
+    """What the clip is called in a caption: its category, or the language a person speaks."""
+    category = clip.category.replace("_", " ").replace("-", " ").strip()
+    if clip.label == "SPEECH":
+        return f"a person speaking {category}" if category else "a person speaking"
+    return category or "a sound"
+
+
+def draw_question(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -> Question:
+    """One of four kinds of question about the clip, with its true answer."""
+    true = phrase_of(clip)
+    if clip.label == "SPEECH" and rng.random() < 0.5:
+        true = SPEECH_PHRASE
+    others = [p for p in phrases if not (clip.label == "SPEECH" and _is_speech(p)) and p != true]
+    if clip.label == "NONSPEECH" and rng.random() < 0.5:
+        others = [p for p in others if _is_speech(p)]  # speech is a false answer as often as it is a true one
+    false = others[rng.integers(len(others))]
+    if clip.label == "NONSPEECH" and _is_speech(false) and rng.random() < 0.5:
+        false = SPEECH_PHRASE
+    kind = rng.integers(4)
+    if kind == 0:
+        return Question("What do you hear? Answer in a few words.", true)
+    if kind == 1:
+        asked, answer = (true, "yes") if rng.random() < 0.5 else (false, "no")
+        return Question(f"Do you hear {asked}? Answer yes or no.", answer)
+    if kind == 2:
+        return (
+            _choice(true, "something else", true_first=rng.random() < 0.5)
+            if rng.random() < 0.5
+            else _choice("something else", false, true_first=rng.random() < 0.5)
+        )
+    return _choice(true, false, true_first=rng.random() < 0.5)
+
+
+def _choice(true: str, false: str, *, true_first: bool) -> Question:
+    first, second = (true, false) if true_first else (false, true)
+    return Question(
+        f"Which do you hear?\nA) {first}\nB) {second}\nAnswer with the letter only.", "A" if true_first else "B"
+    )
+
+
+def _is_speech(phrase: str) -> bool:
+    return phrase == SPEECH_PHRASE or phrase.startswith("a person speaking")
+
+
+def describe(config: AlignmentConfig, clips: Sequence[Clip], **figures: Any) -> dict[str, Any]:
+    """What a reader needs to judge the alignment: its settings, whose clips it heard, under which licences."""
+    return {
+        "config": config.model_dump(),
+        "n_clips": len(clips),
+        "groups": sorted({clip.group for clip in clips}),
+        "corpora": sorted({clip.corpus for clip in clips}),
+        "licences": sorted({clip.licence for clip in clips}),
+        **figures,
+    }

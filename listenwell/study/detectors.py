@@ -1,0 +1,71 @@
+"""What gives scores: the language model with each of its adapters, and the classic detectors, behind one interface.
+
+All hear the same waveforms. The language model with several adapters runs its tower once per clip and the answers
+once per adapter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from listenwell.data.audio import Waveform
+from listenwell.model.audio_language_model import AudioLanguageModel
+from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.lora import Adapter
+from listenwell.model.prompt import PromptConfig
+from listenwell.model.short_clips import ShortClipConfig
+
+
+class Detector(Protocol):
+    """Gives each method it stands for one score per waveform; the higher, the more like speech."""
+
+    def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
+        """Method name -> scores (B,) of B waveforms (n_samples,)."""
+
+
+class ClassicDetector(Protocol):
+    """A baseline of listenwell.baselines."""
+
+    name: str
+    default_threshold: float
+
+    def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
+        """Scores (B,) of B waveforms (n_samples,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModelDetector:
+    """One model, several adapters by method name; None is the base as it is."""
+
+    model: AudioLanguageModel
+    prompt: PromptConfig
+    short_clips: ShortClipConfig
+    adapters: Mapping[str, Adapter | None]
+    batch_seconds: float
+
+    def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
+        """Method name -> scores (B,)."""
+        mels = [hear(self.model, samples, self.short_clips) for samples in waveforms]
+        prompt = self.model.prompt(self.prompt)
+        frozen = embed_clips(self.model, mels, self.batch_seconds)
+        scores = {}
+        for name, adapter in self.adapters.items():
+            audio = frozen
+            if adapter is not None and self.model.changes_tower(adapter):
+                audio = embed_clips(self.model, mels, self.batch_seconds, adapter)
+            scores[name] = answer_scores(self.model, audio, prompt, adapter)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineDetector:
+    """One classic detector as a method of its own name."""
+
+    baseline: ClassicDetector
+
+    def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
+        """Method name -> scores (B,)."""
+        return {self.baseline.name: self.baseline.scores(waveforms)}

@@ -1,0 +1,124 @@
+"""Which clips and backgrounds train, which choose (dev), and which only test.
+
+A manifest may name the parts itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
+clips without a split, are divided by group into what is missing; every other split is a test set. So a table without
+any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard in
+training is heard in no other part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import LABELS, Background, Clip
+from listenwell.data.settings import DataConfig
+from listenwell.data.splits import check_disjoint, split_by_group
+from listenwell.errors import ManifestError
+from listenwell.random_streams import stream
+
+TRAIN, DEV, TEST, POOL = "train", "dev", "test", "study_pool"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Clips and backgrounds of every part; test_sets are the parts beside train and dev, in a fixed order."""
+
+    clips: dict[str, list[Clip]]
+    banks: dict[str, BackgroundBank]
+
+    @property
+    def test_sets(self) -> list[str]:
+        """Names of the parts that only test."""
+        return [name for name in self.clips if name not in (TRAIN, DEV)]
+
+
+def divide(clips: Sequence[Clip], backgrounds: Sequence[Background], config: DataConfig) -> Parts:
+    """Return the parts of a study. Raises ManifestError when a part lacks a class or two parts share a group."""
+    by_split = _by_split(clips)
+    undivided = by_split.pop(POOL, []) + by_split.pop("", [])
+    test_sets = sorted(name for name in by_split if name not in (TRAIN, DEV))
+    if undivided:
+        by_split |= _divide_pool(undivided, by_split, has_test=bool(test_sets), config=config)
+        test_sets = test_sets or [TEST]
+    parts = {name: by_split[name] for name in (TRAIN, DEV, *test_sets) if name in by_split}
+    _require_parts(parts)
+    check_disjoint(parts)
+    return Parts(parts, _divide_backgrounds(backgrounds, list(parts), config))
+
+
+def _by_split(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
+    by_split: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_split.setdefault(clip.split, []).append(clip)
+    return by_split
+
+
+def _divide_pool(
+    pool: Sequence[Clip], named: dict[str, list[Clip]], *, has_test: bool, config: DataConfig
+) -> dict[str, list[Clip]]:
+    shares = {DEV: config.dev_share}
+    if not has_test:
+        shares[TEST] = config.test_share
+    shares = {name: share for name, share in shares.items() if name not in named}
+    return split_by_group(pool, {TRAIN: 1.0 - sum(shares.values()), **shares}, config.split_seed)
+
+
+def _require_parts(parts: dict[str, list[Clip]]) -> None:
+    for name in (TRAIN, DEV):
+        if name not in parts:
+            raise ManifestError(
+                f"the clips have no part '{name}' (their splits: {', '.join(parts)}); name the splits train, dev and "
+                "test, or leave the split column empty to have them divided by group."
+            )
+    if len(parts) < 3:
+        raise ManifestError("the clips have no test part: every split is train or dev; give a split 'test' as well.")
+    for name, clips in parts.items():
+        missing = [label for label in LABELS if not any(clip.label == label for clip in clips)]
+        if missing:
+            raise ManifestError(
+                f"part '{name}' has {len(clips)} clips but none is {missing[0]}; both labels are needed to train, "
+                "calibrate and test. Add recordings or divide the groups again (data.split_seed)."
+            )
+
+
+def _divide_backgrounds(
+    backgrounds: Sequence[Background], parts: Sequence[str], config: DataConfig
+) -> dict[str, BackgroundBank]:
+    named: dict[str, list[Background]] = {part: [] for part in parts}
+    pool: list[Background] = []
+    for background in backgrounds:
+        (named[background.split] if background.split in named else pool).append(background)
+    empty = [part for part in parts if not named[part]]
+    groups = sorted({background.group for background in pool})
+    order = [groups[i] for i in stream(config.split_seed, "background_groups").permutation(len(groups))]
+    n_held_out = max(1, round(config.dev_share * len(order))) if order else 0
+    for held_out in [part for part in empty if part != TRAIN]:
+        chosen, order = set(order[:n_held_out]), order[n_held_out:]
+        named[held_out] = [background for background in pool if background.group in chosen]
+    if TRAIN in empty:
+        named[TRAIN] = [background for background in pool if background.group in set(order)]
+    if backgrounds and not all(named.values()):
+        starved = ", ".join(part for part, given in named.items() if not given)
+        raise ManifestError(
+            f"{len(backgrounds)} backgrounds of {len(groups)} undivided groups are too few: no background is left for "
+            f"{starved}; add recordings, or name their split."
+        )
+    return {part: BackgroundBank([replace(b, split=part) for b in given]) for part, given in named.items()}
+
+
+def allocation(parts: Parts) -> list[dict[str, Any]]:
+    """Who is where, as JSON values: one record per part and label."""
+    return [
+        {
+            "part": part,
+            "label": label,
+            "n_clips": len(chosen),
+            "groups": sorted({clip.group for clip in chosen}),
+            "n_groups": len({clip.group for clip in chosen}),
+            "categories": len({clip.category for clip in chosen if clip.category}),
+        }
+        for part, clips in parts.clips.items()
+        for label in LABELS
+        for chosen in [[clip for clip in clips if clip.label == label]]
+    ]

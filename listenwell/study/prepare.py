@@ -1,0 +1,59 @@
+"""Find the clips and backgrounds a config names; the starter corpus is fetched and prepared in the cache first."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from listenwell.cache import cache_root
+from listenwell.config import Config
+from listenwell.data.clip import Background, Clip
+from listenwell.data.corpora.starter import prepare_starter
+from listenwell.data.manifest import read_backgrounds, read_manifest
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.progress import OnProgress, ignore_progress
+
+STARTER, NONE = "starter", "none"
+
+
+def prepare(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[list[Clip], list[Background]]:
+    """Return all clips and backgrounds of the config.
+
+    Raises ConfigError when there are no backgrounds but noise is to be mixed in training or testing: that would
+    silently be another study.
+    """
+    clips = read_manifest(find_manifest(config, on_progress))
+    if config.data.backgrounds == STARTER:
+        return clips, read_backgrounds(prepare_starter(cache_root(), report=on_progress).backgrounds_csv)
+    if config.data.backgrounds != NONE:
+        return clips, read_backgrounds(Path(config.data.backgrounds))
+    noisy = [condition for condition in config.evaluation.conditions if condition.startswith("snr_")]
+    if noisy or config.augment.noise.probability > 0:
+        raise ConfigError(
+            f"data.backgrounds is none, but noise is asked for (augment.noise.probability = "
+            f"{config.augment.noise.probability:g}, conditions {', '.join(noisy) if noisy else 'without noise'}); give "
+            "a backgrounds.csv, or set the probability to 0 and leave the snr_ conditions out."
+        )
+    return clips, []
+
+
+def find_manifest(config: Config, on_progress: OnProgress = ignore_progress) -> Path:
+    """Return the path of clips.csv, preparing the starter corpus when the config names it."""
+    if config.data.manifest == STARTER:
+        return prepare_starter(cache_root(), report=on_progress).clips_csv
+    return Path(config.data.manifest)
+
+
+def read_split(manifest: Path, split: str) -> list[Clip]:
+    """Return the clips of one split of the table at `manifest`, all of them when `split` is "".
+
+    Raises ManifestError, naming the splits there are, when none has this name.
+    """
+    clips = read_manifest(manifest)
+    chosen = [clip for clip in clips if split in ("", clip.split)]
+    if not chosen:
+        raise ManifestError(f"{manifest}: no clip is in split '{split}'; there are {_named_splits(clips)}.")
+    return chosen
+
+
+def _named_splits(clips: Sequence[Clip]) -> str:
+    names = sorted({clip.split for clip in clips})
+    return ", ".join(f"'{name}'" if name else "clips without a split" for name in names)

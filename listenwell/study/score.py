@@ -1,0 +1,160 @@
+"""Score clips under conditions: every detector hears the same waveforms, each gives one table.
+
+Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
+and names alone, so the same clips give the same scores to the bit. Clips that cannot be read go to a quarantine
+list; more of them than `data.quarantine_share` stop the run.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from listenwell.augment.conditions import CLEAN, duration_ms_of, plan_condition, snr_of
+from listenwell.augment.plan import apply_plan
+from listenwell.config import Config
+from listenwell.data.audio import Waveform, load_waveform
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
+from listenwell.data.csv_rows import write_rows
+from listenwell.errors import AudioError, ModelError
+from listenwell.evaluate.scores import ScoreTable
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.study.detectors import Detector
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One clip under one condition."""
+
+    clip: Clip
+    condition: str
+
+    @property
+    def duration_s(self) -> float:
+        """How long the version is."""
+        if self.condition == CLEAN or snr_of(self.condition) is not None:
+            return self.clip.duration_s
+        return min(self.clip.duration_s, duration_ms_of(self.condition) / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A clip left out, and why."""
+
+    clip_id: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One table per method, all of the same rows, and the clips that could not be read."""
+
+    tables: dict[str, ScoreTable]
+    unreadable: list[Unreadable]
+
+
+def score_clips(
+    detectors: Sequence[Detector],
+    clips: Sequence[Clip],
+    bank: BackgroundBank,
+    conditions: Sequence[str],
+    config: Config,
+    on_progress: OnProgress = ignore_progress,
+    stage: str = "scoring",
+) -> Scored:
+    """Score every clip under every condition; rows stand in the order of conditions, then clips.
+
+    Raises AudioError when more than config.data.quarantine_share of the clips are unreadable, ModelError when a
+    score is not finite.
+    """
+    versions = [Version(clip, condition) for condition in conditions for clip in clips]
+    scores: dict[str, dict[Version, float]] = {}
+    unreadable: dict[str, Unreadable] = {}
+    n_done = 0
+    for batch in plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s):
+        heard = _render(batch, bank, config.seed, unreadable)
+        _stop_above_share(list(unreadable.values()), len(clips), config.data.quarantine_share)
+        for detector in detectors if heard else ():
+            for method, values in detector.scores([samples for _, samples in heard]).items():
+                found = scores.setdefault(method, {})
+                found.update(
+                    {version: _finite(v, method, version) for (version, _), v in zip(heard, values, strict=True)}
+                )
+        n_done += len(batch)
+        on_progress(stage, n_done, len(versions))
+    kept = [version for version in versions if version.clip.clip_id not in unreadable]
+    return Scored(
+        {method: _table(kept, found) for method, found in scores.items()},
+        sorted(unreadable.values(), key=lambda u: u.clip_id),
+    )
+
+
+def plan_batches(versions: Sequence[Version], batch_seconds: float, minimum_s: float) -> Iterator[list[Version]]:
+    """Yield batches of similar length, longest first; a batch's clips times its longest stay below batch_seconds."""
+    lasting = {version: max(version.duration_s, minimum_s) for version in versions}
+    ordered = sorted(versions, key=lambda v: (-lasting[v], v.clip.clip_id, v.condition))
+    batch: list[Version] = []
+    for version in ordered:
+        if batch and (len(batch) + 1) * lasting[batch[0]] > batch_seconds:
+            yield batch
+            batch = []
+        batch.append(version)
+    if batch:
+        yield batch
+
+
+def _render(
+    batch: Sequence[Version], bank: BackgroundBank, seed: int, unreadable: dict[str, Unreadable]
+) -> list[tuple[Version, Waveform]]:
+    """The waveforms of the readable versions; the others are noted in `unreadable`."""
+    heard = []
+    for version in batch:
+        clip = version.clip
+        if clip.clip_id in unreadable:
+            continue
+        try:
+            samples = load_waveform(clip)
+        except AudioError as error:
+            unreadable[clip.clip_id] = Unreadable(clip.clip_id, clip.path, str(error))
+            continue
+        plan = plan_condition(version.condition, clip, samples.size, bank, seed)
+        heard.append((version, apply_plan(samples, plan, bank.load)))
+    return heard
+
+
+def write_quarantine(path: Path, unreadable: Sequence[Unreadable]) -> None:
+    """Write the clips left out and why, as CSV; also when there is none, so that an older list does not stay."""
+    write_rows(path, ("clip_id", "path", "reason"), [(u.clip_id, str(u.path), u.reason) for u in unreadable])
+
+
+def _stop_above_share(unreadable: Sequence[Unreadable], n_clips: int, share: float) -> None:
+    if len(unreadable) > share * n_clips:
+        raise AudioError(
+            f"data: already {len(unreadable)} of {n_clips} clips cannot be read, at most {share:.1%} may "
+            f"(data.quarantine_share); the last: {unreadable[-1].reason}"
+        )
+
+
+def _finite(score: float, method: str, version: Version) -> float:
+    if not np.isfinite(score):
+        raise ModelError(
+            f"clip '{version.clip.clip_id}' ({version.condition}): '{method}' gave the score {score}; a finite number "
+            "was expected. Try model.dtype=float32, and check the weights."
+        )
+    return float(score)
+
+
+def _table(versions: Sequence[Version], scores: dict[Version, float]) -> ScoreTable:
+    snrs = [snr_of(version.condition) for version in versions]
+    return ScoreTable(
+        clip_id=np.array([version.clip.clip_id for version in versions]),
+        group=np.array([version.clip.group for version in versions]),
+        label=np.array([version.clip.label for version in versions]),
+        score=np.array([scores[version] for version in versions]),
+        duration_ms=np.array([version.duration_s * 1000.0 for version in versions]),
+        snr_db=np.array([np.nan if snr is None else snr for snr in snrs]),
+        condition=np.array([version.condition for version in versions]),
+    )

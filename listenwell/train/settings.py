@@ -1,0 +1,44 @@
+"""How an adapter is trained: everything but the adapter's shape (model.lora) and the augmentation (augment.plan)."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from listenwell.section import Section
+
+
+class TrainConfig(Section):
+    """One fit: AdamW on the answer alone, warm-up, then linear or cosine decay to zero."""
+
+    epochs: int = Field(10, ge=1)
+    """Passes over the training clips."""
+    clips_per_epoch: int | None = Field(None, ge=2)
+    """Clips drawn per epoch, half of each label and groups equally often; null takes every clip once."""
+    batch: int = Field(8, ge=1)
+    """Clips per forward pass."""
+    accumulation: int = Field(1, ge=1)
+    """Forward passes per optimiser step."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of the LoRA factors."""
+    projector: Literal["frozen", "trained"] = "frozen"
+    """Whether the projector between tower and language model is trained too."""
+    projector_learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of the projector, where it is trained."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Optimiser steps of linear warm-up; give this or warmup_share."""
+    warmup_share: float | None = Field(None, ge=0, lt=1)
+    """Warm-up as a share of all optimiser steps; 0.1 when neither is given."""
+    schedule: Literal["linear", "cosine"] = "cosine"
+    """Decay of the learning rate after the warm-up, to zero."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest norm of a fit's gradient; a larger one is scaled down."""
+    workers: int = Field(2, ge=0)
+    """Threads that prepare clips ahead of the model; any number gives the same bits."""
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> "TrainConfig":
+        if self.warmup_steps is not None and self.warmup_share is not None:
+            raise ValueError("warmup_steps and warmup_share are both given; keep one")
+        return self

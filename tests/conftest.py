@@ -1,0 +1,63 @@
+"""Shared by all tests: when `network` tests run, and that a required one may not be skipped.
+
+LISTENWELL_NETWORK=1 runs them; LISTENWELL_REQUIRE_NETWORK=1 runs them and turns a skipped one into a failure, so
+that continuous integration cannot pass by skipping.
+"""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import hypothesis
+import pytest
+
+# Two loaded cores say nothing about a property: no deadline.
+hypothesis.settings.register_profile("listenwell", deadline=None)
+hypothesis.settings.load_profile("listenwell")
+
+pytest_plugins = ["pytester"]
+
+
+def network_is_required() -> bool:
+    return os.environ.get("LISTENWELL_REQUIRE_NETWORK") == "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if network_is_required() or os.environ.get("LISTENWELL_NETWORK") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("network"):
+            item.add_marker(pytest.mark.skip(reason="needs the network; set LISTENWELL_NETWORK=1"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if (
+        report.skipped
+        and network_is_required()
+        and item.get_closest_marker("network")
+        and not hasattr(report, "wasxfail")
+    ):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{item.nodeid}: skipped, but LISTENWELL_REQUIRE_NETWORK=1 wants it to run ({report.longrepr})"
+        )
+    return report
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's cache; network tests share the cache the caller names."""
+    if "LISTENWELL_CACHE" not in os.environ:
+        monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny models are slower on several threads, above all on a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)

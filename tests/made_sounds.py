@@ -1,0 +1,29 @@
+"""Small corpora made in code: tones stand for speech, noise for non-speech."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.data.clip import Clip
+from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.random_streams import stream
+
+
+def make_corpus(folder: Path, n_groups: int = 4, clips_each: int = 2, split: str = "") -> list[Clip]:
+    """Write clips.csv and its recordings, 0.05 to 1.5 s long, n_groups groups a class; return the clips as read."""
+    clips = []
+    for label in ("SPEECH", "NONSPEECH"):
+        for i in range(n_groups * clips_each):
+            rng = stream(0, label, i)
+            n_samples = int(rng.integers(SAMPLE_RATE_HZ // 20, SAMPLE_RATE_HZ * 3 // 2))
+            tone = np.sin(2 * np.pi * rng.uniform(100, 400) * np.arange(n_samples) / SAMPLE_RATE_HZ)
+            samples = tone if label == "SPEECH" else rng.standard_normal(n_samples)
+            path = folder / f"{label.lower()}_{i}.wav"
+            soundfile.write(path, 0.1 * samples, SAMPLE_RATE_HZ)
+            group = f"{label.lower()}_group_{i % n_groups}"
+            seconds = n_samples / SAMPLE_RATE_HZ
+            clips.append(Clip(path.stem, path, 0.0, seconds, label, group, path.name, "made", "CC0", split=split))
+    write_manifest(folder / "clips.csv", clips)
+    return read_manifest(folder / "clips.csv")

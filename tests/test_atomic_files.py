@@ -1,0 +1,89 @@
+"""A reader sees the old content or the new one; whatever breaks the writing leaves no trace of it."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from listenwell.atomic_files import atomic_folder, atomic_path, write_json, write_text
+from listenwell.errors import ListenwellError
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every flush to the disk fails as on a full one."""
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_text_is_written_and_replaced_and_its_folder_made(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "one")
+    write_text(path, "zwei ü")
+    assert path.read_text(encoding="utf-8") == "zwei ü"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_json_is_sorted_and_refuses_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": "ü"})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "a": "ü",\n  "b": 1\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"b": float("nan")})
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path, full_disk):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(
+        ListenwellError, match=r"a\.txt: the disk is full; nothing was written under this name"
+    ) as caught:
+        write_text(path, "new")
+    assert caught.value.exit_status == 1
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_leaves_the_old_folder(tmp_path, full_disk):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("old")
+    with pytest.raises(ListenwellError, match="the disk is full"), atomic_folder(tmp_path / "model") as folder:
+        (folder / "weights").write_text("new")
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_one_may_not_write_to_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ListenwellError, match="choose a folder you may write to"):
+        write_text(tmp_path / "a.txt", "new")
+
+
+@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_writer_leaves_nothing(tmp_path, interruption):
+    def write_half():
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise interruption
+
+    with pytest.raises(interruption):
+        write_half()
+    assert names(tmp_path) == []
+
+
+def test_a_folder_appears_whole_and_replaces_the_old_one_whole(tmp_path):
+    for content in ("old", "new"):
+        with atomic_folder(tmp_path / "model") as folder:
+            (folder / content).write_text(content)
+            assert names(tmp_path / "model") == ["old"] if content == "new" else not (tmp_path / "model").exists()
+    assert names(tmp_path / "model") == ["new"]
+    assert names(tmp_path) == ["model"]

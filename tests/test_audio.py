@@ -1,0 +1,138 @@
+"""Recordings become mono 16 kHz float32, or an AudioError that names the file; nothing is repaired in silence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from listenwell.data.audio import (
+    SAMPLE_RATE_HZ,
+    is_silent,
+    load_recording,
+    load_waveform,
+    pcm_sha256,
+    peak,
+    rms,
+)
+from listenwell.data.clip import Clip
+from listenwell.errors import AudioError
+
+TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ)).astype(np.float32)
+
+
+def clip_of(path: Path, start_s: float = 0.0, duration_s: float = 1.0) -> Clip:
+    return Clip("c1", path, start_s, duration_s, "SPEECH", "anna", "r", "own", "CC0")
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(AudioError) as caught:
+        load_recording(path)
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value)
+
+
+def test_a_16_khz_float_recording_is_returned_to_the_bit(tmp_path):
+    soundfile.write(tmp_path / "a.wav", TONE, SAMPLE_RATE_HZ, subtype="FLOAT")
+    samples = load_recording(tmp_path / "a.wav")
+    assert samples.dtype == np.float32
+    assert np.array_equal(samples, TONE)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 96_000])
+def test_any_rate_becomes_16_khz_of_the_same_length_and_level(tmp_path, rate_hz):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate_hz) / rate_hz)
+    soundfile.write(tmp_path / "a.wav", tone, rate_hz, subtype="FLOAT")
+    samples = load_recording(tmp_path / "a.wav")
+    assert samples.size == SAMPLE_RATE_HZ
+    assert np.abs(samples - TONE)[400:-400].max() < 1e-3
+
+
+def test_eight_channels_are_averaged(tmp_path):
+    channels = np.stack([TONE * (k == 3) for k in range(8)], axis=1)
+    soundfile.write(tmp_path / "a.wav", channels, SAMPLE_RATE_HZ, subtype="FLOAT")
+    assert np.allclose(load_recording(tmp_path / "a.wav"), TONE / 8, atol=1e-7)
+
+
+def test_a_stretch_is_cut_at_its_samples(tmp_path):
+    soundfile.write(tmp_path / "a.wav", TONE, SAMPLE_RATE_HZ, subtype="FLOAT")
+    stretch = load_recording(tmp_path / "a.wav", start_s=0.25, duration_s=0.5)
+    assert np.array_equal(stretch, TONE[4000:12000])
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff"])
+def test_the_promised_formats_are_read(tmp_path, name):
+    soundfile.write(tmp_path / name, TONE, SAMPLE_RATE_HZ)
+    assert load_recording(tmp_path / name).size == pytest.approx(SAMPLE_RATE_HZ, abs=2400)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "no such file" in refusal(tmp_path / "no.wav")
+
+
+def test_a_folder_is_named(tmp_path):
+    assert "is a folder" in refusal(tmp_path)
+
+
+def test_an_empty_file_is_named(tmp_path):
+    (tmp_path / "a.wav").touch()
+    assert "0 bytes" in refusal(tmp_path / "a.wav")
+
+
+def test_a_recording_without_samples_is_named(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0, np.float32), SAMPLE_RATE_HZ)
+    assert "holds no samples" in refusal(tmp_path / "a.wav")
+
+
+def test_a_text_file_named_wav_is_named(tmp_path):
+    (tmp_path / "a.wav").write_text("not a sound at all\n" * 20)
+    assert "cannot be decoded" in refusal(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.au", "a.flac", "a.ogg", "a.mp3"])
+def test_a_truncated_recording_is_never_half_used(tmp_path, name):
+    path = tmp_path / name
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 4 * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refusal(path)
+
+
+def test_a_wav_written_into_a_pipe_has_no_length_and_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", TONE, SAMPLE_RATE_HZ)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff" * 4
+    (tmp_path / "a.wav").write_bytes(content)
+    assert load_recording(tmp_path / "a.wav").size == SAMPLE_RATE_HZ
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_not_numbers_are_refused(tmp_path, bad):
+    samples = TONE.copy()
+    samples[100] = bad
+    soundfile.write(tmp_path / "a.wav", samples, SAMPLE_RATE_HZ, subtype="FLOAT")
+    assert "NaN or infinite" in refusal(tmp_path / "a.wav")
+
+
+def test_a_clip_beyond_the_end_is_named_with_both_lengths(tmp_path):
+    soundfile.write(tmp_path / "a.wav", TONE, SAMPLE_RATE_HZ)
+    with pytest.raises(AudioError, match=r"asked for 1\.000 s from 0\.500 s, but the recording lasts 1\.000 s"):
+        load_waveform(clip_of(tmp_path / "a.wav", start_s=0.5))
+
+
+def test_a_silent_recording_is_read_but_not_as_a_clip(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+    assert is_silent(load_recording(tmp_path / "a.wav"))
+    with pytest.raises(AudioError, match="clip 'c1' is silent"):
+        load_waveform(clip_of(tmp_path / "a.wav"))
+
+
+def test_levels_of_a_sine():
+    assert rms(TONE) == pytest.approx(0.5 / np.sqrt(2), rel=1e-4)
+    assert peak(TONE) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_the_same_sound_has_the_same_hash_in_another_container(tmp_path):
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(tmp_path / name, (TONE * 32767).astype(np.int16), SAMPLE_RATE_HZ)
+    assert pcm_sha256(load_recording(tmp_path / "a.wav")) == pcm_sha256(load_recording(tmp_path / "b.flac"))
+    assert pcm_sha256(TONE) != pcm_sha256(-TONE)

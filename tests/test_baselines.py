@@ -1,0 +1,160 @@
+"""The baselines: a clip's score depends on that clip alone; silence is not speech; real speech is."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from listenwell.baselines.settings import WebRtcConfig
+from listenwell.baselines.silero import BATCH, CHUNK, CONTEXT, SileroVad, count_chunks, load_silero_vad
+from listenwell.baselines.webrtc import WebRtcVad, cut_frames
+from listenwell.cache import cache_root
+from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
+from listenwell.data.clip import Clip
+from listenwell.data.manifest import read_manifest
+from listenwell.errors import DownloadError, ListenwellError
+from listenwell.random_streams import stream
+
+
+def voice_like(n_samples: int, seed: int = 0) -> np.ndarray:
+    """A buzz at 120 Hz with three formants and a syllable rhythm: not speech, but nearer to it than noise."""
+    t = np.arange(n_samples) / SAMPLE_RATE_HZ
+    harmonics = np.arange(1, 30) * (120.0 + seed)
+    weights = sum(np.exp(-(((harmonics - formant) / 150.0) ** 2)) for formant in (600, 1200, 2500))
+    buzz = (weights[:, None] * np.sin(2 * np.pi * harmonics[:, None] * t)).sum(axis=0)
+    return (0.1 * buzz * (1 + np.sin(2 * np.pi * 4 * t)) / 2).astype(np.float32)
+
+
+def noise(n_samples: int, seed: int = 0) -> np.ndarray:
+    return (0.05 * stream(seed, "noise").standard_normal(n_samples)).astype(np.float32)
+
+
+CLIPS = [
+    voice_like(16_000),
+    noise(16_000),
+    voice_like(8_123, 7),
+    noise(1_600, 3),
+    voice_like(511, 2),
+    np.zeros(16_000, dtype=np.float32),
+    np.full(1, 0.5, dtype=np.float32),
+]
+
+
+@pytest.fixture(scope="module")
+def silero() -> SileroVad:
+    pytest.importorskip("onnxruntime")
+    return load_silero_vad(cache_root())
+
+
+def webrtc(**settings: int) -> WebRtcVad:
+    pytest.importorskip("webrtcvad")
+    return WebRtcVad(WebRtcConfig.model_validate(settings))
+
+
+def check_scores_depend_on_the_clip_alone(vad: SileroVad | WebRtcVad) -> None:
+    together = vad.scores(CLIPS)
+    assert together.dtype == np.float64
+    assert np.all((together >= 0) & (together <= 1))
+    np.testing.assert_array_equal(together, vad.scores(CLIPS))
+    np.testing.assert_array_equal(together[::-1], vad.scores(CLIPS[::-1]))
+    np.testing.assert_array_equal(together, [vad.scores([clip])[0] for clip in CLIPS])
+    np.testing.assert_array_equal(np.tile(together, 5), vad.scores(CLIPS * 5))
+    assert vad.scores([]).shape == (0,)
+
+
+def test_webrtc_scores_a_clip_by_itself():
+    check_scores_depend_on_the_clip_alone(webrtc())
+
+
+def test_webrtc_hears_the_voice_and_not_the_silence():
+    scores = webrtc().scores(CLIPS)
+    assert scores[0] > 0.5
+    assert scores[5] == 0.0
+
+
+def test_webrtc_agrees_with_a_plain_loop_over_frames():
+    webrtcvad = pytest.importorskip("webrtcvad")
+    clip, n_frame = voice_like(16_000), 480
+    vad, pcm = webrtcvad.Vad(3), np.clip(np.round(clip * 32768), -32768, 32767).astype(np.int16)
+    voiced = [
+        vad.is_speech(pcm[i : i + n_frame].tobytes(), SAMPLE_RATE_HZ) for i in range(0, pcm.size - n_frame + 1, n_frame)
+    ]
+    assert webrtc(aggressiveness=3, frame_ms=30).scores([clip])[0] == sum(voiced) / len(voiced)
+
+
+def test_a_frame_too_many_is_dropped_and_a_short_clip_filled():
+    assert cut_frames(noise(1_000), 320).shape == (3, 320)
+    short = cut_frames(np.full(100, 2.0, dtype=np.float32), 320)
+    assert short.shape == (1, 320)
+    assert np.all(short[0, :100] == 32767)
+    assert np.all(short[0, 100:] == 0)
+
+
+@pytest.mark.parametrize("settings", [{"aggressiveness": 4}, {"frame_ms": 25}])
+def test_webrtc_refuses_a_mode_or_frame_it_does_not_have(settings):
+    with pytest.raises(ValueError, match="Input should be"):
+        WebRtcConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("package", "build"),
+    [("onnxruntime", lambda: SileroVad(Path("nothing.onnx"))), ("webrtcvad", WebRtcVad)],
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, package, build):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ListenwellError, match=rf"{package}.* is not installed.*listenwell\[baselines\]"):
+        build()
+
+
+def test_a_wheel_that_is_not_there_is_asked_for_by_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("LISTENWELL_WHEELS", str(tmp_path))
+    with pytest.raises(DownloadError, match=r"silero_vad-6\.2\.3-py3-none-any\.whl"):
+        load_silero_vad(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("n_samples", "n_chunks"), [(0, 1), (1, 1), (512, 1), (513, 2), (16_000, 32)])
+def test_chunks_hold_the_whole_clip(n_samples, n_chunks):
+    assert count_chunks(n_samples) == n_chunks
+
+
+@pytest.mark.network
+def test_silero_scores_a_clip_by_itself(silero):
+    check_scores_depend_on_the_clip_alone(silero)
+
+
+@pytest.mark.network
+def test_silero_hears_no_speech_in_silence_and_noise(silero):
+    scores = silero.scores([np.zeros(n, dtype=np.float32) for n in (1, 1_600, 16_000)] + [noise(16_000)])
+    assert np.all(scores < 0.2)
+
+
+@pytest.mark.network
+def test_silero_agrees_with_a_plain_loop_over_chunks(silero):
+    for clip in CLIPS:
+        padded = np.pad(clip, (0, -clip.size % CHUNK))
+        state, context = np.zeros((2, 1, 128), np.float32), np.zeros((1, CONTEXT), np.float32)
+        highest = 0.0
+        for first in range(0, padded.size, CHUNK):
+            chunk = padded[None, first : first + CHUNK]
+            inputs = {"input": np.concatenate([context, chunk], 1), "state": state, "sr": np.array(16_000)}
+            probability, state = silero._session.run(None, inputs)
+            context, highest = chunk[:, -CONTEXT:], max(highest, float(probability[0, 0]))
+        assert silero.scores([clip])[0] == pytest.approx(highest, abs=1e-5)
+
+
+def cached_speech() -> list[Clip]:
+    """Speech of a starter corpus that lies in the cache; nothing is prepared for a test of a baseline."""
+    for manifest in sorted((cache_root() / "starter").glob("*/clips.csv")):
+        return [clip for clip in read_manifest(manifest) if clip.label == "SPEECH"][: 2 * BATCH]
+    return []
+
+
+@pytest.mark.network
+def test_both_baselines_hear_real_speech(silero):
+    clips = cached_speech()
+    if not clips:
+        pytest.skip("no starter corpus in the cache; run 'listenwell prepare'")
+    waveforms = [load_waveform(clip) for clip in clips]
+    assert np.mean(silero.scores(waveforms) > 0.5) > 0.8
+    assert np.mean(webrtc().scores(waveforms) > 0.2) > 0.8

@@ -1,0 +1,139 @@
+"""The command line: exit statuses, one-sentence errors, and the whole path on the random model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from made_sounds import make_corpus
+from typer.testing import CliRunner, Result
+
+import listenwell
+from listenwell import cli
+from listenwell.config import dump, load_config
+from listenwell.evaluate.scores import read_scores
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_no_command_and_help_list_the_commands():
+    assert "score" in run("--help").stdout
+    assert "score" in run().output
+
+
+def test_the_module_runs_and_prints_its_version():
+    command = [sys.executable, "-m", "listenwell", "--version"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout == f"listenwell {listenwell.__version__}\n"
+
+
+def test_config_prints_a_tree_that_loads_to_itself(tmp_path):
+    (tmp_path / "study.yaml").write_text("seed: 7\n")
+    result = run("config", tmp_path / "study.yaml", "model.device=cpu")
+    (tmp_path / "printed.yaml").write_text(result.stdout)
+    assert dump(load_config(tmp_path / "printed.yaml")) == dump(
+        load_config(tmp_path / "study.yaml", ["model.device=cpu"])
+    )
+
+
+def test_config_without_a_file_prints_the_defaults():
+    assert yaml.safe_load(run("config").stdout)["seed"] == 42
+    assert yaml.safe_load(run("config", "seed=3").stdout)["seed"] == 3
+
+
+def test_config_prints_its_json_schema():
+    assert "seed" in json.loads(run("config", "--schema").stdout)["properties"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("config", "modle.name=x"),
+        ("config", "no/such/file.yaml"),
+        ("study", "no/such/file.yaml"),
+        ("score",),
+        ("score", "--out", "x", "--prompt-file", "no/such/file.txt"),
+        ("corpus", "prepare", "unheard_of"),
+        ("model", "build", "large"),
+        ("model", "build", "small", "--source", "hub"),
+        ("unheard-of",),
+        ("config", "--unheard-of"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_no_traceback(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+def test_an_error_is_one_sentence_on_standard_error_and_exits_with_1(tmp_path):
+    result = run("score", "--clips", tmp_path / "no.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"listenwell: error: {tmp_path}/no.csv: cannot be opened")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_exits_with_130_and_says_what_stays(tmp_path, monkeypatch):
+    def interrupted(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "read_text", interrupted)
+    result = run("config", tmp_path / "study.yaml")
+    assert result.exit_code == 130
+    assert "finished files stay" in result.stderr
+
+
+def test_score_goes_from_a_table_of_clips_to_scores_and_results(tmp_path):
+    clips = make_corpus(tmp_path)
+    (tmp_path / "question.txt").write_text("Is somebody speaking?\nA) yes B) no\n")
+    result = run(
+        "score", "--clips", tmp_path / "clips.csv", "--model", "random", "--out", tmp_path / "out",
+        "--prompt-file", tmp_path / "question.txt", "scoring.batch_seconds=4",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "balanced_accuracy" in result.stdout
+    assert "16 clips, 8 groups" in result.stdout
+    assert len(read_scores(tmp_path / "out" / "scores" / "all.csv")) == len(clips)
+    config = load_config(tmp_path / "out" / "config.yaml")
+    assert config.prompt.question == "Is somebody speaking?\nA) yes B) no"
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {metric["name"] for metric in results["zero_shot"]["all"]} >= {"balanced_accuracy", "roc_auc"}
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["listenwell"] == listenwell.__version__
+
+
+def test_score_of_one_split_and_of_one_that_is_not_there(tmp_path):
+    make_corpus(tmp_path, split="dev")
+    arguments = ("score", "--clips", tmp_path / "clips.csv", "--model", "random", "--out", tmp_path / "out")
+    assert run(*arguments, "--split", "dev").exit_code == 0
+    result = run(*arguments, "--split", "test")
+    assert result.exit_code == 1
+    assert "no clip is in split 'test'; there are 'dev'" in result.stderr
+
+
+def test_study_runs_on_a_table_of_ones_own(tmp_path):
+    make_corpus(tmp_path)
+    settings = {
+        "model": {"name": "random"},
+        "data": {"manifest": str(tmp_path / "clips.csv")},
+        "output": str(tmp_path / "o"),
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
+    assert run("study", tmp_path / "study.yaml").exit_code == 0
+    assert "read back from an earlier run" in run("study", tmp_path / "study.yaml").stdout
+
+
+def test_corpus_check_names_every_clip_that_cannot_be_used(tmp_path):
+    clips = make_corpus(tmp_path)
+    assert run("corpus", "check", tmp_path / "clips.csv").exit_code == 0
+    clips[0].path.write_bytes(b"")
+    clips[5].path.write_text("text")
+    result = run("corpus", "check", tmp_path / "clips.csv")
+    assert result.exit_code == 1
+    assert "14 of 16 clips can be used" in result.stdout
+    assert f"clip '{clips[0].clip_id}'" in result.stdout

@@ -1,0 +1,81 @@
+"""Paired comparison by group: hand-worked cases, symmetry, exactness, and simulated error rates."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listenwell.errors import ManifestError
+from listenwell.evaluate.comparison import compare_balanced_accuracy, permutation_p_value
+from listenwell.evaluate.metrics import balanced_accuracy
+
+IS_SPEECH = np.repeat([True, False], [50, 60])
+GROUP = np.array([f"s{i // 5}" for i in range(50)] + [f"n{i // 3}" for i in range(60)])
+
+
+def two_methods(rng, share_a, share_b, spread=1.5):
+    """Decisions of two methods, (n,) each, whose errors gather in the same groups; right with the given shares."""
+    group_effect = {name: rng.normal(0, spread) for name in np.unique(GROUP)}
+    effects = np.array([group_effect[name] for name in GROUP])
+    clip_effect = rng.logistic(size=GROUP.size)
+    return tuple(np.where(clip_effect < share + effects, IS_SPEECH, ~IS_SPEECH) for share in (share_a, share_b))
+
+
+def test_the_difference_is_that_of_the_balanced_accuracies():
+    a, b = two_methods(np.random.default_rng(0), 3.0, 2.0)
+    found = compare_balanced_accuracy(a, b, IS_SPEECH, GROUP, seed=0)
+    assert found.difference == pytest.approx(balanced_accuracy(a, IS_SPEECH) - balanced_accuracy(b, IS_SPEECH))
+    assert found.low < found.difference < found.high
+    assert (found.n, found.n_groups) == (110, 30)
+
+
+def test_exchanging_the_methods_turns_the_sign():
+    a, b = two_methods(np.random.default_rng(1), 3.0, 2.0)
+    ab = compare_balanced_accuracy(a, b, IS_SPEECH, GROUP, seed=0)
+    ba = compare_balanced_accuracy(b, a, IS_SPEECH, GROUP, seed=0)
+    assert (ab.difference, ab.low, ab.high) == pytest.approx((-ba.difference, -ba.high, -ba.low))
+    assert ab.p_value == ba.p_value
+
+
+def test_a_method_does_not_differ_from_itself_and_the_note_says_why_that_is_no_proof():
+    found = compare_balanced_accuracy(IS_SPEECH, IS_SPEECH, IS_SPEECH, GROUP, seed=0)
+    assert (found.difference, found.p_value) == (0.0, 1.0)
+    assert "never differ" in found.note
+
+
+def test_ten_groups_that_all_prefer_a_give_the_smallest_exact_p_value():
+    assert permutation_p_value(np.full(10, 0.01), seed=0) == 2 / 2**10
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
+def test_the_exact_p_value_counts_all_sign_patterns(contributions):
+    values = np.array(contributions, dtype=np.float64)
+    sums = [abs(np.dot(signs, values)) for signs in itertools.product((-1, 1), repeat=values.size)]
+    assert permutation_p_value(values, seed=0) == pytest.approx(np.mean(np.array(sums) >= abs(values.sum())))
+
+
+def test_the_random_p_value_is_near_the_exact_one():
+    values = np.random.default_rng(4).normal(0.4, 1.0, 16)
+    signs = 1 - 2 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)
+    exact = np.mean(np.abs(signs @ values) >= abs(values.sum()) - 1e-12)
+    assert permutation_p_value(values, seed=0) == pytest.approx(exact, abs=0.015)
+
+
+def test_equal_methods_are_called_different_in_about_5_percent_of_studies():
+    rng, wrong, covered = np.random.default_rng(9), 0, 0
+    for study in range(300):
+        first, second = two_methods(rng, 2.5, 2.5)
+        independent, _ = two_methods(rng, 2.5, 2.5)
+        b = np.where(rng.random(GROUP.size) < 0.5, second, independent)
+        found = compare_balanced_accuracy(first, b, IS_SPEECH, GROUP, seed=study)
+        wrong += found.p_value < 0.05
+        covered += found.low <= 0 <= found.high
+    assert wrong / 300 <= 0.08
+    assert covered / 300 >= 0.92
+
+
+def test_methods_scored_on_other_clips_cannot_be_compared():
+    with pytest.raises(ManifestError, match="both methods must decide on the same clips"):
+        compare_balanced_accuracy(IS_SPEECH[:-1], IS_SPEECH, IS_SPEECH, GROUP, seed=0)

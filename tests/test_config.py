@@ -1,0 +1,144 @@
+"""The config tree: differences only, every fault with its place, equal trees with equal fingerprints."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listenwell.config import Config, config_schema, dump, fingerprint, load_config, settings
+from listenwell.errors import ConfigError
+
+
+def load(folder: Path, text: str, *overrides: str) -> Config:
+    path = folder / "study.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, overrides)
+
+
+def fault(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, *overrides)
+    assert caught.value.exit_status == 2
+    return str(caught.value)
+
+
+def test_nothing_given_means_the_defaults():
+    assert load_config(None) == Config()
+
+
+def test_a_file_holds_differences_and_overrides_come_on_top(tmp_path):
+    config = load(tmp_path, "seed: 1\nmodel:\n  dtype: bfloat16\n  device: cpu\n", "model.device=cuda:1", "seed=2")
+    assert (config.seed, config.model.dtype, config.model.device) == (2, "bfloat16", "cuda:1")
+    assert config.prompt == Config().prompt
+
+
+def test_an_empty_file_is_the_defaults(tmp_path):
+    assert load(tmp_path, "# nothing yet\n") == Config()
+
+
+def test_numbers_that_yaml_reads_as_text_become_numbers(tmp_path):
+    assert load(tmp_path, "scoring: {batch_seconds: 1e2}").scoring.batch_seconds == 100.0
+
+
+def test_the_tree_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 3
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("modle: {}", "study.yaml line 1, modle: unknown key; did you mean 'model'?"),
+        ("model:\n  divice: cpu", "study.yaml line 2, model.divice: unknown key; did you mean 'model.device'?"),
+        ("device: cpu", "device: unknown key; did you mean 'model.device'?"),
+        ("xyz: 1", "xyz: unknown key; expected one of data, model, output, prompt, scoring, seed, short_clips."),
+        ("seed: soon", "line 1, seed: found soon, but the value should be a valid integer"),
+        ("seed: -1", "seed: found -1, but the value should be greater than or equal to 0"),
+        ("seed: yes", "seed: found true, expected a number."),
+        ("scoring:\n  batch_seconds: .inf", "found .inf, but the value should be a finite number"),
+        ("prompt:\n  question: 7", "line 2, prompt.question: found 7, expected text; put it in quotes"),
+        ("prompt: {layout: both}", "prompt.layout: found both, expected 'audio_first' or 'text_first'."),
+        ("model: {device: gpu}", "model.device: found gpu, expected: auto takes a CUDA device"),
+        ("model: small", "model: found small, expected a section of settings below this key."),
+        ("seed: 1\nseed: 2", "study.yaml line 2: 'seed' already stands in line 1; keep one of them."),
+        ("model:\n  name: a\n  name: b", "line 3: 'model.name' already stands in line 2"),
+        ("- seed", "study.yaml: holds a list, a mapping of settings was expected"),
+        ("seed", "holds the single value seed, a mapping of settings was expected"),
+        ("seed: [", "study.yaml line 1: is not valid YAML"),
+        ("a: &a\n  b: *a", "a: unknown key"),
+        ("\x00", "is not valid YAML"),
+    ],
+)
+def test_a_faulty_file_is_refused_with_place_found_and_expected(tmp_path, text, sentence):
+    assert sentence in fault(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("seed", "override 'seed': expected section.key=value"),
+        ("=1", "override '=1': expected section.key=value"),
+        ("model.=1", "override 'model.=1': expected section.key=value"),
+        ("model.nam=x", "override 'model.nam=x': unknown key; did you mean 'model.name'?"),
+        ("seed.deep=1", "override 'seed.deep=1': found {deep: 1}"),
+        ("seed=[", "override 'seed=[': the value is not valid YAML"),
+    ],
+)
+def test_a_faulty_override_is_refused(tmp_path, override, sentence):
+    assert sentence in fault(tmp_path, "", override)
+
+
+def test_an_override_below_a_single_value_is_refused(tmp_path):
+    assert "'seed' is a single value and has no keys below it" in fault(tmp_path, "seed: 1", "seed.deep=1")
+
+
+def test_all_faults_are_listed_at_once(tmp_path):
+    message = fault(tmp_path, "sed: 1\nmodel:\n  device: 5\n", "seed=x")
+    assert message.startswith("3 faults in the config:")
+    assert all(place in message for place in ("line 1, sed", "line 3, model.device", "override 'seed=x'"))
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / "no.yaml", tmp_path):
+        with pytest.raises(ConfigError, match=f"{path}: cannot be read"):
+            load_config(path)
+
+
+@given(
+    seed=st.integers(0, 2**63),
+    question=st.text(st.characters(exclude_categories=("Cs",)), min_size=1),
+    minimum_s=st.floats(0.04, 30.0),
+)
+def test_a_dumped_tree_loads_to_an_equal_one(seed, question, minimum_s, tmp_path_factory):
+    values = {"seed": seed, "prompt": {"question": question}, "short_clips": {"minimum_s": minimum_s}}
+    config = Config.model_validate(values)
+    for text in (dump(config), dump(config, with_help=True)):
+        assert load(tmp_path_factory.mktemp("config"), text) == config
+
+
+def test_printing_shows_every_setting_with_its_help_and_marks_changes():
+    text = dump(load_config(None, ["model.dtype=bfloat16"]), with_help=True)
+    assert "  dtype: bfloat16  # default: float32" in text
+    for setting in settings(Config()):
+        assert setting.help, f"{setting.key} has no help"
+        assert f"# {setting.help}" in text
+
+
+def test_the_fingerprint_follows_the_results_not_the_output_folder():
+    assert fingerprint(load_config(None, ["output=elsewhere"])) == fingerprint(Config())
+    assert fingerprint(load_config(None, ["seed=43"])) != fingerprint(Config())
+    assert len(fingerprint(Config())) == 64
+
+
+def test_the_schema_is_json_and_knows_every_section_and_help():
+    schema = json.loads(json.dumps(config_schema()))
+    assert set(schema["properties"]) == set(Config.model_fields)
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["seed"]["description"]
+
+
+def test_the_dump_is_plain_yaml():
+    assert yaml.safe_load(dump(Config()))["output"] == "runs/study"

@@ -1,0 +1,161 @@
+"""Intervals: known values, properties, and simulated coverage at the sizes studies have."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from listenwell.evaluate.intervals import (
+    PLANNING_ICC,
+    anova_icc,
+    balanced_accuracy_interval,
+    bootstrap_interval,
+    planned_icc,
+    proportion,
+    wilson,
+)
+from listenwell.evaluate.metrics import roc_auc
+
+Z = 1.959963984540054
+
+
+def correlated_clips(rng, n_groups, n_each, share, icc):
+    """Right/wrong outcomes whose share differs by group (beta-binomial), and the groups; arrays (n,)."""
+    spread = (1 - icc) / icc
+    shares = rng.beta(share * spread, (1 - share) * spread, n_groups)
+    group = np.repeat([f"g{i}" for i in range(n_groups)], n_each)
+    return rng.random(n_groups * n_each) < np.repeat(shares, n_each), group
+
+
+@given(st.integers(1, 300), st.data())
+def test_wilson_equals_statsmodels(n, data):
+    right = data.draw(st.integers(0, n))
+    assert wilson(right / n, n, Z) == pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-12)
+
+
+def test_known_widths():
+    # n = 110: +-6.7 points at 85 %, +-8.0 at 75 %; 24 of 24 right: [86, 100].
+    for share, half in ((0.85, 0.067), (0.75, 0.080)):
+        low, high = wilson(share, 110, Z)
+        assert (high - low) / 2 == pytest.approx(half, abs=5e-4)
+    assert wilson(1.0, 24, Z) == pytest.approx((0.862, 1.0), abs=5e-4)
+
+
+@given(rights=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)).filter(any), min_size=2, max_size=30))
+def test_a_proportion_lies_in_its_interval_within_0_and_1(rights):
+    is_right = np.concatenate([[True] * r + [False] * w for r, w in rights]).astype(bool)
+    group = np.repeat([f"g{i}" for i in range(len(rights))], [r + w for r, w in rights])
+    metric = proportion("recall", is_right, group)
+    assert 0 <= metric.low <= metric.value <= metric.high <= 1
+    assert metric.low < metric.high
+    assert (metric.n, metric.n_groups) == (is_right.size, len(rights))
+
+
+def test_correlation_widens_and_independence_does_not():
+    alternating = np.tile([True, True, True, False], 20)
+    alike = np.repeat([True, True, True, False], 20)
+    group = np.repeat([f"g{i}" for i in range(16)], 5)
+    widths = [m.high - m.low for m in (proportion("x", right, group) for right in (alternating, alike))]
+    assert widths[1] > 1.7 * widths[0]
+
+
+def test_icc_of_identical_clips_is_1_and_of_mixed_groups_is_0():
+    sizes = np.full(6, 4.0)
+    assert anova_icc(np.array([4.0, 4, 4, 0, 0, 4]), sizes) == 1.0
+    assert anova_icc(np.full(6, 2.0), sizes) == 0.0
+
+
+def test_icc_is_unbiased_enough_on_simulated_groups():
+    rng = np.random.default_rng(0)
+    estimates = []
+    for _ in range(200):
+        right, _ = correlated_clips(rng, 40, 5, 0.8, 0.3)
+        estimates.append(anova_icc(right.reshape(40, 5).sum(axis=1).astype(float), np.full(40, 5.0)))
+    assert np.mean(estimates) == pytest.approx(0.3, abs=0.03)
+
+
+def test_without_errors_the_planning_correlation_is_used():
+    assert planned_icc(np.full(10, 5.0), np.full(10, 5.0)) == pytest.approx(PLANNING_ICC)
+    metric = proportion("recall", np.ones(50, bool), np.repeat([f"g{i}" for i in range(10)], 5))
+    # deff = 1 + 4 * 0.3 = 2.2, n = 22.7, t(9) = 2.262: low = n / (n + t^2)
+    assert metric.low == pytest.approx(22.727 / (22.727 + 2.2622**2), abs=1e-3)
+    assert metric.high == 1.0
+
+
+def test_one_group_says_nothing():
+    metric = proportion("recall", np.ones(50, bool), np.full(50, "anna"))
+    assert (metric.low, metric.high) == (0.0, 1.0)
+    assert "one group" in metric.note
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "n_each", "share", "icc"),
+    [
+        (10, 5, 0.85, 0.3),
+        (10, 5, 0.95, 0.3),
+        (20, 3, 0.95, 0.1),
+        (30, 5, 0.95, 0.5),
+        (60, 5, 0.98, 0.5),
+        (15, 40, 0.98, 0.3),
+    ],
+)
+def test_proportion_intervals_cover_the_truth(n_groups, n_each, share, icc):
+    rng = np.random.default_rng(7)
+    metrics = [proportion("x", *correlated_clips(rng, n_groups, n_each, share, icc)) for _ in range(600)]
+    covered = np.mean([metric.low <= share <= metric.high for metric in metrics])
+    assert covered >= 0.93
+
+
+def test_balanced_accuracy_intervals_cover_the_truth():
+    rng, covered = np.random.default_rng(3), []
+    is_speech = np.repeat([True, False], [50, 60])
+    for _ in range(400):
+        hits, speakers = correlated_clips(rng, 10, 5, 0.92, 0.3)
+        rejections, sounds = correlated_clips(rng, 20, 3, 0.86, 0.3)
+        group = np.concatenate([speakers, np.char.add("n", sounds)])
+        metric = balanced_accuracy_interval(np.concatenate([hits, ~rejections]), is_speech, group)
+        covered.append(metric.low <= 0.89 <= metric.high)
+    assert 0.93 <= np.mean(covered) <= 0.995
+
+
+def test_a_group_of_both_classes_is_noted():
+    is_speech = np.array([True, True, False, False])
+    metric = balanced_accuracy_interval(is_speech, is_speech, np.array(["a", "b", "a", "c"]))
+    assert "1 groups hold both classes" in metric.note
+
+
+def scored_groups(n_groups=20, n_each=4, seed=0):
+    rng = np.random.default_rng(seed)
+    is_speech = np.tile(np.repeat([True, False], n_each), n_groups)
+    group = np.repeat([f"g{i}" for i in range(2 * n_groups)], n_each)
+    score = rng.standard_normal(is_speech.size) + is_speech + np.repeat(rng.standard_normal(2 * n_groups), n_each)
+    return score, is_speech, group
+
+
+def test_the_bootstrap_is_a_function_of_its_key():
+    first, again = (bootstrap_interval("roc_auc", roc_auc, *scored_groups(), seed=1, n_resamples=200) for _ in range(2))
+    other = bootstrap_interval("roc_auc", roc_auc, *scored_groups(), seed=2, n_resamples=200)
+    assert first == again
+    assert (first.low, first.high) != (other.low, other.high)
+    assert first.low < first.value < first.high
+
+
+def test_the_cluster_bootstrap_is_wider_than_one_over_clips():
+    score, is_speech, group = scored_groups()
+    clustered = bootstrap_interval("roc_auc", roc_auc, score, is_speech, group, seed=0, n_resamples=300)
+    alone = np.array([f"clip{i}" for i in range(group.size)])
+    naive = bootstrap_interval("roc_auc", roc_auc, score, is_speech, alone, seed=0, n_resamples=300)
+    assert clustered.high - clustered.low > 1.2 * (naive.high - naive.low)
+
+
+def test_few_groups_are_noted():
+    few = bootstrap_interval("roc_auc", roc_auc, *scored_groups(n_groups=5), seed=0, n_resamples=50)
+    many = bootstrap_interval("roc_auc", roc_auc, *scored_groups(n_groups=20), seed=0, n_resamples=50)
+    assert "only 10 groups" in few.note
+    assert many.note == ""
+
+
+def test_every_resample_has_both_classes_even_with_one_group_each():
+    metric = bootstrap_interval("roc_auc", roc_auc, *scored_groups(n_groups=1), seed=0, n_resamples=50)
+    assert np.isfinite([metric.low, metric.high]).all()

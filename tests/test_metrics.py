@@ -1,0 +1,120 @@
+"""Measures against scikit-learn, against hand-worked tables, and by their properties."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.interpolate import interp1d
+from scipy.optimize import brentq
+
+from listenwell.errors import ManifestError
+from listenwell.evaluate.metrics import (
+    accuracy,
+    balanced_accuracy,
+    d_prime,
+    decide,
+    equal_error_rate,
+    precision,
+    recall,
+    roc_auc,
+    roc_points,
+    specificity,
+)
+
+# Hand-worked: 4 speech, 3 hits; 6 non-speech, 2 false alarms.
+TRUTH = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], dtype=bool)
+SAYS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], dtype=bool)
+
+
+@st.composite
+def scored_clips(draw):
+    """Scores with many ties, both classes present."""
+    n = draw(st.integers(2, 40))
+    score = np.array(draw(st.lists(st.integers(-6, 6), min_size=n, max_size=n)), dtype=np.float64) / 2
+    truth = np.array([True, False, *draw(st.lists(st.booleans(), min_size=n - 2, max_size=n - 2))])
+    return score, truth
+
+
+def test_a_hand_worked_table():
+    assert recall(SAYS, TRUTH) == 3 / 4
+    assert specificity(SAYS, TRUTH) == 4 / 6
+    assert accuracy(SAYS, TRUTH) == 7 / 10
+    assert balanced_accuracy(SAYS, TRUTH) == (3 / 4 + 4 / 6) / 2
+    assert precision(SAYS, TRUTH) == 3 / 5
+
+
+def test_d_prime_of_a_hand_worked_table():
+    # z((3 + .5) / 5) - z((2 + .5) / 7) = 0.52440 + 0.36611
+    assert d_prime(SAYS, TRUTH) == pytest.approx(0.89051, abs=1e-5)
+
+
+def test_d_prime_is_finite_without_errors():
+    assert np.isfinite(d_prime(TRUTH, TRUTH))
+
+
+@given(scored_clips())
+def test_measures_equal_scikit_learn(clips):
+    score, truth = clips
+    says = decide(score, 0.0)
+    assert accuracy(says, truth) == pytest.approx(sklearn.metrics.accuracy_score(truth, says))
+    assert balanced_accuracy(says, truth) == pytest.approx(sklearn.metrics.balanced_accuracy_score(truth, says))
+    assert recall(says, truth) == pytest.approx(sklearn.metrics.recall_score(truth, says))
+    assert roc_auc(score, truth) == pytest.approx(sklearn.metrics.roc_auc_score(truth, score))
+    if says.any():
+        assert precision(says, truth) == pytest.approx(sklearn.metrics.precision_score(truth, says))
+
+
+@given(scored_clips())
+def test_roc_points_equal_scikit_learn(clips):
+    score, truth = clips
+    expected_false_alarms, expected_hits, _ = sklearn.metrics.roc_curve(truth, score, drop_intermediate=False)
+    false_alarms, hits = roc_points(score, truth)
+    assert np.allclose(false_alarms, expected_false_alarms)
+    assert np.allclose(hits, expected_hits)
+
+
+def test_the_equal_error_rate_equals_the_root_on_scikit_learns_roc():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        truth = np.append(rng.random(200) < 0.4, [True, False])
+        score = rng.standard_normal(202) + truth
+        false_alarms, hits, _ = sklearn.metrics.roc_curve(truth, score)
+        expected = brentq(lambda x, f=false_alarms, h=hits: 1.0 - x - interp1d(f, h)(x), 0.0, 1.0)
+        assert equal_error_rate(score, truth) == pytest.approx(expected, abs=1e-3)
+
+
+@given(scored_clips(), st.floats(-5, 5))
+def test_ranks_alone_decide_auc_and_eer(clips, shift):
+    score, truth = clips
+    moved = np.exp(score / 3) * 7 + shift
+    assert roc_auc(moved, truth) == pytest.approx(roc_auc(score, truth))
+    assert equal_error_rate(moved, truth) == pytest.approx(equal_error_rate(score, truth))
+
+
+@given(scored_clips())
+def test_the_mirrored_detector_has_the_mirrored_auc_and_eer(clips):
+    score, truth = clips
+    assert roc_auc(-score, truth) == pytest.approx(1 - roc_auc(score, truth))
+    assert equal_error_rate(-score, truth) == pytest.approx(1 - equal_error_rate(score, truth))
+
+
+@given(scored_clips(), st.integers(-4, 4))
+def test_a_threshold_moves_with_the_scores(clips, shift):
+    score, _ = clips
+    assert np.array_equal(decide(score + shift, 0.5 + shift), decide(score, 0.5))
+
+
+def test_extremes():
+    score = np.array([1.0, 2.0, 3.0, 4.0])
+    truth = np.array([False, False, True, True])
+    assert (roc_auc(score, truth), equal_error_rate(score, truth)) == (1.0, 0.0)
+    assert (roc_auc(-score, truth), equal_error_rate(-score, truth)) == (0.0, 1.0)
+    assert (roc_auc(np.zeros(4), truth), equal_error_rate(np.zeros(4), truth)) == (0.5, 0.5)
+    assert np.isnan(precision(np.zeros(4, bool), truth))
+
+
+@pytest.mark.parametrize("measure", [balanced_accuracy, d_prime, roc_auc, equal_error_rate])
+def test_a_missing_class_is_an_error_that_names_it(measure):
+    with pytest.raises(ManifestError, match="none of the 3 clips is NONSPEECH"):
+        measure(np.array([True, True, False]), np.array([True, True, True]))

@@ -1,0 +1,44 @@
+"""Without a terminal, progress is a line now and then, never a flood."""
+
+import pytest
+
+from listenwell.progress import PlainLines, ignore_progress, shown_progress
+
+
+def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys):
+    seconds = iter([0.0, 4.0, 11.0, 12.0, 20.0])
+    lines = PlainLines(clock=lambda: next(seconds))
+    for done in (0, 20, 50, 60, 100):
+        lines.report("scoring", done, 100)
+    assert capsys.readouterr().err.splitlines() == [
+        "scoring: 50 of 100, 4.5/s, 11 s left",
+        "scoring: 100 of 100, 5.0/s",
+    ]
+
+
+def test_every_stage_ends_with_a_line(capsys):
+    with shown_progress() as report:
+        for stage in ("fetching", "scoring"):
+            for done in range(1, 4):
+                report(stage, done, 3)
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "fetching: 3 of 3",
+        "scoring: 3 of 3",
+    ]
+
+
+def test_a_terminal_gets_bars(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with shown_progress() as report:
+        report("scoring", 3, 3)
+    assert "scoring" in capsys.readouterr().err
+
+
+def test_ignored_progress_says_nothing(capsys):
+    ignore_progress("scoring", 1, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("done", "total"), [(0, 0), (0, 5)])
+def test_nothing_done_is_no_division_by_zero(done, total):
+    PlainLines(clock=lambda: 0.0).report("scoring", done, total)

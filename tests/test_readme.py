@@ -1,0 +1,52 @@
+"""Every command in README and docs exists with the options it names; every local link leads somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from listenwell.cli import app
+from listenwell.config import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+
+
+def commands(page: Path) -> list[list[str]]:
+    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.startswith("#")]
+
+
+COMMANDS = [command for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0].endswith("listenwell")], ids=" ".join)
+def test_a_listenwell_command_exists_with_its_options(command):
+    words = [word for word in command[1:] if not word.startswith("-")]
+    options = {word.split("=")[0] for word in command[1:] if word.startswith("--")}
+    name = words[:2] if words[0] in ("corpus", "model") else words[:1]
+    help_page = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "200"})
+    assert help_page.exit_code == 0, help_page.output
+    assert all(option in help_page.output for option in options)
+    for word in words:
+        if word.endswith(".yaml") and word.startswith("configs/"):
+            load_config(ROOT / word)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "make"], ids=" ".join)
+def test_a_make_command_has_its_target(command):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in command[1:]:
+        name, is_variable, _ = word.partition("=")
+        assert re.search(rf"^{name} \?=" if is_variable else rf"^{name}:", makefile, re.MULTILINE), word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_every_local_link_leads_to_a_file(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target

@@ -1,0 +1,71 @@
+"""Where artefacts lie, what made them, and when two runs are the same."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import listenwell
+from listenwell.cache import cache_root
+from listenwell.run_folder import RunFolder, git_commit, identity, provenance
+
+
+def test_every_artefact_has_its_own_place(tmp_path):
+    run = RunFolder(tmp_path)
+    places = [run.config, run.provenance, run.results, run.scores("a"), run.score_identity("a"), run.quarantine("a")]
+    assert len(set(places)) == len(places)
+    assert all(place.is_relative_to(tmp_path) for place in places)
+    assert not list(tmp_path.iterdir())
+
+
+def test_provenance_is_json_and_names_version_machine_and_libraries():
+    made_by = json.loads(json.dumps(provenance()))
+    assert made_by["listenwell"] == listenwell.__version__
+    assert made_by["machine"]["cores"] >= 1
+    assert "numpy" in made_by["libraries"]
+
+
+def test_identity_follows_content_not_order():
+    assert identity(a=1, b="x") == identity(b="x", a=1)
+    assert identity(a=1) != identity(a="1")
+    with pytest.raises(ValueError, match="JSON"):
+        identity(a=float("nan"))
+
+
+def git(folder: Path, *arguments: str) -> str:
+    person = (
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b",
+        "-c",
+        "commit.gpgsign=false",
+        "-c",
+        "core.hooksPath=/dev/null",
+    )
+    command = ["git", "-C", str(folder), *person, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_commit_is_that_of_the_package_and_tells_of_changes(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    assert git_commit(package) is None
+    git(tmp_path, "init", "-q")
+    assert git_commit(package) is None, "a package that a repository merely contains, untracked, is not its commit"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "a")
+    commit = git(tmp_path, "rev-parse", "HEAD").strip()
+    assert git_commit(package) == commit
+    (package / "__init__.py").write_text("# changed\n")
+    assert git_commit(package) == f"{commit}+changes"
+
+
+def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "here"))
+    assert cache_root() == tmp_path / "here"
+    monkeypatch.delenv("LISTENWELL_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_root() == tmp_path / ".cache" / "listenwell"

@@ -1,0 +1,91 @@
+"""Parts share no group, each holds both classes, and the draw depends on seed and group names alone."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listenwell.data.clip import LABELS, Clip
+from listenwell.data.splits import check_disjoint, split_by_group
+from listenwell.errors import ManifestError
+
+
+def clip(index: int, label: str, group: str) -> Clip:
+    return Clip(f"c{index}", Path("a.wav"), 0.0, 1.0, label, group, "r", "own", "CC0")
+
+
+def corpus(n_speech: int, n_nonspeech: int, n_both: int = 0, clips_each: int = 2) -> list[Clip]:
+    groups = [("SPEECH", f"s{i}") for i in range(n_speech)] + [("NONSPEECH", f"n{i}") for i in range(n_nonspeech)]
+    groups += [(label, f"b{i}") for i in range(n_both) for label in LABELS]
+    return [clip(i * clips_each + j, *each) for i, each in enumerate(groups) for j in range(clips_each)]
+
+
+SHARES = st.dictionaries(st.sampled_from(["train", "dev", "test"]), st.floats(0.05, 1.0), min_size=1)
+
+
+@given(SHARES, st.integers(0, 12), st.integers(0, 12), st.integers(0, 6), st.integers(0, 99))
+def test_parts_partition_the_clips_by_group_with_both_classes_in_each(shares, n_speech, n_nonspeech, n_both, seed):
+    clips = corpus(n_speech, n_nonspeech, n_both)
+    if min(n_speech, n_nonspeech) + n_both < len(shares):
+        with pytest.raises(ManifestError):
+            split_by_group(clips, shares, seed)
+        return
+    parts = split_by_group(clips, shares, seed)
+    assert list(parts) == list(shares)
+    assert sorted(c.clip_id for part in parts.values() for c in part) == sorted(c.clip_id for c in clips)
+    check_disjoint(parts)
+    for part in parts.values():
+        assert {c.label for c in part} == set(LABELS)
+
+
+@given(order=st.permutations(range(24)), seed=st.integers(0, 9))
+def test_the_order_of_the_clips_does_not_matter(order, seed):
+    clips = corpus(6, 6)
+    shuffled = split_by_group([clips[i] for i in order], {"train": 0.8, "dev": 0.2}, seed)
+    expected = split_by_group(clips, {"train": 0.8, "dev": 0.2}, seed)
+    assert {p: {c.clip_id for c in cs} for p, cs in shuffled.items()} == {
+        p: {c.clip_id for c in cs} for p, cs in expected.items()
+    }
+
+
+def test_shares_count_groups():
+    parts = split_by_group(corpus(20, 10), {"train": 0.8, "dev": 0.2}, seed=0)
+    assert len({c.group for c in parts["train"] if c.label == "SPEECH"}) == 16
+    assert len({c.group for c in parts["train"] if c.label == "NONSPEECH"}) == 8
+
+
+def test_more_clips_of_known_groups_do_not_move_a_group():
+    few, many = (split_by_group(corpus(9, 9, clips_each=n), {"train": 2, "dev": 1}, seed=5) for n in (1, 7))
+    assert {c.group for c in few["dev"]} == {c.group for c in many["dev"]}
+
+
+def test_another_seed_gives_another_split():
+    drawn = {
+        frozenset(c.group for c in split_by_group(corpus(9, 9), {"train": 2, "dev": 1}, seed)["dev"])
+        for seed in range(9)
+    }
+    assert len(drawn) > 3
+
+
+def test_too_few_groups_are_named_with_what_is_needed():
+    with pytest.raises(ManifestError, match=r"NONSPEECH has 1 group \(n0\), but the parts train, dev need at least 2"):
+        split_by_group(corpus(5, 1), {"train": 0.8, "dev": 0.2}, seed=0)
+
+
+def test_one_class_only_is_refused():
+    with pytest.raises(ManifestError, match="NONSPEECH has 0 groups, but the parts"):
+        split_by_group(corpus(5, 0), {"train": 0.8, "dev": 0.2}, seed=0)
+
+
+@pytest.mark.parametrize("shares", [{}, {"train": 0.0, "dev": 1.0}, {"train": -1.0}])
+def test_shares_that_are_no_shares_are_a_programming_error(shares):
+    with pytest.raises(ValueError, match="shares must be positive"):
+        split_by_group(corpus(5, 5), shares, seed=0)
+
+
+def test_a_shared_group_or_clip_is_found():
+    with pytest.raises(ManifestError, match="group 'anna' is in part 'train' and in part 'dev'"):
+        check_disjoint({"train": [clip(1, "SPEECH", "anna")], "dev": [clip(2, "SPEECH", "anna")]})
+    with pytest.raises(ManifestError, match="clip_id 'c1' is in part"):
+        check_disjoint({"train": [clip(1, "SPEECH", "anna")], "dev": [clip(1, "SPEECH", "bob")]})
