@@ -18,7 +18,8 @@ from listenwell.errors import ConfigError, ListenwellError
 
 if TYPE_CHECKING:
     from listenwell.config import Config
-    from listenwell.study.zero_shot import ZeroShot
+    from listenwell.evaluate.intervals import Metric
+    from listenwell.study.score_manifest import ScoredManifest
 
 
 class OneSentenceErrors(TyperGroup):
@@ -97,18 +98,28 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scores and what they show.")],
     clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")] = "",
     model: Annotated[str, typer.Option("--model", help="small, a model folder or a hub id.")] = "",
+    adapter: Annotated[Path | None, typer.Option("--adapter", help="Folder of a trained adapter.")] = None,
     split: Annotated[str, typer.Option("--split", help="Score this split of the clips only.")] = "",
+    conditions: Annotated[
+        str, typer.Option("--conditions", help="Versions to score, such as clean,snr_0,200ms.")
+    ] = "clean",
     prompt_file: Annotated[Path | None, typer.Option("--prompt-file", help="Text file with the question.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Config file (YAML).")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score clips with a base model as it is: one CSV row per clip, and how well the scores tell speech apart."""
+    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.study.score_manifest import score_manifest
 
     chosen = [("data.manifest", clips), ("model.name", model), ("prompt.question", _question(prompt_file))]
     changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in chosen if value]
-    changes.append(f"output={json.dumps(str(out), ensure_ascii=False)}")
-    _score_and_print(load_config(config, [*changes, *(overrides or [])]), split)
+    wanted = conditions.split(",")
+    changes += [f"output={json.dumps(str(out), ensure_ascii=False)}", f"evaluation.conditions={json.dumps(wanted)}"]
+    resolved = load_config(config, [*changes, *(overrides or [])])
+    with shown_progress() as on_progress:
+        result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
+    typer.echo(_scored_text(resolved, split, result))
 
 
 @app.command("study")
@@ -126,6 +137,112 @@ def study(
         results = run_study(resolved, on_progress)
     typer.echo(format_table(results))
     typer.echo(f"peak memory {_peak_memory_gib():.1f} GiB; report: {resolved.output / 'report.html'}")
+
+
+@app.command("prepare")
+def prepare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+) -> None:
+    """Fetch what a study needs and show who trains, who chooses (dev) and who only tests."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.study.parts import allocation, divide
+    from listenwell.study.prepare import prepare
+
+    resolved = load_config(config, overrides or [])
+    with shown_progress() as on_progress:
+        parts = divide(*prepare(resolved, on_progress), resolved.data)
+    for record in allocation(parts):
+        typer.echo(
+            f"{record['part']:14} {record['label']:10} {record['n_clips']:6} clips  {record['n_groups']:5} groups"
+        )
+    for part, bank in parts.banks.items():
+        typer.echo(f"{part:14} {len(bank.entries):6} backgrounds")
+
+
+@app.command("fit")
+def fit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+) -> None:
+    """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.study.run import fit_alone
+
+    resolved = load_config(config, overrides or [])
+    with shown_progress() as on_progress:
+        finished = fit_alone(resolved, on_progress)
+    typer.echo("epoch  train loss  dev loss  dev AUC")
+    for epoch in finished.record["history"]:
+        best = "  best" if epoch["epoch"] == finished.record["best_epoch"] else ""
+        typer.echo(
+            f"{epoch['epoch']:5}  {epoch['train_loss']:10.4f}  {epoch['dev_loss']:8.4f}  {epoch['dev_auc']:7.4f}{best}"
+        )
+    typer.echo(finished.folder / "adapter")
+
+
+@app.command("calibrate")
+def calibrate(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of dev clips (CSV).")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the threshold here (JSON).")] = None,
+) -> None:
+    """Choose the threshold with the best balanced accuracy on dev scores; no model is needed."""
+    from listenwell.evaluate.calibration import choose_threshold, write_threshold
+    from listenwell.evaluate.scores import read_scores
+
+    threshold = choose_threshold(read_scores(scores))
+    if out is not None:
+        write_threshold(out, threshold)
+    typer.echo(
+        f"threshold {threshold.value:.6g}: balanced accuracy {threshold.dev_value:.3f} on the {threshold.n} dev scores "
+        f"that chose it ({threshold.n_groups} groups; optimistic, as every chosen number)"
+    )
+
+
+@app.command("evaluate")
+def evaluate(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of test clips (CSV).")],
+    threshold: Annotated[str, typer.Option("--threshold", help="A number, or a file that calibrate wrote.")] = "0",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 42,
+) -> None:
+    """Measure a score table at a threshold, by condition, with intervals that respect groups."""
+    from listenwell.evaluate.calibration import read_threshold
+    from listenwell.evaluate.methods import versions
+    from listenwell.evaluate.scores import read_scores
+    from listenwell.evaluate.summary import summarise
+
+    try:
+        value = float(threshold)
+    except ValueError:
+        value = read_threshold(Path(threshold)).value
+    for condition, table in versions(read_scores(scores)).items():
+        typer.echo(f"{condition or 'all'}, threshold {value:.6g}")
+        for metric in summarise(table, value, seed):
+            typer.echo(_metric_text(metric))
+
+
+@app.command("report")
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
+    """Write report.html and report.md again from a study's results.json."""
+    from listenwell.report.write import write_report
+    from listenwell.run_folder import RunFolder
+    from listenwell.study.fitting import read_json
+
+    write_report(read_json(RunFolder(run).results), run)
+    typer.echo(run / "report.html")
+
+
+@app.command("trace")
+def trace(
+    clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip of the study.")],
+    run: Annotated[Path, typer.Option("--run", help="Folder of a finished study.")],
+) -> None:
+    """Walk one clip through a study: manifest line, plans, shapes, scores, thresholds, decisions (as YAML)."""
+    import yaml
+
+    from listenwell.study.trace import trace
+
+    typer.echo(yaml.safe_dump(trace(clip_id, run), sort_keys=False, allow_unicode=True), nl=False)
 
 
 @corpus_app.command("list")
@@ -197,27 +314,51 @@ def build_model(
     typer.echo(model_folder("small") if out is None else build_small_model(out, cache_root(), source))
 
 
-def _score_and_print(config: "Config", split: str) -> None:
+@model_app.command("align")
+def align_model(
+    out: Annotated[Path, typer.Option("--out", help="File for the alignment (.safetensors); JSON goes beside it.")],
+    layers: Annotated[int, typer.Option("--layers", help="Layers of the language model that are kept.")] = 0,
+    steps: Annotated[int, typer.Option("--steps", help="Training steps; 0 takes the recipe's.")] = 0,
+) -> None:
+    """Train what joins the small model's two halves, on the starter corpus's training groups; prints what it can do."""
+    from listenwell.cache import cache_root
+    from listenwell.model.align import AlignmentConfig
+    from listenwell.model.loading import quiet_transformers
+    from listenwell.model.small import DEFAULT_LAYERS
     from listenwell.progress import shown_progress
-    from listenwell.study.zero_shot import run_zero_shot
+    from listenwell.study.aligning import run_alignment
 
+    quiet_transformers()
+    settings = AlignmentConfig(steps=steps) if steps else AlignmentConfig()
     with shown_progress() as on_progress:
-        result = run_zero_shot(config, split, on_progress)
-    typer.echo(_zero_shot_text(config, split, result))
+        record = run_alignment(out, cache_root(), settings, layers or DEFAULT_LAYERS, on_progress)
+    for condition, metrics in record["zero_shot_on_dev_groups"].items():
+        first = metrics[0]
+        typer.echo(
+            f"{condition:24} balanced accuracy {first['value']:.3f} [{first['low']:.3f}, {first['high']:.3f}]  "
+            f"AUC {metrics[3]['value']:.3f}  {first['n']} clips, {first['n_groups']} groups"
+        )
+    typer.echo(out)
 
 
-def _zero_shot_text(config: "Config", split: str, result: "ZeroShot") -> str:
-    lines = [f"{config.model.name}, zero-shot, {len(result.table)} clips" + (f" of {split}" if split else "")]
-    lines += [
+def _scored_text(config: "Config", split: str, result: "ScoredManifest") -> str:
+    rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
+    lines = [f"{config.model.name}, {result.method}, {rows}, threshold 0"]
+    for condition, metrics in result.metrics.items():
+        lines.append(condition)
+        lines += [_metric_text(metric) for metric in metrics]
+    if result.n_unreadable:
+        lines.append(f"{result.n_unreadable} clips could not be read, see {config.output}/quarantine")
+    rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"
+    lines.append(f"{rate}; peak memory {_peak_memory_gib():.1f} GiB; results in {config.output}")
+    return "\n".join(lines)
+
+
+def _metric_text(metric: "Metric") -> str:
+    return (
         f"  {metric.name:18} {metric.value:.3f}  [{metric.low:.3f}, {metric.high:.3f}]  "
         f"{metric.n} clips, {metric.n_groups} groups" + (f"; {metric.note}" if metric.note else "")
-        for metric in result.metrics
-    ]
-    if result.n_unreadable:
-        lines.append(f"  {result.n_unreadable} clips could not be read, see {config.output}/quarantine")
-    rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"
-    lines.append(f"  {rate}; peak memory {_peak_memory_gib():.1f} GiB; results in {config.output}")
-    return "\n".join(lines)
+    )
 
 
 def _peak_memory_gib() -> float:

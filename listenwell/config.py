@@ -7,6 +7,7 @@ the folder the command runs in. Each section lives beside the code it configures
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import types
@@ -93,20 +94,28 @@ def dump(config: Config, *, with_help: bool = False) -> str:
 
     with_help puts every field under its help text and marks the values that differ from the default.
     """
-    lines, section = [f"# {Config.__doc__}"] if with_help else [], ""
+    lines, opened = [f"# {Config.__doc__}"] if with_help else [], [""]
     for setting in settings(config):
         *parents, name = setting.key.split(".")
+        for depth in range(1, len(parents) + 1):
+            section = ".".join(parents[:depth])
+            if section not in opened:
+                opened.append(section)
+                lines += _section_head(config, parents[:depth], with_help=with_help)
         indent = "  " * len(parents)
-        if parents and parents[0] != section:
-            section = parents[0]
-            lines += ["", f"# {type(getattr(config, section)).__doc__}"] if with_help else []
-            lines.append(f"{section}:")
         if with_help:
             lines.append(f"{indent}# {setting.help}")
             lines += [f"{indent}# One of: {', '.join(setting.choices)}."] if setting.choices else []
         changed = f"  # default: {_flow(setting.default)}" if with_help and setting.value != setting.default else ""
         lines.append(f"{indent}{name}: {_flow(setting.value)}{changed}")
     return "\n".join(lines) + "\n"
+
+
+def _section_head(config: Config, names: Sequence[str], *, with_help: bool) -> list[str]:
+    """The lines that open the section of these names."""
+    indent = "  " * (len(names) - 1)
+    section = functools.reduce(getattr, names, config)
+    return [*(["", f"{indent}# {type(section).__doc__}"] if with_help else []), f"{indent}{names[-1]}:"]
 
 
 def fingerprint(config: Config) -> str:
@@ -247,9 +256,20 @@ def _section_settings(section: Section, prefix: str) -> Iterator[Setting]:
         if isinstance(value, Section):
             yield from _section_settings(value, f"{prefix}{name}.")
         else:
-            plain = value.as_posix() if isinstance(value, Path) else value
-            default = field.default.as_posix() if isinstance(field.default, Path) else field.default
-            yield Setting(f"{prefix}{name}", plain, default, field.description or "", _choices(field.annotation))
+            yield Setting(
+                f"{prefix}{name}",
+                _plain(value),
+                _plain(field.default),
+                field.description or "",
+                _choices(field.annotation),
+            )
+
+
+def _plain(value: Any) -> Any:
+    """The value as YAML knows it."""
+    if isinstance(value, Path):
+        return value.as_posix()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:

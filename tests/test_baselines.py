@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from listenwell.baselines.settings import WebRtcConfig
-from listenwell.baselines.silero import BATCH, CHUNK, CONTEXT, SileroVad, count_chunks, load_silero_vad
+from listenwell.baselines.silero import BATCH, CHUNK, CONTEXT, SILERO_VAD, SileroVad, count_chunks
 from listenwell.baselines.webrtc import WebRtcVad, cut_frames
 from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
 from listenwell.data.clip import Clip
 from listenwell.data.manifest import read_manifest
+from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.errors import DownloadError, ListenwellError
 from listenwell.random_streams import stream
 
@@ -44,7 +45,7 @@ CLIPS = [
 @pytest.fixture(scope="module")
 def silero() -> SileroVad:
     pytest.importorskip("onnxruntime")
-    return load_silero_vad(cache_root())
+    return SileroVad(fetch_weight_file(SILERO_VAD, cache_root()))
 
 
 def webrtc(**settings: int) -> WebRtcVad:
@@ -99,7 +100,7 @@ def test_webrtc_refuses_a_mode_or_frame_it_does_not_have(settings):
 
 @pytest.mark.parametrize(
     ("package", "build"),
-    [("onnxruntime", lambda: SileroVad(Path("nothing.onnx"))), ("webrtcvad", WebRtcVad)],
+    [("onnxruntime", lambda: SileroVad(Path("nowhere"))), ("webrtcvad", WebRtcVad)],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, package, build):
     monkeypatch.setitem(sys.modules, package, None)
@@ -110,7 +111,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 def test_a_wheel_that_is_not_there_is_asked_for_by_name(monkeypatch, tmp_path):
     monkeypatch.setenv("LISTENWELL_WHEELS", str(tmp_path))
     with pytest.raises(DownloadError, match=r"silero_vad-6\.2\.3-py3-none-any\.whl"):
-        load_silero_vad(tmp_path / "cache")
+        fetch_weight_file(SILERO_VAD, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(("n_samples", "n_chunks"), [(0, 1), (1, 1), (512, 1), (513, 2), (16_000, 32)])

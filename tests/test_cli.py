@@ -103,7 +103,7 @@ def test_score_goes_from_a_table_of_clips_to_scores_and_results(tmp_path):
     config = load_config(tmp_path / "out" / "config.yaml")
     assert config.prompt.question == "Is somebody speaking?\nA) yes B) no"
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert {metric["name"] for metric in results["zero_shot"]["all"]} >= {"balanced_accuracy", "roc_auc"}
+    assert {metric["name"] for metric in results["zero-shot"]["all"]["clean"]} >= {"balanced_accuracy", "roc_auc"}
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["listenwell"] == listenwell.__version__
 
 

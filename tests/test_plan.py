@@ -1,5 +1,6 @@
 """A plan is a value: drawn from its key alone, replayed to the bit."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 
 from listenwell.augment.conditions import plan_condition
-from listenwell.augment.plan import AugmentConfig, CropConfig, NoiseConfig, apply_plan, draw_plan
+from listenwell.augment.plan import AugmentConfig, CropConfig, NoiseConfig, Plan, apply_plan, draw_plan
 from listenwell.augment.spec_augment import SpecAugmentConfig
 from listenwell.data.audio import rms
 from listenwell.data.backgrounds import BackgroundBank
@@ -42,6 +43,11 @@ def test_the_same_key_gives_the_same_plan_and_the_same_bits(bank):
     plan = draw(bank)
     assert plan == draw(bank)
     assert np.array_equal(apply_plan(SAMPLES, plan, bank.load), apply_plan(SAMPLES, draw(bank), bank.load))
+
+
+def test_a_plan_comes_back_from_json(bank):
+    plan = draw(bank)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
 @pytest.mark.parametrize("change", [{"seed": 43}, {"epoch": 2}, {"clip": replace(CLIP, clip_id="c2")}])

@@ -9,11 +9,13 @@ from made_sounds import make_corpus
 
 from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError
 from listenwell.model.loading import load_model
 from listenwell.random_streams import stream
-from listenwell.study.score import plan_batches, score_clips, write_quarantine
-from listenwell.study.zero_shot import run_zero_shot
+from listenwell.study.detectors import ZERO_SHOT, LanguageModelDetector
+from listenwell.study.score import Scored, Version, plan_batches, score_clips, write_quarantine
+from listenwell.study.score_manifest import score_manifest
 
 RANDOM = "model.name=random"
 
@@ -25,6 +27,18 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def score_all(clips, config: Config) -> Scored:
+    model = load_model(config.model)
+    detector = LanguageModelDetector(
+        model, config.prompt, config.short_clips, {ZERO_SHOT: None}, config.scoring.batch_seconds
+    )
+    return score_clips([detector], clips, BackgroundBank([]), ["clean"], config)
+
+
+def table_of(clips, config: Config):
+    return score_all(clips, config).tables[ZERO_SHOT]
+
+
 def config_for(corpus: Path, out: Path, *overrides: str) -> Config:
     return load_config(None, [RANDOM, f"data.manifest={corpus / 'clips.csv'}", f"output={out}", *overrides])
 
@@ -32,53 +46,56 @@ def config_for(corpus: Path, out: Path, *overrides: str) -> Config:
 def test_every_clip_is_scored_in_the_order_of_the_table(corpus, tmp_path):
     config = config_for(corpus, tmp_path)
     clips = make_corpus(corpus)
-    table, unreadable = score_clips(load_model(config.model), clips, config)
+    scored = score_all(clips, config)
+    table = scored.tables[ZERO_SHOT]
     assert table.clip_id.tolist() == [clip.clip_id for clip in clips]
     assert table.duration_ms == pytest.approx([clip.duration_s * 1000 for clip in clips])
-    assert unreadable == []
+    assert scored.unreadable == []
+    assert set(table.condition) == {"clean"}
     assert np.ptp(table.score) > 0
 
 
 def test_batches_do_not_change_a_score_beyond_rounding_and_the_same_batches_not_at_all(corpus, tmp_path):
     config, alone = config_for(corpus, tmp_path), config_for(corpus, tmp_path, "scoring.batch_seconds=0.1")
-    clips, model = make_corpus(corpus), load_model(config.model)
-    together, again = (score_clips(model, order, config)[0].score for order in (clips, clips))
-    shuffled = score_clips(model, clips[::-1], config)[0].score[::-1]
+    clips = make_corpus(corpus)
+    together, again = (table_of(clips, config).score for _ in range(2))
+    shuffled = table_of(clips[::-1], config).score[::-1]
     assert np.array_equal(together, again)
     assert np.array_equal(together, shuffled)
-    assert score_clips(model, clips, alone)[0].score == pytest.approx(together, abs=1e-4)
+    assert table_of(clips, alone).score == pytest.approx(together, abs=1e-4)
 
 
 def test_batches_hold_every_clip_once_within_their_seconds(corpus):
-    clips = make_corpus(corpus)
-    batches = list(plan_batches(clips, batch_seconds=4.0, minimum_s=0.6))
-    assert sorted(clip.clip_id for batch in batches for clip in batch) == sorted(clip.clip_id for clip in clips)
+    versions = [Version(clip, condition) for clip in make_corpus(corpus) for condition in ("clean", "100ms")]
+    batches = list(plan_batches(versions, batch_seconds=4.0, minimum_s=0.6))
+    assert {version for batch in batches for version in batch} == set(versions)
+    assert sum(map(len, batches)) == len(versions)
     for batch in batches:
-        assert len(batch) * max(max(clip.duration_s, 0.6) for clip in batch) <= 4.0
+        assert len(batch) * max(max(version.duration_s, 0.6) for version in batch) <= 4.0
 
 
 def test_a_clip_longer_than_a_batch_goes_alone(corpus):
-    clips = make_corpus(corpus)
-    assert all(len(batch) == 1 for batch in plan_batches(clips, batch_seconds=0.01, minimum_s=0.6))
+    versions = [Version(clip, "clean") for clip in make_corpus(corpus)]
+    assert all(len(batch) == 1 for batch in plan_batches(versions, batch_seconds=0.01, minimum_s=0.6))
 
 
 def test_unreadable_clips_are_listed_up_to_the_share_and_stop_the_run_above(tmp_path):
     clips = make_corpus(tmp_path)
     clips[3].path.write_bytes(b"")
     lenient = config_for(tmp_path, tmp_path / "out", "data.quarantine_share=0.1")
-    model = load_model(lenient.model)
-    table, unreadable = score_clips(model, clips, lenient)
-    assert len(table) == len(clips) - 1
+    scored = score_all(clips, lenient)
+    unreadable = scored.unreadable
+    assert len(scored.tables[ZERO_SHOT]) == len(clips) - 1
     assert [(each.clip_id, "0 bytes" in each.reason) for each in unreadable] == [(clips[3].clip_id, True)]
     write_quarantine(tmp_path / "quarantine.csv", unreadable)
     assert clips[3].clip_id in (tmp_path / "quarantine.csv").read_text()
     with pytest.raises(AudioError, match=r"already 1 of 16 clips cannot be read, at most 2\.0% may"):
-        score_clips(model, clips, config_for(tmp_path, tmp_path / "out"))
+        score_all(clips, config_for(tmp_path, tmp_path / "out"))
 
 
 def test_a_second_run_reads_the_scores_back_to_the_bit(corpus, tmp_path):
     config = config_for(corpus, tmp_path)
-    first, second = run_zero_shot(config, ""), run_zero_shot(config, "")
+    first, second = score_manifest(config), score_manifest(config)
     assert first.clips_per_s is not None
     assert second.clips_per_s is None
     assert np.array_equal(first.table.score, second.table.score)
@@ -87,20 +104,20 @@ def test_a_second_run_reads_the_scores_back_to_the_bit(corpus, tmp_path):
 
 @pytest.mark.parametrize("change", ["prompt.question=Speech?", "short_clips.minimum_s=0.7"])
 def test_another_config_is_scored_anew(corpus, tmp_path, change):
-    run_zero_shot(config_for(corpus, tmp_path), "")
-    assert run_zero_shot(config_for(corpus, tmp_path, change), "").clips_per_s is not None
+    score_manifest(config_for(corpus, tmp_path))
+    assert score_manifest(config_for(corpus, tmp_path, change)).clips_per_s is not None
 
 
 def test_what_does_not_touch_a_score_does_not_score_anew(corpus, tmp_path):
-    run_zero_shot(config_for(corpus, tmp_path), "")
-    assert run_zero_shot(config_for(corpus, tmp_path, "seed=1"), "").clips_per_s is None
+    score_manifest(config_for(corpus, tmp_path))
+    assert score_manifest(config_for(corpus, tmp_path, "seed=1")).clips_per_s is None
 
 
 def test_another_sound_under_the_same_name_is_scored_anew(tmp_path):
     clip, *_ = make_corpus(tmp_path)
     config = config_for(tmp_path, tmp_path / "out")
-    before = run_zero_shot(config, "")
+    before = score_manifest(config)
     soundfile.write(clip.path, 0.1 * stream(1).standard_normal(round(clip.duration_s * SAMPLE_RATE_HZ)), SAMPLE_RATE_HZ)
-    after = run_zero_shot(config, "")
+    after = score_manifest(config)
     assert after.clips_per_s is not None
     assert after.table.score[0] != before.table.score[0]

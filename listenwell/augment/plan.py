@@ -7,7 +7,8 @@ the others' draws as they were. `apply_plan` is pure: the same plan on the same 
 Waveforms: mono float32 (n_samples,), 16 kHz.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,7 +91,25 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values; crop_start and crop_length in samples."""
-        return asdict(self)
+        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Plan":
+        """The plan that `to_json` wrote."""
+        background, masks = record["background"], record["masks"]
+        return cls(
+            record["clip_id"],
+            record["epoch"],
+            record["crop_start"],
+            record["crop_length"],
+            None if background is None else PlannedBackground(**background),
+            None if masks is None else Masks(_pairs(masks["frequency"]), _pairs(masks["time"]), masks["fill"]),
+        )
+
+
+def _pairs(masks: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((start, width) for start, width in masks)
 
 
 def draw_plan(

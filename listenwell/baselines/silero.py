@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from listenwell.baselines.baseline import missing_package
+from listenwell.baselines.extra import missing_package
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.data.wheel_files import WheelFile, fetch_weight_file
+from listenwell.data.wheel_files import WheelFile
 
 SILERO_VAD = WheelFile(
     project="silero-vad",
@@ -38,7 +38,10 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class SileroVad:
-    """Silero VAD from its ONNX file. Raises ListenwellError when onnxruntime is not installed."""
+    """Silero VAD from its ONNX file, which `fetch_weight_file(SILERO_VAD, cache)` fetches.
+
+    Raises ListenwellError when onnxruntime is not installed.
+    """
 
     name = "silero"
     default_threshold = DEFAULT_THRESHOLD
@@ -80,11 +83,6 @@ class SileroVad:
             output, state = self._session.run(None, {"input": stretch, "state": state, "sr": rate})
             probabilities[:, chunk] = output[:, 0]
         return probabilities
-
-
-def load_silero_vad(cache: Path, n_threads: int = 1) -> SileroVad:
-    """Return Silero VAD, its file fetched into `cache` when it is not there. Raises DownloadError."""
-    return SileroVad(fetch_weight_file(SILERO_VAD, cache), n_threads)
 
 
 def count_chunks(n_samples: int) -> int:

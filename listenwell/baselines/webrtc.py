@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from listenwell.baselines.baseline import missing_package
+from listenwell.baselines.extra import missing_package
 from listenwell.baselines.settings import WebRtcConfig
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 

@@ -14,6 +14,7 @@ under a name that comes out of an archive, so no archive can write outside. Know
 import contextlib
 import gzip
 import hashlib
+import http.client
 import lzma
 import os
 import shutil
@@ -221,8 +222,8 @@ class MirrorSource:
                     with urllib.request.urlopen(base + suffix, timeout=NETWORK_TIMEOUT_S) as answer:
                         index.update(_parse_index(decompress(answer.read()).decode("utf-8")))
                     break
-                except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
-                    reasons.append(f"{base}{suffix}: {error}")
+                except (OSError, http.client.HTTPException, ValueError, EOFError, lzma.LZMAError) as error:
+                    reasons.append(f"{base}{suffix}: {_describe(error)}")
         if not index:
             raise DownloadError(
                 f"{self.url}: no package index could be read ({reasons[0]}); check the network, the URL and the suite "
@@ -238,15 +239,23 @@ class MirrorSource:
                     while chunk := answer.read(CHUNK_BYTES):
                         digest.update(chunk)
                         file.write(chunk)
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 raise DownloadError(
-                    f"{url}: could not be fetched ({error}); check the network, then run the command again."
+                    f"{url}: could not be fetched ({_describe(error)}); check the network, then run the command again."
                 ) from error
             if digest.hexdigest() != expected_sha256:
                 raise DownloadError(
                     f"{url}: has sha256 {digest.hexdigest()}, the mirror's index promises {expected_sha256}; "
                     f"run the command again, or use another mirror."
                 )
+
+
+def _describe(error: Exception) -> str:
+    """Return the error's own words; an answer such as 404 holds a connection, which is closed."""
+    words = str(error) or type(error).__name__
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+    return words
 
 
 def _parse_index(text: str) -> dict[str, dict[str, str]]:

@@ -18,6 +18,8 @@ from listenwell.model.lora import Adapter
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
 
+ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
+
 
 class Detector(Protocol):
     """Gives each method it stands for one score per waveform; the higher, the more like speech."""
@@ -26,8 +28,8 @@ class Detector(Protocol):
         """Method name -> scores (B,) of B waveforms (n_samples,)."""
 
 
-class ClassicDetector(Protocol):
-    """A baseline of listenwell.baselines."""
+class Baseline(Protocol):
+    """A classic detector of listenwell.baselines."""
 
     name: str
     default_threshold: float
@@ -64,7 +66,7 @@ class LanguageModelDetector:
 class BaselineDetector:
     """One classic detector as a method of its own name."""
 
-    baseline: ClassicDetector
+    baseline: Baseline
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,)."""

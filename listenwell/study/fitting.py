@@ -26,10 +26,10 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import hear
 from listenwell.model.lora import Adapter
 from listenwell.run_folder import RunFolder, identity
+from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.train.fit import DevSet, FitSpec, Progress, hear_dev, train
 
-FIT_NAME = "fine-tuned"
 DEV_EPOCH = "dev"
 
 
@@ -90,7 +90,7 @@ def _train_into(
     on_progress: Callable[[Progress], None],
 ) -> None:
     spec = FitSpec(
-        FIT_NAME, config.lora, config.train, config.augment, config.seed, parts.clips[TRAIN], parts.banks[TRAIN]
+        FINE_TUNED, config.lora, config.train, config.augment, config.seed, parts.clips[TRAIN], parts.banks[TRAIN]
     )
     n_steps = [0]
 

@@ -21,10 +21,8 @@ def prepare(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[
     silently be another study.
     """
     clips = read_manifest(find_manifest(config, on_progress))
-    if config.data.backgrounds == STARTER:
-        return clips, read_backgrounds(prepare_starter(cache_root(), report=on_progress).backgrounds_csv)
     if config.data.backgrounds != NONE:
-        return clips, read_backgrounds(Path(config.data.backgrounds))
+        return clips, read_backgrounds(_find_backgrounds(config, on_progress))
     noisy = [condition for condition in config.evaluation.conditions if condition.startswith("snr_")]
     if noisy or config.augment.noise.probability > 0:
         raise ConfigError(
@@ -33,6 +31,20 @@ def prepare(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[
             "a backgrounds.csv, or set the probability to 0 and leave the snr_ conditions out."
         )
     return clips, []
+
+
+def read_noise(config: Config, split: str, on_progress: OnProgress = ignore_progress) -> list[Background]:
+    """Return the backgrounds of the same split as the clips they go under; all of them when none names a split."""
+    if config.data.backgrounds == NONE:
+        return []
+    backgrounds = read_backgrounds(_find_backgrounds(config, on_progress))
+    return [bed for bed in backgrounds if bed.split in ("", split)] if split else backgrounds
+
+
+def _find_backgrounds(config: Config, on_progress: OnProgress) -> Path:
+    if config.data.backgrounds == STARTER:
+        return prepare_starter(cache_root(), report=on_progress).backgrounds_csv
+    return Path(config.data.backgrounds)
 
 
 def find_manifest(config: Config, on_progress: OnProgress = ignore_progress) -> Path:

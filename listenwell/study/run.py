@@ -9,11 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 from listenwell.atomic_files import write_json, write_text
-from listenwell.baselines.silero import SileroVad
+from listenwell.baselines.silero import SILERO_VAD, SileroVad
 from listenwell.baselines.webrtc import WebRtcVad
 from listenwell.cache import cache_root
 from listenwell.config import Config, dump
 from listenwell.data.clip import Clip
+from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
@@ -21,18 +22,24 @@ from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.write import write_report
 from listenwell.run_folder import RunFolder, identity, provenance
-from listenwell.study.detectors import BaselineDetector, ClassicDetector, Detector, LanguageModelDetector
-from listenwell.study.fitting import FIT_NAME, FinishedFit, fit, read_json
+from listenwell.study.detectors import (
+    FINE_TUNED,
+    ZERO_SHOT,
+    Baseline,
+    BaselineDetector,
+    Detector,
+    LanguageModelDetector,
+)
+from listenwell.study.fitting import FinishedFit, fit, read_json
 from listenwell.study.parts import DEV, Parts, allocation, divide
 from listenwell.study.prepare import prepare
 from listenwell.study.score import Unreadable, score_clips, write_quarantine
 from listenwell.train.fit import Progress
 
-ZERO_SHOT = "zero-shot"
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
-BASELINES: Mapping[str, Callable[[], ClassicDetector]] = {
-    "silero": lambda: SileroVad(cache_root()),
+BASELINES: Mapping[str, Callable[[], Baseline]] = {
+    "silero": lambda: SileroVad(fetch_weight_file(SILERO_VAD, cache_root())),
     "webrtc": WebRtcVad,
 }
 TITLES = {"sealed_test": "Sealed test", "out_of_corpus": "Out of corpus", "test": "Test"}
@@ -84,6 +91,14 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     return results
 
 
+def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> FinishedFit:
+    """Divide and fit, the first half of a study; a later study finds the fit done."""
+    run = RunFolder(config.output)
+    parts = divide(*prepare(config, on_progress), config.data)
+    write_text(run.config, dump(config))
+    return fit(config, load_model(config.model), parts, run, _as_progress(on_progress))
+
+
 def _as_progress(on_progress: OnProgress) -> Callable[[Progress], None]:
     return lambda progress: on_progress(f"training {progress.name}", progress.step, progress.n_steps)
 
@@ -94,11 +109,11 @@ def _detectors(config: Config, model: Any, finished: FinishedFit) -> tuple[list[
         model,
         config.prompt,
         config.short_clips,
-        {ZERO_SHOT: None, FIT_NAME: finished.adapter},
+        {ZERO_SHOT: None, FINE_TUNED: finished.adapter},
         config.scoring.batch_seconds,
     )
     baselines = [BASELINES[name]() for name in config.evaluation.baselines]
-    defaults = {ZERO_SHOT: LANGUAGE_MODEL_DEFAULT, FIT_NAME: LANGUAGE_MODEL_DEFAULT}
+    defaults = {ZERO_SHOT: LANGUAGE_MODEL_DEFAULT, FINE_TUNED: LANGUAGE_MODEL_DEFAULT}
     defaults |= {baseline.name: baseline.default_threshold for baseline in baselines}
     return [language_model, *(BaselineDetector(baseline) for baseline in baselines)], defaults
 
@@ -147,14 +162,14 @@ def judge_all(
     """Every row of the study's table, and the fine-tuned model against every other method."""
     rows: list[Row] = []
     comparisons: list[Comparison] = []
-    order = [method for method in (ZERO_SHOT, FIT_NAME, *BASELINES) if method in defaults]
+    order = [method for method in (ZERO_SHOT, FINE_TUNED, *BASELINES) if method in defaults]
     for n_done, test_set in enumerate(test_sets):
         judged = {m: JudgedMethod(m, tables[test_set][m], defaults[m], thresholds[m]) for m in order}
         for n_judged, method in enumerate(order):
             rows += judge(judged[method], test_set, seed)
             on_progress("judging", n_done * len(order) + n_judged + 1, len(test_sets) * len(order))
-        opponents = [judged[method] for method in order if method != FIT_NAME]
-        comparisons += compare(judged[FIT_NAME], opponents, test_set, seed)
+        opponents = [judged[method] for method in order if method != FINE_TUNED]
+        comparisons += compare(judged[FINE_TUNED], opponents, test_set, seed)
     return rows, comparisons
 
 

@@ -24,7 +24,7 @@ from listenwell.augment.plan import AugmentConfig, Plan, apply_plan, draw_plan
 from listenwell.data.audio import Waveform, load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
-from listenwell.errors import TrainingError
+from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import answer_scores, embed_clips, hear
@@ -179,7 +179,12 @@ class _Fit:
             weights = [self.adapter.projector.weight, self.adapter.projector.bias]
             groups.append({"params": weights, "lr": config.projector_learning_rate})
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.clips_per_epoch = min(config.clips_per_epoch or len(spec.clips), len(spec.clips))
+        self.clips_per_epoch = config.clips_per_epoch or len(spec.clips)
+        if self.clips_per_epoch > len(spec.clips):
+            raise ConfigError(
+                f"train.clips_per_epoch is {self.clips_per_epoch}, but there are {len(spec.clips)} training clips; "
+                "lower it, or leave it null to take every clip."
+            )
         self.n_steps = count_steps(config, self.clips_per_epoch)
         n_warmup = count_warmup_steps(config, self.n_steps)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)

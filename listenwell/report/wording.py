@@ -1,0 +1,96 @@
+"""How a report says things: names of methods and conditions, numbers, intervals, counts, verdicts.
+
+Balanced accuracy, its intervals and differences have three digits behind the point, "0.971 [0.943, 0.988]" and
+"+0.052 [+0.020, +0.084]", with the typographic minus.
+"""
+
+from typing import Literal
+
+from listenwell.evaluate.methods import NOISY
+from listenwell.report.results import CLEAN, FINE_TUNED, ZERO_SHOT, duration_ms_of, snr_db_of
+
+Verdict = Literal["better", "worse", "cannot tell"]
+LEAST_WIDTH = 1e-9
+MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
+METHOD_TITLES = {
+    ZERO_SHOT: "Base model, zero-shot",
+    FINE_TUNED: "Fine-tuned model",
+    "silero": "Silero VAD",
+    "webrtc": "WebRTC VAD",
+}
+
+
+def verdict_of(low: float, high: float) -> Verdict:
+    """What the 95 % interval of a difference allows to say: never "equal".
+
+    An interval without width says nothing: it comes of few groups that happened to gain alike.
+    """
+    if high - low < LEAST_WIDTH:
+        return "cannot tell"
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "cannot tell"
+
+
+def method_title(method: str) -> str:
+    """What a method is called in the report."""
+    return METHOD_TITLES[method] if method in METHOD_TITLES else method
+
+
+def part_title(part: str) -> str:
+    """What a part of the data is called: "sealed_test" is "sealed test"."""
+    return part.replace("_", " ")
+
+
+def condition_title(condition: str) -> str:
+    """What a condition is called in the report: "snr_-5" is "-5 dB", "100ms" is "100 ms"."""
+    if (snr := snr_db_of(condition)) is not None:
+        return f"{snr:g} dB".replace("-", MINUS)
+    if (duration := duration_ms_of(condition)) is not None:
+        return f"{duration:g} ms"
+    return condition or "as recorded"
+
+
+def condition_phrase(condition: str) -> str:
+    """A condition inside a sentence."""
+    return (
+        {CLEAN: "on clean clips", NOISY: "in noise"}[condition]
+        if condition in (CLEAN, NOISY)
+        else (f"at {condition_title(condition)}")
+    )
+
+
+def count_phrase(n_clips: int, n_groups: int) -> str:
+    """Clips and groups a number rests on: "110 clips, 30 groups"."""
+    return f"{n_clips} clip{'' if n_clips == 1 else 's'}, {n_groups} group{'' if n_groups == 1 else 's'}"
+
+
+def format_number(value: float) -> str:
+    """A share or an AUC: "0.971"."""
+    return f"{value:.3f}".replace("-", MINUS)
+
+
+def format_interval(low: float, high: float) -> str:
+    """The interval of a share: "[0.943, 0.988]"."""
+    return f"[{format_number(low)}, {format_number(high)}]"
+
+
+def format_difference(value: float) -> str:
+    """A difference of two shares: "+0.052", and "0.000" without a sign."""
+    text = f"{value:+.3f}".replace("-", MINUS)
+    return "0.000" if text[1:] == "0.000" else text
+
+
+def format_difference_interval(low: float, high: float) -> str:
+    """The interval of a difference: "[+0.020, +0.084]"."""
+    return f"[{format_difference(low)}, {format_difference(high)}]"
+
+
+def format_p(p_value: float) -> str:
+    """A p value with its sign: "= 0.031", "< 0.001"."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+
+
+def format_threshold(value: float) -> str:
+    """A threshold, in the unit of its method's scores."""
+    return f"{value:.4g}".replace("-", MINUS)

@@ -1,0 +1,136 @@
+"""Walk one clip through a finished run: manifest line, part, plans, shapes, scores, thresholds, decisions.
+
+Everything is read from the run folder or computed again from its config by the same functions; nothing is stored for
+the trace's sake.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from listenwell.augment.conditions import plan_condition
+from listenwell.augment.plan import Plan, apply_plan
+from listenwell.config import Config, load_config
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, peak, rms
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
+from listenwell.errors import ManifestError
+from listenwell.evaluate.calibration import read_threshold
+from listenwell.evaluate.scores import read_scores
+from listenwell.model.mel import HOP_LENGTH, n_audio_tokens
+from listenwell.model.short_clips import lengthen
+from listenwell.run_folder import RunFolder
+from listenwell.study.fitting import read_json
+from listenwell.study.parts import TRAIN, divide
+from listenwell.study.prepare import prepare
+
+
+def trace(clip_id: str, root: Path) -> dict[str, Any]:
+    """Return every value of the clip in the run at `root`, as JSON values, in the order they come about.
+
+    Raises ManifestError when the run or the clip is not known.
+    """
+    run = RunFolder(root)
+    if not run.config.is_file():
+        raise ManifestError(f"{root}: no {run.config.name}; give the folder of a run that 'listenwell study' made.")
+    config = load_config(run.config)
+    parts = divide(*prepare(config), config.data)
+    part, clip = _find(clip_id, parts.clips)
+    bank = parts.banks[part]
+    walked: dict[str, Any] = {
+        "manifest": {name: str(getattr(clip, name)) for name in Clip.__dataclass_fields__},
+        "part": part,
+    }
+    if part == TRAIN:
+        walked["plans"] = [
+            {"plan": plan.to_json(), **_heard(clip, plan, bank, config)} for plan in _plans_of(clip_id, run)
+        ]
+        return walked
+    samples = load_waveform(clip)
+    scores = _scores_of(clip_id, part, run)
+    walked["conditions"] = {}
+    for condition in config.evaluation.conditions:
+        plan = plan_condition(condition, clip, samples.size, bank, config.seed)
+        walked["conditions"][condition] = {
+            "plan": plan.to_json(),
+            **_heard(clip, plan, bank, config),
+            "methods": scores[condition] if condition in scores else {},
+        }
+    return walked
+
+
+def _find(clip_id: str, parts: dict[str, list[Clip]]) -> tuple[str, Clip]:
+    for part, clips in parts.items():
+        for clip in clips:
+            if clip.clip_id == clip_id:
+                return part, clip
+    examples = ", ".join(clips[0].clip_id for clips in parts.values())
+    raise ManifestError(f"clip '{clip_id}': not in this run; its clips are named like {examples}.")
+
+
+def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
+    """The plans under which the run's fits heard the clip, as they were written."""
+    plans = []
+    for path in sorted((run.root / "fits").glob("*/plans.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            plans += [Plan.from_json(record) for record in map(json.loads, file) if record["clip_id"] == clip_id]
+    return plans
+
+
+def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict[str, Any]:
+    """What the plan made of the clip: lengths, level, achieved SNR, and the shapes on the way to the model."""
+    samples = load_waveform(clip)
+    heard = apply_plan(samples, plan, bank.load)
+    lengthened = lengthen(heard, config.short_clips)
+    n_frames = -(-lengthened.size // HOP_LENGTH)
+    values: dict[str, Any] = {
+        "n_samples": heard.size,
+        "duration_ms": 1000 * heard.size / SAMPLE_RATE_HZ,
+        "rms_db": 20 * _log10(rms(heard)),
+        "peak": peak(heard),
+        "n_samples_lengthened": lengthened.size,
+        "n_frames": n_frames,
+        "n_audio_tokens": n_audio_tokens(n_frames),
+    }
+    if plan.background is not None:
+        values["achieved_snr_db"] = _achieved_snr_db(samples, plan, bank, heard)
+    return values
+
+
+def _achieved_snr_db(samples: Waveform, plan: Plan, bank: BackgroundBank, heard: Waveform) -> float:
+    """The ratio found in the mixture: what is left of it when the clip, at its best-fitting gain, is taken away."""
+    wanted = plan.background
+    if wanted is None:
+        return math.inf
+    crop = samples[plan.crop_start : plan.crop_start + heard.size].astype(np.float64)
+    stretch = bank.load(wanted.background_id, wanted.offset_s, heard.size / SAMPLE_RATE_HZ).astype(np.float64)
+    # heard = g crop + h stretch: two unknowns by least squares
+    a11, a12, a22 = crop @ crop, crop @ stretch, stretch @ stretch
+    b1, b2 = crop @ heard, stretch @ heard
+    determinant = a11 * a22 - a12 * a12
+    gain, background_gain = (a22 * b1 - a12 * b2) / determinant, (a11 * b2 - a12 * b1) / determinant
+    ratio = abs(float(gain)) * math.sqrt(a11) / (abs(float(background_gain)) * math.sqrt(a22))
+    return 20 * _log10(ratio)
+
+
+def _log10(value: float) -> float:
+    return math.log10(max(value, 1e-12))
+
+
+def _scores_of(clip_id: str, part: str, run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Score, calibrated threshold and decision, by condition and method."""
+    found: dict[str, dict[str, Any]] = {}
+    for method in read_json(run.score_identity(part))["methods"]:
+        threshold = read_threshold(run.threshold(method))
+        table = read_scores(run.scores(f"{method}-{part}"))
+        for row in (table.clip_id == clip_id).nonzero()[0]:
+            score = float(table.score[row])
+            found.setdefault(str(table.condition[row]), {})[method] = {
+                "score": score,
+                "threshold": threshold.value,
+                "decision": "SPEECH" if score >= threshold.value else "NONSPEECH",
+            }
+    return found

@@ -1,0 +1,345 @@
+"""Single files out of Debian packages: from a folder, a mirror or apt, and every way in which that can fail."""
+
+import errno
+import gzip
+import hashlib
+import http.server
+import io
+import lzma
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from listenwell.data import debian_packages
+from listenwell.data.debian_packages import (
+    AptSource,
+    FolderSource,
+    Member,
+    MirrorSource,
+    choose_source,
+    fetch_members,
+    stored_path,
+)
+from listenwell.errors import ConfigError, DownloadError, ListenwellError
+
+BELL, DRUM = b"RIFF of a bell" * 100, b"RIFF of a drum" * 100
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def ar_member(name: str, content: bytes) -> bytes:
+    header = f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+    return header + content + b"\n" * (len(content) % 2)
+
+
+def build_deb(files: dict[str, bytes], compression: str = "xz", links: dict[str, str] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+    if compression == "zst":
+        compressed = pytest.importorskip("zstandard").ZstdCompressor().compress(buffer.getvalue())
+    else:
+        compressed = {"xz": lzma.compress, "gz": gzip.compress, "": bytes}[compression](buffer.getvalue())
+    name = f"data.tar.{compression}" if compression else "data.tar"
+    control = ar_member("control.tar.xz", b"odd")
+    return b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") + control + ar_member(name, compressed)
+
+
+BELL_MEMBER = Member("toys", "usr/share/toys/bell.wav", sha256(BELL))
+DRUM_MEMBER = Member("toys", "usr/share/toys/drum.wav", sha256(DRUM))
+TOYS = {"./usr/share/toys/bell.wav": BELL, "./usr/share/toys/drum.wav": DRUM, "./usr/share/doc/toys/copyright": b"GPL"}
+
+
+@pytest.fixture
+def debs(tmp_path: Path) -> Path:
+    folder = tmp_path / "debs"
+    folder.mkdir()
+    (folder / "toys_1.0_all.deb").write_bytes(build_deb(TOYS))
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("compression", ["xz", "gz", "zst", ""])
+def test_a_wanted_file_comes_out_of_every_kind_of_package(debs: Path, cache: Path, compression: str) -> None:
+    (debs / "toys_1.0_all.deb").write_bytes(build_deb(TOYS, compression))
+    stored = fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+    assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
+
+
+def test_only_wanted_files_are_kept_under_their_hash(debs: Path, cache: Path) -> None:
+    fetch_members([BELL_MEMBER, DRUM_MEMBER], cache, FolderSource(debs))
+    wanted = sorted(stored_path(cache, member.sha256) for member in (BELL_MEMBER, DRUM_MEMBER))
+    assert files_below(cache) == [str(path.relative_to(cache)) for path in wanted]
+
+
+def test_a_second_run_needs_no_package(debs: Path, cache: Path, tmp_path: Path) -> None:
+    fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+    assert fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path / "gone"))[BELL_MEMBER.sha256].exists()
+
+
+def test_another_version_that_moved_the_file_serves(debs: Path, cache: Path) -> None:
+    (debs / "toys_1.0_all.deb").unlink()
+    (debs / "toys_2.0_all.deb").write_bytes(build_deb({"./usr/share/games/toys/ring.wav": BELL}))
+    assert fetch_members([BELL_MEMBER], cache, FolderSource(debs))[BELL_MEMBER.sha256].read_bytes() == BELL
+
+
+def test_the_callers_own_packages_are_not_deleted(debs: Path, cache: Path) -> None:
+    fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+    assert (debs / "toys_1.0_all.deb").exists()
+
+
+def test_each_package_is_reported(debs: Path, cache: Path) -> None:
+    (debs / "more_1.0_all.deb").write_bytes(build_deb({"./drum.wav": DRUM}))
+    steps: list[tuple[str, int, int]] = []
+    more = Member("more", "drum.wav", sha256(DRUM))
+    fetch_members([BELL_MEMBER, more], cache, FolderSource(debs), lambda *step: steps.append(step))
+    assert {step[0] for step in steps} == {"package toys", "package more"}
+    assert [step[1:] for step in steps] == [(1, 2), (2, 2)]
+
+
+def test_a_changed_file_names_package_file_both_hashes_and_the_way_out(debs: Path, cache: Path) -> None:
+    wanted = Member("toys", BELL_MEMBER.path, sha256(b"the older bell"))
+    with pytest.raises(DownloadError) as caught:
+        fetch_members([wanted], cache, FolderSource(debs))
+    message = str(caught.value)
+    assert all(part in message for part in ("toys", wanted.path, wanted.sha256, BELL_MEMBER.sha256))
+    assert "LISTENWELL_DEB_MIRROR" in message
+    assert not cache.exists()
+
+
+def test_a_missing_file_is_called_missing(debs: Path, cache: Path) -> None:
+    with pytest.raises(DownloadError, match=r"'usr/share/toys/horn\.wav' is missing"):
+        fetch_members([Member("toys", "usr/share/toys/horn.wav", sha256(b"horn"))], cache, FolderSource(debs))
+
+
+@pytest.mark.parametrize("name", ["../../evil.wav", "/evil.wav", "./a/../../../evil.wav"])
+def test_a_path_that_leads_outside_writes_nothing_outside(debs: Path, cache: Path, name: str) -> None:
+    (debs / "toys_1.0_all.deb").write_bytes(build_deb({name: b"evil", "./bell.wav": BELL}))
+    before = files_below(cache.parent)
+    fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+    new = set(files_below(cache.parent)) - set(before)
+    assert new == {str(stored_path(cache, BELL_MEMBER.sha256).relative_to(cache.parent))}
+
+
+def test_a_link_is_not_followed(debs: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.wav").write_bytes(b"secret")
+    deb = build_deb({}, links={"./usr/share/toys/bell.wav": str(tmp_path / "secret.wav")})
+    (debs / "toys_1.0_all.deb").write_bytes(deb)
+    with pytest.raises(DownloadError, match="is missing"):
+        fetch_members([Member("toys", BELL_MEMBER.path, sha256(b"secret"))], cache, FolderSource(debs))
+
+
+@pytest.mark.parametrize("compression", ["xz", "gz", "zst", ""])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
+def test_a_truncated_package_is_an_error_and_leaves_no_half_file(
+    debs: Path, cache: Path, compression: str, share: float
+) -> None:
+    noise = os.urandom(50_000)
+    whole = build_deb({"./first.wav": BELL, "./usr/share/toys/noise.wav": noise}, compression)
+    (debs / "toys_1.0_all.deb").write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(DownloadError, match="truncated or damaged"):
+        fetch_members([Member("toys", "usr/share/toys/noise.wav", sha256(noise))], cache, FolderSource(debs))
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"!<arch>\n", b"!<arch>\n" + b"x" * 60])
+def test_what_is_not_a_package_is_an_error(debs: Path, cache: Path, content: bytes) -> None:
+    (debs / "toys_1.0_all.deb").write_bytes(content)
+    with pytest.raises(DownloadError, match=r"toys_1\.0_all\.deb"):
+        fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+
+
+def test_a_package_without_end_is_refused(debs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listenwell.data.deb_archive.MAX_UNPACKED_BYTES", 1000)
+    with pytest.raises(DownloadError, match="unpacks to more than"):
+        fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    debs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(ListenwellError, match="the disk is full"):
+        fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+    assert files_below(cache) == []
+
+
+def test_a_missing_folder_or_package_says_what_to_do(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(DownloadError, match="no such folder"):
+        fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path / "none"))
+    with pytest.raises(DownloadError, match="apt-get download toys"):
+        fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path))
+
+
+def test_the_source_is_the_argument_then_the_environment_then_apt(tmp_path: Path) -> None:
+    environment = {"LISTENWELL_DEB_MIRROR": "http://mirror", "LISTENWELL_DEB_SUITE": "trixie"}
+    assert choose_source(tmp_path, deb_folder=tmp_path, environment=environment) == FolderSource(tmp_path)
+    mirror = choose_source(tmp_path, environment=environment)
+    assert isinstance(mirror, MirrorSource)
+    assert (mirror.url, mirror.suite) == ("http://mirror", "trixie")
+    assert choose_source(tmp_path, environment={"LISTENWELL_DEB_FOLDER": "/d"}) == FolderSource(Path("/d"))
+    assert choose_source(tmp_path, environment={}) == AptSource(tmp_path / "apt")
+    with pytest.raises(ConfigError, match="give one of them"):
+        choose_source(tmp_path, deb_folder=tmp_path, mirror="http://mirror")
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "mirror"
+    (folder / "pool").mkdir(parents=True)
+    (folder / "pool" / "toys_1.0_all.deb").write_bytes(build_deb(TOYS))
+    write_index(folder, sha256((folder / "pool" / "toys_1.0_all.deb").read_bytes()))
+    return folder
+
+
+def write_index(folder: Path, deb_sha256: str, name: str = "Packages.xz") -> None:
+    stanza = (
+        f"Package: toys\nVersion: 1.0\nFilename: pool/toys_1.0_all.deb\nSHA256: {deb_sha256}\nDescription: a\n b: c\n"
+    )
+    index = folder / "dists/bookworm/main/binary-all" / name
+    index.parent.mkdir(parents=True, exist_ok=True)
+    compress = lzma.compress if name.endswith("xz") else gzip.compress
+    index.write_bytes(compress(("Package: other\nFilename: x\nSHA256: y\n\n" + stanza + "\n").encode()))
+
+
+@pytest.fixture
+def mirror(mirror_folder: Path, cache: Path) -> Iterator[MirrorSource]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(mirror_folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield MirrorSource(f"http://127.0.0.1:{server.server_address[1]}/", cache / "debs")
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_mirror_serves_and_its_package_is_deleted_afterwards(mirror: MirrorSource, cache: Path) -> None:
+    stored = fetch_members([BELL_MEMBER], cache, mirror)
+    assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
+    assert len(files_below(cache)) == 1
+
+
+def test_an_index_in_gzip_serves_too(mirror: MirrorSource, mirror_folder: Path, cache: Path) -> None:
+    deb_sha256 = sha256((mirror_folder / "pool/toys_1.0_all.deb").read_bytes())
+    (mirror_folder / "dists/bookworm/main/binary-all/Packages.xz").unlink()
+    write_index(mirror_folder, deb_sha256, "Packages.gz")
+    assert fetch_members([BELL_MEMBER], cache, mirror)
+
+
+def test_a_package_that_is_not_what_the_index_promises_is_refused(
+    mirror: MirrorSource, mirror_folder: Path, cache: Path
+) -> None:
+    write_index(mirror_folder, "0" * 64)
+    with pytest.raises(DownloadError, match="index promises 0000"):
+        fetch_members([BELL_MEMBER], cache, mirror)
+    assert files_below(cache) == []
+
+
+def test_a_mirror_without_the_package_or_the_file_says_so(
+    mirror: MirrorSource, mirror_folder: Path, cache: Path
+) -> None:
+    with pytest.raises(DownloadError, match="has no package gadgets"):
+        fetch_members([Member("gadgets", "a.wav", sha256(BELL))], cache, mirror)
+    (mirror_folder / "pool/toys_1.0_all.deb").unlink()
+    with pytest.raises(DownloadError, match="could not be fetched"):
+        fetch_members([BELL_MEMBER], cache, mirror)
+    assert files_below(cache) == []
+
+
+def test_a_mirror_with_another_suite_or_out_of_reach_says_what_to_check(mirror: MirrorSource, cache: Path) -> None:
+    mirror.suite = "potato"
+    with pytest.raises(DownloadError, match="suite 'potato'"):
+        fetch_members([BELL_MEMBER], cache, mirror)
+    with pytest.raises(DownloadError, match="check the network"):
+        fetch_members([BELL_MEMBER], cache, MirrorSource("http://127.0.0.1:1", cache / "debs"))
+
+
+def test_a_machine_without_apt_names_the_other_ways(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(DownloadError, match=r"no apt-get; set LISTENWELL_DEB_FOLDER.*LISTENWELL_DEB_MIRROR"):
+        fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
+
+
+def fake_apt(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "bin" / "apt-get"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+
+def test_apt_without_lists_says_so(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_apt(tmp_path, "echo 'W: Failed to fetch http://mirror.example' >&2", monkeypatch)
+    with pytest.raises(DownloadError, match="brought no package lists"):
+        fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
+    assert files_below(cache) == []
+
+
+APT_WITH_STALE_LISTS = """
+for word; do case "$word" in
+  -oDir::State::Lists=*) lists="${word#*=}";;
+  update|download) action="$word";;
+esac; done
+if [ "$action" = update ]; then echo x >> "$lists/host_Packages"; exit 0; fi
+if [ "$(wc -l < "$lists/host_Packages")" -lt 2 ]; then echo 'E: 404 Not Found' >&2; exit 100; fi
+cp "$TOYS_DEB" .
+"""
+
+
+def test_apt_whose_lists_are_older_than_the_archive_updates_once_more(
+    tmp_path: Path, debs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_apt(tmp_path, APT_WITH_STALE_LISTS, monkeypatch)
+    monkeypatch.setenv("TOYS_DEB", str(debs / "toys_1.0_all.deb"))
+    stored = fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
+    assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
+    assert not list(cache.rglob("*.deb"))
+
+
+def test_apt_that_cannot_download_passes_its_complaint_on(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = APT_WITH_STALE_LISTS.replace("-lt 2", "-lt 99")
+    fake_apt(tmp_path, refusal, monkeypatch)
+    with pytest.raises(DownloadError, match="404 Not Found"):
+        fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
+    assert not list((cache / "apt").glob("download.*"))
+
+
+@pytest.mark.network
+def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
+    from listenwell.data.corpora.starter_list import read_members
+
+    wanted = [member.file for member in read_members() if member.package == "sound-icons"]
+    stored = fetch_members(wanted, tmp_path, debian_packages.choose_source(tmp_path))
+    assert all(sha256(path.read_bytes()) == name for name, path in stored.items())

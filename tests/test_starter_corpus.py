@@ -1,0 +1,268 @@
+"""The starter corpus: what its frozen list promises; rendering is reproducible; preparing is all or nothing."""
+
+import errno
+import hashlib
+import io
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from listenwell.data.audio import load_waveform, pcm_sha256
+from listenwell.data.clip import LABELS
+from listenwell.data.corpora import starter, starter_list
+from listenwell.data.corpora.starter import StarterCorpus, fingerprint_corpus, prepare_starter
+from listenwell.data.corpora.starter_list import (
+    COLUMNS,
+    HUMAN_SOUNDS,
+    PARTS,
+    StarterMember,
+    check_allocation,
+    format_allocation,
+    read_members,
+    summarise_allocation,
+)
+from listenwell.data.debian_packages import FolderSource
+from listenwell.data.manifest import read_backgrounds, read_manifest
+from listenwell.errors import DownloadError, ListenwellError, ManifestError
+from listenwell.random_streams import stream
+from tests.test_debian_packages import build_deb
+
+MEMBERS = read_members()
+
+
+def chosen(part: str, label: str) -> list[StarterMember]:
+    return [member for member in MEMBERS if member.part == part and member.label == label]
+
+
+def clips_by_group(part: str, label: str) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for member in chosen(part, label):
+        counts[member.group] += member.clips
+    return counts
+
+
+def test_every_group_and_every_file_is_in_one_part() -> None:
+    for attribute in ("group", "sha256"):
+        parts = defaultdict(set)
+        for member in MEMBERS:
+            parts[getattr(member, attribute)].add(member.part)
+        assert all(len(found) == 1 for found in parts.values())
+    assert len({member.sha256 for member in MEMBERS}) == len(MEMBERS)
+
+
+def test_out_of_corpus_packages_give_nothing_to_the_other_parts() -> None:
+    packages = {
+        part: {member.package for member in MEMBERS if (member.part == "out_of_corpus") == part}
+        for part in (True, False)
+    }
+    assert not packages[True] & packages[False]
+
+
+def test_a_group_has_one_label() -> None:
+    labels = defaultdict(set)
+    for member in MEMBERS:
+        labels[member.group].add(member.label)
+    assert all(len(found) == 1 for found in labels.values())
+
+
+def test_the_study_pool_is_large_enough() -> None:
+    speakers = clips_by_group("study_pool", "SPEECH")
+    assert len(speakers) >= 13
+    assert min(speakers.values()) >= 20
+    sounds = chosen("study_pool", "NONSPEECH")
+    assert len({member.category for member in sounds}) >= 25
+    assert len({member.group for member in sounds}) >= 100
+    totals = [clips_by_group("study_pool", label).total() for label in LABELS]
+    assert 1500 <= sum(totals) <= 2500
+    assert max(totals) / min(totals) < 1.25
+
+
+def test_the_sealed_test_is_ten_speakers_by_five_and_twenty_sounds_by_three() -> None:
+    assert sorted(clips_by_group("sealed_test", "SPEECH").values()) == [5] * 10
+    by_class: Counter[str] = Counter()
+    for member in chosen("sealed_test", "NONSPEECH"):
+        by_class[member.category] += member.clips
+    assert sorted(by_class.values()) == [3] * 20
+    assert all(sum(m.group == group for m in MEMBERS) >= 10 for group in clips_by_group("sealed_test", "SPEECH"))
+
+
+def test_out_of_corpus_is_large_enough() -> None:
+    speakers, sounds = (clips_by_group("out_of_corpus", label) for label in LABELS)
+    assert len(speakers) >= 6
+    assert min(speakers.values()) >= 10
+    assert len(sounds) >= 15
+    assert min(speakers.total(), sounds.total()) >= 200
+
+
+def test_every_part_has_music_noise_and_hard_human_sounds() -> None:
+    for part in PARTS:
+        kinds = Counter(member.kind for member in chosen(part, "BACKGROUND"))
+        assert min(kinds["music"], kinds["noise"]) >= 5
+        assert HUMAN_SOUNDS & {member.category for member in chosen(part, "NONSPEECH")}
+    assert sum(member.label == "BACKGROUND" for member in MEMBERS) >= 80
+
+
+def test_linked_identities_are_one_group() -> None:
+    """Readers whom a speaker-embedding check found to be the same person."""
+    groups = {member.group for member in MEMBERS if "/sounds/ru/" in member.path and "ktuberling" in member.package}
+    assert groups == {"tuxpaint_be"}
+    assert {m.group for m in MEMBERS if "klettres/cs/" in m.path or "klettres/en_GB/" in m.path} == {
+        "klettres_cs_en_gb"
+    }
+    assert not any("/nds/" in m.path or "klettres/hu/" in m.path or "klettres/da/" in m.path for m in MEMBERS)
+    assert not any("voices" in m.path for m in MEMBERS if m.label == "SPEECH" and "hedgewars" in m.package)
+
+
+def test_rows_are_well_formed() -> None:
+    for member in MEMBERS:
+        assert len(member.sha256) == 64
+        assert member.licence
+        assert not member.path.startswith("/")
+        assert (member.kind in ("music", "noise")) == (member.label == "BACKGROUND")
+        assert (member.clips > 0) or member.label == "BACKGROUND" or member.part == "sealed_test"
+
+
+def test_the_allocation_table_names_what_is_new() -> None:
+    text = format_allocation(summarise_allocation(MEMBERS))
+    sealed = next(line for line in text.splitlines() if line.startswith("sealed_test    NONSPEECH"))
+    assert "dolphin" in sealed
+
+
+def test_a_group_in_two_parts_is_refused() -> None:
+    moved = next(member for member in MEMBERS if member.part == "sealed_test" and member.label == "SPEECH")
+    with pytest.raises(ManifestError, match="is in sealed_test and in study_pool"):
+        check_allocation([*MEMBERS, replace(moved, part="study_pool", sha256="0" * 64)])
+
+
+def test_an_out_of_corpus_package_elsewhere_is_refused() -> None:
+    outside = next(member for member in MEMBERS if member.part == "out_of_corpus")
+    with pytest.raises(ManifestError, match="would not be foreign"):
+        check_allocation([*MEMBERS, replace(outside, part="study_pool", group="new", sha256="0" * 64)])
+
+
+N_GROUPS = 6
+
+
+def made_recording(label: str, name: str, rate_hz: int, duration_s: float) -> bytes:
+    """A buzz in syllables for SPEECH, steady noise for the rest: enough to render, nothing to learn."""
+    generator = stream(1, "made", name)
+    time_s = np.arange(int(rate_hz * duration_s)) / rate_hz
+    if label == "SPEECH":
+        samples = np.sign(np.sin(2 * np.pi * generator.uniform(90, 250) * time_s)) * np.sin(2 * np.pi * 3 * time_s) ** 2
+    else:
+        samples = generator.standard_normal(len(time_s))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.2 * samples / np.abs(samples).max(), rate_hz, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def made_corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small list in the real list's form and the package that holds its files: (list, folder of .deb files)."""
+    folder = tmp_path_factory.mktemp("made")
+    rows, files = [",".join(COLUMNS)], {}
+    for part in PARTS:
+        for label in ("SPEECH", "NONSPEECH", "BACKGROUND"):
+            for group in range(2 if label == "BACKGROUND" else N_GROUPS):
+                rate_hz = 8000 if label == "SPEECH" and group < 2 else 22_050
+                name = f"{part}-{label}-{group}"
+                content = made_recording(label, name, rate_hz, 0.7 if group == 1 else 2.5)
+                package = "toys-foreign" if part == "out_of_corpus" else "toys"
+                files[package, f"usr/{name}.wav"] = content
+                kind = "noise" if label == "BACKGROUND" else ""
+                digest = hashlib.sha256(content).hexdigest()
+                clips = 0 if label == "BACKGROUND" else 3
+                rows.append(f"{package},usr/{name}.wav,{digest},{label},{name},made,{kind},{part},{clips},CC0-1.0")
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    (folder / "debs").mkdir()
+    for package in ("toys", "toys-foreign"):
+        held = {f"./{path}": content for (owner, path), content in files.items() if owner == package}
+        (folder / "debs" / f"{package}_1_all.deb").write_bytes(build_deb(held))
+    return folder / "list.csv", folder / "debs"
+
+
+@pytest.fixture(scope="module")
+def made_list(made_corpus: tuple[Path, Path]) -> Iterator[FolderSource]:
+    path, debs = made_corpus
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter_list, "LIST_PATH", path)
+        patch.setattr(starter, "read_members", lambda: read_members(path))
+        yield FolderSource(debs)
+
+
+@pytest.fixture(scope="module")
+def prepared(made_list: FolderSource, tmp_path_factory: pytest.TempPathFactory) -> StarterCorpus:
+    return prepare_starter(tmp_path_factory.mktemp("cache"), made_list)
+
+
+def test_preparing_gives_tables_audio_and_figures(prepared: StarterCorpus) -> None:
+    clips, backgrounds = read_manifest(prepared.clips_csv), read_backgrounds(prepared.backgrounds_csv)
+    assert Counter(clip.split for clip in clips) == dict.fromkeys(PARTS, 2 * N_GROUPS * 3)
+    assert {bed.split for bed in backgrounds} == set(PARTS)
+    for clip in clips:
+        info = soundfile.info(clip.path)
+        assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
+        assert 1.0 <= clip.duration_s <= 2.0
+    assert "study_pool" in prepared.text
+    assert "logistic" in prepared.text
+    assert prepared.summary["fingerprint"] == prepared.fingerprint
+
+
+def test_the_written_hash_is_that_of_the_decoded_samples(prepared: StarterCorpus) -> None:
+    assert all(pcm_sha256(load_waveform(clip)) == clip.pcm_sha256 for clip in read_manifest(prepared.clips_csv))
+
+
+def test_any_number_of_workers_gives_the_same_bits(
+    prepared: StarterCorpus, made_list: FolderSource, tmp_path: Path
+) -> None:
+    again = prepare_starter(tmp_path, made_list, workers=1)
+    contents = [
+        {path.relative_to(corpus.folder): path.read_bytes() for path in corpus.folder.rglob("*") if path.is_file()}
+        for corpus in (prepared, again)
+    ]
+    assert contents[0] == contents[1]
+
+
+def test_a_second_call_needs_neither_packages_nor_rendering(prepared: StarterCorpus, tmp_path: Path) -> None:
+    stamp = prepared.clips_csv.stat().st_mtime_ns
+    second = prepare_starter(prepared.folder.parents[1], FolderSource(tmp_path / "gone"))
+    assert second == prepared
+    assert second.clips_csv.stat().st_mtime_ns == stamp
+
+
+def test_another_seed_is_another_corpus(prepared: StarterCorpus) -> None:
+    assert fingerprint_corpus(1) == prepared.fingerprint != fingerprint_corpus(2)
+
+
+def test_a_missing_package_leaves_no_half_corpus(made_list: FolderSource, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError):
+        prepare_starter(tmp_path, FolderSource(tmp_path / "none"))
+    assert not (tmp_path / "starter").exists()
+
+
+def test_a_disk_that_fills_while_rendering_leaves_no_half_corpus(
+    made_list: FolderSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(soundfile, "write", no_space)
+    with pytest.raises(ListenwellError, match="the disk is full"):
+        prepare_starter(tmp_path, made_list)
+    assert list((tmp_path / "starter").iterdir()) == []
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_real_corpus_hides_how_it_was_recorded() -> None:
+    """Downloads 0.9 GB the first time, into the cache that LISTENWELL_CACHE names."""
+    corpus = prepare_starter(Path(os.environ["LISTENWELL_CACHE"]))
+    assert all(found["passed"] for found in corpus.summary["shortcuts"] if found["part"] == "study_pool")
+    clips = read_manifest(corpus.clips_csv)
+    assert len(clips) == sum(member.clips for member in MEMBERS)

@@ -1,0 +1,214 @@
+"""The whole path on the random two-layer model and a made corpus: divide, fit, score, calibrate, judge, report."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from made_sounds import make_corpus
+
+from listenwell.config import Config, load_config
+from listenwell.data.clip import Background
+from listenwell.data.manifest import write_backgrounds
+from listenwell.data.settings import DataConfig
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.evaluate.scores import read_scores
+from listenwell.random_streams import stream
+from listenwell.study.parts import divide
+from listenwell.study.run import run_study
+from listenwell.study.trace import trace
+
+N_BEDS = 8
+
+
+def make_backgrounds(folder: Path) -> Path:
+    beds = []
+    for i in range(N_BEDS):
+        path = folder / f"bed_{i}.wav"
+        soundfile.write(path, 0.1 * stream(1, "bed", i).standard_normal(24_000), 16_000)
+        beds.append(Background(path.stem, path, 1.5, "noise", f"bed_group_{i}", "made", "CC0"))
+    write_backgrounds(folder / "backgrounds.csv", beds)
+    return folder / "backgrounds.csv"
+
+
+def make_study(folder: Path, *overrides: str) -> Config:
+    make_corpus(folder, n_groups=8)
+    settings = [
+        "model.name=random",
+        f"data.manifest={folder / 'clips.csv'}",
+        f"data.backgrounds={make_backgrounds(folder)}",
+        f"output={folder / 'run'}",
+        "train.epochs=2",
+        "train.learning_rate=0.005",
+        "evaluation.conditions=[clean, snr_0, 200ms]",
+        "evaluation.baselines=[webrtc]",
+    ]
+    return load_config(None, [*settings, *overrides])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    config = make_study(folder)
+    return config, run_study(config), folder
+
+
+def score_files(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((root / "scores").glob("*.csv"))}
+
+
+def test_a_study_leaves_everything_it_found(finished):
+    config, results, _ = finished
+    for name in ("results.json", "report.html", "report.md", "config.yaml", "allocation.json"):
+        assert (config.output / name).stat().st_size > 0
+    assert json.loads((config.output / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert set(results["thresholds"]) == {"zero-shot", "fine-tuned", "webrtc"}
+    assert {row["condition"] for row in results["rows"]} == {"clean", "snr_0", "200ms", "noisy"}
+    assert {c["opponent"] for c in results["comparisons"]} == {"zero-shot", "webrtc"}
+
+
+def test_no_group_stands_in_two_parts_and_no_background_either(finished):
+    _, results, _ = finished
+    groups = [group for record in results["allocation"] for group in record["groups"]]
+    assert len(groups) == len(set(groups)) == 16
+    assert sum(record["n"] for record in results["backgrounds"]) == N_BEDS
+
+
+def test_a_second_run_reuses_everything(finished, monkeypatch):
+    config, results, _ = finished
+    before = score_files(config.output)
+    for work in ("listenwell.study.fitting.train", "listenwell.study.run.score_clips"):
+        monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
+    again = run_study(config)
+    assert again["rows"] == results["rows"]
+    assert score_files(config.output) == before
+
+
+def test_the_same_study_elsewhere_gives_the_same_bits_with_other_workers(finished, tmp_path):
+    config, results, folder = finished
+    alone = config.train.model_copy(update={"workers": 0})
+    moved = config.model_copy(update={"output": tmp_path / "run", "train": alone})
+    again = run_study(moved)
+    assert score_files(tmp_path / "run") == score_files(folder / "run")
+    assert again["rows"] == results["rows"]
+
+
+def test_the_threshold_comes_from_dev_alone(finished):
+    config, results, _ = finished
+    dev = read_scores(config.output / "scores" / "fine-tuned-dev.csv")
+    assert results["thresholds"]["fine-tuned"]["n"] == len(dev)
+    dev_groups = {group for r in results["allocation"] if r["part"] == "dev" for group in r["groups"]}
+    assert set(dev.group) == dev_groups
+
+
+def test_a_clip_can_be_walked_from_the_manifest_to_its_decision(finished):
+    config, results, _ = finished
+    test_clip = read_scores(config.output / "scores" / "fine-tuned-test.csv").clip_id[0]
+    walked = trace(str(test_clip), config.output)
+    noisy = walked["conditions"]["snr_0"]
+    assert noisy["achieved_snr_db"] == pytest.approx(0.0, abs=0.05)
+    assert noisy["methods"]["fine-tuned"]["threshold"] == results["thresholds"]["fine-tuned"]["value"]
+    assert noisy["methods"]["fine-tuned"]["decision"] in ("SPEECH", "NONSPEECH")
+    assert walked["part"] == "test"
+    heard = json.loads((next((config.output / "fits").iterdir()) / "plans.jsonl").read_text().splitlines()[0])
+    training = trace(heard["clip_id"], config.output)
+    assert training["part"] == "train"
+    assert heard in [entry["plan"] for entry in training["plans"]]
+
+
+def test_an_unknown_clip_or_run_is_named(finished, tmp_path):
+    config, _, _ = finished
+    with pytest.raises(ManifestError, match="not in this run"):
+        trace("nobody", config.output)
+    with pytest.raises(ManifestError, match="no config"):
+        trace("nobody", tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["listenwell.study.fitting.write_adapter", "listenwell.study.run.write_scores"])
+def test_after_an_interrupt_the_next_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch, stage):
+    config, results, _ = finished
+    moved = config.model_copy(update={"output": tmp_path / "run"})
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(moved)
+    assert not list(tmp_path.rglob(".*"))
+    assert run_study(moved)["rows"] == results["rows"]
+
+
+def test_noise_without_backgrounds_is_refused_not_skipped(tmp_path):
+    config = make_study(tmp_path, "data.backgrounds=none")
+    with pytest.raises(ConfigError, match="noise is asked for"):
+        run_study(config)
+
+
+def test_a_study_without_noise_needs_no_backgrounds(tmp_path):
+    quiet = ["data.backgrounds=none", "augment.noise.probability=0", "evaluation.conditions=[clean]"]
+    results = run_study(make_study(tmp_path, *quiet, "evaluation.baselines=[]", "train.epochs=1"))
+    assert {row["condition"] for row in results["rows"]} == {"clean"}
+
+
+def test_one_class_only_is_refused(tmp_path):
+    clips = [clip for clip in make_corpus(tmp_path, n_groups=8) if clip.label == "SPEECH"]
+    with pytest.raises(ManifestError, match="NONSPEECH"):
+        divide(clips, [], DataConfig())
+
+
+def test_a_part_with_one_class_is_refused(tmp_path):
+    clips = [
+        replace(clip, split="train" if i % 2 else "dev" if clip.label == "SPEECH" else "test")
+        for i, clip in enumerate(make_corpus(tmp_path, n_groups=16))
+    ]
+    with pytest.raises(ManifestError, match="none is"):
+        divide(clips, [], DataConfig())
+
+
+def test_splits_without_a_test_or_a_dev_part_are_refused(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=8)
+    with pytest.raises(ManifestError, match="no part 'dev'"):
+        divide([replace(clip, split="train") for clip in clips], [], DataConfig())
+    halves = [replace(clip, split="train" if int(clip.group[-1]) < 4 else "dev") for clip in clips]
+    with pytest.raises(ManifestError, match="no test part"):
+        divide(halves, [], DataConfig())
+
+
+def test_too_few_groups_to_divide_are_refused(tmp_path):
+    with pytest.raises(ManifestError, match="need at least 3"):
+        divide(make_corpus(tmp_path, n_groups=2), [], DataConfig())
+
+
+def test_too_few_backgrounds_to_divide_are_refused(tmp_path):
+    beds = [Background("b", tmp_path / "b.wav", 1.0, "noise", "b", "made", "CC0")]
+    with pytest.raises(ManifestError, match="too few"):
+        divide(make_corpus(tmp_path, n_groups=8), beds, DataConfig())
+
+
+def test_a_clip_that_vanished_is_quarantined_and_named(tmp_path):
+    config = make_study(tmp_path, "data.quarantine_share=0.5", "evaluation.baselines=[]", "train.epochs=1")
+    clips = make_corpus(tmp_path, n_groups=8)
+    parts = divide(clips, [], config.data)
+    lost = parts.clips["test"][0]
+    samples, rate = soundfile.read(lost.path)
+    soundfile.write(lost.path, samples * np.nan, rate, subtype="FLOAT")
+    results = run_study(config)
+    assert [entry["clip_id"] for entry in results["quarantine"]] == [lost.clip_id]
+
+
+def test_more_clips_than_there_are_cannot_be_drawn(tmp_path):
+    config = make_study(tmp_path, "train.clips_per_epoch=10000")
+    with pytest.raises(ConfigError, match="clips_per_epoch"):
+        run_study(config)
+
+
+def test_the_division_does_not_depend_on_the_order_of_the_clips(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=8)
+    first, again = (divide(order, [], DataConfig()).clips for order in (clips, clips[::-1]))
+    assert {n: {c.clip_id for c in part} for n, part in first.items()} == {
+        n: {c.clip_id for c in part} for n, part in again.items()
+    }
