@@ -139,6 +139,31 @@ def study(
     typer.echo(f"peak memory {_peak_memory_gib():.1f} GiB; report: {resolved.output / 'report.html'}")
 
 
+@app.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of your recordings.")],
+    group: Annotated[
+        str,
+        typer.Option("--group", help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'."),
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace clips.csv and study.yaml.")] = False,
+) -> None:
+    """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml."""
+    from listenwell.study.init import start_project
+
+    if not group and sys.stdin.isatty():
+        group = typer.prompt(
+            "Which group (speaker or sound source) does a file belong to? folder, file, or a pattern", default="folder"
+        )
+    started = start_project(folder, group or "folder", overwrite=overwrite)
+    for label in ("SPEECH", "NONSPEECH"):
+        chosen = [clip for clip in started.clips if clip.label == label]
+        typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")
+    for warning in started.warnings:
+        print(f"listenwell: warning: {warning}", file=sys.stderr)
+    typer.echo(f"next: listenwell study {started.config}")
+
+
 @app.command("prepare")
 def prepare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None

@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.data.clip import Clip
-from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.data.clip import Background, Clip
+from listenwell.data.manifest import read_manifest, write_backgrounds, write_manifest
 from listenwell.random_streams import stream
+
+N_BEDS = 8
 
 
 def make_corpus(folder: Path, n_groups: int = 4, clips_each: int = 2, split: str = "") -> list[Clip]:
@@ -27,3 +30,30 @@ def make_corpus(folder: Path, n_groups: int = 4, clips_each: int = 2, split: str
             clips.append(Clip(path.stem, path, 0.0, seconds, label, group, path.name, "made", "CC0", split=split))
     write_manifest(folder / "clips.csv", clips)
     return read_manifest(folder / "clips.csv")
+
+
+def make_backgrounds(folder: Path) -> Path:
+    """Write backgrounds.csv and its recordings, each a group of its own."""
+    beds = []
+    for i in range(N_BEDS):
+        path = folder / f"bed_{i}.wav"
+        soundfile.write(path, 0.1 * stream(1, "bed", i).standard_normal(24_000), 16_000)
+        beds.append(Background(path.stem, path, 1.5, "noise", f"bed_group_{i}", "made", "CC0"))
+    write_backgrounds(folder / "backgrounds.csv", beds)
+    return folder / "backgrounds.csv"
+
+
+def make_study(folder: Path, *overrides: str, base: Path | None = None) -> Config:
+    """A quick study on a made corpus in `folder`, the settings of `base` below its own."""
+    make_corpus(folder, n_groups=8)
+    settings = [
+        "model.name=random",
+        f"data.manifest={folder / 'clips.csv'}",
+        f"data.backgrounds={make_backgrounds(folder)}",
+        f"output={folder / 'run'}",
+        "train.epochs=2",
+        "train.learning_rate=0.005",
+        "evaluation.conditions=[clean, snr_0, 200ms]",
+        "evaluation.baselines=[webrtc]",
+    ]
+    return load_config(base, [*settings, *overrides])

@@ -1,11 +1,14 @@
-"""Every config in configs/ loads, and holds differences from the defaults only."""
+"""Every config in configs/ loads, holds differences from the defaults only, and runs on a random model of its shape."""
 
 from pathlib import Path
 
 import pytest
 import yaml
+from made_sounds import make_study
 
 from listenwell.config import Config, load_config, settings
+from listenwell.model.random_models import build_random_model
+from listenwell.study.run import run_study
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 
@@ -20,6 +23,23 @@ def test_a_shipped_config_loads_and_says_nothing_twice(path):
     defaults = {setting.key: setting.value for setting in settings(Config())}
     changed = {setting.key for setting in settings(config) if setting.value != defaults[setting.key]}
     assert set(written_keys(yaml.safe_load(path.read_text(encoding="utf-8")))) == changed
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_config_runs_on_a_random_model_of_its_shape(path, tmp_path):
+    shape = "qwen2_audio_7b" if "7b" in path.stem else "small"
+    model = build_random_model(tmp_path / "model", shape)
+    quick = [
+        "train.epochs=1",
+        "train.batch=4",
+        "model.device=cpu",
+        "train.warmup_steps=null",
+        "train.clips_per_epoch=null",
+    ]
+    config = make_study(tmp_path, f"model.name={model}", *quick, base=path)
+    results = run_study(config)
+    assert (config.output / "report.html").is_file()
+    assert {row["method"] for row in results["rows"]} == {"zero-shot", "fine-tuned", "webrtc"}
 
 
 def written_keys(values: dict, prefix: str = "") -> list[str]:

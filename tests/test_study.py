@@ -7,45 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import make_corpus
+from made_sounds import N_BEDS, make_corpus, make_study
 
-from listenwell.config import Config, load_config
 from listenwell.data.clip import Background
-from listenwell.data.manifest import write_backgrounds
 from listenwell.data.settings import DataConfig
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.scores import read_scores
-from listenwell.random_streams import stream
 from listenwell.study.parts import divide
 from listenwell.study.run import run_study
 from listenwell.study.trace import trace
-
-N_BEDS = 8
-
-
-def make_backgrounds(folder: Path) -> Path:
-    beds = []
-    for i in range(N_BEDS):
-        path = folder / f"bed_{i}.wav"
-        soundfile.write(path, 0.1 * stream(1, "bed", i).standard_normal(24_000), 16_000)
-        beds.append(Background(path.stem, path, 1.5, "noise", f"bed_group_{i}", "made", "CC0"))
-    write_backgrounds(folder / "backgrounds.csv", beds)
-    return folder / "backgrounds.csv"
-
-
-def make_study(folder: Path, *overrides: str) -> Config:
-    make_corpus(folder, n_groups=8)
-    settings = [
-        "model.name=random",
-        f"data.manifest={folder / 'clips.csv'}",
-        f"data.backgrounds={make_backgrounds(folder)}",
-        f"output={folder / 'run'}",
-        "train.epochs=2",
-        "train.learning_rate=0.005",
-        "evaluation.conditions=[clean, snr_0, 200ms]",
-        "evaluation.baselines=[webrtc]",
-    ]
-    return load_config(None, [*settings, *overrides])
 
 
 @pytest.fixture(scope="module")

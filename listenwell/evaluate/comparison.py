@@ -45,7 +45,8 @@ def compare_balanced_accuracy(
 ) -> PairedDifference:
     """Return how much more balanced accuracy method A has than B on the same n clips.
 
-    All arrays (n,). Raises ManifestError when the lengths differ or a class is missing.
+    All arrays (n,). Where no spread between groups is seen, nothing is known of other groups, and the interval is
+    [-1, 1]. Raises ManifestError when the lengths differ or a class is missing.
     """
     lengths = [len(array) for array in (a_says_speech, b_says_speech, is_speech, group)]
     if len(set(lengths)) > 1:
@@ -59,7 +60,8 @@ def compare_balanced_accuracy(
     counts = _by_group(np.ones_like(gain), is_speech, member, names.size)
     contributions = (gains / counts.sum(axis=0)).sum(axis=1) / 2
     difference = float(contributions.sum())
-    half = _standard_error(gains, counts) * _t_quantile(counts)
+    error = _standard_error(gains, counts)
+    half = error * _t_quantile(counts) if error > 0 else 2.0
     return PairedDifference(
         difference,
         max(-1.0, difference - half),
@@ -68,7 +70,7 @@ def compare_balanced_accuracy(
         len(gain),
         names.size,
         "linearised standard error over groups, t; paired cluster permutation",
-        _note(gain, names.size, counts),
+        _note(gain, error, names.size, counts),
     )
 
 
@@ -112,9 +114,11 @@ def _t_quantile(counts: Floats) -> float:
     return float(stdtrit(max(fewest - 1, 1), 0.5 + CONFIDENCE / 2))
 
 
-def _note(gain: Floats, n_groups: int, counts: Floats) -> str:
+def _note(gain: Floats, spread: float, n_groups: int, counts: Floats) -> str:
     if not gain.any():
         return "the two methods never differ in being right, so the width of the interval is unknown"
+    if spread == 0:
+        return "no spread between groups was seen, so the width of the interval is unknown"
     if (counts > 0).sum(axis=0).min() == 1:
         return "one group in a class says nothing about other groups, the interval is too narrow"
     return f"only {n_groups} groups, the interval is rough" if n_groups < FEW_GROUPS else ""

@@ -1,10 +1,10 @@
 """The alignment recipe: teach the small model to listen, on broad questions, before any task.
 
 The projector, the three audio-token embeddings and a LoRA on the cut language model are trained on questions about
-clips of the study pool's training groups: an open one ("What do you hear?"), yes/no ones and two-way choices over all
-categories, speech being one of them. Each answer is learnt by next-token cross-entropy over the whole vocabulary.
-The SPEECH/NONSPEECH prompt of the studies never occurs: the choice between speech and no speech is left out on
-purpose, so answering it is zero-shot. Tower, embeddings and base matrices stay frozen.
+clips of the study pool's training groups: an open one ("What do you hear?"), choices of two, and yes/no questions over
+more than a hundred categories, speech being one of them. Each answer is learnt by next-token cross-entropy over the
+whole vocabulary. The question of the studies never occurs (tested), so answering it is zero-shot in its wording. Tower,
+embeddings and base matrices stay frozen.
 
 Batches are packed rows (listenwell.model.packing), each segment = question, audio tokens and answer in one of the two
 prompt layouts, drawn at random.
@@ -34,13 +34,19 @@ from listenwell.random_streams import stream
 from listenwell.section import Section
 
 SPEECH_PHRASE = "speech"
+YES_NO_TEMPLATES = (
+    "Do you hear {}? Answer yes or no.",
+    "Is there {} in this recording? Answer yes or no.",
+    "Can {} be heard? Answer yes or no.",
+    "Is this the sound of {}? Answer yes or no.",
+)
 SHARED_PREFIX = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 
 
 class AlignmentConfig(Section):
     """How the alignment is trained."""
 
-    steps: int = Field(1200, ge=1)
+    steps: int = Field(800, ge=1)
     """Optimiser steps."""
     batch: int = Field(16, ge=2)
     """Clips per step, half of them speech."""
@@ -56,8 +62,10 @@ class AlignmentConfig(Section):
     """Share of clips with a noise background mixed in."""
     lowest_snr_db: float = 0.0
     """Lowest signal-to-noise ratio of those clips; the highest is 20 dB."""
+    crop_share: float = Field(0.5, ge=0, le=1)
+    """Share of clips that are cropped to a log-uniform duration; the others keep their own."""
     shortest_crop_s: float = Field(0.2, gt=0)
-    """Clips are cropped to a log-uniform duration between this and their own."""
+    """Shortest crop."""
     seed: int = 0
     """Seed of every draw."""
 
@@ -187,6 +195,8 @@ class ClipPool:
     def _vary(self, samples: Waveform, rng: np.random.Generator) -> Waveform:
         shortest = min(samples.size, round(self.config.shortest_crop_s * SAMPLE_RATE_HZ))
         length = int(np.exp(rng.uniform(np.log(shortest), np.log(samples.size))))
+        if rng.random() >= self.config.crop_share:
+            length = samples.size
         start = int(rng.integers(samples.size - length + 1))
         crop = samples[start : start + length]
         if is_silent(crop) or not self.noises or rng.random() >= self.config.noise_share:
@@ -208,36 +218,31 @@ def phrase_of(clip: Clip) -> str:
 
 
 def draw_question(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -> Question:
-    """One of four kinds of question about the clip, with its true answer."""
-    true = phrase_of(clip)
-    if clip.label == "SPEECH" and rng.random() < 0.5:
-        true = SPEECH_PHRASE
-    others = [p for p in phrases if not (clip.label == "SPEECH" and _is_speech(p)) and p != true]
-    if clip.label == "NONSPEECH" and rng.random() < 0.5:
-        others = [p for p in others if _is_speech(p)]  # speech is a false answer as often as it is a true one
-    false = others[rng.integers(len(others))]
-    if clip.label == "NONSPEECH" and _is_speech(false) and rng.random() < 0.5:
-        false = SPEECH_PHRASE
-    kind = rng.integers(4)
-    if kind == 0:
+    """A question about the clip with its true answer: open, a choice of two, or (half of all) yes/no."""
+    true, false = draw_phrases(clip, phrases, rng)
+    kind = rng.random()
+    if kind < 0.25:
         return Question("What do you hear? Answer in a few words.", true)
-    if kind == 1:
-        asked, answer = (true, "yes") if rng.random() < 0.5 else (false, "no")
-        return Question(f"Do you hear {asked}? Answer yes or no.", answer)
-    if kind == 2:
-        return (
-            _choice(true, "something else", true_first=rng.random() < 0.5)
-            if rng.random() < 0.5
-            else _choice("something else", false, true_first=rng.random() < 0.5)
-        )
-    return _choice(true, false, true_first=rng.random() < 0.5)
+    if kind < 0.5:
+        first, second = (true, false) if rng.random() < 0.5 else (false, true)
+        return Question(f"Which do you hear, {first} or {second}?", true)
+    asked, answer = (true, "yes") if rng.random() < 0.5 else (false, "no")
+    template = YES_NO_TEMPLATES[int(rng.integers(len(YES_NO_TEMPLATES)))]
+    return Question(template.format(asked), answer)
 
 
-def _choice(true: str, false: str, *, true_first: bool) -> Question:
-    first, second = (true, false) if true_first else (false, true)
-    return Question(
-        f"Which do you hear?\nA) {first}\nB) {second}\nAnswer with the letter only.", "A" if true_first else "B"
-    )
+def draw_phrases(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
+    """What is true of the clip and what is not; speech is a false phrase as often as it is a true one."""
+    if clip.label == "SPEECH":
+        true = SPEECH_PHRASE if rng.random() < 0.5 else phrase_of(clip)
+        others = [phrase for phrase in phrases if not _is_speech(phrase)]
+    else:
+        true = phrase_of(clip)
+        wants_speech = rng.random() < 0.5
+        others = [phrase for phrase in phrases if phrase != true and _is_speech(phrase) == wants_speech]
+        if wants_speech and rng.random() < 0.5:
+            return true, SPEECH_PHRASE
+    return true, others[int(rng.integers(len(others)))]
 
 
 def _is_speech(phrase: str) -> bool:

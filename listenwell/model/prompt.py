@@ -19,11 +19,11 @@ from listenwell.section import Section
 class PromptConfig(Section):
     """What the model is asked about every clip."""
 
-    question: str = Field("Which do you hear?\nA) speech\nB) no speech\nAnswer with the letter only.", min_length=1)
+    question: str = Field("Is this human speech? Answer yes or no.", min_length=1)
     """The question put to the model, the same in training, scoring and detection."""
-    speech_answer: str = Field("A", min_length=1)
+    speech_answer: str = Field("yes", min_length=1)
     """The answer that means SPEECH; only its first token is scored."""
-    nonspeech_answer: str = Field("B", min_length=1)
+    nonspeech_answer: str = Field("no", min_length=1)
     """The answer that means NONSPEECH; its first token must differ from that of speech_answer."""
     layout: Literal["audio_first", "text_first"] = "audio_first"
     """audio_first is Qwen2-Audio's usual order; text_first puts the question first, where all clips share it."""
@@ -53,7 +53,7 @@ def build_prompt(config: PromptConfig, processor: Any) -> Prompt:
         raise ModelError(
             f"prompt: the answers '{config.speech_answer}' and '{config.nonspeech_answer}' begin with the same token "
             f"({tokenizer.decode([speech_id])!r}), so they cannot be told apart; choose prompt.speech_answer and "
-            "prompt.nonspeech_answer that differ in their first token, for instance 'A' and 'B'."
+            "prompt.nonspeech_answer that differ in their first token, for instance 'yes' and 'no'."
         )
     return Prompt(_token_ids(tokenizer, prefix), _token_ids(tokenizer, suffix), speech_id, nonspeech_id)
 

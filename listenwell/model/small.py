@@ -36,7 +36,7 @@ from listenwell.model.ctranslate2_weights import read_ctranslate2
 from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, fetch_weight_file
 from listenwell.random_streams import stream
 
-DEFAULT_LAYERS = 8
+DEFAULT_LAYERS = 4
 AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
 BASE_FILE = "listenwell_base.json"
 _TOWER_SHAPE = {

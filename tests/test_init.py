@@ -1,0 +1,99 @@
+"""From a folder of recordings to a study: labels and groups from folders, a warning where files stand for speakers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from listenwell.cli import app
+from listenwell.config import load_config
+from listenwell.data.manifest import read_manifest
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.random_streams import stream
+from listenwell.study.init import start_project
+from listenwell.study.run import run_study
+
+
+def record(path: Path, *, speech: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(9_600) / 16_000
+    samples = np.sin(2 * np.pi * 200 * time) if speech else stream(0, path.name).standard_normal(time.size)
+    soundfile.write(path, 0.1 * samples, 16_000)
+
+
+def make_recordings(folder: Path, *, by_speaker: bool) -> Path:
+    """Thirty recordings: five speakers and five sources with three files each."""
+    for i in range(15):
+        who, take = f"who{i // 3}", i % 3
+        for label in ("speech", "nonspeech"):
+            name = f"{who}/{take}.wav" if by_speaker else f"{who}_{take}.wav"
+            record(folder / label / name, speech=label == "speech")
+    return folder
+
+
+def test_folders_give_labels_and_groups(tmp_path):
+    started = start_project(make_recordings(tmp_path, by_speaker=True))
+    clips = read_manifest(started.clips_csv)
+    assert len(clips) == 30
+    assert {clip.group for clip in clips if clip.label == "SPEECH"} == {f"speech/who{i}" for i in range(5)}
+    assert started.warnings == []
+
+
+def test_files_that_stand_in_for_speakers_are_warned_of(tmp_path):
+    started = start_project(make_recordings(tmp_path, by_speaker=False))
+    assert sum("every SPEECH file is its own group" in warning for warning in started.warnings) == 1
+
+
+def test_a_pattern_finds_the_speaker_in_the_file_name(tmp_path):
+    started = start_project(make_recordings(tmp_path, by_speaker=False), r"^(who\d)_")
+    assert len({clip.group for clip in started.clips}) == 10
+    assert started.warnings == []
+
+
+@pytest.mark.parametrize(("pattern", "sentence"), [("(", "not a regular expression"), ("^x", "finds no group")])
+def test_a_pattern_that_does_not_work_is_refused(tmp_path, pattern, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        start_project(make_recordings(tmp_path, by_speaker=False), pattern)
+    assert not (tmp_path / "clips.csv").exists()
+
+
+def test_files_outside_the_labels_and_broken_files_are_counted(tmp_path):
+    make_recordings(tmp_path, by_speaker=True)
+    record(tmp_path / "somewhere" / "else.wav", speech=True)
+    (tmp_path / "speech" / "who0" / "broken.wav").write_bytes(b"no sound")
+    started = start_project(tmp_path)
+    assert len(started.clips) == 30
+    assert any("1 recordings lie in no folder" in warning for warning in started.warnings)
+    assert any("1 files cannot be read" in warning and "broken.wav" in warning for warning in started.warnings)
+
+
+def test_a_folder_without_labels_is_refused_with_the_next_step(tmp_path):
+    record(tmp_path / "a.wav", speech=True)
+    with pytest.raises(ManifestError, match="speech/<speaker>/"):
+        start_project(tmp_path)
+    with pytest.raises(ManifestError, match="no such folder"):
+        start_project(tmp_path / "nowhere")
+
+
+def test_what_is_there_already_is_not_overwritten_unasked(tmp_path):
+    start_project(make_recordings(tmp_path, by_speaker=True))
+    with pytest.raises(ConfigError, match="is there already"):
+        start_project(tmp_path)
+    start_project(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("with_backgrounds", [False, True])
+def test_the_config_that_init_writes_runs(tmp_path, with_backgrounds):
+    make_recordings(tmp_path, by_speaker=True)
+    for i in range(6 * with_backgrounds):
+        record(tmp_path / "backgrounds" / f"bed{i}.wav", speech=False)
+    answer = CliRunner().invoke(app, ["init", str(tmp_path)])
+    assert answer.exit_code == 0
+    assert "next: listenwell study" in answer.stdout
+    quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]"]
+    results = run_study(load_config(tmp_path / "study.yaml", quick))
+    conditions = {row["condition"] for row in results["rows"]}
+    assert ("snr_0" in conditions) == with_backgrounds
+    assert (tmp_path / "run" / "report.html").is_file()
