@@ -1,7 +1,8 @@
-"""Shared by all tests: when `network` tests run, and that a required one may not be skipped.
+"""Shared by all tests: when `network` and `browser` tests run, and that a required one may not be skipped.
 
-LISTENWELL_NETWORK=1 runs them; LISTENWELL_REQUIRE_NETWORK=1 runs them and turns a skipped one into a failure, so
-that continuous integration cannot pass by skipping.
+LISTENWELL_NETWORK=1 runs network tests; browser tests run where a Chromium is found. LISTENWELL_REQUIRE_NETWORK=1
+and LISTENWELL_REQUIRE_BROWSER=1 turn a skipped one into a failure, so that continuous integration cannot pass by
+skipping.
 """
 
 import os
@@ -18,12 +19,12 @@ hypothesis.settings.load_profile("listenwell")
 pytest_plugins = ["pytester"]
 
 
-def network_is_required() -> bool:
-    return os.environ.get("LISTENWELL_REQUIRE_NETWORK") == "1"
+def is_required(marker: str) -> bool:
+    return os.environ.get(f"LISTENWELL_REQUIRE_{marker.upper()}") == "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if network_is_required() or os.environ.get("LISTENWELL_NETWORK") == "1":
+    if is_required("network") or os.environ.get("LISTENWELL_NETWORK") == "1":
         return
     for item in items:
         if item.get_closest_marker("network"):
@@ -35,16 +36,16 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if (
-        report.skipped
-        and network_is_required()
-        and item.get_closest_marker("network")
-        and not hasattr(report, "wasxfail")
-    ):
-        report.outcome = "failed"
-        report.longrepr = (
-            f"{item.nodeid}: skipped, but LISTENWELL_REQUIRE_NETWORK=1 wants it to run ({report.longrepr})"
-        )
+    for marker in ("network", "browser"):
+        if (
+            report.skipped
+            and is_required(marker)
+            and item.get_closest_marker(marker)
+            and not hasattr(report, "wasxfail")
+        ):
+            report.outcome = "failed"
+            variable = f"LISTENWELL_REQUIRE_{marker.upper()}"
+            report.longrepr = f"{item.nodeid}: skipped, but {variable}=1 wants it to run ({report.longrepr})"
     return report
 
 

@@ -232,7 +232,7 @@ def draw_question(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) 
 
 
 def draw_phrases(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
-    """What is true of the clip and what is not; speech is a false phrase as often as it is a true one."""
+    """What is true of the clip and what is not; half of what is said falsely of a sound is that it is speech."""
     if clip.label == "SPEECH":
         true = SPEECH_PHRASE if rng.random() < 0.5 else phrase_of(clip)
         others = [phrase for phrase in phrases if not _is_speech(phrase)]
@@ -240,7 +240,7 @@ def draw_phrases(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -
         true = phrase_of(clip)
         wants_speech = rng.random() < 0.5
         others = [phrase for phrase in phrases if phrase != true and _is_speech(phrase) == wants_speech]
-        if wants_speech and rng.random() < 0.5:
+        if not others or (wants_speech and rng.random() < 0.5):
             return true, SPEECH_PHRASE
     return true, others[int(rng.integers(len(others)))]
 

@@ -1,0 +1,123 @@
+"""The alignment recipe: true answers, the studies' question never asked, a file that merges to the same model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_sounds import make_corpus
+from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
+
+from listenwell.data.audio import load_waveform
+from listenwell.data.clip import Clip
+from listenwell.errors import ModelError
+from listenwell.model.align import SHARED_PREFIX, AlignmentConfig, align, draw_question
+from listenwell.model.alignment import SHIPPED_ALIGNMENT, merge_alignment, read_alignment, write_alignment
+from listenwell.model.prompt import PromptConfig, prompt_text
+from listenwell.model.qwen2_audio import Qwen2Audio
+from listenwell.model.random_models import build_random_model
+from listenwell.random_streams import stream
+
+PHRASES = ["a person speaking french", "dog", "drums", "rain", "speech"]
+QUICK = AlignmentConfig(steps=4, batch=4, rank=2, warmup_steps=1)
+
+
+def clip(label: str, category: str) -> Clip:
+    return Clip("c", Path("c.wav"), 0, 1, label, "g", "r", "made", "CC0", category)
+
+
+def questions(label: str, category: str) -> list:
+    return [draw_question(clip(label, category), PHRASES, stream(0, i)) for i in range(400)]
+
+
+@pytest.mark.parametrize(("label", "category"), [("SPEECH", "french"), ("NONSPEECH", "dog")])
+def test_every_answer_is_true(label, category):
+    is_true = {"speech", "a person speaking french"} if label == "SPEECH" else {"dog"}
+    for question in questions(label, category):
+        if question.answer in ("yes", "no"):
+            asked = {phrase for phrase in PHRASES if phrase in question.text}
+            assert bool(asked & is_true) == (question.answer == "yes"), question
+        else:
+            assert question.answer in is_true
+
+
+def test_half_of_what_is_asked_falsely_of_a_sound_is_speech():
+    false = [q for q in questions("NONSPEECH", "dog") if q.answer == "no"]
+    assert 0.4 < sum("spe" in q.text for q in false) / len(false) < 0.6
+
+
+def test_the_question_of_the_studies_is_never_asked():
+    study = PromptConfig().question
+    assert all(q.text != study for label in ("SPEECH", "NONSPEECH") for q in questions(label, "dog"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return build_random_model(tmp_path_factory.mktemp("model") / "random")
+
+
+def load(folder) -> Qwen2Audio:
+    network = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return Qwen2Audio(network, AutoProcessor.from_pretrained(folder), "random")
+
+
+def test_every_prompt_starts_with_the_shared_prefix(folder):
+    processor = AutoProcessor.from_pretrained(folder)
+    for layout in ("audio_first", "text_first"):
+        assert prompt_text(PromptConfig(layout=layout), processor)[0].startswith(SHARED_PREFIX)
+
+
+@pytest.fixture(scope="module")
+def aligned(folder, tmp_path_factory):
+    clips = [(each, load_waveform(each)) for each in make_corpus(tmp_path_factory.mktemp("corpus"))]
+    noise = stream(0, "noise").standard_normal(20_000).astype(np.float32)
+    losses: list[float] = []
+    alignment = align(load(folder), clips, [noise], QUICK, lambda step, loss: losses.append(loss))
+    again = align(load(folder), clips, [noise], QUICK)
+    return alignment, again, losses
+
+
+def test_the_same_seed_gives_the_same_alignment(aligned):
+    alignment, again, losses = aligned
+    assert len(losses) == QUICK.steps
+    assert torch.equal(alignment.projector_weight, again.projector_weight)
+    assert torch.equal(alignment.token_embeddings, again.token_embeddings)
+
+
+def test_it_comes_back_from_disk_and_merges(aligned, folder, tmp_path):
+    alignment, _, _ = aligned
+    write_alignment(tmp_path / "a.safetensors", alignment)
+    read = read_alignment(tmp_path / "a.safetensors")
+    network = load(folder).network
+    name = "model.language_model.layers.0.self_attn.q_proj"
+    before = network.get_submodule(name).weight.clone()
+    merge_alignment(network, read)
+    pair = read.adapter.pairs[name]
+    expected = before + read.adapter.scale * pair.b @ pair.a
+    torch.testing.assert_close(network.get_submodule(name).weight.detach(), expected)
+    assert torch.equal(network.model.multi_modal_projector.linear.bias.detach(), read.projector_bias)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match="no alignment there"):
+        read_alignment(tmp_path / "none.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="not an alignment file"):
+        read_alignment(tmp_path / "broken.safetensors")
+
+
+def test_an_alignment_of_another_model_is_refused(folder):
+    with pytest.raises(ModelError, match="another"):
+        merge_alignment(load(folder).network, read_alignment(SHIPPED_ALIGNMENT))
+
+
+def test_the_shipped_alignment_is_small_and_says_how_it_was_made():
+    assert SHIPPED_ALIGNMENT.stat().st_size < 8_000_000
+    assert SHIPPED_ALIGNMENT.with_suffix(".json").is_file()
+    assert (SHIPPED_ALIGNMENT.parent / "MODEL_CARD.md").is_file()
+
+
+def test_one_label_alone_is_refused(folder, tmp_path):
+    clips = [(each, load_waveform(each)) for each in make_corpus(tmp_path) if each.label == "SPEECH"]
+    with pytest.raises(ModelError, match="both labels"):
+        align(load(folder), clips, [], QUICK)
