@@ -11,7 +11,7 @@ from listenwell.augment.plan import AugmentConfig
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
-from listenwell.errors import ConfigError, ModelError
+from listenwell.errors import ConfigError, ModelError, TrainingError
 from listenwell.model.listening import answer_scores, embed_clips, hear
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
@@ -140,6 +140,15 @@ def test_an_epoch_takes_half_of_each_label_and_groups_in_turn(corpus):
 def test_a_warm_up_longer_than_the_run_is_refused(model, corpus):
     with pytest.raises(ConfigError, match="6 optimiser steps"):
         fit(model, corpus, spec(corpus, warmup_steps=6))
+
+
+def test_a_loss_that_leaves_the_numbers_stops_the_fit_and_names_the_clips(model, corpus):
+    with pytest.raises(TrainingError, match=r"fit 'fit', step \d+: the (loss|gradient) is (nan|inf) on the clips c\d+"):
+        fit(
+            model,
+            corpus,
+            spec(corpus, epochs=40, learning_rate=1e18, projector="trained", projector_learning_rate=1e30),
+        )
 
 
 def test_rank_zero_is_refused_by_the_config():

@@ -1,21 +1,24 @@
 """The un-padded model equals transformers' own padded forward, for every model shape the project knows."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
-from listenwell.cache import cache_root
+from listenwell.config import load_config
+from listenwell.data.clip import LABELS
 from listenwell.errors import ModelError
-from listenwell.model.loading import load_model
+from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
+from listenwell.model.loading import load_model, model_folder
 from listenwell.model.mel import n_audio_tokens
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
+from listenwell.study.detectors import ZERO_SHOT, LanguageModelDetector
+from listenwell.study.parts import DEV, divide
+from listenwell.study.prepare import prepare
+from listenwell.study.score import score_clips
 
 SHAPES = ("small", "qwen2_audio_7b")
 LENGTHS = (16_000, 9_001, 640, 31_234, 1_000, 16_000)
@@ -109,12 +112,27 @@ def test_the_tower_is_hit_only_when_its_scope_is_asked_for(model):
 @pytest.mark.network
 @pytest.mark.slow
 def test_the_small_model_loads_in_plain_transformers_with_the_same_logits():
-    ours = load_model(ModelConfig(name="small", device="cpu"))
-    (folder,) = (cache_root() / "models").glob("small-*") if "LISTENWELL_KEEP" not in os.environ else ()
-    plain = Qwen2AudioForConditionalGeneration.from_pretrained(Path(folder), dtype=torch.float32).eval()
-    ours.network, ours.processor = plain, AutoProcessor.from_pretrained(folder)
-    config = PromptConfig()
+    folder = model_folder("small")
+    ours = load_model(ModelConfig(name=str(folder), device="cpu"))
     with torch.no_grad():
-        logits = ours.answer_logits([ours.embed_audio([ours.log_mel(c) for c in made_clips()])], ours.prompt(config))
+        audio = ours.embed_audio([ours.log_mel(clip) for clip in made_clips()])
+        logits = ours.answer_logits([audio], ours.prompt(PromptConfig()))
+    ours.network = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    ours.processor = AutoProcessor.from_pretrained(folder)
     for clip, row in zip(made_clips(), logits, strict=True):
-        torch.testing.assert_close(row, padded_reference(ours, clip, config), atol=5e-5, rtol=0)
+        torch.testing.assert_close(row, padded_reference(ours, clip, PromptConfig()), atol=5e-5, rtol=0)
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_small_model_tells_speech_from_sounds_before_any_fine_tuning():
+    config = load_config(None, ["model.device=cpu"])
+    parts = divide(*prepare(config), config.data)
+    clips = [clip for label in LABELS for clip in [c for c in parts.clips[DEV] if c.label == label][::3]]
+    adapters = {ZERO_SHOT: None}
+    model = load_model(config.model)
+    detector = LanguageModelDetector(model, config.prompt, config.short_clips, adapters, config.scoring.batch_seconds)
+    table = score_clips([detector], clips, parts.banks[DEV], ["clean"], config).tables[ZERO_SHOT]
+    assert len(table) > 100
+    assert roc_auc(table.score, table.is_speech) > 0.95
+    assert balanced_accuracy(decide(table.score, 0.0), table.is_speech) > 0.75

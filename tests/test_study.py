@@ -11,7 +11,7 @@ from made_sounds import N_BEDS, make_corpus, make_study
 
 from listenwell.data.clip import Background
 from listenwell.data.settings import DataConfig
-from listenwell.errors import ConfigError, ManifestError
+from listenwell.errors import AudioError, ConfigError, ManifestError
 from listenwell.evaluate.scores import read_scores
 from listenwell.study.parts import divide
 from listenwell.study.run import run_study
@@ -159,15 +159,24 @@ def test_too_few_backgrounds_to_divide_are_refused(tmp_path):
         divide(make_corpus(tmp_path, n_groups=8), beds, DataConfig())
 
 
-def test_a_clip_that_vanished_is_quarantined_and_named(tmp_path):
+@pytest.mark.parametrize("part", ["train", "dev", "test"])
+def test_a_clip_full_of_nan_is_quarantined_and_named(tmp_path, part):
     config = make_study(tmp_path, "data.quarantine_share=0.5", "evaluation.baselines=[]", "train.epochs=1")
     clips = make_corpus(tmp_path, n_groups=8)
-    parts = divide(clips, [], config.data)
-    lost = parts.clips["test"][0]
+    lost = divide(clips, [], config.data).clips[part][0]
     samples, rate = soundfile.read(lost.path)
     soundfile.write(lost.path, samples * np.nan, rate, subtype="FLOAT")
     results = run_study(config)
     assert [entry["clip_id"] for entry in results["quarantine"]] == [lost.clip_id]
+    assert lost.clip_id in (config.output / "quarantine" / "study.csv").read_text()
+
+
+def test_too_many_unreadable_clips_stop_the_study(tmp_path):
+    config = make_study(tmp_path)
+    for clip in make_corpus(tmp_path, n_groups=8)[:3]:
+        clip.path.write_bytes(b"")
+    with pytest.raises(AudioError, match="cannot be read, at most"):
+        run_study(config)
 
 
 def test_more_clips_than_there_are_cannot_be_drawn(tmp_path):

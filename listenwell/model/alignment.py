@@ -49,7 +49,9 @@ def write_alignment(path: Path, alignment: Alignment) -> None:
 def read_alignment(path: Path) -> Alignment:
     """Read an alignment. Raises ModelError when the file is missing or not one."""
     if not path.is_file():
-        raise ModelError(f"{path}: no alignment there; install the package again, or make one with 'listenwell model align'.")
+        raise ModelError(
+            f"{path}: no alignment there; install the package again, or make one with 'listenwell model align'."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             scale = float(file.metadata()["scale"])

@@ -33,7 +33,7 @@ from listenwell.study.detectors import (
 from listenwell.study.fitting import FinishedFit, fit, read_json
 from listenwell.study.parts import DEV, Parts, allocation, divide
 from listenwell.study.prepare import prepare
-from listenwell.study.score import Unreadable, score_clips, write_quarantine
+from listenwell.study.score import Unreadable, score_clips, set_aside_unreadable, write_quarantine
 from listenwell.train.fit import Progress
 
 LANGUAGE_MODEL_DEFAULT = 0.0
@@ -48,19 +48,16 @@ TITLES = {"sealed_test": "Sealed test", "out_of_corpus": "Out of corpus", "test"
 def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
     """Run the study and return its results, the content of results.json; report.html and report.md lie beside it."""
     run = RunFolder(config.output)
-    clips, backgrounds = prepare(config, on_progress)
-    parts = divide(clips, backgrounds, config.data)
+    parts, quarantine = _divide_readable(config, run, on_progress)
     write_text(run.config, dump(config))
     write_json(run.allocation, allocation(parts))
     model = load_model(config.model)
     finished = fit(config, model, parts, run, _as_progress(on_progress))
     detectors, defaults = _detectors(config, model, finished)
     tables: dict[str, dict[str, ScoreTable]] = {}
-    quarantine: list[Unreadable] = []
     thresholds: dict[str, Threshold] = {}
     for part in (DEV, *parts.test_sets):
-        tables[part], unreadable = _score_part(part, config, parts, detectors, finished, run, on_progress)
-        quarantine += unreadable
+        tables[part] = _score_part(part, config, parts, detectors, finished, run, on_progress)
         if part == DEV:
             thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
             for method, threshold in thresholds.items():
@@ -94,9 +91,17 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
 def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> FinishedFit:
     """Divide and fit, the first half of a study; a later study finds the fit done."""
     run = RunFolder(config.output)
-    parts = divide(*prepare(config, on_progress), config.data)
+    parts, _ = _divide_readable(config, run, on_progress)
     write_text(run.config, dump(config))
     return fit(config, load_model(config.model), parts, run, _as_progress(on_progress))
+
+
+def _divide_readable(config: Config, run: RunFolder, on_progress: OnProgress) -> tuple[Parts, list[Unreadable]]:
+    """The parts of the readable clips; the others go to the quarantine list."""
+    clips, backgrounds = prepare(config, on_progress)
+    readable, unreadable = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
+    write_quarantine(run.quarantine("study"), unreadable)
+    return divide(readable, backgrounds, config.data), unreadable
 
 
 def _as_progress(on_progress: OnProgress) -> Callable[[Progress], None]:
@@ -126,7 +131,7 @@ def _score_part(
     finished: FinishedFit,
     run: RunFolder,
     on_progress: OnProgress,
-) -> tuple[dict[str, ScoreTable], list[Unreadable]]:
+) -> dict[str, ScoreTable]:
     """The score tables of one part, read back when they were made from the same things."""
     made_from = identity(
         fit=finished.record["identity"],
@@ -137,18 +142,15 @@ def _score_part(
     )
     note = run.score_identity(part)
     if note.is_file() and (noted := read_json(note))["made_from"] == made_from:
-        tables = {method: read_scores(run.scores(f"{method}-{part}")) for method in noted["methods"]}
-        return tables, [Unreadable(u["clip_id"], u["path"], u["reason"]) for u in noted["unreadable"]]
+        return {method: read_scores(run.scores(f"{method}-{part}")) for method in noted["methods"]}
     scored = score_clips(
         detectors, parts.clips[part], parts.banks[part], config.evaluation.conditions, config, on_progress,
         f"scoring {part}",
     )  # fmt: skip
     for method, table in scored.tables.items():
         write_scores(run.scores(f"{method}-{part}"), table)
-    write_quarantine(run.quarantine(part), scored.unreadable)
-    unreadable = [{"clip_id": u.clip_id, "path": str(u.path), "reason": u.reason} for u in scored.unreadable]
-    write_json(note, {"made_from": made_from, "methods": sorted(scored.tables), "unreadable": unreadable})
-    return {method: scored.tables[method] for method in sorted(scored.tables)}, scored.unreadable
+    write_json(note, {"made_from": made_from, "methods": sorted(scored.tables)})
+    return {method: scored.tables[method] for method in sorted(scored.tables)}
 
 
 def judge_all(

@@ -56,6 +56,25 @@ class Scored:
     unreadable: list[Unreadable]
 
 
+def set_aside_unreadable(
+    clips: Sequence[Clip], quarantine_share: float, on_progress: OnProgress = ignore_progress
+) -> tuple[list[Clip], list[Unreadable]]:
+    """Read every clip once and return those that can be used, and the others with their reasons.
+
+    Raises AudioError when more than quarantine_share of them cannot be read.
+    """
+    readable, unreadable = [], []
+    for n_read, clip in enumerate(clips, start=1):
+        try:
+            load_waveform(clip)
+            readable.append(clip)
+        except AudioError as error:
+            unreadable.append(Unreadable(clip.clip_id, clip.path, str(error)))
+            _stop_above_share(unreadable, len(clips), quarantine_share)
+        on_progress("reading", n_read, len(clips))
+    return readable, unreadable
+
+
 def score_clips(
     detectors: Sequence[Detector],
     clips: Sequence[Clip],
