@@ -36,7 +36,7 @@ def bank(tmp_path_factory) -> BackgroundBank:
 
 
 def draw(bank, policy=ALWAYS, clip=CLIP, seed=42, epoch=1):
-    return draw_plan(policy, clip, SAMPLES.size, bank.entries, 80, seed, epoch)
+    return draw_plan(policy, clip, SAMPLES, bank.entries, 80, seed, epoch)
 
 
 def test_the_same_key_gives_the_same_plan_and_the_same_bits(bank):
@@ -79,16 +79,36 @@ def test_a_policy_with_its_limits_exchanged_is_refused():
 
 
 def test_a_condition_mixes_at_its_snr_and_keeps_the_stretch_at_every_snr(bank):
-    plans = [plan_condition(f"snr_{snr}", CLIP, SAMPLES.size, bank, 42) for snr in (-5, 20)]
+    plans = [plan_condition(f"snr_{snr}", CLIP, SAMPLES, bank, 42) for snr in (-5, 20)]
     assert plans[0].background.offset_s == plans[1].background.offset_s
     mixed = apply_plan(SAMPLES, plans[1], bank.load)
     assert 20 * np.log10(rms(SAMPLES) / rms(mixed - SAMPLES)) == pytest.approx(20, abs=0.05)
 
 
-def test_a_duration_condition_keeps_the_middle(bank):
-    heard = apply_plan(SAMPLES, plan_condition("100ms", CLIP, SAMPLES.size, bank, 42), bank.load)
-    assert np.array_equal(heard, SAMPLES[7200:8800])
-    assert np.array_equal(apply_plan(SAMPLES, plan_condition("clean", CLIP, 16_000, bank, 42), bank.load), SAMPLES)
+def speech_with_a_pause() -> np.ndarray:
+    samples = SAMPLES.copy()
+    samples[:12_000] *= 0.001
+    return samples
+
+
+def test_a_duration_condition_keeps_the_loudest_stretch(bank):
+    samples = speech_with_a_pause()
+    plan = plan_condition("100ms", CLIP, samples, bank, 42)
+    assert plan.crop_length == 1600
+    assert plan.crop_start >= 12_000
+    windows = [np.sum(samples[i : i + 1600] ** 2) for i in range(0, 14_401, 160)]
+    assert plan.crop_start == 160 * int(np.argmax(windows))
+
+
+def test_a_crop_does_not_fall_into_a_pause(bank):
+    samples = speech_with_a_pause()
+    for epoch in range(200):
+        plan = draw_plan(ALWAYS, CLIP, samples, bank.entries, 80, 42, epoch)
+        assert plan.crop_start + plan.crop_length > 12_000
+
+
+def test_a_condition_leaves_the_clean_clip_alone(bank):
+    assert np.array_equal(apply_plan(SAMPLES, plan_condition("clean", CLIP, SAMPLES, bank, 42), bank.load), SAMPLES)
 
 
 def test_a_short_background_is_repeated(bank):
@@ -100,12 +120,12 @@ def test_a_short_background_is_repeated(bank):
 @pytest.mark.parametrize("name", ["loud", "0ms", "snr_", "100 ms"])
 def test_an_unknown_condition_is_refused(bank, name):
     with pytest.raises(ConfigError, match="unknown"):
-        plan_condition(name, CLIP, 16_000, bank, 42)
+        plan_condition(name, CLIP, SAMPLES, bank, 42)
 
 
 def test_an_snr_without_backgrounds_is_refused():
     with pytest.raises(ConfigError, match="needs backgrounds"):
-        plan_condition("snr_0", CLIP, 16_000, BackgroundBank([]), 42)
+        plan_condition("snr_0", CLIP, SAMPLES, BackgroundBank([]), 42)
 
 
 def test_a_background_of_another_bank_is_refused(bank):

@@ -1,6 +1,7 @@
 """Test conditions: named, fixed versions of a clip; a condition is a plan, no audio is copied.
 
-"clean" is the clip as it is; "snr_-5" mixes a background at -5 dB; "100ms" keeps the middle 100 ms. The background and
+"clean" is the clip as it is; "snr_-5" mixes a background at -5 dB; "100ms" keeps the loudest 100 ms: a clip of speech
+has pauses, and a pause must not be tested as speech. The background and
 its stretch are drawn from a stream keyed by (seed, "condition", clip_id): one clip meets the same stretch of the same
 background at every SNR, so a curve over SNR compares like with like.
 """
@@ -9,8 +10,8 @@ import re
 
 import numpy as np
 
-from listenwell.augment.plan import Plan, PlannedBackground
-from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.augment.plan import Plan, PlannedBackground, stretch_levels
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ConfigError
@@ -20,17 +21,18 @@ CLEAN = "clean"
 _SNR, _DURATION = re.compile(r"snr_(-?\d+(?:\.\d+)?)"), re.compile(r"(\d+)ms")
 
 
-def plan_condition(condition: str, clip: Clip, n_samples: int, bank: BackgroundBank, seed: int) -> Plan:
-    """The plan that puts `clip` (n_samples samples) under `condition`.
+def plan_condition(condition: str, clip: Clip, samples: Waveform, bank: BackgroundBank, seed: int) -> Plan:
+    """The plan that puts `clip`, with its samples (n_samples,), under `condition`.
 
     Raises ConfigError for an unknown condition, or an SNR condition without backgrounds.
     """
     if condition == CLEAN:
         return Plan(clip.clip_id, condition)
     if (snr_db := snr_of(condition)) is not None:
-        return Plan(clip.clip_id, condition, background=_draw_background(clip, n_samples, bank, snr_db, seed))
-    n_kept = min(n_samples, round(duration_ms_of(condition) * SAMPLE_RATE_HZ / 1000))
-    return Plan(clip.clip_id, condition, crop_start=(n_samples - n_kept) // 2, crop_length=n_kept)
+        return Plan(clip.clip_id, condition, background=_draw_background(clip, samples.size, bank, snr_db, seed))
+    n_kept = min(samples.size, round(duration_ms_of(condition) * SAMPLE_RATE_HZ / 1000))
+    starts, levels_db = stretch_levels(samples, n_kept)
+    return Plan(clip.clip_id, condition, crop_start=int(starts[np.argmax(levels_db)]), crop_length=n_kept)
 
 
 def snr_of(condition: str) -> float | None:

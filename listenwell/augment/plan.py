@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from listenwell.augment.mixing import mix_at_snr
@@ -34,6 +35,8 @@ class CropConfig(Section):
     """Shortest crop; durations are log-uniform."""
     longest_s: float = Field(1.0, gt=0)
     """Longest crop (a shorter clip is its own limit)."""
+    quietest_db: float = Field(-12.0, le=0)
+    """A crop is no more than this below the clip's loudest stretch of its length: a pause must not be called speech."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "CropConfig":
@@ -115,29 +118,39 @@ def _pairs(masks: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
 def draw_plan(
     policy: AugmentConfig,
     clip: Clip,
-    n_samples: int,
+    samples: Waveform,
     backgrounds: Sequence[Background],
     n_mels: int,
     seed: int,
     epoch: int | str,
 ) -> Plan:
-    """Draw the plan of `clip`, which has n_samples samples, for `epoch`."""
+    """Draw the plan of `clip`, with its samples (n_samples,), for `epoch`."""
 
     def rng(stage: str) -> np.random.Generator:
         return stream(seed, "augment", epoch, clip.clip_id, stage)
 
-    start, length = _draw_crop(policy.crop, n_samples, rng("crop"))
+    start, length = _draw_crop(policy.crop, samples, rng("crop"))
     background = _draw_background(policy.noise, length / SAMPLE_RATE_HZ, backgrounds, rng("noise"))
     n_frames = -(-length // FRAME_SAMPLES)
     return Plan(clip.clip_id, epoch, start, length, background, _draw_masks(policy, n_mels, n_frames, rng("masks")))
 
 
-def _draw_crop(config: CropConfig, n_samples: int, rng: np.random.Generator) -> tuple[int, int]:
-    shortest, longest = (min(n_samples, round(s * SAMPLE_RATE_HZ)) for s in (config.shortest_s, config.longest_s))
+def _draw_crop(config: CropConfig, samples: Waveform, rng: np.random.Generator) -> tuple[int, int]:
+    shortest, longest = (min(samples.size, round(s * SAMPLE_RATE_HZ)) for s in (config.shortest_s, config.longest_s))
     if rng.random() >= config.probability:
-        return 0, n_samples
+        return 0, samples.size
     length = round(float(np.exp(rng.uniform(np.log(shortest), np.log(longest)))))
-    return int(rng.integers(n_samples - length + 1)), length
+    starts, levels_db = stretch_levels(samples, length)
+    loud = starts[levels_db >= levels_db.max() + config.quietest_db]
+    return int(loud[rng.integers(loud.size)]), length
+
+
+def stretch_levels(samples: Waveform, length: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Starts (n,) of the stretches of `length` samples, one every 10 ms, and their levels in dB, full scale = 0."""
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    starts = np.arange(0, samples.size - length + 1, FRAME_SAMPLES)
+    mean_square = (energy[starts + length] - energy[starts]) / length
+    return starts, 10 * np.log10(np.maximum(mean_square, 1e-12))
 
 
 def _draw_background(

@@ -130,7 +130,7 @@ def hear_dev_set(config: Config, model: AudioLanguageModel, clips: list[Clip], b
     mels = []
     for clip in clips:
         samples = load_waveform(clip)
-        plan = draw_plan(policy, clip, samples.size, bank.entries, 1, config.seed, DEV_EPOCH)
+        plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
         mels.append(hear(model, apply_plan(samples, plan, bank.load), config.short_clips))
     return hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
 

@@ -139,7 +139,7 @@ def _render(
         except AudioError as error:
             unreadable[clip.clip_id] = Unreadable(clip.clip_id, clip.path, str(error))
             continue
-        plan = plan_condition(version.condition, clip, samples.size, bank, seed)
+        plan = plan_condition(version.condition, clip, samples, bank, seed)
         heard.append((version, apply_plan(samples, plan, bank.load)))
     return heard
 

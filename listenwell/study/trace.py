@@ -53,7 +53,7 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
     scores = _scores_of(clip_id, part, run)
     walked["conditions"] = {}
     for condition in config.evaluation.conditions:
-        plan = plan_condition(condition, clip, samples.size, bank, config.seed)
+        plan = plan_condition(condition, clip, samples, bank, config.seed)
         walked["conditions"][condition] = {
             "plan": plan.to_json(),
             **_heard(clip, plan, bank, config),

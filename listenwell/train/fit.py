@@ -223,7 +223,7 @@ class _Fit:
             plan = draw_plan(
                 self.spec.augment,
                 clip,
-                samples.size,
+                samples,
                 self.spec.backgrounds.entries,
                 self.n_mels,
                 self.spec.seed,
