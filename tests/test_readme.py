@@ -1,10 +1,12 @@
 """Every command in README and docs exists with the options it names; every local link leads somewhere."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from readme_figures import with_figures
 from typer.testing import CliRunner
 
 from listenwell.cli import app
@@ -50,3 +52,9 @@ def test_every_local_link_leads_to_a_file(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_figures_are_those_of_the_study_on_file():
+    results = json.loads((ROOT / "docs" / "starter-study" / "results.json").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_figures(readme, results) == readme

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from made_sounds import make_corpus
 
 from listenwell.config import Config, load_config
@@ -12,6 +13,8 @@ from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError
 from listenwell.model.loading import load_model
+from listenwell.model.lora import new_adapter
+from listenwell.model.settings import LoraConfig
 from listenwell.random_streams import stream
 from listenwell.study.detectors import ZERO_SHOT, LanguageModelDetector
 from listenwell.study.score import Scored, Version, plan_batches, score_clips, write_quarantine
@@ -63,6 +66,24 @@ def test_batches_do_not_change_a_score_beyond_rounding_and_the_same_batches_not_
     assert np.array_equal(together, again)
     assert np.array_equal(together, shuffled)
     assert table_of(clips, alone).score == pytest.approx(together, abs=1e-4)
+
+
+def test_any_number_of_workers_gives_the_same_bits_with_several_adapters_at_once(corpus, tmp_path):
+    clips, tables = make_corpus(corpus), []
+    model = load_model(config_for(corpus, tmp_path).model)
+    targets = model.lora_targets("language_model", "attention+mlp")
+    adapters: dict = {ZERO_SHOT: None}
+    for seed in (1, 2):
+        adapters[f"adapter {seed}"] = adapter = new_adapter(LoraConfig(rank=2), model.network, targets, seed)
+        for name, pair in adapter.pairs.items():
+            pair.b = torch.from_numpy(stream(seed, name).normal(0, 0.1, tuple(pair.b.shape))).float()
+    for workers in (1, 4):
+        config = config_for(corpus, tmp_path, "scoring.batch_seconds=1", f"scoring.workers={workers}")
+        detector = LanguageModelDetector(model, config.prompt, config.short_clips, adapters, 1.0)
+        tables.append(score_clips([detector], clips, BackgroundBank([]), ["clean", "100ms"], config).tables)
+    for name in adapters:
+        assert np.array_equal(tables[0][name].score, tables[1][name].score)
+    assert np.abs(tables[0]["adapter 1"].score - tables[0]["adapter 2"].score).min() > 0
 
 
 def test_batches_hold_every_clip_once_within_their_seconds(corpus):

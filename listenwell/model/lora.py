@@ -5,11 +5,13 @@ LoRA (Hu et al. 2021, arXiv:2106.09685) adds to a frozen linear map y = W x the 
 In a stack, x is (K, L, n_in): the base multiplies all rows at once, the change is a batched product
     (K, L, n_in) @ (K, n_in, R) @ (K, R, n_out),
 R being the largest rank (smaller ones are filled with zeros, which change nothing). K = 1 is the ordinary case.
-The change is added by a forward hook, so the network's own modules and names stay as they are.
+The change is added by forward hooks, so the network's own modules and names stay as they are.
 """
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -87,47 +89,67 @@ def new_adapter(config: LoraConfig, network: torch.nn.Module, targets: Sequence[
     return Adapter(config.alpha / config.rank, pairs, dropout=config.dropout)
 
 
-@contextmanager
-def adapters_attached(
-    network: torch.nn.Module, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None = None
-) -> Iterator[None]:
-    """Within the block, row k of every adapted module's input goes through adapters[k]; afterwards none is attached.
+class AdapterSlots:
+    """Every linear module of a network, ready to take adapters; each thread attaches its own.
 
-    One adapter takes all rows. row_lengths: valid positions of each row, the rest being fill; dropout is drawn for
-    the valid ones alone, so a row's masks do not depend on how long its neighbours are. None: every position counts.
+    One forward hook per module looks up what the calling thread has attached, so several threads can score with
+    different adapters over the same frozen network.
     """
-    modules = dict(network.named_modules())
-    names = sorted({name for adapter in adapters for name in adapter.pairs})
-    missing = [name for name in names if name not in modules]
-    if missing:
-        raise ModelError(
-            f"the adapter changes {len(missing)} modules this model does not have (first: {missing[0]}); it belongs to "
-            "another model."
-        )
-    handles = [modules[name].register_forward_hook(_change(name, adapters, row_lengths)) for name in names]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self._attached = threading.local()
+        self._names = set()
+        for name, module in network.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                self._names.add(name)
+                module.register_forward_hook(functools.partial(self._add_change, name))
+
+    @contextmanager
+    def attached(self, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None = None) -> Iterator[None]:
+        """Within the block, row k of every adapted module's input goes through adapters[k], in this thread alone.
+
+        One adapter takes all rows. row_lengths: valid positions of each row, the rest being fill; dropout is drawn
+        for the valid ones alone, so a row's masks do not depend on how long its neighbours are. None: all count.
+        """
+        missing = sorted({name for adapter in adapters for name in adapter.pairs} - self._names)
+        if missing:
+            raise ModelError(
+                f"the adapter changes {len(missing)} modules this model does not have (first: {missing[0]}); it "
+                "belongs to another model."
+            )
+        self._attached.now = (adapters, row_lengths)
+        try:
+            yield
+        finally:
+            self._attached.now = ((), None)
+
+    def _add_change(
+        self, name: str, module: torch.nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor
+    ) -> torch.Tensor | None:
+        """The forward hook of module `name`: None leaves its output as it is."""
+        adapters, row_lengths = getattr(self._attached, "now", ((), None))
+        present = [adapter.pairs[name] if name in adapter.pairs else None for adapter in adapters]
+        if not any(present):
+            return None
+        return output + _change(module, inputs[0], adapters, present, row_lengths)
 
 
-def _change(name: str, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None) -> Callable[..., torch.Tensor]:
-    """The forward hook that adds each row's own change to the output of module `name`."""
-    present = [adapter.pairs[name] if name in adapter.pairs else None for adapter in adapters]
+def _change(
+    module: torch.nn.Linear,
+    x: torch.Tensor,
+    adapters: Sequence[Adapter],
+    present: Sequence[LoraPair | None],
+    row_lengths: Sequence[int] | None,
+) -> torch.Tensor:
+    """What the rows' adapters add to module(x); x (rows, L, n_in) -> (rows, L, n_out)."""
     rank = max(pair.a.shape[0] for pair in present if pair is not None)
+    a = torch.stack([_filled_a(pair, rank, module) for pair in present]).to(x.dtype)
+    b = torch.stack([_filled_b(pair, rank, module) for pair in present]).to(x.dtype)
+    scale = torch.tensor([adapter.scale for adapter in adapters], dtype=x.dtype, device=x.device)
     # an adapter that does not change this module must not draw here, or its masks would depend on its neighbours
     dropping = [a if a.drops and pair is not None else None for a, pair in zip(adapters, present, strict=True)]
-
-    def add_change(module: torch.nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        (x,) = inputs
-        a = torch.stack([_filled_a(pair, rank, module) for pair in present]).to(x.dtype)
-        b = torch.stack([_filled_b(pair, rank, module) for pair in present]).to(x.dtype)
-        scale = torch.tensor([adapter.scale for adapter in adapters], dtype=x.dtype, device=x.device)
-        dropped = _drop_inputs(x, dropping, row_lengths)
-        return output + (dropped @ a.transpose(1, 2)) @ (b * scale[:, None, None]).transpose(1, 2)
-
-    return add_change
+    dropped = _drop_inputs(x, dropping, row_lengths)
+    return (dropped @ a.transpose(1, 2)) @ (b * scale[:, None, None]).transpose(1, 2)
 
 
 def _filled_a(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:

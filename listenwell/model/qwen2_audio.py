@@ -20,7 +20,7 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from listenwell.data.audio import Waveform
 from listenwell.errors import ModelError
-from listenwell.model.lora import Adapter, ProjectorWeights, adapters_attached
+from listenwell.model.lora import Adapter, AdapterSlots, ProjectorWeights
 from listenwell.model.mel import LogMel, log_mel, n_audio_tokens
 from listenwell.model.packing import fill_to, lay_out_rows
 from listenwell.model.prompt import Prompt, PromptConfig, build_prompt
@@ -38,6 +38,7 @@ class Qwen2Audio:
         self.network = network.eval().requires_grad_(False)
         self.processor = processor
         self.fingerprint = fingerprint
+        self.slots = AdapterSlots(network)
         self.tower = network.model.audio_tower
         self.projector = network.model.multi_modal_projector
         self.language_model = network.model.language_model
@@ -79,7 +80,7 @@ class Qwen2Audio:
         hidden = gelu(self.tower.conv2(gelu(self.tower.conv1(features))))[..., :longest].transpose(1, 2)
         hidden = hidden + self.tower.embed_positions.weight[:longest]
         mask = self._key_mask(n_positions, longest)
-        with adapters_attached(self.network, [adapter] if adapter else []):
+        with self.slots.attached([adapter] if adapter else []):
             for layer in self.tower.layers:
                 hidden = layer(hidden, mask)
         hidden = self.tower.layer_norm(self.tower.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2))
@@ -135,7 +136,7 @@ class Qwen2Audio:
         layout = lay_out_rows(lengths, prefix.shape[0], self.device)
         longest = layout.position_ids.shape[1]
         embedded = torch.stack([fill_to(torch.cat([prefix, *row]), longest) for row in segments])
-        with adapters_attached(self.network, adapters, layout.row_lengths):
+        with self.slots.attached(adapters, layout.row_lengths):
             output = self.language_model(
                 inputs_embeds=embedded, attention_mask=layout.mask, position_ids=layout.position_ids, use_cache=False
             )

@@ -23,6 +23,8 @@ class ScoringConfig(Section):
 
     batch_seconds: float = Field(32.0, gt=0)
     """Seconds of audio in one forward pass, after short clips are lengthened; lower it when memory runs out."""
+    workers: int | None = Field(None, ge=1)
+    """Batches scored at the same time, each on one thread; null is one per core (one on a GPU). Changes no bit."""
 
 
 class LoraConfig(Section):

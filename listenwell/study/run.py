@@ -138,7 +138,7 @@ def _score_part(
         clips=[[c.clip_id, c.label, c.group, c.pcm_sha256 or str(c.path)] for c in parts.clips[part]],
         backgrounds=[[b.background_id, b.pcm_sha256] for b in parts.banks[part].entries],
         evaluation=config.evaluation.model_dump(mode="json"),
-        scoring=config.scoring.model_dump(mode="json"),
+        batch_seconds=config.scoring.batch_seconds,
     )
     note = run.score_identity(part)
     if note.is_file() and (noted := read_json(note))["made_from"] == made_from:

@@ -1,15 +1,21 @@
 """Score clips under conditions: every detector hears the same waveforms, each gives one table.
 
 Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
-and names alone, so the same clips give the same scores to the bit. Clips that cannot be read go to a quarantine
+and names alone and each is computed on one thread, so the same clips give the same scores to the bit with any number
+of workers. Clips that cannot be read go to a quarantine
 list; more of them than `data.quarantine_share` stop the run.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from listenwell.augment.conditions import CLEAN, duration_ms_of, plan_condition, snr_of
 from listenwell.augment.plan import apply_plan
@@ -20,6 +26,7 @@ from listenwell.data.clip import Clip
 from listenwell.data.csv_rows import write_rows
 from listenwell.errors import AudioError, ModelError
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.model.settings import ScoringConfig
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.study.detectors import Detector
 
@@ -90,20 +97,26 @@ def score_clips(
     score is not finite.
     """
     versions = [Version(clip, condition) for condition in conditions for clip in clips]
+    batches = list(plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s))
     scores: dict[str, dict[Version, float]] = {}
     unreadable: dict[str, Unreadable] = {}
+
+    def score_batch(batch: Sequence[Version]) -> _ScoredBatch:
+        heard, lost = _render(batch, bank, config.seed)
+        waveforms = [samples for _, samples in heard]
+        found = [detector.scores(waveforms) for detector in detectors] if heard else []
+        return _ScoredBatch(len(batch), [v for v, _ in heard], {m: s for each in found for m, s in each.items()}, lost)
+
     n_done = 0
-    for batch in plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s):
-        heard = _render(batch, bank, config.seed, unreadable)
-        _stop_above_share(list(unreadable.values()), len(clips), config.data.quarantine_share)
-        for detector in detectors if heard else ():
-            for method, values in detector.scores([samples for _, samples in heard]).items():
+    with one_thread_each(), _cancelling_pool(n_workers(config.scoring)) as pool:
+        for scored in pool.map(score_batch, batches):
+            unreadable |= {lost.clip_id: lost for lost in scored.unreadable}
+            _stop_above_share(list(unreadable.values()), len(clips), config.data.quarantine_share)
+            for method, values in scored.scores.items():
                 found = scores.setdefault(method, {})
-                found.update(
-                    {version: _finite(v, method, version) for (version, _), v in zip(heard, values, strict=True)}
-                )
-        n_done += len(batch)
-        on_progress(stage, n_done, len(versions))
+                found.update({v: _finite(value, method, v) for v, value in zip(scored.versions, values, strict=True)})
+            n_done += scored.n_versions
+            on_progress(stage, n_done, len(versions))
     kept = [version for version in versions if version.clip.clip_id not in unreadable]
     return Scored(
         {method: _table(kept, found) for method, found in scores.items()},
@@ -125,23 +138,58 @@ def plan_batches(versions: Sequence[Version], batch_seconds: float, minimum_s: f
         yield batch
 
 
+@dataclass(frozen=True, slots=True)
+class _ScoredBatch:
+    n_versions: int
+    versions: list[Version]
+    scores: dict[str, NDArray[np.float64]]
+    unreadable: list[Unreadable]
+
+
+def n_workers(config: ScoringConfig) -> int:
+    """Batches scored at the same time: on a GPU one, otherwise one per core unless the config says."""
+    if config.workers is not None:
+        return config.workers
+    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _cancelling_pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what it has not begun when the block ends with an error or Ctrl-C."""
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Within the block every worker computes on one thread: a batch's bits do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _render(
-    batch: Sequence[Version], bank: BackgroundBank, seed: int, unreadable: dict[str, Unreadable]
-) -> list[tuple[Version, Waveform]]:
-    """The waveforms of the readable versions; the others are noted in `unreadable`."""
-    heard = []
+    batch: Sequence[Version], bank: BackgroundBank, seed: int
+) -> tuple[list[tuple[Version, Waveform]], list[Unreadable]]:
+    """The waveforms of the readable versions, and the clips that are not."""
+    heard: list[tuple[Version, Waveform]] = []
+    unreadable = []
     for version in batch:
         clip = version.clip
-        if clip.clip_id in unreadable:
-            continue
         try:
             samples = load_waveform(clip)
         except AudioError as error:
-            unreadable[clip.clip_id] = Unreadable(clip.clip_id, clip.path, str(error))
+            unreadable.append(Unreadable(clip.clip_id, clip.path, str(error)))
             continue
         plan = plan_condition(version.condition, clip, samples, bank, seed)
         heard.append((version, apply_plan(samples, plan, bank.load)))
-    return heard
+    return heard, unreadable
 
 
 def write_quarantine(path: Path, unreadable: Sequence[Unreadable]) -> None:

@@ -69,7 +69,8 @@ def score_manifest(
         config = _as_trained(config, listens)
     run, name = RunFolder(config.output), split or "all"
     made_from = {
-        "settings": config.model_dump(mode="json", include={"model", "prompt", "short_clips", "scoring"}),
+        "settings": config.model_dump(mode="json", include={"model", "prompt", "short_clips"}),
+        "batch_seconds": config.scoring.batch_seconds,
         "model": model.fingerprint,
         "adapter": file_sha256(adapter_folder / "adapter_model.safetensors") if adapter_folder else "",
         "conditions": list(conditions),
