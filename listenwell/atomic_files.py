@@ -30,8 +30,8 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON with sorted keys to `path` atomically; NaN and infinity are refused (not JSON)."""
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write indented JSON to `path` atomically, keys as given; NaN and infinity are refused (not JSON)."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextmanager

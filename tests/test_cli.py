@@ -120,12 +120,36 @@ def test_study_runs_on_a_table_of_ones_own(tmp_path):
     make_corpus(tmp_path)
     settings = {
         "model": {"name": "random"},
-        "data": {"manifest": str(tmp_path / "clips.csv")},
+        "data": {"manifest": str(tmp_path / "clips.csv"), "backgrounds": "none"},
+        "augment": {"noise": {"probability": 0}},
+        "train": {"epochs": 1},
+        "evaluation": {"conditions": ["clean", "200ms"], "baselines": ["webrtc"]},
         "output": str(tmp_path / "o"),
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
-    assert run("study", tmp_path / "study.yaml").exit_code == 0
-    assert "read back from an earlier run" in run("study", tmp_path / "study.yaml").stdout
+    first = run("study", tmp_path / "study.yaml")
+    assert first.exit_code == 0
+    assert "Fine-tuned model" in first.stdout
+    again = run("study", tmp_path / "study.yaml")
+    assert again.stdout.splitlines()[:-1] == first.stdout.splitlines()[:-1]
+    (adapter,) = (tmp_path / "o" / "fits").glob("*/adapter")
+    assert run("fit", tmp_path / "study.yaml").stdout.splitlines()[-1] == str(adapter)
+    prepared = run("prepare", tmp_path / "study.yaml")
+    assert "test           NONSPEECH" in prepared.stdout
+    scores = tmp_path / "o" / "scores"
+    chosen = run("calibrate", scores / "fine-tuned-dev.csv", "--out", tmp_path / "threshold.json")
+    assert chosen.exit_code == 0
+    judged = run("evaluate", scores / "fine-tuned-test.csv", "--threshold", tmp_path / "threshold.json")
+    assert "balanced_accuracy" in judged.stdout
+    page = (tmp_path / "o" / "report.html").read_bytes()
+    assert run("report", tmp_path / "o").exit_code == 0
+    assert (tmp_path / "o" / "report.html").read_bytes() == page
+    scored = run(
+        "score", "--clips", tmp_path / "clips.csv", "--model", "random", "--adapter", adapter, "--out", tmp_path / "s"
+    )
+    assert "fine-tuned" in scored.stdout
+    clip = (scores / "fine-tuned-test.csv").read_text().splitlines()[1].split(",")[0]
+    assert "decision" in run("trace", clip, "--run", tmp_path / "o").stdout
 
 
 def test_corpus_check_names_every_clip_that_cannot_be_used(tmp_path):
