@@ -13,7 +13,7 @@ prompt layouts, drawn at random.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -247,15 +247,3 @@ def draw_phrases(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -
 
 def _is_speech(phrase: str) -> bool:
     return phrase == SPEECH_PHRASE or phrase.startswith("a person speaking")
-
-
-def describe(config: AlignmentConfig, clips: Sequence[Clip], **figures: Any) -> dict[str, Any]:
-    """What a reader needs to judge the alignment: its settings, whose clips it heard, under which licences."""
-    return {
-        "config": config.model_dump(),
-        "n_clips": len(clips),
-        "groups": sorted({clip.group for clip in clips}),
-        "corpora": sorted({clip.corpus for clip in clips}),
-        "licences": sorted({clip.licence for clip in clips}),
-        **figures,
-    }
