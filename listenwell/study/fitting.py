@@ -1,9 +1,9 @@
 """Train one adapter as a study needs it: specify, reuse when it was trained before, otherwise train and keep.
 
-A fit's identity is the hash of everything that decides its bits: model, prompt, short-clip policy, LoRA, training and
-augmentation settings, seed, the clips' content and the backgrounds. A finished identity is never trained again. Below
-fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line per clip heard), and spec.json, which
-is written last and marks the fit as finished.
+A fit's identity is the hash of everything that decides its bits: the recipe's version, model, prompt, short-clip
+policy, LoRA, training and augmentation settings, seed, the clips' content and the backgrounds. A finished identity is
+never trained again. Below fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line per clip
+heard), and spec.json, which is written last and marks the fit as finished.
 """
 
 import json
@@ -31,6 +31,8 @@ from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.train.fit import DevSet, FitSpec, Progress, hear_dev, train
 
 DEV_EPOCH = "dev"
+RECIPE_VERSION = 1
+"""Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def spec_record(config: Config, model_fingerprint: str, parts: Parts) -> dict[st
     del sections["train"]["workers"]
     return {
         **sections,
+        "recipe_version": RECIPE_VERSION,
         "model": model_fingerprint,
         "dtype": config.model.dtype,
         "train_clips": identity(clips=[_content(clip) for clip in parts.clips[TRAIN]]),
