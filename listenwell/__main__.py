@@ -1,6 +1,6 @@
 """`python -m listenwell` is the command line."""
 
-from listenwell.cli import main
+from listenwell.cli.main import main
 
 if __name__ == "__main__":
     main()

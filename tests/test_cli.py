@@ -11,7 +11,7 @@ from made_sounds import make_corpus
 from typer.testing import CliRunner, Result
 
 import listenwell
-from listenwell import cli
+from listenwell.cli import main as cli
 from listenwell.config import dump, load_config
 from listenwell.evaluate.scores import read_scores
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from listenwell.cli import app
+from listenwell.cli.main import app
 from listenwell.config import load_config
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, ManifestError

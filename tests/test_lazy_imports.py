@@ -17,7 +17,7 @@ def modules_loaded_by(code: str) -> set[str]:
 
 
 def test_help_loads_nothing_heavy():
-    run = "import sys; sys.argv = ['listenwell', '--help']; from listenwell.cli import main"
+    run = "import sys; sys.argv = ['listenwell', '--help']; from listenwell.cli.main import main"
     code = run + "\ntry: main()\nexcept SystemExit: pass"
     assert modules_loaded_by(code).isdisjoint({*HEAVY, "numpy", "pydantic", "soundfile"})
 

@@ -9,7 +9,7 @@ import pytest
 from readme_figures import with_figures
 from typer.testing import CliRunner
 
-from listenwell.cli import app
+from listenwell.cli.main import app
 from listenwell.config import load_config
 
 ROOT = Path(__file__).parents[1]

@@ -1,0 +1,112 @@
+"""Commands on scores: score, calibrate, evaluate."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from listenwell.cli.shared import OneSentenceErrors, Overrides, metric_text, peak_memory_gib
+from listenwell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listenwell.config import Config
+    from listenwell.study.score_manifest import ScoredManifest
+
+app = typer.Typer(cls=OneSentenceErrors)
+
+
+@app.command("score")
+def score(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the scores and what they show.")],
+    clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")] = "",
+    model: Annotated[str, typer.Option("--model", help="small, a model folder or a hub id.")] = "",
+    adapter: Annotated[Path | None, typer.Option("--adapter", help="Folder of a trained adapter.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Score this split of the clips only.")] = "",
+    conditions: Annotated[
+        str, typer.Option("--conditions", help="Versions to score, such as clean,snr_0,200ms.")
+    ] = "clean",
+    prompt_file: Annotated[Path | None, typer.Option("--prompt-file", help="Text file with the question.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Config file (YAML).")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.study.score_manifest import score_manifest
+
+    chosen = [("data.manifest", clips), ("model.name", model), ("prompt.question", _question(prompt_file))]
+    changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in chosen if value]
+    wanted = conditions.split(",")
+    changes += [f"output={json.dumps(str(out), ensure_ascii=False)}", f"evaluation.conditions={json.dumps(wanted)}"]
+    resolved = load_config(config, [*changes, *(overrides or [])])
+    with shown_progress() as on_progress:
+        result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
+    typer.echo(_scored_text(resolved, split, result))
+
+
+@app.command("calibrate")
+def calibrate(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of dev clips (CSV).")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the threshold here (JSON).")] = None,
+) -> None:
+    """Choose the threshold with the best balanced accuracy on dev scores; no model is needed."""
+    from listenwell.evaluate.calibration import choose_threshold, write_threshold
+    from listenwell.evaluate.scores import read_scores
+
+    threshold = choose_threshold(read_scores(scores))
+    if out is not None:
+        write_threshold(out, threshold)
+    typer.echo(
+        f"threshold {threshold.value:.6g}: balanced accuracy {threshold.dev_value:.3f} on the {threshold.n} dev scores "
+        f"that chose it ({threshold.n_groups} groups; optimistic, as every chosen number)"
+    )
+
+
+@app.command("evaluate")
+def evaluate(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of test clips (CSV).")],
+    threshold: Annotated[str, typer.Option("--threshold", help="A number, or a file that calibrate wrote.")] = "0",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 42,
+) -> None:
+    """Measure a score table at a threshold, by condition, with intervals that respect groups."""
+    from listenwell.evaluate.calibration import read_threshold
+    from listenwell.evaluate.methods import versions
+    from listenwell.evaluate.scores import read_scores
+    from listenwell.evaluate.summary import summarise
+
+    try:
+        value = float(threshold)
+    except ValueError:
+        value = read_threshold(Path(threshold)).value
+    for condition, table in versions(read_scores(scores)).items():
+        typer.echo(f"{condition or 'all'}, threshold {value:.6g}")
+        for metric in summarise(table, value, seed):
+            typer.echo(metric_text(metric))
+
+
+def _scored_text(config: "Config", split: str, result: "ScoredManifest") -> str:
+    rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
+    lines = [f"{config.model.name}, {result.method}, {rows}, threshold 0"]
+    for condition, metrics in result.metrics.items():
+        lines.append(condition)
+        lines += [metric_text(metric) for metric in metrics]
+    if result.n_unreadable:
+        lines.append(f"{result.n_unreadable} clips could not be read, see {config.output}/quarantine")
+    rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"
+    lines.append(f"{rate}; peak memory {peak_memory_gib():.1f} GiB; results in {config.output}")
+    return "\n".join(lines)
+
+
+def _question(prompt_file: Path | None) -> str:
+    if prompt_file is None:
+        return ""
+    try:
+        question = prompt_file.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{prompt_file}: cannot be read as UTF-8 text; give a text file with the question."
+        ) from error
+    if not question:
+        raise ConfigError(f"{prompt_file}: is empty; the question put to the model was expected.")
+    return question

@@ -1,0 +1,145 @@
+"""Commands around a study: init, prepare, fit, study, report, trace, config."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from listenwell.cli.shared import OneSentenceErrors, Overrides, peak_memory_gib
+
+app = typer.Typer(cls=OneSentenceErrors)
+
+
+@app.command("study")
+def study(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+) -> None:
+    """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.report.terminal import format_table
+    from listenwell.study.run import run_study
+
+    resolved = load_config(config, overrides or [])
+    with shown_progress() as on_progress:
+        results = run_study(resolved, on_progress)
+    typer.echo(format_table(results))
+    typer.echo(f"peak memory {peak_memory_gib():.1f} GiB; report: {resolved.output / 'report.html'}")
+
+
+@app.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of your recordings.")],
+    group: Annotated[
+        str,
+        typer.Option("--group", help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'."),
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace clips.csv and study.yaml.")] = False,
+) -> None:
+    """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml."""
+    from listenwell.study.init import start_project
+
+    if not group and sys.stdin.isatty():
+        group = typer.prompt(
+            "Which group (speaker or sound source) does a file belong to? folder, file, or a pattern", default="folder"
+        )
+    started = start_project(folder, group or "folder", overwrite=overwrite)
+    for label in ("SPEECH", "NONSPEECH"):
+        chosen = [clip for clip in started.clips if clip.label == label]
+        typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")
+    for warning in started.warnings:
+        print(f"listenwell: warning: {warning}", file=sys.stderr)
+    typer.echo(f"next: listenwell study {started.config}")
+
+
+@app.command("prepare")
+def prepare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+) -> None:
+    """Fetch what a study needs and show who trains, who chooses (dev) and who only tests."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.study.parts import allocation, divide
+    from listenwell.study.prepare import prepare
+
+    resolved = load_config(config, overrides or [])
+    with shown_progress() as on_progress:
+        parts = divide(*prepare(resolved, on_progress), resolved.data)
+    for record in allocation(parts):
+        typer.echo(
+            f"{record['part']:14} {record['label']:10} {record['n_clips']:6} clips  {record['n_groups']:5} groups"
+        )
+    for part, bank in parts.banks.items():
+        typer.echo(f"{part:14} {len(bank.entries):6} backgrounds")
+
+
+@app.command("fit")
+def fit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+) -> None:
+    """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.study.run import fit_alone
+
+    resolved = load_config(config, overrides or [])
+    with shown_progress() as on_progress:
+        finished = fit_alone(resolved, on_progress)
+    typer.echo("epoch  train loss  dev loss  dev AUC")
+    for epoch in finished.record["history"]:
+        best = "  best" if epoch["epoch"] == finished.record["best_epoch"] else ""
+        typer.echo(
+            f"{epoch['epoch']:5}  {epoch['train_loss']:10.4f}  {epoch['dev_loss']:8.4f}  {epoch['dev_auc']:7.4f}{best}"
+        )
+    typer.echo(finished.folder / "adapter")
+
+
+@app.command("report")
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
+    """Write report.html and report.md again from a study's results.json."""
+    from listenwell.report.write import write_report
+    from listenwell.run_folder import RunFolder
+    from listenwell.study.fitting import read_json
+
+    write_report(read_json(RunFolder(run).results), run)
+    typer.echo(run / "report.html")
+
+
+@app.command("trace")
+def trace(
+    clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip of the study.")],
+    run: Annotated[Path, typer.Option("--run", help="Folder of a finished study.")],
+) -> None:
+    """Walk one clip through a study: manifest line, plans, shapes, scores, thresholds, decisions (as YAML)."""
+    import yaml
+
+    from listenwell.study.trace import trace
+
+    typer.echo(yaml.safe_dump(trace(clip_id, run), sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command("config")
+def show_config(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG] [section.key=value]...", help="A YAML file, then changes.", show_default=False
+        ),
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of config files instead.")] = False,
+) -> None:
+    """Print the resolved config as YAML, every field with its help."""
+    from listenwell.config import config_schema, dump, load_config
+
+    path, overrides = _config_arguments(arguments or [])
+    config = load_config(path, overrides)
+    typer.echo(json.dumps(config_schema(), indent=2) if schema else dump(config, with_help=True), nl=schema)
+
+
+def _config_arguments(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Return the config path, the first argument when it has no "=", and the overrides."""
+    if arguments and "=" not in arguments[0]:
+        return Path(arguments[0]), arguments[1:]
+    return None, arguments
