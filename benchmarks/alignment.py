@@ -25,7 +25,8 @@ from listenwell.run_folder import provenance
 from listenwell.study.fitting import hear_dev_set
 from listenwell.study.parts import DEV, TRAIN, divide
 from listenwell.study.prepare import prepare
-from listenwell.train.fit import FitSpec, train
+from listenwell.train.fit import train
+from listenwell.train.fit_underway import FitSpec
 
 STEPS_PER_EPOCH = 8
 BATCH = 16
@@ -78,7 +79,7 @@ def curve(model_name: str, seed: int, epochs: int) -> dict[str, Any]:
     model = load_model(ModelConfig(name=model_name, dtype=config.model.dtype))
     spec = FitSpec("fit", config.lora, config.train, config.augment, seed, parts.clips[TRAIN], parts.banks[TRAIN])
     dev = hear_dev_set(config, model, parts.clips[DEV], parts.banks[DEV])
-    (result,) = train(model, model.prompt(config.prompt), config.short_clips, [spec], dev)
+    (result,) = train(model, model.prompt(config.prompt), config.short_clips, [spec], [dev])
     keys = ("dev_auc", "dev_loss", "dev_balanced_accuracy_at_0")
     groups = {clip.group for clip in parts.clips[DEV]}
     return {key: [epoch[key] for epoch in result.history] for key in keys} | {

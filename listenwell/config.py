@@ -32,6 +32,24 @@ from listenwell.section import Section
 from listenwell.train.settings import TrainConfig
 
 
+class SearchConfig(Section):
+    """Which settings are tried before the final fits; dev alone judges."""
+
+    grid: tuple[dict[str, Any], ...] = ()
+    """Points to try, each a mapping of dotted settings, such as {lora.rank: 16, train.learning_rate: 2e-4}."""
+
+
+class LosoConfig(Section):
+    """Leave one speaker out: every speaker of the study pool is held out once, with a share of the other sounds."""
+
+    arms: tuple[str, ...] = ()
+    """Which arms run it; final is the config itself. Empty: none."""
+    dev_speakers: int = Field(2, ge=1)
+    """Speakers of each fold's training groups that choose its epoch and threshold instead of training."""
+    changes: dict[str, Any] = Field({})
+    """Dotted settings of every fold's fit, such as {train.epochs: 3}: folds are many."""
+
+
 class Config(Section):
     """Everything a study needs to know."""
 
@@ -48,6 +66,12 @@ class Config(Section):
     augment: AugmentConfig = AugmentConfig()
     scoring: ScoringConfig = ScoringConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    seeds: tuple[int, ...] = ()
+    """Seeds of the final fits and of every arm, the median one by dev delivered; empty takes seed alone."""
+    arms: dict[str, dict[str, Any]] = Field({})
+    """Named variants to compare, each a mapping of dotted settings; search.best: true adds what the search found."""
+    search: SearchConfig = SearchConfig()
+    loso: LosoConfig = LosoConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +106,28 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         found = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
         raise ConfigError(found + "\n  ".join(lines))
     return config
+
+
+def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Config:
+    """Return `config` with dotted settings changed. Raises ConfigError, naming `place`, for every fault."""
+    values = config.model_dump()
+    faults: list[tuple[str, str]] = []
+    for key, value in changes.items():
+        *parents, name = key.split(".")
+        inner: Any = values
+        for parent in parents:
+            inner = inner[parent] if isinstance(inner, dict) and parent in inner else None
+        if not isinstance(inner, dict) or name not in inner:
+            faults.append((key, _unknown_key(tuple(key.split(".")))))
+        else:
+            inner[name] = value
+    try:
+        changed = Config.model_validate(values)
+    except ValidationError as error:
+        faults += [_explain(detail) for detail in error.errors(include_url=False)]
+    if faults:
+        raise ConfigError("\n  ".join(f"{place}, {key}: {sentence}" for key, sentence in faults))
+    return changed
 
 
 def settings(config: Config) -> Iterator[Setting]:

@@ -36,3 +36,15 @@ class ModelError(ListenwellError):
 
 class TrainingError(ListenwellError):
     """A fit cannot go on."""
+
+
+class SealError(ListenwellError):
+    """A test set would be opened before the thresholds are committed, or the log of its seal is broken."""
+
+
+class CheckpointError(ListenwellError):
+    """A checkpoint cannot be written, or belongs to another fit or version."""
+
+
+class LeakageError(ListenwellError):
+    """Parts of a study that must not know each other share clips, speakers, recordings or backgrounds."""

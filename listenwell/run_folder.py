@@ -3,9 +3,13 @@
 config.yaml            the resolved config
 provenance.json        version, commit, machine, libraries
 allocation.json        which groups train, choose (dev) and test
-fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json, plans.jsonl, spec.json
+fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json, plans.jsonl, ...
+stacks/IDENTITY/       fits that train together, while they do: members.json, checkpoints/
 scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
 thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
+seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
+leaks.json             what the leak gate compared and found
+search.json, loso.json the same as in results.json, where these were run alone
 quarantine/NAME.csv    clips of the set that could not be read, and why
 results.json           every number
 report.html, report.md the same numbers to read
@@ -52,9 +56,34 @@ class RunFolder:
         """Which groups train, choose and test (JSON)."""
         return self.root / "allocation.json"
 
+    @property
+    def leaks(self) -> Path:
+        """The report of the leak gate (JSON)."""
+        return self.root / "leaks.json"
+
+    @property
+    def search(self) -> Path:
+        """What the search found (JSON)."""
+        return self.root / "search.json"
+
+    @property
+    def loso(self) -> Path:
+        """Leave-one-speaker-out, when it was run alone (JSON)."""
+        return self.root / "loso.json"
+
+    @property
+    def seal(self) -> Path:
+        """The log of commits and looks (JSON lines)."""
+        return self.root / "seal.jsonl"
+
     def fit(self, fit_identity: str) -> Path:
         """The folder of one fit; sixteen digits of its identity name it."""
         return self.root / "fits" / fit_identity[:16]
+
+    @property
+    def stacks(self) -> Path:
+        """The folder of stacks under training."""
+        return self.root / "stacks"
 
     def threshold(self, method: str) -> Path:
         """The threshold of one method (JSON)."""

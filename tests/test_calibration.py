@@ -1,13 +1,27 @@
 """The threshold: the best one on dev, bound to the scores that chose it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.errors import ManifestError
-from listenwell.evaluate.calibration import balanced_accuracy_curve, choose_threshold, read_threshold, write_threshold
-from listenwell.evaluate.metrics import balanced_accuracy, decide
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.evaluate.calibration import (
+    best_threshold,
+    calibrate,
+    candidate_thresholds,
+    choose_threshold,
+    read_given_threshold,
+    read_platt,
+    read_threshold,
+    threshold_interval,
+    write_calibration,
+    write_threshold,
+)
+from listenwell.evaluate.criteria import BALANCED_ACCURACY, parse_criterion
+from listenwell.evaluate.metrics import accuracy, balanced_accuracy, decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable
 
 
@@ -49,10 +63,128 @@ def test_between_separable_classes_the_threshold_lies_in_the_middle():
     assert choose_threshold(table([-2.0, -1.0, 3.0, 4.0], [0, 0, 1, 1])).value == 1.0
 
 
-def test_the_curve_starts_at_everything_speech_and_ends_at_nothing():
-    thresholds, values = balanced_accuracy_curve(np.array([0.0, 1.0, 1.0]), np.array([False, True, True]))
-    assert thresholds.tolist() == [-1.0, 0.5, 2.0]
-    assert values.tolist() == [0.5, 1.0, 0.5]
+def test_candidates_go_from_everything_speech_to_nothing():
+    distinct = np.array([0.0, 1.0, 4.0])
+    thresholds, half_widths = candidate_thresholds(distinct, distinct)
+    assert thresholds.tolist() == [-1.0, 0.5, 2.5, 5.0]
+    assert half_widths.tolist() == [0.5, 0.5, 1.5, 0.5]
+
+
+@pytest.mark.parametrize("scores", [[0.1, np.nextafter(0.1, 1)], [1e17, 2e17], [-1.7e308, 1.7e308]])
+def test_a_threshold_parts_neighbouring_and_huge_scores(scores):
+    value, reached = best_threshold(np.array(scores), np.array([False, True]))
+    assert decide(np.array(scores), value).tolist() == [False, True]
+    assert reached == 1.0
+
+
+@given(labelled_scores, st.sampled_from((0.5, 0.8, 0.95)))
+def test_a_target_recall_is_kept_with_the_most_specificity(rows, target):
+    scores, labels = (np.array(column) for column in zip(*rows, strict=True))
+    value, reached = best_threshold(scores.astype(float), labels, parse_criterion(f"target_recall={target}"))
+    says = decide(scores.astype(float), value)
+    assert recall(says, labels) >= target
+    assert reached == pytest.approx(specificity(says, labels))
+    for t in np.arange(-21, 22, 0.5):
+        other = decide(scores.astype(float), t)
+        assert recall(other, labels) < target or specificity(other, labels) <= reached + 1e-12
+
+
+@given(labelled_scores, st.sampled_from((0.01, 0.2, 0.5)))
+def test_a_target_false_alarm_rate_is_not_exceeded(rows, target):
+    scores, labels = (np.array(column) for column in zip(*rows, strict=True))
+    value, reached = best_threshold(scores.astype(float), labels, parse_criterion(f"target_false_alarm={target}"))
+    says = decide(scores.astype(float), value)
+    assert 1 - specificity(says, labels) <= target + 1e-12
+    assert reached == pytest.approx(recall(says, labels))
+
+
+@given(labelled_scores)
+def test_no_threshold_is_right_more_often_than_the_one_for_accuracy(rows):
+    scores, labels = (np.array(column) for column in zip(*rows, strict=True))
+    _, reached = best_threshold(scores.astype(float), labels, parse_criterion("accuracy"))
+    best = max(accuracy(decide(scores.astype(float), t), labels) for t in np.arange(-21, 22, 0.5))
+    assert reached == pytest.approx(best)
+
+
+def test_costs_move_the_threshold_away_from_the_dearer_error():
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2 == 0
+    scores = rng.normal(size=400) + 2.0 * labels
+    cheap, _ = best_threshold(scores, labels, parse_criterion("cost=1,1,0.5"))
+    dear, cost = best_threshold(scores, labels, parse_criterion("cost=1,20,0.5"))
+    even, _ = best_threshold(scores, labels, BALANCED_ACCURACY)
+    assert cheap == even
+    assert dear > cheap + 0.5
+    says = decide(scores, dear)
+    assert cost == pytest.approx(0.5 * (1 - recall(says, labels)) + 10 * (1 - specificity(says, labels)))
+
+
+def test_the_equal_error_threshold_has_equal_errors():
+    labels = np.arange(400) % 2 == 0
+    scores = np.random.default_rng(0).normal(size=400) + 1.0 * labels
+    value, _ = best_threshold(scores, labels, parse_criterion("eer"))
+    says = decide(scores, value)
+    assert recall(says, labels) == pytest.approx(specificity(says, labels), abs=0.006)
+
+
+@pytest.mark.parametrize("text", ["best", "target_recall", "target_recall=95", "eer=1", "cost=1,1", "cost=1,a,0.5", ""])
+def test_an_impossible_criterion_is_refused(text):
+    with pytest.raises(ConfigError, match="criterion"):
+        parse_criterion(text)
+
+
+def test_a_criterion_is_its_own_text():
+    for text in ("balanced_accuracy", "target_recall=0.95", "cost=1,10,0.2"):
+        assert str(parse_criterion(text)) == text
+
+
+def made_dev(n_groups: int, seed: int = 0) -> ScoreTable:
+    """Groups of 10 clips, speech one logit above; groups differ by half a logit."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(n_groups) % 2 == 0, 10)
+    scores = rng.logistic(size=labels.size) + 2.0 * labels + np.repeat(rng.normal(0, 0.5, n_groups), 10)
+    return replace(table(scores, labels), group=np.repeat([f"g{i}" for i in range(n_groups)], 10))
+
+
+def test_the_interval_of_the_threshold_holds_it_and_shrinks_with_more_groups():
+    widths = []
+    for n_groups in (12, 200):
+        found = threshold_interval(made_dev(n_groups), BALANCED_ACCURACY, seed=0)
+        assert found.low <= found.value <= found.high
+        widths.append(found.high - found.low)
+    assert widths[1] < 0.7 * widths[0]
+    assert "only 12 groups" in threshold_interval(made_dev(12), BALANCED_ACCURACY, seed=0).note
+
+
+def test_the_interval_moves_with_the_scores_and_is_a_function_of_its_seed():
+    dev = made_dev(20)
+    moved = replace(dev, score=dev.score + 5.0)
+    one, same, other = (
+        threshold_interval(dev, BALANCED_ACCURACY, 0), threshold_interval(dev, BALANCED_ACCURACY, 0),
+        threshold_interval(moved, BALANCED_ACCURACY, 0),
+    )  # fmt: skip
+    assert one == same
+    assert (other.low, other.high) == pytest.approx((one.low + 5.0, one.high + 5.0))
+
+
+def test_a_calibration_file_is_read_as_a_threshold_too(tmp_path):
+    path = tmp_path / "threshold.json"
+    found = calibrate(made_dev(20), parse_criterion("target_recall=0.9"), seed=0)
+    write_calibration(path, found)
+    assert read_threshold(path) == found.threshold
+    assert read_platt(path) == found.platt
+    assert read_given_threshold(str(path), 0.0) == (found.threshold.value, found.threshold)
+    write_threshold(path, found.threshold)
+    assert read_platt(path) is None
+
+
+def test_a_threshold_is_a_number_a_file_or_the_default(tmp_path):
+    assert read_given_threshold("", 0.5) == (0.5, None)
+    assert read_given_threshold("-1.5", 0.5) == (-1.5, None)
+    with pytest.raises(ManifestError, match="not finite"):
+        read_given_threshold("nan", 0.0)
+    with pytest.raises(ManifestError, match="not a threshold"):
+        read_given_threshold(str(tmp_path / "none.json"), 0.0)
 
 
 def test_the_hash_changes_with_any_score():

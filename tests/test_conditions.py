@@ -132,6 +132,14 @@ def test_content_has_the_asked_length_from_recordings_of_any_length(length: int)
     assert cut_content([NOISE[:length]], 16_000, 0.3, stream(1, "any")).shape == (16_000,)
 
 
+@pytest.mark.parametrize("position", [0.0, 0.4, 1.0])
+def test_a_cut_holds_the_sound_and_not_the_room_around_it(position: float) -> None:
+    room, word = 0.1 * NOISE, np.sin(np.arange(6000) / 10)
+    recording = np.concatenate([room, word, room])
+    content = cut_content([recording], 16_000, position, stream(1, "room"))
+    assert np.mean(np.square(content)) > 0.4 * np.mean(np.square(word)) * 6000 / 16_000
+
+
 def test_a_short_recording_is_lengthened_with_its_own_group() -> None:
     first, second = np.full(6000, 1.0), np.full(6000, 2.0)
     content = cut_content([first, second], 12_000, 0.0, stream(1, "join"))

@@ -1,6 +1,7 @@
 """The training loop, on a random two-layer model and sounds made in code."""
 
 import itertools
+import signal
 
 import numpy as np
 import pytest
@@ -19,7 +20,12 @@ from listenwell.model.prompt import PromptConfig
 from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.short_clips import ShortClipConfig
-from listenwell.train.fit import DevSet, FitSpec, draw_epoch, hear_dev, train
+from listenwell.train.checkpoint import Checkpoints
+from listenwell.train.fit import DevSet, FailedFit, Watch, hear_dev, train
+from listenwell.train.fit_log import METRICS, PLANS, FitLog
+from listenwell.train.fit_underway import FitSpec
+from listenwell.train.interruption import StoppedError
+from listenwell.train.sampling import draw_epoch
 from listenwell.train.schedule import rate_share
 from listenwell.train.settings import TrainConfig
 
@@ -75,8 +81,16 @@ def dev_set(model, corpus) -> DevSet:
     return hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
 
 
-def fit(model, corpus, *specs):
-    return train(model, model.prompt(PromptConfig()), SHORT_CLIPS, specs, dev_set(model, corpus))
+def fit(model, corpus, *specs, watch=None):
+    return train(model, model.prompt(PromptConfig()), SHORT_CLIPS, specs, [dev_set(model, corpus)] * len(specs), watch)
+
+
+def logs_for(folder, specs) -> list[FitLog]:
+    return [FitLog(folder / one.name) for one in specs]
+
+
+def plans_of(log: FitLog) -> str:
+    return (log.folder / PLANS).read_text()
 
 
 def scores_of(model, corpus, result) -> np.ndarray:
@@ -86,7 +100,7 @@ def scores_of(model, corpus, result) -> np.ndarray:
 
 def test_a_fit_learns_what_separates_the_classes(model, corpus):
     (result,) = fit(model, corpus, spec(corpus, epochs=12, learning_rate=1e-2))
-    assert result.history[-1]["dev_loss"] < 0.5 * result.history[0]["dev_loss"]
+    assert result.history[-1]["dev_loss"] < 0.5 * np.log(2)  # half of what guessing costs
     assert result.history[result.best_epoch - 1]["dev_loss"] == min(epoch["dev_loss"] for epoch in result.history)
 
 
@@ -96,23 +110,29 @@ def test_the_same_fit_twice_gives_the_same_bits_with_any_number_of_workers(model
     assert first.history == again.history
 
 
-def test_another_seed_is_another_fit(model, corpus):
-    one, two = (fit(model, corpus, spec(corpus, seed=seed))[0] for seed in (1, 2))
+def test_another_seed_is_another_fit(model, corpus, tmp_path):
+    logs = [FitLog(tmp_path / str(seed)) for seed in (1, 2)]
+    one, two = (
+        fit(model, corpus, spec(corpus, seed=seed), watch=Watch(logs=[log]))[0]
+        for seed, log in zip((1, 2), logs, strict=True)
+    )
     assert np.abs(scores_of(model, corpus, one) - scores_of(model, corpus, two)).max() > 1e-3
-    assert one.plans != two.plans
+    assert plans_of(logs[0]) != plans_of(logs[1])
 
 
-def test_a_fit_in_a_stack_equals_the_fit_alone(model, corpus):
+def test_a_fit_in_a_stack_equals_the_fit_alone(model, corpus, tmp_path):
     different = [
         spec(corpus, "a", seed=1, lora=LoraConfig(rank=4)),
         spec(corpus, "b", seed=2, lora=LoraConfig(rank=8, alpha=16, dropout=0.1), epochs=3, batch=5),
         spec(corpus, "c", seed=1, lora=LoraConfig(rank=2, targets="attention"), projector="trained", schedule="linear"),
         spec(corpus, "d", seed=4, lora=LoraConfig(rank=2, scope="both"), epochs=1),
     ]
-    stacked = fit(model, corpus, *different)
-    for one, together in zip(different, stacked, strict=True):
-        (alone,) = fit(model, corpus, one)
-        assert together.plans == alone.plans
+    logs = logs_for(tmp_path / "stack", different)
+    stacked = fit(model, corpus, *different, watch=Watch(logs=logs))
+    for one, together, log in zip(different, stacked, logs, strict=True):
+        own = FitLog(tmp_path / "alone" / one.name)
+        (alone,) = fit(model, corpus, one, watch=Watch(logs=[own]))
+        assert plans_of(log) == plans_of(own)
         np.testing.assert_allclose(scores_of(model, corpus, together), scores_of(model, corpus, alone), atol=1e-4)
 
 
@@ -167,3 +187,121 @@ def test_the_schedule_rises_to_its_peak_and_falls_to_zero():
     assert shares[0] == 0.5
     assert shares[10] == 0.0
     assert all(later <= earlier for earlier, later in itertools.pairwise(shares[1:]))
+
+
+def checkpoints(folder, every_steps=1) -> Checkpoints:
+    return Checkpoints(folder, "identity", every_steps)
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing of the loop's own runs after it."""
+
+
+def kill_at(step):
+    def watch(progress):
+        if progress.step == step:
+            raise KilledError
+
+    return watch
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 7])
+def test_a_killed_stack_goes_on_to_the_same_bits(model, corpus, tmp_path, step):
+    specs = [
+        spec(corpus, "a", epochs=3, lora=LoraConfig(rank=4, dropout=0.1), projector="trained"),
+        spec(corpus, "b", seed=2, epochs=2, batch=5, accumulation=2),
+    ]
+    logs, whole_logs = logs_for(tmp_path / "killed", specs), logs_for(tmp_path / "whole", specs)
+    whole = fit(model, corpus, *specs, watch=Watch(logs=whole_logs))
+    with pytest.raises(KilledError):
+        fit(model, corpus, *specs, watch=Watch(kill_at(step), logs, checkpoints(tmp_path / "c", every_steps=2)))
+    resumed = fit(model, corpus, *specs, watch=Watch(logs=logs, checkpoints=checkpoints(tmp_path / "c", every_steps=2)))
+    for one, other, log, whole_log in zip(whole, resumed, logs, whole_logs, strict=True):
+        assert np.array_equal(scores_of(model, corpus, one), scores_of(model, corpus, other))
+        assert one.history == other.history
+        for name in (PLANS, METRICS):
+            assert (log.folder / name).read_text() == (whole_log.folder / name).read_text()
+
+
+def test_a_signal_saves_and_the_next_call_goes_on(model, corpus, tmp_path):
+    def interrupt(progress):
+        if progress.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="'fit' at step 2 of 6") as stopped:
+        fit(model, corpus, spec(corpus), watch=Watch(interrupt, checkpoints=checkpoints(tmp_path, every_steps=100)))
+    assert stopped.value.exit_status == 143
+    steps = []
+    watch = Watch(lambda progress: steps.append(progress.step), checkpoints=checkpoints(tmp_path, every_steps=100))
+    (resumed,) = fit(model, corpus, spec(corpus), watch=watch)
+    assert steps == [3, 4, 5, 6]
+    (whole,) = fit(model, corpus, spec(corpus))
+    assert np.array_equal(scores_of(model, corpus, whole), scores_of(model, corpus, resumed))
+
+
+def test_a_fit_that_leaves_the_numbers_stops_alone(model, corpus):
+    wild = spec(corpus, "wild", epochs=40, learning_rate=1e18, projector="trained", projector_learning_rate=1e30)
+    failed, fine = fit(model, corpus, wild, spec(corpus, "tame"))
+    assert isinstance(failed, FailedFit)
+    assert "on the clips c" in failed.reason
+    (alone,) = fit(model, corpus, spec(corpus, "tame"))
+    np.testing.assert_allclose(scores_of(model, corpus, fine), scores_of(model, corpus, alone), atol=1e-4)
+
+
+def test_out_of_memory_splits_the_stack_and_changes_nothing_but_rounding(model, corpus, tmp_path, monkeypatch):
+    """Memory for two rows is simulated: a forward pass of more fails as CUDA's allocator does."""
+    specs = [spec(corpus, name, seed=seed, epochs=1) for seed, name in enumerate("abc")]
+    together = fit(model, corpus, *specs)
+    answer_logits = model.answer_logits
+
+    def small_memory(rows, *arguments, **options):
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("simulated")
+        return answer_logits(rows, *arguments, **options)
+
+    monkeypatch.setattr(model, "answer_logits", small_memory)
+    split = fit(model, corpus, *specs, watch=Watch(checkpoints=checkpoints(tmp_path)))
+    for one, other in zip(together, split, strict=True):
+        np.testing.assert_allclose(scores_of(model, corpus, one), scores_of(model, corpus, other), atol=1e-4)
+    _, states = checkpoints(tmp_path).newest()
+    assert [state.record["stack"] for state in states] == [0, 1, 1]
+
+
+def test_one_batch_that_does_not_fit_says_what_to_lower(model, corpus, monkeypatch):
+    def no_memory(*arguments, **options):
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(model, "answer_logits", no_memory)
+    with pytest.raises(TrainingError, match=r"lower train\.batch"):
+        fit(model, corpus, spec(corpus))
+
+
+def test_gradient_checkpointing_gives_the_same_fit(model, corpus):
+    lora = LoraConfig(rank=4, dropout=0.1)
+    plain, saving = (
+        fit(model, corpus, spec(corpus, lora=lora, gradient_checkpointing=on, projector="trained"))[0]
+        for on in (False, True)
+    )
+    np.testing.assert_allclose(scores_of(model, corpus, plain), scores_of(model, corpus, saving), atol=1e-6)
+
+
+def test_the_loss_over_the_vocabulary_learns_too_and_differs(model, corpus):
+    (answers,) = fit(model, corpus, spec(corpus, epochs=1))
+    (vocabulary,) = fit(model, corpus, spec(corpus, epochs=12, learning_rate=1e-2, loss="vocabulary"))
+    assert vocabulary.history[0]["train_loss"] > 2 * answers.history[0]["train_loss"]  # log V against log 2
+    assert vocabulary.history[-1]["dev_auc"] > 0.9
+
+
+def test_balanced_weights_make_both_labels_count_alike(model, corpus):
+    clips, bank = corpus
+    few = [clip for i, clip in enumerate(clips) if clip.label == "SPEECH" or i % 6 == 1]
+    plain, balanced = (
+        fit(model, (few, bank), spec((few, bank), epochs=1, class_weights=weights))[0]
+        for weights in ("none", "balanced")
+    )
+    assert scores_of(model, corpus, balanced).mean() < scores_of(model, corpus, plain).mean()
+
+
+def test_patience_stops_a_fit_that_gets_no_better(model, corpus):
+    (result,) = fit(model, corpus, spec(corpus, epochs=30, learning_rate=5e-2, patience=2))
+    assert len(result.history) == result.best_epoch + 2

@@ -13,6 +13,7 @@ ROWS = (
     ("report",),
     ("detect",),
     ("config",),
+    ("seal",),
     ("run_folder",),
     ("train",),
     ("model",),

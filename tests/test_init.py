@@ -19,7 +19,8 @@ from listenwell.study.run import run_study
 def record(path: Path, *, speech: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     time = np.arange(9_600) / 16_000
-    samples = np.sin(2 * np.pi * 200 * time) if speech else stream(0, path.name).standard_normal(time.size)
+    rng = stream(0, path.parent.name, path.name)  # every recording another: equal ones would be a leak
+    samples = np.sin(2 * np.pi * rng.uniform(100, 400) * time) if speech else rng.standard_normal(time.size)
     soundfile.write(path, 0.1 * samples, 16_000)
 
 

@@ -10,12 +10,13 @@ from listenwell.evaluate.intervals import (
     PLANNING_ICC,
     anova_icc,
     balanced_accuracy_interval,
-    bootstrap_interval,
+    number_groups,
     planned_icc,
     proportion,
     wilson,
 )
-from listenwell.evaluate.metrics import roc_auc
+from listenwell.evaluate.metrics import Costs, average_precision, equal_error_rate, min_dcf, roc_auc
+from listenwell.evaluate.ranking import auc_metric, ranking_metrics
 
 Z = 1.959963984540054
 
@@ -78,6 +79,7 @@ def test_icc_is_unbiased_enough_on_simulated_groups():
 def test_without_errors_the_planning_correlation_is_used():
     assert planned_icc(np.full(10, 5.0), np.full(10, 5.0)) == pytest.approx(PLANNING_ICC)
     metric = proportion("recall", np.ones(50, bool), np.repeat([f"g{i}" for i in range(10)], 5))
+    assert "errors in 0 of 10 groups" in metric.note
     # deff = 1 + 4 * 0.3 = 2.2, n = 22.7, t(9) = 2.262: low = n / (n + t^2)
     assert metric.low == pytest.approx(22.727 / (22.727 + 2.2622**2), abs=1e-3)
     assert metric.high == 1.0
@@ -133,29 +135,85 @@ def scored_groups(n_groups=20, n_each=4, seed=0):
     return score, is_speech, group
 
 
-def test_the_bootstrap_is_a_function_of_its_key():
-    first, again = (bootstrap_interval("roc_auc", roc_auc, *scored_groups(), seed=1, n_resamples=200) for _ in range(2))
-    other = bootstrap_interval("roc_auc", roc_auc, *scored_groups(), seed=2, n_resamples=200)
+def by_name(metrics):
+    return {metric.name: metric for metric in metrics}
+
+
+def test_the_draws_are_a_function_of_their_seed():
+    first, again, other = (by_name(ranking_metrics(*scored_groups(), seed=seed)) for seed in (1, 1, 2))
     assert first == again
-    assert (first.low, first.high) != (other.low, other.high)
-    assert first.low < first.value < first.high
+    assert first["equal_error_rate"] != other["equal_error_rate"]
 
 
-def test_the_cluster_bootstrap_is_wider_than_one_over_clips():
+def test_ranking_measures_stand_in_their_intervals_with_their_exact_values():
     score, is_speech, group = scored_groups()
-    clustered = bootstrap_interval("roc_auc", roc_auc, score, is_speech, group, seed=0, n_resamples=300)
+    found = by_name(ranking_metrics(score, is_speech, group, seed=0, costs=Costs(1, 5, 0.3)))
+    assert found["roc_auc"].value == roc_auc(score, is_speech)
+    assert found["equal_error_rate"].value == equal_error_rate(score, is_speech)
+    assert found["average_precision"].value == pytest.approx(average_precision(score, is_speech))
+    assert found["min_dcf"].value == pytest.approx(min_dcf(score, is_speech, Costs(1, 5, 0.3)))
+    for metric in found.values():
+        assert 0 <= metric.low < metric.value < metric.high <= 1
+    assert "50% of the clips are speech" in found["average_precision"].note
+    assert "a false alarm 5" in found["min_dcf"].note
+
+
+def test_intervals_over_groups_are_wider_than_over_clips():
+    score, is_speech, group = scored_groups()
     alone = np.array([f"clip{i}" for i in range(group.size)])
-    naive = bootstrap_interval("roc_auc", roc_auc, score, is_speech, alone, seed=0, n_resamples=300)
-    assert clustered.high - clustered.low > 1.2 * (naive.high - naive.low)
+    for clustered, naive in zip(
+        ranking_metrics(score, is_speech, group, 0), ranking_metrics(score, is_speech, alone, 0), strict=True
+    ):
+        assert clustered.high - clustered.low > 1.2 * (naive.high - naive.low)
 
 
 def test_few_groups_are_noted():
-    few = bootstrap_interval("roc_auc", roc_auc, *scored_groups(n_groups=5), seed=0, n_resamples=50)
-    many = bootstrap_interval("roc_auc", roc_auc, *scored_groups(n_groups=20), seed=0, n_resamples=50)
-    assert "only 10 groups" in few.note
-    assert many.note == ""
+    assert "only 10 groups" in auc_metric(*scored_groups(n_groups=5)).note
+    assert auc_metric(*scored_groups(n_groups=20)).note == ""
 
 
-def test_every_resample_has_both_classes_even_with_one_group_each():
-    metric = bootstrap_interval("roc_auc", roc_auc, *scored_groups(n_groups=1), seed=0, n_resamples=50)
-    assert np.isfinite([metric.low, metric.high]).all()
+def test_one_group_in_a_class_says_nothing():
+    metric = auc_metric(*scored_groups(n_groups=1))
+    assert (metric.low, metric.high) == (0.0, 1.0)
+    assert "one group" in metric.note
+
+
+def test_a_perfect_ranking_of_few_clips_is_not_certain():
+    is_speech = np.repeat([True, False], 12)
+    group = np.array([f"g{i // 2}" for i in range(24)])
+    for metric in ranking_metrics(is_speech * 2.0, is_speech, group, seed=0)[:3]:
+        assert metric.high - metric.low > 0.1
+
+
+def test_more_distinct_scores_than_levels_leave_the_interval_where_it_was(monkeypatch):
+    score, is_speech, group = scored_groups(n_groups=60)
+    fine = by_name(ranking_metrics(score, is_speech, group, seed=0))
+    monkeypatch.setattr("listenwell.evaluate.bootstrap.MOST_LEVELS", 100)
+    coarse = by_name(ranking_metrics(score, is_speech, group, seed=0))
+    for name in ("equal_error_rate", "average_precision"):
+        assert (coarse[name].low, coarse[name].high) == pytest.approx((fine[name].low, fine[name].high), abs=0.01)
+
+
+def test_equal_scores_everywhere_give_chance():
+    is_speech = np.tile([True, False], 30)
+    group = np.array([f"g{i // 2 * 2 + i % 2}" for i in range(60)])
+    found = by_name(ranking_metrics(np.zeros(60), is_speech, group, seed=0))
+    assert (found["roc_auc"].value, found["equal_error_rate"].value) == (0.5, 0.5)
+    assert (found["average_precision"].value, found["min_dcf"].value) == (0.5, 1.0)
+
+
+def test_auc_intervals_cover_the_truth():
+    rng, covered = np.random.default_rng(5), []
+    is_speech, group = np.repeat([True, False], 75), np.repeat(np.arange(30), 5)
+    for _ in range(400):
+        score = rng.normal(size=150) * 0.7**0.5 + np.repeat(rng.normal(size=30), 5) * 0.3**0.5 + is_speech * 1.812388
+        metric = auc_metric(score, is_speech, group)
+        covered.append(metric.low <= 0.9 <= metric.high)
+    assert np.mean(covered) >= 0.93
+
+
+def test_groups_are_numbered_whether_named_or_numbered():
+    for groups in (np.array(["b", "a", "b"]), np.array([7, 3, 7])):
+        member, n_groups = number_groups(groups)
+        assert n_groups == 2
+        assert member[0] == member[2] != member[1]

@@ -161,8 +161,10 @@ def test_a_missing_a_binary_and_a_folder_table_are_named(tmp_path):
 
 
 def test_a_background_of_unknown_kind_is_refused(tmp_path):
-    path = table(tmp_path, "background_id,path,kind,group,duration_s", "b1,a.wav,speech,x,1")
-    with pytest.raises(ManifestError, match="line 2: unknown kind 'speech'; expected music or noise"):
+    path = table(tmp_path, "background_id,path,kind,group,duration_s", "b1,a.wav,hum,x,1")
+    with pytest.raises(
+        ManifestError, match="line 2: unknown kind 'hum'; expected music or vocal_music or noise or speech"
+    ):
         read_backgrounds(path)
 
 

@@ -10,11 +10,14 @@ from scipy.optimize import brentq
 
 from listenwell.errors import ManifestError
 from listenwell.evaluate.metrics import (
+    Costs,
     accuracy,
+    average_precision,
     balanced_accuracy,
     d_prime,
     decide,
     equal_error_rate,
+    min_dcf,
     precision,
     recall,
     roc_auc,
@@ -61,6 +64,8 @@ def test_measures_equal_scikit_learn(clips):
     assert balanced_accuracy(says, truth) == pytest.approx(sklearn.metrics.balanced_accuracy_score(truth, says))
     assert recall(says, truth) == pytest.approx(sklearn.metrics.recall_score(truth, says))
     assert roc_auc(score, truth) == pytest.approx(sklearn.metrics.roc_auc_score(truth, score))
+    expected = sklearn.metrics.average_precision_score(truth, score)
+    assert average_precision(score, truth) == pytest.approx(expected)
     if says.any():
         assert precision(says, truth) == pytest.approx(sklearn.metrics.precision_score(truth, says))
 
@@ -118,3 +123,22 @@ def test_extremes():
 def test_a_missing_class_is_an_error_that_names_it(measure):
     with pytest.raises(ManifestError, match="none of the 3 clips is NONSPEECH"):
         measure(np.array([True, True, False]), np.array([True, True, True]))
+
+
+@given(scored_clips(), st.floats(0.1, 20), st.floats(0.1, 20), st.floats(0.05, 0.95))
+def test_min_dcf_is_the_least_cost_of_any_threshold(clips, miss, false_alarm, prior):
+    score, truth = clips
+    costs = Costs(miss, false_alarm, prior)
+    tried = [
+        miss * prior * (1 - recall(says, truth)) + false_alarm * (1 - prior) * (1 - specificity(says, truth))
+        for says in (decide(score, t) for t in np.arange(-3.25, 3.5, 0.5))
+    ]
+    assert min_dcf(score, truth, costs) == pytest.approx(min(tried) / costs.blind())
+    assert min_dcf(score, truth, costs) <= 1 + 1e-12
+
+
+def test_min_dcf_by_hand():
+    # Thresholds above 3: cost 1; above 2: half missed, .5; above 1: all found, half false alarms, .5; below: 1.
+    score, truth = np.array([1.0, 2.0, 0.0, 3.0]), np.array([True, False, False, True])
+    assert min_dcf(score, truth, Costs()) == 0.5
+    assert min_dcf(score, truth, Costs(1, 9, 0.5)) == pytest.approx(0.5)

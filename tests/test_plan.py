@@ -1,6 +1,9 @@
 """A plan is a value: drawn from its key alone, replayed to the bit."""
 
+import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +12,9 @@ import pytest
 import soundfile
 
 from listenwell.augment.conditions import plan_condition
-from listenwell.augment.plan import AugmentConfig, CropConfig, NoiseConfig, Plan, apply_plan, draw_plan
+from listenwell.augment.crop import CropConfig
+from listenwell.augment.noise import NoiseConfig
+from listenwell.augment.plan import AugmentConfig, Plan, apply_in_steps, apply_plan, draw_plan
 from listenwell.augment.spec_augment import SpecAugmentConfig
 from listenwell.data.audio import rms
 from listenwell.data.backgrounds import BackgroundBank
@@ -22,6 +27,15 @@ SAMPLES = (0.1 * stream(1, "clip").standard_normal(16_000)).astype(np.float32)
 ALWAYS = AugmentConfig(
     crop=CropConfig(probability=1), noise=NoiseConfig(probability=1), spec_augment=SpecAugmentConfig(probability=1)
 )
+EVERYTHING = AugmentConfig.model_validate(
+    {name: {"probability": 1} for name in AugmentConfig.model_fields}
+    | {"spec_augment": {"probability": 1, "warped_share": 1}, "noise": {"probability": 1, "most_at_once": 3}}
+)
+FIELDS_OF = {
+    "speed": {"speed"}, "pitch": {"semitones"}, "tempo": {"tempo"}, "reverb": {"room"}, "crop": {"crop_start",
+    "crop_length"}, "noise": {"background"}, "babble": {"babble"}, "gain": {"gain_db"}, "clipping": {"clipped_db"},
+    "band": {"band", "codes_mu_law"}, "spec_augment": {"masks"},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +46,8 @@ def bank(tmp_path_factory) -> BackgroundBank:
         bed = 0.05 * stream(0, name).standard_normal(int(seconds * 16_000))
         soundfile.write(folder / f"{name}.wav", bed, 16_000)
         entries.append(Background(name, folder / f"{name}.wav", seconds, "noise", name, "made", "CC0"))
-    return BackgroundBank(entries)
+    voices = [replace(entries[0], background_id=f"v{i}", kind="speech", group=f"v{i}") for i in range(4)]
+    return BackgroundBank([*entries, *voices])
 
 
 def draw(bank, policy=ALWAYS, clip=CLIP, seed=42, epoch=1):
@@ -55,11 +70,111 @@ def test_another_key_gives_another_plan(bank, change):
     assert draw(bank, **change) != draw(bank)
 
 
-def test_switching_one_stage_off_leaves_the_others_as_they_were(bank):
-    without_masks = ALWAYS.model_copy(update={"spec_augment": SpecAugmentConfig(probability=0)})
-    assert replace(draw(bank), masks=None) == draw(bank, without_masks)
-    without_noise = ALWAYS.model_copy(update={"noise": NoiseConfig(probability=0)})
-    assert replace(draw(bank), background=None) == draw(bank, without_noise)
+@pytest.mark.parametrize("stage", FIELDS_OF)
+def test_switching_one_stage_off_leaves_the_others_as_they_were(bank, stage):
+    assert set(FIELDS_OF) == set(AugmentConfig.model_fields)
+    # speed, tempo and crop change how much is heard, and so where in it a crop, a background or a mask may begin
+    uncropped = EVERYTHING.model_copy(update={"crop": CropConfig(probability=0)})
+    for policy in (EVERYTHING, uncropped):
+        section = getattr(policy, stage).model_copy(update={"probability": 0.0})
+        whole, less = draw(bank, policy), draw(bank, policy.model_copy(update={stage: section}))
+        changed = {name for name in Plan.__dataclass_fields__ if getattr(whole, name) != getattr(less, name)}
+        moved = {"crop_start", "crop_length", "background", "babble", "masks"}
+        assert changed <= FIELDS_OF[stage] | (moved if stage in ("speed", "tempo", "crop") else set())
+
+
+def test_the_default_policy_draws_what_it_drew_before_there_were_more_stages(bank):
+    plan = draw(bank, AugmentConfig(), epoch=3)
+    assert set(plan.to_json()) <= {"clip_id", "epoch", "crop_start", "crop_length", "background", "masks"}
+
+
+def test_a_plan_of_every_stage_comes_back_from_json_and_gives_the_same_bits(bank):
+    plan = draw(bank, EVERYTHING)
+    assert set(plan.to_json()) == set(Plan.__dataclass_fields__) - {"view"} - (
+        {"codes_mu_law"} if not plan.codes_mu_law else set()
+    )
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert again == plan
+    assert hash(again) == hash(plan)
+    assert np.array_equal(apply_plan(SAMPLES, again, bank.load), apply_plan(SAMPLES, plan, bank.load))
+
+
+def test_a_plan_says_only_what_was_drawn():
+    assert Plan("c1", 1).to_json() == {"clip_id": "c1", "epoch": 1}
+    old = {"clip_id": "c1", "epoch": 1, "crop_start": 0, "crop_length": None, "background": None, "masks": None}
+    assert Plan.from_json(old) == Plan("c1", 1)
+
+
+def test_several_views_of_one_clip_in_one_epoch_differ_and_the_first_is_the_only_one(bank):
+    plans = [draw_plan(ALWAYS, CLIP, SAMPLES, bank.entries, 80, 42, 1, view) for view in range(3)]
+    assert plans[0] == draw(bank)
+    assert len({plan.crop_length for plan in plans}) == 3
+    assert Plan.from_json(plans[2].to_json()) == plans[2]
+
+
+REPLAY = """
+import hashlib, json, sys
+import numpy as np
+from listenwell.augment.plan import Plan, apply_plan
+from listenwell.random_streams import stream
+samples = (0.1 * stream(1, "clip").standard_normal(16_000)).astype(np.float32)
+load = lambda name, offset_s, duration_s: (
+    0.05 * stream(0, name, round(offset_s * 16_000)).standard_normal(round(duration_s * 16_000))
+).astype(np.float32)
+heard = apply_plan(samples, Plan.from_json(json.loads(sys.argv[1])), load)
+print(hashlib.sha256(heard.tobytes()).hexdigest())
+"""
+
+
+def test_a_plan_replays_to_the_bit_in_another_process(bank):
+    plan = draw(bank, EVERYTHING)
+
+    def load(name, offset_s, duration_s):
+        bed = stream(0, name, round(offset_s * 16_000)).standard_normal(round(duration_s * 16_000))
+        return (0.05 * bed).astype(np.float32)
+
+    command = [sys.executable, "-c", REPLAY, json.dumps(plan.to_json())]
+    replayed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert replayed == hashlib.sha256(apply_plan(SAMPLES, plan, load).tobytes()).hexdigest()
+
+
+def test_what_is_heard_is_as_long_as_planned_within_full_scale_and_finite(bank):
+    for epoch in range(60):
+        plan = draw(bank, EVERYTHING, epoch=epoch)
+        heard = apply_plan(SAMPLES * 10, plan, bank.load)
+        assert heard.size == plan.crop_length
+        assert heard.dtype == np.float32
+        assert np.isfinite(heard).all()
+        assert np.abs(heard).max() <= 1
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 159, 161, 800])
+def test_the_shortest_clips_go_through_every_stage(bank, n_samples):
+    samples = SAMPLES[:n_samples]
+    for epoch in range(20):
+        plan = draw_plan(EVERYTHING, CLIP, samples, bank.entries, 80, 42, epoch)
+        heard = apply_plan(samples, plan, bank.load)
+        assert heard.size >= 1
+        assert np.isfinite(heard).all()
+
+
+def test_stages_that_are_not_drawn_leave_the_clip_as_it_is(bank):
+    off = {name: {"probability": 0} for name in AugmentConfig.model_fields}
+    plan = draw(bank, AugmentConfig.model_validate(off))
+    assert plan == Plan("c1", 1)
+    assert np.array_equal(apply_plan(SAMPLES, plan, bank.load), SAMPLES)
+
+
+def test_the_steps_are_those_of_what_is_heard(bank):
+    plan = draw(bank, ALWAYS)
+    steps = apply_in_steps(SAMPLES, plan, bank.load)
+    (bed,) = steps.beds
+    mixture = steps.gain * (steps.clip + bed.gain * bed.samples)
+    assert steps.mixture == pytest.approx(mixture, abs=1e-6)
+    assert 20 * np.log10(rms(steps.clip) / rms(bed.gain * bed.samples)) == pytest.approx(
+        plan.background.snr_db, abs=0.01
+    )
+    assert steps.heard is steps.mixture
 
 
 def test_crops_are_between_their_limits_and_masks_fit_the_crop(bank):
@@ -109,12 +224,6 @@ def test_a_crop_does_not_fall_into_a_pause(bank):
 
 def test_a_condition_leaves_the_clean_clip_alone(bank):
     assert np.array_equal(apply_plan(SAMPLES, plan_condition("clean", CLIP, SAMPLES, bank, 42), bank.load), SAMPLES)
-
-
-def test_a_short_background_is_repeated(bank):
-    short = bank.load("b", 0.0, 1.0)
-    assert short.size == 16_000
-    assert np.array_equal(short[:4000], short[4000:8000])
 
 
 @pytest.mark.parametrize("name", ["loud", "0ms", "snr_", "100 ms"])

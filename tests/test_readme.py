@@ -30,7 +30,7 @@ COMMANDS = [command for page in PAGES for command in commands(page)]
 def test_a_listenwell_command_exists_with_its_options(command):
     words = [word for word in command[1:] if not word.startswith("-")]
     options = {word.split("=")[0] for word in command[1:] if word.startswith("--")}
-    name = words[:2] if words[0] in ("corpus", "model") else words[:1]
+    name = words[:2] if words[0] in ("augment", "corpus", "model", "seal") else words[:1]
     help_page = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "200"})
     assert help_page.exit_code == 0, help_page.output
     assert all(option in help_page.output for option in options)

@@ -72,6 +72,15 @@ def test_faulty_columns_are_refused():
     assert "no rows" in refusal(**{column: [] for column in COLUMNS})
 
 
+def test_category_and_corpus_are_written_only_where_they_are_known(tmp_path):
+    path = tmp_path / "s.csv"
+    write_scores(path, table())
+    assert "category" not in path.read_text()
+    write_scores(path, table(category=["", "rain", ""]))
+    assert read_scores(path).category.tolist() == ["", "rain", ""]
+    assert "corpus" not in path.read_text()
+
+
 def test_a_table_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         table().score[0] = 0.0

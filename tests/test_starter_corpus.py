@@ -14,12 +14,11 @@ import pytest
 import soundfile
 
 from listenwell.data.audio import load_waveform, pcm_sha256
-from listenwell.data.clip import LABELS
+from listenwell.data.clip import HUMAN_SOUNDS, LABELS
 from listenwell.data.corpora import starter, starter_list
 from listenwell.data.corpora.starter import StarterCorpus, fingerprint_corpus, prepare_starter
 from listenwell.data.corpora.starter_list import (
     COLUMNS,
-    HUMAN_SOUNDS,
     PARTS,
     StarterMember,
     check_allocation,

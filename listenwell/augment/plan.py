@@ -1,89 +1,73 @@
 """A plan: the drawn augmentation of one clip in one epoch; a value that can be written, replayed and shown.
 
-`draw_plan` turns a policy and a key into a plan: each stage (crop, background, masks) has its own stream keyed by
-(seed, "augment", epoch, clip_id, stage), so the plan depends on no worker, batch or order, and a new stage leaves
-the others' draws as they were. `apply_plan` is pure: the same plan on the same samples gives the same bits.
+`draw_plan` turns a policy and a key into a plan: each stage has its own stream keyed by (seed, "augment", epoch,
+clip_id, stage), so the plan depends on no worker, batch or order, and a new stage leaves the others' draws as they
+were. `apply_plan` is pure: the same plan on the same samples gives the same bits. The stages follow nature:
+
+    the source     speed, then pitch and tempo     (crop lengths are those of what is heard)
+    its place      room, crop, background and babble under it
+    the recording  gain, clipping, codec, band
+    the model      warp and masks, on the spectrogram
 
 Waveforms: mono float32 (n_samples,), 16 kHz.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from listenwell.augment.mixing import mix_at_snr
-from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, draw_masks
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
+from listenwell.augment.clipping import ClippingConfig, clip_peaks
+from listenwell.augment.crop import STEP_SAMPLES, CropConfig, draw_crop
+from listenwell.augment.filters import Band, BandConfig, draw_line, filter_band
+from listenwell.augment.gain import GainConfig, change_gain
+from listenwell.augment.mixing import add_backgrounds
+from listenwell.augment.mu_law import code_mu_law
+from listenwell.augment.noise import (
+    BabbleConfig,
+    Bed,
+    LoadBackground,
+    NoiseConfig,
+    PlannedBackground,
+    PlannedStretch,
+    draw_babble,
+    draw_noise,
+    lay_bed,
+)
+from listenwell.augment.pitch_time import PitchConfig, TempoConfig, change_pitch_and_tempo
+from listenwell.augment.reverb import ReverbConfig, Room, draw_room, reverberate
+from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, Warp, draw_masks
+from listenwell.augment.speed import SpeedConfig, change_speed, count_after
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.clip import Background, Clip
 from listenwell.random_streams import stream
 from listenwell.section import Section
 
-FRAME_SAMPLES = 160
-
-
-class CropConfig(Section):
-    """Training on clips shorter than the recordings."""
-
-    probability: float = Field(0.7, ge=0, le=1)
-    """Share of clips that are cropped; the others keep their length."""
-    shortest_s: float = Field(0.1, gt=0)
-    """Shortest crop; durations are log-uniform."""
-    longest_s: float = Field(1.0, gt=0)
-    """Longest crop (a shorter clip is its own limit)."""
-    quietest_db: float = Field(-12.0, le=0)
-    """A crop is no more than this below the clip's loudest stretch of its length: a pause must not be called speech."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "CropConfig":
-        if self.shortest_s > self.longest_s:
-            raise ValueError(f"shortest_s ({self.shortest_s}) is longer than longest_s ({self.longest_s})")
-        return self
-
-
-class NoiseConfig(Section):
-    """Backgrounds mixed under clips. Every kind in the bank (music, noise) may go under both labels."""
-
-    probability: float = Field(0.7, ge=0, le=1)
-    """Share of clips with a background."""
-    lowest_snr_db: float = Field(-5.0, ge=-40, le=60)
-    """Lowest signal-to-noise ratio; the ratio is uniform in dB."""
-    highest_snr_db: float = Field(20.0, ge=-40, le=60)
-    """Highest signal-to-noise ratio."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "NoiseConfig":
-        if self.lowest_snr_db > self.highest_snr_db:
-            raise ValueError(
-                f"lowest_snr_db ({self.lowest_snr_db}) is above highest_snr_db ({self.highest_snr_db}); swap them"
-            )
-        return self
-
 
 class AugmentConfig(Section):
-    """The augmentation policy, applied on the fly while training."""
+    """The augmentation policy, applied on the fly while training, its stages in this order."""
 
+    speed: SpeedConfig = SpeedConfig()
+    pitch: PitchConfig = PitchConfig()
+    tempo: TempoConfig = TempoConfig()
+    reverb: ReverbConfig = ReverbConfig()
     crop: CropConfig = CropConfig()
     noise: NoiseConfig = NoiseConfig()
+    babble: BabbleConfig = BabbleConfig()
+    gain: GainConfig = GainConfig()
+    clipping: ClippingConfig = ClippingConfig()
+    band: BandConfig = BandConfig()
     spec_augment: SpecAugmentConfig = SpecAugmentConfig()
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedBackground:
-    """Which stretch of which background is mixed in, and how loud."""
-
-    background_id: str
-    offset_s: float
-    snr_db: float
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens to one clip in one epoch: crop, then background, then masks. None and () mean: not drawn."""
+    """What happens to one clip in one epoch; a field at its default is a stage that was not drawn.
+
+    epoch: the number of the epoch, or the name of the test condition; view: which of several in one epoch.
+    crop_start, crop_length: in samples, after speed and tempo; None is up to the end. clipped_db: below the peak.
+    """
 
     clip_id: str
     epoch: int | str
@@ -91,28 +75,62 @@ class Plan:
     crop_length: int | None = None
     background: PlannedBackground | None = None
     masks: Masks | None = None
+    room: Room | None = None
+    band: Band | None = None
+    speed: float = 1.0
+    semitones: float = 0.0
+    tempo: float = 1.0
+    babble: PlannedBackground | None = None
+    gain_db: float = 0.0
+    clipped_db: float | None = None
+    codes_mu_law: bool = False
+    view: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values; crop_start and crop_length in samples."""
-        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        """The plan as JSON values, without the fields that are at their defaults."""
+        record: dict[str, Any] = _to_json(self)
         return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Plan":
-        """The plan that `to_json` wrote."""
-        background, masks = record["background"], record["masks"]
-        return cls(
-            record["clip_id"],
-            record["epoch"],
-            record["crop_start"],
-            record["crop_length"],
-            None if background is None else PlannedBackground(**background),
-            None if masks is None else Masks(_pairs(masks["frequency"]), _pairs(masks["time"]), masks["fill"]),
-        )
+        """The plan that `to_json` wrote, this version's or an older one's, which wrote null for what was not drawn."""
+        drawn = {name: value for name, value in record.items() if value is not None}
+        return cls(**{name: _READERS[name](value) if name in _READERS else value for name, value in drawn.items()})
 
 
-def _pairs(masks: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((start, width) for start, width in masks)
+def _to_json(value: Any) -> Any:
+    """Records become objects without the fields at their defaults, tuples lists."""
+    if isinstance(value, tuple):
+        return [_to_json(each) for each in value]
+    if not is_dataclass(value):
+        return value
+    named = ((field, getattr(value, field.name)) for field in fields(value))
+    return {field.name: _to_json(each) for field, each in named if field.default is MISSING or each != field.default}
+
+
+def _read_background(record: Mapping[str, Any]) -> PlannedBackground:
+    others = tuple(PlannedStretch(**_tupled(each)) for each in record["others"]) if "others" in record else ()
+    return PlannedBackground(**{**_tupled(record), "others": others})
+
+
+def _read_masks(record: Mapping[str, Any]) -> Masks:
+    pairs = {name: tuple(map(tuple, record[name])) for name in ("frequency", "time") if name in record}
+    warp = {"warp": Warp(**record["warp"])} if "warp" in record else {}
+    return Masks(**{**record, **pairs, **warp})
+
+
+def _tupled(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with its lists as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "background": _read_background,
+    "babble": _read_background,
+    "masks": _read_masks,
+    "room": lambda record: Room(**record),
+    "band": lambda record: Band(**record),
+}
 
 
 def draw_plan(
@@ -123,63 +141,107 @@ def draw_plan(
     n_mels: int,
     seed: int,
     epoch: int | str,
+    view: int = 0,
 ) -> Plan:
-    """Draw the plan of `clip`, with its samples (n_samples,), for `epoch`."""
+    """Draw the plan of `clip`, with its samples (n_samples,), for one view of it in `epoch`.
+
+    Raises ConfigError when the policy wants a background that the bank does not have.
+    """
+    names = (epoch, clip.clip_id) if view == 0 else (epoch, clip.clip_id, "view", view)
 
     def rng(stage: str) -> np.random.Generator:
-        return stream(seed, "augment", epoch, clip.clip_id, stage)
+        return stream(seed, "augment", *names, stage)
 
-    start, length = _draw_crop(policy.crop, samples, rng("crop"))
-    background = _draw_background(policy.noise, length / SAMPLE_RATE_HZ, backgrounds, rng("noise"))
-    n_frames = -(-length // FRAME_SAMPLES)
-    return Plan(clip.clip_id, epoch, start, length, background, _draw_masks(policy, n_mels, n_frames, rng("masks")))
+    def draw_uniform(stage: str, probability: float, low: float, high: float) -> float | None:
+        if probability == 0:  # making a stream costs as much as a stage
+            return None
+        generator = rng(stage)
+        return float(generator.uniform(low, high)) if generator.random() < probability else None
 
-
-def _draw_crop(config: CropConfig, samples: Waveform, rng: np.random.Generator) -> tuple[int, int]:
-    shortest, longest = (min(samples.size, round(s * SAMPLE_RATE_HZ)) for s in (config.shortest_s, config.longest_s))
-    if rng.random() >= config.probability:
-        return 0, samples.size
-    length = round(float(np.exp(rng.uniform(np.log(shortest), np.log(longest)))))
-    starts, levels_db = stretch_levels(samples, length)
-    loud = starts[levels_db >= levels_db.max() + config.quietest_db]
-    return int(loud[rng.integers(loud.size)]), length
-
-
-def stretch_levels(samples: Waveform, length: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Starts (n,) of the stretches of `length` samples, one every 10 ms, and their levels in dB, full scale = 0."""
-    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
-    starts = np.arange(0, samples.size - length + 1, FRAME_SAMPLES)
-    mean_square = (energy[starts + length] - energy[starts]) / length
-    return starts, 10 * np.log10(np.maximum(mean_square, 1e-12))
-
-
-def _draw_background(
-    config: NoiseConfig, duration_s: float, backgrounds: Sequence[Background], rng: np.random.Generator
-) -> PlannedBackground | None:
-    if not backgrounds or rng.random() >= config.probability:
-        return None
-    background = backgrounds[int(rng.integers(len(backgrounds)))]
-    offset_s = float(rng.uniform(0.0, max(0.0, background.duration_s - duration_s)))
-    return PlannedBackground(
-        background.background_id, offset_s, float(rng.uniform(config.lowest_snr_db, config.highest_snr_db))
+    speed = draw_uniform("speed", policy.speed.probability, policy.speed.lowest, policy.speed.highest) or 1.0
+    tempo = draw_uniform("tempo", policy.tempo.probability, policy.tempo.lowest, policy.tempo.highest) or 1.0
+    pitch = policy.pitch
+    semitones = draw_uniform("pitch", pitch.probability, pitch.lowest_semitones, pitch.highest_semitones) or 0.0
+    n_heard = count_after(count_after(samples.size, speed), tempo)
+    start, length = draw_crop(policy.crop, samples, n_heard, rng("crop"))
+    heard_s = length / SAMPLE_RATE_HZ
+    is_noisy, has_babble = policy.noise.probability > 0, policy.babble.probability > 0
+    band, codes_mu_law = draw_line(policy.band, rng("band")) if policy.band.probability > 0 else (None, False)
+    clipping = policy.clipping
+    return Plan(
+        clip.clip_id,
+        epoch,
+        start,
+        None if start == 0 and length == n_heard else length,
+        background=draw_noise(policy.noise, clip, heard_s, backgrounds, rng("noise")) if is_noisy else None,
+        masks=_draw_masks(policy.spec_augment, n_mels, length, rng("masks")),
+        room=draw_room(policy.reverb, rng("room")) if policy.reverb.probability > 0 else None,
+        band=band,
+        speed=speed,
+        semitones=semitones,
+        tempo=tempo,
+        babble=draw_babble(policy.babble, clip, heard_s, backgrounds, rng("babble")) if has_babble else None,
+        gain_db=draw_uniform("gain", policy.gain.probability, policy.gain.lowest_db, policy.gain.highest_db) or 0.0,
+        clipped_db=draw_uniform("clipping", clipping.probability, clipping.least_db, clipping.most_db),
+        codes_mu_law=codes_mu_law,
+        view=view,
     )
 
 
-def _draw_masks(policy: AugmentConfig, n_mels: int, n_frames: int, rng: np.random.Generator) -> Masks | None:
-    if rng.random() >= policy.spec_augment.probability:
+def _draw_masks(config: SpecAugmentConfig, n_mels: int, length: int, rng: np.random.Generator) -> Masks | None:
+    if rng.random() >= config.probability:
         return None
-    return draw_masks(n_mels, n_frames, policy.spec_augment, rng)
+    return draw_masks(n_mels, -(-length // STEP_SAMPLES), config, rng)
 
 
-def apply_plan(samples: Waveform, plan: Plan, load_background: Callable[[str, float, float], Waveform]) -> Waveform:
-    """Return the cropped and mixed waveform; load_background(background_id, offset_s, duration_s) gives a stretch.
+def apply_plan(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Waveform:
+    """Return the waveform as heard, shape (n_heard,); load_background is `BackgroundBank.load` or one like it.
 
-    A crop or a stretch that is silent leaves the clip without background: no ratio to silence exists.
+    A clip or backgrounds that are silent in every planned place are left unmixed: no ratio to silence exists.
     """
+    return apply_in_steps(samples, plan, load_background).heard
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What a waveform was on its way: each (n_heard,). mixture = gain * (clip + sum of beds), before the recording."""
+
+    clip: Waveform
+    beds: tuple[Bed, ...]
+    gain: float
+    mixture: Waveform
+    heard: Waveform
+
+
+def apply_in_steps(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Steps:
+    """Do what `apply_plan` does, and return the steps on the way too."""
+    clip = _place(_change_source(samples, plan), plan)
+    planned = [each for each in (plan.background, plan.babble) if each is not None]
+    beds = tuple(bed for each in planned if (bed := lay_bed(clip, each, load_background)) is not None)
+    mixture, gain = add_backgrounds(clip, [(bed.samples, bed.gain) for bed in beds]) if beds else (clip, 1.0)
+    return Steps(clip, beds, gain, mixture, _record(mixture, plan))
+
+
+def _change_source(samples: Waveform, plan: Plan) -> Waveform:
+    if plan.speed != 1:
+        samples = change_speed(samples, plan.speed)
+    if plan.semitones != 0 or plan.tempo != 1:
+        samples = change_pitch_and_tempo(samples, plan.semitones, plan.tempo)
+    return samples
+
+
+def _place(samples: Waveform, plan: Plan) -> Waveform:
+    if plan.room is not None:
+        samples = reverberate(samples, plan.room)
     length = samples.size if plan.crop_length is None else plan.crop_length
-    crop = samples[plan.crop_start : plan.crop_start + length]
-    if plan.background is None or is_silent(crop):
-        return crop
-    wanted = plan.background
-    stretch = load_background(wanted.background_id, wanted.offset_s, crop.size / SAMPLE_RATE_HZ)
-    return crop if is_silent(stretch) else mix_at_snr(crop, stretch, wanted.snr_db).samples
+    return samples[plan.crop_start : plan.crop_start + length]
+
+
+def _record(samples: Waveform, plan: Plan) -> Waveform:
+    if plan.gain_db != 0:
+        samples = change_gain(samples, plan.gain_db)
+    if plan.clipped_db is not None:
+        samples = clip_peaks(samples, plan.clipped_db)
+    if plan.codes_mu_law:
+        samples = code_mu_law(samples)
+    return samples if plan.band is None else filter_band(samples, plan.band)

@@ -1,4 +1,4 @@
-"""Commands on scores: score, calibrate, evaluate."""
+"""The command that makes scores; those that judge them are in `listenwell.cli.evidence`."""
 
 import json
 from pathlib import Path
@@ -43,46 +43,6 @@ def score(
     with shown_progress() as on_progress:
         result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
     typer.echo(_scored_text(resolved, split, result))
-
-
-@app.command("calibrate")
-def calibrate(
-    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of dev clips (CSV).")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the threshold here (JSON).")] = None,
-) -> None:
-    """Choose the threshold with the best balanced accuracy on dev scores; no model is needed."""
-    from listenwell.evaluate.calibration import choose_threshold, write_threshold
-    from listenwell.evaluate.scores import read_scores
-
-    threshold = choose_threshold(read_scores(scores))
-    if out is not None:
-        write_threshold(out, threshold)
-    typer.echo(
-        f"threshold {threshold.value:.6g}: balanced accuracy {threshold.dev_value:.3f} on the {threshold.n} dev scores "
-        f"that chose it ({threshold.n_groups} groups; optimistic, as every chosen number)"
-    )
-
-
-@app.command("evaluate")
-def evaluate(
-    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of test clips (CSV).")],
-    threshold: Annotated[str, typer.Option("--threshold", help="A number, or a file that calibrate wrote.")] = "0",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 42,
-) -> None:
-    """Measure a score table at a threshold, by condition, with intervals that respect groups."""
-    from listenwell.evaluate.calibration import read_threshold
-    from listenwell.evaluate.methods import versions
-    from listenwell.evaluate.scores import read_scores
-    from listenwell.evaluate.summary import summarise
-
-    try:
-        value = float(threshold)
-    except ValueError:
-        value = read_threshold(Path(threshold)).value
-    for condition, table in versions(read_scores(scores)).items():
-        typer.echo(f"{condition or 'all'}, threshold {value:.6g}")
-        for metric in summarise(table, value, seed):
-            typer.echo(metric_text(metric))
 
 
 def _scored_text(config: "Config", split: str, result: "ScoredManifest") -> str:

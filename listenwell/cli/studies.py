@@ -96,14 +96,50 @@ def fit(
     typer.echo(finished.folder / "adapter")
 
 
+@app.command("search")
+def search(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML) with search.grid.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train every point of search.grid and rank them on dev; no test clip is opened. A later study reuses the fits."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.report.terminal import format_search
+    from listenwell.study.run import search_alone
+
+    resolved = load_config(config, overrides or [])
+    with shown_progress() as on_progress:
+        found = search_alone(resolved, on_progress)
+    typer.echo(format_search(found))
+    typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found['best'].items()) or 'the config as it is'}")
+
+
+@app.command("loso")
+def loso(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+) -> None:
+    """Leave every speaker of the study pool out once; arms by loso.arms, else the config itself."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.report.terminal import format_speakers
+    from listenwell.study.run import loso_alone
+
+    resolved = load_config(config, overrides or [])
+    with shown_progress() as on_progress:
+        records = loso_alone(resolved, on_progress)
+    typer.echo(format_speakers(records))
+
+
 @app.command("report")
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
     """Write report.html and report.md again from a study's results.json."""
     from listenwell.report.write import write_report
     from listenwell.run_folder import RunFolder
     from listenwell.study.fitting import read_json
+    from listenwell.study.sealing import read_seal
 
-    write_report(read_json(RunFolder(run).results), run)
+    folder = RunFolder(run)
+    write_report(read_json(folder.results) | {"seal": read_seal(folder)}, run)
     typer.echo(run / "report.html")
 
 

@@ -1,6 +1,6 @@
-"""Clip: a labelled stretch of a recording. Background: a noise recording to mix under clips.
+"""Clip: a labelled stretch of a recording. Background: a recording to mix under clips. ImpulseResponse: of a room.
 
-Both are frozen records and name sounds without holding them; `listenwell.data.audio` loads the samples.
+All are frozen records and name sounds without holding them; `listenwell.data.audio` loads the samples.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,16 @@ from typing import Literal
 
 Label = Literal["SPEECH", "NONSPEECH"]
 LABELS: tuple[Label, ...] = ("SPEECH", "NONSPEECH")
+
+BACKGROUND_KINDS = ("music", "vocal_music", "noise", "speech")
+"""vocal_music and speech (babble) hold voices: under a NONSPEECH clip they would contradict its label."""
+
+# What people utter or do without words, and crowds: the hard subset of NONSPEECH, reported apart. In the words of the
+# starter corpus and of ESC-50.
+HUMAN_SOUNDS = frozenset(
+    "laughing coughing moaning groaning screaming grunting burping breathing crowd cheering clapping eating "
+    "crying_baby sneezing snoring drinking_sipping".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,8 @@ class Clip:
     category: what is heard, finer than the label ("dog", "rain", a speaker's language); may be empty.
     split: the part of the corpus the group belongs to ("train", "study_pool", ...); may be empty.
     pcm_sha256: sha256 of the clip's 16 kHz float32 samples; may be empty before `prepare` has run.
+    origin: the identity of the source outside this corpus, in a namespace that corpora share ("freesound:12345",
+        "librivox:84"): clips of one origin are related, whatever their corpora call them. Empty where unknown.
     """
 
     clip_id: str
@@ -34,11 +46,15 @@ class Clip:
     category: str = ""
     split: str = ""
     pcm_sha256: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """One noise recording. kind: "music" or "noise"; group: its source, never shared between splits."""
+    """One recording to mix under clips.
+
+    kind: one of BACKGROUND_KINDS; group: its source, never shared between splits; origin: as in Clip.
+    """
 
     background_id: str
     path: Path
@@ -49,3 +65,17 @@ class Background:
     licence: str
     split: str = ""
     pcm_sha256: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImpulseResponse:
+    """The response of one room from one place to another. kind: "real" or "simulated"; group: the room."""
+
+    rir_id: str
+    path: Path
+    duration_s: float
+    kind: str
+    group: str
+    corpus: str
+    licence: str

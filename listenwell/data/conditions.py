@@ -46,6 +46,8 @@ GAP_S = (0.03, 0.12)
 # 20 ms frames that lie this far below the loudest count as silence at the edges of a sound.
 SILENCE_BELOW_LOUDEST_DB = 35.0
 FRAME_S = 0.01
+QUIETEST_CUT_DB = 3.0
+CUT_SEARCH_S = 0.3
 LOW_PASS_TAPS = 255
 LOW_PASS_STOP_DB = 80.0
 
@@ -166,17 +168,28 @@ def quantise(samples: Samples, generator: np.random.Generator) -> NDArray[np.int
 
 
 def cut_content(takes: Sequence[Samples], n_samples: int, position: float, generator: np.random.Generator) -> Samples:
-    """Return `n_samples` of sound that begins and ends with sound.
+    """Return `n_samples` of sound that begins and ends with sound, and holds what the recording is of.
 
     takes[0] is the recording; when it is shorter than asked, the further takes (of the same speaker or source) follow
-    after short gaps, round and round. `position` in [0, 1] says where in a longer recording to look.
+    after short gaps, round and round. A cut is at most QUIETEST_CUT_DB below the loudest one of its length: half a
+    second of voice in a noisy room must not give a clip of the room. `position` in [0, 1] says where among those
+    cuts to look.
     """
     stream = takes[0] if len(takes[0]) >= n_samples + count_samples(FRAME_S) else _join(takes, n_samples, generator)
-    furthest = len(stream) - n_samples
-    spread = min(0.5, count_samples(0.3) / max(1, furthest))
-    tried = np.clip(position + spread * np.linspace(-1, 1, 15), 0, 1) * furthest
-    tried = np.unique(np.concatenate([[0, furthest], tried]) if spread == 0.5 else tried).astype(int)
+    starts = _loud_starts(stream, n_samples)
+    nearest = starts[round(position * (len(starts) - 1))]
+    tried = starts[np.abs(starts - nearest) <= count_samples(CUT_SEARCH_S)]
+    tried = tried[np.unique(np.linspace(0, len(tried) - 1, 15).astype(int))]
     return min((stream[start : start + n_samples] for start in tried), key=_edge_silence_samples)
+
+
+def _loud_starts(samples: Samples, n_samples: int) -> NDArray[np.intp]:
+    """Starts, every 10 ms, of the stretches of n_samples within QUIETEST_CUT_DB of the loudest of them."""
+    energy = np.concatenate([[0.0], np.cumsum(np.square(_high_pass(samples)))])
+    starts = np.arange(0, len(samples) - n_samples + 1, count_samples(FRAME_S))
+    energies = energy[starts + n_samples] - energy[starts]
+    is_loud = energies >= energies.max() * 10 ** (-QUIETEST_CUT_DB / 10)
+    return np.asarray(starts[is_loud])
 
 
 def _join(takes: Sequence[Samples], n_samples: int, generator: np.random.Generator) -> Samples:

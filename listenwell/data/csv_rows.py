@@ -14,15 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.atomic_files import atomic_path
-from listenwell.data.clip import LABELS, Label
+from listenwell.data.clip import Label
 from listenwell.errors import ManifestError
 
 MISSING_VALUES = ("", "nan", "<na>")
 """What spreadsheets and data frames write for "no value", in lower case."""
+LABEL_WORDS: Mapping[str, Label] = {
+    **dict.fromkeys(("speech", "1", "true"), "SPEECH"),
+    **dict.fromkeys(("nonspeech", "non-speech", "non_speech", "0", "false"), "NONSPEECH"),
+}
+"""What a label column may say, in lower case."""
+NO_NAMES: Mapping[str, str] = {}
 
 
-def read_rows(path: Path, known: Sequence[str], required: Sequence[str]) -> Iterator["Row"]:
-    """Yield the rows below the header. Raises ManifestError, also when there is none."""
+def read_rows(
+    path: Path, known: Sequence[str], required: Sequence[str], names: Mapping[str, str] = NO_NAMES
+) -> Iterator["Row"]:
+    """Yield the rows below the header. Raises ManifestError, also when there is none.
+
+    names: known column -> what the table calls it, where that is another name.
+    """
     line, n_rows, absent = 0, 0, dict.fromkeys(known, "")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -30,7 +41,9 @@ def read_rows(path: Path, known: Sequence[str], required: Sequence[str]) -> Iter
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
-            _check_header(path, header, known, required)
+            check_names(path, header, names)
+            header = rename_columns(header, names)
+            check_header(path, header, known, required)
             for cells in reader:
                 line = reader.line_num
                 if not any(cell.strip() for cell in cells):
@@ -60,9 +73,12 @@ def read_rows(path: Path, known: Sequence[str], required: Sequence[str]) -> Iter
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a header and `rows` to `path` atomically."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            # The csv module of Python 3.11 does not quote a carriage return, and could then not read it back.
+            (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +122,14 @@ class Row:
         )
 
     def label(self) -> Label:
-        """Return the label column's value."""
-        return "SPEECH" if self.one_of("label", LABELS) == "SPEECH" else "NONSPEECH"
+        """Return the label column's value; the words of LABEL_WORDS are understood, in any case of letters."""
+        value = self.required("label")
+        if value.lower() not in LABEL_WORDS:
+            raise self.fault(
+                f"unknown label '{value}'; expected SPEECH or NONSPEECH (upper or lower case, or 1 and 0), "
+                "correct the label column."
+            )
+        return LABEL_WORDS[value.lower()]
 
     def number(self, column: str) -> float:
         """Return the cell as a finite number."""
@@ -151,7 +173,27 @@ def _delimiter(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _check_header(path: Path, header: list[str], known: Sequence[str], required: Sequence[str]) -> None:
+def rename_columns(header: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """Return `header` with the table's names replaced by the known ones; names: known column -> the table's name.
+
+    A column whose name a renamed one takes over is left out of the reading ("" in its place).
+    """
+    known_by = {name: column for column, name in names.items()}
+    return [known_by[cell] if cell in known_by else "" if cell in names else cell for cell in header]
+
+
+def check_names(path: Path, header: Sequence[str], names: Mapping[str, str]) -> None:
+    """Raise ManifestError when `header` lacks a column that is to be renamed."""
+    for column, name in names.items():
+        if name not in header:
+            raise ManifestError(
+                f"{path} line 1: the column '{name}', to be read as {column}, is missing, found {', '.join(header)}; "
+                "correct data.columns or the table."
+            )
+
+
+def check_header(path: Path, header: Sequence[str], known: Sequence[str], required: Sequence[str]) -> None:
+    """Raise ManifestError when a required column is missing, or one stands twice or is a misspelt known one."""
     if not any(header):
         raise ManifestError(f"{path} line 1: the file is empty; a header with {', '.join(required)} was expected.")
     for column in header:

@@ -1,4 +1,4 @@
-"""Read and write the tables of clips and backgrounds (`clips.csv`, `backgrounds.csv`).
+"""Read and write the tables of clips, backgrounds and impulse responses (`clips.csv`, `backgrounds.csv`, ...).
 
 One row per record, one column per field of `Clip` or `Background`, in the CSV of `listenwell.data.csv_rows`. Paths
 are relative to the table's own folder, so corpus and table move together, and may not leave it; absolute paths
@@ -6,20 +6,20 @@ are allowed. Reading stops at the first fault with a ManifestError: file, line, 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import soundfile
 
-from listenwell.data.clip import Background, Clip
+from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip, ImpulseResponse
 from listenwell.data.csv_rows import Row, UniqueColumn, read_rows, write_rows
 
 CLIP_COLUMNS = tuple(field.name for field in fields(Clip))
 BACKGROUND_COLUMNS = tuple(field.name for field in fields(Background))
+IMPULSE_RESPONSE_COLUMNS = tuple(field.name for field in fields(ImpulseResponse))
 REQUIRED_CLIP_COLUMNS = ("clip_id", "path", "label", "group")
 REQUIRED_BACKGROUND_COLUMNS = ("background_id", "path", "kind", "group")
-BACKGROUND_KINDS = ("music", "noise")
 
 
 def read_manifest(path: Path) -> list[Clip]:
@@ -28,9 +28,14 @@ def read_manifest(path: Path) -> list[Clip]:
     clip_id, path, label and group are required. start_s defaults to 0, duration_s to the rest of the recording
     (read from the file's header), recording to the path as written, everything else to "". Raises ManifestError.
     """
-    folder, clips = _absolute(path.parent), []
+    return build_clips(read_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS), path.parent)
+
+
+def build_clips(rows: Iterable[Row], folder: Path) -> list[Clip]:
+    """Return one clip per row, as `read_manifest` does; relative paths start at `folder`. Raises ManifestError."""
+    folder, clips = _absolute(folder), []
     clip_ids, splits = UniqueColumn("clip_id"), _GroupSplits()
-    for row in read_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS):
+    for row in rows:
         audio_path = _audio_path(row, folder)
         start_s = row.seconds("start_s") if row.has("start_s") else 0.0
         clip = Clip(
@@ -46,6 +51,7 @@ def read_manifest(path: Path) -> list[Clip]:
             category=row.text("category"),
             split=row.text("split"),
             pcm_sha256=row.text("pcm_sha256"),
+            origin=row.text("origin"),
         )
         splits.add(row, clip.group, clip.split)
         clips.append(clip)
@@ -54,9 +60,7 @@ def read_manifest(path: Path) -> list[Clip]:
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
     """Write `clips` to the table at `path` atomically; audio below its folder is named relative to it."""
-    folder = _absolute(path.parent)
-    rows = ([_cell(getattr(clip, column), folder) for column in CLIP_COLUMNS] for clip in clips)
-    write_rows(path, CLIP_COLUMNS, rows)
+    _write_records(path, CLIP_COLUMNS, clips)
 
 
 def read_backgrounds(path: Path) -> list[Background]:
@@ -78,6 +82,7 @@ def read_backgrounds(path: Path) -> list[Background]:
             licence=row.text("licence"),
             split=row.text("split"),
             pcm_sha256=row.text("pcm_sha256"),
+            origin=row.text("origin"),
         )
         splits.add(row, background.group, background.split)
         backgrounds.append(background)
@@ -86,9 +91,17 @@ def read_backgrounds(path: Path) -> list[Background]:
 
 def write_backgrounds(path: Path, backgrounds: Iterable[Background]) -> None:
     """Write `backgrounds` to the table at `path` atomically, paths as in `write_manifest`."""
+    _write_records(path, BACKGROUND_COLUMNS, backgrounds)
+
+
+def write_impulse_responses(path: Path, responses: Iterable[ImpulseResponse]) -> None:
+    """Write `responses` to the table at `path` atomically, paths as in `write_manifest`."""
+    _write_records(path, IMPULSE_RESPONSE_COLUMNS, responses)
+
+
+def _write_records(path: Path, columns: Sequence[str], records: Iterable[Clip | Background | ImpulseResponse]) -> None:
     folder = _absolute(path.parent)
-    rows = ([_cell(getattr(each, column), folder) for column in BACKGROUND_COLUMNS] for each in backgrounds)
-    write_rows(path, BACKGROUND_COLUMNS, rows)
+    write_rows(path, columns, ([_cell(getattr(each, column), folder) for column in columns] for each in records))
 
 
 def _audio_path(row: Row, folder: Path) -> Path:

@@ -1,5 +1,7 @@
 """Which recordings a study uses, and how many of them may be unreadable."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from listenwell.section import Section
@@ -9,7 +11,9 @@ class DataConfig(Section):
     """The clips and backgrounds of the study."""
 
     manifest: str = Field("starter", min_length=1)
-    """starter (recordings from Debian packages, prepared in the cache), or the path of your clips.csv."""
+    """starter (Debian packages, prepared in the cache), or the path of your clips.csv (or .jsonl, .parquet)."""
+    columns: dict[str, str] = Field({})
+    """Column names of your table where they differ from those of clips.csv, as {clip_id: utt, path: wav}."""
     backgrounds: str = Field("starter", min_length=1)
     """starter, none, or the path of your backgrounds.csv; noise and music to mix under the clips."""
     dev_share: float = Field(0.25, gt=0.0, lt=0.5)
@@ -20,3 +24,5 @@ class DataConfig(Section):
     """Seed of that division; the starter's alignment heard only the training groups of seed 0 and share 0.25."""
     quarantine_share: float = Field(0.02, ge=0.0, le=1.0)
     """Largest share of unreadable clips: fewer are listed in quarantine.csv and left out, more stop the run."""
+    on_leak: Literal["stop", "report"] = "stop"
+    """What a leak between train, dev and test does: stop the study, or be reported on its page."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from listenwell.data.clip import LABELS, Clip, Label
 from listenwell.errors import ManifestError
-from listenwell.random_streams import stream
+from listenwell.random_streams import stream_key
 
 
 def split_by_group(clips: Iterable[Clip], shares: Mapping[str, float], seed: int) -> dict[str, list[Clip]]:
@@ -66,7 +66,7 @@ def _allocate(labels_of: Mapping[str, frozenset[Label]], shares: Mapping[str, fl
         unserved = [part for part in shares if any(part not in served[label] for label in labels)]
         needed = unserved if len(labels) == 1 else list(shares)[: max(0, len(shares) - _fewest_pure_groups(labels_of))]
         counts = _apportion(len(groups), shares, needed)
-        stream(seed, "split", *sorted(labels)).shuffle(groups)
+        groups = order_groups(groups, seed)
         for part, count in counts.items():
             for group in groups[:count]:
                 part_of[group] = part
@@ -74,6 +74,11 @@ def _allocate(labels_of: Mapping[str, frozenset[Label]], shares: Mapping[str, fl
             for label in labels:
                 served[label] |= {part} if count else set()
     return part_of
+
+
+def order_groups(groups: Iterable[str], seed: int) -> list[str]:
+    """Return `groups` in a random order in which each has its own draw: a new group leaves the others' order alone."""
+    return sorted(groups, key=lambda group: (stream_key(seed, "split", group), group))
 
 
 def _fewest_pure_groups(labels_of: Mapping[str, frozenset[Label]]) -> int:

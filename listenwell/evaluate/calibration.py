@@ -2,29 +2,34 @@
 
 A clip is called SPEECH when its score is at or above the threshold. Between two neighbouring dev scores every
 threshold decides alike, so candidates are the midpoints, and one beyond each end. A threshold carries the hash of the
-dev scores that chose it: nobody can exchange the scores and keep the threshold unnoticed.
+dev scores that chose it: nobody can exchange the scores and keep the threshold unnoticed. Its interval is that of the
+thresholds other dev groups would have chosen (draws of whole groups, percentiles).
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.atomic_files import write_json
 from listenwell.errors import ManifestError
-from listenwell.evaluate.metrics import Bools, Floats, require_classes
+from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples, resample_curves
+from listenwell.evaluate.criteria import BALANCED_ACCURACY, ROUNDING, Criterion
+from listenwell.evaluate.intervals import FEW_GROUPS, Metric, Whole, expanded_tails
+from listenwell.evaluate.metrics import Bools, Floats, require_classes, roc_points
+from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, fit_temperature
 from listenwell.evaluate.scores import ScoreTable
-
-Criterion = Literal["balanced_accuracy"]
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A threshold, what it maximises on the dev scores (dev_value), and which dev scores those were."""
+    """A threshold, what it reaches on the dev scores (dev_value), and which dev scores those were."""
 
     value: float
     criterion: str
@@ -34,39 +39,103 @@ class Threshold:
     n_groups: int
 
 
-def choose_threshold(dev: ScoreTable, criterion: Criterion = "balanced_accuracy") -> Threshold:
-    """Return the threshold with the largest balanced accuracy on `dev`; of several, the middle of the widest stretch.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """All that dev decides about a detector: its threshold, how sure that is, and two ways to probabilities.
+
+    temperature: None where scores are no log-odds, and 0 has no meaning.
+    """
+
+    threshold: Threshold
+    low: float
+    high: float
+    note: str
+    temperature: ProbabilityMap | None
+    platt: ProbabilityMap
+
+
+def calibrate(dev: ScoreTable, criterion: Criterion, seed: int, are_log_odds: bool = True) -> Calibration:
+    """Choose threshold and probability maps on `dev`. Raises ManifestError when a class is missing."""
+    threshold = choose_threshold(dev, criterion)
+    interval = threshold_interval(dev, criterion, seed)
+    temperature = fit_temperature(dev.score, dev.is_speech) if are_log_odds else None
+    platt = fit_platt(dev.score, dev.is_speech)
+    return Calibration(threshold, interval.low, interval.high, interval.note, temperature, platt)
+
+
+def choose_threshold(dev: ScoreTable, criterion: Criterion = BALANCED_ACCURACY) -> Threshold:
+    """Return the threshold that `criterion` asks for on `dev`; of several, the middle of the widest stretch.
 
     All rows count alike, so conditions with equally many clips weigh the same. Raises ManifestError when a class is
     missing.
     """
-    require_classes(dev.is_speech, "a threshold")
-    thresholds, values = balanced_accuracy_curve(dev.score, dev.is_speech)
-    widths = np.diff(np.concatenate([[thresholds[0]], np.unique(dev.score), [thresholds[-1]]]))
-    best = np.flatnonzero(values == values.max())
+    value, reached = best_threshold(dev.score, dev.is_speech, criterion)
+    n_groups = int(np.unique(dev.group).size)
+    return Threshold(value, str(criterion), reached, scores_sha256(dev), len(dev), n_groups)
+
+
+def best_threshold(score: Floats, is_speech: Bools, criterion: Criterion = BALANCED_ACCURACY) -> tuple[float, float]:
+    """Return the threshold that `criterion` asks for on scores (n,), and what it reaches there."""
+    require_classes(is_speech, "a threshold")
+    distinct = np.unique(score)
+    thresholds, widths = candidate_thresholds(distinct, distinct)
+    false_alarms, hits = (rates[::-1] for rates in roc_points(score, is_speech))
+    speech_share = float(np.mean(is_speech))
+    gains = criterion.gain(false_alarms, hits, speech_share)
+    best = np.flatnonzero(gains >= gains.max() - ROUNDING)
     chosen = best[np.argmax(widths[best])]
-    return Threshold(
-        float(thresholds[chosen]),
-        criterion,
-        float(values[chosen]),
-        scores_sha256(dev),
-        len(dev),
-        int(np.unique(dev.group).size),
+    return float(thresholds[chosen]), float(criterion.reached(false_alarms, hits, speech_share)[chosen])
+
+
+def candidate_thresholds(lowest: Floats, highest: Floats) -> tuple[Floats, Floats]:
+    """Return the thresholds below, between and above score levels, rising, and the half-widths of their stretches.
+
+    lowest, highest: scores of each level, (K,), rising; returns (K + 1,) twice. The first threshold calls everything
+    speech, the last nothing.
+    """
+    above = max(highest[-1] + 1.0, np.nextafter(highest[-1], np.inf))
+    middles = highest[:-1] / 2 + lowest[1:] / 2
+    between = np.where(middles > highest[:-1], middles, lowest[1:])
+    half_widths = lowest[1:] / 2 - highest[:-1] / 2
+    return np.concatenate([[lowest[0] - 1.0], between, [above]]), np.concatenate([[0.5], half_widths, [0.5]])
+
+
+def threshold_interval(dev: ScoreTable, criterion: Criterion, seed: int) -> Metric:
+    """Return the chosen threshold with the percentiles of those chosen on draws of the dev groups."""
+    scores = group_scores(dev.score, dev.is_speech, dev.group)
+    thresholds = curve_thresholds(scores)[0]
+    chosen = [thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, "threshold")]
+    low, high = np.quantile(np.concatenate(chosen), expanded_tails(scores.fewest_groups))
+    value = best_threshold(dev.score, dev.is_speech, criterion)[0]
+    method = f"{n_resamples(scores.n_groups)} draws of groups, percentiles"
+    return Metric(
+        "threshold", value, float(low), float(high), len(dev), scores.n_groups, method, percentile_note(scores)
     )
 
 
-def balanced_accuracy_curve(score: Floats, is_speech: Bools) -> tuple[Floats, Floats]:
-    """Return every threshold that decides differently, rising, and the balanced accuracy at each; k + 1 for k scores.
+def curve_thresholds(scores: GroupedScores) -> tuple[Floats, Floats]:
+    """Return the threshold at each point of the drawn curves, falling, and the half-widths of stretches, (K + 1,)."""
+    thresholds, widths = candidate_thresholds(scores.lowest[::-1], scores.highest[::-1])
+    return thresholds[::-1], widths[::-1]
 
-    The first calls everything speech, the last nothing.
-    """
-    distinct = np.unique(score)
-    ends = ([distinct[0] - 1.0], [distinct[-1] + 1.0])
-    thresholds = np.concatenate([ends[0], (distinct[1:] + distinct[:-1]) / 2, ends[1]])
-    below = [np.searchsorted(np.sort(score[rows]), thresholds, side="left") for rows in (is_speech, ~is_speech)]
-    recall = 1.0 - below[0] / np.count_nonzero(is_speech)
-    specificity = below[1] / np.count_nonzero(~is_speech)
-    return thresholds, (recall + specificity) / 2
+
+def resampled_choices(
+    scores: GroupedScores, criterion: Criterion, seed: int, name: str
+) -> Iterator[tuple[Whole, Floats, Floats]]:
+    """Yield, chunk by chunk, the point each draw chooses, (chunk,), and the draws' false-alarm and hit rates."""
+    _, widths = curve_thresholds(scores)
+    speech_share = float(scores.counts[:, 0].sum() / scores.counts.sum())
+    for false_alarms, hits in resample_curves(scores, seed, name):
+        gains = criterion.gain(false_alarms, hits, speech_share)
+        tied = gains >= gains.max(axis=1, keepdims=True) - ROUNDING
+        yield np.argmax(np.where(tied, widths, -1.0), axis=1), false_alarms, hits
+
+
+def percentile_note(scores: GroupedScores) -> str:
+    """What is said about a percentile interval of draws from these groups."""
+    if scores.fewest_groups == 1:
+        return "one group in a class says nothing about other groups, the interval is too narrow"
+    return f"only {scores.n_groups} groups, the interval is rough" if scores.n_groups < FEW_GROUPS else ""
 
 
 def scores_sha256(table: ScoreTable) -> str:
@@ -81,9 +150,48 @@ def write_threshold(path: Path, threshold: Threshold) -> None:
     write_json(path, asdict(threshold))
 
 
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a threshold file that also holds the interval and the probability maps, atomically."""
+    rest = asdict(calibration)
+    write_json(path, rest.pop("threshold") | rest)
+
+
 def read_threshold(path: Path) -> Threshold:
-    """Read a threshold. Raises ManifestError when the file is missing or not one."""
+    """Read the threshold in a file of either kind. Raises ManifestError when it is missing or not one."""
+    content = _read(path)
+    return Threshold(**{field.name: content[field.name] for field in fields(Threshold)})
+
+
+def read_given_threshold(text: str, default: float) -> tuple[float, Threshold | None]:
+    """Return the threshold that `text` gives: a finite number, a threshold file, or "" for the default; and its record.
+
+    Raises ManifestError when it is neither.
+    """
+    if not text:
+        return default, None
     try:
-        return Threshold(**json.loads(path.read_text(encoding="utf-8")))
+        value = float(text)
+    except ValueError:
+        chosen = read_threshold(Path(text))
+        return chosen.value, chosen
+    if not math.isfinite(value):
+        raise ManifestError(f"threshold: '{text}' is not finite; give a number, or a file that calibrate wrote.")
+    return value, None
+
+
+def read_platt(path: Path) -> ProbabilityMap | None:
+    """Read the probability map (Platt) of a threshold file, None where it holds no more than the threshold."""
+    content = _read(path)
+    return ProbabilityMap(**content["platt"]) if "platt" in content else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a threshold file. Raises ManifestError."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = [field.name for field in fields(Threshold) if field.name not in content]
+        if missing or not math.isfinite(content["value"]):
+            raise ValueError(f"without {', '.join(missing)}" if missing else f"its value is {content['value']}")
     except (OSError, ValueError, TypeError) as error:
         raise ManifestError(f"{path}: not a threshold ({error}); run 'listenwell calibrate' to choose one.") from error
+    return content

@@ -13,17 +13,23 @@ whole groups, exact for few groups (a random p value counts itself: Phipson & Sm
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from listenwell.errors import ManifestError
-from listenwell.evaluate.intervals import CONFIDENCE, FEW_GROUPS, Groups
+from listenwell.evaluate.intervals import (
+    FEW_GROUPS,
+    Groups,
+    class_sums,
+    number_groups,
+    stratified_error,
+    t_quantile,
+)
 from listenwell.evaluate.metrics import Bools, Floats, require_classes
 from listenwell.random_streams import stream
 
 N_PERMUTATIONS = 10_000
 MOST_GROUPS_EXACT = 13
 """Up to this many differing groups all 2^k sign patterns are counted."""
+SIGNS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +51,8 @@ def compare_balanced_accuracy(
 ) -> PairedDifference:
     """Return how much more balanced accuracy method A has than B on the same n clips.
 
-    All arrays (n,). Where no spread between groups is seen, nothing is known of other groups, and the interval is
-    [-1, 1]. Raises ManifestError when the lengths differ or a class is missing.
+    All arrays (n,). Where no spread between groups is seen or a class has one group, nothing is known of other groups,
+    and the interval is [-1, 1]. Raises ManifestError when the lengths differ or a class is missing.
     """
     lengths = [len(array) for array in (a_says_speech, b_says_speech, is_speech, group)]
     if len(set(lengths)) > 1:
@@ -55,22 +61,25 @@ def compare_balanced_accuracy(
         )
     require_classes(is_speech, "comparison")
     gain = (a_says_speech == is_speech).astype(np.float64) - (b_says_speech == is_speech)
-    names, member = np.unique(group, return_inverse=True)
-    gains = _by_group(gain, is_speech, member, names.size)
-    counts = _by_group(np.ones_like(gain), is_speech, member, names.size)
+    member, n_groups = number_groups(group)
+    gains = class_sums(gain, is_speech, member, n_groups)
+    counts = class_sums(np.ones_like(gain), is_speech, member, n_groups)
     contributions = (gains / counts.sum(axis=0)).sum(axis=1) / 2
     difference = float(contributions.sum())
-    error = _standard_error(gains, counts)
-    half = error * _t_quantile(counts) if error > 0 else 2.0
+    totals = counts.sum(axis=0)
+    deviations = ((gains - counts * gains.sum(axis=0) / totals) / totals).sum(axis=1) / 2
+    error = stratified_error(deviations, counts)
+    fewest = int((counts > 0).sum(axis=0).min())
+    half = error * t_quantile(fewest) if error > 0 and fewest > 1 else 2.0
     return PairedDifference(
         difference,
         max(-1.0, difference - half),
         min(1.0, difference + half),
         permutation_p_value(contributions, seed),
         len(gain),
-        names.size,
+        n_groups,
         "linearised standard error over groups, t; paired cluster permutation",
-        _note(gain, error, names.size, counts),
+        _note(gain, error, n_groups, fewest),
     )
 
 
@@ -85,40 +94,19 @@ def permutation_p_value(contributions: Floats, seed: int) -> float:
     if k <= MOST_GROUPS_EXACT:
         flips = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
         return float(np.mean(np.abs((1 - 2 * flips) @ differing) >= observed))
-    flips = stream(seed, "permutation").integers(0, 2, size=(N_PERMUTATIONS, k))
-    n_extreme = int(np.sum(np.abs((1 - 2 * flips) @ differing) >= observed))
+    rng, n_extreme = stream(seed, "permutation"), 0
+    at_once = max(1, SIGNS_AT_ONCE // k)
+    for done in range(0, N_PERMUTATIONS, at_once):
+        flips = rng.integers(0, 2, size=(min(at_once, N_PERMUTATIONS - done), k), dtype=np.int8)
+        n_extreme += int(np.sum(np.abs((1.0 - 2.0 * flips) @ differing) >= observed))
     return (n_extreme + 1) / (N_PERMUTATIONS + 1)
 
 
-def _by_group(values: Floats, is_speech: Bools, member: NDArray[np.intp], n_groups: int) -> Floats:
-    """Return the sums of `values` (n,) per group and class, (n_groups, 2), column 0 SPEECH."""
-    return np.stack(
-        [np.bincount(member, weights=values * rows, minlength=n_groups) for rows in (is_speech, ~is_speech)], 1
-    )
-
-
-def _standard_error(gains: Floats, counts: Floats) -> float:
-    """Return the standard error of the difference over groups; gains, counts: (n_groups, 2)."""
-    totals = counts.sum(axis=0)
-    residuals = ((gains - counts * gains.sum(axis=0) / totals) / totals).sum(axis=1) / 2
-    variance, holds = 0.0, counts > 0
-    for kind in ((True, False), (False, True), (True, True)):
-        stratum = residuals[(holds == kind).all(axis=1)]
-        if stratum.size > 1:
-            variance += stratum.size * float(np.var(stratum, ddof=1))
-    return float(np.sqrt(variance))
-
-
-def _t_quantile(counts: Floats) -> float:
-    fewest = int((counts > 0).sum(axis=0).min())
-    return float(stdtrit(max(fewest - 1, 1), 0.5 + CONFIDENCE / 2))
-
-
-def _note(gain: Floats, spread: float, n_groups: int, counts: Floats) -> str:
+def _note(gain: Floats, error: float, n_groups: int, fewest: int) -> str:
     if not gain.any():
         return "the two methods never differ in being right, so the width of the interval is unknown"
-    if spread == 0:
+    if fewest == 1:
+        return "one group in a class says nothing about other groups, so the width of the interval is unknown"
+    if error == 0:
         return "no spread between groups was seen, so the width of the interval is unknown"
-    if (counts > 0).sum(axis=0).min() == 1:
-        return "one group in a class says nothing about other groups, the interval is too narrow"
     return f"only {n_groups} groups, the interval is rough" if n_groups < FEW_GROUPS else ""

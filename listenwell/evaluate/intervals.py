@@ -3,31 +3,30 @@
 Proportions: Wilson's interval (1927, JASA 22:209) with the sample size divided by the design effect
     deff = 1 + (m - 1) icc,   m = sum(m_g^2) / n   (Kish 1965; Donner & Klar 2000, section 5.3),
 and t with (groups - 1) degrees of freedom in place of the normal quantile. icc is the ANOVA estimate (Ridout,
-Demetrio & Firth 1999, Biometrics 55:137), drawn towards a planning value of 0.3 with the weight of two errors,
-    (e icc + 2 * 0.3) / (e + 2),   e = number of the rarer outcome,
-because it says nothing when there are few errors (0/0 when there is none). Simulated coverage of the nominal 95 %,
-icc 0 to 0.5: 10 groups of 5 clips .95 to .99; 60 of 5 at 98 % right .96 to .98, against .89 to .95 without it.
+Demetrio & Firth 1999, Biometrics 55:137); while fewer than ENOUGH_ERRING_GROUPS groups hold the rarer outcome it says
+little (0/0 when none does), and the larger of it and a planning value of 0.3 is taken, which the note says.
 Balanced accuracy: the two class intervals combined (MOVER: Newcombe 1998, Stat. Med. 17:873; Zou & Donner 2008,
-Stat. Med. 27:1693). AUC and EER: percentile cluster bootstrap, groups drawn within each class.
+Stat. Med. 27:1693). Simulated coverage: benchmarks/interval_coverage.py, docs/statistics.md. Ranking measures are in
+`listenwell.evaluate.ranking`.
+
+G groups; arrays (..., G) are groups of several simulated tables at once.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
-from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy, require_classes
-from listenwell.random_streams import stream
+from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy
 
 CONFIDENCE = 0.95
 PLANNING_ICC = 0.3
-PLANNING_WEIGHT_ERRORS = 2.0
+ENOUGH_ERRING_GROUPS = 10
 FEW_GROUPS = 30
-N_RESAMPLES = 2000
-Groups = NDArray[np.str_]
+Groups = NDArray[np.str_] | NDArray[np.intp]
+Whole = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +48,111 @@ def proportion(name: str, is_right: Bools, group: Groups) -> Metric:
 
     With one group nothing is known of other groups, and the interval is [0, 1].
     """
-    _, member = np.unique(group, return_inverse=True)
-    sizes: Floats = np.bincount(member).astype(np.float64)
-    rights: Floats = np.bincount(member, weights=is_right).astype(np.float64)
-    share, n_clips, n_groups = float(np.mean(is_right)), len(is_right), sizes.size
+    member, n_groups = number_groups(group)
+    share, n_clips = float(np.mean(is_right)), len(is_right)
     if n_groups == 1:
         return Metric(name, share, 0.0, 1.0, n_clips, 1, "none", "one group says nothing about other groups")
-    mean_size = float(np.square(sizes).sum() / n_clips)
-    n_effective = n_clips / (1.0 + (mean_size - 1.0) * planned_icc(rights, sizes))
-    low, high = wilson(share, n_effective, float(stdtrit(n_groups - 1, 0.5 + CONFIDENCE / 2)))
-    return Metric(name, share, low, high, n_clips, n_groups, "Wilson, design effect, t")
+    sizes: Floats = np.bincount(member).astype(np.float64)
+    rights: Floats = np.bincount(member, weights=is_right).astype(np.float64)
+    low, high = share_bounds(rights, sizes)
+    note = _planning_note(rights, sizes) if sizes.max() > 1 else ""
+    return Metric(name, share, float(low), float(high), n_clips, n_groups, "Wilson, design effect, t", note)
+
+
+def number_groups(group: Groups) -> tuple[Whole, int]:
+    """Return each clip's group as a number from 0 on, (n,), and how many groups there are."""
+    if group.dtype.kind == "i":
+        names, member = np.unique(group, return_inverse=True)
+        return member, names.size
+    numbers: dict[str, int] = {}
+    listed = [numbers.setdefault(name, len(numbers)) for name in group.tolist()]
+    return np.array(listed, dtype=np.intp), len(numbers)
+
+
+def share_bounds(rights: Floats, sizes: Floats) -> tuple[Floats, Floats]:
+    """Return the interval of the share right; rights (..., G) of sizes (G,) clips are right, G at least 2."""
+    n_clips = sizes.sum()
+    n_effective = effective_n(sizes, planned_icc(rights, sizes))
+    return wilson_bounds(rights.sum(axis=-1) / n_clips, n_effective, t_quantile(sizes.size))
+
+
+def effective_n(sizes: Floats, icc: Floats | float) -> Floats:
+    """Return how many independent clips groups of `sizes` (G,) are worth at this intra-class correlation."""
+    mean_size = np.square(sizes).sum() / sizes.sum()
+    return np.asarray(sizes.sum() / (1.0 + (mean_size - 1.0) * np.asarray(icc)))
+
+
+def t_quantile(n_groups: int) -> float:
+    """Return the two-sided 95 % quantile of t with n_groups - 1 degrees of freedom, at least one."""
+    return float(stdtrit(max(n_groups - 1, 1), 0.5 + CONFIDENCE / 2))
+
+
+def expanded_tails(n_groups: int) -> tuple[float, float]:
+    """Return the percentiles of an interval over draws of n_groups groups: further out the fewer there are.
+
+    Normal tails of the t quantile (Hesterberg 2015, Am. Stat. 69:371): 2.5 and 97.5 % for many groups.
+    """
+    tail = float(ndtr(-t_quantile(n_groups)))
+    return tail, 1.0 - tail
+
+
+def wilson_bounds(share: Floats, n: Floats, quantile: float) -> tuple[Floats, Floats]:
+    """Return Wilson's score interval of a share out of n (n may be a fraction), of any shape."""
+    z2 = quantile * quantile
+    centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n)
+    half = quantile / (1.0 + z2 / n) * np.sqrt(share * (1.0 - share) / n + z2 / (4.0 * n * n))
+    return np.maximum(0.0, np.minimum(share, centre - half)), np.minimum(1.0, np.maximum(share, centre + half))
 
 
 def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a share out of n (n may be a fraction)."""
-    z2 = quantile * quantile
-    centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n)
-    half = quantile / (1.0 + z2 / n) * sqrt(share * (1.0 - share) / n + z2 / (4.0 * n * n))
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+    """Return Wilson's score interval of one share."""
+    low, high = wilson_bounds(np.asarray(share), np.asarray(n), quantile)
+    return float(low), float(high)
 
 
-def planned_icc(rights: Floats, sizes: Floats) -> float:
-    """Return the intra-class correlation drawn towards PLANNING_ICC where errors are few.
+def planned_icc(rights: Floats, sizes: Floats) -> Floats:
+    """Return the intra-class correlation, at least PLANNING_ICC while few groups hold the rarer outcome.
 
-    rights, sizes: right clips and all clips of each group, shape (n_groups,).
+    rights (..., G), sizes (G,).
     """
-    n_rare = float(min(rights.sum(), (sizes - rights).sum()))
-    estimate = anova_icc(rights, sizes) if n_rare > 0 and sizes.max() > 1 else PLANNING_ICC
-    return (n_rare * estimate + PLANNING_WEIGHT_ERRORS * PLANNING_ICC) / (n_rare + PLANNING_WEIGHT_ERRORS)
+    estimate = anova_icc(rights, sizes)
+    few = _erring_groups(rights, sizes) < ENOUGH_ERRING_GROUPS
+    return np.where(few, np.fmax(estimate, PLANNING_ICC), estimate)
 
 
-def anova_icc(rights: Floats, sizes: Floats) -> float:
+def anova_icc(rights: Floats, sizes: Floats) -> Floats:
     """Return the ANOVA estimate of the intra-class correlation of a right/wrong outcome, cut to [0, 1].
 
-    (MSB - MSW) / (MSB + (m0 - 1) MSW), m0 = (n - sum(m_g^2) / n) / (groups - 1). Needs an error, a right clip and
-    a group of two clips.
+    (MSB - MSW) / (MSB + (m0 - 1) MSW), m0 = (n - sum(m_g^2) / n) / (groups - 1). NaN where all outcomes are alike;
+    groups of one clip have none, and 0 is returned. rights (..., G), sizes (G,).
     """
     n_clips, n_groups = sizes.sum(), sizes.size
-    shares, share = rights / sizes, rights.sum() / n_clips
-    between = (sizes * np.square(shares - share)).sum() / (n_groups - 1)
-    within = (rights * (1.0 - shares)).sum() / (n_clips - n_groups)
+    if sizes.max() <= 1:
+        return np.zeros(rights.shape[:-1])
+    shares = rights / sizes
+    share = rights.sum(axis=-1, keepdims=True) / n_clips
+    between = (sizes * np.square(shares - share)).sum(axis=-1) / (n_groups - 1)
+    within = (rights * (1.0 - shares)).sum(axis=-1) / (n_clips - n_groups)
     typical_size = (n_clips - np.square(sizes).sum() / n_clips) / (n_groups - 1)
-    return float(np.clip((between - within) / (between + (typical_size - 1.0) * within), 0.0, 1.0))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.clip((between - within) / (between + (typical_size - 1.0) * within), 0.0, 1.0))
+
+
+def _erring_groups(rights: Floats, sizes: Floats) -> Whole:
+    """Return how many groups hold the rarer of the two outcomes."""
+    mostly_right = 2.0 * rights.sum(axis=-1) >= sizes.sum()
+    return np.asarray(np.where(mostly_right, (rights < sizes).sum(axis=-1), (rights > 0).sum(axis=-1)))
+
+
+def _planning_note(rights: Floats, sizes: Floats) -> str:
+    n_erring = int(_erring_groups(rights, sizes))
+    if n_erring >= ENOUGH_ERRING_GROUPS:
+        return ""
+    rare = "errors" if 2.0 * rights.sum() >= sizes.sum() else "right decisions"
+    return (
+        f"{rare} in {n_erring} of {sizes.size} groups say little about the correlation within groups, "
+        f"{float(planned_icc(rights, sizes)):.2f} is assumed"
+    )
 
 
 def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Groups) -> Metric:
@@ -102,10 +164,13 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
     value = balanced_accuracy(says_speech, is_speech)
     speech = proportion("recall", says_speech[is_speech], group[is_speech])
     nonspeech = proportion("specificity", ~says_speech[~is_speech], group[~is_speech])
-    below = sqrt((speech.value - speech.low) ** 2 + (nonspeech.value - nonspeech.low) ** 2) / 2
-    above = sqrt((speech.high - speech.value) ** 2 + (nonspeech.high - nonspeech.value) ** 2) / 2
-    shared = np.intersect1d(group[is_speech], group[~is_speech]).size
-    notes = [half.note for half in (speech, nonspeech) if half.note]
+    below = hypot(speech.value - speech.low, nonspeech.value - nonspeech.low) / 2
+    above = hypot(speech.high - speech.value, nonspeech.high - nonspeech.value) / 2
+    member, n_groups = number_groups(group)
+    shared = np.intersect1d(member[is_speech], member[~is_speech]).size
+    notes = [
+        f"{half.name}: {half.note}" if half.n_groups > 1 else half.note for half in (speech, nonspeech) if half.note
+    ]
     if shared:
         notes.append(f"{shared} groups hold both classes, so the two halves are not independent")
     return Metric(
@@ -114,49 +179,41 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
         max(0.0, value - below),
         min(1.0, value + above),
         len(is_speech),
-        np.unique(group).size,
+        n_groups,
         "MOVER of two Wilson intervals, design effect, t",
         "; ".join(notes),
     )
 
 
-def bootstrap_interval(
-    name: str,
-    statistic: Callable[[Floats, Bools], float],
-    score: Floats,
-    is_speech: Bools,
-    group: Groups,
-    seed: int,
-    n_resamples: int = N_RESAMPLES,
-) -> Metric:
-    """Return statistic(score, is_speech) with its percentile cluster-bootstrap interval.
+def rate_bounds(value: float, error: float, planned_n: float, n_groups: int) -> tuple[float, float]:
+    """Return the interval in [0, 1] of a measure with standard error `error` over groups.
 
-    Whole groups are drawn with replacement within each class (and within the groups that hold both), so both
-    classes are in every resample; the draws come from the stream (seed, "bootstrap", name). The interval is too
-    narrow for few groups, which the note says below FEW_GROUPS.
+    Wilson's form with n = value (1 - value) / error^2 and t; no more than planned_n clips are believed in, which
+    keeps a measure at its limit, where no spread is seen, from looking certain. n_groups: those of the smaller class.
     """
-    require_classes(is_speech, name)
-    rng = stream(seed, "bootstrap", name)
-    strata = _strata(is_speech, group)
-    n_groups = sum(len(stratum) for stratum in strata)
-    values = np.empty(n_resamples)
-    for resample in range(n_resamples):
-        drawn = [stratum[i] for stratum in strata for i in rng.integers(len(stratum), size=len(stratum))]
-        rows = np.concatenate(drawn)
-        values[resample] = statistic(score[rows], is_speech[rows])
-    low, high = np.quantile(values, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
-    note = f"only {n_groups} groups, the interval is too narrow" if n_groups < FEW_GROUPS else ""
-    value = statistic(score, is_speech)
-    return Metric(
-        name, value, float(low), float(high), len(score), n_groups, f"cluster bootstrap, {n_resamples} resamples", note
+    spread = value * (1.0 - value)
+    n = min(planned_n, spread / (error * error)) if error > 0 and spread > 0 else planned_n
+    if not np.isfinite(n):
+        return 0.0, 1.0
+    return wilson(value, n, t_quantile(n_groups))
+
+
+def class_sums(values: Floats, is_speech: Bools, member: Whole, n_groups: int) -> Floats:
+    """Return the sums of `values` (n,) per group and class, (G, 2), column 0 SPEECH."""
+    return np.stack(
+        [np.bincount(member, weights=values * rows, minlength=n_groups) for rows in (is_speech, ~is_speech)], 1
     )
 
 
-def _strata(is_speech: Bools, group: Groups) -> list[list[NDArray[np.intp]]]:
-    """Return the rows of each group, the groups gathered by the classes they hold: speech, non-speech, both."""
-    strata: dict[tuple[bool, bool], list[NDArray[np.intp]]] = {}
-    for name in np.unique(group):
-        rows = np.flatnonzero(group == name)
-        kind = (bool(is_speech[rows].any()), bool((~is_speech[rows]).any()))
-        strata.setdefault(kind, []).append(rows)
-    return [strata[kind] for kind in sorted(strata)]
+def stratified_error(contributions: Floats, counts: Floats) -> float:
+    """Return the standard error of a sum of group contributions (G,), which is centred within each stratum.
+
+    sqrt(sum_strata k / (k - 1) sum_g (z_g - mean z)^2), strata = speech groups, non-speech groups, groups of both
+    (Cochran 1977, chapter 6). counts (G, 2): clips of each class. A stratum of one group adds nothing.
+    """
+    variance, holds = 0.0, counts > 0
+    for kind in ((True, False), (False, True), (True, True)):
+        stratum = contributions[(holds == kind).all(axis=1)]
+        if stratum.size > 1:
+            variance += stratum.size * float(np.var(stratum, ddof=1))
+    return sqrt(variance)

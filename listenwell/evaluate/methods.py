@@ -13,9 +13,11 @@ import numpy as np
 from listenwell.errors import ManifestError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import PairedDifference, compare_balanced_accuracy
-from listenwell.evaluate.intervals import Metric, balanced_accuracy_interval, bootstrap_interval, proportion
-from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide, roc_auc
+from listenwell.evaluate.intervals import Metric
+from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
+from listenwell.evaluate.ranking import ranking_metrics
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.evaluate.summary import decision_metrics
 
 NOISY = "noisy"
 DEFAULT, CALIBRATED = "default", "calibrated"
@@ -59,16 +61,9 @@ def judge(method: JudgedMethod, test_set: str, seed: int) -> list[Row]:
     """Return the method's rows on one test set: each condition, and the pooled noisy ones, at both thresholds."""
     rows = []
     for condition, table in versions(method.table).items():
-        is_speech = table.is_speech
-        auc = bootstrap_interval("roc_auc", roc_auc, table.score, is_speech, table.group, seed)
+        ranking = ranking_metrics(table.score, table.is_speech, table.group, seed)
         for name, value in ((DEFAULT, method.default_threshold), (CALIBRATED, method.calibrated.value)):
-            says_speech = decide(table.score, value)
-            metrics = (
-                balanced_accuracy_interval(says_speech, is_speech, table.group),
-                proportion("recall", says_speech[is_speech], table.group[is_speech]),
-                proportion("specificity", ~says_speech[~is_speech], table.group[~is_speech]),
-                auc,
-            )
+            metrics = (*decision_metrics(decide(table.score, value), table.is_speech, table.group), *ranking)
             rows.append(Row(method.name, name, value, test_set, condition, metrics))
     return rows
 
@@ -76,7 +71,10 @@ def judge(method: JudgedMethod, test_set: str, seed: int) -> list[Row]:
 def versions(table: ScoreTable) -> dict[str, ScoreTable]:
     """The table cut by condition, in the order they stand, and every SNR condition together under NOISY."""
     conditions = list(dict.fromkeys(table.condition.tolist()))
-    parts = {condition: table.select(table.condition == condition) for condition in conditions}
+    if len(conditions) == 1:
+        parts = {conditions[0]: table}
+    else:
+        parts = {condition: table.select(table.condition == condition) for condition in conditions}
     if np.isfinite(table.snr_db).any():
         parts[NOISY] = table.select(np.isfinite(table.snr_db))
     return parts

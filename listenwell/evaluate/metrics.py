@@ -2,8 +2,12 @@
 
 SPEECH is the positive class. `score` (n,) is the higher the more like speech; `says_speech` (n,) is the decision
 score >= threshold; `is_speech` (n,) is the truth. A measure of a class that has no clips is undefined and raises
-ManifestError. Intervals are in `listenwell.evaluate.intervals`.
+ManifestError. Ranking measures are read off an operating curve: false-alarm and hit rates (..., k + 1) from "nothing
+is speech" to "everything is speech", one point per distinct score; leading axes are resamples. Intervals are in
+`listenwell.evaluate.intervals` and `ranking`, measures of probabilities in `probabilities`.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +71,7 @@ def roc_points(score: Floats, is_speech: Bools) -> tuple[Floats, Floats]:
     require_classes(is_speech, "ROC")
     order = np.argsort(-np.asarray(score), kind="stable")
     ranked, truth = np.asarray(score)[order], is_speech[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
+    last_of_tie = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1)
     hits = np.append(0.0, np.cumsum(truth)[last_of_tie] / truth.sum())
     false_alarms = np.append(0.0, np.cumsum(~truth)[last_of_tie] / (~truth).sum())
     return false_alarms, hits
@@ -75,12 +79,57 @@ def roc_points(score: Floats, is_speech: Bools) -> tuple[Floats, Floats]:
 
 def equal_error_rate(score: Floats, is_speech: Bools) -> float:
     """Rate at which misses and false alarms are equal, the ROC points joined by straight lines."""
-    false_alarms, hits = roc_points(score, is_speech)
+    return float(equal_error_of(*roc_points(score, is_speech)))
+
+
+def average_precision(score: Floats, is_speech: Bools) -> float:
+    """Area under the precision-recall curve as a sum of steps; that of a detector by chance is the share of speech."""
+    return float(average_precision_of(*roc_points(score, is_speech), float(np.mean(is_speech))))
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a miss and a false alarm cost, and how often the clips to come are speech."""
+
+    miss: float = 1.0
+    false_alarm: float = 1.0
+    speech_prior: float = 0.5
+
+    def expected(self, false_alarms: Floats, hits: Floats) -> Floats:
+        """Expected cost per clip, of any shape."""
+        misses = self.miss * self.speech_prior * (1.0 - hits)
+        return np.asarray(misses + self.false_alarm * (1.0 - self.speech_prior) * false_alarms)
+
+    def blind(self) -> float:
+        """Cost of the better of calling everything and nothing speech."""
+        return min(self.miss * self.speech_prior, self.false_alarm * (1.0 - self.speech_prior))
+
+
+def min_dcf(score: Floats, is_speech: Bools, costs: Costs) -> float:
+    """Least expected cost over all thresholds as a share of the cost without listening (NIST's minDCF)."""
+    return float(least_cost_of(*roc_points(score, is_speech), costs))
+
+
+def equal_error_of(false_alarms: Floats, hits: Floats) -> Floats:
+    """Return the equal error rate of each curve, shape (...)."""
     gap = false_alarms - (1.0 - hits)
-    after = int(np.argmax(gap >= 0))
+    after = np.argmax(gap >= 0, axis=-1)[..., None]
     before = after - 1
-    step = -gap[before] / (gap[after] - gap[before])
-    return float(false_alarms[before] + step * (false_alarms[after] - false_alarms[before]))
+    left, right = (np.take_along_axis(gap, at, -1) for at in (before, after))
+    start, end = (np.take_along_axis(false_alarms, at, -1) for at in (before, after))
+    return np.asarray((start + -left / (right - left) * (end - start))[..., 0])
+
+
+def average_precision_of(false_alarms: Floats, hits: Floats, prevalence: float) -> Floats:
+    """Return the average precision of each curve at this share of speech, shape (...)."""
+    said = prevalence * hits[..., 1:] + (1.0 - prevalence) * false_alarms[..., 1:]
+    precisions = np.divide(prevalence * hits[..., 1:], said, out=np.zeros_like(said), where=said > 0)
+    return np.asarray((np.diff(hits, axis=-1) * precisions).sum(axis=-1))
+
+
+def least_cost_of(false_alarms: Floats, hits: Floats, costs: Costs) -> Floats:
+    """Return the normalised least cost of each curve, shape (...)."""
+    return np.asarray(costs.expected(false_alarms, hits).min(axis=-1) / costs.blind())
 
 
 def d_prime(says_speech: Bools, is_speech: Bools) -> float:

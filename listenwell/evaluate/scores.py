@@ -2,12 +2,12 @@
 
 score: the higher, the more like speech; a language model's is logit(SPEECH answer) - logit(NONSPEECH answer).
 snr_db: level of the clip over the mixed background, NaN where nothing was mixed. condition: the version of the
-clip ("", "snr_-5", "200ms", ...). Another program's predictions can be read too: clip_id, group, label and score
-are enough.
+clip ("", "snr_-5", "200ms", ...). category and corpus, as in Clip, are "" where unknown. Another program's predictions
+can be read too: clip_id, group, label and score are enough.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.data.clip import LABELS
-from listenwell.data.csv_rows import read_rows, write_rows
+from listenwell.data.csv_rows import NO_NAMES, Row, read_rows, write_rows
 from listenwell.errors import ManifestError
+
+UNKNOWN: NDArray[np.str_] = np.array([], dtype=np.str_)
+"""Stands for a column whose values are unknown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,13 +37,16 @@ class ScoreTable:
     duration_ms: NDArray[np.float64]
     snr_db: NDArray[np.float64]
     condition: NDArray[np.str_]
+    category: NDArray[np.str_] = field(default_factory=lambda: UNKNOWN)
+    corpus: NDArray[np.str_] = field(default_factory=lambda: UNKNOWN)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            kind: Any = np.float64 if field.name in NUMBERS else np.str_
-            column = np.array(getattr(self, field.name), dtype=kind)
+        for name in COLUMNS:
+            kind: Any = np.float64 if name in NUMBERS else np.str_
+            given = getattr(self, name)
+            column = np.full(len(self.score), "") if given is UNKNOWN else np.array(given, dtype=kind)
             column.setflags(write=False)
-            object.__setattr__(self, field.name, column)
+            object.__setattr__(self, name, column)
         _check(self)
 
     def __len__(self) -> int:
@@ -54,39 +60,59 @@ class ScoreTable:
 
     def select(self, rows: NDArray[np.bool_]) -> "ScoreTable":
         """Return the table of the rows where `rows`, shape (n,), is True."""
-        return ScoreTable(*(getattr(self, column)[rows] for column in COLUMNS))
+        return self.take(np.flatnonzero(rows))
+
+    def take(self, positions: NDArray[np.intp]) -> "ScoreTable":
+        """Return the table of the rows at `positions`, in that order."""
+        return ScoreTable(*(getattr(self, column)[positions] for column in COLUMNS))
 
 
-COLUMNS = tuple(field.name for field in fields(ScoreTable))
+COLUMNS = tuple(each.name for each in fields(ScoreTable))
+OPTIONAL_COLUMNS = ("category", "corpus")
+"""Written only where something stands in them."""
 REQUIRED_COLUMNS = ("clip_id", "group", "label", "score")
 NUMBERS = ("score", "duration_ms", "snr_db")
 
 
-def read_scores(path: Path) -> ScoreTable:
+def plain_score(row: Row) -> float:
+    """Return the score of a row as it stands."""
+    return row.number("score")
+
+
+def read_scores(
+    path: Path, names: Mapping[str, str] = NO_NAMES, read_score: Callable[[Row], float] = plain_score
+) -> ScoreTable:
     """Return the table in the CSV file at `path`; clip_id, group, label and score are required.
 
+    names: column -> what the file calls it, where that is another name; one column may be clip_id and group.
     Raises ManifestError with file and line.
     """
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     lines: dict[tuple[str, str], int] = {}
-    for row in read_rows(path, COLUMNS, REQUIRED_COLUMNS):
+    alone = "group" in names and "clip_id" in names and names["group"] == names["clip_id"]
+    group = "clip_id" if alone else "group"
+    names = {column: name for column, name in names.items() if column != "group" or not alone}
+    for row in read_rows(path, COLUMNS, [each for each in REQUIRED_COLUMNS if each != "group" or not alone], names):
         key = (row.required("clip_id"), row.text("condition"))
         if lines.setdefault(key, row.line) != row.line:
             raise row.fault(f"{_named(*key)} already stands in line {lines[key]}; keep one of the two scores.")
         columns["clip_id"].append(key[0])
         columns["condition"].append(key[1])
-        columns["group"].append(row.required("group"))
+        columns["group"].append(row.required(group))
         columns["label"].append(row.label())
-        columns["score"].append(row.number("score"))
+        columns["score"].append(read_score(row))
         columns["duration_ms"].append(row.number("duration_ms") if row.has("duration_ms") else np.nan)
         columns["snr_db"].append(row.number("snr_db") if row.has("snr_db") else np.nan)
+        columns["category"].append(row.text("category"))
+        columns["corpus"].append(row.text("corpus"))
     return ScoreTable(**{column: np.array(values) for column, values in columns.items()})
 
 
 def write_scores(path: Path, table: ScoreTable) -> None:
     """Write `table` to the CSV file at `path` atomically; numbers survive to the last bit, NaN becomes empty."""
-    columns = [_cells(getattr(table, column)) for column in COLUMNS]
-    write_rows(path, COLUMNS, zip(*columns, strict=True))
+    known = [each for each in COLUMNS if each not in OPTIONAL_COLUMNS or (getattr(table, each) != "").any()]
+    columns = [_cells(getattr(table, column)) for column in known]
+    write_rows(path, known, zip(*columns, strict=True))
 
 
 def _check(table: ScoreTable) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from listenwell.augment.conditions import CLEAN, duration_ms_of, snr_of
+from listenwell.augment.conditions import CLEAN, FULL, FULL_CONDITIONS, parse_condition
 from listenwell.errors import ConfigError
 from listenwell.section import Section
 
@@ -15,19 +15,18 @@ class EvaluationConfig(Section):
     conditions: tuple[str, ...] = (
         "clean", "snr_-5", "snr_0", "snr_5", "snr_10", "snr_20", "100ms", "200ms", "500ms", "1000ms",
     )  # fmt: skip
-    """Versions of every dev and test clip: clean, snr_<dB> (a background mixed in), <duration>ms (its middle)."""
+    """Versions of every dev and test clip: clean, 100ms, snr_-5, t60_0.3, lowpass_3400 and the like, or full."""
     baselines: tuple[Literal["silero", "webrtc"], ...] = ("silero", "webrtc")
     """Classic voice activity detectors judged on the same clips; they need the extra 'baselines'."""
 
     @field_validator("conditions")
     @classmethod
-    def _known(cls, conditions: tuple[str, ...]) -> tuple[str, ...]:
-        if CLEAN not in conditions or len(set(conditions)) < len(conditions):
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(each for name in names for each in (FULL_CONDITIONS if name == FULL else (name,)))
+        try:
+            conditions = [parse_condition(name) for name in names]
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        if CLEAN not in names or len(set(conditions)) < len(conditions):
             raise ValueError("must name 'clean' and no condition twice")
-        for condition in conditions:
-            if condition != CLEAN and snr_of(condition) is None:
-                try:
-                    duration_ms_of(condition)
-                except ConfigError as error:
-                    raise ValueError(str(error)) from error
-        return conditions
+        return names

@@ -38,9 +38,18 @@ class AudioLanguageModel(Protocol):
         """The prompt in this model's tokens."""
 
     def answer_logits(
-        self, rows: Sequence[Sequence[torch.Tensor]], prompt: Prompt, adapters: Sequence[Adapter] = ()
+        self,
+        rows: Sequence[Sequence[torch.Tensor]],
+        prompt: Prompt,
+        adapters: Sequence[Adapter] = (),
+        *,
+        whole_vocabulary: bool = False,
+        recompute: bool = False,
     ) -> torch.Tensor:
-        """Logits of the two answers, (total clips, 2), column 0 SPEECH; row k goes through adapters[k]."""
+        """Logits of the two answers, (total clips, 2), column 0 SPEECH; row k goes through adapters[k].
+
+        whole_vocabulary: (total clips, V) instead. recompute: gradient checkpointing of the language model's layers.
+        """
 
     def own_projector(self) -> ProjectorWeights:
         """A trainable float32 copy of the base's projector."""

@@ -13,7 +13,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,19 +44,21 @@ class Adapter:
     """One adapter: its scale alpha / rank, a pair of factors for each adapted module by full name, and its own
     projector where that is trained too (None: the base's).
 
-    dropout and generator act in training only: the generator is this adapter's own stream of dropout masks.
+    dropout acts while dropout_key is set, in training only: the masks of a module are drawn from the stream
+    (seed, "dropout", batch, module), (seed, batch) being the key. So a batch run again, to save memory or after a
+    restart, meets the same masks.
     """
 
     scale: float
     pairs: dict[str, LoraPair]
     projector: ProjectorWeights | None = None
     dropout: float = 0.0
-    generator: np.random.Generator | None = field(default=None, repr=False)
+    dropout_key: tuple[int, int] | None = None
 
     @property
     def drops(self) -> bool:
         """True while training with dropout."""
-        return self.generator is not None and self.dropout > 0
+        return self.dropout_key is not None and self.dropout > 0
 
     def factors(self) -> list[torch.Tensor]:
         """Every LoRA factor, in the order of the module names."""
@@ -131,10 +133,11 @@ class AdapterSlots:
         present = [adapter.pairs[name] if name in adapter.pairs else None for adapter in adapters]
         if not any(present):
             return None
-        return output + _change(module, inputs[0], adapters, present, row_lengths)
+        return output + _change(name, module, inputs[0], adapters, present, row_lengths)
 
 
 def _change(
+    name: str,
     module: torch.nn.Linear,
     x: torch.Tensor,
     adapters: Sequence[Adapter],
@@ -148,7 +151,7 @@ def _change(
     scale = torch.tensor([adapter.scale for adapter in adapters], dtype=x.dtype, device=x.device)
     # an adapter that does not change this module must not draw here, or its masks would depend on its neighbours
     dropping = [a if a.drops and pair is not None else None for a, pair in zip(adapters, present, strict=True)]
-    dropped = _drop_inputs(x, dropping, row_lengths)
+    dropped = _drop_inputs(name, x, dropping, row_lengths)
     return (dropped @ a.transpose(1, 2)) @ (b * scale[:, None, None]).transpose(1, 2)
 
 
@@ -165,23 +168,30 @@ def _filled_b(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torc
 
 
 def _drop_inputs(
-    x: torch.Tensor, dropping: Sequence[Adapter | None], row_lengths: Sequence[int] | None
+    name: str, x: torch.Tensor, dropping: Sequence[Adapter | None], row_lengths: Sequence[int] | None
 ) -> torch.Tensor:
     """Inverted dropout of x (rows, L, n_in), each row by its adapter's own stream; None keeps every input."""
     if not any(dropping):
         return x
-    by_row = dropping if len(dropping) > 1 else [dropping[0]] * x.shape[0]
+    draws = [
+        None if a is None or a.dropout_key is None else stream(a.dropout_key[0], "dropout", a.dropout_key[1], name)
+        for a in dropping
+    ]
+    shares = [0.0 if a is None else a.dropout for a in dropping]
+    if len(dropping) == 1:
+        draws, shares = draws * x.shape[0], shares * x.shape[0]
     lengths = row_lengths or [x.shape[1]] * x.shape[0]
-    return x * torch.stack([_keep_mask(a, n, x) for a, n in zip(by_row, lengths, strict=True)])
+    masks = [_keep_mask(draw, share, n, x) for draw, share, n in zip(draws, shares, lengths, strict=True)]
+    return x * torch.stack(masks)
 
 
-def _keep_mask(adapter: Adapter | None, n_valid: int, x: torch.Tensor) -> torch.Tensor:
+def _keep_mask(draw: np.random.Generator | None, share: float, n_valid: int, x: torch.Tensor) -> torch.Tensor:
     """(L, n_in): 0 where an input is dropped, otherwise 1 / (1 - dropout); fill positions keep 1."""
     mask = torch.ones(x.shape[1:], dtype=x.dtype, device=x.device)
-    if adapter is not None and adapter.generator is not None:
+    if draw is not None:
         # one random byte per input: the share is rounded to 1/256, and the draw costs a quarter of a float's
-        n_dropped = round(adapter.dropout * 256)
-        drawn = np.frombuffer(adapter.generator.bytes(n_valid * x.shape[2]), dtype=np.uint8).reshape(n_valid, -1)
+        n_dropped = round(share * 256)
+        drawn = np.frombuffer(draw.bytes(n_valid * x.shape[2]), dtype=np.uint8).reshape(n_valid, -1)
         mask[:n_valid] = torch.from_numpy(drawn >= n_dropped).to(x.device, x.dtype) * (256 / (256 - n_dropped))
     return mask
 

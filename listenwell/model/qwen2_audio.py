@@ -10,12 +10,15 @@ tests/test_qwen2_audio.py. Chu et al. 2024, "Qwen2-Audio Technical Report", arXi
 Shapes: B clips, T frames, p = ceil(T / 2) positions, W tower width, D language-model width, K rows, L row length.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import gelu
+from torch.utils.checkpoint import checkpoint
 from transformers import Qwen2AudioForConditionalGeneration
 
 from listenwell.data.audio import Waveform
@@ -105,11 +108,18 @@ class Qwen2Audio:
         return keys[:, None, None, :].expand(-1, 1, longest, -1)
 
     def answer_logits(
-        self, rows: Sequence[Sequence[torch.Tensor]], prompt: Prompt, adapters: Sequence[Adapter] = ()
+        self,
+        rows: Sequence[Sequence[torch.Tensor]],
+        prompt: Prompt,
+        adapters: Sequence[Adapter] = (),
+        *,
+        whole_vocabulary: bool = False,
+        recompute: bool = False,
     ) -> torch.Tensor:
         """Logits of the two answers, (total clips, 2) float32, column 0 SPEECH, in the order rows then clips.
 
         rows: K lists of tower outputs (n_tokens, W). Row k goes through adapters[k]; without adapters, the base.
+        whole_vocabulary: (total clips, V) instead. recompute: keep no activations of the layers for the backward pass.
         """
         if adapters and len(adapters) != len(rows):
             raise ModelError(
@@ -121,12 +131,18 @@ class Qwen2Audio:
             [torch.cat([tokens, suffix]) for tokens in self.project(row, projector)]
             for row, projector in zip(rows, projectors, strict=True)
         ]
-        hidden, answer_rows, answer_columns = self.run_rows(prefix, segments, adapters)
-        answers = self.network.lm_head.weight[[prompt.speech_id, prompt.nonspeech_id]]
+        hidden, answer_rows, answer_columns = self.run_rows(prefix, segments, adapters, recompute=recompute)
+        head = self.network.lm_head.weight
+        answers = head if whole_vocabulary else head[[prompt.speech_id, prompt.nonspeech_id]]
         return (hidden[answer_rows, answer_columns] @ answers.T).float()
 
     def run_rows(
-        self, prefix: torch.Tensor, segments: Sequence[Sequence[torch.Tensor]], adapters: Sequence[Adapter] = ()
+        self,
+        prefix: torch.Tensor,
+        segments: Sequence[Sequence[torch.Tensor]],
+        adapters: Sequence[Adapter] = (),
+        *,
+        recompute: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Run packed rows: prefix (P, D) and, per row, segments (l, D); row k through adapters[k], if any.
 
@@ -136,11 +152,35 @@ class Qwen2Audio:
         layout = lay_out_rows(lengths, prefix.shape[0], self.device)
         longest = layout.position_ids.shape[1]
         embedded = torch.stack([fill_to(torch.cat([prefix, *row]), longest) for row in segments])
-        with self.slots.attached(adapters, layout.row_lengths):
+        recomputing = self._recomputing(adapters, layout.row_lengths) if recompute else nullcontext()
+        with self.slots.attached(adapters, layout.row_lengths), recomputing:
             output = self.language_model(
                 inputs_embeds=embedded, attention_mask=layout.mask, position_ids=layout.position_ids, use_cache=False
             )
         return output.last_hidden_state, layout.answer_rows, layout.answer_columns
+
+    @contextmanager
+    def _recomputing(self, adapters: Sequence[Adapter], row_lengths: Sequence[int]) -> Iterator[None]:
+        """Within the block, layers keep their inputs only; the backward pass runs them again, adapters attached.
+
+        Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174). transformers' layers do it while they are in
+        training mode; the adapters must be attached again because the backward pass may run in another thread.
+        """
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), self.slots.attached(adapters, row_lengths)
+
+        layers = list(self.language_model.layers)
+        for layer in layers:
+            layer.gradient_checkpointing = layer.training = True
+            layer._gradient_checkpointing_func = functools.partial(
+                checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+            )
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = layer.training = False
 
     def embed_text(self, ids: Sequence[int]) -> torch.Tensor:
         """Embeddings of token ids, (n, D)."""

@@ -24,6 +24,7 @@ from listenwell.report.results import (
     curve_rows,
     duration_ms_of,
     snr_db_of,
+    t60_s_of,
 )
 from listenwell.report.wording import condition_title, count_phrase, method_title
 
@@ -78,10 +79,11 @@ class Curve:
 
 
 def accuracy_curves(results: StudyResults) -> list[Curve]:
-    """Return the SNR curve and the duration curve of every test set that has at least two points of one."""
+    """Return the curves over SNR, duration and reverberation time, each for the test sets with two points of it."""
     kinds: tuple[tuple[str, str, Callable[[str], float | None]], ...] = (
         ("signal-to-noise ratio", "Signal-to-noise ratio (dB)", snr_db_of),
         ("duration", "Duration", duration_ms_of),
+        ("reverberation time", "Reverberation time", t60_s_of),
     )
     curves: list[Curve] = []
     for kind, label, value_of in kinds:

@@ -4,11 +4,11 @@ A study may lack comparisons, baselines or a learning curve; what is not there i
 report. Knows nothing of how anything looks or is called.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from listenwell.augment.conditions import match_condition
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
@@ -25,10 +25,15 @@ OPTIONAL: dict[str, Any] = {
     "quarantine": [],
     "provenance": {},
     "warnings": [],
+    "ladder": [],
+    "search": None,
+    "leave_one_speaker_out": [],
+    "failed_fits": [],
+    "leaks": None,
+    "seal": None,
 }
 OUT_OF_CORPUS = "out_of_corpus"
 ZERO_SHOT, FINE_TUNED, CLEAN = "zero-shot", "fine-tuned", "clean"
-_SNR, _DURATION = re.compile(r"snr_(-?\d+(?:\.\d+)?)"), re.compile(r"(\d+)ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +123,20 @@ def unseen_test_set(results: StudyResults) -> str:
 
 def snr_db_of(condition: str) -> float | None:
     """The SNR an "snr_X" condition names, otherwise None."""
-    match = _SNR.fullmatch(condition)
-    return float(match[1]) if match else None
+    found = match_condition(condition)
+    return found.snr_db if found else None
 
 
 def duration_ms_of(condition: str) -> float | None:
     """The duration an "Xms" condition names, otherwise None."""
-    match = _DURATION.fullmatch(condition)
-    return float(match[1]) if match else None
+    found = match_condition(condition)
+    return found.duration_ms if found else None
+
+
+def t60_s_of(condition: str) -> float | None:
+    """The reverberation time a "t60_X" condition names, otherwise None."""
+    found = match_condition(condition)
+    return found.t60_s if found else None
 
 
 def distinct(values: Iterable[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """The main tables of a study as plain text for a terminal; draws nothing, so it loads neither Jinja nor matplotlib."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
 from listenwell.report.results import read_results
 from listenwell.report.tables import Table, main_tables
 
@@ -11,7 +13,19 @@ def format_table(results: dict[str, Any]) -> str:
 
     Raises ListenwellError when something is missing.
     """
-    return "\n\n".join(_format_plain(table) for table in main_tables(read_results(results)))
+    study = read_results(results)
+    tables = [*main_tables(study), *ladder_tables(study), *search_tables(study.raw["search"])]
+    return "\n\n".join(_format_plain(table) for table in tables)
+
+
+def format_search(found: Mapping[str, Any]) -> str:
+    """Return the ranked points of a search; `found` is what search.json holds."""
+    return "\n\n".join(_format_plain(table) for table in search_tables(found))
+
+
+def format_speakers(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return every arm's speakers, the hardest first; `records` is what loso.json holds."""
+    return "\n\n".join(_format_plain(table) for table in speaker_tables(records))
 
 
 def _format_plain(table: Table) -> str:
@@ -20,4 +34,5 @@ def _format_plain(table: Table) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.columns))]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([table.caption, rule, *padded[:2], rule, *padded[2:]])
+    notes = [rule, table.note] if table.note else []
+    return "\n".join([table.caption, rule, *padded[:2], rule, *padded[2:], *notes])

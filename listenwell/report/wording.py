@@ -6,12 +6,15 @@ Balanced accuracy, its intervals and differences have three digits behind the po
 
 from typing import Literal
 
+from listenwell.augment.conditions import match_condition
+from listenwell.augment.filters import Band
 from listenwell.evaluate.methods import NOISY
-from listenwell.report.results import CLEAN, FINE_TUNED, ZERO_SHOT, duration_ms_of, snr_db_of
+from listenwell.report.results import CLEAN, FINE_TUNED, ZERO_SHOT
 
 Verdict = Literal["better", "worse", "cannot tell"]
 LEAST_WIDTH = 1e-9
-MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+NOTHING = DASH
 METHOD_TITLES = {
     ZERO_SHOT: "Base model, zero-shot",
     FINE_TUNED: "Fine-tuned model",
@@ -44,11 +47,22 @@ def part_title(part: str) -> str:
 
 def condition_title(condition: str) -> str:
     """What a condition is called in the report: "snr_-5" is "-5 dB", "100ms" is "100 ms"."""
-    if (snr := snr_db_of(condition)) is not None:
-        return f"{snr:g} dB".replace("-", MINUS)
-    if (duration := duration_ms_of(condition)) is not None:
-        return f"{duration:g} ms"
-    return condition or "as recorded"
+    found = match_condition(condition)
+    if found is None:
+        return condition or "as recorded"
+    if found.snr_db is not None:
+        return f"{found.snr_db:g} dB".replace("-", MINUS)
+    if found.duration_ms is not None:
+        return f"{found.duration_ms} ms"
+    if found.t60_s is not None:
+        return f"T60 {found.t60_s:g} s"
+    return condition if found.band is None else _band_title(found.band)
+
+
+def _band_title(band: Band) -> str:
+    if band.low_hz is None:
+        return f"below {band.high_hz:g} Hz"
+    return f"above {band.low_hz:g} Hz" if band.high_hz is None else f"{band.low_hz:g}{DASH}{band.high_hz:g} Hz"
 
 
 def condition_phrase(condition: str) -> str:

@@ -24,7 +24,9 @@ from listenwell.report.appendix import (
     shared_groups,
     threshold_table,
 )
+from listenwell.report.evidence import finding_table, leak_statement, seal_statement, seal_table, sheet_tables
 from listenwell.report.figures import accuracy_curves, learning_curves
+from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
 from listenwell.report.results import read_results
 from listenwell.report.tables import Table, comparison_tables, full_tables, main_tables
 from listenwell.report.wording import MINUS, part_title
@@ -39,6 +41,7 @@ PAGE, MARKDOWN = "report.html", "report.md"
 def write_report(results: dict[str, Any], folder: Path) -> None:
     """Write report.html and report.md into `folder`, each atomically. Raises ListenwellError for incomplete results."""
     study = read_results(results)
+    speakers = speaker_tables(study.raw["leave_one_speaker_out"])
     values = {
         **study.raw,
         "answers": find_answers(study),
@@ -50,6 +53,11 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "shared_groups": shared_groups(study),
         "threshold_table": threshold_table(study),
         "history_tables": [history_table(fit) for fit in study.raw["fits"]],
+        "inner_tables": [*ladder_tables(study), *search_tables(study.raw["search"]), *speakers],
+        "statements": [leak_statement(study), seal_statement(study)],
+        "finding_table": finding_table(study),
+        "seal_table": seal_table(study),
+        "sheet_tables": sheet_tables(study),
         "quarantine_table": quarantine_table(study),
         "provenance_table": provenance_table(study),
         "config_yaml": yaml.safe_dump(dict(study.raw["config"]), sort_keys=False, allow_unicode=True),

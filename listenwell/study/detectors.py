@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from listenwell.config import Config
 from listenwell.data.audio import Waveform
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import answer_scores, embed_clips, hear
@@ -60,6 +61,26 @@ class LanguageModelDetector:
                 audio = embed_clips(self.model, mels, self.batch_seconds, adapter)
             scores[name] = answer_scores(self.model, audio, prompt, adapter)
         return scores
+
+
+def language_model_detectors(
+    model: AudioLanguageModel, asked: Sequence[tuple[str, Config, Adapter | None]]
+) -> list[Detector]:
+    """One detector for all methods (name, config, adapter) that are asked alike: its tower runs once for them."""
+    alike: dict[tuple[str, str], list[tuple[str, Config, Adapter | None]]] = {}
+    for name, config, adapter in asked:
+        key = (config.prompt.model_dump_json(), config.short_clips.model_dump_json())
+        alike.setdefault(key, []).append((name, config, adapter))
+    return [
+        LanguageModelDetector(
+            model,
+            entries[0][1].prompt,
+            entries[0][1].short_clips,
+            {name: adapter for name, _, adapter in entries},
+            entries[0][1].scoring.batch_seconds,
+        )
+        for entries in alike.values()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,26 @@
-"""Train one adapter as a study needs it: specify, reuse when it was trained before, otherwise train and keep.
+"""Train adapters as a study needs them: specify, reuse what was trained before, train the rest in stacks, keep.
 
-A fit's identity is the hash of everything that decides its bits: the recipe's version, model, prompt, short-clip
-policy, LoRA, training and augmentation settings, seed, the clips' content and the backgrounds. A finished identity is
-never trained again. Below fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line per clip
-heard), and spec.json, which is written last and marks the fit as finished.
+A fit's identity is the hash of everything that decides it: the recipe's version, model, prompt, short-clip policy,
+LoRA, training and augmentation settings, seed, the clips' content, the backgrounds, and how dev is heard. A finished
+identity is never trained again. Below fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line
+per clip heard), metrics.jsonl (one line per step and epoch), and spec.json, which is written last and marks the fit as
+finished; failed.json where it was stopped for good.
+
+Who trains with whom is decided once and written to stacks/<identity>/members.json before the first step, so a stack
+that was stopped or killed goes on as it was, from the newest good checkpoint beside that file.
 """
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from listenwell.atomic_files import atomic_path, write_json
-from listenwell.augment.plan import Plan, apply_plan, draw_plan
+from listenwell.atomic_files import write_json
+from listenwell.augment.plan import apply_plan, draw_plan
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
@@ -26,13 +31,28 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import hear
 from listenwell.model.lora import Adapter
 from listenwell.run_folder import RunFolder, identity
-from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.parts import DEV, TRAIN, Parts
-from listenwell.train.fit import DevSet, FitSpec, Progress, hear_dev, train
+from listenwell.train.checkpoint import Checkpoints
+from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, hear_dev, train
+from listenwell.train.fit_log import FitLog
+from listenwell.train.fit_underway import FitSpec, Progress
 
 DEV_EPOCH = "dev"
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitRequest:
+    """A fit to be had: its name, its whole config, and who trains and who chooses (dev).
+
+    dev_config: whose augmentation and seed say how dev is heard; one for all fits that are compared.
+    """
+
+    name: str
+    config: Config
+    parts: Parts
+    dev_config: Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +64,41 @@ class FinishedFit:
     record: dict[str, Any]
 
 
-def fit_identity(config: Config, model_fingerprint: str, parts: Parts) -> str:
-    """The hash of everything that decides the fit's bits."""
-    return identity(**spec_record(config, model_fingerprint, parts))
+def fit_all(
+    requests: Sequence[FitRequest],
+    model: AudioLanguageModel,
+    run: RunFolder,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> list[FinishedFit | FailedFit]:
+    """Return the fits of the requests in their order, trained now or read back.
+
+    A fit that left the finite numbers is a FailedFit; it is not tried again. Raises TrainingError when none of a
+    stack ends well, StoppedError when a signal asked to stop.
+    """
+    records = [spec_record(request, model.fingerprint) for request in requests]
+    by_identity = {identity(**record): i for i, record in enumerate(records)}
+    heard = _DevSets(model, requests)
+    for members in _plan_stacks(by_identity, requests, run):
+        chosen = [by_identity[member] for member in members]
+        stack = _Stack(model, run, members, [requests[i] for i in chosen], [records[i] for i in chosen])
+        stack.train([heard.of(requests[i]) for i in chosen], on_progress)
+    return [
+        _read_fit(run.fit(identity(**record)), model, request)
+        for record, request in zip(records, requests, strict=True)
+    ]
 
 
-def spec_record(config: Config, model_fingerprint: str, parts: Parts) -> dict[str, Any]:
-    """What a fit is determined by, as JSON values. The number of workers is left out: it changes no bit."""
+def fit_identity(request: FitRequest, model_fingerprint: str) -> str:
+    """The hash of everything that decides the fit."""
+    return identity(**spec_record(request, model_fingerprint))
+
+
+def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
+    """What a fit is determined by, as JSON values. What changes no result is left out."""
+    config, parts = request.config, request.parts
     sections = config.model_dump(mode="json", include={"lora", "train", "augment", "prompt", "short_clips", "seed"})
-    del sections["train"]["workers"]
+    for changes_nothing in ("workers", "checkpoint_steps", "stack"):
+        del sections["train"][changes_nothing]
     return {
         **sections,
         "recipe_version": RECIPE_VERSION,
@@ -60,6 +106,7 @@ def spec_record(config: Config, model_fingerprint: str, parts: Parts) -> dict[st
         "dtype": config.model.dtype,
         "train_clips": identity(clips=[_content(clip) for clip in parts.clips[TRAIN]]),
         "dev_clips": identity(clips=[_content(clip) for clip in parts.clips[DEV]]),
+        "dev_hearing": _dev_hearing(request),
         "backgrounds": identity(beds=[[b.background_id, b.pcm_sha256] for b in parts.banks[TRAIN].entries]),
     }
 
@@ -68,41 +115,99 @@ def _content(clip: Clip) -> list[Any]:
     return [clip.clip_id, clip.label, clip.group, clip.start_s, clip.duration_s, clip.pcm_sha256 or str(clip.path)]
 
 
-def fit(
-    config: Config,
-    model: AudioLanguageModel,
-    parts: Parts,
-    run: RunFolder,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> FinishedFit:
-    """Return the config's fit, trained now or read back."""
-    record = spec_record(config, model.fingerprint, parts)
-    folder = run.fit(identity(**record))
-    if not (folder / "spec.json").is_file():
-        _train_into(folder, record, config, model, parts, on_progress)
-    adapter, _ = read_adapter(folder / "adapter", model.fingerprint)
-    return FinishedFit(folder, adapter, read_json(folder / "history.json"))
+def _dev_hearing(request: FitRequest) -> str:
+    heard_as = request.dev_config.model_dump(mode="json", include={"augment", "seed"})
+    beds = [[bed.background_id, bed.pcm_sha256] for bed in request.parts.banks[DEV].entries]
+    return identity(heard_as=heard_as, short_clips=request.config.short_clips.model_dump(mode="json"), beds=beds)
 
 
-def _train_into(
-    folder: Path,
-    record: dict[str, Any],
-    config: Config,
-    model: AudioLanguageModel,
-    parts: Parts,
-    on_progress: Callable[[Progress], None],
+def _plan_stacks(
+    by_identity: Mapping[str, int], requests: Sequence[FitRequest], run: RunFolder
+) -> Iterator[Sequence[str]]:
+    """Identities of each stack to train: first those that were begun, then the rest, at most train.stack together."""
+    pending = [each for each in by_identity if not _is_over(run.fit(each))]
+    for path in sorted(run.stacks.glob("*/members.json")):
+        members: list[str] = json.loads(path.read_text(encoding="utf-8"))["members"]
+        if set(members) & set(pending) and set(members) <= set(by_identity):
+            yield members
+            pending = [each for each in pending if each not in members]
+    together: dict[str, list[str]] = {}
+    for each in pending:
+        config = requests[by_identity[each]].config
+        shared = config.model_dump(mode="json", include={"prompt", "short_clips"})
+        together.setdefault(identity(**shared), []).append(each)
+    for alike in together.values():
+        size = requests[by_identity[alike[0]]].config.train.stack
+        for first in range(0, len(alike), size):
+            yield alike[first : first + size]
+
+
+def _is_over(folder: Path) -> bool:
+    return (folder / "spec.json").is_file() or (folder / "failed.json").is_file()
+
+
+class _DevSets:
+    """Every dev clip of the requests heard once, however many fits choose by it."""
+
+    def __init__(self, model: AudioLanguageModel, requests: Sequence[FitRequest]) -> None:
+        self.model, self.requests = model, requests
+        self.heard: dict[str, tuple[dict[str, int], DevSet]] = {}
+
+    def of(self, request: FitRequest) -> DevSet:
+        hearing = _dev_hearing(request)
+        if hearing not in self.heard:
+            alike = [each for each in self.requests if _dev_hearing(each) == hearing]
+            clips = list({clip.clip_id: clip for each in alike for clip in each.parts.clips[DEV]}.values())
+            config = request.dev_config.model_copy(update={"short_clips": request.config.short_clips})
+            dev = hear_dev_set(config, self.model, clips, request.parts.banks[DEV])
+            self.heard[hearing] = {clip.clip_id: i for i, clip in enumerate(clips)}, dev
+        index, dev = self.heard[hearing]
+        rows = [index[clip.clip_id] for clip in request.parts.clips[DEV]]
+        return DevSet([dev.mels[i] for i in rows], [dev.audio[i] for i in rows], dev.is_speech[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """Fits that train together, and where they are kept."""
+
+    model: AudioLanguageModel
+    run: RunFolder
+    members: Sequence[str]
+    requests: Sequence[FitRequest]
+    records: Sequence[dict[str, Any]]
+
+    def train(self, dev: Sequence[DevSet], on_progress: Callable[[Progress], None]) -> None:
+        """Train the stack and write what came out; afterwards nothing of the stack is left but its fits."""
+        own = identity(members=list(self.members))
+        folder = self.run.stacks / own[:16]
+        write_json(folder / "members.json", {"members": list(self.members)})
+        first = self.requests[0].config
+        specs = [self._spec(request) for request in self.requests]
+        watch = Watch(
+            on_progress,
+            [FitLog(self.run.fit(member)) for member in self.members],
+            Checkpoints(folder / "checkpoints", own, first.train.checkpoint_steps),
+        )
+        results = train(self.model, self.model.prompt(first.prompt), first.short_clips, specs, dev, watch)
+        for member, request, record, result in zip(self.members, self.requests, self.records, results, strict=True):
+            if not _is_over(self.run.fit(member)):
+                _write_fit(self.run.fit(member), self.model, request, record, result)
+        shutil.rmtree(folder)
+
+    def _spec(self, request: FitRequest) -> FitSpec:
+        config, parts = request.config, request.parts
+        return FitSpec(
+            request.name, config.lora, config.train, config.augment, config.seed, parts.clips[TRAIN], parts.banks[TRAIN]
+        )
+
+
+def _write_fit(
+    folder: Path, model: AudioLanguageModel, request: FitRequest, record: dict[str, Any], result: FitResult | FailedFit
 ) -> None:
-    spec = FitSpec(
-        FINE_TUNED, config.lora, config.train, config.augment, config.seed, parts.clips[TRAIN], parts.banks[TRAIN]
-    )
-    n_steps = [0]
-
-    def watch(progress: Progress) -> None:
-        n_steps[0] = progress.step
-        on_progress(progress)
-
-    dev = hear_dev_set(config, model, parts.clips[DEV], parts.banks[DEV])
-    (result,) = train(model, model.prompt(config.prompt), config.short_clips, [spec], dev, watch)
+    if isinstance(result, FailedFit):
+        write_json(folder / "failed.json", {"reason": result.reason, "spec": record})
+        return
+    config = request.config
     listens = {
         "base_fingerprint": model.fingerprint,
         "base": config.model.name,
@@ -110,39 +215,40 @@ def _train_into(
         "short_clips": config.short_clips.model_dump(mode="json"),
     }
     write_adapter(folder / "adapter", result.adapter, config.lora, config.model.name, listens)
-    write_plans(folder / "plans.jsonl", result.plans)
-    write_json(
-        folder / "history.json",
-        {
-            "name": result.name,
-            "identity": folder.name,
-            "seed": config.seed,
-            "best_epoch": result.best_epoch,
-            "n_steps": n_steps[0],
-            "history": result.history,
-        },
-    )
+    history = {
+        "identity": folder.name,
+        "seed": config.seed,
+        "best_epoch": result.best_epoch,
+        "n_steps": result.n_steps,
+        "history": result.history,
+    }
+    write_json(folder / "history.json", history)
     write_json(folder / "spec.json", record)
 
 
+def _read_fit(folder: Path, model: AudioLanguageModel, request: FitRequest) -> FinishedFit | FailedFit:
+    if (folder / "failed.json").is_file():
+        return FailedFit(request.name, read_json(folder / "failed.json")["reason"])
+    adapter, _ = read_adapter(folder / "adapter", model.fingerprint)
+    return FinishedFit(folder, adapter, {"name": request.name, **read_json(folder / "history.json")})
+
+
 def hear_dev_set(config: Config, model: AudioLanguageModel, clips: list[Clip], bank: BackgroundBank) -> DevSet:
-    """Dev clips under one fixed plan each, drawn from the training policy without masks, on dev backgrounds."""
-    policy = config.augment.model_copy(
-        update={"spec_augment": config.augment.spec_augment.model_copy(update={"probability": 0.0})}
-    )
+    """Dev clips under one fixed plan each, drawn from the training policy, on dev backgrounds.
+
+    Without masks, and without babble: dev has too few speakers to mix some under the others.
+    """
+    left_out = {
+        name: getattr(config.augment, name).model_copy(update={"probability": 0.0})
+        for name in ("spec_augment", "babble")
+    }
+    policy = config.augment.model_copy(update=left_out)
     mels = []
     for clip in clips:
         samples = load_waveform(clip)
         plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
         mels.append(hear(model, apply_plan(samples, plan, bank.load), config.short_clips))
     return hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
-
-
-def write_plans(path: Path, plans: list[Plan]) -> None:
-    """Write one JSON line per clip heard, in the order they were heard."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for plan in plans:
-            file.write(json.dumps(plan.to_json(), ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,32 +1,21 @@
 """Look at a folder of recordings and write what a study needs: clips.csv and a commented config.
 
-The label comes from a folder's name on the way to the file ("speech", "nonspeech" and their like), the group from
-the folder below it (speech/alice/03.wav -> alice) or from the file name by a pattern. Where nothing names a group,
-every file is its own group, with a warning: several clips of one speaker must not stand on both sides of a split.
+Labels and groups come from folders (listenwell.data.corpora.folders). Where nothing names a group, every file is its
+own group, with a warning: several clips of one speaker must not stand on both sides of a split.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import soundfile
 
 from listenwell.atomic_files import write_text
-from listenwell.data.clip import Background, Clip, Label
+from listenwell.data.clip import Background, Clip
+from listenwell.data.corpora.folders import read_folders
 from listenwell.data.manifest import write_backgrounds, write_manifest
-from listenwell.errors import ConfigError, ManifestError
+from listenwell.errors import ConfigError
 
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"})
-LABEL_FOLDERS: dict[str, Label] = {
-    **dict.fromkeys(("speech", "voice", "voices", "speakers", "talking"), "SPEECH"),
-    **dict.fromkeys(("nonspeech", "non-speech", "non_speech", "no_speech", "noise", "sounds", "other"), "NONSPEECH"),
-}
-BACKGROUND_FOLDER = "backgrounds"
 FEWEST_GROUPS = 3
-GroupBy = Literal["folder", "file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,75 +36,16 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     Raises ManifestError when no labelled recording is found, ConfigError when files are there already.
     """
     clips_csv, config = folder / "clips.csv", folder / "study.yaml"
-    if not folder.is_dir():
-        raise ManifestError(f"{folder}: no such folder; give the folder that holds your recordings.")
     for path in (clips_csv, config):
         if path.exists() and not overwrite:
             raise ConfigError(f"{path}: is there already; use it, move it away, or give --overwrite.")
-    recordings = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    beds = [path for path in recordings if path.relative_to(folder).parts[0] == BACKGROUND_FOLDER]
-    clips, skipped = _read_clips(folder, [path for path in recordings if path not in set(beds)], group_by)
-    warnings = [*skipped, *_group_warnings(clips, group_by)]
-    backgrounds = [_background(folder, path) for path in beds]
-    write_manifest(clips_csv, clips)
-    if backgrounds:
-        write_backgrounds(folder / "backgrounds.csv", backgrounds)
-    write_text(config, config_text(folder, has_backgrounds=bool(backgrounds)))
-    return Started(clips_csv, config, clips, backgrounds, warnings)
-
-
-def _read_clips(folder: Path, recordings: Sequence[Path], group_by: str) -> tuple[list[Clip], list[str]]:
-    clips, unlabelled, unreadable = [], 0, []
-    for path in recordings:
-        names = path.relative_to(folder).parts
-        labelled = [i for i, name in enumerate(names[:-1]) if name.lower() in LABEL_FOLDERS]
-        if not labelled:
-            unlabelled += 1
-            continue
-        try:
-            info = soundfile.info(path)
-        except (soundfile.LibsndfileError, RuntimeError):
-            unreadable.append(str(path.relative_to(folder)))
-            continue
-        label = LABEL_FOLDERS[names[labelled[0]].lower()]
-        group = _group(names, labelled[0], group_by)
-        clip_id = path.relative_to(folder).with_suffix("").as_posix()
-        clips.append(
-            Clip(
-                clip_id, path, 0.0, info.frames / info.samplerate, label, f"{label.lower()}/{group}", clip_id, "own", ""
-            )
-        )
-    if not clips:
-        raise ManifestError(
-            f"{folder}: {len(recordings)} recordings found, but none lies in a folder named speech or nonspeech; sort "
-            "them into speech/<speaker>/ and nonspeech/<source>/, or write clips.csv yourself "
-            "(columns clip_id, path, label, group)."
-        )
-    notes = (
-        [f"{unlabelled} recordings lie in no folder named speech or nonspeech and were left out."] if unlabelled else []
-    )
-    if unreadable:
-        notes.append(f"{len(unreadable)} files cannot be read and were left out, the first: {unreadable[0]}.")
-    return clips, notes
-
-
-def _group(names: Sequence[str], label_at: int, group_by: str) -> str:
-    """The group of one file: the folder below the label's, the file itself, or what the pattern finds."""
-    stem = Path(names[-1]).stem
-    if group_by == "file":
-        return stem
-    if group_by == "folder":
-        return names[label_at + 1] if label_at + 1 < len(names) - 1 else stem
-    try:
-        match = re.search(group_by, names[-1])
-    except re.error as error:
-        raise ConfigError(f"--group '{group_by}': not a regular expression ({error}).") from error
-    if match is None or not match.groups():
-        raise ConfigError(
-            f"--group '{group_by}': finds no group in '{names[-1]}'; give an expression with one pair of parentheses "
-            "around the speaker, such as '^([a-z]+)_', or 'folder' or 'file'."
-        )
-    return match.group(1)
+    found = read_folders(folder, group_by, quarantine_share=1.0)
+    warnings = [*found.notes, *_group_warnings(found.clips, group_by)]
+    write_manifest(clips_csv, found.clips)
+    if found.backgrounds:
+        write_backgrounds(folder / "backgrounds.csv", found.backgrounds)
+    write_text(config, config_text(folder, has_backgrounds=bool(found.backgrounds)))
+    return Started(clips_csv, config, found.clips, found.backgrounds, warnings)
 
 
 def _group_warnings(clips: Sequence[Clip], group_by: str) -> list[str]:
@@ -134,15 +64,6 @@ def _group_warnings(clips: Sequence[Clip], group_by: str) -> list[str]:
                 f"{what}'s files into a folder of its own, or give a pattern with --group."
             )
     return warnings
-
-
-def _background(folder: Path, path: Path) -> Background:
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ManifestError(f"{path}: cannot be read as a background ({error}); convert or remove it.") from error
-    name = path.relative_to(folder / BACKGROUND_FOLDER).with_suffix("").as_posix()
-    return Background(name, path, info.frames / info.samplerate, "noise", name, "own", "")
 
 
 def config_text(folder: Path, *, has_backgrounds: bool) -> str:

@@ -13,9 +13,8 @@ from typing import Any
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.data.settings import DataConfig
-from listenwell.data.splits import check_disjoint, split_by_group
+from listenwell.data.splits import check_disjoint, order_groups, split_by_group
 from listenwell.errors import ManifestError
-from listenwell.random_streams import stream
 
 TRAIN, DEV, TEST, POOL = "train", "dev", "test", "study_pool"
 
@@ -90,8 +89,8 @@ def _divide_backgrounds(
     for background in backgrounds:
         (named[background.split] if background.split in named else pool).append(background)
     empty = [part for part in parts if not named[part]]
-    groups = sorted({background.group for background in pool})
-    order = [groups[i] for i in stream(config.split_seed, "background_groups").permutation(len(groups))]
+    order = order_groups({background.group for background in pool}, config.split_seed)
+    n_groups = len(order)
     n_held_out = max(1, round(config.dev_share * len(order))) if order else 0
     for held_out in [part for part in empty if part != TRAIN]:
         chosen, order = set(order[:n_held_out]), order[n_held_out:]
@@ -101,10 +100,16 @@ def _divide_backgrounds(
     if backgrounds and not all(named.values()):
         starved = ", ".join(part for part, given in named.items() if not given)
         raise ManifestError(
-            f"{len(backgrounds)} backgrounds of {len(groups)} undivided groups are too few: no background is left for "
+            f"{len(backgrounds)} backgrounds of {n_groups} undivided groups are too few: no background is left for "
             f"{starved}; add recordings, or name their split."
         )
     return {part: BackgroundBank([replace(b, split=part) for b in given]) for part, given in named.items()}
+
+
+def with_talkers(parts: Parts) -> Parts:
+    """The same parts, the voices of train in its own bank too, for babble."""
+    voiced = BackgroundBank(parts.banks[TRAIN].entries, talkers=parts.clips[TRAIN])
+    return replace(parts, banks=parts.banks | {TRAIN: voiced})
 
 
 def allocation(parts: Parts) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 """Find the clips and backgrounds a config names; the starter corpus is fetched and prepared in the cache first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from listenwell.cache import cache_root
 from listenwell.config import Config
 from listenwell.data.clip import Background, Clip
 from listenwell.data.corpora.starter import prepare_starter
-from listenwell.data.manifest import read_backgrounds, read_manifest
+from listenwell.data.corpora.table import read_table
+from listenwell.data.csv_rows import NO_NAMES
+from listenwell.data.manifest import read_backgrounds
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 
@@ -20,7 +22,7 @@ def prepare(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[
     Raises ConfigError when there are no backgrounds but noise is to be mixed in training or testing: that would
     silently be another study.
     """
-    clips = read_manifest(find_manifest(config, on_progress))
+    clips = read_table(find_manifest(config, on_progress), config.data.columns)
     if config.data.backgrounds != NONE:
         return clips, read_backgrounds(_find_backgrounds(config, on_progress))
     noisy = [condition for condition in config.evaluation.conditions if condition.startswith("snr_")]
@@ -54,12 +56,12 @@ def find_manifest(config: Config, on_progress: OnProgress = ignore_progress) -> 
     return Path(config.data.manifest)
 
 
-def read_split(manifest: Path, split: str) -> list[Clip]:
+def read_split(manifest: Path, split: str, columns: Mapping[str, str] = NO_NAMES) -> list[Clip]:
     """Return the clips of one split of the table at `manifest`, all of them when `split` is "".
 
-    Raises ManifestError, naming the splits there are, when none has this name.
+    columns: as in data.columns. Raises ManifestError, naming the splits there are, when none has this name.
     """
-    clips = read_manifest(manifest)
+    clips = read_table(manifest, columns)
     chosen = [clip for clip in clips if split in ("", clip.split)]
     if not chosen:
         raise ManifestError(f"{manifest}: no clip is in split '{split}'; there are {_named_splits(clips)}.")

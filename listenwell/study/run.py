@@ -1,7 +1,7 @@
 """A whole study: divide, fit, score, calibrate, judge, report. What is done already is reused, stage by stage.
 
-Dev alone chooses: the best epoch and every threshold. A threshold is written before the first test clip is scored,
-and the test sets are scored once, under all conditions, by all methods.
+Dev alone chooses: the best epoch and every threshold. The thresholds are committed to the seal before the first test
+clip is scored, and the test sets are scored once, under all conditions, by all methods.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,27 +14,40 @@ from listenwell.baselines.webrtc import WebRtcVad
 from listenwell.cache import cache_root
 from listenwell.config import Config, dump
 from listenwell.data.clip import Clip
+from listenwell.data.data_sheet import DataSheet, sheet_to_json
+from listenwell.data.test_set import ChosenClip
 from listenwell.data.wheel_files import fetch_weight_file
+from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.loading import describe_base, load_model
+from listenwell.model.lora import Adapter
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.write import write_report
 from listenwell.run_folder import RunFolder, identity, provenance
+from listenwell.study.arms import FINAL, Arm, expand_arms
 from listenwell.study.detectors import (
     FINE_TUNED,
     ZERO_SHOT,
     Baseline,
     BaselineDetector,
     Detector,
-    LanguageModelDetector,
+    language_model_detectors,
 )
-from listenwell.study.fitting import FinishedFit, fit, read_json
-from listenwell.study.parts import DEV, Parts, allocation, divide
+from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
+from listenwell.study.gate import pass_gate
+from listenwell.study.ladder import judge_ladder, median_seed
+from listenwell.study.leave_one_speaker_out import run_loso
+from listenwell.study.make_test_set import expect_precision
+from listenwell.study.parts import DEV, Parts, allocation, divide, with_talkers
 from listenwell.study.prepare import prepare
 from listenwell.study.score import Unreadable, score_clips, set_aside_unreadable, write_quarantine
-from listenwell.train.fit import Progress
+from listenwell.study.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
+from listenwell.study.search import run_search
+from listenwell.train.fit import FailedFit
+from listenwell.train.fit_underway import Progress
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
@@ -49,35 +62,52 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     """Run the study and return its results, the content of results.json; report.html and report.md lie beside it."""
     run = RunFolder(config.output)
     parts, quarantine = _divide_readable(config, run, on_progress)
+    leaks = pass_gate(config, parts, run, on_progress)
     write_text(run.config, dump(config))
     write_json(run.allocation, allocation(parts))
     model = load_model(config.model)
-    finished = fit(config, model, parts, run, _as_progress(on_progress))
-    detectors, defaults = _detectors(config, model, finished)
+    on_step = _as_progress(on_progress)
+    searched = run_search(config, model, parts, run, on_step, on_progress) if config.search.grid else None
+    fits, failed = _fit_arms(config, searched, model, parts, run, on_step)
+    delivered_arm, delivered = median_seed([(arm, fit) for arm, fit in fits if arm.name == FINAL])
+    method_of = {arm.fit_name: FINE_TUNED if arm is delivered_arm else arm.fit_name for arm, _ in fits}
+    detectors, defaults = _detectors(config, model, [(method_of[arm.fit_name], arm, fit) for arm, fit in fits])
+    made_by = [fit.record["identity"] for _, fit in fits]
     tables: dict[str, dict[str, ScoreTable]] = {}
     thresholds: dict[str, Threshold] = {}
     for part in (DEV, *parts.test_sets):
-        tables[part] = _score_part(part, config, parts, detectors, finished, run, on_progress)
+        if part != DEV:
+            open_test_set(run, part, parts.clips[part], thresholds)
+        tables[part] = _score_part(part, config, parts, detectors, made_by, run, on_progress)
         if part == DEV:
             thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
             for method, threshold in thresholds.items():
                 write_threshold(run.threshold(method), threshold)
+            commit_thresholds(run, thresholds, identity(fits=made_by))
     rows, comparisons = judge_all(tables, thresholds, defaults, parts.test_sets, config.seed, on_progress)
+    ladder = judge_ladder(fits, tables, thresholds, method_of, parts.test_sets, config.seed) if len(fits) > 1 else []
+    by_speaker = _leave_one_speaker_out(config, searched, model, parts, run, on_step, on_progress)
     results = {
         "name": config.output.name,
         "config": config.model_dump(mode="json"),
         "model": {"name": config.model.name, "fingerprint": model.fingerprint, **describe_base(config.model)},
         "allocation": allocation(parts),
         "backgrounds": _count_backgrounds(parts),
-        "fits": [finished.record],
-        "thresholds": {method: asdict(threshold) for method, threshold in thresholds.items()},
+        "fits": [delivered.record, *(fit.record for arm, fit in fits if arm.name == FINAL and fit is not delivered)],
+        "failed_fits": failed,
+        "ladder": ladder,
+        "search": searched,
+        "leave_one_speaker_out": by_speaker,
+        "thresholds": {method: asdict(thresholds[method]) for method in defaults},
         "methods": {
             method: {"default_threshold": value, "kind": "classic" if method in BASELINES else "language_model"}
             for method, value in defaults.items()
         },
         "rows": [asdict(row) for row in rows],
         "comparisons": [asdict(comparison) for comparison in comparisons],
+        "leaks": leaks,
         "test_sets": [_describe_test_set(name, parts.clips[name]) for name in parts.test_sets],
+        "seal": describe_seal(run, {name: content_sha256(parts.clips[name]) for name in parts.test_sets}),
         "conditions": list(config.evaluation.conditions),
         "quarantine": [{"clip_id": u.clip_id, "reason": u.reason} for u in quarantine],
         "provenance": provenance(),
@@ -90,10 +120,82 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
 
 def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> FinishedFit:
     """Divide and fit, the first half of a study; a later study finds the fit done."""
+    run, parts, model = _begin(config, on_progress)
+    alone = config.model_copy(update={"arms": {}, "seeds": ()})
+    ((_, finished),), _ = _fit_arms(alone, None, model, parts, run, _as_progress(on_progress))
+    return finished
+
+
+def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
+    """Divide and search; the record is written to search.json. Test clips stay closed."""
+    run, parts, model = _begin(config, on_progress)
+    found = run_search(config, model, parts, run, _as_progress(on_progress), on_progress)
+    write_json(run.search, found)
+    return found
+
+
+def loso_alone(config: Config, on_progress: OnProgress = ignore_progress) -> list[dict[str, Any]]:
+    """Divide and leave every speaker out once, written to loso.json; the config itself where no arm is named."""
+    run, parts, model = _begin(config, on_progress)
+    if not config.loso.arms:
+        config = config.model_copy(update={"loso": config.loso.model_copy(update={"arms": (FINAL,)})})
+    on_step = _as_progress(on_progress)
+    searched = run_search(config, model, parts, run, on_step, on_progress) if config.search.grid else None
+    records = _leave_one_speaker_out(config, searched, model, parts, run, on_step, on_progress)
+    write_json(run.loso, records)
+    return records
+
+
+def _begin(config: Config, on_progress: OnProgress) -> tuple[RunFolder, Parts, AudioLanguageModel]:
+    """How every training command begins: readable parts that passed the gate, the config on disk, the model."""
     run = RunFolder(config.output)
     parts, _ = _divide_readable(config, run, on_progress)
+    pass_gate(config, parts, run, on_progress)
     write_text(run.config, dump(config))
-    return fit(config, load_model(config.model), parts, run, _as_progress(on_progress))
+    return run, parts, load_model(config.model)
+
+
+def _fit_arms(
+    config: Config,
+    searched: dict[str, Any] | None,
+    model: AudioLanguageModel,
+    parts: Parts,
+    run: RunFolder,
+    on_step: Callable[[Progress], None],
+) -> tuple[list[tuple[Arm, FinishedFit]], list[dict[str, str]]]:
+    """Every arm with every seed, trained or read back, and those that failed.
+
+    Raises TrainingError when no fit of the config itself ended well: there is nothing to deliver.
+    """
+    arms = expand_arms(config, searched["best"] if searched else None)
+    names = [FINE_TUNED if arm.name == FINAL else arm.fit_name for arm in arms]
+    requests = [FitRequest(name, arm.config, parts, config) for name, arm in zip(names, arms, strict=True)]
+    results = list(zip(arms, fit_all(requests, model, run, on_step), strict=True))
+    done = [(arm, fit) for arm, fit in results if isinstance(fit, FinishedFit)]
+    failed = [{"name": arm.fit_name, "reason": fit.reason} for arm, fit in results if isinstance(fit, FailedFit)]
+    if all(arm.name != FINAL for arm, _ in done):
+        raise TrainingError(" ".join(each["reason"] for each in failed))
+    return done, failed
+
+
+def _leave_one_speaker_out(
+    config: Config,
+    searched: dict[str, Any] | None,
+    model: AudioLanguageModel,
+    parts: Parts,
+    run: RunFolder,
+    on_step: Callable[[Progress], None],
+    on_progress: OnProgress,
+) -> list[dict[str, Any]]:
+    """The records of loso.arms, each with the study's own seed; none when no arm is named."""
+    if not config.loso.arms:
+        return []
+    alone = config.model_copy(update={"seeds": ()})
+    arms = {arm.name: arm.config for arm in expand_arms(alone, searched["best"] if searched else None)}
+    unknown = [name for name in config.loso.arms if name not in arms]
+    if unknown:
+        raise ConfigError(f"loso.arms names '{unknown[0]}', which is no arm; there are {', '.join(arms)}.")
+    return run_loso(config, {name: arms[name] for name in config.loso.arms}, model, parts, run, on_step, on_progress)
 
 
 def _divide_readable(config: Config, run: RunFolder, on_progress: OnProgress) -> tuple[Parts, list[Unreadable]]:
@@ -101,26 +203,30 @@ def _divide_readable(config: Config, run: RunFolder, on_progress: OnProgress) ->
     clips, backgrounds = prepare(config, on_progress)
     readable, unreadable = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
     write_quarantine(run.quarantine("study"), unreadable)
-    return divide(readable, backgrounds, config.data), unreadable
+    parts = divide(readable, backgrounds, config.data)
+    return with_talkers(parts) if _uses_babble(config) else parts, unreadable
+
+
+def _uses_babble(config: Config) -> bool:
+    """True when the config or one of its arms mixes other speakers under a clip."""
+    changes = [*config.arms.values(), *config.search.grid]
+    return config.augment.babble.probability > 0 or any("augment.babble.probability" in each for each in changes)
 
 
 def _as_progress(on_progress: OnProgress) -> Callable[[Progress], None]:
     return lambda progress: on_progress(f"training {progress.name}", progress.step, progress.n_steps)
 
 
-def _detectors(config: Config, model: Any, finished: FinishedFit) -> tuple[list[Detector], dict[str, float]]:
-    """Every method of the study, and its default threshold."""
-    language_model = LanguageModelDetector(
-        model,
-        config.prompt,
-        config.short_clips,
-        {ZERO_SHOT: None, FINE_TUNED: finished.adapter},
-        config.scoring.batch_seconds,
-    )
+def _detectors(
+    config: Config, model: AudioLanguageModel, fits: list[tuple[str, Arm, FinishedFit]]
+) -> tuple[list[Detector], dict[str, float]]:
+    """Every method of the study, and the default thresholds of those that stand in its main tables."""
+    asked: list[tuple[str, Config, Adapter | None]] = [(ZERO_SHOT, config, None)]
+    asked += [(method, arm.config, fit.adapter) for method, arm, fit in fits]
     baselines = [BASELINES[name]() for name in config.evaluation.baselines]
     defaults = {ZERO_SHOT: LANGUAGE_MODEL_DEFAULT, FINE_TUNED: LANGUAGE_MODEL_DEFAULT}
     defaults |= {baseline.name: baseline.default_threshold for baseline in baselines}
-    return [language_model, *(BaselineDetector(baseline) for baseline in baselines)], defaults
+    return [*language_model_detectors(model, asked), *(BaselineDetector(baseline) for baseline in baselines)], defaults
 
 
 def _score_part(
@@ -128,13 +234,13 @@ def _score_part(
     config: Config,
     parts: Parts,
     detectors: list[Detector],
-    finished: FinishedFit,
+    made_by: list[str],
     run: RunFolder,
     on_progress: OnProgress,
 ) -> dict[str, ScoreTable]:
     """The score tables of one part, read back when they were made from the same things."""
     made_from = identity(
-        fit=finished.record["identity"],
+        fits=made_by,
         clips=[[c.clip_id, c.label, c.group, c.pcm_sha256 or str(c.path)] for c in parts.clips[part]],
         backgrounds=[[b.background_id, b.pcm_sha256] for b in parts.banks[part].entries],
         evaluation=config.evaluation.model_dump(mode="json"),
@@ -186,7 +292,11 @@ def _count_backgrounds(parts: Parts) -> list[dict[str, Any]]:
 def _describe_test_set(name: str, clips: list[Clip]) -> dict[str, Any]:
     groups = {clip.group for clip in clips}
     title = TITLES[name] if name in TITLES else name
-    return {"name": name, "title": title, "n_clips": len(clips), "n_groups": len(groups), "note": ""}
+    chosen = [ChosenClip(clip, f"every clip of split '{name}' is tested") for clip in clips]
+    sheet = sheet_to_json(DataSheet({}, chosen, expect_precision(chosen)))
+    return {
+        "name": name, "title": title, "n_clips": len(clips), "n_groups": len(groups), "note": "", "sheet": sheet,
+    }  # fmt: skip
 
 
 def warnings_of(parts: Parts) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from listenwell.augment.conditions import CLEAN, duration_ms_of, plan_condition, snr_of
+from listenwell.augment.conditions import parse_condition, plan_condition
 from listenwell.augment.plan import apply_plan
 from listenwell.config import Config
 from listenwell.data.audio import Waveform, load_waveform
@@ -41,9 +41,8 @@ class Version:
     @property
     def duration_s(self) -> float:
         """How long the version is."""
-        if self.condition == CLEAN or snr_of(self.condition) is not None:
-            return self.clip.duration_s
-        return min(self.clip.duration_s, duration_ms_of(self.condition) / 1000)
+        duration_ms = parse_condition(self.condition).duration_ms
+        return self.clip.duration_s if duration_ms is None else min(self.clip.duration_s, duration_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ def _finite(score: float, method: str, version: Version) -> float:
 
 
 def _table(versions: Sequence[Version], scores: dict[Version, float]) -> ScoreTable:
-    snrs = [snr_of(version.condition) for version in versions]
+    snrs = [parse_condition(version.condition).snr_db for version in versions]
     return ScoreTable(
         clip_id=np.array([version.clip.clip_id for version in versions]),
         group=np.array([version.clip.group for version in versions]),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.atomic_files import write_json, write_text
-from listenwell.augment.conditions import CLEAN, snr_of
+from listenwell.augment.conditions import CLEAN, parse_condition
 from listenwell.config import Config, dump
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
@@ -29,6 +29,7 @@ from listenwell.run_folder import RunFolder, identity, provenance
 from listenwell.study.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
 from listenwell.study.prepare import find_manifest, read_noise, read_split
 from listenwell.study.score import score_clips, write_quarantine
+from listenwell.study.sealing import content_sha256, is_test_split, note_opening
 
 DEFAULT_THRESHOLD = 0.0
 """Both answers equally likely."""
@@ -57,10 +58,9 @@ def score_manifest(
 ) -> ScoredManifest:
     """Score `split` of the config's clips ("" = all) and write scores, quarantine and results below config.output."""
     manifest = find_manifest(config, on_progress)
-    clips = read_split(manifest, split)
-    bank = BackgroundBank(
-        read_noise(config, split, on_progress) if any(snr_of(condition) is not None for condition in conditions) else []
-    )
+    clips = read_split(manifest, split, config.data.columns)
+    is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
+    bank = BackgroundBank(read_noise(config, split, on_progress) if is_noisy else [])
     model = load_model(config.model)
     method, adapter = ZERO_SHOT, None
     if adapter_folder is not None:
@@ -68,6 +68,8 @@ def score_manifest(
         adapter, listens = read_adapter(adapter_folder, model.fingerprint)
         config = _as_trained(config, listens)
     run, name = RunFolder(config.output), split or "all"
+    if is_test_split(split):
+        note_opening(split, content_sha256(clips), run.root)
     made_from = {
         "settings": config.model_dump(mode="json", include={"model", "prompt", "short_clips"}),
         "batch_seconds": config.scoring.batch_seconds,

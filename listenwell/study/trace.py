@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from listenwell.augment.conditions import plan_condition
-from listenwell.augment.plan import Plan, apply_plan
+from listenwell.augment.plan import Plan, apply_in_steps
 from listenwell.config import Config, load_config
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, peak, rms
+from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform, peak, rms
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ManifestError
@@ -83,7 +83,8 @@ def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
 def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict[str, Any]:
     """What the plan made of the clip: lengths, level, achieved SNR, and the shapes on the way to the model."""
     samples = load_waveform(clip)
-    heard = apply_plan(samples, plan, bank.load)
+    steps = apply_in_steps(samples, plan, bank.load)
+    heard = steps.heard
     lengthened = lengthen(heard, config.short_clips)
     n_frames = -(-lengthened.size // HOP_LENGTH)
     values: dict[str, Any] = {
@@ -95,25 +96,10 @@ def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict
         "n_frames": n_frames,
         "n_audio_tokens": n_audio_tokens(n_frames),
     }
-    if plan.background is not None:
-        values["achieved_snr_db"] = _achieved_snr_db(samples, plan, bank, heard)
+    if steps.beds:
+        mixed_in = np.sum([bed.samples * bed.gain for bed in steps.beds], axis=0)
+        values["achieved_snr_db"] = 20 * _log10(rms(steps.clip) / rms(mixed_in))
     return values
-
-
-def _achieved_snr_db(samples: Waveform, plan: Plan, bank: BackgroundBank, heard: Waveform) -> float:
-    """The ratio found in the mixture: what is left of it when the clip, at its best-fitting gain, is taken away."""
-    wanted = plan.background
-    if wanted is None:
-        return math.inf
-    crop = samples[plan.crop_start : plan.crop_start + heard.size].astype(np.float64)
-    stretch = bank.load(wanted.background_id, wanted.offset_s, heard.size / SAMPLE_RATE_HZ).astype(np.float64)
-    # heard = g crop + h stretch: two unknowns by least squares
-    a11, a12, a22 = crop @ crop, crop @ stretch, stretch @ stretch
-    b1, b2 = crop @ heard, stretch @ heard
-    determinant = a11 * a22 - a12 * a12
-    gain, background_gain = (a22 * b1 - a12 * b2) / determinant, (a11 * b2 - a12 * b1) / determinant
-    ratio = abs(float(gain)) * math.sqrt(a11) / (abs(float(background_gain)) * math.sqrt(a22))
-    return 20 * _log10(ratio)
 
 
 def _log10(value: float) -> float:

@@ -3,54 +3,38 @@
 A fit is one adapter trained once. All fits of the stack take one forward and one backward pass together, row k of
 the packed batch being fit k's clips through adapter k; each has its own clips, order, plans, dropout stream,
 gradient clipping, optimiser and schedule, and leaves the stack when it ends. A stack of one is the ordinary case.
-The loss is the answer's alone: with s = logit(SPEECH) - logit(NONSPEECH), the logistic loss of s, which is the
-cross-entropy over the two answers. The tower is frozen and runs without gradients.
+The loss is the answer's alone: the cross-entropy over the two answers, which is the logistic loss of
+s = logit(SPEECH) - logit(NONSPEECH), or over the whole vocabulary where asked. A frozen tower runs without gradients.
 
 The best epoch is the one with the lowest logistic loss on the dev clips, each heard under one fixed plan.
+
+Out of memory splits the stack in two, for good: the halves take turns, which changes results within rounding only.
 """
 
-import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from listenwell.augment.plan import AugmentConfig, Plan, apply_plan, draw_plan
-from listenwell.data.audio import Waveform, load_waveform
-from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import LABELS, Clip
-from listenwell.errors import ConfigError, TrainingError
-from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
+from listenwell.augment.plan import apply_plan
+from listenwell.errors import TrainingError
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import answer_scores, embed_clips, hear
-from listenwell.model.lora import Adapter, ProjectorWeights, new_adapter
+from listenwell.model.lora import Adapter
 from listenwell.model.mel import LogMel
 from listenwell.model.prompt import Prompt
-from listenwell.model.settings import LoraConfig
 from listenwell.model.short_clips import ShortClipConfig
-from listenwell.random_streams import stream
-from listenwell.train.schedule import count_steps, count_warmup_steps, rate_share
-from listenwell.train.settings import TrainConfig
+from listenwell.train.checkpoint import Checkpoints
+from listenwell.train.fit_log import FitLog
+from listenwell.train.fit_underway import FitSpec, FitUnderway, PlannedClip, Progress
+from listenwell.train.interruption import StoppedError, listen_for_stop
 
 DEV_BATCH_SECONDS = 32.0
-
-
-@dataclass(frozen=True, slots=True)
-class FitSpec:
-    """Everything one fit is determined by, besides the model and the prompt."""
-
-    name: str
-    lora: LoraConfig
-    train: TrainConfig
-    augment: AugmentConfig
-    seed: int
-    clips: Sequence[Clip]
-    backgrounds: BackgroundBank
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +51,45 @@ def hear_dev(model: AudioLanguageModel, mels: Sequence[LogMel], is_speech: NDArr
     return DevSet(mels, embed_clips(model, mels, DEV_BATCH_SECONDS), is_speech)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FitResult:
-    """The adapter of the best epoch, that epoch (from 1), one record per epoch, and the plans of every clip heard."""
+    """The adapter of the best epoch, that epoch (from 1), steps taken, and one record per epoch."""
 
     name: str
     adapter: Adapter
     best_epoch: int
+    n_steps: int
     history: list[dict[str, Any]]
-    plans: list[Plan] = field(repr=False, default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Told after every optimiser step: which fit, how far, the last loss and the clips heard so far."""
+class FailedFit:
+    """A fit that was stopped because a loss or gradient left the finite numbers; the others of its stack went on."""
 
     name: str
-    step: int
-    n_steps: int
-    loss: float
-    n_clips: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What happens beside the arithmetic: who is told of steps, and what is written while the stack runs.
+
+    logs: one per fit, in the order of the specs, or none.
+    """
+
+    on_step: Callable[[Progress], None] = lambda progress: None
+    logs: Sequence[FitLog] = ()
+    checkpoints: Checkpoints | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hearing:
+    """What turns planned clips into answers, the same for the whole stack."""
+
+    model: AudioLanguageModel
+    prompt: Prompt
+    short_clips: ShortClipConfig
+    pool: ThreadPoolExecutor
 
 
 def train(
@@ -94,65 +97,117 @@ def train(
     prompt: Prompt,
     short_clips: ShortClipConfig,
     specs: Sequence[FitSpec],
-    dev: DevSet,
-    on_step: Callable[[Progress], None] = lambda progress: None,
-) -> list[FitResult]:
-    """Train the stack of `specs` and return their results in the same order.
+    dev: Sequence[DevSet],
+    watch: Watch | None = None,
+) -> list[FitResult | FailedFit]:
+    """Train the stack of `specs` and return their results in the same order; dev: one set per fit.
 
-    Raises TrainingError when a loss or gradient leaves the finite numbers (naming fit, step and clips) and
-    ConfigError when a warm-up is longer than its run.
+    With checkpoints, it goes on from the newest good one, and saves when Ctrl-C or SIGTERM stops it (StoppedError).
+    Raises TrainingError when no fit ends well, or when one fit alone does not fit into memory, ConfigError when a
+    warm-up is longer than its run.
     """
-    fits = [_Fit(model, spec) for spec in specs]
+    watch = watch or Watch()
+    logs: Sequence[FitLog | None] = watch.logs or [None] * len(specs)
+    fits = [FitUnderway(model, spec, log) for spec, log in zip(specs, logs, strict=True)]
+    stacks, n_rounds = _resume(fits, watch.checkpoints)
     n_workers = max(spec.train.workers for spec in specs)
-    with ThreadPoolExecutor(max(1, n_workers)) as pool:
-        while active := [fit for fit in fits if not fit.is_done]:
-            batches = [fit.next_batch() for fit in active]
-            audio = _embed_batches(model, short_clips, [fit.adapter for fit in active], batches, pool)
-            logits = model.answer_logits(audio, prompt, [fit.adapter for fit in active])
-            scores = torch.split(logits[:, 0] - logits[:, 1], [len(batch) for batch in batches])
-            losses = [_logistic_loss(s, batch) for s, batch in zip(scores, batches, strict=True)]
-            shares = [fit.accumulated_share(len(batch)) for fit, batch in zip(active, batches, strict=True)]
-            total = torch.stack([loss * share for loss, share in zip(losses, shares, strict=True)]).sum()
-            torch.autograd.backward(total)
-            for fit, batch, loss in zip(active, batches, losses, strict=True):
-                fit.after_backward(batch, loss.item(), on_step)
-                if fit.is_at_epoch_end:
-                    fit.end_epoch(model, prompt, dev)
-    return [fit.result() for fit in fits]
+    with listen_for_stop() as stop, ThreadPoolExecutor(max(1, n_workers)) as pool:
+        hearing = _Hearing(model, prompt, short_clips, pool)
+        dev_of = {id(fit): own for fit, own in zip(fits, dev, strict=True)}
+        while any(not fit.is_done for fit in fits):
+            stacks = [half for stack in stacks for half in _take_round(stack, hearing, dev_of, watch)]
+            n_rounds += 1
+            if stop.signal_number is not None:
+                raise _stopped(fits, stacks, n_rounds, watch.checkpoints, stop.signal_number)
+            if watch.checkpoints is not None and n_rounds % watch.checkpoints.every_steps == 0:
+                _save(fits, stacks, n_rounds, watch.checkpoints)
+        if watch.checkpoints is not None:
+            _save(
+                fits, stacks, n_rounds, watch.checkpoints
+            )  # a kill before the adapters are written trains nothing again
+    results = [_result(fit) for fit in fits]
+    failures = [result.reason for result in results if isinstance(result, FailedFit)]
+    if len(failures) == len(results):
+        raise TrainingError(" ".join(failures))
+    return results
 
 
-@dataclass(frozen=True, slots=True)
-class _PlannedClip:
-    clip: Clip
-    plan: Plan
-    bank: BackgroundBank
-    samples: Waveform
+def _take_round(
+    stack: Sequence[FitUnderway], hearing: _Hearing, dev_of: Mapping[int, DevSet], watch: Watch
+) -> list[Sequence[FitUnderway]]:
+    """One batch of every fit of the stack; returns the stack, or its halves when memory did not hold it."""
+    active = [fit for fit in stack if not fit.is_done]
+    if not active:
+        return [stack]
+    batches = [fit.next_batch() for fit in active]
+    parts = _learn(active, batches, hearing, watch)
+    for fit in active:
+        if fit.is_at_epoch_end and fit.failure is None:
+            own = dev_of[id(fit)]
+            fit.end_epoch(_dev_scores(fit.adapter, hearing, own), own.is_speech)
+    return [stack] if len(parts) == 1 else parts
 
 
-def _logistic_loss(scores: torch.Tensor, batch: Sequence[_PlannedClip]) -> torch.Tensor:
-    is_speech = torch.tensor([item.clip.label == "SPEECH" for item in batch], dtype=scores.dtype, device=scores.device)
-    return torch.nn.functional.binary_cross_entropy_with_logits(scores, is_speech)
+def _learn(
+    fits: Sequence[FitUnderway], batches: Sequence[Sequence[PlannedClip]], hearing: _Hearing, watch: Watch
+) -> list[Sequence[FitUnderway]]:
+    """Forward, backward and steps of fits together; halves of them where memory does not hold all."""
+    try:
+        losses, gradients = _losses_and_gradients(fits, batches, hearing)
+    except torch.OutOfMemoryError as error:
+        if len(fits) == 1:
+            raise TrainingError(
+                f"fit '{fits[0].spec.name}': one batch of {len(batches[0])} clips does not fit into memory; lower "
+                "train.batch and raise train.accumulation, or set train.gradient_checkpointing."
+            ) from error
+    else:
+        for fit, batch, loss, own in zip(fits, batches, losses, gradients, strict=True):
+            fit.after_backward(batch, loss, own, watch.on_step)
+        return [fits]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(fits) // 2
+    return _learn(fits[:half], batches[:half], hearing, watch) + _learn(fits[half:], batches[half:], hearing, watch)
+
+
+def _losses_and_gradients(
+    fits: Sequence[FitUnderway], batches: Sequence[Sequence[PlannedClip]], hearing: _Hearing
+) -> tuple[list[float], list[list[torch.Tensor]]]:
+    """The loss of each fit's batch, and its gradients for that fit's parameters; nothing is changed."""
+    adapters = [fit.adapter for fit in fits]
+    audio = _embed_batches(hearing, adapters, batches)
+    whole = [fit.spec.train.loss == "vocabulary" for fit in fits]
+    recompute = any(fit.spec.train.gradient_checkpointing for fit in fits)
+    logits = hearing.model.answer_logits(
+        audio, hearing.prompt, adapters, whole_vocabulary=any(whole), recompute=recompute
+    )
+    answers = [hearing.prompt.speech_id, hearing.prompt.nonspeech_id]
+    rows = torch.split(logits, [len(batch) for batch in batches])
+    chosen = [
+        row[:, answers] if any(whole) and not all_of_it else row for row, all_of_it in zip(rows, whole, strict=True)
+    ]
+    losses = [fit.loss(row, batch, hearing.prompt) for fit, row, batch in zip(fits, chosen, batches, strict=True)]
+    parameters = [parameter for fit in fits for parameter in fit.parameters]
+    found = iter(torch.autograd.grad(torch.stack(losses).sum(), parameters))
+    return [loss.item() for loss in losses], [[next(found) for _ in fit.parameters] for fit in fits]
 
 
 def _embed_batches(
-    model: AudioLanguageModel,
-    short_clips: ShortClipConfig,
-    adapters: Sequence[Adapter],
-    batches: Sequence[Sequence[_PlannedClip]],
-    pool: ThreadPoolExecutor,
+    hearing: _Hearing, adapters: Sequence[Adapter], batches: Sequence[Sequence[PlannedClip]]
 ) -> list[list[torch.Tensor]]:
     """Audio tokens of every row's clips.
 
     A clip that several fits hear under the same plan goes through the frozen tower once; a fit that trains the tower
     runs it on its own clips, with gradients.
     """
+    model = hearing.model
     items = {(item.clip.clip_id, item.plan): item for batch in batches for item in batch}
 
-    def prepare(item: _PlannedClip) -> LogMel:
+    def prepare(item: PlannedClip) -> LogMel:
         heard = apply_plan(item.samples, item.plan, item.bank.load)
-        return hear(model, heard, short_clips, item.plan.masks)
+        return hear(model, heard, hearing.short_clips, item.plan.masks)
 
-    mels = dict(zip(items, pool.map(prepare, items.values()), strict=True))
+    mels = dict(zip(items, hearing.pool.map(prepare, items.values()), strict=True))
     keys = [[(item.clip.clip_id, item.plan) for item in batch] for batch in batches]
     own = [model.changes_tower(adapter) for adapter in adapters]
     shared = {key: None for row, is_own in zip(keys, own, strict=True) if not is_own for key in row}
@@ -164,176 +219,64 @@ def _embed_batches(
     ]
 
 
-class _Fit:
-    """One fit under way: its adapter, optimiser, place in the data and history."""
-
-    def __init__(self, model: AudioLanguageModel, spec: FitSpec) -> None:
-        self.spec = spec
-        config = spec.train
-        targets = model.lora_targets(spec.lora.scope, spec.lora.targets)
-        self.adapter = new_adapter(spec.lora, model.network, targets, spec.seed)
-        self.adapter.generator = stream(spec.seed, "dropout")
-        groups: list[dict[str, Any]] = [{"params": self.adapter.factors(), "lr": config.learning_rate}]
-        if config.projector == "trained":
-            self.adapter.projector = model.own_projector()
-            weights = [self.adapter.projector.weight, self.adapter.projector.bias]
-            groups.append({"params": weights, "lr": config.projector_learning_rate})
-        self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.clips_per_epoch = config.clips_per_epoch or len(spec.clips)
-        if self.clips_per_epoch > len(spec.clips):
-            raise ConfigError(
-                f"train.clips_per_epoch is {self.clips_per_epoch}, but there are {len(spec.clips)} training clips; "
-                "lower it, or leave it null to take every clip."
-            )
-        self.n_steps = count_steps(config, self.clips_per_epoch)
-        n_warmup = count_warmup_steps(config, self.n_steps)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate_share(step, self.n_steps, n_warmup, config.schedule)
-        )
-        self.n_mels = int(model.log_mel(np.zeros(1600, dtype=np.float32)).features.shape[0])
-        self.epoch, self.step, self.n_clips = 1, 0, 0
-        self.pending = 0
-        self.losses: list[float] = []
-        self.history: list[dict[str, Any]] = []
-        self.plans: list[Plan] = []
-        self.best: tuple[float, int, Adapter] | None = None
-        self.batches = self._batches_of_epoch()
-        self.upcoming = next(self.batches)
-
-    @property
-    def is_done(self) -> bool:
-        return self.epoch > self.spec.train.epochs
-
-    @property
-    def is_at_epoch_end(self) -> bool:
-        return not self.upcoming
-
-    def _batches_of_epoch(self) -> Iterator[list[Clip]]:
-        drawn = draw_epoch(self.spec.clips, self.clips_per_epoch, self.spec.seed, self.epoch)
-        for first in range(0, len(drawn), self.spec.train.batch):
-            yield drawn[first : first + self.spec.train.batch]
-        yield []
-
-    def next_batch(self) -> list[_PlannedClip]:
-        clips, self.upcoming = self.upcoming, next(self.batches)
-        planned = []
-        for clip in clips:
-            samples = load_waveform(clip)
-            plan = draw_plan(
-                self.spec.augment,
-                clip,
-                samples,
-                self.spec.backgrounds.entries,
-                self.n_mels,
-                self.spec.seed,
-                self.epoch,
-            )
-            planned.append(_PlannedClip(clip, plan, self.spec.backgrounds, samples))
-        self.plans += [item.plan for item in planned]
-        return planned
-
-    def accumulated_share(self, n_clips: int) -> float:
-        """The weight of this batch's mean loss in its optimiser step."""
-        in_step = self.spec.train.batch * self.spec.train.accumulation
-        return n_clips / in_step if self.spec.train.accumulation > 1 else 1.0
-
-    def after_backward(self, batch: Sequence[_PlannedClip], loss: float, on_step: Callable[[Progress], None]) -> None:
-        self.losses.append(loss)
-        self.n_clips += len(batch)
-        self.pending += 1
-        if not math.isfinite(loss):
-            raise self._not_finite("loss", loss, batch)
-        if self.pending < self.spec.train.accumulation and not self.is_at_epoch_end:
-            return
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.train.clip_norm))
-        if not math.isfinite(norm):
-            raise self._not_finite("gradient", norm, batch)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
-        self.step += 1
-        self.pending = 0
-        on_step(Progress(self.spec.name, self.step, self.n_steps, loss, self.n_clips))
-
-    def _not_finite(self, what: str, value: float, batch: Sequence[_PlannedClip]) -> TrainingError:
-        clips = ", ".join(item.clip.clip_id for item in batch)
-        return TrainingError(
-            f"fit '{self.spec.name}', step {self.step + 1}: the {what} is {value} on the clips {clips}; check these "
-            "recordings, or lower train.learning_rate."
-        )
-
-    def end_epoch(self, model: AudioLanguageModel, prompt: Prompt, dev: DevSet) -> None:
-        generator, self.adapter.generator = self.adapter.generator, None
-        audio = dev.audio
-        if model.changes_tower(self.adapter):
-            audio = embed_clips(model, dev.mels, DEV_BATCH_SECONDS, self.adapter)
-        scores = answer_scores(model, audio, prompt, self.adapter)
-        self.adapter.generator = generator
-        dev_loss = logistic_loss(scores, dev.is_speech)
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                "step": self.step,
-                "train_loss": float(np.mean(self.losses)),
-                "dev_loss": dev_loss,
-                "dev_balanced_accuracy_at_0": balanced_accuracy(decide(scores, 0.0), dev.is_speech),
-                "dev_auc": roc_auc(scores, dev.is_speech),
-                "learning_rate": self.schedule.get_last_lr()[0],
-            }
-        )
-        if self.best is None or dev_loss < self.best[0]:
-            self.best = (dev_loss, self.epoch, _frozen_copy(self.adapter))
-        self.epoch, self.losses = self.epoch + 1, []
-        if not self.is_done:
-            self.batches = self._batches_of_epoch()
-            self.upcoming = next(self.batches)
-
-    def result(self) -> FitResult:
-        if self.best is None:
-            raise TrainingError(f"fit '{self.spec.name}' ended without an epoch; train.epochs must be at least 1.")
-        return FitResult(self.spec.name, self.best[2], self.best[1], self.history, self.plans)
+def _dev_scores(adapter: Adapter, hearing: _Hearing, dev: DevSet) -> NDArray[np.float64]:
+    key, adapter.dropout_key = adapter.dropout_key, None
+    audio = dev.audio
+    if hearing.model.changes_tower(adapter):
+        audio = embed_clips(hearing.model, dev.mels, DEV_BATCH_SECONDS, adapter)
+    scores = answer_scores(hearing.model, audio, hearing.prompt, adapter)
+    adapter.dropout_key = key
+    return scores
 
 
-def logistic_loss(scores: NDArray[np.float64], is_speech: NDArray[np.bool_]) -> float:
-    """Mean logistic loss of the scores, in nats: log(1 + exp(-s)) for speech, log(1 + exp(s)) for non-speech."""
-    return float(np.mean(np.logaddexp(0.0, np.where(is_speech, -scores, scores))))
+def _resume(fits: Sequence[FitUnderway], checkpoints: Checkpoints | None) -> tuple[list[Sequence[FitUnderway]], int]:
+    """The stacks and the rounds taken so far: as the newest good checkpoint says, or one stack at the start."""
+    found = None if checkpoints is None else checkpoints.newest()
+    for name in [] if checkpoints is None else checkpoints.damaged:
+        print(f"listenwell: warning: checkpoint {name} is damaged and passed over.", file=sys.stderr)
+    if found is None:
+        for fit in fits:
+            if fit.log is not None:
+                fit.log.rewind(0, 0)
+        return [fits], 0
+    n_rounds, states = found
+    stacks: dict[int, list[FitUnderway]] = {}
+    for fit, state in zip(fits, states, strict=True):
+        fit.restore(state)
+        stacks.setdefault(state.record["stack"], []).append(fit)
+    return [stacks[number] for number in sorted(stacks)], n_rounds
 
 
-def draw_epoch(clips: Sequence[Clip], n_clips: int, seed: int, epoch: int) -> list[Clip]:
-    """The clips of one epoch in the order they are heard.
-
-    All clips shuffled when n_clips takes them all; otherwise half of each label, the groups of a label taking turns.
-    """
-    rng = stream(seed, "order", epoch)
-    if n_clips >= len(clips):
-        return [clips[i] for i in rng.permutation(len(clips))]
-    drawn: list[Clip] = []
-    for label, n_wanted in zip(LABELS, (n_clips - n_clips // 2, n_clips // 2), strict=True):
-        drawn += _take_turns([clip for clip in clips if clip.label == label], n_wanted, rng)
-    return [drawn[i] for i in rng.permutation(len(drawn))]
+def _save(
+    fits: Sequence[FitUnderway], stacks: Sequence[Sequence[FitUnderway]], n_rounds: int, checkpoints: Checkpoints
+) -> None:
+    stack_of = {id(fit): number for number, stack in enumerate(stacks) for fit in stack}
+    states = [fit.state() for fit in fits]
+    for fit, state in zip(fits, states, strict=True):
+        state.record["stack"] = stack_of[id(fit)]
+    if not checkpoints.folder.is_dir():
+        checkpoints.require_space(sum(t.numel() * t.element_size() for state in states for t in state.tensors.values()))
+    checkpoints.save(n_rounds, states)
 
 
-def _take_turns(clips: Sequence[Clip], n_wanted: int, rng: np.random.Generator) -> list[Clip]:
-    by_group: dict[str, list[Clip]] = {}
-    for index in rng.permutation(len(clips)):
-        by_group.setdefault(clips[index].group, []).append(clips[index])
-    groups = [by_group[group] for group in sorted(by_group)]
-    groups = [groups[i] for i in rng.permutation(len(groups))]
-    taken: list[Clip] = []
-    while len(taken) < n_wanted and any(groups):
-        taken += [group.pop() for group in groups if group][: n_wanted - len(taken)]
-    return taken
+def _stopped(
+    fits: Sequence[FitUnderway],
+    stacks: Sequence[Sequence[FitUnderway]],
+    n_rounds: int,
+    checkpoints: Checkpoints | None,
+    signal_number: int,
+) -> StoppedError:
+    place = ", ".join(f"'{fit.spec.name}' at step {fit.step} of {fit.n_steps}" for fit in fits)
+    if checkpoints is None:
+        message = f"training stopped ({place}); nothing was saved, no checkpoints were asked for."
+    else:
+        _save(fits, stacks, n_rounds, checkpoints)
+        message = f"training stopped and saved ({place}); run the same command to go on from there."
+    return StoppedError(message, signal_number)
 
 
-def _frozen_copy(adapter: Adapter) -> Adapter:
-    frozen = copy.copy(adapter)
-    frozen.generator = None
-    frozen.pairs = {
-        name: type(pair)(pair.a.detach().clone(), pair.b.detach().clone()) for name, pair in adapter.pairs.items()
-    }
-    if adapter.projector is not None:
-        frozen.projector = ProjectorWeights(
-            adapter.projector.weight.detach().clone(), adapter.projector.bias.detach().clone()
-        )
-    return frozen
+def _result(fit: FitUnderway) -> FitResult | FailedFit:
+    if fit.failure is not None:
+        return FailedFit(fit.spec.name, fit.failure)
+    best_epoch, adapter = fit.best_adapter()
+    return FitResult(fit.spec.name, adapter, best_epoch, fit.step, fit.history)

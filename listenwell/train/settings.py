@@ -34,6 +34,20 @@ class TrainConfig(Section):
     """Decay of the learning rate after the warm-up, to zero."""
     clip_norm: float = Field(1.0, gt=0)
     """Largest norm of a fit's gradient; a larger one is scaled down."""
+    loss: Literal["answers", "vocabulary"] = "answers"
+    """Cross-entropy over the two answers, or over every token of the vocabulary, at the answer position alone."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes of the loss."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced weighs the labels so that both count alike, however many clips they have."""
+    patience: int | None = Field(None, ge=1)
+    """Epochs without a lower dev loss after which a fit stops early; null trains all epochs."""
+    gradient_checkpointing: bool = False
+    """Keep no activations of the language model's layers and compute them again: less memory, about a third slower."""
+    checkpoint_steps: int = Field(50, ge=1)
+    """Batches between checkpoints; a stopped or killed fit goes on from the newest. Changes no bit."""
+    stack: int = Field(6, ge=1)
+    """Fits of a study that train together over one frozen base, where there are several; lower it for memory."""
     workers: int = Field(2, ge=0)
     """Threads that prepare clips ahead of the model; any number gives the same bits."""
 

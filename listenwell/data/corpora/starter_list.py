@@ -31,10 +31,6 @@ Part = Literal["study_pool", "sealed_test", "out_of_corpus"]
 PARTS: tuple[Part, ...] = ("study_pool", "sealed_test", "out_of_corpus")
 _PART_OF: dict[str, Part] = {part: part for part in PARTS}
 ROLES = ("SPEECH", "NONSPEECH", "BACKGROUND")
-# What only people and animals utter, and instruments that are taken for voices: the hard negatives, reported apart.
-HUMAN_SOUNDS = frozenset(
-    "laughing coughing moaning groaning screaming grunting burping breathing crowd cheering clapping eating".split()
-)
 
 
 @dataclass(frozen=True, slots=True)

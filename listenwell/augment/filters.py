@@ -1,0 +1,105 @@
+"""Band filters: what a telephone line, a wall or a small loudspeaker leaves of a clip.
+
+Butterworth second-order sections (scipy.signal), order ORDER, run forwards and backwards: zero phase, so nothing moves
+in time, 6 dB down at an edge and about 48 dB per octave beyond it. What lies within the band keeps its level. The
+clip's ends are extended by odd reflection before filtering, by less where the clip is shorter: one sample is enough.
+Waveforms: mono float32 (n_samples,), 16 kHz.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak
+from listenwell.section import Section
+
+ORDER = 4
+LOWEST_HZ, HIGHEST_HZ = 20.0, 7800.0
+"""Edges outside make filters that ring for longer than a clip, or that filter nothing."""
+
+
+class BandConfig(Section):
+    """Telephone lines: a band of frequencies, and on some of them an 8-bit codec."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of clips heard over a line."""
+    lowest_low_hz: float = Field(100.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Lowest place of the band's lower edge; edges are uniform in Hz."""
+    highest_low_hz: float = Field(400.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Highest place of the lower edge."""
+    lowest_high_hz: float = Field(2800.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Lowest place of the upper edge."""
+    highest_high_hz: float = Field(3800.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Highest place of the upper edge."""
+    mu_law_share: float = Field(0.5, ge=0, le=1)
+    """Share of the lines that code with 8 bit mu-law."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "BandConfig":
+        edges = [self.lowest_low_hz, self.highest_low_hz, self.lowest_high_hz, self.highest_high_hz]
+        if sorted(edges) != edges or self.highest_low_hz == self.lowest_high_hz:
+            raise ValueError(
+                f"the edges are {', '.join(f'{edge:g}' for edge in edges)} Hz; lowest_low_hz <= highest_low_hz < "
+                "lowest_high_hz <= highest_high_hz was expected"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The frequencies that are kept; None means that this side is open.
+
+    Raises ValueError when no side is closed or the edges are not LOWEST_HZ <= low < high <= HIGHEST_HZ.
+    """
+
+    low_hz: float | None = None
+    high_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        edges = self.edges_hz
+        is_usable = all(LOWEST_HZ <= edge <= HIGHEST_HZ for edge in edges) and sorted(set(edges)) == edges
+        if not edges or not is_usable:
+            raise ValueError(
+                f"the band's edges are {self.low_hz} and {self.high_hz} Hz; expected at least one, ascending, from "
+                f"{LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz"
+            )
+
+    @property
+    def edges_hz(self) -> list[float]:
+        """The edges there are, low before high."""
+        return [edge for edge in (self.low_hz, self.high_hz) if edge is not None]
+
+
+def draw_line(config: BandConfig, rng: np.random.Generator) -> tuple[Band | None, bool]:
+    """Draw a line: its band, None for no line, and whether it codes with mu-law."""
+    if rng.random() >= config.probability:
+        return None, False
+    low_hz = float(rng.uniform(config.lowest_low_hz, config.highest_low_hz))
+    high_hz = float(rng.uniform(config.lowest_high_hz, config.highest_high_hz))
+    return Band(low_hz, high_hz), bool(rng.random() < config.mu_law_share)
+
+
+def filter_band(samples: Waveform, band: Band) -> Waveform:
+    """Return what `band` leaves of the samples, same shape and place in time, within +-1 as a whole."""
+    sections = _sections(band)
+    longest_padding = 3 * (2 * len(sections) + 1)
+    from scipy import signal  # loads scipy.stats, which a config must do without
+
+    kept = signal.sosfiltfilt(sections, samples.astype(np.float64), padlen=min(longest_padding, samples.size - 1))
+    filtered: Waveform = kept.astype(np.float32)
+    return filtered / np.float32(max(1.0, peak(filtered)))
+
+
+@lru_cache(maxsize=64)
+def _sections(band: Band) -> NDArray[np.float64]:
+    """Return the second-order sections of the band's filter, shape (n_sections, 6)."""
+    edge_hz, *others = band.edges_hz
+    kind = "bandpass" if others else "highpass" if band.high_hz is None else "lowpass"
+    edges_hz = (edge_hz, *others) if others else edge_hz
+    from scipy import signal
+
+    sections: NDArray[np.float64] = signal.butter(ORDER, edges_hz, kind, fs=SAMPLE_RATE_HZ, output="sos")
+    return sections

@@ -1,0 +1,265 @@
+"""Which backgrounds go under which clips: the policy, its draws, and making what was drawn sound.
+
+Two stages: `noise` lays music, noise or voices from the bank under clips of both labels, `babble` lays several voices
+at once under speech. Voices never go under NONSPEECH, whose label they would contradict, unless the config says
+allow_label_flips. Each stage has its own ratio to the clip; with both, each ratio is to the clip alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from listenwell.augment.level import measure_level
+from listenwell.augment.mixing import LEAST_LEVEL, LevelOver, find_part, gain_between, sum_at_one_level
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
+from listenwell.data.clip import Background, Clip
+from listenwell.errors import ConfigError
+from listenwell.section import Section
+
+Kind = Literal["music", "vocal_music", "noise", "speech"]
+VOICED_KINDS = ("vocal_music", "speech")
+N_SPARE_OFFSETS = 3
+LoadBackground = Callable[[str, float, float], Waveform]
+"""load(background_id, offset_s, duration_s) gives a stretch of a background, as `BackgroundBank.load` does."""
+
+
+class NoiseConfig(Section):
+    """Backgrounds mixed under clips."""
+
+    probability: float = Field(0.7, ge=0, le=1)
+    """Share of clips with a background."""
+    lowest_snr_db: float = Field(-5.0, ge=-40, le=60)
+    """Lowest signal-to-noise ratio; the ratio is uniform in dB."""
+    highest_snr_db: float = Field(20.0, ge=-40, le=60)
+    """Highest signal-to-noise ratio."""
+    snr_db: dict[Kind, tuple[float, float]] = Field({})
+    """Lowest and highest ratio of single kinds where they differ, as {speech: [5, 20]}."""
+    shares: dict[Kind, float] = Field({})
+    """Share of each kind among the backgrounds, as {music: 0.3, noise: 0.7}; empty: as many as the bank has of each."""
+    under_speech: tuple[Kind, ...] = ("music", "vocal_music", "noise", "speech")
+    """Kinds that may go under SPEECH clips."""
+    under_nonspeech: tuple[Kind, ...] = ("music", "noise")
+    """Kinds that may go under NONSPEECH clips; vocal_music and speech contradict that label."""
+    allow_label_flips: bool = False
+    """Allows voices under NONSPEECH clips, which then are speech to every ear."""
+    most_at_once: int = Field(1, ge=1, le=8)
+    """Up to so many backgrounds sound together, equally loud; the ratio is that to all of them."""
+    level_over: LevelOver = "clip"
+    """The ratio is that over the whole clip, or over its active part: frames within 30 dB of its loudest."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "NoiseConfig":
+        _require_order(self.lowest_snr_db, self.highest_snr_db)
+        for kind, (low_db, high_db) in self.snr_db.items():
+            if not -40 <= low_db <= high_db <= 60:
+                raise ValueError(
+                    f"snr_db of {kind} is [{low_db:g}, {high_db:g}]; expected the lower first, from -40 to 60 dB"
+                )
+        if any(not share >= 0 for share in self.shares.values()) or (self.shares and not sum(self.shares.values())):
+            raise ValueError(f"shares is {self.shares}; expected numbers of at least 0, one of them above it")
+        voices = [kind for kind in self.under_nonspeech if kind in VOICED_KINDS]
+        if voices and not self.allow_label_flips:
+            raise ValueError(
+                f"under_nonspeech allows {' and '.join(voices)}: voices under a NONSPEECH clip contradict its label; "
+                "leave them out, or write allow_label_flips: true if that is meant"
+            )
+        return self
+
+
+class BabbleConfig(Section):
+    """Several voices at once, from the bank's speech and the training clips, under SPEECH clips of other groups."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of SPEECH clips with babble."""
+    fewest_talkers: int = Field(3, ge=1)
+    """Fewest voices, each of another group, none of the clip's own."""
+    most_talkers: int = Field(7, ge=1)
+    """Most voices."""
+    lowest_snr_db: float = Field(5.0, ge=-40, le=60)
+    """Lowest ratio of the clip to all voices together; the ratio is uniform in dB."""
+    highest_snr_db: float = Field(20.0, ge=-40, le=60)
+    """Highest ratio."""
+    allow_label_flips: bool = False
+    """Also under NONSPEECH clips, whose label babble contradicts."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "BabbleConfig":
+        _require_order(self.lowest_snr_db, self.highest_snr_db)
+        if self.fewest_talkers > self.most_talkers:
+            raise ValueError(
+                f"fewest_talkers ({self.fewest_talkers}) is above most_talkers ({self.most_talkers}); swap them"
+            )
+        return self
+
+
+def _require_order(lowest_snr_db: float, highest_snr_db: float) -> None:
+    if lowest_snr_db > highest_snr_db:
+        raise ValueError(f"lowest_snr_db ({lowest_snr_db}) is above highest_snr_db ({highest_snr_db}); swap them")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStretch:
+    """A stretch of a background. spare_offsets_s: where to begin instead, in this order, when it is silent there."""
+
+    background_id: str
+    offset_s: float
+    spare_offsets_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBackground:
+    """Which stretch of which background is mixed in, and how loud.
+
+    others: stretches of more backgrounds, each as loud as the first; snr_db is the clip's ratio to all together.
+    """
+
+    background_id: str
+    offset_s: float
+    snr_db: float
+    spare_offsets_s: tuple[float, ...] = ()
+    others: tuple[PlannedStretch, ...] = ()
+    over: LevelOver = "clip"
+
+    @property
+    def stretches(self) -> tuple[PlannedStretch, ...]:
+        """All stretches, the first one first."""
+        return (PlannedStretch(self.background_id, self.offset_s, self.spare_offsets_s), *self.others)
+
+
+def draw_noise(
+    config: NoiseConfig, clip: Clip, duration_s: float, backgrounds: Sequence[Background], rng: np.random.Generator
+) -> PlannedBackground | None:
+    """Draw a background for duration_s seconds of `clip`, or none.
+
+    Raises ConfigError when one is wanted but the bank has none that may go under the clip's label.
+    """
+    if rng.random() >= config.probability:
+        return None
+    beds = _allowed_beds(config, clip, backgrounds, rng)
+    background = beds[int(rng.integers(len(beds)))]
+    offset_s = _draw_offset(background, duration_s, rng)
+    range_db = (config.lowest_snr_db, config.highest_snr_db)
+    if background.kind in config.snr_db:
+        range_db = config.snr_db[_as_kind(background)]
+    snr_db = float(rng.uniform(*range_db))
+    spares_s = _draw_spares(background, duration_s, rng)
+    others: tuple[PlannedStretch, ...] = ()
+    if config.most_at_once > 1:
+        rest = [bed for bed in beds if bed.group != background.group]
+        n_more = min(int(rng.integers(config.most_at_once)), len(rest))
+        others = tuple(_draw_stretch(rest[i], duration_s, rng) for i in rng.permutation(len(rest))[:n_more])
+    return PlannedBackground(background.background_id, offset_s, snr_db, spares_s, others, config.level_over)
+
+
+def _allowed_beds(
+    config: NoiseConfig, clip: Clip, backgrounds: Sequence[Background], rng: np.random.Generator
+) -> Sequence[Background]:
+    """The backgrounds, of one drawn kind where shares are given, that may go under the clip; never empty."""
+    allowed = config.under_speech if clip.label == "SPEECH" else config.under_nonspeech
+    beds = [bed for bed in backgrounds if bed.kind in allowed and bed.group != clip.group]
+    if config.shares:
+        present = {bed.kind for bed in beds}
+        shares = {kind: share for kind, share in config.shares.items() if kind in present and share > 0}
+        if shares:
+            edges = np.cumsum(list(shares.values()))
+            chosen = list(shares)[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))]
+            return [bed for bed in beds if bed.kind == chosen]
+        beds = []
+    if not beds:
+        kinds = [kind for kind in allowed if not config.shares or kind in config.shares]
+        raise ConfigError(
+            f"augment.noise: none of the bank's {len(backgrounds)} backgrounds may go under a {clip.label} clip like "
+            f"'{clip.clip_id}' (kinds that may: {', '.join(kinds) or 'none'}); add such backgrounds, or set "
+            "augment.noise.probability to 0."
+        )
+    return beds
+
+
+def _as_kind(background: Background) -> Kind:
+    kinds: dict[str, Kind] = {"music": "music", "vocal_music": "vocal_music", "noise": "noise", "speech": "speech"}
+    return kinds[background.kind]
+
+
+def draw_babble(
+    config: BabbleConfig, clip: Clip, duration_s: float, backgrounds: Sequence[Background], rng: np.random.Generator
+) -> PlannedBackground | None:
+    """Draw voices of several groups other than the clip's, or none.
+
+    Raises ConfigError when the bank has voices of fewer groups than fewest_talkers.
+    """
+    if rng.random() >= config.probability or (clip.label != "SPEECH" and not config.allow_label_flips):
+        return None
+    voices: dict[str, list[Background]] = {}
+    for background in backgrounds:
+        if background.kind == "speech" and background.group != clip.group:
+            voices.setdefault(background.group, []).append(background)
+    if len(voices) < config.fewest_talkers:
+        raise ConfigError(
+            f"augment.babble: the bank has voices of {len(voices)} groups besides that of clip '{clip.clip_id}', but "
+            f"fewest_talkers is {config.fewest_talkers}; add speech to the bank, lower it, or set the probability to 0."
+        )
+    n_talkers = int(rng.integers(config.fewest_talkers, min(config.most_talkers, len(voices)) + 1))
+    talkers = [list(voices.values())[i] for i in rng.permutation(len(voices))[:n_talkers]]
+    first, *others = (_draw_stretch(takes[int(rng.integers(len(takes)))], duration_s, rng) for takes in talkers)
+    snr_db = float(rng.uniform(config.lowest_snr_db, config.highest_snr_db))
+    return PlannedBackground(first.background_id, first.offset_s, snr_db, first.spare_offsets_s, tuple(others))
+
+
+def _draw_stretch(background: Background, duration_s: float, rng: np.random.Generator) -> PlannedStretch:
+    offset_s = _draw_offset(background, duration_s, rng)
+    return PlannedStretch(background.background_id, offset_s, _draw_spares(background, duration_s, rng))
+
+
+def _draw_offset(background: Background, duration_s: float, rng: np.random.Generator) -> float:
+    """Where to begin: so that the clip fits in, or anywhere in a background that is repeated."""
+    room_s = background.duration_s - duration_s
+    return float(rng.uniform(0.0, room_s if room_s > 0 else background.duration_s))
+
+
+def _draw_spares(background: Background, duration_s: float, rng: np.random.Generator) -> tuple[float, ...]:
+    """Other places in a background that is longer than the clip; one that is repeated is heard whole anyway."""
+    if background.duration_s <= duration_s:
+        return ()
+    return tuple(float(offset_s) for offset_s in rng.uniform(0.0, background.duration_s - duration_s, N_SPARE_OFFSETS))
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """What lies under a clip: samples (n_samples,), their factor in the mix, and how many silent places were passed."""
+
+    planned: PlannedBackground
+    samples: Waveform
+    gain: float
+    n_redrawn: int
+
+
+def lay_bed(clip: Waveform, planned: PlannedBackground, load: LoadBackground) -> Bed | None:
+    """Return what `planned` puts under the clip; None when clip or every planned place is silent: no ratio exists.
+
+    Raises AudioError when samples are not finite.
+    """
+    where = find_part(clip, planned.over)
+    clip_level = measure_level(clip[where])
+    if clip_level < LEAST_LEVEL:
+        return None
+    sounds, level, n_redrawn = [], 0.0, 0
+    for stretch in planned.stretches:
+        for offset_s in (stretch.offset_s, *stretch.spare_offsets_s):
+            sound = load(stretch.background_id, offset_s, clip.size / SAMPLE_RATE_HZ)
+            level = measure_level(sound[where])
+            if not level < LEAST_LEVEL:
+                sounds.append(sound)
+                break
+            n_redrawn += 1
+    if not sounds:
+        return None
+    samples = sounds[0]
+    if len(planned.stretches) > 1:
+        samples = sum_at_one_level(sounds)
+        level = measure_level(samples[where])
+    if level < LEAST_LEVEL:  # sounds of a few samples can cancel out
+        return None
+    return Bed(planned, samples, gain_between(clip_level, level, planned.snr_db), n_redrawn)

@@ -1,0 +1,267 @@
+"""Commands on scores that any program made: calibrate, evaluate, compare, power. None needs a model."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from listenwell.cli.shared import OneSentenceErrors, metric_text
+from listenwell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listenwell.evaluate.calibration import Calibration
+    from listenwell.evaluate.judgement import Judgement
+    from listenwell.evaluate.metrics import Costs
+    from listenwell.evaluate.pairing import Pair, SideBySide
+    from listenwell.evaluate.power import Need
+
+app = typer.Typer(cls=OneSentenceErrors)
+
+Columns = Annotated[
+    str, typer.Option("--columns", help="Other names of columns: id=path,label=y,score=prob,group=spk.")
+]
+ScaleOption = Annotated[
+    Literal["auto", "log-odds", "probability", "percent"], typer.Option("--scale", help="What the scores are.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws of groups.")]
+JsonOut = Annotated[Path | None, typer.Option("--out", help="Write everything here (JSON).")]
+
+
+@app.command("calibrate")
+def calibrate(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of dev clips (CSV).")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the threshold here (JSON).")] = None,
+    criterion: Annotated[
+        str,
+        typer.Option(
+            "--criterion",
+            help="balanced_accuracy, accuracy, eer, target_recall=0.95, target_false_alarm=0.01, "
+            "or cost=MISS,FALSE_ALARM,SPEECH_SHARE.",
+        ),
+    ] = "balanced_accuracy",
+    columns: Columns = "",
+    scale: ScaleOption = "auto",
+    seed: Seed = 42,
+) -> None:
+    """Choose the threshold that a criterion asks for on dev scores, with its interval; no model is needed."""
+    from listenwell.evaluate import calibration
+    from listenwell.evaluate.criteria import parse_criterion
+    from listenwell.evaluate.predictions import parse_columns, read_predictions
+
+    wanted = parse_criterion(criterion)
+    dev = read_predictions(scores, parse_columns(columns), scale)
+    found = calibration.calibrate(dev.table, wanted, seed, dev.scale == "log-odds")
+    if out is not None:
+        calibration.write_calibration(out, found)
+    typer.echo(_calibration_text(found, dev.note))
+
+
+@app.command("evaluate")
+def evaluate(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of test clips (CSV).")],
+    threshold: Annotated[
+        str, typer.Option("--threshold", help="A number, or a file that calibrate wrote; otherwise the even odds.")
+    ] = "",
+    columns: Columns = "",
+    scale: ScaleOption = "auto",
+    target: Annotated[
+        float | None, typer.Option("--target", min=0, max=1, help="Least balanced accuracy that counts as success.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Also by group, category, corpus (separated by commas).")] = "",
+    costs: Annotated[
+        str, typer.Option("--costs", help="Of minDCF: cost of a miss, of a false alarm, share of speech to come.")
+    ] = "1,1,0.5",
+    clips: Annotated[
+        Path | None, typer.Option("--clips", help="Table of the clips that should have been scored (CSV, clip_id).")
+    ] = None,
+    out: JsonOut = None,
+    seed: Seed = 42,
+) -> None:
+    """Measure a score table at a threshold, by condition, with intervals that respect groups."""
+    from listenwell.atomic_files import write_json
+    from listenwell.data.csv_rows import read_rows
+    from listenwell.evaluate.calibration import read_given_threshold, read_platt
+    from listenwell.evaluate.judgement import Question, judge_predictions
+    from listenwell.evaluate.predictions import parse_columns, read_predictions
+    from listenwell.evaluate.summary import parse_parts
+
+    found = read_predictions(scores, parse_columns(columns), scale)
+    value, chosen = read_given_threshold(threshold, found.default_threshold)
+    question = Question(
+        value,
+        chosen,
+        read_platt(Path(threshold)) if chosen else None,
+        target,
+        _costs(costs),
+        parse_parts(by),
+        {row.required("clip_id") for row in read_rows(clips, ("clip_id",), ("clip_id",))} if clips else (),
+    )
+    judgement = judge_predictions(found, question, seed)
+    if out is not None:
+        write_json(out, asdict(judgement))
+    typer.echo(_judgement_text(judgement))
+
+
+@app.command("compare")
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Run folders or score tables; SOURCE@THRESHOLD sets a threshold."),
+    ],
+    columns: Columns = "",
+    scale: ScaleOption = "auto",
+    method: Annotated[str, typer.Option("--method", help="Method of a run folder.")] = "fine-tuned",
+    test_set: Annotated[str, typer.Option("--test-set", help="Test set of a run folder.")] = "",
+    common: Annotated[bool, typer.Option("--common", help="Compare on the clips that all have scored.")] = False,
+    out: JsonOut = None,
+    seed: Seed = 42,
+) -> None:
+    """Compare the first source with each of the others on the same clips, in one table with paired tests."""
+    from listenwell.atomic_files import write_json
+    from listenwell.evaluate.predictions import parse_columns
+    from listenwell.study.compare import Reading, compare_sources
+
+    reading = Reading(parse_columns(columns), scale, method, test_set)
+    compared = compare_sources(sources, reading, seed, common)
+    if out is not None:
+        write_json(out, {**asdict(compared.result), "warnings": compared.warnings})
+    typer.echo("\n".join([*_warning_lines(compared.warnings), *_side_by_side_lines(compared.result)]))
+
+
+@app.command("power")
+def power(
+    half_width: Annotated[
+        float | None, typer.Option("--half-width", help="Wanted half-width of the interval, such as 0.05.")
+    ] = None,
+    difference: Annotated[
+        float | None, typer.Option("--difference", help="Difference between two methods to be found, such as 0.05.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option("--table", help="Score table: what are its clips worth?")] = None,
+    share: Annotated[float, typer.Option("--share", help="Recall and specificity to expect.")] = 0.85,
+    discordant: Annotated[
+        float, typer.Option("--discordant", help="Share of clips that just one of two methods has right.")
+    ] = 0.15,
+    per_group: Annotated[float, typer.Option("--per-group", help="Clips of a speaker or sound source.")] = 5,
+    icc: Annotated[float, typer.Option("--icc", help="Correlation within groups to plan with.")] = 0.3,
+    wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding the difference.")] = 0.8,
+) -> None:
+    """Say how many groups and clips a question needs before they are collected, or what a table's are worth."""
+    from listenwell.evaluate.power import groups_for_difference, groups_for_half_width
+
+    lines = []
+    if half_width is not None:
+        need = groups_for_half_width(share, half_width, per_group, icc)
+        lines.append(f"a share of {share:g} known to +-{half_width:g}: {_need_text(need)}")
+        lines.append(f"  balanced accuracy is then known to +-{need.half_width / 2**0.5:.3f}")
+    if difference is not None:
+        need = groups_for_difference(difference, discordant, per_group, icc, wanted_power)
+        lines.append(
+            f"a difference of {difference:g} in balanced accuracy, found with probability {wanted_power:g} when one "
+            f"method alone is right on {discordant:.0%} of the clips: {_need_text(need)}"
+        )
+    if table is not None:
+        lines += _worth_lines(table, icc)
+    if not lines:
+        raise ConfigError("power: nothing was asked; give --half-width, --difference or --table.")
+    typer.echo("\n".join(lines))
+
+
+def _calibration_text(found: "Calibration", note: str) -> str:
+    from listenwell.evaluate.criteria import MEASURES
+
+    threshold = found.threshold
+    measure = MEASURES[threshold.criterion.partition("=")[0]]
+    lines = [note] if note else []
+    lines += [
+        f"threshold {threshold.value:.6g} [{found.low:.4g}, {found.high:.4g}] by {threshold.criterion}"
+        + (f"; {found.note}" if found.note else ""),
+        f"  {measure} {threshold.dev_value:.3f} on the {threshold.n} dev scores that chose it "
+        f"({threshold.n_groups} groups; optimistic, as every chosen number)",
+        f"  probability of speech: 1 / (1 + exp(-({found.platt.slope:.4g} score {found.platt.intercept:+.4g}))) "
+        "(Platt)" + (f"; temperature {1 / found.temperature.slope:.4g}" if found.temperature else ""),
+    ]
+    return "\n".join(lines)
+
+
+def _judgement_text(judgement: "Judgement") -> str:
+    lines = _warning_lines(judgement.warnings)
+    for condition, metrics in judgement.metrics.items():
+        lines.append(f"{condition or 'all'}, threshold {judgement.threshold:.6g}")
+        lines += [metric_text(metric) for metric in metrics]
+        if condition in judgement.verdicts:
+            lines.append(f"  {judgement.verdicts[condition].sentence}")
+    if judgement.transfer is not None:
+        transfer = judgement.transfer
+        lines.append(f"transfer of the threshold (the best one here would be {transfer.oracle:.6g})")
+        lines += [metric_text(transfer.shift), metric_text(transfer.regret), f"  {transfer.verdict.sentence}"]
+    for curve in judgement.curves:
+        lines.append(f"{curve.measure} over {curve.over}" + (f" ({curve.note})" if curve.note else ""))
+        lines += [f"  {point.sentence}" for point in curve.points]
+    for part, found in judgement.parts.items():
+        lines.append(f"right decisions by {part}, the worst first")
+        for each in found:
+            metric = each.metric
+            lines.append(
+                f"  {each.part or '(none)'} ({each.label}) {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}] "
+                f"{metric.n} clips, {metric.n_groups} groups"
+            )
+    return "\n".join(lines)
+
+
+def _warning_lines(warnings: list[str]) -> list[str]:
+    return [f"warning: {warning}" for warning in warnings]
+
+
+def _side_by_side_lines(result: "SideBySide") -> list[str]:
+    lines = []
+    for condition in dict.fromkeys(standing.condition for standing in result.standings):
+        lines.append(condition or "all")
+        for standing in (each for each in result.standings if each.condition == condition):
+            lines.append(f" {standing.name}")
+            lines += [metric_text(metric) for metric in standing.metrics]
+        lines += [_pair_text(pair) for pair in result.pairs if pair.condition == condition]
+    return lines
+
+
+def _pair_text(pair: "Pair") -> str:
+    found = pair.difference
+    beside = ", ".join(f"{test.name} p {test.p_value:.3g} ({test.assumes})" for test in pair.beside)
+    return (
+        f" {pair.name} minus {pair.opponent}: {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], "
+        f"p {found.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}" + (f"; {found.note}" if found.note else "")
+    )
+
+
+def _need_text(need: "Need") -> str:
+    return (
+        f"{need.groups} speakers and {need.groups} sound sources, {need.clips} clips of each "
+        f"(worth {need.effective_n:.0f} independent ones)"
+    )
+
+
+def _worth_lines(table: Path, icc: float) -> list[str]:
+    from listenwell.evaluate.power import worth_of
+    from listenwell.evaluate.predictions import read_predictions
+
+    scores = read_predictions(table).table
+    lines = []
+    for label in ("SPEECH", "NONSPEECH"):
+        rows = scores.label == label
+        if not rows.any():
+            lines.append(f"{label}: no clips")
+            continue
+        worth = worth_of(scores.group[rows], icc, (0.75, 0.85, 0.95))
+        widths = ", ".join(f"+-{half:.3f} at {share:g}" for share, half in worth.half_widths)
+        lines.append(
+            f"{label}: {worth.n} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} independent ones "
+            f"(correlation {icc:g}): {widths}"
+        )
+    return lines
+
+
+def _costs(text: str) -> "Costs":
+    from listenwell.evaluate.criteria import parse_criterion
+    from listenwell.evaluate.metrics import Costs
+
+    return Costs(*parse_criterion(f"cost={text}").numbers)

@@ -1,0 +1,148 @@
+"""Commands on tables of clips: test-set, audio-check, import, export."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from listenwell.cli.shared import OneSentenceErrors
+from listenwell.errors import ConfigError
+
+app = typer.Typer(cls=OneSentenceErrors)
+
+
+@app.command("test-set")
+def draw_test_set(
+    clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for test_set.csv and its data sheet.")],
+    speakers: Annotated[int, typer.Option("--speakers", min=1, help="Speakers.")] = 10,
+    speech_clips: Annotated[int, typer.Option("--speech-clips", min=1, help="Clips of each speaker.")] = 5,
+    sounds: Annotated[int, typer.Option("--sounds", min=1, help="Sources of other sounds.")] = 20,
+    sound_clips: Annotated[int, typer.Option("--sound-clips", min=1, help="Clips of each source.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")] = 0,
+    from_split: Annotated[str, typer.Option("--from-split", help="Draw from this split of the clips only.")] = "",
+    exclude: Annotated[
+        list[Path] | None, typer.Option("--exclude", help="Table of clips used elsewhere; may be given again.")
+    ] = None,
+    conditions: Annotated[
+        str, typer.Option("--conditions", help="Also write plans for these, such as clean,snr_0,t60_0.3, or full.")
+    ] = "",
+    backgrounds: Annotated[
+        str, typer.Option("--backgrounds", help="backgrounds.csv for snr_ conditions; the starter's for its clips.")
+    ] = "",
+) -> None:
+    """Draw a test set by group and write it with its data sheet; no audio is copied."""
+    from listenwell.config import load_config
+    from listenwell.data.test_set import SetSize
+    from listenwell.progress import shown_progress
+    from listenwell.study.make_test_set import Draw, make_test_set
+
+    noise = backgrounds or ("starter" if clips == "starter" else "none")
+    changes = [f"data.manifest={json.dumps(clips)}", f"data.backgrounds={json.dumps(noise)}", f"seed={seed}"]
+    changes += [f"evaluation.conditions={json.dumps(conditions.split(','))}"] if conditions else []
+    config = load_config(None, changes)
+    draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
+    with shown_progress() as on_progress:
+        sheet = make_test_set(config, draw, out, config.evaluation.conditions if conditions else (), on_progress)
+    for each in sheet.precision:
+        widths = ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in each.half_widths)
+        typer.echo(
+            f"{each.measure:18} {each.n_clips:4} clips, {each.n_groups:3} groups, effective n "
+            f"{each.effective_n:.0f}; 95 % interval {widths}"
+        )
+    typer.echo(out / "test_set.csv")
+
+
+@app.command("audio-check")
+def check_audio(
+    clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the shortcut test.")] = 0,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the findings here (JSON).")] = None,
+) -> None:
+    """Measure clipping, DC, silence, level and bandwidth by class, and warn where they tell the label."""
+    from dataclasses import asdict
+
+    from listenwell.atomic_files import write_json
+    from listenwell.config import load_config
+    from listenwell.data.audio_checks import check_audio, format_audio_report
+    from listenwell.progress import shown_progress
+    from listenwell.study.prepare import find_manifest, read_split
+
+    config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
+    with shown_progress() as on_progress:
+        report = check_audio(read_split(find_manifest(config, on_progress), ""), seed, on_progress)
+    typer.echo(format_audio_report(report))
+    if out is not None:
+        write_json(out, asdict(report))
+    if report.unreadable:
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_clips(
+    clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    to: Annotated[Literal["lhotse", "audiofolder"], typer.Option("--to", help="What to write.")],
+    split: Annotated[str, typer.Option("--split", help="This split of the clips only.")] = "",
+) -> None:
+    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied)."""
+    from listenwell.config import load_config
+    from listenwell.data.exchange.audio_folder import write_audio_folder
+    from listenwell.data.exchange.lhotse import write_lhotse
+    from listenwell.progress import shown_progress
+    from listenwell.study.prepare import find_manifest, read_split
+
+    config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
+    with shown_progress() as on_progress:
+        chosen = read_split(find_manifest(config, on_progress), split)
+        (write_lhotse if to == "lhotse" else write_audio_folder)(out, chosen, on_progress)
+    typer.echo(out)
+
+
+@app.command("import")
+def import_clips(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Supervisions, cuts, or the AudioFolder.")],
+    out: Annotated[Path, typer.Option("--out", help="The clips.csv to write.")],
+    kind: Annotated[Literal["supervisions", "cuts", "audiofolder"], typer.Option("--from", help="What SOURCE is.")],
+    recordings: Annotated[Path | None, typer.Option("--recordings", help="The recordings of supervisions.")] = None,
+    label: Annotated[
+        Literal["SPEECH", "NONSPEECH"] | None, typer.Option("--label", help="Label where lhotse's manifest says none.")
+    ] = None,
+    group_by: Annotated[
+        Literal["speaker", "recording"], typer.Option("--group-by", help="Group where lhotse's manifest says none.")
+    ] = "speaker",
+    corpus: Annotated[str, typer.Option("--corpus", help="Corpus where lhotse's manifest says none.")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Licence where lhotse's manifest says none.")] = "",
+    audio_root: Annotated[
+        Path, typer.Option("--audio-root", help="Where relative paths in lhotse's manifest begin.")
+    ] = Path(),
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", help="A column's other name in the metadata: group=speaker_id.")
+    ] = None,
+) -> None:
+    """Make a clips.csv of lhotse manifests (supervisions or cuts) or of a Hugging Face AudioFolder."""
+    from listenwell.data.exchange.audio_folder import read_audio_folder
+    from listenwell.data.exchange.lhotse import Unsaid, read_lhotse, read_lhotse_cuts
+    from listenwell.data.manifest import write_manifest
+
+    unsaid = Unsaid(label, group_by, corpus, licence, audio_root)
+    if kind == "audiofolder":
+        clips = read_audio_folder(source, dict(_column_names(columns or [])))
+    elif kind == "cuts":
+        clips = read_lhotse_cuts(source, unsaid)
+    elif recordings is None:
+        raise ConfigError("--from supervisions: the sound files are unknown; name their manifest with --recordings.")
+    else:
+        clips = read_lhotse(recordings, source, unsaid)
+    write_manifest(out, clips)
+    typer.echo(f"{len(clips)} clips, {len({clip.group for clip in clips})} groups: {out}")
+
+
+def _column_names(columns: list[str]) -> Iterator[tuple[str, str]]:
+    for column in columns:
+        ours, equals, theirs = column.partition("=")
+        if not (ours and equals and theirs):
+            raise ConfigError(f"--column '{column}': expected ours=theirs, for instance group=speaker_id.")
+        yield ours, theirs

@@ -1,0 +1,76 @@
+"""The public corpora that listenwell knows, and the two things done with any of them: fetch, and write what it gives.
+
+    fetch_corpus     ROOT/<archive>          each archive, checked, and unpacked into
+                     ROOT/<archive's stem>/  a folder of its own, whole or not at all
+    write_prepared   OUT/clips.csv, backgrounds.csv, impulse_responses.csv, quarantine.csv: those that have rows
+
+The starter corpus (listenwell.data.corpora.starter) is rendered, not prepared from a folder, and so not one of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from listenwell.data.archives import unpack
+from listenwell.data.corpora import esc50, folders, librispeech, musan, rirs, voxconverse
+from listenwell.data.corpora.records import Corpus, Prepared
+from listenwell.data.csv_rows import write_rows
+from listenwell.data.download import download
+from listenwell.data.manifest import write_backgrounds, write_impulse_responses, write_manifest
+from listenwell.errors import ConfigError
+from listenwell.progress import OnProgress, ignore_progress
+
+CORPORA: Mapping[str, Corpus] = {
+    module.CORPUS.name: module.CORPUS for module in (musan, esc50, voxconverse, librispeech, rirs, folders)
+}
+ARCHIVE_SUFFIXES = (".tar.gz", ".zip")
+STARTER = "starter"
+TABLES = ("clips.csv", "backgrounds.csv", "impulse_responses.csv", "quarantine.csv")
+
+
+def find_corpus(name: str) -> Corpus:
+    """Return the corpus called `name`. Raises ConfigError naming those there are."""
+    if name == STARTER:
+        raise ConfigError(
+            f"corpus '{STARTER}': is fetched and rendered in the cache, not kept in a folder of yours; run "
+            f"'listenwell corpus prepare {STARTER}'."
+        )
+    if name not in CORPORA:
+        raise ConfigError(f"corpus '{name}': unknown; expected one of {STARTER}, {', '.join(CORPORA)}.")
+    return CORPORA[name]
+
+
+def fetch_corpus(corpus: Corpus, root: Path, mirror: str = "", on_progress: OnProgress = ignore_progress) -> list[Path]:
+    """Return the folders below `root` that hold the unpacked archives, fetching what is not there yet.
+
+    mirror: URL of a folder that holds the archives under their names; "" takes each from its own place. Raises
+    ConfigError when the corpus has nothing to download, and DownloadError.
+    """
+    if not corpus.archives:
+        raise ConfigError(f"corpus '{corpus.name}': has nothing to download; prepare it from {corpus.purpose}.")
+    unpacked = []
+    for archive in corpus.archives:
+        file = replace(archive, url=f"{mirror.rstrip('/')}/{archive.name}") if mirror else archive
+        fetched = download(file, root, on_progress)
+        stem = next(archive.name.removesuffix(suffix) for suffix in ARCHIVE_SUFFIXES if archive.name.endswith(suffix))
+        unpacked.append(unpack(fetched, root / stem, on_progress))
+    return unpacked
+
+
+def write_prepared(prepared: Prepared, folder: Path) -> list[Path]:
+    """Write the tables that have rows into `folder`; return their paths. Raises ConfigError when one is there already,
+    since tables of two runs beside each other would not fit together.
+    """
+    for name in TABLES:
+        if (folder / name).exists():
+            raise ConfigError(f"{folder / name}: is there already; move it away or give another folder with --out.")
+    clips, backgrounds, responses, quarantine = (folder / name for name in TABLES)
+    if prepared.clips:
+        write_manifest(clips, prepared.clips)
+    if prepared.backgrounds:
+        write_backgrounds(backgrounds, prepared.backgrounds)
+    if prepared.impulse_responses:
+        write_impulse_responses(responses, prepared.impulse_responses)
+    if prepared.quarantine:
+        write_rows(quarantine, ("path", "reason"), [(str(each.path), each.reason) for each in prepared.quarantine])
+    return [path for path in (clips, backgrounds, responses, quarantine) if path.exists()]

@@ -1,0 +1,85 @@
+"""ESC-50: 2,000 five-second sounds of 50 classes, 44.1 kHz (Piczak 2015, doi:10.1145/2733373.2806390).
+
+    meta/esc50.csv      filename,fold,target,category,esc10,src_file,take
+    audio/*.wav         <fold>-<src_file>-<take>-<target>.wav
+
+src_file is the Freesound id of the recording that a clip was cut from: clips that share it are one group and one
+origin ("freesound:<id>"), and the official folds keep them together. Everything is NONSPEECH; what people utter is a
+hard subset, told by its category (listenwell.data.clip.HUMAN_SOUNDS).
+"""
+
+from pathlib import Path
+
+from listenwell.data.clip import Clip
+from listenwell.data.corpora.layout import cut_stretches, find_folder, name_clip, read_lengths
+from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
+from listenwell.data.csv_rows import Row, read_rows
+from listenwell.data.download import RemoteFile
+from listenwell.progress import OnProgress, ignore_progress
+
+NAME, TITLE, LANDMARK = "esc50", "ESC-50", "meta/esc50.csv"
+LICENCE = "CC-BY-NC-3.0"
+COLUMNS = ("filename", "fold", "category", "src_file")
+
+
+def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
+    """Return one NONSPEECH clip per file, or several where clip_s is below 5 s (`Corpus.prepare`)."""
+    folder = find_folder(root, LANDMARK, TITLE)
+    rows = _read_sounds(folder)
+    paths = {row.text("filename"): folder / "audio" / row.text("filename") for row in rows}
+    lengths_s, quarantine = read_lengths(list(paths.values()), settings.quarantine_share, on_progress)
+    clips: list[Clip] = []
+    for row in rows:
+        path = paths[row.text("filename")]
+        if path in lengths_s:
+            clips += _cut_sound(row, path, lengths_s[path], settings)
+    return Prepared(clips, quarantine=quarantine)
+
+
+def official_folds(root: Path) -> dict[str, int]:
+    """Return the official fold, 1 to 5, of every file by its name without ".wav", which is in each clip's recording."""
+    rows = _read_sounds(find_folder(root, LANDMARK, TITLE))
+    return {Path(row.text("filename")).stem: int(row.number("fold")) for row in rows}
+
+
+def _read_sounds(folder: Path) -> list[Row]:
+    """Return the rows of the official table. Raises ManifestError, also for a row without a class or source."""
+    rows = list(read_rows(folder / LANDMARK, COLUMNS, COLUMNS))
+    for row in rows:
+        for column in COLUMNS:
+            row.required(column)
+    return rows
+
+
+def _cut_sound(row: Row, path: Path, length_s: float, settings: PrepareSettings) -> list[Clip]:
+    return [
+        Clip(
+            clip_id=name_clip(NAME, path.stem, start_s),
+            path=path,
+            start_s=start_s,
+            duration_s=duration_s,
+            label="NONSPEECH",
+            group=f"{NAME}_{row.text('src_file')}",
+            recording=path.stem,
+            corpus=NAME,
+            licence=LICENCE,
+            category=row.text("category"),
+            origin=f"freesound:{row.text('src_file')}",
+        )
+        for start_s, duration_s in cut_stretches(0.0, length_s, settings)
+    ]
+
+
+CORPUS = Corpus(
+    name=NAME,
+    title=TITLE,
+    purpose="NONSPEECH of 50 classes, human sounds among them",
+    citation="Piczak 2015, ESC: dataset for environmental sound classification, doi:10.1145/2733373.2806390",
+    licence=LICENCE,
+    home_page="https://github.com/karolpiczak/ESC-50",
+    hours=2.8,
+    archives=(RemoteFile("ESC-50-master.zip", "https://github.com/karolpiczak/ESC-50/archive/master.zip"),),
+    layout="audio/*.wav, meta/esc50.csv",
+    draws_on=("freesound",),
+    prepare=prepare,
+)

@@ -1,0 +1,120 @@
+"""A folder of labelled folders: your own recordings.
+
+    speech/<speaker>/*.wav      nonspeech/<source>/*.wav      backgrounds/**/*.wav
+
+The label comes from a folder's name on the way to the file ("speech", "nonspeech" and their like), the group from the
+folder below it (speech/alice/03.wav -> alice), or from the file name by a pattern. Every recording is one clip.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from listenwell.data.clip import Background, Clip, Label
+from listenwell.data.corpora.layout import read_lengths
+from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.progress import OnProgress, ignore_progress
+
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"})
+LABEL_FOLDERS: dict[str, Label] = {
+    **dict.fromkeys(("speech", "voice", "voices", "speakers", "talking"), "SPEECH"),
+    **dict.fromkeys(("nonspeech", "non-speech", "non_speech", "no_speech", "noise", "sounds", "other"), "NONSPEECH"),
+}
+BACKGROUND_FOLDER = "backgrounds"
+BY_FOLDER, BY_FILE = "folder", "file"
+CORPUS_NAME = "own"
+
+
+def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
+    """Return a clip per labelled recording, grouped by folder, and the backgrounds (`Corpus.prepare`)."""
+    return read_folders(root, BY_FOLDER, settings.quarantine_share, on_progress)
+
+
+def read_folders(
+    root: Path, group_by: str, quarantine_share: float, on_progress: OnProgress = ignore_progress
+) -> Prepared:
+    """Return a clip per labelled recording below `root`, and a background per recording below backgrounds/.
+
+    group_by: "folder", "file", or a regular expression whose first group is the speaker or source in the file name.
+    Raises ManifestError when no labelled recording is found, ConfigError when the expression does not work,
+    AudioError when more than quarantine_share of the recordings cannot be read.
+    """
+    if not root.is_dir():
+        raise ManifestError(f"{root}: no such folder; give the folder that holds your recordings.")
+    recordings = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    beds = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
+    others = [path for path in recordings if path.relative_to(root).parts[0] != BACKGROUND_FOLDER]
+    labelled = {path: at for path in others if (at := _label_at(root, path)) is not None}
+    lengths_s, quarantine = read_lengths([*labelled, *beds], quarantine_share, on_progress)
+    clips = [
+        _describe_clip(root, path, at, group_by, lengths_s[path]) for path, at in labelled.items() if path in lengths_s
+    ]
+    if not clips:
+        raise ManifestError(
+            f"{root}: {len(recordings)} recordings found, but none lies in a folder named speech or nonspeech; sort "
+            "them into speech/<speaker>/ and nonspeech/<source>/, or write clips.csv yourself "
+            "(columns clip_id, path, label, group)."
+        )
+    backgrounds = [_lay_background(root, path, lengths_s[path]) for path in beds if path in lengths_s]
+    n_unlabelled = len(others) - len(labelled)
+    notes = []
+    if n_unlabelled:
+        notes.append(f"{n_unlabelled} recordings lie in no folder named speech or nonspeech and were left out.")
+    if quarantine:
+        first = quarantine[0].path.relative_to(root)
+        notes.append(f"{len(quarantine)} files cannot be read and were left out, the first: {first}.")
+    return Prepared(clips, backgrounds, quarantine=quarantine, notes=notes)
+
+
+def _label_at(root: Path, path: Path) -> int | None:
+    """Return which folder on the way to the file names the label, the outermost one, or None."""
+    names = path.relative_to(root).parts[:-1]
+    return next((i for i, name in enumerate(names) if name.lower() in LABEL_FOLDERS), None)
+
+
+def _describe_clip(root: Path, path: Path, label_at: int, group_by: str, length_s: float) -> Clip:
+    names = path.relative_to(root).parts
+    label = LABEL_FOLDERS[names[label_at].lower()]
+    name = path.relative_to(root).with_suffix("").as_posix()
+    group = f"{label.lower()}/{_group(names, label_at, group_by)}"
+    return Clip(name, path, 0.0, length_s, label, group, name, CORPUS_NAME, "")
+
+
+def _group(names: Sequence[str], label_at: int, group_by: str) -> str:
+    """The group of one file: the folder below the label's, the file itself, or what the pattern finds."""
+    stem = Path(names[-1]).stem
+    if group_by == BY_FILE:
+        return stem
+    if group_by == BY_FOLDER:
+        return names[label_at + 1] if label_at + 1 < len(names) - 1 else stem
+    try:
+        match = re.search(group_by, names[-1])
+    except re.error as error:
+        raise ConfigError(f"--group '{group_by}': not a regular expression ({error}).") from error
+    if match is None or not match.groups():
+        raise ConfigError(
+            f"--group '{group_by}': finds no group in '{names[-1]}'; give an expression with one pair of parentheses "
+            "around the speaker, such as '^([a-z]+)_', or 'folder' or 'file'."
+        )
+    return match.group(1)
+
+
+def _lay_background(root: Path, path: Path, length_s: float) -> Background:
+    name = path.relative_to(root / BACKGROUND_FOLDER).with_suffix("").as_posix()
+    return Background(name, path, length_s, "noise", name, CORPUS_NAME, "")
+
+
+CORPUS = Corpus(
+    name="folders",
+    title="a folder of labelled folders",
+    purpose="your own recordings, one clip each",
+    citation="",
+    licence="yours",
+    home_page="",
+    hours=0.0,
+    archives=(),
+    layout="speech/<speaker>/*, nonspeech/<source>/*, backgrounds/*",
+    draws_on=(),
+    prepare=prepare,
+)

@@ -1,0 +1,118 @@
+"""Room impulse responses and noises, OpenSLR 28 (Ko, Peddinti, Povey, Seltzer & Khudanpur 2017, ICASSP).
+
+    real_rirs_isotropic_noises/rir_list         --rir-id 00001 --room-id RVB2014_largeroom1 ... RIRS_NOISES/.../x.wav
+    simulated_rirs/{small,medium,large}room/rir_list
+    real_rirs_isotropic_noises/noise_list       --noise-id 00001 --noise-type isotropic --room-linkage ROOM ...
+    pointsource_noises/noise_list               --noise-id ... --noise-type point-source --bg-fg-type foreground ...
+
+Paths in the lists begin with RIRS_NOISES, whatever the folder is called here. The point-source noises are copies of
+MUSAN's Freesound noises under the same names, which their origin "musan:<track>" says.
+"""
+
+from pathlib import Path
+
+from listenwell.data.clip import Background, ImpulseResponse
+from listenwell.data.corpora.layout import find_folder, read_lengths
+from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
+from listenwell.data.download import RemoteFile
+from listenwell.errors import ManifestError
+from listenwell.progress import OnProgress, ignore_progress
+
+NAME, TITLE, LANDMARK = "rirs", "RIRS_NOISES", "pointsource_noises/noise_list"
+LICENCE = "Apache-2.0"
+REAL = "real_rirs_isotropic_noises"
+
+
+def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
+    """Return impulse responses and, where noise is wanted, backgrounds (`Corpus.prepare`)."""
+    folder = find_folder(root, LANDMARK, TITLE)
+    responses = _read_lists(folder, "rir_list")
+    noises = _read_lists(folder, "noise_list") if "noise" in settings.background_kinds else {}
+    lengths_s, quarantine = read_lengths([*responses, *noises], settings.quarantine_share, on_progress)
+    return Prepared(
+        backgrounds=[_lay_noise(path, noises[path], lengths_s[path]) for path in noises if path in lengths_s],
+        impulse_responses=[
+            _describe_response(folder, path, responses[path], lengths_s[path])
+            for path in responses
+            if path in lengths_s
+        ],
+        quarantine=quarantine,
+    )
+
+
+def _read_lists(folder: Path, name: str) -> dict[Path, dict[str, str]]:
+    """Return the options of every file that the lists called `name` name, by its path."""
+    found = {}
+    for listing in sorted([*folder.glob(f"*/{name}"), *folder.glob(f"*/*/{name}")]):
+        for line, text in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
+            if text.strip():
+                options = _read_options(listing, line, text)
+                found[folder.joinpath(*Path(options["path"]).parts[1:])] = options
+    return found
+
+
+def _read_options(listing: Path, line: int, text: str) -> dict[str, str]:
+    """Return "--key value" pairs and the path after them, which may hold spaces. Raises ManifestError."""
+    options, rest = {}, text.strip()
+    while rest.startswith("--"):
+        words = rest.split(maxsplit=2)
+        if len(words) < 3:
+            break
+        options[words[0].removeprefix("--")], rest = words[1:]
+    room = "room-linkage" if "noise-type" in options and options["noise-type"] == "isotropic" else "room-id"
+    if rest.startswith("--") or (("noise-id" not in options or room == "room-linkage") and room not in options):
+        raise ManifestError(
+            f"{listing} line {line}: '{text}' names no {room} or no file; '--key value ... RIRS_NOISES/<file>.wav' was "
+            "expected, unpack the archive again."
+        )
+    return {**options, "path": rest}
+
+
+def _describe_response(folder: Path, path: Path, options: dict[str, str], length_s: float) -> ImpulseResponse:
+    relative = path.relative_to(folder)
+    is_real = relative.parts[0] == REAL
+    return ImpulseResponse(
+        rir_id=f"{NAME}/{relative.with_suffix('').as_posix()}",
+        path=path,
+        duration_s=length_s,
+        kind="real" if is_real else "simulated",
+        group=f"{NAME}_{options['room-id']}" if is_real else f"{NAME}_{relative.parts[1]}_{options['room-id']}",
+        corpus=NAME,
+        licence=LICENCE,
+    )
+
+
+def _lay_noise(path: Path, options: dict[str, str], length_s: float) -> Background:
+    is_copy = "room-linkage" not in options
+    return Background(
+        background_id=f"{NAME}/{path.stem}",
+        path=path,
+        duration_s=length_s,
+        kind="noise",
+        group=f"{NAME}_{path.stem if is_copy else options['room-linkage']}",
+        corpus=NAME,
+        licence=LICENCE,
+        origin=f"musan:{path.stem}" if is_copy else "",
+    )
+
+
+CORPUS = Corpus(
+    name=NAME,
+    title=TITLE,
+    purpose="impulse responses of real and simulated rooms; noises",
+    citation="Ko, Peddinti, Povey, Seltzer & Khudanpur 2017, A study on data augmentation of reverberant speech",
+    licence=LICENCE,
+    home_page="https://www.openslr.org/28/",
+    hours=0.0,
+    archives=(
+        RemoteFile(
+            "rirs_noises.zip",
+            "https://www.openslr.org/resources/28/rirs_noises.zip",
+            1_311_166_223,
+            "md5:e6f48e257286e05de56413b4779d8ffb",
+        ),
+    ),
+    layout="real_rirs_isotropic_noises, simulated_rirs, pointsource_noises with rir_list and noise_list",
+    draws_on=("musan", "freesound"),
+    prepare=prepare,
+)

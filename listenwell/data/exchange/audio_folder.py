@@ -1,0 +1,108 @@
+"""Hugging Face's AudioFolder in and out: sound files beside a metadata.csv or metadata.jsonl, one folder per split.
+
+    folder/train/metadata.csv        file_name,label,group,...      (huggingface.co/docs/datasets/audio_dataset)
+    folder/train/000001.wav
+
+Each file is a clip. label and group are needed and may have other names in the table; other columns by our names are
+read, the rest is left alone. A folder's name is its split, "validation" our dev; a metadata file at the top may hold
+clips of any split. The `datasets` library is not needed.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import soundfile
+
+from listenwell.atomic_files import atomic_folder
+from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform, pcm_sha256
+from listenwell.data.clip import Clip
+from listenwell.data.csv_rows import NO_NAMES, Row, read_rows, rename_columns, write_rows
+from listenwell.data.exchange.json_lines import read_json_lines
+from listenwell.data.manifest import CLIP_COLUMNS, build_clips
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.progress import OnProgress, ignore_progress
+
+METADATA = ("metadata.csv", "metadata.jsonl")
+FILE_NAME = "file_name"
+COLUMNS = (FILE_NAME, *(field.name for field in fields(Clip) if field.name not in ("path", "start_s", "duration_s")))
+REQUIRED = (FILE_NAME, "label", "group")
+DEV, VALIDATION = "dev", "validation"
+
+
+def read_audio_folder(folder: Path, names: Mapping[str, str] = NO_NAMES) -> list[Clip]:
+    """Return the clips of the folder, split by split; names: our column -> the name it has in the metadata.
+
+    Without a clip_id or recording column both are the file's path below `folder`. Raises ManifestError.
+    """
+    places = [folder, *sorted(each for each in folder.iterdir() if each.is_dir())] if folder.is_dir() else []
+    tables = [place / name for place in places for name in METADATA if (place / name).is_file()]
+    if not tables:
+        raise ManifestError(
+            f"{folder}: no {' or '.join(METADATA)} in it or in a folder of it; give the folder of an AudioFolder data "
+            "set whose metadata says label and group."
+        )
+    rows = (_clip_row(row, table.parent, folder) for table in tables for row in _metadata_rows(table, names))
+    return build_clips(rows, folder)
+
+
+def _metadata_rows(table: Path, names: Mapping[str, str]) -> Iterator[Row]:
+    if table.suffix == ".csv":
+        yield from read_rows(table, COLUMNS, REQUIRED, names)
+        return
+    for line in read_json_lines(table):
+        header = rename_columns(list(line.values), names)
+        cells = {
+            name: str(value).strip()
+            for name, value in zip(header, line.values.values(), strict=True)
+            if value is not None
+        }
+        yield Row(table, line.line, dict.fromkeys(COLUMNS, "") | cells, decimal_comma=False)
+
+
+def _clip_row(row: Row, place: Path, folder: Path) -> Row:
+    """Return the metadata's row as a row of clips.csv."""
+    split = place.name if place != folder else ""
+    path = os.path.join(split, row.required(FILE_NAME))
+    cells = {
+        **dict.fromkeys(CLIP_COLUMNS, ""),
+        **{column: row.text(column) for column in COLUMNS if column != FILE_NAME},
+        "path": path,
+        "clip_id": row.text("clip_id") or path,
+        "recording": row.text("recording") or path,
+        "split": row.text("split") or (DEV if split == VALIDATION else split),
+    }
+    return Row(row.file, row.line, cells, row.decimal_comma)
+
+
+def write_audio_folder(folder: Path, clips: Sequence[Clip], on_progress: OnProgress = ignore_progress) -> None:
+    """Write every clip as a WAV file (16 kHz mono, 32-bit float: the samples to the bit) with its metadata.csv.
+
+    Raises ConfigError when `folder` exists, AudioError for a clip that cannot be read.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists already; give the name of a new folder.")
+    with atomic_folder(folder) as temporary:
+        rows: dict[Path, list[list[str]]] = {}
+        for n, clip in enumerate(clips, start=1):
+            samples = load_waveform(clip)
+            place = temporary / _folder_name(clip)
+            place.mkdir(exist_ok=True)
+            name = f"{n:06d}.wav"
+            soundfile.write(place / name, samples, SAMPLE_RATE_HZ, subtype="FLOAT")
+            hashed = replace(clip, pcm_sha256=pcm_sha256(samples))
+            rows.setdefault(place, []).append([name, *(getattr(hashed, column) for column in COLUMNS[1:])])
+            on_progress("writing", n, len(clips))
+        for place, those in rows.items():
+            write_rows(place / METADATA[0], COLUMNS, those)
+
+
+def _folder_name(clip: Clip) -> str:
+    """Return the folder of the clip's split, "" for the top."""
+    if not re.fullmatch(r"[\w-]*", clip.split):
+        raise ManifestError(
+            f"clip '{clip.clip_id}': its split '{clip.split}' cannot name a folder; use letters, digits, - and _."
+        )
+    return VALIDATION if clip.split == DEV else clip.split

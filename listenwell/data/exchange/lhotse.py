@@ -1,0 +1,191 @@
+"""Lhotse manifests in and out: recordings, supervisions and cuts as JSON Lines (github.com/lhotse-speech/lhotse).
+
+    Recording     a sound file: id, sources, sampling_rate, num_samples, duration, channel_ids
+    Supervision   a labelled stretch of it: id, recording_id, start, duration, channel, speaker, custom
+    MonoCut       any stretch, with its recording and the supervisions inside; their start counts from the cut's
+
+A clip is a supervision. What lhotse has no field for (label, group, recording, corpus, ...) is written under `custom`
+by our names and read from there; manifests of others lack it, and `Unsaid` says it instead. Only files on disk are
+read, and what changes the sound (transforms, mixed cuts, one channel of several) is refused: a clip is heard as its
+file holds it. Lhotse itself is not needed.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import soundfile
+
+from listenwell.data.clip import Clip, Label
+from listenwell.data.csv_rows import Row
+from listenwell.data.exchange.json_lines import JsonLine, read_json_lines, write_json_lines
+from listenwell.data.manifest import CLIP_COLUMNS, build_clips
+from listenwell.errors import AudioError
+from listenwell.progress import OnProgress, ignore_progress
+
+RECORDINGS, SUPERVISIONS = "recordings.jsonl.gz", "supervisions.jsonl.gz"
+CUSTOM_COLUMNS = (
+    "label", "group", "recording", "corpus", "licence", "category", "split", "pcm_sha256", "origin",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaid:
+    """What a manifest of others does not say. label: None where every supervision says it under custom.
+
+    group_by: the speaker of a supervision, or its recording; audio_root: where relative paths begin.
+    """
+
+    label: Label | None = None
+    group_by: Literal["speaker", "recording"] = "speaker"
+    corpus: str = ""
+    licence: str = ""
+    audio_root: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class _SoundFile:
+    recording_id: str
+    path: Path
+    channels: frozenset[int]
+
+
+def read_lhotse(recordings: Path, supervisions: Path, unsaid: Unsaid) -> list[Clip]:
+    """Return one clip per supervision, in their order. Raises ManifestError with file and line."""
+    files = {}
+    for line in read_json_lines(recordings):
+        file = _read_recording(line, unsaid.audio_root)
+        if file.recording_id in files:
+            raise line.fault(f"the recording '{file.recording_id}' stands twice; keep one of them.")
+        files[file.recording_id] = file
+    rows = (_supervision_row(line, files, unsaid) for line in read_json_lines(supervisions))
+    return build_clips(rows, supervisions.parent)
+
+
+def read_lhotse_cuts(cuts: Path, unsaid: Unsaid) -> list[Clip]:
+    """Return one clip per supervision of every cut, no longer than the cut, and one per cut without supervisions.
+
+    Raises ManifestError with file and line.
+    """
+    rows = (row for line in read_json_lines(cuts) for row in _cut_rows(line, unsaid))
+    return build_clips(rows, cuts.parent)
+
+
+def write_lhotse(folder: Path, clips: Sequence[Clip], on_progress: OnProgress = ignore_progress) -> None:
+    """Write recordings.jsonl.gz and supervisions.jsonl.gz into `folder`; audio stays where it is, by absolute path.
+
+    Raises AudioError when the header of a recording cannot be read.
+    """
+    n_channels: dict[Path, int] = {}
+    records = []
+    for n_done, clip in enumerate(clips, start=1):
+        if clip.path not in n_channels:
+            header = _read_header(clip.path)
+            n_channels[clip.path] = header.channels
+            records.append(_recording_record(clip.path, header))
+        on_progress("reading headers", n_done, len(clips))
+    write_json_lines(folder / RECORDINGS, records)
+    write_json_lines(folder / SUPERVISIONS, _supervision_records(clips, n_channels))
+
+
+def _read_header(path: Path) -> Any:
+    try:
+        return soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: cannot be read as sound ({error}); correct the path or remove its clips.") from error
+
+
+def _recording_record(path: Path, header: Any) -> dict[str, Any]:
+    channels = list(range(header.channels))
+    return {
+        "id": path.as_posix(),
+        "sources": [{"type": "file", "channels": channels, "source": path.as_posix()}],
+        "sampling_rate": header.samplerate,
+        "num_samples": header.frames,
+        "duration": header.frames / header.samplerate,
+        "channel_ids": channels,
+    }
+
+
+def _supervision_records(clips: Iterable[Clip], n_channels: dict[Path, int]) -> Iterator[dict[str, Any]]:
+    for clip in clips:
+        record: dict[str, Any] = {
+            "id": clip.clip_id,
+            "recording_id": clip.path.as_posix(),
+            "start": clip.start_s,
+            "duration": clip.duration_s,
+            "channel": 0 if n_channels[clip.path] == 1 else list(range(n_channels[clip.path])),
+            "custom": {column: getattr(clip, column) for column in CUSTOM_COLUMNS},
+        }
+        yield {**record, "speaker": clip.group} if clip.label == "SPEECH" else record
+
+
+def _read_recording(line: JsonLine, audio_root: Path) -> _SoundFile:
+    recording_id = str(line.required("id"))
+    if line.optional("transforms"):
+        raise line.fault(f"the recording '{recording_id}' has transforms; save the changed sound to a file first.")
+    sources = [line.part(source) for source in line.required("sources")]
+    kinds = [source.required("type") for source in sources]
+    if kinds != ["file"]:
+        raise line.fault(
+            f"the recording '{recording_id}' has the sources {', '.join(map(str, kinds)) or 'none'}; one file was "
+            "expected, save the sound to one."
+        )
+    path = audio_root / str(sources[0].required("source"))
+    return _SoundFile(recording_id, path.absolute(), _channels(sources[0].required("channels")))
+
+
+def _channels(value: Any) -> frozenset[int]:
+    return frozenset(value if isinstance(value, list) else [value])
+
+
+def _supervision_row(line: JsonLine, files: dict[str, _SoundFile], unsaid: Unsaid) -> Row:
+    recording_id = str(line.required("recording_id"))
+    if recording_id not in files:
+        raise line.fault(f"the recording '{recording_id}' is not in the recordings; give the manifest that has it.")
+    return _row(line, files[recording_id], line.number("start"), line.number("duration"), unsaid)
+
+
+def _cut_rows(line: JsonLine, unsaid: Unsaid) -> Iterator[Row]:
+    kind = line.required("type")
+    if kind != "MonoCut":
+        raise line.fault(
+            f"the cut '{line.required('id')}' is a {kind}; a MonoCut was expected, save it to a file first."
+        )
+    file = _read_recording(line.part(line.required("recording")), unsaid.audio_root)
+    cut_start_s, cut_s = line.number("start"), line.number("duration")
+    supervisions = line.optional("supervisions") or []
+    if not supervisions:
+        yield _row(line, file, cut_start_s, cut_s, unsaid)
+    for supervision in map(line.part, supervisions):
+        start_s = max(0.0, supervision.number("start"))
+        end_s = min(cut_s, supervision.number("start") + supervision.number("duration"))
+        channel = supervision.optional("channel")
+        within = {**supervision.values, "channel": line.required("channel") if channel is None else channel}
+        yield _row(line.part(within), file, cut_start_s + start_s, end_s - start_s, unsaid)
+
+
+def _row(line: JsonLine, file: _SoundFile, start_s: float, duration_s: float, unsaid: Unsaid) -> Row:
+    """Return the clip on `line` as a row of clips.csv."""
+    clip_id = str(line.required("id"))
+    if _channels(line.required("channel")) != file.channels:
+        raise line.fault(
+            f"'{clip_id}' is one channel of several in {file.path}; a clip is the mean of all channels, save this "
+            "one as a mono file."
+        )
+    said = line.part(line.optional("custom") or {})
+    cells = {column: said.values[column] if column in said.values else None for column in CUSTOM_COLUMNS}
+    speaker = line.optional("speaker") if unsaid.group_by == "speaker" else file.recording_id
+    cells["label"] = cells["label"] or unsaid.label
+    cells["group"] = cells["group"] or speaker
+    if not cells["label"]:
+        raise line.fault(f"'{clip_id}' has no label under custom; say which label the whole manifest has.")
+    if not cells["group"]:
+        raise line.fault(f"'{clip_id}' has no speaker, so its group is unknown; group by recording instead.")
+    cells["recording"] = cells["recording"] or file.recording_id
+    cells["corpus"] = cells["corpus"] or unsaid.corpus
+    cells["licence"] = cells["licence"] or unsaid.licence
+    cells |= {"clip_id": clip_id, "path": file.path, "start_s": repr(start_s), "duration_s": repr(duration_s)}
+    texts = {column: "" if cells[column] is None else str(cells[column]) for column in CLIP_COLUMNS}
+    return Row(line.file, line.line, texts, decimal_comma=False)

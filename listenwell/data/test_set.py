@@ -1,0 +1,143 @@
+"""Draw a test set: so many speakers with so many clips each, so many other sounds with so many clips each.
+
+Groups are drawn, then clips within each of them. Every group draws from its own stream, keyed by (seed, "test_set",
+group): no two groups take the same row numbers, as `groupby.sample(random_state=0)` would, and a group that joins or
+leaves the corpus changes no other group's clips.
+
+    groups   categories in turn (languages of speakers, kinds of sounds), each category's groups in drawn order
+    clips    recordings in turn, as many as there are; of the clips that this leaves, the one nearest to a duration
+             drawn from its own n-th of the group's durations (stratified sampling: Cochran 1977, chapter 5)
+
+A group with both labels counts as a speaker, never as a sound: no group of the test set bears both labels.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+
+from listenwell.data.clip import Clip, Label
+from listenwell.errors import ManifestError
+from listenwell.random_streams import stream
+
+NEAREST_SHOWN = 3
+"""How many of the groups that are short of clips an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetSize:
+    """How many groups of each class, and how many clips of each group."""
+
+    n_speakers: int = 10
+    clips_per_speaker: int = 5
+    n_sounds: int = 20
+    clips_per_sound: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenClip:
+    """A clip of the test set and why it is in it, in words."""
+
+    clip: Clip
+    reason: str
+
+
+def draw_test_set(clips: Iterable[Clip], size: SetSize, seed: int) -> list[ChosenClip]:
+    """Return the chosen clips, speakers first, groups in drawn order.
+
+    Raises ManifestError, saying what is missing and how many more, when the clips are too few.
+    """
+    by_group: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_group.setdefault(clip.group, []).append(clip)
+    spoken = {group: [clip for clip in members if clip.label == "SPEECH"] for group, members in by_group.items()}
+    speakers = {group: members for group, members in spoken.items() if members}
+    sounds = {group: members for group, members in by_group.items() if group not in speakers}
+    wanted: tuple[tuple[Label, dict[str, list[Clip]], int, int], ...] = (
+        ("SPEECH", speakers, size.n_speakers, size.clips_per_speaker),
+        ("NONSPEECH", sounds, size.n_sounds, size.clips_per_sound),
+    )
+    lacks = [lack for label, groups, n, clips_each in wanted if (lack := _lack(label, groups, n, clips_each))]
+    if lacks:
+        raise ManifestError(
+            f"the clips are too few for this test set: {'; '.join(lacks)}; add recordings, or ask for a smaller set."
+        )
+    return [chosen for _, groups, n, clips_each in wanted for chosen in _draw_class(groups, n, clips_each, seed)]
+
+
+def leave_out_related(clips: Iterable[Clip], used: Iterable[Clip]) -> list[Clip]:
+    """Return the clips that share no group, recording (of one corpus), origin or samples with any of `used`."""
+    taken = {relation for clip in used for relation in _relations(clip)}
+    return [clip for clip in clips if taken.isdisjoint(_relations(clip))]
+
+
+def _relations(clip: Clip) -> Iterator[tuple[str, ...]]:
+    yield "group", clip.group
+    yield "recording", clip.corpus, clip.recording
+    if clip.origin:
+        yield "origin", clip.origin
+    if clip.pcm_sha256:
+        yield "samples", clip.pcm_sha256
+
+
+def _lack(label: Label, groups: dict[str, list[Clip]], n_groups: int, clips_each: int) -> str:
+    """Say what one class lacks, "" when it has enough."""
+    large = sum(len(members) >= clips_each for members in groups.values())
+    if large >= n_groups:
+        return ""
+    small = sorted((clips_each - len(members), group) for group, members in groups.items() if len(members) < clips_each)
+    nearest = ", ".join(f"'{group}' lacks {n}" for n, group in small[:NEAREST_SHOWN])
+    missing = f"{n_groups - large} missing" + (f" (nearest: {nearest})" if nearest else "")
+    return f"{large} groups have {clips_each} or more {label} clips, {n_groups} are needed: {missing}"
+
+
+def _draw_class(groups: dict[str, list[Clip]], n_groups: int, clips_each: int, seed: int) -> list[ChosenClip]:
+    """Return the chosen clips of one class: n_groups groups, clips_each of each."""
+    large = {group: members for group, members in groups.items() if len(members) >= clips_each}
+    in_turn = _categories_in_turn(large, seed)[:n_groups]
+    return [chosen for group, why in in_turn for chosen in _draw_clips(group, large[group], clips_each, seed, why)]
+
+
+def _categories_in_turn(groups: dict[str, list[Clip]], seed: int) -> list[tuple[str, str]]:
+    """Return (group, why it comes at this place) of all groups: one of each category, then the second of each."""
+    rank = {group: stream(seed, "test_set", "group", group).random() for group in groups}
+    by_category: dict[str, list[str]] = {}
+    for group in sorted(groups, key=lambda each: (rank[each], each)):
+        by_category.setdefault(_category(groups[group]), []).append(group)
+    turn = {category: stream(seed, "test_set", "category", category).random() for category in by_category}
+    categories = sorted(turn, key=lambda each: (turn[each], each))
+    in_turn: list[tuple[str, str]] = []
+    for n, groups_of_turn in enumerate(zip_longest(*(by_category[each] for each in categories)), start=1):
+        for category, group in zip(categories, groups_of_turn, strict=True):
+            if group is not None:
+                in_turn.append((group, f"group {n} of its category" + f" ({category})" * bool(category)))
+    return in_turn
+
+
+def _category(clips: Sequence[Clip]) -> str:
+    """Return the category most of the clips bear, the first in the alphabet of several."""
+    counts = Counter(clip.category for clip in clips)
+    return min(counts, key=lambda category: (-counts[category], category))
+
+
+def _draw_clips(group: str, clips: Sequence[Clip], n_clips: int, seed: int, why: str) -> list[ChosenClip]:
+    """Return n_clips of the group's clips, from as many recordings as possible, their durations spread."""
+    rng = stream(seed, "test_set", group)
+    in_order = sorted(clips, key=lambda clip: clip.clip_id)
+    left = [in_order[i] for i in rng.permutation(len(in_order))]
+    quantiles = (np.arange(n_clips) + rng.random(n_clips)) / n_clips
+    wanted_s = np.quantile([clip.duration_s for clip in left], rng.permutation(quantiles))
+    n_taken = dict.fromkeys((clip.recording for clip in left), 0)
+    chosen = []
+    for duration_s in wanted_s:
+        clip = min(left, key=lambda each: (n_taken[each.recording], abs(each.duration_s - duration_s)))
+        left.remove(clip)
+        n_taken[clip.recording] += 1
+        reason = (
+            f"{why}; clip {n_taken[clip.recording]} of its recording ({len(n_taken)} in the group), nearest to a drawn "
+            f"duration of {duration_s:.2f} s"
+        )
+        chosen.append(ChosenClip(clip, reason))
+    return chosen

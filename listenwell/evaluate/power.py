@@ -1,0 +1,162 @@
+"""How many groups and clips a question needs, before they are collected; and what a table's clips are worth.
+
+Clips of a group are alike with an intra-class correlation `icc`, so m clips of one group count as m / (1 + (m - 1)
+icc). Half-widths are those of `listenwell.evaluate.intervals` (Wilson, design effect, t). Differences are of balanced
+accuracy between two methods on the same clips: with a share d of clips on which just one of the two is right,
+k groups of m clips in each class have the standard error sqrt(d deff / (2 k m)), and the least detectable difference
+at level 5 % (two-sided) is (t(.975) + t(power)) standard errors with k - 1 degrees of freedom
+(Julious 2004, Stat. Med. 23:1921, with the design effect). Past MOST_GROUPS no n is given.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from scipy.special import stdtrit
+
+from listenwell.errors import ConfigError
+from listenwell.evaluate.intervals import (
+    Groups,
+    anova_icc,
+    effective_n,
+    number_groups,
+    t_quantile,
+    wilson,
+)
+from listenwell.evaluate.metrics import Bools, Floats
+
+MOST_GROUPS = 1_000_000
+POWER = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What has to be collected for each class."""
+
+    groups: int
+    clips: int
+    effective_n: float
+    half_width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What the clips of one class are worth. icc: as assumed; half_widths: (share, half-width) pairs."""
+
+    n: int
+    n_groups: int
+    icc: float
+    effective_n: float
+    half_widths: tuple[tuple[float, float], ...]
+
+
+def half_width_of(share: float, n_groups: int, clips_per_group: float, icc: float) -> float:
+    """Half the width of the interval of a share measured on n_groups of clips_per_group; 0.5 for one group."""
+    if n_groups < 2:
+        return 0.5
+    n = n_groups * clips_per_group / (1.0 + (clips_per_group - 1.0) * icc)
+    low, high = wilson(share, n, t_quantile(n_groups))
+    return (high - low) / 2
+
+
+def groups_for_half_width(share: float, half_width: float, clips_per_group: float, icc: float) -> Need:
+    """Return what one class needs for recall or specificity near `share` to be known to +-half_width.
+
+    Balanced accuracy is then known to +-half_width / sqrt(2). Raises ConfigError for impossible wishes.
+    """
+    _check(share=share, half_width=half_width, clips_per_group=clips_per_group, icc=icc)
+    groups = _fewest(lambda k: half_width_of(share, k, clips_per_group, icc) <= half_width)
+    return _need(groups, clips_per_group, icc, half_width_of(share, groups, clips_per_group, icc))
+
+
+def groups_for_difference(
+    difference: float, discordant_share: float, clips_per_group: float, icc: float, power: float = POWER
+) -> Need:
+    """Return what each class needs for a difference in balanced accuracy to be found with probability `power`.
+
+    discordant_share: of the clips, those that one method has right and the other wrong; at least the difference.
+    """
+    _check(difference=difference, discordant_share=discordant_share, clips_per_group=clips_per_group, icc=icc)
+    _check(power=power)
+    if discordant_share < difference:
+        raise ConfigError(
+            f"power: methods that differ on {discordant_share:g} of the clips cannot be {difference:g} apart; "
+            "give a larger share."
+        )
+    groups = _fewest(lambda k: detectable_difference(k, discordant_share, clips_per_group, icc, power) <= difference)
+    return _need(groups, clips_per_group, icc, difference)
+
+
+def detectable_difference(
+    n_groups: int, discordant_share: float, clips_per_group: float, icc: float, power: float = POWER
+) -> float:
+    """Return the least difference in balanced accuracy found with probability `power`; infinite for one group."""
+    if n_groups < 2:
+        return float("inf")
+    n = n_groups * clips_per_group / (1.0 + (clips_per_group - 1.0) * icc)
+    quantiles = t_quantile(n_groups) + float(stdtrit(n_groups - 1, power))
+    return quantiles * sqrt(discordant_share / (2.0 * n))
+
+
+def groups_to_shrink(n_groups: int, half_width: float, wanted: float) -> int | None:
+    """Return the groups with which a half-width seen on n_groups shrinks below `wanted`, None past MOST_GROUPS."""
+    if n_groups < 2 or wanted <= 0:
+        return None
+    unit = half_width * sqrt(n_groups) / t_quantile(n_groups)
+    try:
+        return _fewest(lambda k: unit * t_quantile(k) / sqrt(k) < wanted, start=n_groups)
+    except ConfigError:
+        return None
+
+
+def worth_of(group: Groups, icc: float, shares: tuple[float, ...]) -> Worth:
+    """Return what clips with these groups (n,) are worth at an intra-class correlation."""
+    member, n_groups = number_groups(group)
+    sizes: Floats = np.bincount(member).astype(np.float64)
+    n = float(effective_n(sizes, icc))
+    widths = []
+    for share in shares:
+        low, high = wilson(share, n, t_quantile(n_groups)) if n_groups > 1 else (0.0, 1.0)
+        widths.append((share, (high - low) / 2))
+    return Worth(len(group), n_groups, icc, n, tuple(widths))
+
+
+def estimated_icc(is_right: Bools, group: Groups) -> float:
+    """Return the ANOVA intra-class correlation of right decisions (n,); NaN where all are alike or one group."""
+    member, n_groups = number_groups(group)
+    if n_groups < 2:
+        return float("nan")
+    rights: Floats = np.bincount(member, weights=is_right).astype(np.float64)
+    return float(anova_icc(rights, np.bincount(member).astype(np.float64)))
+
+
+def _need(groups: int, clips_per_group: float, icc: float, half_width: float) -> Need:
+    clips = groups * clips_per_group
+    return Need(groups, round(clips), clips / (1.0 + (clips_per_group - 1.0) * icc), half_width)
+
+
+def _fewest(is_enough: Callable[[int], bool], start: int = 2) -> int:
+    """Return the smallest number of groups that is enough, by bisection. Raises ConfigError past MOST_GROUPS."""
+    low, high = start - 1, start
+    while not is_enough(high):
+        if high >= MOST_GROUPS:
+            raise ConfigError(f"power: not even {MOST_GROUPS:,} groups are enough; ask for less precision.")
+        low, high = high, min(2 * high, MOST_GROUPS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
+
+
+def _check(**numbers: float) -> None:
+    """Raise ConfigError for a number outside its range."""
+    for name, number in numbers.items():
+        if name == "clips_per_group":
+            fits, expected = number >= 1, "1 or more"
+        elif name == "icc":
+            fits, expected = 0 <= number <= 1, "0 to 1"
+        else:
+            fits, expected = 0 < number < 1, "between 0 and 1, without them (5 points are 0.05)"
+        if not fits:
+            raise ConfigError(f"power: {name} is {number:g}; expected {expected}.")

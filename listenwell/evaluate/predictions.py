@@ -1,0 +1,137 @@
+"""Read what any program predicted: its own column names, log-odds, probabilities or percentages, all named.
+
+A score table is read as it stands. What its numbers mean decides the threshold used when none is given and whether
+they are judged as probabilities too:
+
+| scale | numbers | threshold |
+|---|---|---|
+| log-odds | any; above 0 speech is the more likely | 0 |
+| probability | 0 to 1, P(SPEECH) | 0.5 |
+| percent | 0 to 100 or "97.5 %", read as probability | 0.5 |
+
+`auto` takes percent where every score carries a percent sign, probability where all lie in [0, 1], log-odds otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy.special import logit
+
+from listenwell.data.csv_rows import NO_NAMES, Row
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.evaluate.metrics import Floats
+from listenwell.evaluate.probabilities import LOG_ODDS
+from listenwell.evaluate.scores import COLUMNS, ScoreTable, read_scores
+
+Scale = Literal["log-odds", "probability"]
+GivenScale = Literal["auto", "log-odds", "probability", "percent"]
+DEFAULT_THRESHOLDS: Mapping[Scale, float] = {"log-odds": 0.0, "probability": 0.5}
+SHORT_NAMES = {"id": "clip_id"}
+SMALLEST_PROBABILITY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """A score table and what its numbers mean; note: what was taken for granted, "" for nothing."""
+
+    table: ScoreTable
+    scale: Scale
+    note: str = ""
+
+    @property
+    def default_threshold(self) -> float:
+        """The threshold at which both answers are equally likely."""
+        return DEFAULT_THRESHOLDS[self.scale]
+
+    @property
+    def to_probability(self) -> Callable[[Floats], Floats]:
+        """Turns scores (n,) into P(SPEECH)."""
+        return LOG_ODDS.probabilities if self.scale == "log-odds" else np.asarray
+
+    @property
+    def to_logit(self) -> Callable[[Floats], Floats]:
+        """Turns scores into log-odds, any shape; probabilities nearer to 0 or 1 than SMALLEST_PROBABILITY are cut."""
+        return np.asarray if self.scale == "log-odds" else _logit
+
+
+def _logit(probability: Floats) -> Floats:
+    return np.asarray(logit(np.clip(probability, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)))
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Return column -> the file's name for it, from "id=path,label=y,score=prob,group=spk". Raises ConfigError."""
+    names = {}
+    for pair in text.split(",") if text else []:
+        column, _, name = (part.strip() for part in pair.partition("="))
+        column = SHORT_NAMES[column] if column in SHORT_NAMES else column
+        if column not in COLUMNS or not name or column in names:
+            raise ConfigError(
+                f"--columns: cannot use '{pair}'; expected pairs such as id=path,label=y,score=prob,group=spk "
+                f"(columns: id, {', '.join(COLUMNS[1:])}, each once)."
+            )
+        names[column] = name
+    return names
+
+
+def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: GivenScale = "auto") -> Predictions:
+    """Read the CSV file at `path`; names as in read_scores. Raises ManifestError with file and line."""
+    percents = _PercentSigns()
+    table = read_scores(path, names, percents.read)
+    percents.check(path)
+    if percents.lines or scale == "percent":
+        _check_range(path, table, 100.0, "percentages")
+        table = replace(table, score=table.score / 100.0)
+        return Predictions(table, "probability", f"{path}: percentages, read as probabilities of speech")
+    if scale == "probability":
+        _check_range(path, table, 1.0, "probabilities")
+        return Predictions(table, "probability")
+    if scale == "auto" and table.score.min() >= 0.0 and table.score.max() <= 1.0:
+        return Predictions(table, "probability", f"{path}: {_between_0_and_1(table.score)}")
+    if scale == "auto" and "score" in names and "prob" in names["score"].lower():
+        _check_range(path, table, 1.0, "probabilities (by its name)")
+    return Predictions(table, "log-odds")
+
+
+class _PercentSigns:
+    """Reads scores with and without a percent sign, and remembers where each stood."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.first_without: Row | None = None
+
+    def read(self, row: Row) -> float:
+        """Return the number in the score cell, the sign taken off."""
+        text = row.required("score")
+        if not text.endswith("%"):
+            self.first_without = self.first_without or row
+            return row.number("score")
+        self.lines += 1
+        return replace(row, cells={**row.cells, "score": text[:-1].strip()}).number("score")
+
+    def check(self, path: Path) -> None:
+        """Raise ManifestError when only some scores carry the sign."""
+        if self.lines and self.first_without is not None:
+            row = self.first_without
+            raise row.fault(
+                f"score is '{row.text('score')}' without a percent sign, {self.lines} other scores have one; "
+                "write all of them alike."
+            )
+
+
+def _check_range(path: Path, table: ScoreTable, most: float, kind: str) -> None:
+    beyond = np.flatnonzero((table.score < 0) | (table.score > most))
+    if beyond.size:
+        row = int(beyond[0])
+        raise ManifestError(
+            f"{path}: the score of clip '{table.clip_id[row]}' is {table.score[row]:g}; {kind} from 0 to {most:g} were "
+            "expected, say what they are with --scale log-odds, probability or percent."
+        )
+
+
+def _between_0_and_1(score: Floats) -> str:
+    if np.isin(score, (0.0, 1.0)).all():
+        return "scores are 0 and 1 only, decisions rather than scores, so ranking measures say little"
+    return "scores lie between 0 and 1, read as probabilities of speech (--scale log-odds if they are not)"

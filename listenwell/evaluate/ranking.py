@@ -1,0 +1,145 @@
+"""Intervals of ranking measures by group: AUC, average precision, equal error rate, minDCF.
+
+AUC: the variance of group sums of placements, a clip's share of the other class it is ranked right against
+(DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837; for groups Obuchowski 1997, Biometrics 53:567). The others:
+the spread over draws of whole groups. Both enter Wilson's form with t (groups of the smaller class - 1), which cannot
+leave [0, 1] and is not empty at its limits. While fewer than ENOUGH_ERRING_GROUPS groups of a class hold a clip on the
+wrong side of the equal-error threshold, no more clips are believed in than the classes' design-effect n with the
+planning correlation. Simulated coverage: docs/statistics.md.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import inf
+
+import numpy as np
+
+from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples, resample_curves
+from listenwell.evaluate.intervals import (
+    ENOUGH_ERRING_GROUPS,
+    FEW_GROUPS,
+    PLANNING_ICC,
+    Groups,
+    Metric,
+    Whole,
+    class_sums,
+    effective_n,
+    number_groups,
+    rate_bounds,
+    stratified_error,
+)
+from listenwell.evaluate.metrics import (
+    Bools,
+    Costs,
+    Floats,
+    average_precision_of,
+    equal_error_of,
+    least_cost_of,
+    require_classes,
+    roc_auc,
+    roc_points,
+)
+
+CurveMeasure = Callable[[Floats, Floats], Floats]
+EQUAL_COSTS = Costs()
+
+
+def ranking_metrics(
+    score: Floats, is_speech: Bools, group: Groups, seed: int, costs: Costs = EQUAL_COSTS
+) -> list[Metric]:
+    """Return AUC, average precision, equal error rate and minDCF with intervals; arrays (n,).
+
+    Raises ManifestError when a class is missing.
+    """
+    prevalence = float(np.mean(is_speech))
+    measures: dict[str, CurveMeasure] = {
+        "average_precision": partial(average_precision_of, prevalence=prevalence),
+        "equal_error_rate": equal_error_of,
+        "min_dcf": partial(least_cost_of, costs=costs),
+    }
+    notes = {
+        "average_precision": f"{prevalence:.0%} of the clips are speech, which is what chance gives",
+        "equal_error_rate": "",
+        "min_dcf": (
+            f"a miss costs {costs.miss:g}, a false alarm {costs.false_alarm:g}, {costs.speech_prior:.0%} speech to come"
+        ),
+    }
+    found = bootstrap_metrics(measures, score, is_speech, group, seed, notes)
+    return [auc_metric(score, is_speech, group), *found]
+
+
+def auc_metric(score: Floats, is_speech: Bools, group: Groups) -> Metric:
+    """Return the AUC with the interval of group sums of placements. Raises ManifestError when a class is missing."""
+    require_classes(is_speech, "AUC")
+    member, n_groups = number_groups(group)
+    counts = class_sums(np.ones(len(score)), is_speech, member, n_groups)
+    value = roc_auc(score, is_speech)
+    error = stratified_error(auc_contributions(score, is_speech, member, n_groups), counts)
+    low, high, note = _bounds(value, error, group_scores(score, is_speech, member))
+    return Metric("roc_auc", value, low, high, len(score), n_groups, "placements by group, Wilson's form, t", note)
+
+
+def auc_contributions(score: Floats, is_speech: Bools, member: Whole, n_groups: int) -> Floats:
+    """Return what each group adds to the AUC's deviation from its mean, (G,); member (n,) numbers the groups."""
+    right = placements(score, is_speech) - roc_auc(score, is_speech)
+    totals = np.where(is_speech, np.count_nonzero(is_speech), np.count_nonzero(~is_speech))
+    return np.bincount(member, weights=right / totals, minlength=n_groups).astype(np.float64)
+
+
+def placements(score: Floats, is_speech: Bools) -> Floats:
+    """Return for each clip the share of the other class it is ranked right against, ties one half, shape (n,)."""
+    right = np.empty(len(score))
+    for rows, sign in ((is_speech, 1.0), (~is_speech, -1.0)):
+        others = np.sort(sign * score[~rows])
+        own = sign * score[rows]
+        below = np.searchsorted(others, own, side="left") + np.searchsorted(others, own, side="right")
+        right[rows] = below / (2.0 * others.size)
+    return right
+
+
+def bootstrap_metrics(
+    measures: Mapping[str, CurveMeasure],
+    score: Floats,
+    is_speech: Bools,
+    group: Groups,
+    seed: int,
+    notes: Mapping[str, str],
+) -> list[Metric]:
+    """Return measures of the operating curve, each in [0, 1], with intervals from one set of draws.
+
+    notes: what is said about each measure, "" for nothing. Under FEW_GROUPS groups the note warns.
+    """
+    grouped = group_scores(score, is_speech, group)
+    curve = roc_points(score, is_speech)
+    draws: dict[str, list[Floats]] = {name: [] for name in measures}
+    for false_alarms, hits in resample_curves(grouped, seed, "ranking"):
+        for name, measure in measures.items():
+            draws[name].append(measure(false_alarms, hits))
+    method = f"{n_resamples(grouped.n_groups)} draws of groups, Wilson's form, t"
+    metrics = []
+    for name, measure in measures.items():
+        value = float(measure(*curve))
+        low, high, note = _bounds(value, float(np.std(np.concatenate(draws[name]), ddof=1)), grouped)
+        note = "; ".join(part for part in (notes[name], note) if part)
+        metrics.append(Metric(name, value, low, high, len(score), grouped.n_groups, method, note))
+    return metrics
+
+
+def _bounds(value: float, error: float, scores: GroupedScores) -> tuple[float, float, str]:
+    """Return interval and note of a measure of the operating curve."""
+    if scores.fewest_groups == 1:
+        return 0.0, 1.0, "one group in a class says nothing about other groups"
+    planned = sum(float(effective_n(sizes[sizes > 0], PLANNING_ICC)) for sizes in scores.counts.T)
+    low, high = rate_bounds(value, error, planned if _few_groups_err(scores) else inf, scores.fewest_groups)
+    note = f"only {scores.n_groups} groups, the interval is rough" if scores.n_groups < FEW_GROUPS else ""
+    return low, high, note
+
+
+def _few_groups_err(scores: GroupedScores) -> bool:
+    """True while the equal-error threshold is wrong in fewer than ENOUGH_ERRING_GROUPS groups of a class."""
+    totals = scores.counts.sum(axis=0)
+    misses = 1.0 - np.cumsum(scores.speech.sum(axis=1).A1) / totals[0]
+    false_alarms = np.cumsum(scores.nonspeech.sum(axis=1).A1) / totals[1]
+    n_above = int(np.argmax(false_alarms >= misses)) + 1
+    missed, alarmed = scores.speech[n_above:], scores.nonspeech[:n_above]
+    return min(np.unique(missed.indices).size, np.unique(alarmed.indices).size) < ENOUGH_ERRING_GROUPS

@@ -1,0 +1,152 @@
+"""The seven ways a good number is had for nothing, each looked for and put into words.
+
+Functions take tables and thresholds and return warnings, one sentence each, none where all is well: a threshold tuned
+on the test, too few clips, one speaker, clips counted as independent that are not, rows that were dropped, a mix of
+classes that makes guessing look good, and the best of several.
+"""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+from scipy.special import ndtri
+
+from listenwell.evaluate.calibration import Threshold, best_threshold, scores_sha256
+from listenwell.evaluate.intervals import PLANNING_ICC, Metric, effective_n, number_groups, t_quantile, wilson
+from listenwell.evaluate.metrics import Bools
+from listenwell.evaluate.scores import ScoreTable
+
+FEW_EFFECTIVE_CLIPS = 30.0
+LARGEST_GROUP_SHARE = 0.5
+LARGEST_CLASS_SHARE = 0.6
+OPTIMISM_POINTS = 0.01
+NAMED = 3
+
+
+def find_traps(table: ScoreTable, threshold: float, chosen: Threshold | None = None) -> list[str]:
+    """Return the warnings that one table and its threshold give; chosen: the record of the threshold, if any.
+
+    Both classes must be there.
+    """
+    return [
+        *warn_tuned_on_test(table, threshold, chosen),
+        *warn_few_clips(table),
+        *warn_one_group(table),
+        *warn_clips_as_groups(table),
+        *warn_dropped_rows(table),
+        *warn_prevalence(table),
+    ]
+
+
+def warn_tuned_on_test(table: ScoreTable, threshold: float, chosen: Threshold | None) -> list[str]:
+    """Warn when these very scores chose the threshold, or it is exactly the one they would choose."""
+    if chosen is not None:
+        if chosen.dev_sha256 != scores_sha256(table):
+            return []
+        return ["the threshold was chosen on these very scores: measure it on clips that did not choose it"]
+    if threshold == best_threshold(table.score, table.is_speech)[0]:
+        return [
+            f"threshold {threshold:g} is exactly the best one of these very scores: if it was tuned on them, "
+            "the numbers below are too good"
+        ]
+    return []
+
+
+def warn_few_clips(table: ScoreTable) -> list[str]:
+    """Warn when a class's clips are worth fewer than FEW_EFFECTIVE_CLIPS independent ones."""
+    warnings = []
+    for label, rows in _classes(table):
+        member, n_groups = number_groups(table.group[rows])
+        if n_groups < 2:
+            continue
+        n = float(effective_n(np.bincount(member).astype(np.float64), PLANNING_ICC))
+        if n < FEW_EFFECTIVE_CLIPS:
+            low, _ = wilson(1.0, n, t_quantile(n_groups))
+            warnings.append(
+                f"{rows.sum()} {label} clips of {n_groups} groups are few: even with all of them right, no more than "
+                f"{low:.0%} is certain"
+            )
+    return warnings
+
+
+def warn_one_group(table: ScoreTable) -> list[str]:
+    """Warn when a class is one group, or mostly one."""
+    warnings = []
+    for label, rows in _classes(table):
+        member, n_groups = number_groups(table.group[rows])
+        largest = np.bincount(member).max() / member.size
+        if n_groups == 1:
+            name = table.group[rows][0]
+            warnings.append(f"all {label} clips are of one group, '{name}': nothing is known of others")
+        elif largest > LARGEST_GROUP_SHARE:
+            name = table.group[rows][np.argmax(np.bincount(member)[member])]
+            warnings.append(f"{largest:.0%} of the {label} clips are of one group, '{name}'")
+    return warnings
+
+
+def warn_clips_as_groups(table: ScoreTable) -> list[str]:
+    """Warn when every clip of a class is its own group, so that intervals take all clips as independent."""
+    warnings = []
+    for label, rows in _classes(table):
+        n_clips = np.unique(table.clip_id[rows]).size
+        if np.unique(table.group[rows]).size == n_clips > 1:
+            warnings.append(
+                f"every {label} clip is its own group: if several come from one speaker or source, the intervals are "
+                "too narrow"
+            )
+    return warnings
+
+
+def warn_dropped_rows(table: ScoreTable, expected: Collection[str] = ()) -> list[str]:
+    """Warn when clips are missing: of `expected` (clip ids), or under some of the table's conditions."""
+    everyone = set(table.clip_id.tolist()) | set(expected)
+    warnings = []
+    for condition in dict.fromkeys(table.condition.tolist()):
+        missing = sorted(everyone - set(table.clip_id[table.condition == condition].tolist()))
+        if missing:
+            named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            warnings.append(
+                f"{len(missing)} of {len(everyone)} clips have no score{f' under {condition}' if condition else ''} "
+                f"({named}): clips left out are seldom the easy ones"
+            )
+    return warnings
+
+
+def warn_prevalence(table: ScoreTable) -> list[str]:
+    """Warn when one class is so common that accuracy, precision and average precision flatter."""
+    speech_share = float(np.mean(table.is_speech))
+    common, share = ("SPEECH", speech_share) if speech_share >= 0.5 else ("NONSPEECH", 1.0 - speech_share)
+    if share <= LARGEST_CLASS_SHARE:
+        return []
+    return [
+        f"{share:.0%} of the clips are {common}: calling everything {common} has an accuracy of {share:.2f}; look at "
+        "balanced accuracy"
+    ]
+
+
+def warn_best_of(metrics: Mapping[str, Metric]) -> list[str]:
+    """Warn how much the best of several methods on the same clips is expected to gain from luck alone.
+
+    metrics: method -> the same measure. Scores of different methods on the same clips rise and fall together, so the
+    expected largest of N independent values (Blom's approximation) is an upper limit.
+    """
+    if len(metrics) < 3:
+        return []
+    best = max(metrics, key=lambda name: metrics[name].value)
+    metric = metrics[best]
+    error = (metric.high - metric.low) / (2.0 * t_quantile(metric.n_groups))
+    optimism = error * _expected_largest(len(metrics))
+    if optimism < OPTIMISM_POINTS:
+        return []
+    return [
+        f"'{best}' is the best of {len(metrics)} on these clips: if all were equally good, the best would still read "
+        f"up to {optimism:.3f} too high; measure it again on other clips"
+    ]
+
+
+def _expected_largest(n: int) -> float:
+    """Return the expected largest of n independent standard normal values (Blom's approximation)."""
+    return float(ndtri((n - 0.375) / (n + 0.25)))
+
+
+def _classes(table: ScoreTable) -> list[tuple[str, Bools]]:
+    return [("SPEECH", table.is_speech), ("NONSPEECH", ~table.is_speech)]

@@ -1,0 +1,157 @@
+"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.md, data_sheet.json, plans.jsonl.
+
+Every chosen clip is read: its samples are hashed, and must have the hash the table gives. plans.jsonl, written where
+conditions are asked for, holds one plan per line (listenwell.augment.plan), every chosen clip under every condition;
+scoring with the same seed and backgrounds draws the same plans. No audio is copied.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from math import hypot
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from listenwell.atomic_files import write_json, write_text
+from listenwell.augment.conditions import parse_condition, plan_condition
+from listenwell.augment.plan import Plan
+from listenwell.config import Config
+from listenwell.data.audio import load_waveform, pcm_sha256
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import LABELS, Clip, Label
+from listenwell.data.corpora.table import read_table
+from listenwell.data.data_sheet import DataSheet, Precision, format_sheet, sheet_to_json
+from listenwell.data.manifest import write_manifest
+from listenwell.data.test_set import ChosenClip, SetSize, draw_test_set, leave_out_related
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.evaluate.intervals import CONFIDENCE, PLANNING_ICC, wilson
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.study.prepare import find_manifest, read_noise, read_split
+
+TEST_SET, SHEET_MD, SHEET_JSON, PLANS = "test_set.csv", "data_sheet.md", "data_sheet.json", "plans.jsonl"
+EXPECTED_SHARES = (0.75, 0.85, 0.95)
+Sizes = NDArray[np.int_]
+MEASURES: dict[Label, str] = {"SPEECH": "recall", "NONSPEECH": "specificity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What is asked for: how many, of which split ("" = of all), and unrelated to the clips of which tables.
+
+    With a split, a clip is also left out when it is related to a clip of another split.
+    """
+
+    size: SetSize
+    from_split: str = ""
+    exclude: tuple[Path, ...] = ()
+
+
+def make_test_set(
+    config: Config, draw: Draw, out: Path, conditions: Sequence[str] = (), on_progress: OnProgress = ignore_progress
+) -> DataSheet:
+    """Draw from the config's clips with its seed, write the files into `out`, return the data sheet.
+
+    Raises ConfigError when `out` holds a test set already, ManifestError when the clips are too few, AudioError when
+    a chosen clip cannot be used.
+    """
+    if (out / TEST_SET).exists():
+        raise ConfigError(f"{out}: already holds a {TEST_SET}; give another folder, or remove that one first.")
+    manifest = find_manifest(config, on_progress)
+    chosen = _draw(manifest, draw, config.seed)
+    is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
+    bank = BackgroundBank(read_noise(config, draw.from_split, on_progress) if is_noisy else [])
+    checked, plans = [], []
+    for n_read, each in enumerate(chosen, start=1):
+        samples = load_waveform(each.clip)
+        checked.append(replace(each, clip=_with_hash(each.clip, pcm_sha256(samples))))
+        plans += [plan_condition(condition, each.clip, samples, bank, config.seed) for condition in conditions]
+        on_progress("reading", n_read, len(chosen))
+    sheet = DataSheet(_asked(config, draw, conditions), checked, expect_precision(checked))
+    _write(out, sheet, plans)
+    return sheet
+
+
+def _draw(manifest: Path, draw: Draw, seed: int) -> list[ChosenClip]:
+    pool = read_split(manifest, draw.from_split)
+    used = [clip for path in draw.exclude for clip in read_table(path)]
+    if draw.from_split:
+        used += [clip for clip in read_table(manifest) if clip.split != draw.from_split]
+    free = leave_out_related(pool, used)
+    try:
+        return draw_test_set(free, draw.size, seed)
+    except ManifestError as error:
+        n_related = len(pool) - len(free)
+        left_out = f"{n_related} clips left out as related to clips used elsewhere, " if n_related else ""
+        raise ManifestError(f"{manifest}: {left_out}{error}") from error
+
+
+def _with_hash(clip: Clip, found: str) -> Clip:
+    """Return the clip with the hash of its samples. Raises ManifestError when the table gives another one."""
+    if clip.pcm_sha256 not in ("", found):
+        raise ManifestError(
+            f"{clip.path}: clip '{clip.clip_id}' has samples with the hash {found[:16]}..., but its table says "
+            f"{clip.pcm_sha256[:16]}...; the file is not the one the table was made from, make the table again."
+        )
+    return replace(clip, pcm_sha256=found)
+
+
+def _asked(config: Config, draw: Draw, conditions: Sequence[str]) -> dict[str, object]:
+    return {
+        "clips": config.data.manifest,
+        "seed": config.seed,
+        **asdict(draw.size),
+        "from_split": draw.from_split,
+        "exclude": [str(path) for path in draw.exclude],
+        "conditions": list(conditions),
+    }
+
+
+def _write(out: Path, sheet: DataSheet, plans: Sequence[Plan]) -> None:
+    """Write the files, the table last: where it is, everything is."""
+    if plans:
+        write_text(out / PLANS, "".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
+    write_json(out / SHEET_JSON, sheet_to_json(sheet))
+    write_text(out / SHEET_MD, format_sheet(sheet))
+    write_manifest(out / TEST_SET, sheet.clips)
+
+
+def expect_precision(chosen: Sequence[ChosenClip]) -> list[Precision]:
+    """Return how exactly recall, specificity and balanced accuracy can be known from these clips.
+
+    The intervals are those of listenwell.evaluate.intervals (Wilson, design effect, t; MOVER for balanced accuracy)
+    with PLANNING_ICC as the intra-class correlation, since no errors are known yet.
+    """
+    sizes = {
+        label: np.array(list(Counter(each.clip.group for each in chosen if each.clip.label == label).values()))
+        for label in LABELS
+    }
+    halves = [
+        Precision(MEASURES[label], int(of.sum()), of.size, PLANNING_ICC, _effective_n(of), tuple(_half_widths(of)))
+        for label, of in sizes.items()
+    ]
+    both = tuple(
+        (share, hypot(speech, nonspeech) / 2)
+        for (share, speech), (_, nonspeech) in zip(halves[0].half_widths, halves[1].half_widths, strict=True)
+    )
+    everything = np.concatenate(list(sizes.values()))
+    n_clips, n_groups = int(everything.sum()), everything.size
+    return [*halves, Precision("balanced accuracy", n_clips, n_groups, PLANNING_ICC, _effective_n(everything), both)]
+
+
+def _effective_n(sizes: Sizes) -> float:
+    """Return the clips divided by the design effect of groups of these sizes."""
+    mean_size = float(np.square(sizes).sum() / sizes.sum())
+    return float(sizes.sum() / (1.0 + (mean_size - 1.0) * PLANNING_ICC))
+
+
+def _half_widths(sizes: Sizes) -> list[tuple[float, float]]:
+    """Return (share, half-width) for every expected share; one group says nothing about others: 0.5."""
+    if sizes.size == 1:
+        return [(share, 0.5) for share in EXPECTED_SHARES]
+    quantile = float(stdtrit(sizes.size - 1, 0.5 + CONFIDENCE / 2))
+    bounds = [(share, *wilson(share, _effective_n(sizes), quantile)) for share in EXPECTED_SHARES]
+    return [(share, (high - low) / 2) for share, low, high in bounds]

@@ -1,0 +1,141 @@
+"""Checkpoints of a stack under training: whole or not there, verified before use, the newest good one wins.
+
+A checkpoint is a folder `step-00000120` of two files: tensors.safetensors, and state.json, which holds everything else
+and the sha256 of the tensors and of itself. The folder appears by one rename (listenwell.atomic_files), so a kill
+leaves the one before; a flipped bit or a cut file fails its hash, and the next older one is taken. No pickle.
+
+Knows nothing of what is in the states: a state is a JSON record and named tensors, one per fit of the stack.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from listenwell.atomic_files import atomic_folder, write_text
+from listenwell.errors import CheckpointError
+
+FORMAT_VERSION = 1
+TENSORS, STATE = "tensors.safetensors", "state.json"
+SEPARATOR = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class FitState:
+    """What one fit needs to go on: JSON values, and tensors by name (no name holds a slash at its start)."""
+
+    record: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+
+@dataclass(slots=True)
+class Checkpoints:
+    """The checkpoints of one stack below `folder`; `kept` of them stay. identity: of the fits that are in them.
+
+    damaged: names of checkpoints that did not verify, filled by `newest`.
+    """
+
+    folder: Path
+    identity: str
+    every_steps: int
+    kept: int = 2
+    damaged: list[str] = field(default_factory=list)
+
+    def save(self, step: int, states: Sequence[FitState]) -> Path:
+        """Write the checkpoint of `step` and remove older ones. Raises ListenwellError when the disk is full."""
+        folder = self.folder / f"step-{step:08d}"
+        with atomic_folder(folder) as temporary:
+            tensors = {
+                f"{number}{SEPARATOR}{name}": tensor.detach().cpu().contiguous()
+                for number, state in enumerate(states)
+                for name, tensor in state.tensors.items()
+            }
+            save_file(tensors, temporary / TENSORS)
+            content = {
+                "format": FORMAT_VERSION,
+                "identity": self.identity,
+                "step": step,
+                "fits": [state.record for state in states],
+                "tensors_sha256": _file_sha256(temporary / TENSORS),
+            }
+            write_text(temporary / STATE, json.dumps(content | {"sha256": _content_sha256(content)}))
+        for old in self._names()[: -self.kept]:
+            shutil.rmtree(self.folder / old)
+        return folder
+
+    def newest(self) -> tuple[int, list[FitState]] | None:
+        """The step and states of the newest checkpoint that verifies, or None.
+
+        Raises CheckpointError when it is of other fits or of another version: training on would be another run.
+        """
+        for name in reversed(self._names()):
+            content = _verified(self.folder / name)
+            if content is None:
+                self.damaged.append(name)
+                continue
+            self._require_own(self.folder / name, content)
+            tensors = load_file(self.folder / name / TENSORS)
+            return content["step"], [
+                FitState(record, _tensors_of(tensors, number)) for number, record in enumerate(content["fits"])
+            ]
+        return None
+
+    def remove(self) -> None:
+        """Delete them all: the fits are finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def require_space(self, n_bytes: int) -> None:
+        """Raise CheckpointError unless the disk takes one checkpoint of n_bytes more than are kept."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free, needed = shutil.disk_usage(self.folder).free, n_bytes * (self.kept + 1)
+        if free < needed:
+            raise CheckpointError(
+                f"{self.folder}: checkpoints need {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB free; free "
+                "some space, or choose another output folder."
+            )
+
+    def _names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("step-*")) if self.folder.is_dir() else []
+
+    def _require_own(self, folder: Path, content: Mapping[str, Any]) -> None:
+        if content["format"] != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{folder}: is a checkpoint of format {content['format']}, this version reads format {FORMAT_VERSION}; "
+                "finish it with the version that began it, or delete the folder to train from the start."
+            )
+        if content["identity"] != self.identity:
+            raise CheckpointError(
+                f"{folder}: belongs to fits {content['identity'][:16]}, not {self.identity[:16]}: settings, clips or "
+                "code changed since; delete the folder to train from the start."
+            )
+
+
+def _verified(folder: Path) -> dict[str, Any] | None:
+    """The state file's content, or None when a file is missing, cut or changed."""
+    try:
+        content: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        claimed = content.pop("sha256")
+        is_whole = claimed == _content_sha256(content) and content["tensors_sha256"] == _file_sha256(folder / TENSORS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return content if is_whole else None
+
+
+def _tensors_of(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    prefix = f"{number}{SEPARATOR}"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _content_sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,57 @@
+"""What a fit writes while it runs: every plan heard and every step, one JSON object per line.
+
+plans.jsonl     one line per clip heard, in the order they were heard (listenwell.augment.plan)
+metrics.jsonl   one line per optimiser step, and one per epoch with what dev says
+
+Lines are appended and flushed at every step. A resumed fit first cuts both files back to where its checkpoint stands,
+so the files of a run that was killed and resumed equal those of one that never was.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from listenwell.atomic_files import full_disk_named
+from listenwell.augment.plan import Plan
+
+PLANS, METRICS = "plans.jsonl", "metrics.jsonl"
+
+
+class FitLog:
+    """The two files below `folder`; call `rewind` before the first line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.n_plans = self.n_metrics = 0
+
+    def rewind(self, n_plans: int, n_metrics: int) -> None:
+        """Keep the first n lines of each file: 0 and 0 begin anew."""
+        self.n_plans, self.n_metrics = n_plans, n_metrics
+        for name, n_lines in ((PLANS, n_plans), (METRICS, n_metrics)):
+            _keep_lines(self.folder / name, n_lines)
+
+    def add_plans(self, plans: Iterable[Plan]) -> None:
+        """Append the plans of one batch."""
+        lines = [json.dumps(plan.to_json(), ensure_ascii=False) for plan in plans]
+        self.n_plans += len(lines)
+        self._append(PLANS, lines)
+
+    def add_metrics(self, record: Mapping[str, Any]) -> None:
+        """Append one step's or one epoch's figures."""
+        self.n_metrics += 1
+        self._append(METRICS, [json.dumps(record)])
+
+    def _append(self, name: str, lines: Iterable[str]) -> None:
+        path = self.folder / name
+        with full_disk_named(path), path.open("a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+
+
+def _keep_lines(path: Path, n_lines: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with full_disk_named(path), path.open("a+b") as file:
+        file.seek(0)
+        for _ in range(n_lines):
+            file.readline()
+        file.truncate()

@@ -1,0 +1,35 @@
+"""Made score tables: groups of clips whose scores differ by group."""
+
+import numpy as np
+
+from listenwell.evaluate.scores import ScoreTable
+
+
+def make_scores(
+    n_groups: int = 40,
+    n_each: int = 5,
+    gap: float = 2.0,
+    seed: int = 0,
+    condition: str = "clean",
+    snr_db: float = np.nan,
+) -> ScoreTable:
+    """n_groups groups of each class, n_each clips in each; speech scores `gap` above the rest, 0 halfway."""
+    rng = np.random.default_rng(seed)
+    n = 2 * n_groups * n_each
+    is_speech = np.arange(n) < n // 2
+    effects = np.repeat(rng.normal(0, 0.5, 2 * n_groups), n_each)
+    return ScoreTable(
+        clip_id=np.array([f"c{i}" for i in range(n)]),
+        group=np.repeat([f"g{i}" for i in range(2 * n_groups)], n_each),
+        label=np.where(is_speech, "SPEECH", "NONSPEECH"),
+        score=rng.logistic(size=n) + effects + gap * (is_speech - 0.5),
+        duration_ms=np.full(n, 1000.0),
+        snr_db=np.full(n, snr_db),
+        condition=np.full(n, condition),
+    )
+
+
+def stack(*tables: ScoreTable) -> ScoreTable:
+    """The rows of all tables below each other."""
+    names = ("clip_id", "group", "label", "score", "duration_ms", "snr_db", "condition", "category", "corpus")
+    return ScoreTable(*(np.concatenate([getattr(table, name) for table in tables]) for name in names))

@@ -1,0 +1,162 @@
+"""Archives are unpacked whole, inside their folder, or not at all."""
+
+import errno
+import hashlib
+import io
+import json
+import stat
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from listenwell.data.archives import MARKER, Limits, unpack
+from listenwell.data.download import RESERVE_BYTES, FetchedFile
+from listenwell.errors import DownloadError
+from listenwell.random_streams import stream
+
+FILES = {"corpus/README": b"read me", "corpus/a b/<i>\n.wav": stream(0, "wav").bytes(5000), "corpus/empty": b""}
+KINDS = (".tar", ".tar.gz", ".tar.xz", ".zip")
+
+
+def fetched(path: Path) -> FetchedFile:
+    return FetchedFile(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def pack(path: Path, files: dict[str, bytes]) -> FetchedFile:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    else:
+        compression = path.suffix.removeprefix(".").replace("tar", "")
+        with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
+            for name, content in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return fetched(path)
+
+
+def left_behind(folder: Path, archive: FetchedFile) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path != archive.path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_archive_is_unpacked_with_a_marker(tmp_path, kind):
+    archive = pack(tmp_path / f"corpus{kind}", FILES)
+    folder = unpack(archive, tmp_path / "out")
+    for name, content in FILES.items():
+        assert (folder / name).read_bytes() == content
+    marker = json.loads((folder / MARKER).read_text())
+    assert (marker["sha256"], marker["n_members"], marker["n_bytes"]) == (archive.sha256, 3, 5007)
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
+@pytest.mark.parametrize("name", ["../evil", "corpus/../../evil", "/tmp/evil", "..\\evil", "C:\\evil"])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path, kind, name):
+    archive = pack(tmp_path / f"corpus{kind}", {"corpus/README": b"", name: b"evil"})
+    with pytest.raises(DownloadError, match=r"would be written outside the folder; nothing was unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert left_behind(tmp_path, archive) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+    with tarfile.open(tmp_path / "corpus.tar.gz", "w:gz") as archive:
+        entry = tarfile.TarInfo("corpus/out")
+        entry.type, entry.linkname = kind, "/etc"
+        archive.addfile(entry)
+        inside = tarfile.TarInfo("corpus/out/passwd")
+        archive.addfile(inside)
+    packed = fetched(tmp_path / "corpus.tar.gz")
+    with pytest.raises(DownloadError, match=r"'corpus/out' is a link or a device"):
+        unpack(packed, tmp_path / "out")
+    assert left_behind(tmp_path, packed) == []
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "corpus.zip", "w") as archive:
+        entry = zipfile.ZipInfo("corpus/out")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, "/etc")
+    with pytest.raises(DownloadError, match=r"is a link or a device"):
+        unpack(fetched(tmp_path / "corpus.zip"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
+@pytest.mark.parametrize("limits", [Limits(n_bytes=10**6), Limits(n_members=2)])
+def test_an_archive_bomb_is_refused(tmp_path, kind, limits):
+    files = {"a": bytes(10**6), "b": b"1", "c": b"1"}
+    archive = pack(tmp_path / f"bomb{kind}", files)
+    assert archive.path.stat().st_size < 10_000
+    with pytest.raises(DownloadError, match=r"unpacks to more than"):
+        unpack(archive, tmp_path / "out", limits=limits)
+    assert left_behind(tmp_path, archive) == []
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".tar.xz", ".zip"])
+def test_a_cut_or_damaged_archive_is_refused(tmp_path, kind):
+    archive = pack(tmp_path / f"corpus{kind}", FILES)
+    content = archive.path.read_bytes()
+    for damaged in (content[: len(content) * 2 // 3], b"no archive", b"", content[:200] + b"damaged" + content[207:]):
+        archive.path.write_bytes(damaged)
+        with pytest.raises(DownloadError, match=r"is damaged, or no tar or zip archive"):
+            unpack(fetched(archive.path), tmp_path / "out")
+        assert left_behind(tmp_path, archive) == []
+
+
+def test_what_is_unpacked_already_is_left_as_it_is(tmp_path):
+    archive = pack(tmp_path / "corpus.zip", FILES)
+    folder = unpack(archive, tmp_path / "out")
+    (folder / "corpus" / "README").write_text("my notes")
+    assert unpack(archive, tmp_path / "out") == folder
+    assert (folder / "corpus" / "README").read_text() == "my notes"
+
+
+def test_a_half_unpacked_folder_is_told_from_a_whole_one(tmp_path):
+    archive = pack(tmp_path / "corpus.zip", FILES)
+    (tmp_path / "out" / "corpus").mkdir(parents=True)
+    with pytest.raises(
+        DownloadError, match=r"has no \.listenwell-unpacked\.json, so it was unpacked by hand, or only half"
+    ):
+        unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "corpus").is_dir()
+
+
+def test_a_folder_of_another_archive_is_refused(tmp_path):
+    unpack(pack(tmp_path / "corpus.zip", FILES), tmp_path / "out")
+    with pytest.raises(DownloadError, match=r"was unpacked from an archive with sha256"):
+        unpack(pack(tmp_path / "corpus.zip", {"other": b""}), tmp_path / "out")
+
+
+def test_a_disk_that_fills_up_midway_leaves_nothing(tmp_path):
+    archive = pack(tmp_path / "corpus.tar.gz", FILES)
+    free = iter([10**9, 10**9, RESERVE_BYTES - 1])
+    with pytest.raises(DownloadError, match=r"corpus\.tar\.gz does not fit, .* but 64 MiB are free"):
+        unpack(archive, tmp_path / "out", free=lambda folder: next(free))
+    assert left_behind(tmp_path, archive) == []
+
+
+def test_a_write_that_the_system_refuses_leaves_nothing(tmp_path):
+    archive = pack(tmp_path / "corpus.tar.gz", FILES)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from listenwell.data.archives import unpack; from listenwell.data.download import FetchedFile\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: unpack(FetchedFile(Path(sys.argv[1]), ''), Path(sys.argv[2]))\n"
+        "except OSError as error: print(error.errno)"
+    )
+    command = [sys.executable, "-c", code, str(archive.path), str(tmp_path / "out")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout == f"{errno.EFBIG}\n"
+    assert left_behind(tmp_path, archive) == []
+
+
+def test_progress_reaches_its_end(tmp_path):
+    stages: list[tuple[str, int, int]] = []
+    unpack(pack(tmp_path / "corpus.tar.gz", FILES), tmp_path / "out", lambda *stage: stages.append(stage))
+    assert stages[-1][1] == stages[-1][2] > 0

@@ -1,0 +1,147 @@
+"""Audio checks find planted faults, say them in words, and name the cue from which the label can be read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy import signal
+from typer.testing import CliRunner
+
+from listenwell.cli.main import app
+from listenwell.data.audio_checks import AudioReport, check_audio, format_audio_report, measure_audio, warn_of_shortcuts
+from listenwell.data.clip import Clip
+from listenwell.data.manifest import write_manifest
+from listenwell.data.shortcuts import CONDITION_NAMES, Discrimination, MeasuredClips, ShortcutReport
+from listenwell.errors import AudioError
+from listenwell.random_streams import stream
+
+NOISE = stream(0, "audio checks").standard_normal(16_000)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listenwell.data.shortcuts.N_RESAMPLES", 200)
+
+
+def make_clip(folder: Path, name: str, label: str, group: str, samples: np.ndarray) -> Clip:
+    path = folder / f"{name}.wav"
+    soundfile.write(path, samples, 16_000, subtype="PCM_16")
+    return Clip(name, path, 0.0, len(samples) / 16_000, label, group, path.name, "made", "CC0")
+
+
+def make_clips(folder: Path, n_groups: int = 6, clips_each: int = 4, speech_band_hz: float = 7000) -> list[Clip]:
+    """Noise of one level for both classes, up to 7 kHz in "nonspeech" and up to speech_band_hz in "speech"."""
+    clips = []
+    for label, band_hz in (("SPEECH", speech_band_hz), ("NONSPEECH", 7000)):
+        low_pass = signal.butter(20, band_hz, "lowpass", fs=16_000, output="sos")
+        for i in range(n_groups * clips_each):
+            samples = signal.sosfilt(low_pass, stream(0, label, i).standard_normal(8000))
+            samples *= 0.1 / np.sqrt(np.mean(np.square(samples)))
+            clips.append(make_clip(folder, f"{label}_{i}", label, f"{label}_{i % n_groups}", samples))
+    return clips
+
+
+def test_what_is_wrong_with_a_clip_is_measured():
+    assert measure_audio(np.clip(20 * NOISE, -1, 1))["clipped_share"] > 0.9
+    assert measure_audio(0.01 * NOISE)["clipped_share"] == 0
+    half_silent = np.concatenate([0.1 * NOISE[:8000], np.zeros(8000)])
+    assert measure_audio(half_silent)["silent_share"] == pytest.approx(0.5, abs=0.01)
+    assert measure_audio(0.01 * NOISE + 0.05)["dc_offset"] == pytest.approx(0.05, abs=0.001)
+
+
+def test_a_clip_of_a_few_samples_cannot_be_measured():
+    with pytest.raises(AudioError, match="100 samples"):
+        measure_audio(NOISE[:100])
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (np.clip(10 * NOISE, -1, 1), "are clipped"),
+        (0.01 * NOISE + 0.05, "have a DC offset"),
+        (np.concatenate([0.1 * NOISE[:4000], np.zeros(12_000)]), "are silent"),
+        (0.1 * NOISE[:800], "are shorter than 0.1 s"),
+        (1e-3 * NOISE, "are quieter than -50 dB"),
+        (0.1 * np.sin(np.arange(16_000)), "hold nothing above 4 kHz"),
+    ],
+)
+def test_a_planted_fault_is_found_in_its_class_and_clip_and_nowhere_else(tmp_path, samples, words):
+    clips = make_clips(tmp_path, n_groups=2, clips_each=1)
+    faulty = make_clip(tmp_path, "faulty", "NONSPEECH", "g", samples)
+    findings = [each for each in check_audio([*clips, faulty], 0).findings if words in each]
+    assert len(findings) == 1
+    assert findings[0].startswith("1 of 3 NONSPEECH clips ")
+    assert findings[0].endswith("the worst is 'faulty'.")
+    assert not any(words in each for each in check_audio(clips, 0).findings)
+
+
+def test_a_band_that_gives_the_class_away_is_named_as_the_cue(tmp_path):
+    report = check_audio(make_clips(tmp_path, speech_band_hz=3500), 0)
+    warning, *cues = [each for each in report.findings if "tell" in each]
+    assert "the recording conditions tell the class" in warning
+    assert any(each.startswith("cut_off_hz tells the class (AUC 1.00 alone)") for each in cues)
+
+
+@pytest.mark.parametrize(
+    ("auc", "lower", "upper", "words"),
+    [
+        (0.52, 0.45, 0.60, []),
+        (0.55, 0.41, 0.70, ["cannot be excluded: AUC 0.55 [0.41, 0.70]"]),
+        (0.66, 0.49, 0.80, ["cannot be excluded"]),
+        (0.80, 0.70, 0.90, ["the recording conditions tell the class (AUC 0.80 [0.70, 0.90]", "level_db tells"]),
+    ],
+)
+def test_a_warning_says_no_more_than_the_interval_allows(auc, lower, upper, words):
+    values = dict.fromkeys(CONDITION_NAMES, 0.5)
+    report = ShortcutReport(
+        "all", 4, 2, (Discrimination("logistic", auc, lower, upper),), (), values | {"level_db": 1 - auc}
+    )
+    clips = MeasuredClips([values] * 4, ["SPEECH", "NONSPEECH"] * 2, ["a", "b"] * 2)
+    warnings = warn_of_shortcuts(report, clips)
+    assert len(warnings) == len(words)
+    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+
+
+def test_folds_without_a_class_are_not_made_and_the_report_says_so(tmp_path):
+    clips = make_clips(tmp_path, n_groups=6, clips_each=1)
+    few = [clip for clip in clips if clip.label == "SPEECH" or clip.group in ("NONSPEECH_0", "NONSPEECH_1")]
+    report = check_audio(few, 0)
+    assert report.shortcuts is None
+    assert (
+        "it needs 5 groups of each class, one for every fold, and there are 6 of SPEECH and 2 of NONSPEECH"
+        in (report.findings[-1])
+    )
+
+
+def test_a_table_with_one_class_is_described(tmp_path):
+    report = check_audio([clip for clip in make_clips(tmp_path, 2, 1) if clip.label == "SPEECH"], 0)
+    assert [summary.label for summary in report.classes] == ["SPEECH"]
+    assert "0 of NONSPEECH" in report.findings[-1]
+
+
+def test_what_cannot_be_used_is_listed_and_the_others_are_measured(tmp_path):
+    clips = make_clips(tmp_path, 2, 1)
+    silent = make_clip(tmp_path, "silent", "SPEECH", "g", np.zeros(1000))
+    clips[0].path.write_bytes(b"")
+    report = check_audio([*clips, silent], 0)
+    assert sum(summary.n_clips for summary in report.classes) == 3
+    assert ["0 bytes" in report.unreadable[0], "silent" in report.unreadable[1]] == [True, True]
+
+
+def test_the_text_says_what_cannot_be_used_and_what_was_found():
+    empty = AudioReport((), ("clip 'x': gone",), ("a finding.",), None)
+    assert format_audio_report(empty) == "cannot be used: clip 'x': gone\nwarning: a finding."
+
+
+def test_the_command_prints_and_writes_the_findings_and_fails_where_a_clip_cannot_be_used(tmp_path):
+    clips = make_clips(tmp_path)
+    write_manifest(tmp_path / "clips.csv", clips)
+    command = ["audio-check", str(tmp_path / "clips.csv"), "--json", str(tmp_path / "found.json")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "SPEECH: 24 clips, 6 groups" in result.stdout
+    assert json.loads((tmp_path / "found.json").read_text())["shortcuts"]["n_clips"] == 48
+    clips[0].path.write_bytes(b"")
+    assert CliRunner().invoke(app, command).exit_code == 1

@@ -1,0 +1,115 @@
+"""`listenwell check` puts a study's parts or a table's splits through the gate; a leak ends in exit status 1."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_sounds import make_backgrounds, make_corpus, make_study
+from typer.testing import CliRunner
+
+from listenwell.cli.leaks import report_text
+from listenwell.cli.main import app
+from listenwell.config import dump
+from listenwell.data.clip import Clip
+from listenwell.data.leakage import Finding, LeakReport
+from listenwell.data.manifest import read_backgrounds, write_backgrounds, write_manifest
+from listenwell.errors import ManifestError
+from listenwell.study.check import check_study, check_table
+
+
+def make_table(folder: Path) -> tuple[Path, list[Clip]]:
+    """A table with the splits train and test, groups apart; return its path and its clips."""
+    clips = [replace(clip, split="test" if clip.group.endswith("0") else "train") for clip in make_corpus(folder)]
+    write_manifest(folder / "clips.csv", clips)
+    return folder / "clips.csv", clips
+
+
+def plant_copy(table: Path, clips: list[Clip]) -> str:
+    """Add a renamed copy of a train clip to the test split; return its name."""
+    (source,) = [clip for clip in clips if clip.clip_id == "nonspeech_1"]
+    copy = replace(
+        source, clip_id="planted", path=table.parent / "planted.wav", group="nobody", recording="", split="test"
+    )
+    shutil.copy(source.path, copy.path)
+    write_manifest(table, [*clips, copy])
+    return copy.clip_id
+
+
+def test_a_study_is_checked_in_the_parts_it_would_use(tmp_path: Path) -> None:
+    report = check_study(make_study(tmp_path))
+    assert report.verdict == "clean"
+    assert list(report.n_clips) == ["train", "dev", "test"]
+    assert sum(report.n_clips.values()) == 32
+    assert sum(report.n_backgrounds.values()) == 8
+
+
+def test_the_command_prints_a_clean_verdict_and_exits_0(tmp_path: Path) -> None:
+    config = tmp_path / "study.yaml"
+    config.write_text(dump(make_study(tmp_path)), encoding="utf-8")
+    result = CliRunner().invoke(app, ["check", str(config)])
+    assert result.exit_code == 0, result.output
+    assert "clean: 0 leaks, 0 warnings; compared 32 clips and 8 backgrounds of train, dev, test" in result.output
+
+
+def test_the_command_names_the_leak_writes_the_report_and_exits_1(tmp_path: Path) -> None:
+    table, clips = make_table(tmp_path)
+    planted = plant_copy(table, clips)
+    result = CliRunner().invoke(app, ["check", str(table), "--json", str(tmp_path / "report.json")])
+    assert result.exit_code == 1
+    assert "leak: same samples, 1 found" in result.output
+    assert planted in result.output
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == "leaks"
+    assert {report["findings"][0]["id_a"], report["findings"][0]["id_b"]} == {"nonspeech_1", planted}
+
+
+def test_backgrounds_of_a_table_are_compared_too(tmp_path: Path) -> None:
+    table, clips = make_table(tmp_path)
+    beds = read_backgrounds(make_backgrounds(tmp_path))
+    (heard,) = [clip for clip in clips if clip.clip_id == "nonspeech_0"]
+    write_backgrounds(tmp_path / "beds.csv", [replace(bed, split="train") for bed in beds])
+    assert check_table(table, tmp_path / "beds.csv").verdict == "clean"
+    leaking = replace(beds[0], split="train", path=heard.path, duration_s=heard.duration_s)
+    write_backgrounds(tmp_path / "beds.csv", [leaking])
+    assert "same samples" in [finding.kind for finding in check_table(table, tmp_path / "beds.csv").leaks]
+
+
+def test_a_table_with_one_split_is_refused_since_a_leak_joins_two(tmp_path: Path) -> None:
+    make_corpus(tmp_path)
+    with pytest.raises(ManifestError, match=r"every clip is in one split .* name the splits"):
+        check_table(tmp_path / "clips.csv")
+
+
+def test_backgrounds_beside_a_config_are_wrong_usage(tmp_path: Path) -> None:
+    config = tmp_path / "study.yaml"
+    config.write_text(dump(make_study(tmp_path)), encoding="utf-8")
+    result = CliRunner().invoke(app, ["check", str(config), "--backgrounds", str(tmp_path / "backgrounds.csv")])
+    assert result.exit_code == 2
+
+
+def test_an_unreadable_clip_is_left_out_of_a_study(tmp_path: Path) -> None:
+    study = make_study(tmp_path, "data.quarantine_share=0.1")
+    (tmp_path / "speech_0.wav").write_bytes(b"not sound")
+    report = check_study(study)
+    assert sum(report.n_clips.values()) == 31
+    assert report.unreadable == ()
+
+
+def test_an_unreadable_clip_of_a_table_is_named_and_the_table_not_called_clean(tmp_path: Path) -> None:
+    table, clips = make_table(tmp_path)
+    clips[0].path.write_bytes(b"not sound")
+    result = CliRunner().invoke(app, ["check", str(table)])
+    assert result.exit_code == 1
+    assert result.stdout.startswith("incomplete: ")
+    assert f"not compared by ear: clip '{clips[0].clip_id}'" in result.output
+
+
+def test_many_findings_of_a_kind_are_cut_short_and_counted() -> None:
+    findings = tuple(Finding("same origin", True, "train", f"a{i}", "test", f"b{i}", "", "x") for i in range(25))
+    text = report_text(LeakReport(findings, {"train": 25, "test": 25}, {}, 625, (), {}))
+    assert "leak: same origin, 25 found" in text
+    assert "a19" in text
+    assert "a20" not in text
+    assert "... and 5 more; --json writes all" in text

@@ -1,0 +1,117 @@
+"""Checkpoints: whole or not there, verified, the newest good one wins."""
+
+import json
+
+import pytest
+import torch
+
+from listenwell.augment.plan import Plan
+from listenwell.errors import CheckpointError
+from listenwell.train.checkpoint import STATE, TENSORS, Checkpoints, FitState
+from listenwell.train.fit_log import METRICS, PLANS, FitLog
+
+
+def states(value: float) -> list[FitState]:
+    return [
+        FitState({"step": value, "name": name}, {"parameter.0": torch.full((3, 2), value), "a.b": torch.arange(4)})
+        for name in ("one", "two")
+    ]
+
+
+def checkpoints(folder, identity="mine") -> Checkpoints:
+    return Checkpoints(folder, identity, every_steps=5)
+
+
+def test_what_is_saved_comes_back_fit_by_fit(tmp_path):
+    checkpoints(tmp_path).save(7, states(0.5))
+    step, (one, two) = checkpoints(tmp_path).newest()
+    assert step == 7
+    assert (one.record, two.record["name"]) == ({"step": 0.5, "name": "one"}, "two")
+    assert torch.equal(two.tensors["parameter.0"], torch.full((3, 2), 0.5))
+    assert torch.equal(one.tensors["a.b"], torch.arange(4))
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (5, 10, 15):
+        checkpoints(tmp_path).save(step, states(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000015"]
+
+
+def flip_a_bit(folder):
+    content = bytearray((folder / TENSORS).read_bytes())
+    content[-3] ^= 1
+    (folder / TENSORS).write_bytes(content)
+
+
+def cut_in_half(folder):
+    content = (folder / TENSORS).read_bytes()
+    (folder / TENSORS).write_bytes(content[: len(content) // 2])
+
+
+def change_the_state(folder):
+    content = json.loads((folder / STATE).read_text())
+    content["fits"][0]["step"] = 99
+    (folder / STATE).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        flip_a_bit,
+        cut_in_half,
+        change_the_state,
+        lambda folder: (folder / STATE).unlink(),
+        lambda folder: (folder / TENSORS).unlink(),
+        lambda folder: (folder / STATE).write_text("{"),
+    ],
+    ids=["flipped bit", "cut in half", "changed state", "no state", "no tensors", "not JSON"],
+)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, harm):
+    for step in (5, 10):
+        newest = checkpoints(tmp_path).save(step, states(step))
+    harm(newest)
+    reader = checkpoints(tmp_path)
+    step, (one, _) = reader.newest()
+    assert (step, one.record["step"]) == (5, 5)
+    assert reader.damaged == ["step-00000010"]
+
+
+def test_without_a_good_one_there_is_none(tmp_path):
+    assert checkpoints(tmp_path / "missing").newest() is None
+    flip_a_bit(checkpoints(tmp_path).save(5, states(1.0)))
+    assert checkpoints(tmp_path).newest() is None
+
+
+def test_a_checkpoint_of_other_fits_is_refused(tmp_path):
+    checkpoints(tmp_path, "theirs").save(5, states(1.0))
+    with pytest.raises(CheckpointError, match="belongs to fits theirs, not mine"):
+        checkpoints(tmp_path).newest()
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("listenwell.train.checkpoint.FORMAT_VERSION", 0)
+    checkpoints(tmp_path).save(5, states(1.0))
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="format 0, this version reads format 1"):
+        checkpoints(tmp_path).newest()
+
+
+def test_too_little_disk_is_said_before_the_first_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="checkpoints need"):
+        checkpoints(tmp_path / "new").require_space(10**18)
+
+
+def test_a_log_is_cut_back_to_where_the_checkpoint_stands(tmp_path):
+    log = FitLog(tmp_path)
+    log.rewind(0, 0)
+    log.add_plans([Plan("a\n1", 1), Plan("b", 1)])
+    log.add_metrics({"step": 1})
+    log.add_plans([Plan("c", 1)])
+    log.add_metrics({"step": 2})
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"step": 3')  # a kill in the middle of a line
+    again = FitLog(tmp_path)
+    again.rewind(2, 1)
+    again.add_metrics({"step": 2})
+    assert [json.loads(line)["clip_id"] for line in (tmp_path / PLANS).read_text().splitlines()] == ["a\n1", "b"]
+    assert (tmp_path / METRICS).read_text() == '{"step": 1}\n{"step": 2}\n'

@@ -1,0 +1,214 @@
+"""Several methods side by side: the same clips or none, one table, and the commands that print it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_scores import make_scores, stack
+from typer.testing import CliRunner, Result
+
+from listenwell.atomic_files import write_json
+from listenwell.cli.main import app
+from listenwell.errors import ConfigError, ListenwellError, ManifestError
+from listenwell.evaluate.calibration import choose_threshold, write_threshold
+from listenwell.evaluate.judgement import Question, judge_predictions
+from listenwell.evaluate.metrics import balanced_accuracy, decide
+from listenwell.evaluate.pairing import Contender, compare_contenders
+from listenwell.evaluate.predictions import Predictions
+from listenwell.evaluate.scores import write_scores
+from listenwell.evaluate.summary import summarise_parts
+from listenwell.study.compare import Reading, compare_sources, open_source
+
+GOOD, POOR = make_scores(gap=4.0, seed=1), make_scores(gap=1.0, seed=2)
+READING = Reading({})
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def contenders(*tables):
+    return [Contender(f"m{i}", table, 0.0) for i, table in enumerate(tables)]
+
+
+def test_the_first_is_measured_against_each_other():
+    found = compare_contenders(contenders(GOOD, POOR, make_scores(gap=4.0, seed=3)), seed=0)
+    assert [standing.name for standing in found.standings] == ["m0", "m1", "m2"]
+    assert [pair.opponent for pair in found.pairs] == ["m1", "m2"]
+    shares = [balanced_accuracy(decide(table.score, 0.0), table.is_speech) for table in (GOOD, POOR)]
+    against_poor, against_equal = found.pairs
+    assert against_poor.difference.difference == pytest.approx(shares[0] - shares[1])
+    assert against_poor.p_holm == pytest.approx(2 * against_poor.difference.p_value)
+    assert against_poor.p_holm < 0.01 < against_equal.p_holm
+    assert [test.name for test in against_poor.beside] == ["McNemar, exact", "DeLong"]
+
+
+def test_rows_in_another_order_are_the_same_rows():
+    shuffled = POOR.take(np.random.default_rng(0).permutation(len(POOR)))
+    one, other = (compare_contenders(contenders(GOOD, table), seed=0) for table in (POOR, shuffled))
+    assert one.pairs == other.pairs
+
+
+def test_conditions_are_compared_apart_and_holm_counts_them():
+    both = [
+        stack(table, replace(table, condition=np.full(len(table), "snr_0"), snr_db=np.zeros(len(table))))
+        for table in (GOOD, POOR)
+    ]
+    found = compare_contenders(contenders(*both), seed=0)
+    assert [pair.condition for pair in found.pairs] == ["clean", "snr_0", "noisy"]
+    assert found.pairs[0].p_holm >= 3 * found.pairs[0].difference.p_value
+
+
+def test_other_clips_are_refused_and_counted_when_only_the_common_ones_are_asked_for():
+    fewer = POOR.select(np.arange(len(POOR)) > 9)
+    with pytest.raises(ManifestError, match=r"390 rows in common, 'm0' has 400.*--common"):
+        compare_contenders(contenders(GOOD, fewer), seed=0)
+    found = compare_contenders(contenders(GOOD, fewer), seed=0, common=True)
+    assert found.left_out == {"m0": 10, "m1": 0}
+    assert found.pairs[0].difference.n == 390
+    other = replace(POOR, clip_id=np.char.add("x", POOR.clip_id))
+    with pytest.raises(ManifestError, match="no clip in common"):
+        compare_contenders(contenders(GOOD, other), seed=0, common=True)
+
+
+@pytest.mark.parametrize(("column", "value"), [("label", "NONSPEECH"), ("group", "someone")])
+def test_tables_that_disagree_about_a_clip_are_refused(column, value):
+    changed = np.where(np.arange(len(POOR)) == 3, value, getattr(POOR, column))
+    with pytest.raises(ManifestError, match=f"clip 'c3' has the {column} .*1 such clips"):
+        compare_contenders(contenders(GOOD, replace(POOR, **{column: changed})), seed=0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_scores(tmp_path / "good.csv", GOOD)
+    write_scores(tmp_path / "poor.csv", POOR)
+    run_root = tmp_path / "run"
+    write_scores(run_root / "scores" / "fine-tuned-test.csv", GOOD)
+    write_threshold(run_root / "thresholds" / "fine-tuned.json", choose_threshold(make_scores(gap=4.0, seed=9)))
+    write_json(run_root / "results.json", {"test_sets": [{"name": "test"}]})
+    return tmp_path
+
+
+def test_a_run_folder_stands_at_its_calibrated_threshold_and_a_table_at_the_one_given(folder):
+    source = open_source(str(folder / "run"), READING)
+    assert source.contender.threshold == source.chosen.value
+    assert open_source(f"{folder / 'good.csv'}@0.25", READING).contender.threshold == 0.25
+    assert open_source(str(folder / "good.csv"), READING).contender.threshold == 0.0
+    found = compare_sources([str(folder / "run"), str(folder / "poor.csv")], READING, seed=0)
+    assert found.result.pairs[0].difference.difference > 0
+    assert found.warnings == []
+
+
+def test_a_folder_without_a_study_and_two_test_sets_are_named(folder):
+    with pytest.raises(ListenwellError, match="holds no results of a study"):
+        open_source(str(folder), READING)
+    write_json(folder / "run" / "results.json", {"test_sets": [{"name": "a"}, {"name": "b"}]})
+    with pytest.raises(ConfigError, match="has the test sets a, b; say which one with --test-set"):
+        open_source(str(folder / "run"), READING)
+
+
+def test_one_source_and_one_source_twice_are_refused(folder):
+    good = str(folder / "good.csv")
+    for sources in ([good], [good, good]):
+        with pytest.raises(ConfigError, match="compare:"):
+            compare_sources(sources, READING, seed=0)
+
+
+def test_the_command_prints_one_table_with_tests_and_warnings(folder):
+    short = POOR.select(np.arange(len(POOR)) > 9)
+    write_scores(folder / "short.csv", short)
+    arguments = ("compare", folder / "good.csv", folder / "short.csv")
+    assert run(*arguments).exit_code == 1
+    result = run(*arguments, "--common", "--out", folder / "c.json")
+    assert result.exit_code == 0, result.output
+    assert f"warning: 10 rows of {folder / 'good.csv'} were left out" in result.stdout
+    assert "Holm" in result.stdout
+    written = json.loads((folder / "c.json").read_text())
+    assert written["left_out"][str(folder / "good.csv")] == 10
+
+
+def test_evaluate_measures_judges_and_cuts(folder):
+    table = replace(GOOD, category=np.where(GOOD.is_speech, "voice", "rain"))
+    write_scores(folder / "cut.csv", table)
+    result = run(
+        "evaluate", folder / "cut.csv", "--target", "0.6", "--by", "category,group", "--out", folder / "e.json",
+        "--costs", "1,10,0.2", "--clips", folder / "cut.csv",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "met: balanced_accuracy" in result.stdout
+    assert "rain (NONSPEECH)" in result.stdout
+    assert "a false alarm 10, 20% speech to come" in result.stdout
+    written = json.loads((folder / "e.json").read_text())
+    names = [metric["name"] for metric in written["metrics"]["clean"]]
+    assert names == [
+        "balanced_accuracy", "recall", "specificity", "accuracy", "roc_auc", "average_precision", "equal_error_rate",
+        "min_dcf", "brier", "log_loss", "calibration_error",
+    ]  # fmt: skip
+
+
+def test_calibrate_writes_what_evaluate_reads_and_its_transfer_is_shown(folder):
+    write_scores(folder / "dev.csv", make_scores(gap=4.0, seed=9))
+    chosen = run("calibrate", folder / "dev.csv", "--criterion", "target_recall=0.9", "--out", folder / "t.json")
+    assert chosen.exit_code == 0, chosen.output
+    assert "specificity" in chosen.stdout
+    result = run("evaluate", folder / "good.csv", "--threshold", folder / "t.json")
+    assert "transfer of the threshold" in result.stdout
+    assert "threshold_shift" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("calibrate", "x.csv", "--criterion", "best"),
+        ("evaluate", "x.csv", "--columns", "path"),
+        ("evaluate", "{good}", "--by", "speaker"),
+        ("evaluate", "{good}", "--costs", "1,2"),
+        ("compare", "{good}"),
+        ("power",),
+        ("power", "--half-width", "5"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_one_sentence(folder, arguments):
+    result = run(*(argument.replace("{good}", str(folder / "good.csv")) for argument in arguments))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("listenwell: error:")
+
+
+def test_power_answers_before_and_after_the_data(folder):
+    result = run("power", "--half-width", "0.05", "--difference", "0.05", "--table", folder / "good.csv")
+    assert result.exit_code == 0, result.output
+    assert "89 speakers and 89 sound sources" in result.stdout
+    assert "SPEECH: 200 clips of 40 groups are worth 90.9 independent ones" in result.stdout
+
+
+def test_curves_are_fitted_where_enough_levels_were_scored():
+    tables = [
+        replace(make_scores(gap=gap, seed=int(gap)), snr_db=np.full(400, snr), condition=np.full(400, f"snr_{snr:g}"))
+        for gap, snr in ((1.0, -5.0), (3.0, 5.0), (6.0, 20.0))
+    ]
+    found = judge_predictions(Predictions(stack(*tables), "log-odds"), Question(0.0), seed=0)
+    assert [(curve.over, curve.measure) for curve in found.curves] == [
+        ("snr_db", "recall"),
+        ("snr_db", "balanced_accuracy"),
+    ]
+    assert list(found.metrics) == ["snr_-5", "snr_5", "snr_20", "noisy"]
+
+
+def test_one_class_is_refused_and_one_group_says_nothing():
+    with pytest.raises(ManifestError, match="none of the 200 clips is NONSPEECH"):
+        judge_predictions(Predictions(GOOD.select(GOOD.is_speech), "log-odds"), Question(0.0), seed=0)
+    alone = replace(GOOD, group=np.where(GOOD.is_speech, "anna", "rain"))
+    found = judge_predictions(Predictions(alone, "log-odds"), Question(0.0), seed=0)
+    recall = next(metric for metric in found.metrics["clean"] if metric.name == "recall")
+    assert (recall.low, recall.high) == (0.0, 1.0)
+    assert any("all SPEECH clips are of one group, 'anna'" in warning for warning in found.warnings)
+
+
+def test_parts_come_worst_first_and_one_group_is_measured_for_itself():
+    found = summarise_parts(GOOD, 0.0, "group")
+    assert len(found) == 80
+    assert found[0].metric.value <= found[-1].metric.value
+    assert found[0].metric.note == "says nothing about other groups"
+    assert {each.label for each in summarise_parts(GOOD, 0.0, "corpus")} == {"SPEECH", "NONSPEECH"}

@@ -1,0 +1,173 @@
+"""Tables of clips in CSV, JSON Lines and Parquet: one meaning, columns by other names, every fault with its place."""
+
+import json
+import sys
+
+import pytest
+import yaml
+from made_sounds import make_corpus
+from typer.testing import CliRunner
+
+from listenwell.cli.main import app
+from listenwell.config import load_config
+from listenwell.data.corpora.table import read_table
+from listenwell.data.manifest import read_manifest
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.study.prepare import prepare
+
+COLUMNS = {"clip_id": "utt", "path": "wav", "label": "is_speech", "group": "spk"}
+RECORDS = [
+    {"utt": "c1", "wav": "a.wav", "is_speech": 1, "spk": "anna", "duration_s": 1.5, "label": "happy"},
+    {"utt": "c2", "wav": "b c.wav", "is_speech": 0, "spk": 17, "duration_s": 2, "label": "sad"},
+]
+
+
+def write_table(folder, records, suffix):
+    path = folder / f"clips{suffix}"
+    if suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_pylist([{**each, "spk": str(each["spk"])} for each in records]), path
+        )
+    elif suffix == ".jsonl":
+        path.write_text("\ufeff" + "\n\n".join(json.dumps(each) for each in records) + "\n", encoding="utf-8")
+    else:
+        lines = [";".join(records[0]), *(";".join(str(value) for value in each.values()) for each in records)]
+        path.write_text("\ufeff" + "\n".join(lines).replace("1.5", "1,5") + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_columns_are_read_under_their_own_names(tmp_path, suffix):
+    clips = read_table(write_table(tmp_path, RECORDS, suffix), COLUMNS)
+    assert [(clip.clip_id, clip.label, clip.group, clip.duration_s) for clip in clips] == [
+        ("c1", "SPEECH", "anna", 1.5),
+        ("c2", "NONSPEECH", "17", 2.0),
+    ]
+    assert clips[1].path == tmp_path / "b c.wav"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("group", ["", "nan", "NaN", "<NA>", None, float("nan")])
+def test_nan_and_empty_groups_are_refused(tmp_path, suffix, group):
+    records = [RECORDS[0], {**RECORDS[1], "spk": "" if group is None and suffix != ".jsonl" else group}]
+    with pytest.raises(ManifestError, match=r"line \d: the group is"):
+        read_table(write_table(tmp_path, records, suffix), COLUMNS)
+
+
+def test_a_null_group_in_parquet_is_refused(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {"clip_id": ["a", "b"], "path": ["a.wav"] * 2, "label": ["speech"] * 2, "group": ["x", None]}
+    pyarrow.parquet.write_table(pyarrow.table({**columns, "duration_s": [1.0, 1.0]}), tmp_path / "t.parquet")
+    with pytest.raises(ManifestError, match=r"t.parquet line 2: the group is empty"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_recordings_inside_a_parquet_table_are_not_read(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    audio = {"audio": pyarrow.array([{"bytes": b"RIFF"}]), "raw": pyarrow.array([b"RIFF"])}
+    columns = {"clip_id": ["a"], "path": ["a.wav"], "label": ["speech"], "group": ["x"], "duration_s": [1.0]}
+    pyarrow.parquet.write_table(pyarrow.table({**columns, **audio}), tmp_path / "t.parquet")
+    assert [clip.clip_id for clip in read_table(tmp_path / "t.parquet")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("word", "label"),
+    [("Speech", "SPEECH"), ("1", "SPEECH"), ("TRUE", "SPEECH"), ("non-speech", "NONSPEECH"), ("false", "NONSPEECH")],
+)
+def test_labels_are_understood_in_the_words_of_other_tables(tmp_path, word, label):
+    path = write_table(tmp_path, [{**RECORDS[0], "is_speech": word}], ".csv")
+    assert read_table(path, COLUMNS)[0].label == label
+
+
+def test_a_boolean_label_is_a_label(tmp_path):
+    path = write_table(tmp_path, [{**RECORDS[0], "is_speech": False}], ".jsonl")
+    assert read_table(path, COLUMNS)[0].label == "NONSPEECH"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_mapped_column_that_is_not_there_is_named(tmp_path, suffix):
+    path = write_table(tmp_path, RECORDS, suffix)
+    with pytest.raises(
+        ManifestError, match=r"line 1: the column 'speaker', to be read as group, is missing, found utt"
+    ):
+        read_table(path, {**COLUMNS, "group": "speaker"})
+    with pytest.raises(ConfigError, match=r"data.columns: a clip has no column 'utt'"):
+        read_table(path, {"utt": "clip_id"})
+    with pytest.raises(ConfigError, match=r"data.columns: 'spk' is named twice"):
+        read_table(path, {"group": "spk", "recording": "spk"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["{"], "line 1: is not valid JSON"),
+        (["[1]"], "line 1: holds a list"),
+        ([""], "has no rows"),
+        (['{"clip_id": "a"}'], "line 1: the required columns path, label, group are missing"),
+        (['{"clip_id": ["a"], "path": "a", "label": "speech", "group": "g"}'], "line 1: clip_id holds a list"),
+        (['{"clip_id": "a", "path": "a", "label": "speech", "group": "g", "license": ""}'], "unknown column 'license'"),
+    ],
+)
+def test_faulty_json_lines_are_named(tmp_path, lines, sentence):
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ManifestError, match=sentence):
+        read_table(tmp_path / "t.jsonl")
+
+
+def test_missing_and_foreign_files_are_named(tmp_path):
+    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe")
+    (tmp_path / "b.parquet").write_bytes(b"no parquet at all")
+    for name, sentence in (
+        ("no.jsonl", "cannot be opened"),
+        ("no.parquet", "cannot be read as Parquet"),
+        ("b.jsonl", "is not UTF-8"),
+        ("b.parquet", "cannot be read as Parquet"),
+    ):
+        with pytest.raises(ManifestError, match=sentence):
+            read_table(tmp_path / name)
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"pip install listenwell\[parquet\]"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_a_hundred_thousand_rows_are_streamed(tmp_path):
+    path = tmp_path / "t.jsonl"
+    with path.open("w") as file:
+        for i in range(100_000):
+            file.write(
+                f'{{"clip_id": "c{i}", "path": "{i}.wav", "label": 1, "group": "g{i % 5000}", "duration_s": 1}}\n'
+            )
+    assert len(read_table(path)) == 100_000
+
+
+def test_a_study_takes_a_table_of_its_own_names(tmp_path):
+    clips = make_corpus(tmp_path)
+    with (tmp_path / "mine.jsonl").open("w") as file:
+        for clip in clips:
+            record = {
+                "utt": clip.clip_id,
+                "path": clip.path.name,
+                "speech": clip.label == "SPEECH",
+                "group": clip.group,
+            }
+            file.write(json.dumps({**record, "licence": "CC0", "corpus": "made", "recording": clip.recording}) + "\n")
+    settings = {
+        "data": {"manifest": str(tmp_path / "mine.jsonl"), "backgrounds": "none",
+                 "columns": {"clip_id": "utt", "label": "speech"}},
+        "augment": {"noise": {"probability": 0}}, "evaluation": {"conditions": ["clean"]},
+    }  # fmt: skip
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
+    found, _ = prepare(load_config(tmp_path / "study.yaml"))
+    assert found == read_manifest(tmp_path / "clips.csv")
+    answer = CliRunner().invoke(app, ["config", str(tmp_path / "study.yaml")])
+    assert yaml.safe_load(answer.stdout)["data"]["columns"] == {"clip_id": "utt", "label": "speech"}

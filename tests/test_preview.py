@@ -1,0 +1,199 @@
+"""The preview page holds what training hears, escapes names, needs nothing else, and its players play."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from made_sounds import make_study
+from matplotlib import colormaps
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from listenwell.augment.plan import Plan, apply_plan, draw_plan
+from listenwell.cli.main import app
+from listenwell.config import Config, dump, load_config
+from listenwell.data.audio import load_waveform, pcm_sha256
+from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.model.listening import hear
+from listenwell.model.loading import load_model
+from listenwell.study.parts import TRAIN, divide
+from listenwell.study.prepare import prepare
+from listenwell.study.preview import HIDDEN_RGB, preview
+from listenwell.study.run import run_study
+
+LOUD = ("augment.noise.probability=1", "augment.crop.probability=1", "augment.spec_augment.probability=1",
+        "augment.band.probability=1", "augment.pitch.probability=1", "train.epochs=1")  # fmt: skip
+HOSTILE = "<script>alert(1)</script>\"'&"
+
+
+class Page(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> tuple[Config, list]:
+    folder = tmp_path_factory.mktemp("study")
+    os.environ.setdefault("LISTENWELL_CACHE", str(folder / "cache"))
+    config = make_study(folder, *LOUD)
+    return config, divide(*prepare(config), config.data).clips[TRAIN]
+
+
+def test_the_page_shows_every_clip_in_every_epoch(study, tmp_path):
+    config, clips = study
+    hearings = preview(config, [clip.clip_id for clip in clips[:2]], [1, 2], tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert [(h.clip.clip_id, h.epoch) for h in hearings] == [(c.clip_id, e) for c in clips[:2] for e in (1, 2)]
+    assert len(page.all("audio")) == 5 * 4
+    assert len(page.all("img")) == 2 * 4
+    for hearing in hearings:
+        assert hearing.sha256 in page.text
+        assert re.search(r"asked for (-?[\d.]+) dB, achieved \1 dB", " ".join(hearing.words))
+
+
+def test_what_the_page_shows_is_what_a_fit_heard(study, tmp_path):
+    config, clips = study
+    run_study(config)
+    logged = next(config.output.rglob("plans.jsonl")).read_text(encoding="utf-8").splitlines()
+    plan = Plan.from_json(json.loads(logged[0]))
+    clip = next(clip for clip in clips if clip.clip_id == plan.clip_id)
+    (hearing,) = preview(config, [clip.clip_id], [plan.epoch], tmp_path / "page.html")
+    bank = divide(*prepare(config), config.data).banks[TRAIN]
+    heard = apply_plan(load_waveform(clip), plan, bank.load)
+    assert hearing.sha256 == pcm_sha256(heard)
+    samples, _ = soundfile.read(io.BytesIO(base64.b64decode(hearing.players[-1].uri.split(",")[1])), dtype="float32")
+    assert samples == pytest.approx(heard, abs=1 / 32768)
+
+
+def test_the_last_picture_is_the_spectrogram_the_model_gets(study, tmp_path):
+    config, clips = study
+    model, bank = load_model(config.model), divide(*prepare(config), config.data).banks[TRAIN]
+    (hearing,) = preview(config, [clips[0].clip_id], [1], tmp_path / "page.html")
+    picture = hearing.pictures[1]
+    samples = load_waveform(clips[0])
+    plan = draw_plan(config.augment, clips[0], samples, bank.entries, picture.n_mels, config.seed, 1)
+    heard = apply_plan(samples, plan, bank.load)
+    mel = hear(model, heard, config.short_clips)
+    masked = hear(model, heard, config.short_clips, plan.masks).features[:, : mel.n_frames]
+    shares = np.clip((masked - mel.floor) / (mel.features.max() - mel.floor), 0, 1)
+    drawn = imread(io.BytesIO(base64.b64decode(picture.uri.split(",")[1])))[::-1, :, :3]
+    is_hidden = np.all(np.isclose(drawn, np.array(HIDDEN_RGB) / 255, atol=1e-3), axis=2)
+    assert (masked[is_hidden] == masked.min()).all()
+    assert is_hidden.any()
+    assert drawn[~is_hidden] == pytest.approx(colormaps["magma"](shares)[~is_hidden][:, :3], abs=0.01)
+
+
+def test_a_page_of_a_policy_that_does_nothing_says_so(study, tmp_path):
+    config, clips = study
+    off = load_config(
+        None,
+        [
+            f"data.manifest={config.data.manifest}",
+            f"data.backgrounds={config.data.backgrounds}",
+            "model.name=random",
+            *(f"augment.{stage}.probability=0" for stage in type(config.augment).model_fields),
+        ],
+    )
+    (hearing,) = preview(off, [clips[0].clip_id], [1], tmp_path / "page.html")
+    assert (hearing.words, len(hearing.players), len(hearing.pictures)) == ((), 2, 1)
+    assert "Nothing was changed." in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_names_cannot_write_html_and_nothing_is_fetched(study, tmp_path):
+    config, clips = study
+    table = Path(config.data.manifest)
+    hostile = [replace(c, category=HOSTILE) if c.clip_id == clips[0].clip_id else c for c in read_manifest(table)]
+    write_manifest(tmp_path / "clips.csv", hostile)
+    changed = config.model_copy(
+        update={"data": config.data.model_copy(update={"manifest": str(tmp_path / "clips.csv")})}
+    )
+    preview(changed, [clips[0].clip_id], [1], tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert HOSTILE in page.text
+    assert page.all("script") == []
+    links = [attributes[name] or "" for _, attributes in page.tags for name in ("src", "href") if name in attributes]
+    assert links
+    assert all(link.startswith("data:") for link in links)
+    (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
+
+
+def test_a_clip_that_training_does_not_hear_is_named(study, tmp_path):
+    config, _ = study
+    tested = divide(*prepare(config), config.data).clips["test"][0].clip_id
+    for clip_id, named in ((tested, "only training clips"), ("nobody", "not in this study")):
+        with pytest.raises(ManifestError, match=named):
+            preview(config, [clip_id], [1], tmp_path / "page.html")
+    for clip_ids, epochs in (([], [1]), (["a"], []), (["a"], [0])):
+        with pytest.raises(ConfigError, match="expected at least one"):
+            preview(config, clip_ids, epochs, tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_the_page_and_prints_the_plans(study, tmp_path):
+    config, clips = study
+    (tmp_path / "study.yaml").write_text(dump(config))
+    command = ["augment", "preview", str(tmp_path / "study.yaml"), "--clips", clips[0].clip_id, "--out"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "page.html"), "--epochs", "1,3"])
+    assert done.exit_code == 0, done.output
+    assert f"{clips[0].clip_id}, epoch 3: Pitch" in done.stdout
+    assert (tmp_path / "page.html").is_file()
+    assert CliRunner().invoke(app, [*command, str(tmp_path / "x.html"), "--epochs", "one"]).exit_code == 2
+
+
+COUNT_PLAYERS = """<script>
+addEventListener("load", () => {
+  const sounds = [...document.querySelectorAll("audio")], pictures = [...document.images];
+  const ready = sounds.map((s) => s.readyState > 0 ? s : new Promise((r) => {
+    s.addEventListener("loadedmetadata", r); s.addEventListener("error", r); }));
+  Promise.all(ready).then(() => {
+    document.body.dataset.playing = sounds.filter((s) => !s.error && s.duration > 0).length;
+    document.body.dataset.drawn = pictures.filter((p) => p.naturalWidth > 0).length;
+  });
+});
+</script></body>"""
+
+
+@pytest.mark.browser
+def test_a_browser_plays_every_sound_without_a_complaint_or_a_request(study, tmp_path):
+    browser = os.environ.get("LISTENWELL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium; install it or set LISTENWELL_CHROMIUM")
+    config, clips = study
+    preview(config, [clips[0].clip_id], [1], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    # The page itself allows no script: a copy that does counts what loaded.
+    counting = page.replace("media-src data:", "media-src data:; script-src 'unsafe-inline'", 1)
+    (tmp_path / "counting.html").write_text(counting.replace("</body>", COUNT_PLAYERS), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000"]
+    for name in ("page.html", "counting.html"):
+        done = subprocess.run(
+            [*command, (tmp_path / name).as_uri()], capture_output=True, text=True, timeout=120, check=True
+        )
+        assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    assert 'data-playing="5"' in done.stdout
+    assert 'data-drawn="2"' in done.stdout

@@ -1,0 +1,112 @@
+"""Probabilities: maps against scikit-learn and statsmodels, losses against scikit-learn, calibration by simulation."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from listenwell.errors import ManifestError
+from listenwell.evaluate.probabilities import (
+    brier_losses,
+    expected_calibration_error,
+    fit_platt,
+    fit_temperature,
+    log_losses,
+    probability_metrics,
+    reliability_table,
+)
+
+
+def logistic_clips(n, slope, intercept, seed=0):
+    rng = np.random.default_rng(seed)
+    score = rng.normal(0, 2, n)
+    return score, rng.random(n) < expit(slope * score + intercept)
+
+
+def test_platt_finds_the_map_that_made_the_labels():
+    found = fit_platt(*logistic_clips(20_000, 1.7, -0.6))
+    assert (found.slope, found.intercept) == (pytest.approx(1.7, abs=0.08), pytest.approx(-0.6, abs=0.06))
+
+
+def test_platt_equals_a_logistic_regression_on_platts_targets():
+    score, is_speech = logistic_clips(200, 1.0, 0.5)
+    n_speech, n_other = is_speech.sum(), (~is_speech).sum()
+    targets = np.where(is_speech, (n_speech + 1) / (n_speech + 2), 1 / (n_other + 2))
+    expected = sm.GLM(targets, sm.add_constant(score), family=sm.families.Binomial()).fit().params
+    found = fit_platt(score, is_speech)
+    assert (found.intercept, found.slope) == pytest.approx(tuple(expected), abs=1e-4)
+
+
+def test_the_temperature_is_that_which_made_the_scores_too_sure():
+    score, is_speech = logistic_clips(20_000, 1.0, 0.0)
+    found = fit_temperature(4.0 * score, is_speech)
+    assert 1 / found.slope == pytest.approx(4.0, rel=0.05)
+    assert found.intercept == 0.0
+
+
+def test_separable_classes_give_finite_maps():
+    is_speech = np.array([False, False, True, True])
+    for fit in (fit_platt, fit_temperature):
+        probability = fit(np.array([-2.0, -1.0, 1.0, 2.0]), is_speech).probabilities(np.array([-2.0, 2.0]))
+        assert 0 < probability[0] < 0.5 < probability[1] < 1
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_unit_of_the_scores_does_not_matter(scale):
+    score, is_speech = logistic_clips(300, 1.0, 0.3)
+    one, other = fit_platt(score, is_speech), fit_platt(score * scale, is_speech)
+    assert other.probabilities(score * scale) == pytest.approx(one.probabilities(score), abs=1e-4)
+
+
+def test_equal_scores_get_the_share_of_speech():
+    found = fit_platt(np.full(100, 3.0), np.arange(100) < 20)
+    assert found.probabilities(np.array([3.0])) == pytest.approx([0.2], abs=0.02)
+
+
+def test_one_class_gives_no_map():
+    with pytest.raises(ManifestError, match="is NONSPEECH"):
+        fit_platt(np.arange(3.0), np.ones(3, bool))
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.booleans()), min_size=1, max_size=60))
+def test_losses_equal_scikit_learn(clips):
+    probability, is_speech = (np.array(column) for column in zip(*clips, strict=True))
+    assert brier_losses(probability, is_speech).mean() == pytest.approx(
+        sklearn.metrics.brier_score_loss(is_speech, probability, labels=[False, True], pos_label=True)
+    )
+    expected = sklearn.metrics.log_loss(is_speech, probability, labels=[False, True])
+    assert log_losses(probability, is_speech).mean() == pytest.approx(expected)
+
+
+def test_certainty_of_the_wrong_thing_is_finite():
+    assert log_losses(np.array([0.0]), np.array([True]))[0] == pytest.approx(34.5, abs=0.1)
+
+
+def test_a_reliability_table_by_hand():
+    probability = np.array([0.0, 0.05, 0.12, 0.18, 0.95, 1.0])
+    is_speech = np.array([False, True, False, False, True, True])
+    first, second, last = reliability_table(probability, is_speech)
+    assert (first.low, first.n, first.mean_probability, first.speech_share) == (0.0, 2, 0.025, 0.5)
+    assert (second.low, second.n, second.speech_share) == (0.1, 2, 0.0)
+    assert (last.high, last.n, last.speech_share) == (1.0, 2, 1.0)
+    # (2 |.025 - .5| + 2 |.15 - 0| + 2 |.975 - 1|) / 6
+    assert expected_calibration_error(probability, is_speech) == pytest.approx((0.475 + 0.15 + 0.025) / 3)
+
+
+def test_honest_probabilities_have_a_small_error_and_boastful_ones_a_large():
+    score, is_speech = logistic_clips(50_000, 1.0, 0.0)
+    assert expected_calibration_error(expit(score), is_speech) < 0.01
+    assert expected_calibration_error(expit(4 * score), is_speech) > 0.1
+
+
+def test_every_measure_of_probabilities_stands_in_its_interval():
+    score, is_speech = logistic_clips(600, 1.0, 0.0)
+    group = np.repeat(np.arange(60), 10)
+    for metric in probability_metrics(expit(score), is_speech, group, seed=0):
+        assert 0 <= metric.low < metric.value < metric.high
+    (*_, error) = probability_metrics(expit(score[:200]), is_speech[:200], group[:200], seed=0)
+    assert "10 bins" in error.note
+    assert "only 20 groups" in error.note

@@ -1,0 +1,72 @@
+"""What a recorder does: gain, clipped peaks, an 8-bit codec, a telephone line's band."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listenwell.augment.clipping import ClippingConfig, clip_peaks
+from listenwell.augment.filters import BandConfig, draw_line
+from listenwell.augment.gain import GainConfig, change_gain
+from listenwell.augment.mu_law import code_mu_law
+from listenwell.data.audio import peak, rms
+from listenwell.random_streams import stream
+
+TONE = (0.5 * np.sin(np.arange(16_000) * 0.1)).astype(np.float32)
+
+
+@given(gain_db=st.floats(-60, 6))
+def test_gain_changes_the_level_and_nothing_else(gain_db):
+    changed = change_gain(TONE, gain_db)
+    assert 20 * np.log10(rms(changed) / rms(TONE)) == pytest.approx(gain_db, abs=1e-3)
+    assert changed / rms(changed) == pytest.approx(TONE / rms(TONE), abs=1e-5)
+
+
+def test_gain_stops_at_full_scale():
+    assert peak(change_gain(TONE, 20)) == 1
+
+
+@given(below_peak_db=st.floats(0.1, 40), level=st.floats(1e-3, 1))
+def test_only_peaks_are_clipped_at_a_limit_below_the_clips_own_peak(below_peak_db, level):
+    samples = TONE * np.float32(level)
+    clipped = clip_peaks(samples, below_peak_db)
+    limit = peak(samples) * 10 ** (-below_peak_db / 20)
+    assert peak(clipped) == pytest.approx(limit, rel=1e-6)
+    inside = np.abs(samples) < limit * (1 - 1e-6)
+    assert np.array_equal(clipped[inside], samples[inside])
+
+
+@pytest.mark.parametrize("level_db", [0, -10, -20, -30])
+def test_mu_law_rounds_about_38_db_below_the_signal_at_every_level(level_db):
+    samples = (TONE * 2 * 10 ** (level_db / 20)).astype(np.float32)
+    error = code_mu_law(samples) - samples
+    assert 20 * np.log10(rms(samples) / rms(error)) == pytest.approx(38, abs=2)
+
+
+def test_mu_law_has_255_values_keeps_silence_and_full_scale_and_holds_what_is_beyond():
+    ramp = np.linspace(-1.2, 1.2, 100_001).astype(np.float32)
+    coded = code_mu_law(ramp)
+    assert len(np.unique(coded)) == 255
+    assert code_mu_law(np.array([0, 1, -1, 2], np.float32)).tolist() == [0, 1, -1, 1]
+    assert np.array_equal(code_mu_law(coded), coded)
+
+
+def test_lines_lie_within_their_edges_and_half_of_them_code():
+    lines = [draw_line(BandConfig(probability=1), stream(i, "band")) for i in range(400)]
+    assert all(100 <= band.low_hz <= 400 and 2800 <= band.high_hz <= 3800 for band, _ in lines)
+    assert np.mean([codes for _, codes in lines]) == pytest.approx(0.5, abs=0.1)  # standard error 0.025
+    assert draw_line(BandConfig(probability=0), stream(1, "band")) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "named"),
+    [
+        (GainConfig, {"lowest_db": 7}, "swap them"),
+        (ClippingConfig, {"least_db": 20}, "swap them"),
+        (BandConfig, {"highest_low_hz": 3000}, "was expected"),
+        (BandConfig, {"lowest_low_hz": 1000, "highest_low_hz": 500}, "was expected"),
+    ],
+)
+def test_limits_exchanged_are_refused(section, setting, named):
+    with pytest.raises(ValueError, match=named):
+        section(**setting)

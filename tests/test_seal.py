@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from listenwell.errors import SealError
+from listenwell.seal import Seal, append_entry, judge_seal, read_chain
+
+FIRST, SECOND = {"fine-tuned": "aa"}, {"fine-tuned": "bb"}
+
+
+def opened(path: Path) -> Seal:
+    seal = Seal(path)
+    seal.commit(FIRST, "fit 1")
+    seal.look("test", "00", FIRST)
+    return seal
+
+
+def head(path: Path) -> str:
+    return read_chain(path)[-1]["hash"]
+
+
+def test_a_look_after_its_commit_is_sealed(tmp_path):
+    opened(tmp_path / "seal.jsonl")
+    status = judge_seal(tmp_path / "seal.jsonl", head(tmp_path / "seal.jsonl"), ["test"])
+    assert (status.verdict, status.n_looks) == ("sealed", 1)
+
+
+def test_a_test_stays_closed_without_a_committed_threshold(tmp_path):
+    with pytest.raises(SealError, match="no threshold is committed"):
+        Seal(tmp_path / "seal.jsonl").look("test", "00", FIRST)
+
+
+def test_a_test_stays_closed_for_a_threshold_that_was_not_committed(tmp_path):
+    seal = opened(tmp_path / "seal.jsonl")
+    with pytest.raises(SealError, match="other thresholds are committed"):
+        seal.look("test", "00", SECOND)
+
+
+def test_a_threshold_committed_after_a_look_is_marked(tmp_path):
+    seal = opened(tmp_path / "seal.jsonl")
+    seal.commit(SECOND, "fit 1")
+    seal.look("test", "00", SECOND)
+    status = judge_seal(seal.path, head(seal.path), ["test"])
+    assert status.verdict == "reopened"
+    assert "entry 3" in status.reason
+
+
+def test_the_same_thresholds_are_committed_once_and_every_look_is_logged(tmp_path):
+    seal = opened(tmp_path / "seal.jsonl")
+    seal.commit(FIRST, "fit 1")
+    seal.look("test", "00", FIRST)
+    assert [entry["event"] for entry in seal.entries()] == ["commit", "look", "look"]
+    assert judge_seal(seal.path, head(seal.path), ["test"]).verdict == "sealed"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda lines: [lines[0].replace("aa", "cc"), lines[1]],
+        lambda lines: [lines[1]],
+        lambda lines: [lines[1], lines[0]],
+        lambda lines: [*lines, lines[1]],
+        lambda lines: [lines[0], lines[1][:-9]],
+        lambda lines: [lines[0], "[]"],
+        lambda lines: [lines[0], json.dumps({"hash": "0"})],
+    ],
+    ids=["changed", "first line gone", "swapped", "repeated", "cut in a line", "not an entry", "no fields"],
+)
+def test_a_broken_chain_is_unsealed_and_takes_no_more_entries(tmp_path, harm):
+    seal = opened(tmp_path / "seal.jsonl")
+    before = head(seal.path)
+    seal.path.write_text("\n".join(harm(seal.path.read_text().splitlines())) + "\n")
+    assert judge_seal(seal.path, before, ["test"]).verdict == "unsealed"
+    with pytest.raises(SealError, match="chain of the seal is broken"):
+        seal.commit(SECOND, "fit 2")
+
+
+def test_lines_cut_off_the_end_show_against_the_head_in_the_results(tmp_path):
+    seal = opened(tmp_path / "seal.jsonl")
+    seal.look("test", "00", FIRST)
+    before = head(seal.path)
+    seal.path.write_text("".join(line + "\n" for line in seal.path.read_text().splitlines()[:2]))
+    status = judge_seal(seal.path, before, ["test"])
+    assert status.verdict == "unsealed"
+    assert "cut off" in status.reason
+
+
+def test_looks_after_the_results_leave_them_sealed(tmp_path):
+    seal = opened(tmp_path / "seal.jsonl")
+    before = head(seal.path)
+    seal.look("test", "00", FIRST)
+    assert judge_seal(seal.path, before, ["test"]).verdict == "sealed"
+
+
+def test_no_log_and_an_unlogged_test_set_are_unsealed(tmp_path):
+    assert judge_seal(tmp_path / "seal.jsonl", "", ["test"]).verdict == "unsealed"
+    seal = opened(tmp_path / "seal.jsonl")
+    status = judge_seal(seal.path, head(seal.path), ["test", "other"])
+    assert status.verdict == "unsealed"
+    assert "no look at other" in status.reason
+
+
+def test_an_entry_names_who_when_and_what_stood_before(tmp_path):
+    append_entry(tmp_path / "log.jsonl", "opened", {"run": "a"})
+    append_entry(tmp_path / "log.jsonl", "opened", {"run": "b\n<b>"})
+    first, second = read_chain(tmp_path / "log.jsonl")
+    assert second["previous"] == first["hash"]
+    assert second["run"] == "b\n<b>"
+    assert first["who"]
+    assert first["time"].endswith("+00:00")

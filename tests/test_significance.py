@@ -1,0 +1,103 @@
+"""Tests beside the primary comparison: against statsmodels, hand-worked tables, and simulated error rates."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from listenwell.errors import ManifestError
+from listenwell.evaluate.metrics import roc_auc
+from listenwell.evaluate.significance import corrected_t, delong, holm, mcnemar_exact, sign_flip
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_equals_statsmodels(clips):
+    a, b = (np.array(column) for column in zip(*clips, strict=True))
+    table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
+    found = mcnemar_exact(a, b)
+    assert found.p_value == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert found.difference == pytest.approx(a.mean() - b.mean())
+
+
+def test_holm_equals_statsmodels():
+    rng = np.random.default_rng(0)
+    for n in range(1, 13):
+        p_values = np.round(rng.random(n) ** 3, 2)
+        assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def two_scores(rng, n=60, gain=0.0):
+    is_speech = np.arange(n) % 2 == 0
+    shared = rng.normal(size=n) + 1.5 * is_speech
+    a, b = (shared + rng.normal(size=n) for _ in range(2))
+    return a + gain * is_speech, b, is_speech
+
+
+def test_delong_equals_the_covariances_written_out():
+    a, b, is_speech = two_scores(np.random.default_rng(0))
+    kernels = []
+    for score in (a, b):
+        ahead = np.subtract.outer(score[is_speech], score[~is_speech])
+        kernels.append((ahead > 0) + 0.5 * (ahead == 0))
+    by_speech = np.cov([kernel.mean(axis=1) for kernel in kernels])
+    by_other = np.cov([kernel.mean(axis=0) for kernel in kernels])
+    contrast = np.array([1, -1])
+    variance = contrast @ (by_speech + by_other) @ contrast / 30
+    z = (roc_auc(a, is_speech) - roc_auc(b, is_speech)) / np.sqrt(variance)
+    found = delong(a, b, is_speech)
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(z)))
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
+
+
+def test_delong_is_wrong_in_about_5_percent_of_studies_of_independent_clips():
+    rng = np.random.default_rng(1)
+    wrong = np.mean([delong(*two_scores(rng)).p_value < 0.05 for _ in range(500)])
+    assert 0.02 <= wrong <= 0.085
+
+
+def test_delong_of_a_score_with_itself_says_nothing_differs():
+    a, _, is_speech = two_scores(np.random.default_rng(0))
+    found = delong(a, a, is_speech)
+    assert (found.difference, found.p_value, found.low) == (0.0, 1.0, None)
+
+
+def test_corrected_t_by_hand():
+    # mean .02, variance .0001, J 5, test share 1/5: error = sqrt(.0001 (1/5 + .2/.8)), t(4)
+    differences = 0.02 + 0.01 * np.array([-1.0, 1.0, 0.0, -1.0, 1.0])
+    found = corrected_t(differences, test_share=0.2)
+    t = 0.02 / np.sqrt(0.0001 * 0.45)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(t, 4))
+    assert found.p_value > stats.ttest_1samp(differences, 0).pvalue
+    assert found.difference == pytest.approx(0.02)
+
+
+def test_the_sign_flip_of_ten_equal_signs_is_exact_and_its_interval_that_of_t():
+    differences = np.linspace(0.01, 0.05, 10)
+    found = sign_flip(differences, seed=0)
+    assert found.p_value == 2 / 2**10
+    expected = stats.t.interval(0.95, 9, differences.mean(), stats.sem(differences))
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("test", [lambda d: sign_flip(d, 0), lambda d: corrected_t(d, 0.2)])
+def test_one_difference_is_not_enough(test):
+    with pytest.raises(ManifestError, match="at least two"):
+        test(np.array([0.1]))
+
+
+def test_differences_without_spread_have_no_interval():
+    assert corrected_t(np.zeros(5), 0.2).p_value == 1.0
+    assert corrected_t(np.full(5, 0.1), 0.2).low is None
+
+
+def test_delong_needs_two_clips_of_each_class():
+    with pytest.raises(ManifestError, match="each class needs two"):
+        delong(np.arange(3.0), np.arange(3.0), np.array([True, False, False]))

@@ -1,0 +1,240 @@
+"""Arms, seeds, search and leave-one-speaker-out, on the random model and a made corpus."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+from made_sounds import make_corpus, make_study
+from typer.testing import CliRunner
+
+from listenwell.cli.main import app
+from listenwell.config import change_config, dump
+from listenwell.data.folds import leave_one_speaker_out
+from listenwell.data.manifest import read_manifest
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
+from listenwell.evaluate.scores import ScoreTable
+from listenwell.study.arms import expand_arms
+from listenwell.study.leave_one_speaker_out import _describe
+from listenwell.study.run import run_study
+from listenwell.study.search import selection_optimism
+
+WIDE = (
+    "seeds=[1, 2, 3]",
+    "arms={quiet: {augment.noise.probability: 0.0}, tuned: {search.best: true, train.schedule: linear}}",
+    "search.grid=[{lora.rank: 4}, {lora.rank: 2, train.learning_rate: 0.001}]",
+    "loso.arms=[quiet, final]",
+    "loso.dev_speakers=1",
+    "loso.changes={train.epochs: 1}",
+    "evaluation.conditions=[clean, snr_0]",
+    "train.stack=4",
+)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    config = make_study(tmp_path_factory.mktemp("wide"), *WIDE)
+    return config, run_study(config)
+
+
+def test_every_arm_stands_in_the_ladder_with_all_its_seeds(wide):
+    _, results = wide
+    cells = {(row["arm"], row["test_set"], row["condition"]) for row in results["ladder"]}
+    assert cells == {(arm, "test", c) for arm in ("quiet", "tuned", "final") for c in ("clean", "noisy")}
+    for row in results["ladder"]:
+        assert row["seeds"] == [1, 2, 3]
+        assert row["mean"] == pytest.approx(np.mean(row["values"]))
+        assert row["seed_half_width"] == pytest.approx(2.484 * np.std(row["values"], ddof=1), rel=1e-3)
+        assert (row["against"] is None) == (row["arm"] == "quiet")
+
+
+def test_the_median_seed_of_the_config_itself_is_delivered(wide):
+    _, results = wide
+    lowest = sorted(min(epoch["dev_loss"] for epoch in fit["history"]) for fit in results["fits"])
+    delivered = min(epoch["dev_loss"] for epoch in results["fits"][0]["history"])
+    assert len(results["fits"]) == 3
+    assert delivered == lowest[1]
+
+
+def test_the_search_ranks_its_points_and_an_arm_takes_the_best(wide):
+    config, results = wide
+    ranked = results["search"]["ranked"]
+    assert [point["objective"] for point in ranked] == sorted((p["objective"] for p in ranked), reverse=True)
+    (tuned,) = {arm.config.lora.rank for arm in expand_arms(config, results["search"]["best"]) if arm.name == "tuned"}
+    assert tuned == results["search"]["best"]["lora.rank"]
+
+
+def test_every_speaker_is_held_out_once_with_sounds_of_its_own(wide):
+    _, results = wide
+    quiet, final = results["leave_one_speaker_out"]
+    assert [quiet["arm"], final["arm"]] == ["quiet", "final"]
+    pool = {g for r in results["allocation"] if r["part"] != "test" and r["label"] == "SPEECH" for g in r["groups"]}
+    for record in (quiet, final):
+        assert {fold["speaker"] for fold in record["folds"]} == pool
+        assert all(fold["n_speech"] and fold["n_nonspeech"] for fold in record["folds"])
+        assert record["metrics"][0]["n_groups"] == 2 * len(pool)
+
+
+def test_a_second_run_trains_and_scores_nothing(wide, monkeypatch):
+    config, results = wide
+    for work in ("listenwell.study.fitting.train", "listenwell.study.run.score_clips"):
+        monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
+    monkeypatch.setattr("listenwell.study.leave_one_speaker_out.score_clips", lambda *_, **__: pytest.fail("again"))
+    again = run_study(config)
+    for part in ("rows", "ladder", "leave_one_speaker_out", "search"):
+        assert json.loads(json.dumps(again[part])) == json.loads(json.dumps(results[part]))
+
+
+def test_folds_hold_every_group_out_once_and_share_none(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=7)
+    folds = leave_one_speaker_out(clips, n_dev_speakers=2, seed=0)
+    held = [group for fold in folds for group in {clip.group for clip in fold.held_out}]
+    assert sorted(held) == sorted({clip.group for clip in clips})
+    for fold in folds:
+        parts = [{clip.group for clip in part} for part in (fold.train, fold.dev, fold.held_out)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 14
+        assert all({clip.label for clip in part} == {"SPEECH", "NONSPEECH"} for part in (fold.train, fold.dev))
+    assert len({frozenset(clip.group for clip in fold.dev) for fold in folds}) > 1
+
+
+def test_too_few_speakers_or_sources_for_folds_are_named(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=3)
+    with pytest.raises(ManifestError, match="needs 4 speakers"):
+        leave_one_speaker_out(clips, n_dev_speakers=2, seed=0)
+    few = [clip for clip in clips if clip.group != "nonspeech_group_0"]
+    with pytest.raises(ManifestError, match="needs 3 sound sources"):
+        leave_one_speaker_out(few, n_dev_speakers=1, seed=0)
+
+
+def scored(groups: dict[str, float], clips_each: int = 4) -> ScoreTable:
+    names = [(f"{group}{i}", group, value) for group, value in groups.items() for i in range(clips_each)]
+    n = len(names)
+    return ScoreTable(
+        np.array([name for name, _, _ in names]),
+        np.array([group for _, group, _ in names]),
+        np.array(["SPEECH" if group.startswith("s") else "NONSPEECH" for _, group, _ in names]),
+        np.array([value for _, _, value in names]),
+        np.full(n, 1000.0),
+        np.full(n, np.nan),
+        np.full(n, "clean"),
+    )
+
+
+def test_a_model_that_always_says_speech_gets_half_in_leave_one_speaker_out():
+    folds = [(f"s{i}", scored({f"s{i}": 9.0, f"n{i}": 9.0}), 0.0) for i in range(5)]
+    record = _describe("always", folds, [])
+    assert record["metrics"][0]["value"] == record["mean_of_folds"] == 0.5
+
+
+def test_a_cross_fitted_threshold_is_not_judged_on_its_own_groups():
+    """One speaker lies below every other score: own thresholds would let the other groups decide it, and fail."""
+    table = scored({"s1": -5.0, "s2": 5.0, "s3": 5.0, "n1": 0.0, "n2": 0.0, "n3": 0.0})
+    assert cross_fitted_balanced_accuracy(table, n_folds=3) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_the_best_of_equal_configs_looks_better_than_it_is():
+    rng = np.random.default_rng(0)
+    groups = [f"{kind}{i}" for kind in "sn" for i in range(12)]
+    tables = [scored({group: rng.normal(1.0 if group[0] == "s" else -1.0, 2.0) for group in groups}) for _ in range(12)]
+    found = selection_optimism(tables, seed=0, n_resamples=60)
+    assert found["optimism"] > 0.03
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("arms={a: {lora.rnk: 3}}", "did you mean 'lora.rank'"),
+        ("arms={a: {data.manifest: other.csv}}", "data.manifest: an arm changes"),
+        ("arms={final: {lora.rank: 3}}", "is the config itself"),
+        ("arms={a: {search.best: true}}", "there is no search"),
+        ("arms={a: {lora.rank: 0}}", "arm 'a'"),
+        ("loso.arms=[nobody]", "'nobody', which is no arm"),
+        ("search.grid=[{evaluation.baselines: []}]", "evaluation.baselines: an arm changes"),
+    ],
+)
+def test_arms_that_make_no_sense_are_refused(tmp_path, changes, message):
+    config = make_study(tmp_path, changes, "train.epochs=1", "evaluation.conditions=[clean]")
+    with pytest.raises(ConfigError, match=message):
+        run_study(config)
+
+
+def test_a_changed_setting_is_checked_like_any_other(tmp_path):
+    config = make_study(tmp_path)
+    assert change_config(config, {"lora.rank": 3}, "here").lora.rank == 3
+    with pytest.raises(ConfigError, match=r"here, lora\.x: unknown key"):
+        change_config(config, {"lora.x": 3}, "here")
+
+
+def results_of(folder) -> dict:
+    results = json.loads((folder / "results.json").read_text())
+    for about_this_run in ("seal", "provenance", "config"):
+        del results[about_this_run]
+    return results
+
+
+def test_a_study_killed_again_and_again_ends_as_if_it_never_was(tmp_path):
+    """SIGKILL at up to 20 moments, later and later; each next call goes on, and no finished fit is trained again."""
+    settings = [
+        *WIDE[1:3],
+        "train.epochs=1",
+        "evaluation.conditions=[clean]",
+        "train.checkpoint_steps=1",
+        "train.stack=2",
+    ]
+    config = make_study(tmp_path, *settings)
+    kills, trained_at = 0, {}
+    for number in range(21):
+        child = multiprocessing.get_context("fork").Process(target=run_study, args=(config,))
+        child.start()
+        child.join(0.3 + 0.2 * number if number < 20 else 240)
+        if child.is_alive():
+            child.kill()
+            kills += 1
+        child.join()
+        for spec in (config.output / "fits").glob("*/spec.json"):
+            assert trained_at.setdefault(spec, spec.stat().st_mtime_ns) == spec.stat().st_mtime_ns
+        if child.exitcode == 0:
+            break
+    assert child.exitcode == 0
+    assert kills >= 3
+    run_study(config.model_copy(update={"output": tmp_path / "whole"}))
+    killed, whole = results_of(config.output), results_of(tmp_path / "whole")
+    assert killed.pop("name") != whole.pop("name")
+    assert killed == whole
+
+
+def test_the_page_shows_arms_search_and_speakers(wide):
+    config, results = wide
+    for name in ("report.html", "report.md"):
+        page = (config.output / name).read_text()
+        assert "The ladder: what each change brings" in page
+        assert "Search, judged on dev" in page
+        assert "Leave one speaker out: quiet" in page
+        for fold in results["leave_one_speaker_out"][0]["folds"]:
+            assert fold["speaker"].replace("_", "\\_" if name.endswith("md") else "_") in page
+
+
+def test_search_and_loso_run_alone_and_open_no_test(tmp_path):
+    settings = [WIDE[2], "train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1"]
+    config = make_study(tmp_path, *settings)
+    (tmp_path / "study.yaml").write_text(dump(config))
+    searched = CliRunner().invoke(app, ["search", str(tmp_path / "study.yaml")])
+    assert "best: lora.rank=" in searched.stdout
+    held_out = CliRunner().invoke(app, ["loso", str(tmp_path / "study.yaml")])
+    assert "Leave one speaker out: final" in held_out.stdout
+    assert {"search.json", "loso.json"} <= {path.name for path in config.output.iterdir()}
+    assert not (config.output / "seal.jsonl").exists()
+
+
+def test_babble_comes_from_other_speakers_of_the_same_part(tmp_path):
+    settings = ["augment.babble.probability=1.0", "train.epochs=1", "evaluation.conditions=[clean]"]
+    config = make_study(tmp_path, *settings)
+    results = run_study(config)
+    groups = {record["part"]: record["groups"] for record in results["allocation"] if record["label"] == "SPEECH"}
+    plans = [json.loads(line) for path in config.output.rglob("plans.jsonl") for line in path.read_text().splitlines()]
+    babble = [plan["babble"] for plan in plans if plan["clip_id"].startswith("speech") and "babble" in plan]
+    names = {each["background_id"] for bed in babble for each in [bed, *bed["others"]]}
+    group_of = {f"clip/{clip.clip_id}": clip.group for clip in read_manifest(tmp_path / "clips.csv")}
+    assert names
+    assert {group_of[name] for name in names} <= set(groups["train"])

@@ -1,0 +1,335 @@
+"""The expanded test set: drawn by group, spread, reproducible, refused with a reason, and described."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from made_sounds import make_backgrounds
+from scipy.stats import norm, t
+from statsmodels.stats.proportion import proportion_confint
+from typer.testing import CliRunner
+
+from listenwell.augment.plan import Plan, apply_plan
+from listenwell.cli.main import app
+from listenwell.config import Config, load_config
+from listenwell.data.audio import load_waveform, pcm_sha256
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
+from listenwell.data.data_sheet import DataSheet, escape_markdown, format_sheet, sheet_to_json
+from listenwell.data.manifest import read_backgrounds, read_manifest, write_manifest
+from listenwell.data.test_set import ChosenClip, SetSize, draw_test_set, leave_out_related
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.random_streams import stream
+from listenwell.study.make_test_set import Draw, expect_precision, make_test_set
+
+SMALL = SetSize(n_speakers=3, clips_per_speaker=2, n_sounds=4, clips_per_sound=2)
+
+
+def made_clips(
+    n_speakers: int = 12, n_sounds: int = 24, clips_each: int = 12, clips_per_recording: int = 2
+) -> list[Clip]:
+    """Clips without audio: speakers of 4 languages, sounds of 6 categories, durations 1 to 3 s."""
+    clips = []
+    for label, n_groups, n_categories in (("SPEECH", n_speakers, 4), ("NONSPEECH", n_sounds, 6)):
+        for i in range(n_groups):
+            group = f"{label.lower()}_{i}"
+            durations_s = stream(0, group).uniform(1, 3, clips_each).tolist()
+            for k in range(clips_each):
+                recording = f"{group}_{k // clips_per_recording}.wav"
+                category = f"{label.lower()}_kind_{i % n_categories}"
+                clip_id = f"{group}-{k:02}"
+                clips.append(
+                    Clip(
+                        clip_id, Path(recording), 0.0, durations_s[k], label, group, recording, "made", "CC0", category
+                    )
+                )
+    return clips
+
+
+def drawn(clips: list[Clip], size: SetSize = SetSize(), seed: int = 0) -> list[Clip]:  # noqa: B008 a frozen value
+    return [each.clip for each in draw_test_set(clips, size, seed)]
+
+
+def rows_of(clips: list[Clip]) -> dict[str, set[str]]:
+    """The numbers, within its group, of each group's clips."""
+    rows: dict[str, set[str]] = {}
+    for clip in clips:
+        rows.setdefault(clip.group, set()).add(clip.clip_id.rsplit("-")[-1])
+    return rows
+
+
+def test_the_default_is_10_speakers_with_5_clips_and_20_sounds_with_3():
+    clips = drawn(made_clips())
+    assert Counter(clip.label for clip in clips) == {"SPEECH": 50, "NONSPEECH": 60}
+    sizes = Counter((clip.label, clip.group) for clip in clips)
+    assert Counter((label, n) for (label, _), n in sizes.items()) == {("SPEECH", 5): 10, ("NONSPEECH", 3): 20}
+    assert len(set(clips)) == 110
+
+
+def test_groups_do_not_all_get_the_same_rows_as_sample_with_one_random_state_gives_them():
+    rows = rows_of(drawn(made_clips(clips_per_recording=1)))
+    speakers = {frozenset(numbers) for group, numbers in rows.items() if group.startswith("speech")}
+    # 792 ways to take 5 of 12: among 10 independent draws, three or more repetitions have a chance below 1e-4
+    assert len(speakers) >= 8
+
+
+def test_the_same_seed_draws_the_same_clips_in_any_order_of_the_table_and_another_seed_others():
+    clips = made_clips()
+    assert draw_test_set(clips, SetSize(), 0) == draw_test_set(clips[::-1], SetSize(), 0)
+    assert set(drawn(clips, seed=1)) != set(drawn(clips))
+
+
+def test_a_group_that_joins_the_corpus_changes_no_other_groups_clips():
+    clips = made_clips()
+    joined = [replace(clip, group="new", clip_id=f"new-{clip.clip_id}") for clip in clips[:12]]
+    before, after = rows_of(drawn(clips)), rows_of(drawn([*joined, *clips]))
+    assert len(before.keys() - after.keys()) <= 1
+    assert all(before[group] == after[group] for group in before.keys() & after.keys())
+
+
+@given(clips_per_recording=st.integers(1, 12), clips_each=st.integers(5, 12), seed=st.integers(0, 99))
+def test_a_speakers_clips_come_from_as_many_recordings_as_possible(clips_per_recording, clips_each, seed):
+    clips = made_clips(1, 1, clips_each, clips_per_recording)
+    chosen = drawn(clips, SetSize(1, 5, 1, 3), seed)
+    n_recordings = -(-clips_each // clips_per_recording)
+    spoken = Counter(clip.recording for clip in chosen if clip.label == "SPEECH")
+    assert len(spoken) == min(5, n_recordings)
+
+
+def test_durations_are_spread_over_those_of_the_group():
+    clips = made_clips(10, 20, clips_each=50, clips_per_recording=1)
+    for group in sorted({clip.group for clip in clips if clip.label == "SPEECH"}):
+        all_s = np.array([clip.duration_s for clip in clips if clip.group == group])
+        chosen_s = [clip.duration_s for clip in drawn(clips) if clip.group == group]
+        fifths = [int(5 * np.mean(all_s < duration_s)) for duration_s in chosen_s]
+        assert len(set(fifths)) >= 4  # the nearest free clip may lie just beyond the edge of its fifth
+
+
+def test_categories_come_in_turn():
+    chosen = drawn(made_clips(), SetSize(4, 1, 12, 1))
+    assert set(Counter(clip.category for clip in chosen if clip.label == "SPEECH").values()) == {1}
+    assert set(Counter(clip.category for clip in chosen if clip.label == "NONSPEECH").values()) == {2}
+
+
+def test_no_group_of_the_test_set_bears_both_labels():
+    clips = made_clips()
+    laughs = [replace(clip, clip_id=f"laugh-{clip.clip_id}", label="NONSPEECH") for clip in clips[:48]]
+    labels: dict[str, set[str]] = {}
+    for clip in drawn([*clips, *laughs]):
+        labels.setdefault(clip.group, set()).add(clip.label)
+    assert all(len(found) == 1 for found in labels.values())
+
+
+def test_too_small_a_corpus_is_refused_with_what_is_missing_and_how_many_more():
+    clips = [clip for clip in made_clips(9, 19) if clip.clip_id not in {f"speech_3-{k:02}" for k in range(9)}]
+    with pytest.raises(ManifestError) as caught:
+        draw_test_set(clips, SetSize(), 0)
+    message = str(caught.value)
+    assert "8 groups have 5 or more SPEECH clips, 10 are needed: 2 missing (nearest: 'speech_3' lacks 2)" in message
+    assert "19 groups have 3 or more NONSPEECH clips, 20 are needed: 1 missing" in message
+    assert "\n" not in message
+
+
+def test_a_test_set_without_a_class_is_refused():
+    only_speech = [clip for clip in made_clips() if clip.label == "SPEECH"]
+    with pytest.raises(ManifestError, match="0 groups have 3 or more NONSPEECH clips"):
+        draw_test_set(only_speech, SetSize(), 0)
+
+
+def test_what_shares_group_recording_origin_or_samples_with_used_clips_is_left_out():
+    clips = made_clips(4, 4, clips_each=2)
+    group, recording, origin, samples, *free = clips[::2]
+    origin, samples = replace(origin, origin="freesound:7"), replace(samples, pcm_sha256="ab")
+    used = [
+        replace(group, clip_id="u1", recording="other"),
+        replace(recording, clip_id="u2", group="other"),
+        replace(origin, clip_id="u3", group="other", recording="other", corpus="another"),
+        replace(samples, clip_id="u4", group="other", recording="other", corpus="another"),
+    ]
+    assert leave_out_related([group, recording, origin, samples, *free], used) == free
+
+
+def test_clips_without_origin_or_hash_are_not_related_by_that():
+    clips = made_clips(2, 2)
+    assert leave_out_related(clips[:12], clips[12:]) == clips[:12]
+
+
+def test_files_of_one_name_in_two_corpora_are_two_recordings():
+    clip = made_clips(1, 1)[0]
+    assert leave_out_related([clip], [replace(clip, group="other", corpus="another")]) == [clip]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A table of 8 speakers and 10 sounds with 3 clips each, 0.2 s long, in the splits pool and train."""
+    clips = []
+    for clip in made_clips(8, 10, clips_each=3, clips_per_recording=1):
+        path = tmp_path / f"{clip.clip_id}.wav"
+        soundfile.write(path, 0.1 * stream(0, clip.clip_id).standard_normal(3200), 16_000)
+        split = "train" if clip.group.endswith(("_0", "_1")) else "pool"
+        clips.append(replace(clip, path=path, duration_s=0.2, split=split))
+    write_manifest(tmp_path / "clips.csv", clips)
+    return tmp_path / "clips.csv"
+
+
+def config_for(clips: Path, *overrides: str) -> Config:
+    return load_config(None, [f"data.manifest={clips}", "data.backgrounds=none", *overrides])
+
+
+def test_the_table_read_back_is_the_test_set_with_the_hash_of_every_clip(corpus, tmp_path):
+    sheet = make_test_set(config_for(corpus), Draw(SMALL), tmp_path / "out")
+    clips = read_manifest(tmp_path / "out" / "test_set.csv")
+    assert clips == sheet.clips
+    assert all(clip.pcm_sha256 == pcm_sha256(load_waveform(clip)) for clip in clips)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"test_set.csv", "data_sheet.md", "data_sheet.json"}
+
+
+def test_a_split_gives_only_what_is_unrelated_to_the_other_splits(corpus, tmp_path):
+    clips = read_manifest(corpus)
+    related = next(clip for clip in clips if clip.group == "speech_2")
+    in_training = next(clip for clip in clips if clip.split == "train")
+    write_manifest(
+        corpus,
+        [replace(clip, origin="freesound:1") if clip in (related, in_training) else clip for clip in clips],
+    )
+    sheet = make_test_set(config_for(corpus), Draw(SMALL, from_split="pool"), tmp_path / "out")
+    assert {clip.split for clip in sheet.clips} == {"pool"}
+    assert related.clip_id not in {clip.clip_id for clip in sheet.clips}
+
+
+def test_excluded_tables_leave_too_little_and_the_error_says_so(corpus, tmp_path):
+    with pytest.raises(ManifestError, match=r"54 clips left out as related .* 0 groups have"):
+        make_test_set(config_for(corpus), Draw(SMALL, exclude=(corpus,)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_nan_group_is_refused_before_anything_is_drawn(corpus, tmp_path):
+    text = corpus.read_text()
+    corpus.write_text(text.replace(",speech_4,", ",nan,", 1))
+    with pytest.raises(ManifestError, match=r"clips.csv line \d+: the group is 'nan'"):
+        make_test_set(config_for(corpus), Draw(SMALL), tmp_path / "out")
+
+
+def test_a_file_that_is_not_the_one_of_the_table_is_refused(corpus, tmp_path):
+    write_manifest(corpus, [replace(clip, pcm_sha256="0" * 64) for clip in read_manifest(corpus)])
+    with pytest.raises(ManifestError, match="the file is not the one the table was made from"):
+        make_test_set(config_for(corpus), Draw(SMALL), tmp_path / "out")
+
+
+def test_a_test_set_is_not_written_over_another(corpus, tmp_path):
+    make_test_set(config_for(corpus), Draw(SMALL), tmp_path / "out")
+    before = (tmp_path / "out" / "test_set.csv").read_bytes()
+    with pytest.raises(ConfigError, match="already holds a test_set"):
+        make_test_set(config_for(corpus, "seed=1"), Draw(SMALL), tmp_path / "out")
+    assert (tmp_path / "out" / "test_set.csv").read_bytes() == before
+
+
+def test_the_plans_replay_every_clip_under_every_condition(corpus, tmp_path):
+    config = config_for(corpus, f"data.backgrounds={make_backgrounds(tmp_path)}")
+    conditions = ("clean", "20ms", "snr_0", "t60_0.3", "bandpass_300_3400")
+    sheet = make_test_set(config, Draw(SMALL), tmp_path / "out", conditions)
+    lines = (tmp_path / "out" / "plans.jsonl").read_text().splitlines()
+    plans = [Plan.from_json(json.loads(line)) for line in lines]
+    assert [(plan.clip_id, plan.epoch) for plan in plans] == [
+        (clip.clip_id, condition) for clip in sheet.clips for condition in conditions
+    ]
+    bank = BackgroundBank(read_backgrounds(tmp_path / "backgrounds.csv"))
+    samples = load_waveform(sheet.clips[0])
+    heard = [apply_plan(samples, plan, bank.load) for plan in plans[:5]]
+    assert [version.size for version in heard] == [3200, 320, 3200, 3200, 3200]
+    assert np.array_equal(heard[0], samples)
+    assert all(not np.array_equal(version, samples) for version in heard[2:])
+
+
+def test_an_snr_without_backgrounds_leaves_no_test_set(corpus, tmp_path):
+    with pytest.raises(ConfigError, match="needs backgrounds"):
+        make_test_set(config_for(corpus), Draw(SMALL), tmp_path / "out", ("clean", "snr_0"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_expected_precision_is_wilsons_interval_for_the_clips_over_the_design_effect():
+    recall, specificity, balanced = expect_precision(draw_test_set(made_clips(), SetSize(), 0))
+    assert (recall.n_clips, recall.n_groups, balanced.n_clips, balanced.n_groups) == (50, 10, 110, 30)
+    assert recall.effective_n == pytest.approx(50 / (1 + 4 * 0.3))
+    assert specificity.effective_n == pytest.approx(60 / (1 + 2 * 0.3))
+    # statsmodels takes the normal quantile of alpha; this alpha makes it the t quantile of 10 - 1 degrees of freedom
+    alpha = 2 * norm.sf(t.ppf(0.975, 9))
+    for (share, half), (_, other), (_, both) in zip(
+        recall.half_widths, specificity.half_widths, balanced.half_widths, strict=True
+    ):
+        n = recall.effective_n
+        low, high = proportion_confint(share * n, n, alpha, method="wilson")
+        assert half == pytest.approx((high - low) / 2)
+        assert both == pytest.approx(np.hypot(half, other) / 2)
+
+
+def test_one_group_says_nothing_about_others():
+    recall, *_ = expect_precision(draw_test_set(made_clips(), SetSize(1, 5, 2, 3), 0))
+    assert {half for _, half in recall.half_widths} == {0.5}
+
+
+HOSTILE = "<img src=x onerror=alert(1)>|a\n| b |`c`[d](javascript:e)*f* &lt; \\"
+
+
+def test_hostile_names_are_shown_as_they_are_and_end_no_cell():
+    chosen = [
+        ChosenClip(replace(each.clip, clip_id=HOSTILE + each.clip.clip_id, group=HOSTILE + each.clip.group,
+                           recording=HOSTILE, licence=HOSTILE, category=HOSTILE), each.reason)
+        for each in draw_test_set(made_clips(), SMALL, 0)
+    ]  # fmt: skip
+    page = format_sheet(DataSheet({"clips": HOSTILE}, chosen, expect_precision(chosen)))
+    assert "<img" not in page
+    assert not re.search(r"(?<!\\)[`*\[\]]", page)
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(cells) == 1, table
+
+
+@given(st.text(max_size=30))
+def test_escaped_text_is_one_line_without_markup(text):
+    escaped = escape_markdown(text)
+    assert len(escaped.splitlines()) <= 1
+    assert not re.search(r"[<>]", escaped)
+
+
+def test_plain_names_stay_readable():
+    assert escape_markdown("study_pool-allison-001 CC-BY-SA-3.0 (50 %)") == "study_pool-allison-001 CC-BY-SA-3.0 (50 %)"
+
+
+def test_the_sheet_says_of_every_clip_where_it_is_from_and_why_it_was_chosen():
+    chosen = draw_test_set(made_clips(), SetSize(), 0)
+    sheet = DataSheet({"seed": 0}, chosen, expect_precision(chosen))
+    told = json.loads(json.dumps(sheet_to_json(sheet)))
+    assert {"corpus", "recording", "origin", "licence", "pcm_sha256", "why"} <= told["clips"][0].keys()
+    assert len(told["clips"]) == 110
+    assert [each["n_clips"] for each in told["classes"]] == [50, 60]
+    assert {each["n_clips"] for each in told["groups"]} == {5, 3}
+    assert "group 1 of its category (speech_kind_" in format_sheet(sheet)
+
+
+def run(*arguments: str | Path):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_draws_and_says_what_can_be_known(corpus, tmp_path):
+    sizes = ("--speakers", "3", "--speech-clips", "2", "--sounds", "4", "--sound-clips", "2")
+    result = run(
+        "test-set", "--clips", corpus, *sizes, "--out", tmp_path / "out", "--conditions", "clean,100ms,lowpass_3400"
+    )
+    assert result.exit_code == 0, result.output
+    assert "balanced accuracy    14 clips,   7 groups" in result.stdout
+    assert len((tmp_path / "out" / "plans.jsonl").read_text().splitlines()) == 14 * 3
+
+
+@pytest.mark.parametrize("conditions", ["snr_0", "clean,loud", "clean,t60_99"])
+def test_conditions_that_cannot_be_are_wrong_usage(corpus, tmp_path, conditions):
+    result = run("test-set", "--clips", corpus, "--out", tmp_path / "out", "--conditions", conditions)
+    assert result.exit_code == 2
+    assert result.stderr.count("Traceback") == 0
