@@ -1,7 +1,7 @@
 """How often each nominal 95 % interval holds the truth, over numbers of groups, shares and correlations.
 
 Clips of a group are alike: right decisions are beta-binomial, scores normal with a group effect, both with a given
-intra-class correlation. Writes benchmarks/results/interval_coverage.json; about four minutes on one core.
+intra-class correlation. Writes benchmarks/results/interval_coverage.json; under five minutes on one core.
 
     python benchmarks/interval_coverage.py
 """
@@ -29,7 +29,8 @@ from listenwell.run_folder import provenance
 SEED = 42
 N_GROUPS, SHARES, ICCS = (5, 10, 30, 60), (0.5, 0.75, 0.9, 0.95, 0.98), (0.0, 0.1, 0.3, 0.5)
 CLIPS_PER_GROUP = (5, 20)
-N_SHARES, N_AUC, N_EER, N_DIFFERENCES, N_CURVES = 4000, 400, 100, 400, 100
+N_SHARES, N_AUC, N_EER, N_DIFFERENCES, N_CURVES = 4000, 400, 80, 300, 60
+N_CURVE_DRAWS = 200
 N_WORST = 5
 NOMINAL, AIM = 0.95, 0.93
 Cell = dict[str, Any]
@@ -204,7 +205,7 @@ def cells_of_curves() -> list[Cell]:
                 snr_db=np.repeat(snrs_db, n),
                 condition=np.repeat([f"snr_{snr:g}" for snr in snrs_db], n),
             )
-            (point,) = fit_curve(table, 0.0, "snr_db", "recall", SEED).points
+            (point,) = fit_curve(table, 0.0, "snr_db", "recall", SEED, N_CURVE_DRAWS).points
             bounds.append((_or_end(point.low, snrs_db[0]), _or_end(point.high, snrs_db[-1])))
         low, high = np.array(bounds).T
         cells.append(made_cell((low <= true) & (true <= high), high - low, n_groups, round(true, 4), 0.0, 5))

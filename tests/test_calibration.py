@@ -176,6 +176,9 @@ def test_a_calibration_file_is_read_as_a_threshold_too(tmp_path):
     assert read_given_threshold(str(path), 0.0) == (found.threshold.value, found.threshold)
     write_threshold(path, found.threshold)
     assert read_platt(path) is None
+    path.write_text(path.read_text().replace('"n":', '"platt": 3, "n":'))
+    with pytest.raises(ManifestError, match="no slope and intercept"):
+        read_platt(path)
 
 
 def test_a_threshold_is_a_number_a_file_or_the_default(tmp_path):

@@ -1,6 +1,7 @@
 """The training loop, on a random two-layer model and sounds made in code."""
 
 import itertools
+import re
 import signal
 
 import numpy as np
@@ -163,12 +164,9 @@ def test_a_warm_up_longer_than_the_run_is_refused(model, corpus):
 
 
 def test_a_loss_that_leaves_the_numbers_stops_the_fit_and_names_the_clips(model, corpus):
-    with pytest.raises(TrainingError, match=r"fit 'fit', step \d+: the (loss|gradient) is (nan|inf) on the clips c\d+"):
-        fit(
-            model,
-            corpus,
-            spec(corpus, epochs=40, learning_rate=1e18, projector="trained", projector_learning_rate=1e30),
-        )
+    wild = spec(corpus, epochs=40, learning_rate=1e18, projector="trained", projector_learning_rate=1e30)
+    (failed,) = fit(model, corpus, wild)
+    assert re.match(r"fit 'fit', step \d+: the (loss|gradient) is (nan|inf) on the clips c\d+", failed.reason)
 
 
 def test_rank_zero_is_refused_by_the_config():

@@ -9,7 +9,6 @@ from listenwell.errors import ConfigError
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.power import (
     detectable_difference,
-    estimated_icc,
     groups_for_difference,
     groups_for_half_width,
     groups_to_shrink,
@@ -35,7 +34,6 @@ def test_ten_speakers_of_five_clips_at_icc_03_are_worth_23():
 
 def test_one_group_is_worth_nothing_sure():
     assert worth_of(np.zeros(9, int), 0.3, (0.9,)).half_widths == ((0.9, 0.5),)
-    assert np.isnan(estimated_icc(np.ones(4, bool), np.zeros(4, int)))
 
 
 def test_a_planned_difference_is_found_with_the_planned_probability():

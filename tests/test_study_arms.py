@@ -12,7 +12,7 @@ from listenwell.cli.main import app
 from listenwell.config import change_config, dump
 from listenwell.data.folds import leave_one_speaker_out
 from listenwell.data.manifest import read_manifest
-from listenwell.errors import ConfigError, ManifestError
+from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.study.arms import expand_arms
@@ -238,3 +238,26 @@ def test_babble_comes_from_other_speakers_of_the_same_part(tmp_path):
     group_of = {f"clip/{clip.clip_id}": clip.group for clip in read_manifest(tmp_path / "clips.csv")}
     assert names
     assert {group_of[name] for name in names} <= set(groups["train"])
+
+
+WILD = {"train.learning_rate": 1e18, "train.projector": "trained", "train.projector_learning_rate": 1e30}
+
+
+def test_an_arm_that_leaves_the_numbers_is_told_and_the_others_go_on(tmp_path):
+    wild = ", ".join(f"{key}: {value}" for key, value in WILD.items())
+    settings = [f"arms={{wild: {{{wild}, train.epochs: 40}}}}", "train.epochs=1", "evaluation.conditions=[clean]"]
+    config = make_study(tmp_path, *settings)
+    results = run_study(config)
+    assert [fit["name"] for fit in results["failed_fits"]] == ["wild-seed42"]
+    assert {row["arm"] for row in results["ladder"]} <= {"final"}
+    assert "wild-seed42 failed." in (config.output / "report.html").read_text()
+
+
+def test_a_study_whose_own_fit_leaves_the_numbers_stops_and_does_not_try_again(tmp_path, monkeypatch):
+    settings = [f"{key}={value}" for key, value in WILD.items()]
+    config = make_study(tmp_path, *settings, "train.epochs=40", "evaluation.conditions=[clean]")
+    with pytest.raises(TrainingError, match="on the clips"):
+        run_study(config)
+    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was tried again"))
+    with pytest.raises(TrainingError, match="on the clips"):
+        run_study(config)

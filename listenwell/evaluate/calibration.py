@@ -180,9 +180,16 @@ def read_given_threshold(text: str, default: float) -> tuple[float, Threshold | 
 
 
 def read_platt(path: Path) -> ProbabilityMap | None:
-    """Read the probability map (Platt) of a threshold file, None where it holds no more than the threshold."""
+    """Read the probability map (Platt) of a threshold file, None where it holds none. Raises ManifestError."""
     content = _read(path)
-    return ProbabilityMap(**content["platt"]) if "platt" in content else None
+    if "platt" not in content:
+        return None
+    try:
+        return ProbabilityMap(float(content["platt"]["slope"]), float(content["platt"]["intercept"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"{path}: its 'platt' is no slope and intercept; run 'listenwell calibrate' again."
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -185,17 +185,16 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
     )
 
 
-def rate_bounds(value: float, error: float, planned_n: float, n_groups: int) -> tuple[float, float]:
+def rate_bounds(value: float, error: float, planned_n: float, n_groups: int, trusted: bool) -> tuple[float, float]:
     """Return the interval in [0, 1] of a measure with standard error `error` over groups.
 
-    Wilson's form with n = value (1 - value) / error^2 and t; no more than planned_n clips are believed in, which
-    keeps a measure at its limit, where no spread is seen, from looking certain. n_groups: those of the smaller class.
+    Wilson's form with n = value (1 - value) / error^2 and t. Where the error is not trusted no more than planned_n
+    clips are believed in, and a measure at its limit, where no spread is seen, does not look certain. n_groups: those
+    of the smaller class.
     """
     spread = value * (1.0 - value)
-    n = min(planned_n, spread / (error * error)) if error > 0 and spread > 0 else planned_n
-    if not np.isfinite(n):
-        return 0.0, 1.0
-    return wilson(value, n, t_quantile(n_groups))
+    n = spread / (error * error) if error > 0 and spread > 0 else planned_n
+    return wilson(value, n if trusted else min(n, planned_n), t_quantile(n_groups))
 
 
 def class_sums(values: Floats, is_speech: Bools, member: Whole, n_groups: int) -> Floats:

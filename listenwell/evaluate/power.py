@@ -18,13 +18,12 @@ from scipy.special import stdtrit
 from listenwell.errors import ConfigError
 from listenwell.evaluate.intervals import (
     Groups,
-    anova_icc,
     effective_n,
     number_groups,
     t_quantile,
     wilson,
 )
-from listenwell.evaluate.metrics import Bools, Floats
+from listenwell.evaluate.metrics import Floats
 
 MOST_GROUPS = 1_000_000
 POWER = 0.8
@@ -120,15 +119,6 @@ def worth_of(group: Groups, icc: float, shares: tuple[float, ...]) -> Worth:
         low, high = wilson(share, n, t_quantile(n_groups)) if n_groups > 1 else (0.0, 1.0)
         widths.append((share, (high - low) / 2))
     return Worth(len(group), n_groups, icc, n, tuple(widths))
-
-
-def estimated_icc(is_right: Bools, group: Groups) -> float:
-    """Return the ANOVA intra-class correlation of right decisions (n,); NaN where all are alike or one group."""
-    member, n_groups = number_groups(group)
-    if n_groups < 2:
-        return float("nan")
-    rights: Floats = np.bincount(member, weights=is_right).astype(np.float64)
-    return float(anova_icc(rights, np.bincount(member).astype(np.float64)))
 
 
 def _need(groups: int, clips_per_group: float, icc: float, half_width: float) -> Need:

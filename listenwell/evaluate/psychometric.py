@@ -85,19 +85,20 @@ def fit_curve(
     rights, counts, by_group = _count_cells(table, decide(table.score, threshold), level_of[rows], levels)
     x = np.log2(levels) if over == "duration_ms" else levels
     shares = _shares(np.ones((1, len(rights))), rights, counts, measure)[0]
-    weights = counts.sum(axis=(0, 2))
+    classes = slice(0, 1) if measure == "recall" else slice(0, 2)
+    weights = counts[..., classes].sum(axis=(0, 2))
     fitted = _fit(x, shares, weights, _first_guess(x, shares))
     draws = resample_groups(by_group, seed, f"curve {over}", n_draws, n_draws)
     drawn_shares = np.concatenate([_shares(chunk, rights, counts, measure) for chunk in draws])
     refitted = [_fit(x, drawn, weights, fitted) for drawn in drawn_shares]
-    classes = slice(0, 1) if measure == "recall" else slice(0, 2)
-    tails = expanded_tails(int((by_group > 0).sum(axis=0)[classes].min()))
+    tails = expanded_tails(int((by_group[:, classes] > 0).sum(axis=0).min()))
     points = [_crossing(target, x, fitted, refitted, over, tails) for target in TARGETS[over]]
     middle, scale, guess, upper = fitted
-    few = f"only {len(rights)} groups, the intervals are rough" if len(rights) < FEW_GROUPS else ""
+    n_groups = int(by_group[:, classes].any(axis=1).sum())
+    few = f"only {n_groups} groups, the intervals are rough" if n_groups < FEW_GROUPS else ""
     return PsychometricCurve(
         over, measure, tuple(map(float, levels)), tuple(map(float, shares)), float(middle), float(scale),
-        float(upper * guess), float(1.0 - upper), tuple(points), len(rights), few,
+        float(upper * guess), float(1.0 - upper), tuple(points), n_groups, few,
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ planning correlation. Simulated coverage: docs/statistics.md.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import inf
 
 import numpy as np
 
@@ -130,16 +129,16 @@ def _bounds(value: float, error: float, scores: GroupedScores) -> tuple[float, f
     if scores.fewest_groups == 1:
         return 0.0, 1.0, "one group in a class says nothing about other groups"
     planned = sum(float(effective_n(sizes[sizes > 0], PLANNING_ICC)) for sizes in scores.counts.T)
-    low, high = rate_bounds(value, error, planned if _few_groups_err(scores) else inf, scores.fewest_groups)
+    low, high = rate_bounds(value, error, planned, scores.fewest_groups, _enough_groups_err(scores))
     note = f"only {scores.n_groups} groups, the interval is rough" if scores.n_groups < FEW_GROUPS else ""
     return low, high, note
 
 
-def _few_groups_err(scores: GroupedScores) -> bool:
-    """True while the equal-error threshold is wrong in fewer than ENOUGH_ERRING_GROUPS groups of a class."""
+def _enough_groups_err(scores: GroupedScores) -> bool:
+    """True when the equal-error threshold is wrong in ENOUGH_ERRING_GROUPS groups of each class."""
     totals = scores.counts.sum(axis=0)
     misses = 1.0 - np.cumsum(scores.speech.sum(axis=1).A1) / totals[0]
     false_alarms = np.cumsum(scores.nonspeech.sum(axis=1).A1) / totals[1]
     n_above = int(np.argmax(false_alarms >= misses)) + 1
     missed, alarmed = scores.speech[n_above:], scores.nonspeech[:n_above]
-    return min(np.unique(missed.indices).size, np.unique(alarmed.indices).size) < ENOUGH_ERRING_GROUPS
+    return min(np.unique(missed.indices).size, np.unique(alarmed.indices).size) >= ENOUGH_ERRING_GROUPS

@@ -19,6 +19,8 @@ FEW_EFFECTIVE_CLIPS = 30.0
 LARGEST_GROUP_SHARE = 0.5
 LARGEST_CLASS_SHARE = 0.6
 OPTIMISM_POINTS = 0.01
+DIGITS_COPIED = range(3, 16)
+"""Significant digits that a threshold is copied with."""
 NAMED = 3
 
 
@@ -27,25 +29,28 @@ def find_traps(table: ScoreTable, threshold: float, chosen: Threshold | None = N
 
     Both classes must be there.
     """
+    conditions = np.unique(table.condition)
+    once = table.select(table.condition == conditions[0]) if conditions.size > 1 else table
     return [
         *warn_tuned_on_test(table, threshold, chosen),
-        *warn_few_clips(table),
-        *warn_one_group(table),
-        *warn_clips_as_groups(table),
+        *warn_few_clips(once),
+        *warn_one_group(once),
+        *warn_clips_as_groups(once),
         *warn_dropped_rows(table),
         *warn_prevalence(table),
     ]
 
 
 def warn_tuned_on_test(table: ScoreTable, threshold: float, chosen: Threshold | None) -> list[str]:
-    """Warn when these very scores chose the threshold, or it is exactly the one they would choose."""
+    """Warn when these very scores chose the threshold, or it is the one they would choose, rounded or not."""
     if chosen is not None:
         if chosen.dev_sha256 != scores_sha256(table):
             return []
         return ["the threshold was chosen on these very scores: measure it on clips that did not choose it"]
-    if threshold == best_threshold(table.score, table.is_speech)[0]:
+    best, _ = best_threshold(table.score, table.is_speech)
+    if threshold in (best, *(float(f"{best:.{digits}g}") for digits in DIGITS_COPIED)):
         return [
-            f"threshold {threshold:g} is exactly the best one of these very scores: if it was tuned on them, "
+            f"threshold {threshold:g} is the best one of these very scores: if it was tuned on them, "
             "the numbers below are too good"
         ]
     return []

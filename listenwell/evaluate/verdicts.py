@@ -1,7 +1,8 @@
 """Met, not met, or cannot tell at this n: a criterion is judged by the interval, never by the point alone.
 
 The n that would tell is what the interval needs to leave the target out if the measured value is the truth:
-half-widths shrink with t(groups - 1) / sqrt(groups), clips per group as they are. The best case: collect more.
+half-widths shrink with t(groups - 1) / sqrt(groups), clips per group as they are. The measured value may flatter:
+plan for more.
 """
 
 from dataclasses import dataclass

@@ -15,8 +15,8 @@ from listenwell.evaluate.pairing import Contender, SideBySide, compare_contender
 from listenwell.evaluate.predictions import GivenScale, read_predictions
 from listenwell.evaluate.scores import read_scores
 from listenwell.evaluate.traps import find_traps, warn_best_of
+from listenwell.report.results import FINE_TUNED
 from listenwell.run_folder import RunFolder
-from listenwell.study.detectors import FINE_TUNED
 
 
 @dataclass(frozen=True, slots=True)

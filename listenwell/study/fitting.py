@@ -72,8 +72,8 @@ def fit_all(
 ) -> list[FinishedFit | FailedFit]:
     """Return the fits of the requests in their order, trained now or read back.
 
-    A fit that left the finite numbers is a FailedFit; it is not tried again. Raises TrainingError when none of a
-    stack ends well, StoppedError when a signal asked to stop.
+    A fit that left the finite numbers is a FailedFit; it is not tried again. Raises StoppedError when a signal asked to
+    stop.
     """
     records = [spec_record(request, model.fingerprint) for request in requests]
     by_identity = {identity(**record): i for i, record in enumerate(records)}
