@@ -90,7 +90,7 @@ def test_earlier_runs_on_the_same_test_clips_are_counted(finished, tmp_path):
     run_study(first)
     second = first.model_copy(update={"output": tmp_path / "second", "seed": 8})
     earlier = run_study(second)["seal"]["earlier"]
-    assert str(first.output.resolve()) in [opening["run"] for opening in earlier]
+    assert first.output.name in [opening["run"] for opening in earlier]
 
 
 def test_a_changed_log_shows_as_unsealed(finished, tmp_path):

@@ -78,12 +78,12 @@ def content_sha256(clips: Sequence[Clip]) -> str:
 
 
 def _earlier(name: str, content: str, root: Path) -> list[dict[str, Any]]:
-    """The openings of this test set by other run folders before this one's."""
+    """The openings of this test set by other run folders before this one's; their names only, paths are private."""
     found = []
     for entry in read_chain(_ledger(content)):
         if entry["run"] == str(root.resolve()):
             break
-        found.append({"test_set": name, "time": entry["time"], "run": entry["run"]})
+        found.append({"test_set": name, "time": entry["time"], "run": Path(entry["run"]).name})
     return found
 
 
