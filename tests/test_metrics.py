@@ -14,7 +14,6 @@ from listenwell.evaluate.metrics import (
     accuracy,
     average_precision,
     balanced_accuracy,
-    d_prime,
     decide,
     equal_error_rate,
     min_dcf,
@@ -45,15 +44,6 @@ def test_a_hand_worked_table():
     assert accuracy(SAYS, TRUTH) == 7 / 10
     assert balanced_accuracy(SAYS, TRUTH) == (3 / 4 + 4 / 6) / 2
     assert precision(SAYS, TRUTH) == 3 / 5
-
-
-def test_d_prime_of_a_hand_worked_table():
-    # z((3 + .5) / 5) - z((2 + .5) / 7) = 0.52440 + 0.36611
-    assert d_prime(SAYS, TRUTH) == pytest.approx(0.89051, abs=1e-5)
-
-
-def test_d_prime_is_finite_without_errors():
-    assert np.isfinite(d_prime(TRUTH, TRUTH))
 
 
 @given(scored_clips())
@@ -119,7 +109,7 @@ def test_extremes():
     assert np.isnan(precision(np.zeros(4, bool), truth))
 
 
-@pytest.mark.parametrize("measure", [balanced_accuracy, d_prime, roc_auc, equal_error_rate])
+@pytest.mark.parametrize("measure", [balanced_accuracy, roc_auc, equal_error_rate])
 def test_a_missing_class_is_an_error_that_names_it(measure):
     with pytest.raises(ManifestError, match="none of the 3 clips is NONSPEECH"):
         measure(np.array([True, True, False]), np.array([True, True, True]))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from listenwell.errors import ManifestError
 
@@ -130,17 +129,6 @@ def average_precision_of(false_alarms: Floats, hits: Floats, prevalence: float) 
 def least_cost_of(false_alarms: Floats, hits: Floats, costs: Costs) -> Floats:
     """Return the normalised least cost of each curve, shape (...)."""
     return np.asarray(costs.expected(false_alarms, hits).min(axis=-1) / costs.blind())
-
-
-def d_prime(says_speech: Bools, is_speech: Bools) -> float:
-    """Sensitivity index z(hit rate) - z(false-alarm rate), z the normal quantile.
-
-    Rates are (count + 0.5) / (n + 1), so that none is 0 or 1 (Hautus 1995, Behav. Res. Methods 27:46).
-    """
-    require_classes(is_speech, "d'")
-    hit_rate = (np.sum(says_speech & is_speech) + 0.5) / (np.sum(is_speech) + 1.0)
-    false_alarm_rate = (np.sum(says_speech & ~is_speech) + 0.5) / (np.sum(~is_speech) + 1.0)
-    return float(ndtri(hit_rate) - ndtri(false_alarm_rate))
 
 
 def require_classes(is_speech: Bools, measure: str, *, speech: bool = True, nonspeech: bool = True) -> None:
