@@ -24,6 +24,8 @@ from listenwell.model.small import BASE_FILE, DEFAULT_LAYERS, build_small_model
 from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, file_sha256
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "arm_bf16"}
+"""Names that torch.cpu gives to units that multiply bfloat16."""
 _DECIDING_FILES = ("*.safetensors", "config.json", "tokenizer.json", "*processor_config.json", "chat_template.jinja")
 
 
@@ -40,7 +42,7 @@ def load_model(config: ModelConfig) -> Qwen2Audio:
         if found != "qwen2_audio":
             raise ModelError(f"{config.name}: holds a '{found}' model; a 'qwen2_audio' model was expected.")
         network, report = Qwen2AudioForConditionalGeneration.from_pretrained(
-            folder, dtype=_DTYPES[config.dtype], output_loading_info=True
+            folder, dtype=_DTYPES[resolve_dtype(config)], output_loading_info=True
         )
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -104,6 +106,18 @@ def resolve_device(name: str) -> torch.device:
             f"model.device is '{name}', but torch {torch.__version__} sees no CUDA device; use cpu or auto."
         )
     return device
+
+
+def resolve_dtype(config: ModelConfig) -> str:
+    """The precision the weights are loaded in: "float32" or "bfloat16"; "auto" takes the faster one of the device."""
+    if config.dtype != "auto":
+        return config.dtype
+    device = resolve_device(config.device)
+    if device.type == "cpu":
+        has_units = any(has for name, has in torch.cpu.get_capabilities().items() if name in _CPU_BFLOAT16)
+    else:
+        has_units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_units else "float32"
 
 
 def fingerprint(folder: Path | str, name: str) -> str:

@@ -12,8 +12,9 @@ class ModelConfig(Section):
 
     name: str = Field("small", min_length=1)
     """small (open weights), random (a dry run), a model folder, or a hub id such as Qwen/Qwen2-Audio-7B-Instruct."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the frozen weights; bfloat16 halves memory and changes scores slightly."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Precision of the frozen weights; bfloat16 halves memory and changes scores slightly. auto takes bfloat16 on a GPU
+    and on a CPU that multiplies it in hardware, float32 elsewhere (there bfloat16 is up to 100 times slower)."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     """auto takes a CUDA device where there is one, otherwise the CPU; or cpu, cuda, cuda:1, mps."""
 

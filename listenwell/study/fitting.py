@@ -29,6 +29,7 @@ from listenwell.errors import ListenwellError
 from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import hear
+from listenwell.model.loading import resolve_dtype
 from listenwell.model.lora import Adapter
 from listenwell.run_folder import RunFolder, identity
 from listenwell.study.parts import DEV, TRAIN, Parts
@@ -103,7 +104,7 @@ def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
         **sections,
         "recipe_version": RECIPE_VERSION,
         "model": model_fingerprint,
-        "dtype": config.model.dtype,
+        "dtype": resolve_dtype(config.model),
         "train_clips": identity(clips=[_content(clip) for clip in parts.clips[TRAIN]]),
         "dev_clips": identity(clips=[_content(clip) for clip in parts.clips[DEV]]),
         "dev_hearing": _dev_hearing(request),

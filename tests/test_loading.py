@@ -1,0 +1,21 @@
+import pytest
+import torch
+
+from listenwell.model.loading import load_model, model_folder, resolve_dtype
+from listenwell.model.settings import ModelConfig
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_named_precision_is_the_one_that_is_loaded(dtype):
+    config = ModelConfig(name="random", dtype=dtype, device="cpu")
+    model_folder(config.name)
+    assert resolve_dtype(config) == dtype
+    assert load_model(config).dtype == getattr(torch, dtype)
+
+
+def test_automatic_precision_takes_bfloat16_only_where_the_processor_multiplies_it(monkeypatch):
+    config = ModelConfig(name="random", dtype="auto", device="cpu")
+    without, old = {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, {"avx2": True}
+    for units, expected in [(without, "float32"), (old, "float32"), (without | {"amx_bf16": True}, "bfloat16")]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda units=units: units)
+        assert resolve_dtype(config) == expected
