@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from listenwell.data.audio import load_waveform
     from listenwell.data.clip import Background, Clip
     from listenwell.data.manifest import read_manifest, write_manifest
+    from listenwell.detect.detector import Decision, Detector
+    from listenwell.detect.segmentation import Segment
     from listenwell.errors import ListenwellError
     from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 
@@ -21,8 +23,11 @@ __all__ = [
     "Background",
     "Clip",
     "Config",
+    "Decision",
+    "Detector",
     "ListenwellError",
     "ScoreTable",
+    "Segment",
     "__version__",
     "load_config",
     "load_waveform",
@@ -36,8 +41,11 @@ _HOMES = {
     "Background": "data.clip",
     "Clip": "data.clip",
     "Config": "config",
+    "Decision": "detect.detector",
+    "Detector": "detect.detector",
     "ListenwellError": "errors",
     "ScoreTable": "evaluate.scores",
+    "Segment": "detect.segmentation",
     "load_config": "config",
     "load_waveform": "data.audio",
     "read_manifest": "data.manifest",

@@ -247,15 +247,17 @@ def run(*arguments: str | Path):
 
 def test_clips_go_out_and_come_back_through_the_command_line(tmp_path):
     made = make_corpus(tmp_path, n_groups=2, clips_each=1)
-    assert run("export", tmp_path / "clips.csv", "--to", "lhotse", "--out", tmp_path / "l").exit_code == 0
+    assert run("corpus", "export", tmp_path / "clips.csv", "--to", "lhotse", "--out", tmp_path / "l").exit_code == 0
     result = run(
-        "import", tmp_path / "l" / SUPERVISIONS, "--from", "supervisions", "--recordings", tmp_path / "l" / RECORDINGS,
-        "--out", tmp_path / "back.csv",
+        "corpus", "import", tmp_path / "l" / SUPERVISIONS, "--from", "supervisions",
+        "--recordings", tmp_path / "l" / RECORDINGS, "--out", tmp_path / "back.csv",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert read_manifest(tmp_path / "back.csv") == made
-    assert run("export", tmp_path / "clips.csv", "--to", "audiofolder", "--out", tmp_path / "a").exit_code == 0
-    assert run("import", tmp_path / "a", "--from", "audiofolder", "--out", tmp_path / "a.csv").exit_code == 0
+    assert (
+        run("corpus", "export", tmp_path / "clips.csv", "--to", "audiofolder", "--out", tmp_path / "a").exit_code == 0
+    )
+    assert run("corpus", "import", tmp_path / "a", "--from", "audiofolder", "--out", tmp_path / "a.csv").exit_code == 0
     assert [clip.clip_id for clip in read_manifest(tmp_path / "a.csv")] == [clip.clip_id for clip in made]
 
 
@@ -263,6 +265,6 @@ def test_clips_go_out_and_come_back_through_the_command_line(tmp_path):
     "arguments", [("--from", "supervisions"), ("--from", "audiofolder", "--column", "group"), ("--from", "csv")]
 )
 def test_an_import_that_cannot_be_understood_exits_with_2(tmp_path, arguments):
-    result = run("import", tmp_path / "x", "--out", tmp_path / "y.csv", *arguments)
+    result = run("corpus", "import", tmp_path / "x", "--out", tmp_path / "y.csv", *arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.output

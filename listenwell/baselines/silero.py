@@ -69,6 +69,11 @@ class SileroVad:
                 highest[i] = row[: count_chunks(waveforms[i].size)].max()
         return highest
 
+    def chunk_probabilities(self, samples: Waveform) -> NDArray[np.float32]:
+        """Return the probability of speech in each chunk of one recording, (n_chunks,), states kept throughout."""
+        probabilities: NDArray[np.float32] = self._chunk_probabilities([samples])[0]
+        return probabilities
+
     def _chunk_probabilities(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
         """Return the probabilities of all chunks of up to BATCH clips, (B, chunks of the longest)."""
         n_chunks = max(count_chunks(samples.size) for samples in waveforms)

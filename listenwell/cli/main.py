@@ -10,16 +10,29 @@ from typing import Annotated
 import typer
 
 from listenwell import __version__
-from listenwell.cli import augment, corpora, evidence, leaks, models, scoring, seals, studies, test_sets
+from listenwell.cli import (
+    augment,
+    corpora,
+    detection,
+    evidence,
+    exchange,
+    leaks,
+    models,
+    scoring,
+    seals,
+    studies,
+    test_sets,
+)
 from listenwell.cli.shared import OneSentenceErrors
 
 app = typer.Typer(
     cls=OneSentenceErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.",
 )  # fmt: skip
-for commands in (studies, scoring, evidence, leaks, test_sets):
+for commands in (studies, scoring, evidence, leaks, test_sets, detection):
     app.add_typer(commands.app)
 app.add_typer(augment.app, name="augment")
+corpora.app.add_typer(exchange.app)
 app.add_typer(corpora.app, name="corpus")
 app.add_typer(models.app, name="model")
 app.add_typer(seals.app, name="seal")

@@ -24,6 +24,10 @@ class AudioLanguageModel(Protocol):
     processor: Any
     fingerprint: str
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the frozen weights."""
+
     def log_mel(self, samples: Any) -> LogMel:
         """Spectrogram of one waveform (n_samples,) with this model's mel filters."""
 

@@ -1,0 +1,148 @@
+"""Make a detector out of a finished run: the delivered adapter, thresholds, probability map, rule for long recordings.
+
+Everything that decides is chosen on dev: thresholds by several criteria and Platt's map from the run's own dev scores,
+the rule for segments on long recordings laid out from dev clips over dev backgrounds. Test clips are not touched.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from listenwell.atomic_files import atomic_folder
+from listenwell.config import Config, load_config
+from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.detect.bundle import MODEL_CARD, Bundle, write_bundle
+from listenwell.detect.detector import Detector
+from listenwell.detect.segmentation import Floats, SegmentRule, find_segments
+from listenwell.errors import ListenwellError
+from listenwell.evaluate.calibration import choose_threshold
+from listenwell.evaluate.criteria import parse_criterion
+from listenwell.evaluate.metrics import balanced_accuracy
+from listenwell.evaluate.probabilities import fit_platt
+from listenwell.evaluate.scores import read_scores
+from listenwell.model.adapter_files import read_adapter
+from listenwell.model.loading import load_model
+from listenwell.model.lora import merge_adapter
+from listenwell.model.prompt import PromptConfig
+from listenwell.model.short_clips import ShortClipConfig
+from listenwell.model.weights import file_sha256
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.run_folder import RunFolder, provenance
+from listenwell.study.detectors import FINE_TUNED
+from listenwell.study.fitting import read_json
+from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
+from listenwell.study.parts import DEV, divide
+from listenwell.study.prepare import prepare
+
+CRITERIA = ("balanced_accuracy", "accuracy", "eer", "target_recall=0.95", "target_false_alarm=0.01")
+N_RECORDINGS, RECORDING_S = 6, 40.0
+WINDOWS_S, HOP_S = (0.5, 1.0), 0.25
+ACTIVITIES, SHORTEST_S = (0.3, 0.4, 0.5, 0.6, 0.7), (0.0, 0.25, 0.5)
+
+
+def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_progress) -> Bundle:
+    """Write the detector of the finished run at run_root into `out` and return its record.
+
+    Raises ListenwellError when the run is not finished or its adapter belongs to another base.
+    """
+    run = RunFolder(run_root)
+    if not run.results.is_file():
+        raise ListenwellError(f"{run_root}: holds no finished study (no results.json); run 'listenwell study' first.")
+    results, config = read_json(run.results), load_config(run.config)
+    adapter_folder = run.fit(results["fits"][0]["identity"]) / "adapter"
+    model = load_model(config.model)
+    adapter, listens = read_adapter(adapter_folder, model.fingerprint)
+    dev = read_scores(run.scores(f"{FINE_TUNED}-{DEV}"))
+    thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
+    bundle = Bundle(
+        base=config.model.name,
+        base_fingerprint=model.fingerprint,
+        adapter_sha256=file_sha256(adapter_folder / "adapter_model.safetensors"),
+        prompt=PromptConfig.model_validate(listens["prompt"]),
+        short_clips=ShortClipConfig.model_validate(listens["short_clips"]),
+        thresholds=thresholds,
+        probability=fit_platt(dev.score, dev.is_speech),
+        rule=SegmentRule(),
+        evidence=_evidence(results),
+        provenance=provenance() | {"run": results["name"], "fit": results["fits"][0]["identity"]},
+    )
+    detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
+    bundle = replace(bundle, rule=tune_rule(detector, _dev_recordings(config, on_progress), on_progress))
+    card = run_root / MODEL_CARD
+    write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)
+    return bundle
+
+
+def export_merged(run_root: Path, out: Path) -> None:
+    """Write the run's base with its adapter merged in as one model folder, which transformers loads on its own."""
+    run = RunFolder(run_root)
+    results, config = read_json(run.results), load_config(run.config)
+    model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
+    adapter, _ = read_adapter(run.fit(results["fits"][0]["identity"]) / "adapter", model.fingerprint)
+    merge_adapter(model.network, adapter)
+    if adapter.projector is not None:
+        with torch.no_grad():
+            model.network.model.multi_modal_projector.linear.weight.copy_(adapter.projector.weight)
+            model.network.model.multi_modal_projector.linear.bias.copy_(adapter.projector.bias)
+    with atomic_folder(out) as temporary:
+        model.network.save_pretrained(temporary)
+        model.processor.save_pretrained(temporary)
+
+
+def _evidence(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in results["rows"] if row["method"] == FINE_TUNED and row["threshold"] == "calibrated"]
+
+
+def _dev_recordings(config: Config, on_progress: OnProgress) -> list[LongRecording]:
+    parts = divide(*prepare(config, on_progress), config.data)
+    return lay_out_recordings(parts.clips[DEV], parts.banks[DEV], N_RECORDINGS, RECORDING_S, config.seed)
+
+
+def tune_rule(
+    detector: Detector, recordings: Sequence[LongRecording], on_progress: OnProgress = ignore_progress
+) -> SegmentRule:
+    """Return the rule with the best mean of frame-level balanced accuracy and segment F1 on the recordings.
+
+    Windows are scored once per window length; the rest of the grid is arithmetic.
+    """
+    best: tuple[float, SegmentRule] | None = None
+    for n_tried, window_s in enumerate(WINDOWS_S):
+        base = SegmentRule(window_s=window_s, hop_s=HOP_S)
+        tried = Detector(detector.model, detector.adapter, replace(detector.bundle, rule=base), detector.threshold)
+        scores = []
+        for n_done, recording in enumerate(recordings):
+            scores.append(np.concatenate(list(tried.window_scores(iter([recording.samples])))))
+            done = n_tried * len(recordings) + n_done + 1
+            on_progress("tuning on dev recordings", done, len(WINDOWS_S) * len(recordings))
+        for on, off, shortest_speech_s, shortest_pause_s in itertools.product(
+            ACTIVITIES, ACTIVITIES, SHORTEST_S, SHORTEST_S
+        ):
+            if off > on:
+                continue
+            rule = SegmentRule(window_s, HOP_S, on, off, shortest_speech_s, shortest_pause_s)
+            value = judge_rule(rule, recordings, scores, detector)
+            if best is None or value > best[0] + 1e-9:
+                best = value, rule
+    if best is None:
+        raise ListenwellError("no rule for long recordings was tried; the grid of rules is empty.")
+    return best[1]
+
+
+def judge_rule(
+    rule: SegmentRule, recordings: Sequence[LongRecording], scores: Sequence[Floats], detector: Detector
+) -> float:
+    """Mean of frame-level balanced accuracy and segment F1 of a rule, given the scores of each recording's windows."""
+    found, truth, matched = [], [], []
+    for recording, own in zip(recordings, scores, strict=True):
+        duration_s = recording.samples.size / SAMPLE_RATE_HZ
+        activity = detector.activity(own)
+        segments = [(s.start_s, s.end_s) for s in find_segments(activity, duration_s, rule)]
+        found.append(mark_frames(segments, duration_s))
+        truth.append(mark_frames(recording.speech, duration_s))
+        matched.append(segment_f1(segments, recording.speech))
+    return (balanced_accuracy(np.concatenate(found), np.concatenate(truth)) + float(np.mean(matched))) / 2

@@ -1,0 +1,264 @@
+"""From a finished study to decisions on files, long recordings and a live signal, on the random model."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from made_sounds import make_study
+from typer.testing import CliRunner
+
+from listenwell.cli.main import app
+from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording
+from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
+from listenwell.detect.files import Heard, Journal, detect_files, owner_of
+from listenwell.detect.formats import (
+    write_audacity,
+    write_csv,
+    write_json_records,
+    write_rttm,
+    write_table,
+    write_textgrid,
+)
+from listenwell.detect.recordings import cut_windows, find_recordings, read_blocks
+from listenwell.detect.segmentation import Segment, SegmentRule, count_windows, frame_activity
+from listenwell.errors import AudioError, ConfigError, ListenwellError, ModelError
+from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.loading import load_model
+from listenwell.model.settings import ModelConfig
+from listenwell.random_streams import stream
+from listenwell.study import export
+from listenwell.study.run import run_study
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("detector")
+    config = make_study(folder)
+    run_study(config)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(export, "N_RECORDINGS", 1)
+    patch.setattr(export, "RECORDING_S", 6.0)
+    export.export_detector(config.output, folder / "bundle")
+    export.export_merged(config.output, folder / "merged")
+    patch.undo()
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module")
+def detector(bundle) -> Detector:
+    return Detector.load(bundle, device="cpu")
+
+
+def sound(seconds: float, rate_hz: int = SAMPLE_RATE_HZ, name: str = "sound") -> np.ndarray:
+    return (0.1 * stream(3, name).standard_normal(round(seconds * rate_hz))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def long_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "long one.wav"
+    soundfile.write(path, sound(13.3), SAMPLE_RATE_HZ)
+    return path
+
+
+def test_the_detector_scores_as_the_study_did(bundle, detector):
+    run = bundle.parent / "run"
+    rows = [line.split(",") for line in (run / "scores" / "fine-tuned-test.csv").read_text().splitlines()]
+    head = rows[0]
+    clean = next(row for row in rows[1:] if row[head.index("condition")] == "clean")
+    path = next((bundle.parent).rglob(f"{clean[head.index('clip_id')]}.wav"))
+    assert detector.score(load_recording(path)) == pytest.approx(float(clean[head.index("score")]), abs=1e-4)
+
+
+def test_a_decision_follows_the_threshold(detector):
+    score = detector.score(sound(0.7))
+    decision = detector.decide(sound(0.7))
+    assert decision.score == score
+    assert decision.is_speech == (score >= detector.threshold)
+    assert decision.probability == pytest.approx(
+        1 / (1 + np.exp(-(detector.bundle.probability.slope * score + detector.bundle.probability.intercept)))
+    )
+
+
+def test_the_sample_rate_and_the_channels_of_a_waveform_do_not_matter(detector):
+    at_48 = np.repeat(sound(1.0), 3)
+    twice = np.stack([sound(1.0)] * 2, axis=1)
+    assert detector.score(twice) == pytest.approx(detector.score(sound(1.0)), abs=1e-5)
+    assert np.isfinite(detector.score(at_48, 48_000))
+
+
+def test_digital_silence_holds_no_speech(detector):
+    assert detector.score(np.zeros(8_000, dtype=np.float32)) == SILENT_SCORE
+    assert detector.segments(np.zeros(80_000, dtype=np.float32)) == []
+
+
+def test_a_file_and_its_samples_give_the_same_segments(detector, long_file):
+    assert detector.segments(long_file) == detector.segments(load_recording(long_file))
+
+
+@pytest.mark.parametrize("n_block", [1, 700, 16_000, 10**6])
+def test_windows_do_not_depend_on_the_blocks(n_block):
+    samples = sound(3.1)
+    blocks = [samples[i : i + n_block] for i in range(0, samples.size, n_block)] if n_block > 1 else [samples]
+    windows = list(cut_windows(iter(blocks), 1.0, 0.25))
+    whole = list(cut_windows(iter([samples]), 1.0, 0.25))
+    assert len(windows) == count_windows(3.1, SegmentRule(window_s=1.0, hop_s=0.25))
+    assert all(np.array_equal(one, other) for one, other in zip(windows, whole, strict=True))
+    assert all(np.array_equal(w, samples[i * 4_000 : i * 4_000 + 16_000]) for i, w in enumerate(windows))
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
+def test_reading_in_blocks_equals_reading_the_whole(tmp_path, rate_hz):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, sound(23.4, rate_hz), rate_hz, subtype="FLOAT")
+    together, whole = np.concatenate(list(read_blocks(path))), load_recording(path)
+    assert abs(together.size - whole.size) <= 1
+    n = min(together.size, whole.size)
+    assert np.max(np.abs(together[:n] - whole[:n])) < 1e-4
+
+
+def test_a_live_signal_is_decided_like_the_recording(detector, long_file):
+    frames: list[Frame] = []
+    live = detector.stream(frames.append)
+    samples = load_recording(long_file)
+    for first in range(0, samples.size, 320):
+        live.feed(samples[first : first + 320])
+    scores = np.concatenate(list(detector.window_scores(iter([samples]))))
+    rule = detector.bundle.rule
+    expected = frame_activity(detector.activity(scores), len(frames), rule)
+    assert len(frames) == int((samples.size / SAMPLE_RATE_HZ - rule.window_s) / rule.hop_s) + 1
+    assert [frame.activity for frame in frames] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path, monkeypatch):
+    n_windows = count_windows(13.3, detector.bundle.rule)
+    whole = list(detect_files(detector, [long_file]))
+    first = Journal(tmp_path / "journal", owner_of(detector))
+    monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
+    scored: list[int] = []
+    plain = Detector.scores
+
+    def count(self, waveforms):
+        scored.append(len(waveforms))
+        if sum(scored) > 20:
+            raise KeyboardInterrupt
+        return plain(self, waveforms)
+
+    monkeypatch.setattr(Detector, "scores", count)
+    with pytest.raises(KeyboardInterrupt):
+        list(detect_files(detector, [long_file], journal=first))
+    with (tmp_path / "journal").open("a") as file:
+        file.write('{"owner": "cut by a ki')
+    scored.clear()
+
+    def count_on(self, waveforms):
+        scored.append(len(waveforms))
+        return plain(self, waveforms)
+
+    monkeypatch.setattr(Detector, "scores", count_on)
+    (again,) = detect_files(detector, [long_file], journal=Journal(tmp_path / "journal", owner_of(detector)))
+    assert sum(scored) == n_windows - 16
+    assert again.segments == whole[0].segments
+    scored.clear()
+    list(detect_files(detector, [long_file], journal=Journal(tmp_path / "journal", owner_of(detector))))
+    assert scored == []
+    other = Journal(tmp_path / "journal", "another detector")
+    assert other.known(next(iter(Journal(tmp_path / "journal", owner_of(detector))._known))) == []
+
+
+def test_a_recording_that_cannot_be_read_does_not_stop_the_others(detector, long_file, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"RIFF....WAVE")
+    bad, good = detect_files(detector, [tmp_path / "broken.wav", long_file])
+    assert "cannot be decoded" in bad.problem
+    assert good.problem == ""
+    assert good.duration_s == pytest.approx(13.3)
+
+
+def test_every_format_says_the_same(tmp_path):
+    heard = [Heard(Path("=a b.wav"), 9.0, segments=(Segment(1.0, 2.5, 0.9), Segment(4.0, 9.0, 0.8)))]
+    (record,) = json.loads(write_json_records(heard))
+    assert [s["start_s"] for s in record["segments"]] == [1.0, 4.0]
+    rows = write_csv(heard).splitlines()
+    assert rows[1].startswith("'=a b.wav,1.000,2.500,SPEECH")
+    assert write_rttm(heard).splitlines()[0] == "SPEAKER =a_b 1 1.000 1.500 <NA> <NA> speech <NA> <NA>"
+    assert write_audacity(heard).splitlines()[1] == "4.000000\t9.000000\tspeech"
+    assert "6.5 of 9.0 s" in write_table(heard)
+    assert write_textgrid(heard).count("intervals [") == 4
+    assert 'text = ""' in write_textgrid(heard)
+
+
+def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    weights = copy / "adapter" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match="changed since the export"):
+        Detector.load(copy, device="cpu")
+    shutil.copyfile(bundle / "adapter" / "adapter_model.safetensors", weights)
+    record = json.loads((copy / "detector.json").read_text())
+    (copy / "detector.json").write_text(json.dumps(record | {"base_fingerprint": "0" * 64}))
+    with pytest.raises(ModelError, match="another base would answer differently"):
+        Detector.load(copy, device="cpu")
+    (copy / "detector.json").write_text("{}")
+    with pytest.raises(ModelError, match="is broken"):
+        Detector.load(copy, device="cpu")
+    with pytest.raises(ModelError, match=r"no detector\.json"):
+        Detector.load(tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match="thresholds for"):
+        Detector.load(bundle, criterion="best")
+
+
+def test_unusable_waveforms_are_named(detector):
+    for bad, message in [
+        (np.array([np.nan], dtype=np.float32), "NaN"),
+        (np.empty(0, dtype=np.float32), "shape"),
+        (np.ones(9, dtype=np.int16), "floating-point"),
+    ]:
+        with pytest.raises(AudioError, match=message):
+            detector.decide(bad)
+    with pytest.raises(AudioError, match="positive"):
+        detector.decide(sound(0.1), 0)
+
+
+def test_names_that_lead_to_nothing_are_refused(tmp_path):
+    with pytest.raises(AudioError, match="no such file"):
+        find_recordings([str(tmp_path / "*.wav")])
+    with pytest.raises(AudioError, match="holds no recordings"):
+        find_recordings([str(tmp_path)])
+
+
+def test_an_unfinished_run_gives_no_detector(tmp_path):
+    with pytest.raises(ListenwellError, match="no finished study"):
+        export.export_detector(tmp_path, tmp_path / "out")
+
+
+def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, tmp_path):
+    call = ["detect", "--detector", str(bundle), "--device", "cpu"]
+    runner = CliRunner()
+    shown = runner.invoke(app, [*call, str(long_file.parent)])
+    assert shown.exit_code == 0, shown.output
+    assert "s are speech" in shown.output
+    assert "real-time factor" in shown.output
+    out = tmp_path / "answers.json"
+    assert runner.invoke(app, [*call, str(long_file), "--format", "json", "--out", str(out)]).exit_code == 0
+    assert json.loads(out.read_text())[0]["duration_s"] == 13.3
+    assert list(tmp_path.iterdir()) == [out]
+    wav = io.BytesIO()
+    soundfile.write(wav, sound(0.8), SAMPLE_RATE_HZ, format="WAV")
+    piped = runner.invoke(app, [*call, "-", "--format", "csv"], input=wav.getvalue())
+    assert piped.exit_code == 0, piped.output
+    assert "0.000,0.800" in piped.output
+    refused = runner.invoke(app, [*call, str(long_file), str(bundle / "x.wav"), "--format", "textgrid"])
+    assert refused.exit_code == 1
+
+
+def test_the_merged_model_answers_like_base_and_adapter(bundle, detector):
+    merged = load_model(ModelConfig(name=str(bundle.parent / "merged"), device="cpu"))
+    mels = [hear(merged, sound(0.9), detector.bundle.short_clips)]
+    scores = answer_scores(merged, embed_clips(merged, mels, 32.0), merged.prompt(detector.bundle.prompt))
+    assert scores[0] == pytest.approx(detector.score(sound(0.9)), abs=1e-4)
