@@ -15,10 +15,10 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from listenwell.augment.plan import AugmentConfig
@@ -31,12 +31,51 @@ from listenwell.model.short_clips import ShortClipConfig
 from listenwell.section import Section
 from listenwell.train.settings import TrainConfig
 
+Choice = bool | int | float | str | None
+
+
+class SampledConfig(Section):
+    """Points drawn from a space: each generation learns from those before it (tree-structured Parzen estimator)."""
+
+    trials: int = Field(0, ge=0)
+    """Different points to try; 0: none are drawn."""
+    generation: int = Field(6, ge=1)
+    """Points drawn at once and trained together; more are faster, fewer learn more often."""
+    space: dict[str, tuple[Choice, ...]] = Field(
+        {
+            "lora.rank": (4, 8, 16, 32),
+            "lora.alpha": (16, 32, 64),
+            "lora.dropout": (0.0, 0.05, 0.1),
+            "train.learning_rate": (5e-5, 1e-4, 2e-4),
+            "train.warmup_steps": (100, 150, 200),
+        }
+    )
+    """The choices of every dotted setting; a space replaces this one whole."""
+
 
 class SearchConfig(Section):
-    """Which settings are tried before the final fits; dev alone judges."""
+    """Which settings are tried before the final fits; dev alone judges. Give a grid or trials, not both."""
 
     grid: tuple[dict[str, Any], ...] = ()
     """Points to try, each a mapping of dotted settings, such as {lora.rank: 16, train.learning_rate: 2e-4}."""
+    sampled: SampledConfig = SampledConfig()
+    most_points: int = Field(1000, ge=1)
+    """A search of more points is refused as a mistake; raise it where it is meant."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """True when there is something to try."""
+        return bool(self.grid) or self.sampled.trials > 0
+
+    def may_change(self, key: str) -> bool:
+        """True when a point may set this dotted setting."""
+        return any(key in point for point in self.grid) or (self.sampled.trials > 0 and key in self.sampled.space)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "SearchConfig":
+        if self.grid and self.sampled.trials:
+            raise ValueError("grid and sampled.trials are both given; keep one")
+        return self
 
 
 class LosoConfig(Section):
@@ -50,6 +89,21 @@ class LosoConfig(Section):
     """Dotted settings of every fold's fit, such as {train.epochs: 3}: folds are many."""
 
 
+class ExecutorConfig(Section):
+    """Where stacks train. Changes no result."""
+
+    kind: Literal["local", "ray"] = "local"
+    """local trains one stack after another in this process; ray gives each to a worker, and needs listenwell[ray]."""
+    address: str | None = None
+    """The Ray cluster (HOST:PORT or auto); null starts one on this machine. All must see the same files."""
+    cpus: int = Field(1, ge=1)
+    """CPU cores that Ray sets aside for a stack."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs that Ray sets aside for a stack; 0.5 lets two share one."""
+    retries: int = Field(3, ge=0)
+    """How often a stack goes on elsewhere, from its newest checkpoint, after its worker died."""
+
+
 class Config(Section):
     """Everything a study needs to know."""
 
@@ -57,6 +111,8 @@ class Config(Section):
     """Every random draw derives from this number and the name of what is drawn."""
     output: Path = Path("runs/study")
     """The folder that receives scores, results and report; not part of the fingerprint."""
+    ledger: Path | None = None
+    """A folder of fits that studies share, such as another's output; null: the study's own. Changes no result."""
     model: ModelConfig = ModelConfig()
     prompt: PromptConfig = PromptConfig()
     short_clips: ShortClipConfig = ShortClipConfig()
@@ -72,6 +128,7 @@ class Config(Section):
     """Named variants to compare, each a mapping of dotted settings; search.best: true adds what the search found."""
     search: SearchConfig = SearchConfig()
     loso: LosoConfig = LosoConfig()
+    executor: ExecutorConfig = ExecutorConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +222,8 @@ def _section_head(config: Config, names: Sequence[str], *, with_help: bool) -> l
 
 
 def fingerprint(config: Config) -> str:
-    """Return the sha256 of the tree as canonical JSON; `output` is left out, since it changes no result."""
-    content = config.model_dump(mode="json", exclude={"output"})
+    """Return the sha256 of the tree as canonical JSON; `output` and `ledger`, which change no result, are left out."""
+    content = config.model_dump(mode="json", exclude={"output", "ledger"})
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -306,7 +363,7 @@ def _section_settings(section: Section, prefix: str) -> Iterator[Setting]:
                 f"{prefix}{name}",
                 _plain(value),
                 _plain(field.default),
-                field.description or "",
+                " ".join((field.description or "").split()),
                 _choices(field.annotation),
             )
 

@@ -3,12 +3,17 @@
 config.yaml            the resolved config
 provenance.json        version, commit, machine, libraries
 allocation.json        which groups train, choose (dev) and test
+ledger.json            the version of the ledger, the folder of fits; another folder's where the config names a ledger
+used_fits.json         which fits the run asked for, by config
+run.lock, holder.json  who works in this folder now
 fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json, plans.jsonl, ...
 stacks/IDENTITY/       fits that train together, while they do: members.json, checkpoints/
+tasks/IDENTITY.json    what Ray's workers are doing, while they do it
 scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
 thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
 seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
 leaks.json             what the leak gate compared and found
+search.optuna.db       the trials of a sampled search for Optuna's tools; written from the fits, never read
 search.json, loso.json the same as in results.json, where these were run alone
 quarantine/NAME.csv    clips of the set that could not be read, and why
 results.json           every number
@@ -26,15 +31,20 @@ from pathlib import Path
 from typing import Any
 
 import listenwell
+from listenwell.errors import ListenwellError
 
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths below `root`; nothing is made here, writers make the folders they need."""
+    """Paths below `root`; nothing is made here, writers make the folders they need.
+
+    ledger: the folder whose fits are used and added to, where several runs share one; None is the run's own.
+    """
 
     root: Path
+    ledger: Path | None = None
 
     @property
     def config(self) -> Path:
@@ -52,6 +62,11 @@ class RunFolder:
         return self.root / "results.json"
 
     @property
+    def evidence(self) -> Path:
+        """The evidence of results.json, and what it was made from (JSON)."""
+        return self.root / "evidence.json"
+
+    @property
     def allocation(self) -> Path:
         """Which groups train, choose and test (JSON)."""
         return self.root / "allocation.json"
@@ -67,6 +82,11 @@ class RunFolder:
         return self.root / "search.json"
 
     @property
+    def optuna(self) -> Path:
+        """The trials of a sampled search, for Optuna's tools (SQLite)."""
+        return self.root / "search.optuna.db"
+
+    @property
     def loso(self) -> Path:
         """Leave-one-speaker-out, when it was run alone (JSON)."""
         return self.root / "loso.json"
@@ -76,14 +96,48 @@ class RunFolder:
         """The log of commits and looks (JSON lines)."""
         return self.root / "seal.jsonl"
 
+    @property
+    def lock(self) -> Path:
+        """Locked while somebody works in this folder."""
+        return self.root / "run.lock"
+
+    @property
+    def holder(self) -> Path:
+        """Who works in this folder (JSON)."""
+        return self.root / "holder.json"
+
+    @property
+    def used_fits(self) -> Path:
+        """Which fits each config of this run asked for (JSON)."""
+        return self.root / "used_fits.json"
+
+    @property
+    def ledger_version(self) -> Path:
+        """The version of the ledger (JSON)."""
+        return (self.ledger or self.root) / "ledger.json"
+
+    @property
+    def fits(self) -> Path:
+        """The folder of the ledger's fits."""
+        return (self.ledger or self.root) / "fits"
+
     def fit(self, fit_identity: str) -> Path:
         """The folder of one fit; sixteen digits of its identity name it."""
-        return self.root / "fits" / fit_identity[:16]
+        return self.fits / fit_identity[:16]
+
+    def fit_lock(self, fit_identity: str) -> Path:
+        """Locked while somebody trains this fit."""
+        return (self.ledger or self.root) / "locks" / f"{fit_identity[:16]}.lock"
 
     @property
     def stacks(self) -> Path:
         """The folder of stacks under training."""
         return self.root / "stacks"
+
+    @property
+    def tasks(self) -> Path:
+        """What workers on other machines are to do, while they do it (JSON)."""
+        return self.root / "tasks"
 
     def threshold(self, method: str) -> Path:
         """The threshold of one method (JSON)."""
@@ -106,6 +160,17 @@ def identity(**parts: Any) -> str:
     """Return the sha256 of `parts` as canonical JSON: equal parts, equal identity, on every machine."""
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ListenwellError(
+            f"{path}: cannot be read ({error}); delete its folder and run the study again."
+        ) from error
+    return content
 
 
 def provenance() -> dict[str, Any]:

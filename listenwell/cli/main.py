@@ -11,6 +11,7 @@ import typer
 
 from listenwell import __version__
 from listenwell.cli import (
+    asking,
     augment,
     corpora,
     detection,
@@ -18,6 +19,7 @@ from listenwell.cli import (
     exchange,
     leaks,
     models,
+    runs,
     scoring,
     seals,
     studies,
@@ -29,12 +31,13 @@ app = typer.Typer(
     cls=OneSentenceErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.",
 )  # fmt: skip
-for commands in (studies, scoring, evidence, leaks, test_sets, detection):
+for commands in (studies, scoring, evidence, leaks, test_sets, detection, asking):
     app.add_typer(commands.app)
 app.add_typer(augment.app, name="augment")
 corpora.app.add_typer(exchange.app)
 app.add_typer(corpora.app, name="corpus")
 app.add_typer(models.app, name="model")
+app.add_typer(runs.app, name="runs")
 app.add_typer(seals.app, name="seal")
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,24 @@ from listenwell.cli.shared import OneSentenceErrors, Overrides, peak_memory_gib
 
 app = typer.Typer(cls=OneSentenceErrors)
 
+Executor = Annotated[
+    str, typer.Option("--executor", help="Where stacks train: local, or ray (needs listenwell[ray]); as executor.kind.")
+]
+Address = Annotated[str, typer.Option("--address", help="The Ray cluster, HOST:PORT or auto; as executor.address.")]
+
+
+def _with_executor(overrides: list[str] | None, executor: str, address: str) -> list[str]:
+    """The overrides, and those that the two options stand for."""
+    kind = [f"executor.kind={executor}"] if executor else []
+    return [*(overrides or []), *kind, *([f"executor.address={address}"] if address else [])]
+
 
 @app.command("study")
 def study(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
     from listenwell.config import load_config
@@ -22,7 +36,7 @@ def study(
     from listenwell.report.terminal import format_table
     from listenwell.study.run import run_study
 
-    resolved = load_config(config, overrides or [])
+    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         results = run_study(resolved, on_progress)
     typer.echo(format_table(results))
@@ -77,14 +91,17 @@ def prepare(
 
 @app.command("fit")
 def fit(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
 ) -> None:
     """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
     from listenwell.config import load_config
     from listenwell.progress import shown_progress
     from listenwell.study.run import fit_alone
 
-    resolved = load_config(config, overrides or [])
+    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         finished = fit_alone(resolved, on_progress)
     typer.echo("epoch  train loss  dev loss  dev AUC")
@@ -98,25 +115,68 @@ def fit(
 
 @app.command("search")
 def search(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML) with search.grid.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Config file (YAML) with search.grid or search.sampled.")
+    ],
     overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
 ) -> None:
-    """Train every point of search.grid and rank them on dev; no test clip is opened. A later study reuses the fits."""
+    """Train the points of search.grid, or those that search.sampled draws, and rank them on dev.
+
+    No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits. Example:
+    listenwell search study.yaml search.sampled.trials=24
+    """
     from listenwell.config import load_config
     from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_search
     from listenwell.study.run import search_alone
 
-    resolved = load_config(config, overrides or [])
+    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         found = search_alone(resolved, on_progress)
     typer.echo(format_search(found))
+    if found["sampled"] is not None:
+        _print_importance(found["sampled"])
     typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found['best'].items()) or 'the config as it is'}")
+
+
+@app.command("plan")
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Load the model and time ten steps, to tell the time on this machine.")
+    ] = False,
+) -> None:
+    """Say what a study will take before anything is trained: fits, steps, operations, memory, disk, time, power.
+
+    Without --probe no weights are read. Times on GPUs assume a share of the data sheet's peak, which is printed.
+    """
+    from listenwell.cli.plan_text import plan_lines
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.study.plan import plan_study
+
+    with shown_progress() as on_progress:
+        planned = plan_study(load_config(config, overrides or []), probe=probe, on_progress=on_progress)
+    for line in plan_lines(planned):
+        typer.echo(line)
+
+
+def _print_importance(sampled: dict[str, Any]) -> None:
+    """What mattered in a sampled search."""
+    typer.echo(f"share of the objective's variance, {sampled['importance_note']}")
+    for key, share in (sampled["importance"] or {}).items():
+        typer.echo(f"  {key:24} {share:.2f}")
 
 
 @app.command("loso")
 def loso(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
 ) -> None:
     """Leave every speaker of the study pool out once; arms by loso.arms, else the config itself."""
     from listenwell.config import load_config
@@ -124,7 +184,7 @@ def loso(
     from listenwell.report.terminal import format_speakers
     from listenwell.study.run import loso_alone
 
-    resolved = load_config(config, overrides or [])
+    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         records = loso_alone(resolved, on_progress)
     typer.echo(format_speakers(records))

@@ -30,7 +30,7 @@ class BackgroundBank:
     """Backgrounds of one split; `load` returns any stretch of one of them.
 
     talkers: SPEECH clips of the same split, which become backgrounds of kind "speech" of their own groups. stored:
-    where samples are read from instead of the recordings. Raises AudioError for a background below 10 ms.
+    where samples of `entries` are read from instead of the recordings. Raises AudioError for a background below 10 ms.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class BackgroundBank:
         self.entries = tuple(sorted([*entries, *voices], key=lambda background: background.background_id))
         self._entries = {background.background_id: background for background in self.entries}
         self._starts_s = {clip_background_id(clip): clip.start_s for clip in talkers}
-        self._stored = stored
+        self.stored = stored
         for background in self.entries:
             if background.duration_s < SHORTEST_S:
                 raise AudioError(
@@ -63,13 +63,18 @@ class BackgroundBank:
         return repeat_to(self._read(background, 0.0, background.duration_s), first + n_samples)[first:]
 
     def _read(self, background: Background, offset_s: float, duration_s: float) -> Waveform:
-        if self._stored is not None:
-            first = round(offset_s * SAMPLE_RATE_HZ)
-            return self._stored.read(background.background_id, first, round(duration_s * SAMPLE_RATE_HZ))
-        start_s = offset_s
         if background.background_id in self._starts_s:
-            start_s += self._starts_s[background.background_id]
-        return load_recording(background.path, start_s, duration_s)
+            return load_recording(background.path, self._starts_s[background.background_id] + offset_s, duration_s)
+        if self.stored is not None:
+            first = round(offset_s * SAMPLE_RATE_HZ)
+            return self.stored.read(background.background_id, first, round(duration_s * SAMPLE_RATE_HZ))
+        return load_recording(background.path, offset_s, duration_s)
+
+    @property
+    def content(self) -> list[list[str]]:
+        """What identifies the bank's sound, as JSON values: storing at 16 bit rounds recordings of another format."""
+        stored = [["stored", "16 kHz, 16 bit"]] if self.stored is not None else []
+        return [[entry.background_id, entry.pcm_sha256] for entry in self.entries] + stored
 
 
 def _fit(samples: Waveform, n_samples: int) -> Waveform:

@@ -14,7 +14,12 @@ N_FOLDS = 5
 
 
 def cross_fitted_balanced_accuracy(dev: ScoreTable, n_folds: int = N_FOLDS) -> float:
-    """Balanced accuracy of decisions made with thresholds of other groups. Raises ManifestError as choose_threshold.
+    """Balanced accuracy of `cross_fitted_decisions`. Raises ManifestError as choose_threshold."""
+    return balanced_accuracy(cross_fitted_decisions(dev, n_folds), dev.is_speech)
+
+
+def cross_fitted_decisions(dev: ScoreTable, n_folds: int = N_FOLDS) -> Bools:
+    """Decisions (n,), each made with the threshold that other groups chose.
 
     A class with fewer groups than folds has fewer folds; groups are dealt in the order of their names.
     """
@@ -27,4 +32,4 @@ def cross_fitted_balanced_accuracy(dev: ScoreTable, n_folds: int = N_FOLDS) -> f
     for number in np.unique(fold):
         held = fold == number
         decisions[held] = decide(dev.score[held], choose_threshold(dev.select(~held)).value)
-    return balanced_accuracy(decisions, dev.is_speech)
+    return decisions

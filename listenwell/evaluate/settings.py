@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from listenwell.augment.conditions import CLEAN, FULL, FULL_CONDITIONS, parse_condition
 from listenwell.errors import ConfigError
@@ -18,6 +18,13 @@ class EvaluationConfig(Section):
     """Versions of every dev and test clip: clean, 100ms, snr_-5, t60_0.3, lowpass_3400 and the like, or full."""
     baselines: tuple[Literal["silero", "webrtc"], ...] = ("silero", "webrtc")
     """Classic voice activity detectors judged on the same clips; they need the extra 'baselines'."""
+
+    least_clean: float = Field(0.75, gt=0, lt=1)
+    """Success criterion: least balanced accuracy on the clean clips of every test set."""
+    least_noisy: float = Field(0.8, gt=0, lt=1)
+    """Success criterion: least balanced accuracy over all snr_ conditions of every test set."""
+    least_loso: float = Field(0.75, gt=0, lt=1)
+    """Success criterion: least balanced accuracy of leave-one-speaker-out."""
 
     @field_validator("conditions")
     @classmethod

@@ -31,6 +31,7 @@ OPTIONAL: dict[str, Any] = {
     "failed_fits": [],
     "leaks": None,
     "seal": None,
+    "evidence": None,
 }
 OUT_OF_CORPUS = "out_of_corpus"
 ZERO_SHOT, FINE_TUNED, CLEAN = "zero-shot", "fine-tuned", "clean"

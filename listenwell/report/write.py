@@ -26,6 +26,15 @@ from listenwell.report.appendix import (
 )
 from listenwell.report.evidence import finding_table, leak_statement, seal_statement, seal_table, sheet_tables
 from listenwell.report.figures import accuracy_curves, learning_curves
+from listenwell.report.judging import (
+    criteria_table,
+    crossing_table,
+    error_tables,
+    holm_table,
+    probability_table,
+    transfer_table,
+    trap_warnings,
+)
 from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
 from listenwell.report.results import read_results
 from listenwell.report.tables import Table, comparison_tables, full_tables, main_tables
@@ -55,6 +64,14 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "history_tables": [history_table(fit) for fit in study.raw["fits"]],
         "inner_tables": [*ladder_tables(study), *search_tables(study.raw["search"]), *speakers],
         "statements": [leak_statement(study), seal_statement(study)],
+        "evidence_tables": [
+            table
+            for make in (criteria_table, transfer_table, crossing_table, probability_table)
+            if (table := make(study)) is not None
+        ],
+        "holm_table": holm_table(study),
+        "error_tables": error_tables(study),
+        "traps": trap_warnings(study),
         "finding_table": finding_table(study),
         "seal_table": seal_table(study),
         "sheet_tables": sheet_tables(study),

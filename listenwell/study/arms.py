@@ -61,7 +61,9 @@ def _resolve(name: str, changes: dict[str, Any], search_best: Mapping[str, Any] 
     place = f"arm '{name}'"
     if changes.pop(SEARCH_BEST, False):
         if search_best is None:
-            raise ConfigError(f"{place}: refers to {SEARCH_BEST}, but there is no search; give search.grid.")
+            raise ConfigError(
+                f"{place}: refers to {SEARCH_BEST}, but there is no search; give search.grid or search.sampled.trials."
+            )
         changes = {**search_best, **changes}
     check_changes(place, changes)
     return changes

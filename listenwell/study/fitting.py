@@ -25,13 +25,14 @@ from listenwell.config import Config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.errors import ListenwellError
 from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import hear
 from listenwell.model.loading import resolve_dtype
 from listenwell.model.lora import Adapter
 from listenwell.run_folder import RunFolder, identity
+from listenwell.run_folder import read_json as read_json
+from listenwell.study.ledger import hold_fits, open_ledger
 from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, hear_dev, train
@@ -78,15 +79,40 @@ def fit_all(
     """
     records = [spec_record(request, model.fingerprint) for request in requests]
     by_identity = {identity(**record): i for i, record in enumerate(records)}
-    heard = _DevSets(model, requests)
-    for members in _plan_stacks(by_identity, requests, run):
-        chosen = [by_identity[member] for member in members]
-        stack = _Stack(model, run, members, [requests[i] for i in chosen], [records[i] for i in chosen])
-        stack.train([heard.of(requests[i]) for i in chosen], on_progress)
+    open_ledger(run, list(by_identity))
+    planned = list(_plan_stacks(by_identity, requests, run))
+    if planned and requests[0].config.executor.kind == "ray":
+        # loaded only where asked for: Ray is an extra, and its worker calls train_stack
+        from listenwell.study.ray_executor import train_on_ray
+
+        train_on_ray(planned, requests, run)
+    else:
+        heard = DevSets(model, requests)
+        for members in planned:
+            train_stack(members, requests, heard, run, on_progress)
     return [
         _read_fit(run.fit(identity(**record)), model, request)
         for record, request in zip(records, requests, strict=True)
     ]
+
+
+def train_stack(
+    planned: Sequence[str],
+    requests: Sequence[FitRequest],
+    heard: "DevSets",
+    run: RunFolder,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> None:
+    """Train the fits of these identities together, all of them among `requests`, unless another study has by now."""
+    model = heard.model
+    records = [spec_record(request, model.fingerprint) for request in requests]
+    by_identity = {identity(**record): i for i, record in enumerate(records)}
+    with hold_fits(run, planned):
+        members = _still_to_train(planned, run)
+        chosen = [by_identity[member] for member in members]
+        if chosen:
+            stack = _Stack(model, run, members, [requests[i] for i in chosen], [records[i] for i in chosen])
+            stack.train([heard.of(requests[i]) for i in chosen], on_progress)
 
 
 def fit_identity(request: FitRequest, model_fingerprint: str) -> str:
@@ -108,7 +134,7 @@ def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
         "train_clips": identity(clips=[_content(clip) for clip in parts.clips[TRAIN]]),
         "dev_clips": identity(clips=[_content(clip) for clip in parts.clips[DEV]]),
         "dev_hearing": _dev_hearing(request),
-        "backgrounds": identity(beds=[[b.background_id, b.pcm_sha256] for b in parts.banks[TRAIN].entries]),
+        "backgrounds": identity(beds=parts.banks[TRAIN].content),
     }
 
 
@@ -118,8 +144,8 @@ def _content(clip: Clip) -> list[Any]:
 
 def _dev_hearing(request: FitRequest) -> str:
     heard_as = request.dev_config.model_dump(mode="json", include={"augment", "seed"})
-    beds = [[bed.background_id, bed.pcm_sha256] for bed in request.parts.banks[DEV].entries]
-    return identity(heard_as=heard_as, short_clips=request.config.short_clips.model_dump(mode="json"), beds=beds)
+    short_clips = request.config.short_clips.model_dump(mode="json")
+    return identity(heard_as=heard_as, short_clips=short_clips, beds=request.parts.banks[DEV].content)
 
 
 def _plan_stacks(
@@ -143,11 +169,21 @@ def _plan_stacks(
             yield alike[first : first + size]
 
 
+def _still_to_train(planned: Sequence[str], run: RunFolder) -> Sequence[str]:
+    """The members that no study sharing the ledger has trained since; a stack that was begun goes on whole."""
+    left = [member for member in planned if not _is_over(run.fit(member))]
+    begun = run.stacks / identity(members=list(planned))[:16]
+    if left and begun.is_dir():
+        return planned
+    shutil.rmtree(begun, ignore_errors=True)
+    return left
+
+
 def _is_over(folder: Path) -> bool:
     return (folder / "spec.json").is_file() or (folder / "failed.json").is_file()
 
 
-class _DevSets:
+class DevSets:
     """Every dev clip of the requests heard once, however many fits choose by it."""
 
     def __init__(self, model: AudioLanguageModel, requests: Sequence[FitRequest]) -> None:
@@ -155,6 +191,7 @@ class _DevSets:
         self.heard: dict[str, tuple[dict[str, int], DevSet]] = {}
 
     def of(self, request: FitRequest) -> DevSet:
+        """The dev clips of one of the requests as it hears them."""
         hearing = _dev_hearing(request)
         if hearing not in self.heard:
             alike = [each for each in self.requests if _dev_hearing(each) == hearing]
@@ -250,14 +287,3 @@ def hear_dev_set(config: Config, model: AudioLanguageModel, clips: list[Clip], b
         plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
         mels.append(hear(model, apply_plan(samples, plan, bank.load), config.short_clips))
     return hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ListenwellError(
-            f"{path}: cannot be read ({error}); delete its folder and run the study again."
-        ) from error
-    return content

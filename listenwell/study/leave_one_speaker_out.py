@@ -50,12 +50,7 @@ def run_loso(
     check_changes("loso.changes", config.loso.changes)
     pool = [clip for part in (TRAIN, DEV) for clip in parts.clips[part]]
     folds = leave_one_speaker_out(pool, config.loso.dev_speakers, config.data.split_seed)
-    requests = [
-        FitRequest(f"{name}-without-{fold.speaker}", changed, _parts_of(fold, parts), changed)
-        for name, arm in arms.items()
-        for changed in [change_config(arm, config.loso.changes, "loso.changes")]
-        for fold in folds
-    ]
+    requests = fold_requests(config, arms, folds, parts)
     fits = iter(zip(requests, fit_all(requests, model, run, on_step), strict=True))
     records = []
     for name in arms:
@@ -69,6 +64,16 @@ def run_loso(
             on_progress(f"judging folds of {name}", n_done + 1, len(folds))
         records.append(_describe(name, decided, failed))
     return records
+
+
+def fold_requests(config: Config, arms: Mapping[str, Config], folds: Sequence[Fold], parts: Parts) -> list[FitRequest]:
+    """The fits of every arm on every fold, arm after arm."""
+    return [
+        FitRequest(f"{name}-without-{fold.speaker}", changed, _parts_of(fold, parts), changed)
+        for name, arm in arms.items()
+        for changed in [change_config(arm, config.loso.changes, "loso.changes")]
+        for fold in folds
+    ]
 
 
 def _parts_of(fold: Fold, parts: Parts) -> Parts:

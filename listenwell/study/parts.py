@@ -6,15 +6,20 @@ any split becomes train, dev and test. Backgrounds follow the same rule, by thei
 training is heard in no other part.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from listenwell.data.background_file import BackgroundFile, build_background_file
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.data.settings import DataConfig
 from listenwell.data.splits import check_disjoint, order_groups, split_by_group
 from listenwell.errors import ManifestError
+from listenwell.progress import OnProgress, ignore_progress
 
 TRAIN, DEV, TEST, POOL = "train", "dev", "test", "study_pool"
 
@@ -106,9 +111,23 @@ def _divide_backgrounds(
     return {part: BackgroundBank([replace(b, split=part) for b in given]) for part, given in named.items()}
 
 
+def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress = ignore_progress) -> Parts:
+    """The same parts, all backgrounds in one mapped file below `cache`, made when it is not there or was changed."""
+    entries = [entry for bank in parts.banks.values() for entry in bank.entries]
+    if not entries:
+        return parts
+    key = hashlib.sha256(json.dumps([[e.background_id, str(e.path), e.pcm_sha256] for e in entries]).encode())
+    folder = cache / "backgrounds" / key.hexdigest()[:16]
+    if not folder.is_dir():
+        build_background_file(folder, entries, on_progress)
+    stored = BackgroundFile(folder, entries)
+    return replace(parts, banks={part: BackgroundBank(b.entries, stored=stored) for part, b in parts.banks.items()})
+
+
 def with_talkers(parts: Parts) -> Parts:
     """The same parts, the voices of train in its own bank too, for babble."""
-    voiced = BackgroundBank(parts.banks[TRAIN].entries, talkers=parts.clips[TRAIN])
+    bank = parts.banks[TRAIN]
+    voiced = BackgroundBank(bank.entries, talkers=parts.clips[TRAIN], stored=bank.stored)
     return replace(parts, banks=parts.banks | {TRAIN: voiced})
 
 

@@ -18,7 +18,7 @@ from listenwell.data.data_sheet import DataSheet, sheet_to_json
 from listenwell.data.test_set import ChosenClip
 from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.errors import ConfigError, TrainingError
-from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
+from listenwell.evaluate.calibration import Threshold, choose_threshold, scores_sha256, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.model.audio_language_model import AudioLanguageModel
@@ -38,11 +38,13 @@ from listenwell.study.detectors import (
 )
 from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
 from listenwell.study.gate import pass_gate
+from listenwell.study.judging import EVIDENCE_VERSION, gather_evidence
 from listenwell.study.ladder import judge_ladder, median_seed
 from listenwell.study.leave_one_speaker_out import run_loso
 from listenwell.study.make_test_set import expect_precision
-from listenwell.study.parts import DEV, Parts, allocation, divide, with_talkers
+from listenwell.study.parts import DEV, Parts, allocation, divide, with_stored_backgrounds, with_talkers
 from listenwell.study.prepare import prepare
+from listenwell.study.run_lock import alone_in_run
 from listenwell.study.score import Unreadable, score_clips, set_aside_unreadable, write_quarantine
 from listenwell.study.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
 from listenwell.study.search import run_search
@@ -58,16 +60,17 @@ BASELINES: Mapping[str, Callable[[], Baseline]] = {
 TITLES = {"sealed_test": "Sealed test", "out_of_corpus": "Out of corpus", "test": "Test"}
 
 
+@alone_in_run
 def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
     """Run the study and return its results, the content of results.json; report.html and report.md lie beside it."""
-    run = RunFolder(config.output)
+    run = RunFolder(config.output, config.ledger)
     parts, quarantine = _divide_readable(config, run, on_progress)
     leaks = pass_gate(config, parts, run, on_progress)
     write_text(run.config, dump(config))
     write_json(run.allocation, allocation(parts))
     model = load_model(config.model)
     on_step = _as_progress(on_progress)
-    searched = run_search(config, model, parts, run, on_step, on_progress) if config.search.grid else None
+    searched = run_search(config, model, parts, run, on_step, on_progress) if config.search.is_wanted else None
     fits, failed = _fit_arms(config, searched, model, parts, run, on_step)
     delivered_arm, delivered = median_seed([(arm, fit) for arm, fit in fits if arm.name == FINAL])
     method_of = {arm.fit_name: FINE_TUNED if arm is delivered_arm else arm.fit_name for arm, _ in fits}
@@ -87,6 +90,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     rows, comparisons = judge_all(tables, thresholds, defaults, parts.test_sets, config.seed, on_progress)
     ladder = judge_ladder(fits, tables, thresholds, method_of, parts.test_sets, config.seed) if len(fits) > 1 else []
     by_speaker = _leave_one_speaker_out(config, searched, model, parts, run, on_step, on_progress)
+    evidence = _evidence(config, tables, thresholds[FINE_TUNED], rows, comparisons, by_speaker, run, on_progress)
     results = {
         "name": config.output.name,
         "config": config.model_dump(mode="json"),
@@ -105,6 +109,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
         },
         "rows": [asdict(row) for row in rows],
         "comparisons": [asdict(comparison) for comparison in comparisons],
+        "evidence": evidence,
         "leaks": leaks,
         "test_sets": [_describe_test_set(name, parts.clips[name]) for name in parts.test_sets],
         "seal": describe_seal(run, {name: content_sha256(parts.clips[name]) for name in parts.test_sets}),
@@ -118,6 +123,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     return results
 
 
+@alone_in_run
 def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> FinishedFit:
     """Divide and fit, the first half of a study; a later study finds the fit done."""
     run, parts, model = _begin(config, on_progress)
@@ -126,6 +132,7 @@ def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> Fini
     return finished
 
 
+@alone_in_run
 def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
     """Divide and search; the record is written to search.json. Test clips stay closed."""
     run, parts, model = _begin(config, on_progress)
@@ -134,13 +141,14 @@ def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> d
     return found
 
 
+@alone_in_run
 def loso_alone(config: Config, on_progress: OnProgress = ignore_progress) -> list[dict[str, Any]]:
     """Divide and leave every speaker out once, written to loso.json; the config itself where no arm is named."""
     run, parts, model = _begin(config, on_progress)
     if not config.loso.arms:
         config = config.model_copy(update={"loso": config.loso.model_copy(update={"arms": (FINAL,)})})
     on_step = _as_progress(on_progress)
-    searched = run_search(config, model, parts, run, on_step, on_progress) if config.search.grid else None
+    searched = run_search(config, model, parts, run, on_step, on_progress) if config.search.is_wanted else None
     records = _leave_one_speaker_out(config, searched, model, parts, run, on_step, on_progress)
     write_json(run.loso, records)
     return records
@@ -148,7 +156,7 @@ def loso_alone(config: Config, on_progress: OnProgress = ignore_progress) -> lis
 
 def _begin(config: Config, on_progress: OnProgress) -> tuple[RunFolder, Parts, AudioLanguageModel]:
     """How every training command begins: readable parts that passed the gate, the config on disk, the model."""
-    run = RunFolder(config.output)
+    run = RunFolder(config.output, config.ledger)
     parts, _ = _divide_readable(config, run, on_progress)
     pass_gate(config, parts, run, on_progress)
     write_text(run.config, dump(config))
@@ -204,13 +212,16 @@ def _divide_readable(config: Config, run: RunFolder, on_progress: OnProgress) ->
     readable, unreadable = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
     write_quarantine(run.quarantine("study"), unreadable)
     parts = divide(readable, backgrounds, config.data)
+    if config.data.store_backgrounds:
+        parts = with_stored_backgrounds(parts, cache_root(), on_progress)
     return with_talkers(parts) if _uses_babble(config) else parts, unreadable
 
 
 def _uses_babble(config: Config) -> bool:
     """True when the config or one of its arms mixes other speakers under a clip."""
-    changes = [*config.arms.values(), *config.search.grid]
-    return config.augment.babble.probability > 0 or any("augment.babble.probability" in each for each in changes)
+    key = "augment.babble.probability"
+    changed = any(key in each for each in config.arms.values()) or config.search.may_change(key)
+    return config.augment.babble.probability > 0 or changed
 
 
 def _as_progress(on_progress: OnProgress) -> Callable[[Progress], None]:
@@ -242,8 +253,8 @@ def _score_part(
     made_from = identity(
         fits=made_by,
         clips=[[c.clip_id, c.label, c.group, c.pcm_sha256 or str(c.path)] for c in parts.clips[part]],
-        backgrounds=[[b.background_id, b.pcm_sha256] for b in parts.banks[part].entries],
-        evaluation=config.evaluation.model_dump(mode="json"),
+        backgrounds=parts.banks[part].content,
+        evaluation=config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
         batch_seconds=config.scoring.batch_seconds,
     )
     note = run.score_identity(part)
@@ -279,6 +290,36 @@ def judge_all(
         opponents = [judged[method] for method in order if method != FINE_TUNED]
         comparisons += compare(judged[FINE_TUNED], opponents, test_set, seed)
     return rows, comparisons
+
+
+def _evidence(
+    config: Config,
+    tables: Mapping[str, Mapping[str, ScoreTable]],
+    threshold: Threshold,
+    rows: list[Row],
+    comparisons: list[Comparison],
+    by_speaker: list[dict[str, Any]],
+    run: RunFolder,
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    """The evidence, read back when it was gathered from the same scores: its curves take a minute."""
+    made_from = identity(
+        version=EVIDENCE_VERSION,
+        scores=[[part, method, scores_sha256(table)] for part, own in tables.items() for method, table in own.items()],
+        threshold=threshold.value,
+        comparisons=[asdict(comparison) for comparison in comparisons],
+        by_speaker=by_speaker,
+        evaluation=config.evaluation.model_dump(mode="json"),
+        seed=config.seed,
+    )
+    if run.evidence.is_file() and (kept := read_json(run.evidence))["made_from"] == made_from:
+        found: dict[str, Any] = kept["evidence"]
+        return found
+    found = gather_evidence(
+        config.evaluation, tables, threshold, rows, comparisons, by_speaker, config.seed, on_progress
+    )
+    write_json(run.evidence, {"made_from": made_from, "evidence": found})
+    return found
 
 
 def _count_backgrounds(parts: Parts) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from listenwell.augment.conditions import parse_condition, plan_condition
 from listenwell.augment.plan import apply_plan
 from listenwell.config import Config
-from listenwell.data.audio import Waveform, load_waveform
+from listenwell.data.audio import Waveform, load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.data.csv_rows import write_rows
@@ -72,13 +72,23 @@ def set_aside_unreadable(
     readable, unreadable = [], []
     for n_read, clip in enumerate(clips, start=1):
         try:
-            load_waveform(clip)
+            _require_unchanged(clip, load_waveform(clip))
             readable.append(clip)
         except AudioError as error:
             unreadable.append(Unreadable(clip.clip_id, clip.path, str(error)))
             _stop_above_share(unreadable, len(clips), quarantine_share)
         on_progress("reading", n_read, len(clips))
     return readable, unreadable
+
+
+def _require_unchanged(clip: Clip, samples: Waveform) -> None:
+    """Raise AudioError when the manifest holds a hash of the clip's samples and it is another one."""
+    found = pcm_sha256(samples) if clip.pcm_sha256 else ""
+    if found != clip.pcm_sha256:
+        raise AudioError(
+            f"{clip.path}: clip '{clip.clip_id}' was changed since its manifest was written (pcm_sha256 {found[:12]}, "
+            f"expected {clip.pcm_sha256[:12]}); restore the recording, or write the manifest again."
+        )
 
 
 def score_clips(

@@ -78,7 +78,7 @@ def score_manifest(
         "conditions": list(conditions),
         "noise_seed": config.seed if bank.entries else None,
         "clips": identity(clips=[[clip.clip_id, clip.label, clip.group, _content(clip)] for clip in clips]),
-        "backgrounds": identity(beds=[[bed.background_id, bed.pcm_sha256] for bed in bank.entries]),
+        "backgrounds": identity(beds=bank.content),
         "manifest": file_sha256(manifest),
     }
     previous = _read_identity(run.score_identity(name))

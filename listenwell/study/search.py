@@ -1,4 +1,4 @@
-"""Search settings: every point of a grid is a fit, dev alone judges, and the winner's advantage is not believed.
+"""Search settings: every point tried is a fit, dev alone judges, and the winner's advantage is not believed.
 
 The objective is balanced accuracy on dev with a threshold that other dev groups chose (cross-fitted), ties broken by
 the lower dev loss. The best of many equal configs looks better than it is; how much is estimated by drawing dev groups
@@ -6,29 +6,30 @@ again: choose on the drawn groups, judge on those left out, and compare (bootstr
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from listenwell.atomic_files import write_json
 from listenwell.config import Config, change_config
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
 from listenwell.evaluate.metrics import balanced_accuracy, decide
-from listenwell.evaluate.scores import ScoreTable
+from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
-from listenwell.run_folder import RunFolder
+from listenwell.run_folder import RunFolder, identity
 from listenwell.study.arms import check_changes
 from listenwell.study.detectors import language_model_detectors
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
+from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
 from listenwell.study.parts import DEV, Parts
 from listenwell.study.score import score_clips
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
 
-MANY_POINTS = 100
 N_RESAMPLES = 200
 
 
@@ -40,37 +41,88 @@ def run_search(
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Any]:
-    """Train and judge every point of search.grid; returns the ranked points, the best, and the selection optimism.
+    """Train and judge the points of search.grid, or those search.sampled draws.
 
-    Raises ConfigError for a grid that is empty or has more than MANY_POINTS, TrainingError when every fit failed.
+    Returns the ranked points, the best, the selection optimism and, of a sampled search, what it learned. Raises
+    ConfigError when nothing is to be tried or it is too much, TrainingError when every fit failed.
     """
-    points = config.search.grid
-    if not points:
-        raise ConfigError("search.grid is empty; give at least one point, such as {lora.rank: 16}.")
-    if len(points) > MANY_POINTS:
-        raise ConfigError(f"search.grid has {len(points)} points; more than {MANY_POINTS} is a mistake or a year.")
-    for number, point in enumerate(points, start=1):
-        check_changes(f"search.grid point {number}", point)
-    configs = [change_config(config, point, f"search.grid point {n}") for n, point in enumerate(points, start=1)]
-    requests = [FitRequest(f"search-{n}", each, parts, config) for n, each in enumerate(configs, start=1)]
-    fits = fit_all(requests, model, run, on_step)
-    done = {i: fit for i, fit in enumerate(fits) if isinstance(fit, FinishedFit)}
-    if not done:
+    trials = Trials(config, model, parts, run, on_step, on_progress)
+    sampled = None
+    if config.search.sampled.trials:
+        # Optuna takes a second to load, and few studies need it
+        from listenwell.study.sampled_search import draw_and_judge
+
+        sampled = draw_and_judge(config, trials.judge, run)
+    else:
+        trials.judge(_grid(config))
+    if not trials.tables:
         raise TrainingError("every fit of the search left the finite numbers; lower the learning rates.")
-    tables = _dev_tables(config, configs, done, model, parts, on_progress)
-    ranked = sorted(
-        (_judge(points[i], done[i], tables[i]) for i in done), key=lambda p: (-p["objective"], p["dev_loss"])
-    )
+    ranked = sorted(trials.judged, key=lambda point: (-point["objective"], point["dev_loss"]))
     return {
         "ranked": ranked,
         "best": ranked[0]["changes"],
-        "failed": [
-            {"changes": points[i], "reason": fit.reason} for i, fit in enumerate(fits) if isinstance(fit, FailedFit)
-        ],
-        "optimism": selection_optimism(list(tables.values()), config.seed),
+        "failed": trials.failed,
+        "optimism": selection_optimism(trials.tables, config.seed),
         "n_dev_clips": len(parts.clips[DEV]),
         "n_dev_groups": len({clip.group for clip in parts.clips[DEV]}),
+        "sampled": sampled,
     }
+
+
+def _grid(config: Config) -> Sequence[Mapping[str, Any]]:
+    points = config.search.grid
+    if not points:
+        raise ConfigError(
+            "there is nothing to search: search.grid is empty and search.sampled.trials is 0; give at least one point, "
+            "such as {lora.rank: 16}, or a number of trials."
+        )
+    if len(points) > config.search.most_points:
+        raise ConfigError(
+            f"search.grid has {len(points)} points, more than search.most_points ({config.search.most_points}); "
+            "search.sampled finds a good one with fewer, or raise search.most_points if you mean it."
+        )
+    return points
+
+
+class Trials:
+    """The points tried so far: the record, or the reason, and the dev scores of each that ended well."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: AudioLanguageModel,
+        parts: Parts,
+        run: RunFolder,
+        on_step: Callable[[Progress], None],
+        on_progress: OnProgress,
+    ) -> None:
+        self.config, self.model, self.parts, self.run = config, model, parts, run
+        self.on_step, self.on_progress = on_step, on_progress
+        self.n_points = 0
+        self.judged: list[dict[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
+        self.tables: list[ScoreTable] = []
+
+    def judge(self, points: Sequence[Mapping[str, Any]]) -> list[float | None]:
+        """Train these points together and judge them; returns the objective of each, None where its fit failed."""
+        names = [f"search-{self.n_points + number}" for number in range(1, len(points) + 1)]
+        self.n_points += len(points)
+        for name, point in zip(names, points, strict=True):
+            check_changes(name, point)
+        configs = [change_config(self.config, point, name) for name, point in zip(names, points, strict=True)]
+        requests = [FitRequest(name, each, self.parts, self.config) for name, each in zip(names, configs, strict=True)]
+        fits = fit_all(requests, self.model, self.run, self.on_step)
+        done = {i: fit for i, fit in enumerate(fits) if isinstance(fit, FinishedFit)}
+        tables = _dev_tables(self.config, configs, done, self.model, self.parts, self.on_progress)
+        records = {i: _judge(points[i], done[i], tables[i]) for i in done}
+        self.judged += records.values()
+        self.tables += [tables[i] for i in done]
+        self.failed += [
+            {"changes": dict(points[i]), "reason": fit.reason}
+            for i, fit in enumerate(fits)
+            if isinstance(fit, FailedFit)
+        ]
+        return [records[i]["objective"] if i in records else None for i in range(len(points))]
 
 
 def _judge(changes: Mapping[str, Any], fit: FinishedFit, table: ScoreTable) -> dict[str, Any]:
@@ -94,13 +146,29 @@ def _dev_tables(
     parts: Parts,
     on_progress: OnProgress,
 ) -> dict[int, ScoreTable]:
-    """Dev scores of every fit under all conditions of the study."""
-    asked = [(str(i), configs[i], fit.adapter) for i, fit in done.items()]
-    detectors = language_model_detectors(model, asked)
-    scored = score_clips(
-        detectors, parts.clips[DEV], parts.banks[DEV], config.evaluation.conditions, config, on_progress, "judging dev"
+    """Dev scores of every fit under all conditions of the study; those kept beside a fit are read back."""
+    kept = {i: fit.folder / "scores" / "search-dev.csv" for i, fit in done.items()}
+    made_from = identity(
+        clips=[[c.clip_id, c.label, c.group, c.pcm_sha256 or str(c.path)] for c in parts.clips[DEV]],
+        backgrounds=[[b.background_id, b.pcm_sha256] for b in parts.banks[DEV].entries],
+        settings=config.model_dump(mode="json", include={"evaluation", "seed", "augment", "scoring"}),
     )
-    return {int(name): table for name, table in scored.tables.items()}
+    missing = [i for i, path in kept.items() if not _is_kept(path, made_from)]
+    if missing:
+        detectors = language_model_detectors(model, [(str(i), configs[i], done[i].adapter) for i in missing])
+        conditions = config.evaluation.conditions
+        scored = score_clips(
+            detectors, parts.clips[DEV], parts.banks[DEV], conditions, config, on_progress, "judging dev"
+        )
+        for i in missing:
+            write_scores(kept[i], scored.tables[str(i)])
+            write_json(kept[i].with_suffix(".json"), {"made_from": made_from})
+    return {i: read_scores(path) for i, path in kept.items()}
+
+
+def _is_kept(path: Path, made_from: str) -> bool:
+    note = path.with_suffix(".json")
+    return path.is_file() and note.is_file() and bool(read_json(note)["made_from"] == made_from)
 
 
 def selection_optimism(

@@ -37,6 +37,7 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
     if not run.config.is_file():
         raise ManifestError(f"{root}: no {run.config.name}; give the folder of a run that 'listenwell study' made.")
     config = load_config(run.config)
+    run = RunFolder(root, config.ledger)
     parts = divide(*prepare(config), config.data)
     part, clip = _find(clip_id, parts.clips)
     bank = parts.banks[part]
@@ -74,7 +75,7 @@ def _find(clip_id: str, parts: dict[str, list[Clip]]) -> tuple[str, Clip]:
 def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     """The plans under which the run's fits heard the clip, as they were written."""
     plans = []
-    for path in sorted((run.root / "fits").glob("*/plans.jsonl")):
+    for path in sorted(run.fits.glob("*/plans.jsonl")):
         with path.open(encoding="utf-8") as file:
             plans += [Plan.from_json(record) for record in map(json.loads, file) if record["clip_id"] == clip_id]
     return plans

@@ -1,0 +1,280 @@
+"""The plan of a study before anything is trained: how many fits, what they cost, what the design can show.
+
+Reads the tables of clips and the model's config file, never its weights; only the probe loads the model. What the
+ledger holds already is counted like the rest.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, Qwen2AudioForConditionalGeneration
+
+from listenwell.config import Config, change_config
+from listenwell.data.clip import Clip
+from listenwell.data.folds import leave_one_speaker_out
+from listenwell.errors import ModelError
+from listenwell.evaluate.power import detectable_difference
+from listenwell.model.loading import model_folder, resolve_device, resolve_dtype
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.run_folder import identity
+from listenwell.study.arms import expand_arms
+from listenwell.study.cost import (
+    DEVICES,
+    REACHED_SHARE,
+    FitCost,
+    Shape,
+    activations_bytes,
+    adapter_parameters,
+    adapters_bytes,
+    disk_bytes,
+    forward_flops,
+    training_flops,
+    weights_bytes,
+)
+from listenwell.study.fitting import FitRequest, spec_record
+from listenwell.study.leave_one_speaker_out import fold_requests
+from listenwell.study.parts import DEV, TRAIN, Parts, divide
+from listenwell.study.prepare import prepare
+from listenwell.study.probe import time_steps
+from listenwell.train.schedule import count_steps
+
+DISCORDANT_SHARE, CORRELATION = 0.2, 0.3
+"""What the power of the design is told for: the share of clips just one of two methods has right, and the correlation
+within groups; the defaults of `listenwell power`."""
+TARGETS = {
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),
+    "attention+mlp": (
+        *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),
+        *("gate_proj", "up_proj", "down_proj", "fc1", "fc2"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The fits of one kind: how many, how many steps in all, and operations."""
+
+    kind: str
+    n_fits: int
+    n_steps: int
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """Everything a plan says. Bytes and seconds; rate: operations per second seen by the probe, None without."""
+
+    work: tuple[Work, ...]
+    scoring_flops: float
+    memory: dict[str, float]
+    free_memory_bytes: float | None
+    disk_bytes: float
+    free_disk_bytes: float
+    rate: float | None
+    devices: tuple[tuple[str, float, bool, str], ...]
+    power: tuple[tuple[str, int, float], ...]
+
+    @property
+    def flops(self) -> float:
+        """Operations of the whole study."""
+        return sum(work.flops for work in self.work) + self.scoring_flops
+
+    @property
+    def seconds(self) -> float | None:
+        """Time on this machine at the rate the probe saw."""
+        return None if self.rate is None else self.flops / self.rate
+
+
+def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress = ignore_progress) -> StudyPlan:
+    """Plan the study of `config`; with `probe`, load the model and time some steps of a stack."""
+    parts = divide(*prepare(config, on_progress), config.data)
+    network = _skeleton(config)
+    shape = _shape(network, config)
+    by_kind = _requests(config, parts)
+    distinct = _distinct(by_kind)
+    costs = {kind: [_cost(request, network) for request in requests] for kind, requests in distinct.items()}
+    every = [cost for of_kind in costs.values() for cost in of_kind]
+    stack, batch = config.train.stack, config.train.batch
+    together = sorted(every, key=lambda cost: -cost.adapter_parameters)[:stack]
+    memory = {
+        "frozen base": weights_bytes(shape),
+        f"adapters and optimiser of {len(together)} fits": adapters_bytes(together),
+        f"activations of {len(together)} x {batch} clips": activations_bytes(shape, together, batch),
+    }
+    work = tuple(
+        Work(kind, len(own), sum(cost.n_steps for cost in own), sum(training_flops(shape, cost) for cost in own))
+        for kind, own in costs.items()
+    )
+    scoring = _scoring_flops(config, parts, shape, by_kind)
+    flops = sum(each.flops for each in work) + scoring
+    needed = sum(memory.values())
+    return StudyPlan(
+        work=work,
+        scoring_flops=scoring,
+        memory=memory,
+        free_memory_bytes=_free_memory(config),
+        disk_bytes=disk_bytes(every, stack),
+        free_disk_bytes=float(shutil.disk_usage(_existing(config.output)).free),
+        rate=_rate(config, parts, shape, network, len(together)) if probe else None,
+        devices=tuple(
+            (device.name, flops / (REACHED_SHARE * device.peak_flops), needed <= device.memory_bytes, device.source)
+            for device in DEVICES
+        ),
+        power=tuple(_power(name, parts.clips[name]) for name in parts.test_sets),
+    )
+
+
+def _skeleton(config: Config) -> Any:
+    """The network without weights: shapes only."""
+    folder = model_folder(config.model.name)
+    try:
+        described = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{config.model.name}: its config cannot be read ({str(error).splitlines()[0]}); give a model folder, or a "
+            "hub id with the hub within reach."
+        ) from error
+    with torch.device("meta"):
+        return Qwen2AudioForConditionalGeneration(described)
+
+
+def _shape(network: Any, config: Config) -> Shape:
+    text = network.config.text_config
+    inner = network.model
+    return Shape(
+        tower_parameters=_count(inner.audio_tower),
+        language_parameters=_count(inner.language_model) - _count(inner.language_model.get_input_embeddings()),
+        all_parameters=_count(network),
+        width=text.hidden_size,
+        layers=text.num_hidden_layers,
+        bytes_per_weight=2 if resolve_dtype(config.model) == "bfloat16" else 4,
+    )
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _requests(config: Config, parts: Parts) -> dict[str, list[FitRequest]]:
+    """Every fit of the study by kind; a sampled search is counted with the config's own size, trials times."""
+    search = config.search
+    points = [dict(point) for point in search.grid] or [{"seed": number} for number in range(search.sampled.trials)]
+    searched = [change_config(config, point, "search") for point in points]
+    arms = expand_arms(config, {} if search.is_wanted else None)
+    alone = {arm.name: arm.config for arm in expand_arms(config.model_copy(update={"seeds": ()}), {})}
+    folds = {name: alone[name] for name in config.loso.arms if name in alone}
+    pool = [clip for part in (TRAIN, DEV) for clip in parts.clips[part]]
+    return {
+        "search": [FitRequest("search", each, parts, config) for each in searched],
+        "arms and final": [FitRequest(arm.fit_name, arm.config, parts, config) for arm in arms],
+        "leave one speaker out": fold_requests(
+            config, folds, leave_one_speaker_out(pool, config.loso.dev_speakers, config.data.split_seed), parts
+        )
+        if folds
+        else [],
+    }
+
+
+def _distinct(by_kind: dict[str, list[FitRequest]]) -> dict[str, list[FitRequest]]:
+    """The same, each identity where it first comes: it is trained once."""
+    seen: set[str] = set()
+    distinct: dict[str, list[FitRequest]] = {}
+    for kind, requests in by_kind.items():
+        distinct[kind] = []
+        for request in requests:
+            key = identity(**spec_record(request, "the base"))
+            if key not in seen:
+                seen.add(key)
+                distinct[kind].append(request)
+    return distinct
+
+
+def _cost(request: FitRequest, network: Any) -> FitCost:
+    config, clips = request.config, request.parts.clips[TRAIN]
+    per_epoch = config.train.clips_per_epoch or len(clips)
+    linears = _linears(network, config)
+    return FitCost(
+        n_steps=count_steps(config.train, per_epoch),
+        clips_per_step=config.train.batch * config.train.accumulation,
+        epochs=config.train.epochs,
+        n_clips_heard=per_epoch * config.train.epochs,
+        n_dev_clips=len(request.parts.clips[DEV]),
+        clip_s=_mean_s(clips, config),
+        adapter_parameters=adapter_parameters(linears, config.lora.rank) + _projector(network, config),
+        trains_tower=config.lora.scope != "language_model",
+        recomputes=config.train.gradient_checkpointing,
+    )
+
+
+def _linears(network: Any, config: Config) -> list[tuple[int, int]]:
+    halves = {"language_model": ["language_model"], "audio_tower": ["audio_tower"]}
+    halves["both"] = ["language_model", "audio_tower"]
+    return [
+        (module.in_features, module.out_features)
+        for half in halves[config.lora.scope]
+        for name, module in getattr(network.model, half).named_modules()
+        if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] in TARGETS[config.lora.targets]
+    ]
+
+
+def _projector(network: Any, config: Config) -> int:
+    return _count(network.model.multi_modal_projector) if config.train.projector == "trained" else 0
+
+
+def _mean_s(clips: Sequence[Clip], config: Config) -> float:
+    return sum(max(clip.duration_s, config.short_clips.minimum_s) for clip in clips) / len(clips)
+
+
+def _scoring_flops(config: Config, parts: Parts, shape: Shape, by_kind: dict[str, list[FitRequest]]) -> float:
+    """Dev, test and the search's dev under every condition: the tower once, the language model once per method."""
+    n_methods = len(by_kind["arms and final"]) + 1
+    tower_only = replace(shape, language_parameters=0)
+    language_only = replace(shape, tower_parameters=0)
+    total = 0.0
+    for part in (DEV, *parts.test_sets):
+        clip_s = _mean_s(parts.clips[part], config)
+        times = n_methods + (len(by_kind["search"]) if part == DEV else 0)
+        each = forward_flops(tower_only, clip_s) + times * forward_flops(language_only, clip_s)
+        total += len(parts.clips[part]) * len(config.evaluation.conditions) * each
+    for request in by_kind["leave one speaker out"]:
+        n_clips = sum(len(clips) for part, clips in request.parts.clips.items() if part != TRAIN)
+        total += n_clips * forward_flops(shape, _mean_s(request.parts.clips[TRAIN], config))
+    return total
+
+
+def _free_memory(config: Config) -> float | None:
+    """Free memory of the device the config names, None where the system does not tell."""
+    device = resolve_device(config.model.device)
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024.0 * int(found[0]) if found else None
+
+
+def _existing(folder: Path) -> Path:
+    return next(each for each in [folder.absolute(), *folder.absolute().parents] if each.exists())
+
+
+def _power(name: str, clips: Sequence[Clip]) -> tuple[str, int, float]:
+    """Test set, groups of the rarer class, and the least difference in balanced accuracy that it shows."""
+    groups = {label: {clip.group for clip in clips if clip.label == label} for label in ("SPEECH", "NONSPEECH")}
+    rarer = min(groups, key=lambda label: len(groups[label]))
+    n_groups = len(groups[rarer])
+    per_group = sum(clip.label == rarer for clip in clips) / n_groups
+    return name, n_groups, detectable_difference(n_groups, DISCORDANT_SHARE, per_group, CORRELATION)
+
+
+def _rate(config: Config, parts: Parts, shape: Shape, network: Any, n_fits: int) -> float:
+    """Operations a second of n_fits of the config's own fit, timed on this machine."""
+    one_step = replace(
+        _cost(FitRequest("probe", config, parts, config), network), n_clips_heard=config.train.batch, n_dev_clips=0
+    )
+    return n_fits * training_flops(shape, one_step) / time_steps(config, parts, n_fits)

@@ -1,0 +1,122 @@
+"""One process works in a run folder at a time; a second one is told who does.
+
+The lock is the operating system's (flock on run.lock): it ends with its process, however that ends, so the folder of a
+killed study is free at once. holder.json names host, process and start, and holds a beat that grows every BEAT_S
+seconds. It serves where machines share a file system whose locks do not reach from one to the other: a holder on
+another host is alive as long as its beat grows. The beat is a count, so no clock is compared.
+"""
+
+import functools
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+from filelock import FileLock, Timeout
+
+from listenwell.atomic_files import write_json
+from listenwell.config import Config
+from listenwell.errors import ListenwellError
+from listenwell.run_folder import RunFolder, read_json
+
+Work = TypeVar("Work", bound=Callable[..., Any])
+BEAT_S = 5.0
+BEATS_TO_WAIT = 3
+
+
+def alone_in_run(work: Work) -> Work:
+    """Decorate work(config, ...) so that it holds the lock of config.output."""
+
+    @functools.wraps(work)
+    def locked(config: Config, *args: Any, **kwargs: Any) -> Any:
+        with hold_run(RunFolder(config.output)):
+            return work(config, *args, **kwargs)
+
+    return cast(Work, locked)
+
+
+@contextmanager
+def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
+    """Hold the run folder within the block. Raises ListenwellError, naming the holder, when it is held."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise _refusal(run, holder_of(run)) from error
+    try:
+        _expect_no_life_elsewhere(run, beat_s)
+        with _beating(run, beat_s):
+            yield
+    finally:
+        lock.release()
+
+
+def holder_of(run: RunFolder) -> dict[str, Any] | None:
+    """Who says to work in the run folder: host, pid, since, beat; None when nobody does."""
+    return read_json(run.holder) if run.holder.is_file() else None
+
+
+def is_held(run: RunFolder) -> bool:
+    """True when a process of this machine, or of one whose locks reach here, works in the run folder."""
+    if not run.lock.is_file():
+        return False
+    lock = FileLock(run.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _refusal(run: RunFolder, holder: dict[str, Any] | None) -> ListenwellError:
+    who = (
+        "another process"
+        if holder is None
+        else f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
+    )
+    return ListenwellError(
+        f"{run.root}: {who} works in this folder; wait for it, stop it, or give another folder with output=..."
+    )
+
+
+def _expect_no_life_elsewhere(run: RunFolder, beat_s: float) -> None:
+    """A holder on this host is dead, since its lock is free; one on another host is, when its beat stands still."""
+    before = holder_of(run)
+    if before is None or before["host"] == socket.gethostname():
+        return
+    time.sleep(BEATS_TO_WAIT * beat_s)
+    after = holder_of(run)
+    if after is not None and after["beat"] != before["beat"]:
+        raise _refusal(run, after)
+
+
+@contextmanager
+def _beating(run: RunFolder, beat_s: float) -> Iterator[None]:
+    own = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    over = threading.Event()
+
+    def beat() -> None:
+        count = 0
+        while not over.wait(beat_s) and run.root.is_dir():
+            count += 1
+            write_json(run.holder, own | {"beat": count})
+
+    write_json(run.holder, own | {"beat": 0})
+    thread = threading.Thread(target=beat, name="run lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        run.holder.unlink(missing_ok=True)

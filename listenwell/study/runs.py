@@ -1,0 +1,145 @@
+"""Runs side by side: what state they are in, what they found, and what of them nobody needs any more.
+
+A run is a folder with a config.yaml that a study, fit, search or loso command wrote. What is cleaned: fits that the
+finished study's config did not ask for and no other run shown here does, begun stacks of a finished study, and
+temporary files a kill left. A run somebody works in is left alone, and so is a ledger that is no run's own folder.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from listenwell.config import load_config
+from listenwell.errors import ListenwellError
+from listenwell.run_folder import RunFolder, read_json
+from listenwell.study.detectors import FINE_TUNED
+from listenwell.study.ledger import config_key
+from listenwell.study.run_lock import hold_run, holder_of, is_held
+
+State = Literal["running", "finished", "unfinished"]
+MAIN = {"method": FINE_TUNED, "threshold": "calibrated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Balanced accuracy of the delivered detector at its calibrated threshold on one test set and condition."""
+
+    test_set: str
+    condition: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """One run. holder: who works in it; changed: when config or results were last written."""
+
+    folder: Path
+    state: State
+    holder: str
+    changed: datetime
+    n_done: int
+    n_failed: int
+    n_wanted: int
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """A file or folder nobody needs, why, and its size in bytes."""
+
+    path: Path
+    reason: str
+    n_bytes: int
+
+
+def list_runs(folder: Path) -> list[RunState]:
+    """The run `folder` is, or the runs below it at any depth. Raises ListenwellError when there is none."""
+    return [_state_of(run) for run in find_runs(folder)]
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """Every run at or below `folder`, sorted by path."""
+    configs = sorted({path for path in [folder / "config.yaml", *folder.rglob("config.yaml")] if path.is_file()})
+    runs = [RunFolder(path.parent, load_config(path).ledger) for path in configs]
+    if not runs:
+        raise ListenwellError(f"{folder}: holds no run (no config.yaml); give the folder that 'output' names.")
+    return runs
+
+
+def _state_of(run: RunFolder) -> RunState:
+    holder, results = holder_of(run), _results_of(run)
+    running = is_held(run)
+    wanted = _used(run)
+    latest = max(path.stat().st_mtime for path in (run.config, run.results) if path.is_file())
+    return RunState(
+        folder=run.root,
+        state="running" if running else "finished" if results is not None else "unfinished",
+        holder=f"process {holder['pid']} on {holder['host']}" if running and holder is not None else "",
+        changed=datetime.fromtimestamp(latest, UTC),
+        n_done=sum((run.fit(each) / "spec.json").is_file() for each in wanted),
+        n_failed=sum((run.fit(each) / "failed.json").is_file() for each in wanted),
+        n_wanted=len(wanted),
+        figures=() if results is None else tuple(_figures(results)),
+    )
+
+
+def _results_of(run: RunFolder) -> dict[str, Any] | None:
+    """The results, when they were made from the config that lies there now."""
+    if not run.results.is_file():
+        return None
+    results = read_json(run.results)
+    config = load_config(run.config).model_dump(mode="json")
+    return results if json.loads(json.dumps(config)) == results["config"] else None
+
+
+def _used(run: RunFolder) -> list[str]:
+    """Fits the run's present config asked for so far."""
+    noted = read_json(run.used_fits) if run.used_fits.is_file() else {}
+    key = config_key(run)
+    return noted[key] if key in noted else []
+
+
+def _figures(results: dict[str, Any]) -> Iterable[Figure]:
+    for row in results["rows"]:
+        if all(row[key] == value for key, value in MAIN.items()) and row["condition"] in ("clean", "noisy"):
+            metric = next(each for each in row["metrics"] if each["name"] == "balanced_accuracy")
+            yield Figure(row["test_set"], row["condition"], metric["value"], metric["low"], metric["high"])
+
+
+def find_waste(folder: Path) -> list[Waste]:
+    """What can be removed at or below `folder`."""
+    runs = find_runs(folder)
+    needed = {run.fit(each).resolve() for run in runs for each in _used(run)}
+    unfinished = {run.fits.resolve() for run in runs if is_held(run) or _results_of(run) is None}
+    waste: list[Waste] = []
+    for run in runs:
+        if is_held(run):
+            continue
+        waste += [_waste(path, "left by a kill") for path in sorted(run.root.rglob(".*.*")) if path.suffix != ".lock"]
+        if (run.root / "fits").resolve() in unfinished or _results_of(run) is None:
+            continue
+        waste += [_waste(path, "a stack of a finished study") for path in sorted(run.stacks.glob("*"))]
+        fits = [path for path in sorted((run.root / "fits").glob("[!.]*")) if path.resolve() not in needed]
+        waste += [_waste(path, "a fit no config here asks for") for path in fits]
+    return [each for each in waste if not any(other.path in each.path.parents for other in waste)]
+
+
+def _waste(path: Path, reason: str) -> Waste:
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return Waste(path, reason, sum(each.stat().st_size for each in files))
+
+
+def remove_waste(folder: Path, waste: Sequence[Waste]) -> None:
+    """Remove what find_waste found; every run is held meanwhile, so nobody begins to use it."""
+    for run in find_runs(folder):
+        own = [each for each in waste if run.root in each.path.parents and each.path.exists()]
+        if own:
+            with hold_run(run):
+                for each in own:
+                    shutil.rmtree(each.path) if each.path.is_dir() else each.path.unlink()

@@ -1,0 +1,108 @@
+"""The evidence of a study: criteria, transfer, curves, errors, from score tables made in code and from a whole run."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from made_sounds import make_study
+
+from listenwell.evaluate.calibration import choose_threshold
+from listenwell.evaluate.methods import JudgedMethod, compare, judge
+from listenwell.evaluate.scores import ScoreTable
+from listenwell.evaluate.settings import EvaluationConfig
+from listenwell.random_streams import stream
+from listenwell.study.judging import gather_evidence
+from listenwell.study.run import run_study
+
+LEVELS_DB = (-5.0, 0.0, 5.0, 10.0)
+
+
+def make_table(name: str, shift: float = 0.0, n_groups: int = 12, clips_each: int = 5) -> ScoreTable:
+    """Scores that lie 2 apart at 10 dB and clean, closer at lower SNRs; shift moves them all."""
+    columns: dict[str, list] = {key: [] for key in ("clip_id", "group", "label", "score", "snr_db", "condition")}
+    rng = stream(0, "made", name)
+    for label in ("SPEECH", "NONSPEECH"):
+        for group in range(n_groups):
+            for clip in range(clips_each):
+                ease = float(rng.normal())
+                for snr_db in (None, *LEVELS_DB):
+                    gap = 3.0 if snr_db is None else 3.0 * (snr_db + 8.0) / 18.0
+                    sign = 1.0 if label == "SPEECH" else -1.0
+                    columns["clip_id"].append(f"{label}_{group}_{clip}")
+                    columns["group"].append(f"{label}_{group}")
+                    columns["label"].append(label)
+                    columns["score"].append(sign * gap + ease + shift)
+                    columns["snr_db"].append(np.nan if snr_db is None else snr_db)
+                    columns["condition"].append("clean" if snr_db is None else f"snr_{snr_db:g}")
+    arrays = {key: np.array(values) for key, values in columns.items()}
+    return ScoreTable(**arrays, duration_ms=np.full(len(columns["score"]), 1000.0))
+
+
+def gather(shift: float):
+    methods = ("fine-tuned", "zero-shot")
+    tables = {
+        "dev": {method: make_table(f"dev {method}") for method in methods},
+        "test": {method: make_table(f"test {method}", shift) for method in methods},
+    }
+    thresholds = {method: choose_threshold(tables["dev"][method]) for method in methods}
+    judged = {m: JudgedMethod(m, tables["test"][m], 0.0, thresholds[m]) for m in methods}
+    rows = [row for each in judged.values() for row in judge(each, "test", 0)]
+    comparisons = compare(judged["fine-tuned"], [judged["zero-shot"]], "test", 0)
+    evidence = gather_evidence(EvaluationConfig(), tables, thresholds["fine-tuned"], rows, comparisons, [], 0)
+    return evidence, tables, thresholds
+
+
+def verdict(evidence, beginning: str) -> str:
+    (found,) = [each["outcome"] for each in evidence["criteria"] if each["criterion"].startswith(beginning)]
+    return found
+
+
+def test_a_threshold_that_fits_and_one_that_does_not_are_told_apart():
+    moved, _, _ = gather(shift=4.0)
+    assert verdict(moved, "threshold transfer") == "not met"
+    assert moved["transfer"]["test"]["shift"]["value"] == pytest.approx(-4.0, abs=1.0)
+    assert moved["transfer"]["test"]["regret"]["value"] > 0.2
+    assert verdict(moved, "clean") == "not met"
+    still, _, _ = gather(shift=0.0)
+    assert abs(still["transfer"]["test"]["shift"]["value"]) < 1.0
+    assert verdict(still, "clean") == "met"
+    assert verdict(still, "leave-one-speaker-out") == "cannot tell"
+
+
+def test_errors_are_counted_by_group_and_the_worst_stand_first():
+    evidence, tables, thresholds = gather(shift=4.0)
+    errors = evidence["errors"]["test"]
+    table = tables["test"]["fine-tuned"]
+    clean = table.select(table.condition == "clean")
+    wrong = (clean.score >= thresholds["fine-tuned"].value) != clean.is_speech
+    assert errors["n_wrong"] == int(wrong.sum()) == sum(each["n_wrong"] for each in errors["groups"])
+    beyond = [each["beyond"] for each in errors["worst"]]
+    assert beyond == sorted(beyond, reverse=True)
+    assert {each["clip_id"] for each in errors["worst"]} <= set(clean.clip_id[wrong].tolist())
+    (against,) = errors["agreement"]
+    assert sum(value for key, value in against.items() if key != "method") == len(clean)
+
+
+def test_holm_corrects_all_comparisons_as_one_family():
+    evidence, _, _ = gather(shift=0.0)
+    family = evidence["holm"]
+    assert len(family) == 6  # clean, four SNRs, all SNRs together
+    assert all(each["p_holm"] >= each["p_value"] for each in family)
+    smallest = min(family, key=lambda each: each["p_value"])
+    assert smallest["p_holm"] == pytest.approx(min(1.0, 6 * smallest["p_value"]))
+
+
+def test_the_page_shows_the_evidence_and_a_second_run_reads_it_back(tmp_path, monkeypatch):
+    config = make_study(tmp_path)
+    results = run_study(config)
+    assert json.loads((config.output / "evidence.json").read_text())["evidence"] == results["evidence"]
+    page = (config.output / "report.html").read_text(encoding="utf-8")
+    for shown in ("Success criteria", "Transfer of the threshold", "Brier score", "as one family"):
+        assert shown in page
+    shift = results["evidence"]["transfer"]["test"]["shift"]["value"]
+    assert re.search(rf"{abs(shift):.3f}", page)
+    for warning in results["evidence"]["traps"]["test"]:
+        assert warning.split("'")[0][:30] in page
+    monkeypatch.setattr("listenwell.study.run.gather_evidence", lambda *_, **__: pytest.fail("was gathered again"))
+    assert run_study(config)["evidence"] == results["evidence"]

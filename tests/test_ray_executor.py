@@ -1,0 +1,116 @@
+"""Stacks on Ray: the same fits to the bit as trained here, also when a worker is killed in the middle."""
+
+import json
+import os
+import threading
+import time
+
+import pytest
+from made_sounds import make_study
+
+from listenwell.errors import ConfigError, TrainingError
+from listenwell.run_folder import RunFolder
+from listenwell.study.fitting import FitRequest, spec_record
+from listenwell.study.parts import divide, with_talkers
+from listenwell.study.prepare import prepare
+from listenwell.study.ray_executor import requests_from_json, requests_to_json
+from listenwell.study.run import search_alone
+
+SETTINGS = (
+    "search.grid=[{lora.rank: 2}, {lora.rank: 3}, {lora.rank: 4}, {lora.rank: 5}]",
+    "train.stack=2",
+    "train.epochs=6",
+    "train.checkpoint_steps=1",
+    "evaluation.conditions=[clean]",
+)
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'listenwell[ray]'")
+    os.environ["LISTENWELL_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    yield ray
+    ray.shutdown()
+    del os.environ["LISTENWELL_CACHE"]
+
+
+def fit_files(config):
+    return {
+        (path.parent.parent.name, path.name): path.read_bytes()
+        for path in sorted(config.output.glob("fits/*/adapter/*.safetensors"))
+    } | {(p.parent.name, p.name): p.read_bytes() for p in sorted(config.output.glob("fits/*/*.json*"))}
+
+
+def kill_a_worker_in_the_middle(output, killed):
+    """SIGKILL the first worker of ours that has written a checkpoint."""
+    import psutil
+
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not killed:
+        if list(output.glob("stacks/*/checkpoints/step-*")):
+            workers = [p for p in psutil.Process().children(recursive=True) if "train_task" in " ".join(p.cmdline())]
+            for worker in workers[:1]:
+                worker.kill()
+                killed.append(worker.pid)
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_ray_gives_the_same_tables_and_fits_as_one_process_although_a_worker_is_killed(two_workers, tmp_path):
+    config = make_study(tmp_path, *SETTINGS)
+    local = search_alone(config)
+    spread = config.model_copy(
+        update={"output": tmp_path / "ray", "executor": config.executor.model_copy(update={"kind": "ray"})}
+    )
+    killed = []
+    killer = threading.Thread(target=kill_a_worker_in_the_middle, args=(spread.output, killed))
+    killer.start()
+    found = search_alone(spread)
+    killer.join()
+    assert killed
+    assert json.dumps(found) == json.dumps(local)
+    assert fit_files(spread) == fit_files(config)
+    assert not list(spread.output.glob("stacks/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_what_stops_a_worker_is_told_in_its_own_words(two_workers, tmp_path):
+    config = make_study(tmp_path, *SETTINGS, "executor.kind=ray", "train.warmup_steps=999")
+    with pytest.raises(TrainingError, match=r"train\.warmup_steps is 999, but the fit has only"):
+        search_alone(config)
+
+
+def test_a_missing_ray_is_told_with_the_next_step(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"Ray is not installed; run pip install 'listenwell\[ray\]'"):
+        search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_an_unreachable_ray_is_told_with_its_address(tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'listenwell[ray]'")
+    if ray.is_initialized():
+        ray.shutdown()
+    with pytest.raises(ConfigError, match=r"Ray cannot be reached at 'ray://127\.0\.0\.1:9'"):
+        search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "executor.address=ray://127.0.0.1:9"))
+
+
+def test_requests_survive_json_voices_for_babble_included(tmp_path):
+    config = make_study(tmp_path, "augment.babble.probability=1.0")
+    parts = with_talkers(divide(*prepare(config), config.data))
+    before = [FitRequest("a", config, parts, config), FitRequest("b", config, parts, config)]
+    content = json.loads(json.dumps(requests_to_json(before, RunFolder(config.output))))
+    after, run = requests_from_json(content)
+    assert run == RunFolder(config.output)
+    assert len(content["parts"]) == 1
+    assert [spec_record(each, "base") for each in after] == [spec_record(each, "base") for each in before]
+    for own, other in zip(parts.banks["train"].entries, after[0].parts.banks["train"].entries, strict=True):
+        assert own == other
+        heard = (
+            bank.load(own.background_id, 0.0, 0.1) for bank in (parts.banks["train"], after[0].parts.banks["train"])
+        )
+        assert len({samples.tobytes() for samples in heard}) == 1

@@ -1,0 +1,171 @@
+"""Run folders: one process at a time, a ledger that several share, and what list, compare and clean say of them."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from made_sounds import make_study
+from typer.testing import CliRunner
+
+from listenwell.cli.main import app
+from listenwell.errors import ListenwellError
+from listenwell.run_folder import RunFolder
+from listenwell.study.ledger import hold_fits
+from listenwell.study.run import fit_alone, run_study
+from listenwell.study.run_lock import hold_run, holder_of, is_held
+from listenwell.study.runs import find_waste, list_runs
+
+QUICK = ("train.epochs=1", "evaluation.conditions=[clean]")
+
+
+def hold_until_killed(root, is_ready):
+    with hold_run(RunFolder(root)):
+        is_ready.set()
+        time.sleep(60)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    context = multiprocessing.get_context("fork")
+    is_ready = context.Event()
+    child = context.Process(target=hold_until_killed, args=(tmp_path, is_ready))
+    child.start()
+    assert is_ready.wait(30)
+    yield child
+    child.kill()
+    child.join()
+
+
+def test_a_second_process_is_told_who_works_in_the_folder(holder, tmp_path):
+    run = RunFolder(tmp_path)
+    with pytest.raises(ListenwellError, match=f"process {holder.pid} on {socket.gethostname()}"), hold_run(run):
+        pass
+    assert is_held(run)
+
+
+def test_the_folder_of_a_killed_process_is_free_at_once(holder, tmp_path):
+    run = RunFolder(tmp_path)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    assert holder_of(run)["pid"] == holder.pid
+    with hold_run(run):
+        assert holder_of(run)["pid"] == os.getpid()
+    assert holder_of(run) is None
+
+
+@pytest.mark.parametrize("clock_jump_s", [-86_400, 86_400])
+def test_a_holder_on_another_host_is_alive_while_its_beat_grows_whatever_the_clock_says(
+    tmp_path, monkeypatch, clock_jump_s
+):
+    run, over = RunFolder(tmp_path), threading.Event()
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + clock_jump_s)
+
+    def beat():
+        count = 0
+        while not over.wait(0.02):
+            count += 1
+            other = run.holder.with_suffix(".new")
+            other.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": count}))
+            other.replace(run.holder)
+
+    run.holder.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": 0}))
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with pytest.raises(ListenwellError, match="process 1 on elsewhere"), hold_run(run, beat_s=0.2):
+        pass
+    over.set()
+    thread.join()
+    with hold_run(run, beat_s=0.02):
+        assert holder_of(run)["host"] == socket.gethostname()
+
+
+def test_a_study_in_a_held_folder_is_refused_in_one_sentence(holder, tmp_path):
+    config = make_study(tmp_path, *QUICK, f"output={tmp_path}")
+    with pytest.raises(ListenwellError, match=r"works in this folder; wait for it, stop it, or give another folder"):
+        fit_alone(config)
+
+
+def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path, monkeypatch):
+    config = make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}")
+    first = fit_alone(config)
+    assert first.folder.parent == tmp_path / "shared" / "fits"
+    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was trained again"))
+    again = fit_alone(config.model_copy(update={"output": tmp_path / "other"}))
+    assert again.record == first.record
+    assert not (tmp_path / "other" / "fits").exists()
+
+
+def test_a_study_waits_for_another_that_trains_the_same_fit_and_then_uses_it(tmp_path, capfd):
+    config = make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}")
+    done = fit_alone(config)
+    trained = (done.folder / "spec.json").stat().st_mtime_ns
+    spec = (done.folder / "spec.json").read_text()
+    (done.folder / "spec.json").unlink()
+    run = RunFolder(tmp_path / "run", tmp_path / "shared")
+    found = []
+    with hold_fits(run, [done.folder.name]):
+        thread = threading.Thread(target=lambda: found.append(fit_alone(config)))
+        thread.start()
+        while "waiting for it" not in capfd.readouterr().err:
+            time.sleep(0.02)
+        (done.folder / "spec.json").write_text(spec)
+        os.utime(done.folder / "spec.json", ns=(trained, trained))
+    thread.join()
+    assert found[0].record == done.record
+    assert (done.folder / "spec.json").stat().st_mtime_ns == trained
+
+
+def test_a_ledger_of_another_version_is_refused(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "ledger.json").write_text('{"version": 99}')
+    with pytest.raises(ListenwellError, match="version 99, this listenwell reads version 1"):
+        fit_alone(make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}"))
+
+
+def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_path):
+    config = make_study(tmp_path, *QUICK)
+    old = fit_alone(config.model_copy(update={"seed": 7})).folder
+    results = run_study(config)
+    unfinished = fit_alone(config.model_copy(update={"output": tmp_path / "second"})).folder
+    (config.output / ".results.json.x1.json").write_text("left by a kill")
+    first, second = list_runs(tmp_path)
+    assert (first.state, first.n_done, first.n_wanted) == ("finished", 1, 1)
+    assert (second.state, second.n_done, second.figures) == ("unfinished", 1, ())
+    (row,) = [
+        r
+        for r in results["rows"]
+        if (r["method"], r["threshold"], r["condition"]) == ("fine-tuned", "calibrated", "clean")
+    ]
+    assert first.figures[0].value == row["metrics"][0]["value"]
+    printed = {name: CliRunner().invoke(app, ["runs", name, str(tmp_path)]).stdout for name in ("list", "compare")}
+    assert "unfinished" in printed["list"]
+    assert f"{first.figures[0].value:.3f} [" in printed["compare"]
+    assert {each.path for each in find_waste(tmp_path)} == {old, config.output / ".results.json.x1.json"}
+    CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--dry-run"])
+    assert old.is_dir()
+    assert "removed" in CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--yes"]).stdout
+    assert not old.exists()
+    assert unfinished.is_dir()
+    assert run_study(config)["rows"] == results["rows"]
+
+
+def test_a_fit_that_another_run_uses_as_its_ledger_stays(tmp_path):
+    config = make_study(tmp_path, *QUICK)
+    run_study(config)
+    borrowed = fit_alone(
+        config.model_copy(update={"output": tmp_path / "b", "ledger": config.output, "seed": 9})
+    ).folder
+    assert borrowed.parent == config.output / "fits"
+    assert find_waste(tmp_path) == []
+    assert [each.path for each in find_waste(config.output)] == [borrowed]
+
+
+def test_a_folder_without_runs_is_named(tmp_path):
+    with pytest.raises(ListenwellError, match="holds no run"):
+        list_runs(tmp_path)

@@ -1,0 +1,136 @@
+"""The sampled search: which points it draws, what it learns, and that a stopped one goes on."""
+
+import json
+
+import optuna
+import pytest
+from made_sounds import make_study
+from typer.testing import CliRunner
+
+from listenwell.cli.main import app
+from listenwell.config import dump, load_config
+from listenwell.errors import ConfigError
+from listenwell.run_folder import RunFolder
+from listenwell.study.run import search_alone
+from listenwell.study.sampled_search import draw_and_judge
+
+SPACE = "search.sampled.space={lora.rank: [1, 2, 4], lora.alpha: [4, 8], train.epochs: [1, 2]}"
+QUICK = (SPACE, "search.sampled.trials=5", "search.sampled.generation=2", "evaluation.conditions=[clean]")
+
+
+def drawn(tmp_path, *settings, value=lambda point: float(point["lora.rank"])):
+    points = []
+
+    def judge(generation):
+        points.extend(generation)
+        return [value(point) for point in generation]
+
+    config = load_config(None, [*settings])
+    return draw_and_judge(config, judge, RunFolder(tmp_path)), points
+
+
+def test_as_many_different_points_as_asked_for_are_drawn_from_the_space(tmp_path):
+    _, points = drawn(tmp_path, "search.sampled.trials=12", SPACE)
+    assert len({json.dumps(point) for point in points}) == 12
+    assert {point["lora.rank"] for point in points} == {1, 2, 4}
+
+
+def test_the_seed_decides_the_points(tmp_path):
+    first, again, other = (drawn(tmp_path, *QUICK, f"seed={seed}") for seed in (1, 1, 2))
+    assert first == again
+    assert first[1] != other[1]
+
+
+def test_the_order_of_the_settings_in_the_space_changes_nothing(tmp_path):
+    turned = "search.sampled.space={train.epochs: [1, 2], lora.alpha: [4, 8], lora.rank: [1, 2, 4]}"
+    assert drawn(tmp_path, *QUICK) == drawn(tmp_path, turned, *QUICK[1:])
+
+
+def test_later_generations_look_where_earlier_ones_were_good(tmp_path):
+    settings = ("search.sampled.trials=48", "search.sampled.generation=8")
+    _, points = drawn(tmp_path, *settings, value=lambda p: p["lora.rank"] + 100 * p["lora.dropout"])
+    early, late = (sum(point["lora.rank"] == 32 for point in half) / 24 for half in (points[:24], points[24:]))
+    assert late > early
+    assert late > 0.4  # a quarter of the space
+
+
+def test_importance_names_the_setting_that_matters_and_says_that_few_trials_are_few(tmp_path):
+    found, _ = drawn(tmp_path, "search.sampled.trials=12", SPACE)
+    assert found["importance"]["lora.rank"] > 0.9
+    assert "12 trials for 3 settings are few" in found["importance_note"]
+    same, _ = drawn(tmp_path, *QUICK, value=lambda point: 0.5)
+    assert same["importance"] is None
+
+
+def test_a_failed_trial_is_told_and_the_search_goes_on(tmp_path):
+    found, points = drawn(tmp_path, *QUICK, value=lambda p: None if p["lora.rank"] == 1 else 0.5 + p["lora.rank"])
+    assert len(points) == len(found["objectives"]) == 5
+
+
+def test_optunas_own_tools_read_the_database(tmp_path):
+    found, points = drawn(tmp_path, *QUICK)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'search.optuna.db'}")
+    study = optuna.load_study(study_name="listenwell", storage=storage)
+    kept = {json.dumps(t.params, sort_keys=True): None for t in study.trials if t.value is not None}
+    assert list(kept) == [json.dumps(point, sort_keys=True) for point in points]
+    assert study.best_value == max(found["objectives"])
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def test_a_stopped_search_goes_on_and_ends_as_if_never_stopped(tmp_path, monkeypatch):
+    config = make_study(tmp_path, *QUICK)
+    whole = search_alone(config.model_copy(update={"output": tmp_path / "whole"}))
+    from listenwell.study import fitting
+
+    n_left = [3]
+    train = fitting._write_fit
+
+    def stop_in_the_second_generation(*arguments):
+        n_left[0] -= 1
+        if n_left[0] < 0:
+            raise KeyboardInterrupt
+        train(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "_write_fit", stop_in_the_second_generation)
+        with pytest.raises(KeyboardInterrupt):
+            search_alone(config)
+    trained = {path: path.stat().st_mtime_ns for path in config.output.glob("fits/*/spec.json")}
+    assert len(trained) == 3
+    (config.output / "search.optuna.db").write_bytes(b"damaged")
+    assert search_alone(config) == whole
+    assert trained.items() <= {p: p.stat().st_mtime_ns for p in config.output.glob("fits/*/spec.json")}.items()
+    assert len(list(config.output.glob("fits/*/spec.json"))) == 5
+
+
+def test_the_command_prints_the_ranking_and_what_mattered(tmp_path):
+    config = make_study(tmp_path, *QUICK)
+    (tmp_path / "study.yaml").write_text(dump(config))
+    printed = CliRunner().invoke(app, ["search", str(tmp_path / "study.yaml")]).stdout
+    assert "best: lora.alpha=" in printed
+    assert "share of the objective's variance" in printed
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "there is nothing to search"),
+        (["search.grid=[{lora.rank: 1}, {lora.rank: 2}]", "search.most_points=1"], "has 2 points, more than"),
+        (["search.sampled.trials=13", SPACE], "search.sampled.space has 12 points"),
+        (["search.sampled.trials=1", "search.sampled.space={}"], "has 0 points"),
+        (["search.sampled.trials=3", "search.sampled.space={lora.rank: [1, 1, 2]}"], "different values"),
+        (["search.sampled.trials=9", SPACE, "search.most_points=8"], r"more than search\.most_points"),
+        (["search.sampled.trials=1", "search.sampled.space={lora.rnk: [1]}"], r"did you mean 'lora\.rank'"),
+        (["search.sampled.trials=1", "search.sampled.space={lora.rank: [0]}"], "search-1"),
+        (["search.sampled.trials=1", "search.sampled.space={data.seed: [0]}"], r"data\.seed: an arm changes"),
+    ],
+)
+def test_searches_that_make_no_sense_are_refused(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        search_alone(make_study(tmp_path, *settings))
+
+
+def test_a_grid_and_a_sampled_search_together_are_refused():
+    with pytest.raises(ConfigError, match="keep one"):
+        load_config(None, ["search.grid=[{lora.rank: 1}]", "search.sampled.trials=2"])
