@@ -74,7 +74,7 @@ def detect(
     was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
     """
     from listenwell.detect.detector import Detector
-    from listenwell.detect.files import Journal, detect_files, owner_of, speech_seconds
+    from listenwell.detect.files import Journal, audio_seconds, detect_files, owner_of
     from listenwell.detect.formats import FORMATS
     from listenwell.detect.recordings import STDIN, find_recordings, save_stdin
     from listenwell.progress import shown_progress
@@ -94,7 +94,7 @@ def detect(
     _write(heard, form, out)
     if journal is not None:
         journal.path.unlink(missing_ok=True)
-    audio_s = speech_seconds(heard)["audio_s"]
+    audio_s = audio_seconds(heard)
     print(
         f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
         + (f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""),

@@ -7,7 +7,7 @@ is passed over. The journal goes when the output is written.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,12 +160,9 @@ def _key(path: Path, how: str) -> str:
     return f"{how} {path.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
-def speech_seconds(heard: Sequence[Heard]) -> Mapping[str, float]:
-    """Seconds of audio, and of speech found in recordings that were cut into segments."""
-    return {
-        "audio_s": sum(each.duration_s for each in heard),
-        "speech_s": sum(segment.end_s - segment.start_s for each in heard for segment in each.segments),
-    }
+def audio_seconds(heard: Sequence[Heard]) -> float:
+    """Seconds of audio that could be read."""
+    return sum(each.duration_s for each in heard)
 
 
 def owner_of(detector: Detector) -> str:
