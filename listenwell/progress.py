@@ -39,22 +39,24 @@ def shown_progress() -> Iterator[OnProgress]:
 
 
 class PlainLines:
-    """Writes a line when a stage ends, and every SECONDS_BETWEEN_LINES while it runs."""
+    """Writes a line when a stage ends, and every SECONDS_BETWEEN_LINES while one or several run."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.stage = ""
-        self.started = self.last_line = 0.0
+        self.started: dict[str, float] = {}
+        self.last_line = 0.0
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Write the state of `stage` when it is time to."""
         now = self.clock()
-        if stage != self.stage:
-            self.stage, self.started, self.last_line = stage, now, now
+        if not self.started:
+            self.last_line = now
+        elapsed = now - self.started.setdefault(stage, now)
         if done < total and now - self.last_line < SECONDS_BETWEEN_LINES:
             return
         self.last_line = now
-        elapsed = now - self.started
+        if done >= total:
+            del self.started[stage]
         rate = f", {done / elapsed:.1f}/s" if elapsed > 0 and done else ""
         left = f", {elapsed * (total - done) / done:.0f} s left" if 0 < done < total else ""
         print(f"{stage}: {done} of {total}{rate}{left}", file=sys.stderr, flush=True)

@@ -9,17 +9,19 @@ from listenwell.errors import AudioError, ManifestError
 
 
 def test_rooms_are_groups_and_measured_ones_are_told_from_simulated(tmp_path):
-    responses = rirs.prepare(make_rirs(tmp_path / "RIRS_NOISES"), PrepareSettings()).impulse_responses
-    assert {(response.kind, response.group) for response in responses} == {
-        ("simulated", "rirs_smallroom_Room001"),
-        ("simulated", "rirs_smallroom_Room002"),
-        ("real", "rirs_RVB2014_largeroom1"),
+    settings = PrepareSettings(background_kinds=("room",))
+    rooms = rirs.prepare(make_rirs(tmp_path / "RIRS_NOISES"), settings).backgrounds
+    assert {(room.background_id.split("/")[1], room.group) for room in rooms} == {
+        ("simulated_rirs", "rirs_smallroom_Room001"),
+        ("simulated_rirs", "rirs_smallroom_Room002"),
+        ("real_rirs_isotropic_noises", "rirs_RVB2014_largeroom1"),
     }
-    assert len({response.rir_id for response in responses}) == 3
+    assert {room.kind for room in rooms} == {"room"}
+    assert len({room.background_id for room in rooms}) == 3
 
 
 def test_noises_become_backgrounds_and_point_sources_name_their_track_in_musan(tmp_path):
-    beds = rirs.prepare(make_rirs(tmp_path), PrepareSettings()).backgrounds
+    beds = rirs.prepare(make_rirs(tmp_path), PrepareSettings(background_kinds=("noise",))).backgrounds
     assert {(bed.background_id, bed.origin) for bed in beds} == {
         ("rirs/noise-free-sound-0000", "musan:noise-free-sound-0000"),
         ("rirs/noise-free-sound 0001", "musan:noise-free-sound 0001"),

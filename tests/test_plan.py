@@ -15,6 +15,7 @@ from listenwell.augment.conditions import plan_condition
 from listenwell.augment.crop import CropConfig
 from listenwell.augment.noise import NoiseConfig
 from listenwell.augment.plan import AugmentConfig, Plan, apply_in_steps, apply_plan, draw_plan
+from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room
 from listenwell.augment.spec_augment import SpecAugmentConfig
 from listenwell.data.audio import rms
 from listenwell.data.backgrounds import BackgroundBank
@@ -103,6 +104,43 @@ def test_a_plan_says_only_what_was_drawn():
     assert Plan("c1", 1).to_json() == {"clip_id": "c1", "epoch": 1}
     old = {"clip_id": "c1", "epoch": 1, "crop_start": 0, "crop_length": None, "background": None, "masks": None}
     assert Plan.from_json(old) == Plan("c1", 1)
+
+
+def test_measured_rooms_are_drawn_from_the_bank_and_heard(tmp_path):
+    echo = np.zeros(4000, np.float32)
+    echo[50], echo[2050] = 1.0, 0.5
+    soundfile.write(tmp_path / "hall.wav", echo, 16_000, subtype="FLOAT")
+    hall = Background("hall", tmp_path / "hall.wav", 0.25, "room", "hall", "made", "CC0")
+    policy = AugmentConfig.model_validate(
+        {stage: {"probability": 0} for stage in ("crop", "noise", "spec_augment")}
+        | {"reverb": {"probability": 1, "measured_share": 1}}
+    )
+    bank = BackgroundBank([hall])
+    plan = draw(bank, policy)
+    assert plan.room == MeasuredRoom("hall", 0.25)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    click = np.zeros(16_000, np.float32)
+    click[4000] = 0.5
+    heard = apply_plan(click, plan, bank.load)
+    assert heard[6000] / heard[4000] == pytest.approx(0.5, rel=1e-4)
+    with pytest.raises(ConfigError, match="none of the bank's 0 backgrounds is a room"):
+        draw(BackgroundBank([]), policy)
+
+
+def test_a_share_of_measured_rooms_leaves_the_simulated_ones_simulated(bank):
+    hall = Background("hall", Path("hall.wav"), 0.25, "room", "hall", "made", "CC0")
+    policy = EVERYTHING.model_copy(update={"reverb": ReverbConfig(probability=1, measured_share=0.3)})
+    rooms = [draw(BackgroundBank([*bank.entries, hall]), policy, epoch=epoch).room for epoch in range(200)]
+    measured = sum(isinstance(room, MeasuredRoom) for room in rooms)
+    assert 40 <= measured <= 80  # 60 expected, 6.5 standard deviation
+    assert all(isinstance(room, Room) for room in rooms if not isinstance(room, MeasuredRoom))
+
+
+def test_a_room_is_never_mixed_under_a_clip(bank):
+    halls = [Background(f"h{i}", Path("h.wav"), 9.0, "room", f"h{i}", "made", "CC0") for i in range(50)]
+    together = BackgroundBank([*bank.entries, *halls])
+    mixed = {draw(together, EVERYTHING, epoch=epoch).background.background_id for epoch in range(50)}
+    assert mixed <= {entry.background_id for entry in bank.entries}
 
 
 def test_several_views_of_one_clip_in_one_epoch_differ_and_the_first_is_the_only_one(bank):

@@ -27,6 +27,19 @@ def test_every_stage_ends_with_a_line(capsys):
     ]
 
 
+def test_stages_that_take_turns_are_all_heard_of(capsys):
+    seconds = iter([0.0, 0.0, 6.0, 6.0, 12.0, 12.0, 18.0, 18.0])
+    lines = PlainLines(clock=lambda: next(seconds))
+    for done in (0, 1, 2, 3):
+        for stage in ("training a", "training b"):
+            lines.report(stage, done, 3)
+    assert capsys.readouterr().err.splitlines() == [
+        "training a: 2 of 3, 0.2/s, 6 s left",
+        "training a: 3 of 3, 0.2/s",
+        "training b: 3 of 3, 0.2/s",
+    ]
+
+
 def test_a_terminal_gets_bars(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with shown_progress() as report:

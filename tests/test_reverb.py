@@ -74,7 +74,7 @@ def test_a_reverberation_time_no_room_has_is_refused(t60_s):
 
 
 def test_drawn_rooms_are_log_uniform_between_their_limits():
-    rooms = [draw_room(ReverbConfig(probability=1), stream(i, "room")) for i in range(500)]
+    rooms = [draw_room(ReverbConfig(probability=1), [], stream(i, "room")) for i in range(500)]
     assert all(0.2 <= room.t60_s <= 1.0 for room in rooms)
     # the middle of log-uniform 0.2 to 1 is their geometric mean; standard error 4.6 %
     assert np.median([room.t60_s for room in rooms]) == pytest.approx(np.sqrt(0.2), rel=0.14)

@@ -139,6 +139,16 @@ def test_a_part_with_one_class_is_refused(tmp_path):
         divide(clips, [], DataConfig())
 
 
+def test_rooms_are_heard_in_training_alone_and_are_no_background_of_a_test(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=16)
+    beds = [Background(f"b{i}", clips[0].path, 1.0, "noise", f"b{i}", "made", "CC0") for i in range(6)]
+    rooms = [replace(beds[0], background_id=f"r{i}", group=f"r{i}", kind="room") for i in range(6)]
+    banks = divide(clips, [*beds, *rooms], DataConfig()).banks
+    rooms_of = {part: [e.background_id for e in bank.entries if e.kind == "room"] for part, bank in banks.items()}
+    assert rooms_of == {"train": [f"r{i}" for i in range(6)], "dev": [], "test": []}
+    assert all(any(entry.kind == "noise" for entry in bank.entries) for bank in banks.values())
+
+
 def test_splits_without_a_test_or_a_dev_part_are_refused(tmp_path):
     clips = make_corpus(tmp_path, n_groups=8)
     with pytest.raises(ManifestError, match="no part 'dev'"):

@@ -36,7 +36,7 @@ from listenwell.augment.noise import (
     lay_bed,
 )
 from listenwell.augment.pitch_time import PitchConfig, TempoConfig, change_pitch_and_tempo
-from listenwell.augment.reverb import ReverbConfig, Room, draw_room, reverberate
+from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room, convolve_room, draw_room, reverberate
 from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, Warp, draw_masks
 from listenwell.augment.speed import SpeedConfig, change_speed, count_after
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
@@ -75,7 +75,7 @@ class Plan:
     crop_length: int | None = None
     background: PlannedBackground | None = None
     masks: Masks | None = None
-    room: Room | None = None
+    room: Room | MeasuredRoom | None = None
     band: Band | None = None
     speed: float = 1.0
     semitones: float = 0.0
@@ -128,7 +128,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "background": _read_background,
     "babble": _read_background,
     "masks": _read_masks,
-    "room": lambda record: Room(**record),
+    "room": lambda record: MeasuredRoom(**record) if "background_id" in record else Room(**record),
     "band": lambda record: Band(**record),
 }
 
@@ -175,7 +175,7 @@ def draw_plan(
         None if start == 0 and length == n_heard else length,
         background=draw_noise(policy.noise, clip, heard_s, backgrounds, rng("noise")) if is_noisy else None,
         masks=_draw_masks(policy.spec_augment, n_mels, length, rng("masks")),
-        room=draw_room(policy.reverb, rng("room")) if policy.reverb.probability > 0 else None,
+        room=draw_room(policy.reverb, backgrounds, rng("room")) if policy.reverb.probability > 0 else None,
         band=band,
         speed=speed,
         semitones=semitones,
@@ -215,7 +215,7 @@ class Steps:
 
 def apply_in_steps(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Steps:
     """Do what `apply_plan` does, and return the steps on the way too."""
-    clip = _place(_change_source(samples, plan), plan)
+    clip = _place(_change_source(samples, plan), plan, load_background)
     planned = [each for each in (plan.background, plan.babble) if each is not None]
     beds = tuple(bed for each in planned if (bed := lay_bed(clip, each, load_background)) is not None)
     mixture, gain = add_backgrounds(clip, [(bed.samples, bed.gain) for bed in beds]) if beds else (clip, 1.0)
@@ -230,8 +230,10 @@ def _change_source(samples: Waveform, plan: Plan) -> Waveform:
     return samples
 
 
-def _place(samples: Waveform, plan: Plan) -> Waveform:
-    if plan.room is not None:
+def _place(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Waveform:
+    if isinstance(plan.room, MeasuredRoom):
+        samples = convolve_room(samples, load_background(plan.room.background_id, 0.0, plan.room.duration_s))
+    elif plan.room is not None:
         samples = reverberate(samples, plan.room)
     length = samples.size if plan.crop_length is None else plan.crop_length
     return samples[plan.crop_start : plan.crop_start + length]

@@ -1,4 +1,4 @@
-"""Reverberation by a simulated room: a direct sound and a tail of noise that decays by 60 dB in T60 seconds.
+"""Reverberation by a measured room, or a simulated one: a direct sound and noise that decays by 60 dB in T60 seconds.
 
     h[0] = 1,   h[n] = g w[n] 10^(-3 n / (T60 rate)),   w white Gaussian noise   (Polack 1988, Moorer 1979)
 
@@ -9,6 +9,7 @@ stays where it is. There are no single early reflections, and all frequencies de
 Waveforms: mono float32 (n_samples,), 16 kHz.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent, peak, rms
-from listenwell.errors import AudioError
+from listenwell.data.clip import ROOM, Background
+from listenwell.errors import AudioError, ConfigError
 from listenwell.random_streams import stream
 from listenwell.section import Section
 
@@ -27,7 +29,7 @@ SHORTEST_T60_S, LONGEST_T60_S = 0.05, 10.0
 
 
 class ReverbConfig(Section):
-    """Clips heard in simulated rooms."""
+    """Clips heard in rooms."""
 
     probability: float = Field(0.0, ge=0, le=1)
     """Share of clips in a room."""
@@ -35,6 +37,8 @@ class ReverbConfig(Section):
     """Shortest reverberation time; times are log-uniform."""
     longest_t60_s: float = Field(1.0, ge=SHORTEST_T60_S, le=LONGEST_T60_S)
     """Longest reverberation time."""
+    measured_share: float = Field(0.0, ge=0, le=1)
+    """Of the clips in a room, the share in a measured one: a background of kind room; the others' are simulated."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "ReverbConfig":
@@ -62,10 +66,29 @@ class Room:
             )
 
 
-def draw_room(config: ReverbConfig, rng: np.random.Generator) -> Room | None:
-    """Draw a room, or none."""
+@dataclass(frozen=True, slots=True)
+class MeasuredRoom:
+    """An impulse response of the bank, in full."""
+
+    background_id: str
+    duration_s: float
+
+
+def draw_room(
+    config: ReverbConfig, backgrounds: Sequence[Background], rng: np.random.Generator
+) -> Room | MeasuredRoom | None:
+    """Draw a room, or none. Raises ConfigError when a measured one is wanted and no background is a room."""
     if rng.random() >= config.probability:
         return None
+    if config.measured_share > 0 and rng.random() < config.measured_share:
+        rooms = [background for background in backgrounds if background.kind == ROOM]
+        if not rooms:
+            raise ConfigError(
+                f"augment.reverb.measured_share is {config.measured_share:g}, but none of the bank's "
+                f"{len(backgrounds)} backgrounds is a room; add impulse responses of kind room, or set it to 0."
+            )
+        chosen = rooms[int(rng.integers(len(rooms)))]
+        return MeasuredRoom(chosen.background_id, chosen.duration_s)
     t60_s = float(np.exp(rng.uniform(np.log(config.shortest_t60_s), np.log(config.longest_t60_s))))
     return Room(min(max(t60_s, config.shortest_t60_s), config.longest_t60_s), int(rng.integers(2**63)))
 

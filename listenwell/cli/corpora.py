@@ -193,9 +193,6 @@ def _report_prepared(prepared: "Prepared") -> None:
     for kind in sorted({bed.kind for bed in prepared.backgrounds}):
         beds = [bed for bed in prepared.backgrounds if bed.kind == kind]
         typer.echo(f"{kind:18} {len(beds):6} backgrounds  {len({bed.group for bed in beds}):5} groups")
-    if prepared.impulse_responses:
-        rooms = {response.group for response in prepared.impulse_responses}
-        typer.echo(f"{'impulse responses':18} {len(prepared.impulse_responses):6} of {len(rooms)} rooms")
     if prepared.quarantine:
         typer.echo(f"{len(prepared.quarantine)} recordings cannot be used, see quarantine.csv")
     for note in prepared.notes:

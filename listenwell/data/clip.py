@@ -1,6 +1,6 @@
-"""Clip: a labelled stretch of a recording. Background: a recording to mix under clips. ImpulseResponse: of a room.
+"""Clip: a labelled stretch of a recording. Background: a recording to mix under clips, or a room to hear them in.
 
-All are frozen records and name sounds without holding them; `listenwell.data.audio` loads the samples.
+Both are frozen records and name sounds without holding them; `listenwell.data.audio` loads the samples.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ from typing import Literal
 Label = Literal["SPEECH", "NONSPEECH"]
 LABELS: tuple[Label, ...] = ("SPEECH", "NONSPEECH")
 
-BACKGROUND_KINDS = ("music", "vocal_music", "noise", "speech")
-"""vocal_music and speech (babble) hold voices: under a NONSPEECH clip they would contradict its label."""
+ROOM = "room"
+BACKGROUND_KINDS = ("music", "vocal_music", "noise", "speech", ROOM)
+"""vocal_music and speech (babble) hold voices: under a NONSPEECH clip they would contradict its label. A room is an
+impulse response: clips are convolved with it, nothing is mixed, and it is not heard itself."""
 
 # What people utter or do without words, and crowds: the hard subset of NONSPEECH, reported apart. In the words of the
 # starter corpus and of ESC-50.
@@ -51,9 +53,9 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """One recording to mix under clips.
+    """One recording to mix under clips, or the impulse response of a room.
 
-    kind: one of BACKGROUND_KINDS; group: its source, never shared between splits; origin: as in Clip.
+    kind: one of BACKGROUND_KINDS; group: its source or room, never shared between splits; origin: as in Clip.
     """
 
     background_id: str
@@ -66,16 +68,3 @@ class Background:
     split: str = ""
     pcm_sha256: str = ""
     origin: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ImpulseResponse:
-    """The response of one room from one place to another. kind: "real" or "simulated"; group: the room."""
-
-    rir_id: str
-    path: Path
-    duration_s: float
-    kind: str
-    group: str
-    corpus: str
-    licence: str

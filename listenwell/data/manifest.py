@@ -1,4 +1,4 @@
-"""Read and write the tables of clips, backgrounds and impulse responses (`clips.csv`, `backgrounds.csv`, ...).
+"""Read and write the tables of clips and backgrounds (`clips.csv`, `backgrounds.csv`, ...).
 
 One row per record, one column per field of `Clip` or `Background`, in the CSV of `listenwell.data.csv_rows`. Paths
 are relative to the table's own folder, so corpus and table move together, and may not leave it; absolute paths
@@ -12,12 +12,11 @@ from pathlib import Path
 
 import soundfile
 
-from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip, ImpulseResponse
+from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
 from listenwell.data.csv_rows import Row, UniqueColumn, read_rows, write_rows
 
 CLIP_COLUMNS = tuple(field.name for field in fields(Clip))
 BACKGROUND_COLUMNS = tuple(field.name for field in fields(Background))
-IMPULSE_RESPONSE_COLUMNS = tuple(field.name for field in fields(ImpulseResponse))
 REQUIRED_CLIP_COLUMNS = ("clip_id", "path", "label", "group")
 REQUIRED_BACKGROUND_COLUMNS = ("background_id", "path", "kind", "group")
 
@@ -94,12 +93,7 @@ def write_backgrounds(path: Path, backgrounds: Iterable[Background]) -> None:
     _write_records(path, BACKGROUND_COLUMNS, backgrounds)
 
 
-def write_impulse_responses(path: Path, responses: Iterable[ImpulseResponse]) -> None:
-    """Write `responses` to the table at `path` atomically, paths as in `write_manifest`."""
-    _write_records(path, IMPULSE_RESPONSE_COLUMNS, responses)
-
-
-def _write_records(path: Path, columns: Sequence[str], records: Iterable[Clip | Background | ImpulseResponse]) -> None:
+def _write_records(path: Path, columns: Sequence[str], records: Iterable[Clip | Background]) -> None:
     folder = _absolute(path.parent)
     write_rows(path, columns, ([_cell(getattr(each, column), folder) for column in columns] for each in records))
 

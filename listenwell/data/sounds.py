@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.data.audio import Waveform, load_recording
-from listenwell.data.clip import Background, Clip
+from listenwell.data.clip import ROOM, Background, Clip
 from listenwell.data.csv_rows import MISSING_VALUES
 from listenwell.errors import ManifestError
 
@@ -42,11 +42,15 @@ class Sound:
 def list_sounds(
     clips: Mapping[str, Sequence[Clip]], backgrounds: Mapping[str, Sequence[Background]]
 ) -> dict[str, list[Sound]]:
-    """Return the sounds of every part, clips first. Raises ManifestError for a sound without a group."""
+    """Return the sounds of every part, clips first; rooms are none. Raises ManifestError for one without a group."""
     parts = list(dict.fromkeys([*clips, *backgrounds]))
     sounds = {
         part: [_from_clip(part, clip) for clip in (clips[part] if part in clips else ())]
-        + [_from_background(part, bed) for bed in (backgrounds[part] if part in backgrounds else ())]
+        + [
+            _from_background(part, bed)
+            for bed in (backgrounds[part] if part in backgrounds else ())
+            if bed.kind != ROOM
+        ]
         for part in parts
     }
     for part, listed in sounds.items():

@@ -3,7 +3,7 @@
 A manifest may name the parts itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
 clips without a split, are divided by group into what is missing; every other split is a test set. So a table without
 any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard in
-training is heard in no other part.
+training is heard in no other part. Rooms (impulse responses) are used in training alone, where no split says otherwise.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from listenwell.data.background_file import BackgroundFile, build_background_file
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import LABELS, Background, Clip
+from listenwell.data.clip import LABELS, ROOM, Background, Clip
 from listenwell.data.settings import DataConfig
 from listenwell.data.splits import check_disjoint, order_groups, split_by_group
 from listenwell.errors import ManifestError
@@ -91,7 +91,9 @@ def _divide_backgrounds(
 ) -> dict[str, BackgroundBank]:
     named: dict[str, list[Background]] = {part: [] for part in parts}
     pool: list[Background] = []
-    for background in backgrounds:
+    rooms = [background for background in backgrounds if background.kind == ROOM]
+    beds = [background for background in backgrounds if background.kind != ROOM]
+    for background in beds:
         (named[background.split] if background.split in named else pool).append(background)
     empty = [part for part in parts if not named[part]]
     order = order_groups({background.group for background in pool}, config.split_seed)
@@ -102,12 +104,14 @@ def _divide_backgrounds(
         named[held_out] = [background for background in pool if background.group in chosen]
     if TRAIN in empty:
         named[TRAIN] = [background for background in pool if background.group in set(order)]
-    if backgrounds and not all(named.values()):
+    if beds and not all(named.values()):
         starved = ", ".join(part for part, given in named.items() if not given)
         raise ManifestError(
-            f"{len(backgrounds)} backgrounds of {n_groups} undivided groups are too few: no background is left for "
+            f"{len(beds)} backgrounds of {n_groups} undivided groups are too few: no background is left for "
             f"{starved}; add recordings, or name their split."
         )
+    for room in rooms:
+        named[room.split if room.split in named else TRAIN].append(room)
     return {part: BackgroundBank([replace(b, split=part) for b in given]) for part, given in named.items()}
 
 

@@ -25,6 +25,7 @@ from listenwell.augment.level import measure_level
 from listenwell.augment.mixing import find_part
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, Steps, apply_in_steps, draw_plan
+from listenwell.augment.reverb import MeasuredRoom
 from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import Config
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, pcm_sha256, peak
@@ -150,7 +151,9 @@ def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
         yield f"Pitch: {plan.semitones:+.2f} semitones."
     if plan.tempo != 1:
         yield f"Tempo: {plan.tempo:.3f} times as fast."
-    if plan.room is not None:
+    if isinstance(plan.room, MeasuredRoom):
+        yield f"Room: {plan.room.background_id}."
+    elif plan.room is not None:
         yield f"Room: reverberation time {plan.room.t60_s:.2f} s."
     if plan.crop_length is not None:
         yield f"Crop: {_seconds(plan.crop_length)} from {_seconds(plan.crop_start)} on."

@@ -2,7 +2,7 @@
 
     fetch_corpus     ROOT/<archive>          each archive, checked, and unpacked into
                      ROOT/<archive's stem>/  a folder of its own, whole or not at all
-    write_prepared   OUT/clips.csv, backgrounds.csv, impulse_responses.csv, quarantine.csv: those that have rows
+    write_prepared   OUT/clips.csv, backgrounds.csv, quarantine.csv: those that have rows
 
 The starter corpus (listenwell.data.corpora.starter) is rendered, not prepared from a folder, and so not one of them.
 """
@@ -16,7 +16,7 @@ from listenwell.data.corpora import esc50, folders, librispeech, musan, rirs, vo
 from listenwell.data.corpora.records import Corpus, Prepared
 from listenwell.data.csv_rows import write_rows
 from listenwell.data.download import download
-from listenwell.data.manifest import write_backgrounds, write_impulse_responses, write_manifest
+from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.errors import ConfigError
 from listenwell.progress import OnProgress, ignore_progress
 
@@ -25,7 +25,7 @@ CORPORA: Mapping[str, Corpus] = {
 }
 ARCHIVE_SUFFIXES = (".tar.gz", ".zip")
 STARTER = "starter"
-TABLES = ("clips.csv", "backgrounds.csv", "impulse_responses.csv", "quarantine.csv")
+TABLES = ("clips.csv", "backgrounds.csv", "quarantine.csv")
 
 
 def find_corpus(name: str) -> Corpus:
@@ -64,13 +64,11 @@ def write_prepared(prepared: Prepared, folder: Path) -> list[Path]:
     for name in TABLES:
         if (folder / name).exists():
             raise ConfigError(f"{folder / name}: is there already; move it away or give another folder with --out.")
-    clips, backgrounds, responses, quarantine = (folder / name for name in TABLES)
+    clips, backgrounds, quarantine = (folder / name for name in TABLES)
     if prepared.clips:
         write_manifest(clips, prepared.clips)
     if prepared.backgrounds:
         write_backgrounds(backgrounds, prepared.backgrounds)
-    if prepared.impulse_responses:
-        write_impulse_responses(responses, prepared.impulse_responses)
     if prepared.quarantine:
         write_rows(quarantine, ("path", "reason"), [(str(each.path), each.reason) for each in prepared.quarantine])
-    return [path for path in (clips, backgrounds, responses, quarantine) if path.exists()]
+    return [path for path in (clips, backgrounds, quarantine) if path.exists()]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip, ImpulseResponse
+from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
 from listenwell.data.download import RemoteFile
 from listenwell.errors import ConfigError
 from listenwell.progress import OnProgress
@@ -36,7 +36,7 @@ class PrepareSettings:
     apart_s: float = 2.0
     margin_s: float = 0.25
     clip_kinds: tuple[str, ...] = ("speech",)
-    background_kinds: tuple[str, ...] = ("music", "noise")
+    background_kinds: tuple[str, ...] = ("music", "noise", "room")
     parts: tuple[str, ...] = ()
     quarantine_share: float = 0.02
 
@@ -77,7 +77,6 @@ class Prepared:
 
     clips: list[Clip] = field(default_factory=list)
     backgrounds: list[Background] = field(default_factory=list)
-    impulse_responses: list[ImpulseResponse] = field(default_factory=list)
     quarantine: list[Unreadable] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ MUSAN's Freesound noises under the same names, which their origin "musan:<track>
 
 from pathlib import Path
 
-from listenwell.data.clip import Background, ImpulseResponse
+from listenwell.data.clip import ROOM, Background
 from listenwell.data.corpora.layout import find_folder, read_lengths
 from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
 from listenwell.data.download import RemoteFile
@@ -24,17 +24,15 @@ REAL = "real_rirs_isotropic_noises"
 
 
 def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
-    """Return impulse responses and, where noise is wanted, backgrounds (`Corpus.prepare`)."""
+    """Return backgrounds: rooms and noises, where those are wanted (`Corpus.prepare`)."""
     folder = find_folder(root, LANDMARK, TITLE)
-    responses = _read_lists(folder, "rir_list")
+    rooms = _read_lists(folder, "rir_list") if ROOM in settings.background_kinds else {}
     noises = _read_lists(folder, "noise_list") if "noise" in settings.background_kinds else {}
-    lengths_s, quarantine = read_lengths([*responses, *noises], settings.quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths([*rooms, *noises], settings.quarantine_share, on_progress)
     return Prepared(
-        backgrounds=[_lay_noise(path, noises[path], lengths_s[path]) for path in noises if path in lengths_s],
-        impulse_responses=[
-            _describe_response(folder, path, responses[path], lengths_s[path])
-            for path in responses
-            if path in lengths_s
+        backgrounds=[
+            *(_describe_room(folder, path, rooms[path], lengths_s[path]) for path in rooms if path in lengths_s),
+            *(_lay_noise(path, noises[path], lengths_s[path]) for path in noises if path in lengths_s),
         ],
         quarantine=quarantine,
     )
@@ -68,14 +66,14 @@ def _read_options(listing: Path, line: int, text: str) -> dict[str, str]:
     return {**options, "path": rest}
 
 
-def _describe_response(folder: Path, path: Path, options: dict[str, str], length_s: float) -> ImpulseResponse:
+def _describe_room(folder: Path, path: Path, options: dict[str, str], length_s: float) -> Background:
     relative = path.relative_to(folder)
     is_real = relative.parts[0] == REAL
-    return ImpulseResponse(
-        rir_id=f"{NAME}/{relative.with_suffix('').as_posix()}",
+    return Background(
+        background_id=f"{NAME}/{relative.with_suffix('').as_posix()}",
         path=path,
         duration_s=length_s,
-        kind="real" if is_real else "simulated",
+        kind=ROOM,
         group=f"{NAME}_{options['room-id']}" if is_real else f"{NAME}_{relative.parts[1]}_{options['room-id']}",
         corpus=NAME,
         licence=LICENCE,
