@@ -92,7 +92,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("listenwell.train.checkpoint.FORMAT_VERSION", 0)
     checkpoints(tmp_path).save(5, states(1.0))
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="format 0, this version reads format 1"):
+    with pytest.raises(CheckpointError, match="format 0, this version reads format 2"):
         checkpoints(tmp_path).newest()
 
 

@@ -26,7 +26,8 @@ from listenwell.detect.formats import (
 from listenwell.detect.recordings import cut_windows, find_recordings, read_blocks
 from listenwell.detect.segmentation import Segment, SegmentRule, count_windows, frame_activity
 from listenwell.errors import AudioError, ConfigError, ListenwellError, ModelError
-from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.hearing import hear
+from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream

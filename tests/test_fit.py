@@ -14,7 +14,8 @@ from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError, ModelError, TrainingError
-from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.hearing import hear
+from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
 from listenwell.model.prompt import PromptConfig
@@ -106,7 +107,7 @@ def test_a_fit_learns_what_separates_the_classes(model, corpus):
 
 
 def test_the_same_fit_twice_gives_the_same_bits_with_any_number_of_workers(model, corpus):
-    first, again = (fit(model, corpus, spec(corpus, workers=n))[0] for n in (0, 3))
+    first, again = (fit(model, corpus, spec(corpus, workers=n))[0] for n in (0, 2))
     assert np.array_equal(scores_of(model, corpus, first), scores_of(model, corpus, again))
     assert first.history == again.history
 
@@ -303,3 +304,41 @@ def test_balanced_weights_make_both_labels_count_alike(model, corpus):
 def test_patience_stops_a_fit_that_gets_no_better(model, corpus):
     (result,) = fit(model, corpus, spec(corpus, epochs=30, learning_rate=5e-2, patience=2))
     assert len(result.history) == result.best_epoch + 2
+
+
+def test_a_fit_that_is_dropped_at_an_epoch_ends_there_and_the_others_go_on(model, corpus):
+    asked = []
+
+    def keep_going(name, record):
+        asked.append((name, record["epoch"], record["dev_loss"]))
+        return name != "weak"
+
+    specs = [spec(corpus, "weak", seed=1, epochs=3), spec(corpus, "strong", seed=2, epochs=3)]
+    weak, strong = fit(model, corpus, *specs, watch=Watch(keep_going=keep_going))
+    assert [each[:2] for each in asked] == [("weak", 1), ("strong", 1), ("strong", 2)]
+    assert (weak.was_dropped, len(weak.history), weak.n_steps) == (True, 1, 3)
+    assert (strong.was_dropped, len(strong.history), strong.n_steps) == (False, 3, 9)
+    (alone,) = fit(model, corpus, spec(corpus, "strong", seed=2, epochs=3))
+    np.testing.assert_allclose(scores_of(model, corpus, strong), scores_of(model, corpus, alone), atol=1e-4)
+
+
+def test_a_dropped_fit_stays_dropped_after_a_kill(model, corpus, tmp_path):
+    specs = [spec(corpus, "weak", seed=1, epochs=3), spec(corpus, "strong", seed=2, epochs=3)]
+    asked = []
+
+    def keep_going(name, record):
+        asked.append((name, record["epoch"]))
+        return name != "weak"
+
+    whole = fit(model, corpus, *specs, watch=Watch(keep_going=keep_going))
+    asked.clear()
+    kept = checkpoints(tmp_path, every_steps=1)
+    with pytest.raises(KilledError):
+        fit(model, corpus, *specs, watch=Watch(kill_at(5), checkpoints=kept, keep_going=keep_going))
+    assert asked == [("weak", 1), ("strong", 1)]
+    asked.clear()
+    resumed = fit(model, corpus, *specs, watch=Watch(checkpoints=kept, keep_going=keep_going))
+    assert asked == [("strong", 2)]
+    for one, other in zip(whole, resumed, strict=True):
+        assert (one.was_dropped, one.history) == (other.was_dropped, other.history)
+        assert np.array_equal(scores_of(model, corpus, one), scores_of(model, corpus, other))

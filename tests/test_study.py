@@ -58,7 +58,7 @@ def test_a_second_run_reuses_everything(finished, monkeypatch):
 
 def test_the_same_study_elsewhere_gives_the_same_bits_with_other_workers(finished, tmp_path):
     config, results, folder = finished
-    alone = config.train.model_copy(update={"workers": 0})
+    alone = config.train.model_copy(update={"workers": 2})
     moved = config.model_copy(update={"output": tmp_path / "run", "train": alone})
     again = run_study(moved)
     assert score_files(tmp_path / "run") == score_files(folder / "run")

@@ -52,7 +52,16 @@ class BackgroundFile:
                     f"{folder}: background '{entry.background_id}' {state}; delete the folder and build it again."
                 )
             self._places[entry.background_id] = (record["first"], record["n_samples"])
-        self._samples: NDArray[np.int16] = np.asarray(np.memmap(folder / SAMPLES, dtype="<i2", mode="r"))
+        self._folder = folder
+        self._samples = _map(folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to read the same file: no samples."""
+        return {"_folder": self._folder, "_places": self._places}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._samples = _map(self._folder)
 
     def read(self, background_id: str, first: int, n_samples: int) -> Waveform:
         """Return n_samples float32 samples from sample `first` on, fewer where the background ends."""
@@ -61,6 +70,10 @@ class BackgroundFile:
         samples = stored.astype(np.float32)
         samples *= np.float32(1 / FULL_SCALE)
         return samples
+
+
+def _map(folder: Path) -> NDArray[np.int16]:
+    return np.asarray(np.memmap(folder / SAMPLES, dtype="<i2", mode="r"))
 
 
 def build_background_file(

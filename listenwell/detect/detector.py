@@ -24,7 +24,8 @@ from listenwell.detect.segmentation import Floats, Segment, find_segments, windo
 from listenwell.errors import AudioError, ConfigError, ModelError
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.hearing import hear
+from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
 from listenwell.model.settings import ModelConfig

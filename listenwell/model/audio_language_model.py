@@ -10,7 +10,9 @@ Shapes: B clips, K rows (one adapter each), D width of the language model, W wid
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from listenwell.model.lora import Adapter, ProjectorWeights
 from listenwell.model.mel import LogMel
@@ -23,6 +25,8 @@ class AudioLanguageModel(Protocol):
     network: torch.nn.Module
     processor: Any
     fingerprint: str
+    mel_filters: NDArray[np.float32]
+    """Shape (201, F); what `log_mel` uses, for processes that prepare clips without the model."""
 
     @property
     def dtype(self) -> torch.dtype:

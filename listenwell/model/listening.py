@@ -1,7 +1,7 @@
-"""From waveforms to what the model hears and answers: the one road of training, scoring and detection.
+"""From the spectrograms that `listenwell.model.hearing` makes to what the model answers.
 
-    samples -> lengthen (short-clip policy) -> log-mel -> masks (training only) -> audio tokens -> answer score
-Shapes: B clips; waveforms mono float32 (n_samples,), 16 kHz; audio tokens (n_tokens, W).
+    log-mel -> audio tokens -> answer score
+Shapes: B clips; audio tokens (n_tokens, W).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,27 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from listenwell.augment.spec_augment import Masks, apply_masks
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
+from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import HOP_LENGTH, LogMel
 from listenwell.model.prompt import Prompt
-from listenwell.model.short_clips import ShortClipConfig, first_sample, lengthen
 
 ROW_TOKENS = 512  # attention over a packed row is dense: longer rows cost more than they save
-
-
-def hear(
-    model: AudioLanguageModel, samples: Waveform, short_clips: ShortClipConfig, masks: Masks | None = None
-) -> LogMel:
-    """The spectrogram the model gets of a clip; masks lie on the clip's own frames, not on what lengthened it."""
-    mel = model.log_mel(lengthen(samples, short_clips))
-    if masks is None:
-        return mel
-    first_frame = first_sample(samples.size, short_clips) // HOP_LENGTH
-    fill = mel.floor if masks.fill == "floor" else float(mel.features[:, : mel.n_frames].mean())
-    return LogMel(apply_masks(mel.features, masks, first_frame, fill), mel.n_frames)
 
 
 def embed_clips(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from listenwell.config import Config
 from listenwell.data.audio import Waveform
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.hearing import hear
+from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.lora import Adapter
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig

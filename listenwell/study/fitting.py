@@ -27,7 +27,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.listening import hear
+from listenwell.model.hearing import hear
 from listenwell.model.loading import resolve_dtype
 from listenwell.model.lora import Adapter
 from listenwell.run_folder import RunFolder, identity

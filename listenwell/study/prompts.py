@@ -21,7 +21,8 @@ from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.hearing import hear
+from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
 from listenwell.model.prompt import PromptConfig

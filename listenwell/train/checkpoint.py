@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from listenwell.atomic_files import atomic_folder, write_text
 from listenwell.errors import CheckpointError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
 SEPARATOR = "/"
 

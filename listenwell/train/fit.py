@@ -13,7 +13,6 @@ Out of memory splits the stack in two, for good: the halves take turns, which ch
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +20,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from listenwell.augment.plan import apply_plan
 from listenwell.errors import TrainingError
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.listening import answer_scores, embed_clips, hear
+from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import LogMel
 from listenwell.model.prompt import Prompt
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit_log import FitLog
-from listenwell.train.fit_underway import FitSpec, FitUnderway, PlannedClip, Progress
+from listenwell.train.fit_underway import FitSpec, FitUnderway, Progress
 from listenwell.train.interruption import StoppedError, listen_for_stop
+from listenwell.train.loader import ClipLoader, Ear, PreparedClip, Source
 
 DEV_BATCH_SECONDS = 32.0
+BATCHES_AHEAD = 2
+"""Batches of every fit that workers prepare while the model computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,17 @@ def hear_dev(model: AudioLanguageModel, mels: Sequence[LogMel], is_speech: NDArr
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """The adapter of the best epoch, that epoch (from 1), steps taken, and one record per epoch."""
+    """The adapter of the best epoch, that epoch (from 1), steps taken, and one record per epoch.
+
+    was_dropped: Watch.keep_going ended the fit before its last epoch.
+    """
 
     name: str
     adapter: Adapter
     best_epoch: int
     n_steps: int
     history: list[dict[str, Any]]
+    was_dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +77,18 @@ class FailedFit:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What happens beside the arithmetic: who is told of steps, and what is written while the stack runs.
+    """What happens beside the arithmetic: who is told of steps, who may end a fit, what is written meanwhile.
 
     logs: one per fit, in the order of the specs, or none.
+    keep_going(name, record) is asked after every epoch but a fit's last, the record being that epoch's line of the
+    history; False drops the fit, the others of its stack go on. The answer is in the next checkpoint, so a resumed
+    stack asks again only about epochs that ended after it.
     """
 
     on_step: Callable[[Progress], None] = lambda progress: None
     logs: Sequence[FitLog] = ()
     checkpoints: Checkpoints | None = None
+    keep_going: Callable[[str, Mapping[str, Any]], bool] = lambda name, record: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +97,7 @@ class _Hearing:
 
     model: AudioLanguageModel
     prompt: Prompt
-    short_clips: ShortClipConfig
-    pool: ThreadPoolExecutor
+    loader: ClipLoader
 
 
 def train(
@@ -107,14 +115,16 @@ def train(
     """
     watch = watch or Watch()
     logs: Sequence[FitLog | None] = watch.logs or [None] * len(specs)
-    fits = [FitUnderway(model, spec, log) for spec, log in zip(specs, logs, strict=True)]
+    sources, places = _find_sources(specs)
+    fits = [FitUnderway(model, *each) for each in zip(specs, logs, places, strict=True)]
     stacks, n_rounds = _resume(fits, watch.checkpoints)
     n_workers = max(spec.train.workers for spec in specs)
-    with listen_for_stop() as stop, ThreadPoolExecutor(max(1, n_workers)) as pool:
-        hearing = _Hearing(model, prompt, short_clips, pool)
+    ear = Ear(model.mel_filters, short_clips)
+    with listen_for_stop() as stop, ClipLoader(sources, ear, n_workers) as loader:
+        hearing = _Hearing(model, prompt, loader)
         dev_of = {id(fit): own for fit, own in zip(fits, dev, strict=True)}
         while any(not fit.is_done for fit in fits):
-            stacks = [half for stack in stacks for half in _take_round(stack, hearing, dev_of, watch)]
+            stacks = [half for stack in stacks for half in _take_round(stack, fits, hearing, dev_of, watch)]
             n_rounds += 1
             if stop.signal_number is not None:
                 raise _stopped(fits, stacks, n_rounds, watch.checkpoints, stop.signal_number)
@@ -126,24 +136,46 @@ def train(
     return [_result(fit) for fit in fits]
 
 
+def _find_sources(specs: Sequence[FitSpec]) -> tuple[list[Source], list[int]]:
+    """The different sources of the fits, and the place of each fit's among them."""
+    sources: list[Source] = []
+    for spec in specs:
+        if spec.source not in sources:
+            sources.append(spec.source)
+    return sources, [sources.index(spec.source) for spec in specs]
+
+
 def _take_round(
-    stack: Sequence[FitUnderway], hearing: _Hearing, dev_of: Mapping[int, DevSet], watch: Watch
+    stack: Sequence[FitUnderway],
+    fits: Sequence[FitUnderway],
+    hearing: _Hearing,
+    dev_of: Mapping[int, DevSet],
+    watch: Watch,
 ) -> list[Sequence[FitUnderway]]:
-    """One batch of every fit of the stack; returns the stack, or its halves when memory did not hold it."""
+    """One batch of every fit of the stack; returns the stack, or its halves when memory did not hold it.
+
+    fits: all there are; what comes next for them is prepared meanwhile.
+    """
     active = [fit for fit in stack if not fit.is_done]
     if not active:
         return [stack]
-    batches = [fit.next_batch() for fit in active]
+    wanted = [fit.next_batch() for fit in active]
+    ahead = [each for fit in fits for each in fit.coming_up(BATCHES_AHEAD)]
+    prepared = iter(hearing.loader.load([each for batch in wanted for each in batch], ahead))
+    batches = [[next(prepared) for _ in batch] for batch in wanted]
+    for fit, batch in zip(active, batches, strict=True):
+        fit.note_plans(batch)
     parts = _learn(active, batches, hearing, watch)
     for fit in active:
         if fit.is_at_epoch_end and fit.failure is None:
             own = dev_of[id(fit)]
             fit.end_epoch(_dev_scores(fit.adapter, hearing, own), own.is_speech)
+            fit.was_dropped = not fit.is_done and not watch.keep_going(fit.spec.name, fit.history[-1])
     return [stack] if len(parts) == 1 else parts
 
 
 def _learn(
-    fits: Sequence[FitUnderway], batches: Sequence[Sequence[PlannedClip]], hearing: _Hearing, watch: Watch
+    fits: Sequence[FitUnderway], batches: Sequence[Sequence[PreparedClip]], hearing: _Hearing, watch: Watch
 ) -> list[Sequence[FitUnderway]]:
     """Forward, backward and steps of fits together; halves of them where memory does not hold all."""
     try:
@@ -165,7 +197,7 @@ def _learn(
 
 
 def _losses_and_gradients(
-    fits: Sequence[FitUnderway], batches: Sequence[Sequence[PlannedClip]], hearing: _Hearing
+    fits: Sequence[FitUnderway], batches: Sequence[Sequence[PreparedClip]], hearing: _Hearing
 ) -> tuple[list[float], list[list[torch.Tensor]]]:
     """The loss of each fit's batch, and its gradients for that fit's parameters; nothing is changed."""
     adapters = [fit.adapter for fit in fits]
@@ -187,7 +219,7 @@ def _losses_and_gradients(
 
 
 def _embed_batches(
-    hearing: _Hearing, adapters: Sequence[Adapter], batches: Sequence[Sequence[PlannedClip]]
+    hearing: _Hearing, adapters: Sequence[Adapter], batches: Sequence[Sequence[PreparedClip]]
 ) -> list[list[torch.Tensor]]:
     """Audio tokens of every row's clips.
 
@@ -195,13 +227,7 @@ def _embed_batches(
     runs it on its own clips, with gradients.
     """
     model = hearing.model
-    items = {(item.clip.clip_id, item.plan): item for batch in batches for item in batch}
-
-    def prepare(item: PlannedClip) -> LogMel:
-        heard = apply_plan(item.samples, item.plan, item.bank.load)
-        return hear(model, heard, hearing.short_clips, item.plan.masks)
-
-    mels = dict(zip(items, hearing.pool.map(prepare, items.values()), strict=True))
+    mels = {(item.clip.clip_id, item.plan): item.mel for batch in batches for item in batch}
     keys = [[(item.clip.clip_id, item.plan) for item in batch] for batch in batches]
     own = [model.changes_tower(adapter) for adapter in adapters]
     shared = {key: None for row, is_own in zip(keys, own, strict=True) if not is_own for key in row}
@@ -273,4 +299,4 @@ def _result(fit: FitUnderway) -> FitResult | FailedFit:
     if fit.failure is not None:
         return FailedFit(fit.spec.name, fit.failure)
     best_epoch, adapter = fit.best_adapter()
-    return FitResult(fit.spec.name, adapter, best_epoch, fit.step, fit.history)
+    return FitResult(fit.spec.name, adapter, best_epoch, fit.step, fit.history, fit.was_dropped)

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from listenwell.augment.plan import AugmentConfig, Plan, draw_plan
-from listenwell.data.audio import Waveform, load_waveform
+from listenwell.augment.plan import AugmentConfig
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import ConfigError, TrainingError
@@ -26,6 +25,7 @@ from listenwell.model.prompt import Prompt
 from listenwell.model.settings import LoraConfig
 from listenwell.train.checkpoint import FitState
 from listenwell.train.fit_log import FitLog
+from listenwell.train.loader import PreparedClip, Source, Wanted
 from listenwell.train.sampling import draw_epoch
 from listenwell.train.schedule import count_steps, count_warmup_steps, rate_share
 from listenwell.train.settings import TrainConfig
@@ -43,20 +43,10 @@ class FitSpec:
     clips: Sequence[Clip]
     backgrounds: BackgroundBank
 
-
-@dataclass(frozen=True, slots=True)
-class PlannedClip:
-    """One clip of a batch: its samples (n_samples,) and what is to happen to them."""
-
-    clip: Clip
-    plan: Plan
-    bank: BackgroundBank
-    samples: Waveform
-
     @property
-    def is_speech(self) -> bool:
-        """True where the label is SPEECH."""
-        return self.clip.label == "SPEECH"
+    def source(self) -> Source:
+        """What its clips are prepared with."""
+        return Source(self.augment, self.seed, self.backgrounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +61,13 @@ class Progress:
 
 
 class FitUnderway:
-    """One fit of a stack. failure: why it was stopped, None while all is well."""
+    """One fit of a stack; `source` is its place among the loader's sources.
 
-    def __init__(self, model: AudioLanguageModel, spec: FitSpec, log: FitLog | None = None) -> None:
-        self.spec, self.log = spec, log
+    failure: why it was stopped, None while all is well.
+    """
+
+    def __init__(self, model: AudioLanguageModel, spec: FitSpec, log: FitLog | None = None, source: int = 0) -> None:
+        self.spec, self.log, self.source = spec, log, source
         config = spec.train
         targets = model.lora_targets(spec.lora.scope, spec.lora.targets)
         self.adapter = new_adapter(spec.lora, model.network, targets, spec.seed)
@@ -96,7 +89,6 @@ class FitUnderway:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: rate_share(step, self.n_steps, n_warmup, config.schedule)
         )
-        self.n_mels = int(model.log_mel(np.zeros(1600, dtype=np.float32)).features.shape[0])
         self.label_weights = _label_weights(spec)
         self.epoch, self.step, self.n_clips = 1, 0, 0
         self.n_batches = self.n_batches_in_epoch = self.pending = 0
@@ -104,37 +96,46 @@ class FitUnderway:
         self.history: list[dict[str, Any]] = []
         self.best: tuple[float, int, Adapter] | None = None
         self.failure: str | None = None
-        self.upcoming = self._clips_of_epoch()
+        self.was_dropped = False
+        self.upcoming = self._clips_of_epoch(self.epoch)
 
     @property
     def is_done(self) -> bool:
-        """True when no batch is left, because all epochs are over, dev stopped improving, or the fit failed."""
-        return self.failure is not None or self.epoch > self.spec.train.epochs or self._has_lost_patience()
+        """True when no batch is left: all epochs over, dev no better, the fit failed, or it was dropped."""
+        is_ended = self.failure is not None or self.was_dropped
+        return is_ended or self.epoch > self.spec.train.epochs or self._has_lost_patience()
 
     @property
     def is_at_epoch_end(self) -> bool:
         """True when this epoch has no batch left."""
         return not self.upcoming
 
-    def next_batch(self) -> list[PlannedClip]:
-        """The next clips with their plans; from now on dropout draws for this batch."""
+    def next_batch(self) -> list[Wanted]:
+        """The next clips; from now on dropout draws for this batch."""
         size = self.spec.train.batch
         clips, self.upcoming = self.upcoming[:size], self.upcoming[size:]
-        planned = []
-        for clip in clips:
-            samples = load_waveform(clip)
-            plan = draw_plan(
-                self.spec.augment, clip, samples, self.spec.backgrounds.entries, self.n_mels, self.spec.seed, self.epoch
-            )
-            planned.append(PlannedClip(clip, plan, self.spec.backgrounds, samples))
-        if self.log is not None:
-            self.log.add_plans(item.plan for item in planned)
         self.n_batches += 1
         self.n_batches_in_epoch += 1
         self.adapter.dropout_key = (self.spec.seed, self.n_batches)
-        return planned
+        return [Wanted(self.source, clip, self.epoch) for clip in clips]
 
-    def loss(self, logits: torch.Tensor, batch: Sequence[PlannedClip], prompt: Prompt) -> torch.Tensor:
+    def coming_up(self, n_batches: int) -> list[Wanted]:
+        """The clips of the next n_batches, into the next epoch where this one ends; none when the fit is done."""
+        if self.is_done:
+            return []
+        n_clips = n_batches * self.spec.train.batch
+        named = [Wanted(self.source, clip, self.epoch) for clip in self.upcoming[:n_clips]]
+        if len(named) < n_clips and self.epoch < self.spec.train.epochs:
+            following = self._clips_of_epoch(self.epoch + 1)[: n_clips - len(named)]
+            named += [Wanted(self.source, clip, self.epoch + 1) for clip in following]
+        return named
+
+    def note_plans(self, batch: Sequence[PreparedClip]) -> None:
+        """Write down what the clips of a batch were heard under."""
+        if self.log is not None:
+            self.log.add_plans(item.plan for item in batch)
+
+    def loss(self, logits: torch.Tensor, batch: Sequence[PreparedClip], prompt: Prompt) -> torch.Tensor:
         """Mean cross-entropy of the answers; logits (n, 2) over the two answers, or (n, V) over the vocabulary."""
         ids = (0, 1) if self.spec.train.loss == "answers" else (prompt.speech_id, prompt.nonspeech_id)
         wanted = torch.tensor([ids[not item.is_speech] for item in batch], device=logits.device)
@@ -151,7 +152,7 @@ class FitUnderway:
 
     def after_backward(
         self,
-        batch: Sequence[PlannedClip],
+        batch: Sequence[PreparedClip],
         loss: float,
         gradients: Sequence[torch.Tensor],
         on_step: Callable[[Progress], None],
@@ -183,7 +184,7 @@ class FitUnderway:
         on_step(Progress(self.spec.name, self.step, self.n_steps, mean, self.n_clips))
         return None
 
-    def _fail(self, what: str, value: float, batch: Sequence[PlannedClip]) -> None:
+    def _fail(self, what: str, value: float, batch: Sequence[PreparedClip]) -> None:
         clips = ", ".join(item.clip.clip_id for item in batch)
         kept = "" if self.best is None else f" What it had learned up to epoch {self.best[1]} is in its checkpoint."
         self.failure = (
@@ -208,14 +209,14 @@ class FitUnderway:
         if self.best is None or dev_loss < self.best[0]:
             self.best = (dev_loss, self.epoch, _frozen_copy(self.adapter))
         self.epoch, self.losses, self.n_batches_in_epoch = self.epoch + 1, [], 0
-        self.upcoming = self._clips_of_epoch()
+        self.upcoming = self._clips_of_epoch(self.epoch)
 
     def _has_lost_patience(self) -> bool:
         patience = self.spec.train.patience
         return patience is not None and self.best is not None and self.epoch - 1 - self.best[1] >= patience
 
-    def _clips_of_epoch(self) -> list[Clip]:
-        return draw_epoch(self.spec.clips, self.clips_per_epoch, self.spec.seed, self.epoch)
+    def _clips_of_epoch(self, epoch: int) -> list[Clip]:
+        return draw_epoch(self.spec.clips, self.clips_per_epoch, self.spec.seed, epoch)
 
     def _note(self, record: dict[str, Any]) -> None:
         if self.log is not None:
@@ -262,7 +263,7 @@ class FitUnderway:
             for name, tensor in _tensors_of(best).items():
                 tensor.copy_(tensors[f"best.{name}"])
             self.best = (*record["best"], best)
-        self.upcoming = self._clips_of_epoch()[self.n_batches_in_epoch * self.spec.train.batch :]
+        self.upcoming = self._clips_of_epoch(self.epoch)[self.n_batches_in_epoch * self.spec.train.batch :]
         if self.log is not None and record["n_logged"] is not None:
             self.log.rewind(*record["n_logged"])
 
@@ -275,6 +276,7 @@ class FitUnderway:
 
 PLACE = (
     "epoch", "step", "n_clips", "n_batches", "n_batches_in_epoch", "pending", "losses", "history", "failure",
+    "was_dropped",
 )  # fmt: skip
 """The attributes of a fit under way that are plain values."""
 
