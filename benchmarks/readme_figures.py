@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from listenwell.report.figures import accuracy_curves
+from listenwell.report.figures.accuracy import accuracy_curves
 from listenwell.report.results import read_results
 
 ROOT = Path(__file__).parents[1]
