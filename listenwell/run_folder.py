@@ -15,6 +15,7 @@ seal.jsonl             who committed to which thresholds and who looked at the t
 leaks.json             what the leak gate compared and found
 search.optuna.db       the trials of a sampled search for Optuna's tools; written from the fits, never read
 search.json, loso.json the same as in results.json, where these were run alone
+errors/NN.wav, NN.png  the worst errors of the tests as they were scored; errors.json tells which is which
 quarantine/NAME.csv    clips of the set that could not be read, and why
 results.json           every number
 report.html, report.md the same numbers to read
@@ -150,6 +151,24 @@ class RunFolder:
     def score_identity(self, name: str) -> Path:
         """What the score table was made from (JSON)."""
         return self.root / "scores" / f"{name}.json"
+
+    @property
+    def errors(self) -> Path:
+        """The folder of the sounds that were decided wrongly."""
+        return self.root / "errors"
+
+    @property
+    def error_index(self) -> Path:
+        """What the sounds of the errors are (JSON)."""
+        return self.errors / "errors.json"
+
+    def error_sound(self, number: int) -> Path:
+        """One sound that was decided wrongly (WAV)."""
+        return self.errors / f"{number:02d}.wav"
+
+    def error_picture(self, number: int) -> Path:
+        """Its spectrogram (PNG)."""
+        return self.errors / f"{number:02d}.png"
 
     def quarantine(self, name: str) -> Path:
         """The clips of one set that could not be read (CSV)."""

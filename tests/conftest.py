@@ -49,11 +49,45 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the user's cache; network tests share the cache the caller names."""
-    if "LISTENWELL_CACHE" not in os.environ:
-        monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(autouse=True, scope="session")
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """No test or fixture writes into the user's cache; network tests share the cache the caller names."""
+    with pytest.MonkeyPatch.context() as patched:
+        if "LISTENWELL_CACHE" not in os.environ:
+            patched.setenv("LISTENWELL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def starter_corpus(private_cache: None) -> Any:
+    """The real starter corpus, prepared in the cache where it is not there yet: 0.9 GB to download."""
+    from listenwell.cache import cache_root
+    from listenwell.data.corpora.starter import prepare_starter
+
+    return prepare_starter(cache_root())
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small study that ran with arms, seeds, a search and leave-one-speaker-out: its config and its results."""
+    from made_sounds import make_study
+
+    from listenwell.study.run import run_study
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LISTENWELL_CACHE", str(folder / "cache"))
+        config = make_study(
+            folder,
+            "seeds=[1, 2]",
+            "arms={quiet: {augment.noise.probability: 0.0}}",
+            "search.grid=[{lora.rank: 4}, {lora.rank: 2}]",
+            "loso.arms=[final]",
+            "loso.dev_speakers=1",
+            "loso.changes={train.epochs: 1}",
+            "evaluation.conditions=[clean, snr_0, snr_10, 200ms, 500ms]",
+        )
+        return config, run_study(config)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,7 +11,6 @@ from listenwell.baselines.silero import BATCH, CHUNK, CONTEXT, SILERO_VAD, Siler
 from listenwell.baselines.webrtc import WebRtcVad, cut_frames
 from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
-from listenwell.data.clip import Clip
 from listenwell.data.manifest import read_manifest
 from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.errors import DownloadError, ListenwellError
@@ -144,18 +143,10 @@ def test_silero_agrees_with_a_plain_loop_over_chunks(silero):
         assert silero.scores([clip])[0] == pytest.approx(highest, abs=1e-5)
 
 
-def cached_speech() -> list[Clip]:
-    """Speech of a starter corpus that lies in the cache; nothing is prepared for a test of a baseline."""
-    for manifest in sorted((cache_root() / "starter").glob("*/clips.csv")):
-        return [clip for clip in read_manifest(manifest) if clip.label == "SPEECH"][: 2 * BATCH]
-    return []
-
-
 @pytest.mark.network
-def test_both_baselines_hear_real_speech(silero):
-    clips = cached_speech()
-    if not clips:
-        pytest.skip("no starter corpus in the cache; run 'listenwell prepare'")
+@pytest.mark.slow
+def test_both_baselines_hear_real_speech(silero, starter_corpus):
+    clips = [clip for clip in read_manifest(starter_corpus.clips_csv) if clip.label == "SPEECH"][: 2 * BATCH]
     waveforms = [load_waveform(clip) for clip in clips]
     assert np.mean(silero.scores(waveforms) > 0.5) > 0.8
     assert np.mean(webrtc().scores(waveforms) > 0.2) > 0.8

@@ -51,7 +51,7 @@ def bundle(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def detector(bundle) -> Detector:
-    return Detector.load(bundle, device="cpu")
+    return Detector.load(bundle, device="cpu", dtype="float32")  # the study's; auto follows the machine
 
 
 def sound(seconds: float, rate_hz: int = SAMPLE_RATE_HZ, name: str = "sound") -> np.ndarray:

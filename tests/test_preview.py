@@ -25,11 +25,12 @@ from listenwell.config import Config, dump, load_config
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.model.listening import hear
+from listenwell.model.hearing import hear
 from listenwell.model.loading import load_model
+from listenwell.report.listening import HIDDEN_RGB
 from listenwell.study.parts import TRAIN, divide
 from listenwell.study.prepare import prepare
-from listenwell.study.preview import HIDDEN_RGB, preview
+from listenwell.study.preview import preview
 from listenwell.study.run import run_study
 
 LOUD = ("augment.noise.probability=1", "augment.crop.probability=1", "augment.spec_augment.probability=1",

@@ -1,4 +1,4 @@
-"""The smaller tables at the end of a report: who was where, thresholds, training, provenance."""
+"""The smaller tables at the end of a report: who was where, thresholds, provenance."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -64,25 +64,6 @@ def quarantine_table(results: StudyResults) -> Table | None:
     """Return the clips that could not be read and why, or None when there is none."""
     rows = [(entry["clip_id"], entry["reason"]) for entry in results.raw["quarantine"]]
     return plain_table("Clips left out because they could not be read", texts("Clip", "Reason"), rows)
-
-
-def history_table(fit: Mapping[str, Any]) -> Table:
-    """Return one row per epoch of a fit; the best epoch, by dev loss, is the main row."""
-    measures = ("train_loss", "dev_loss", "dev_balanced_accuracy_at_0", "dev_auc")
-    rows = tuple(
-        TableRow(
-            (
-                Cell(str(record["epoch"])),
-                Cell(str(record["step"])),
-                *(Cell(format_number(record[name])) for name in measures),
-                Cell(f"{record['learning_rate']:.2g}"),
-            ),
-            record["epoch"] == fit["best_epoch"],
-        )
-        for record in fit["history"]
-    )
-    heads = numbers("Epoch", "Step", "Train loss", "Dev loss", "Dev balanced accuracy at 0", "Dev AUC", "Learning rate")
-    return Table(f"Fit {fit['name']}, seed {fit['seed']}", heads, rows)
 
 
 def provenance_table(results: StudyResults) -> Table | None:

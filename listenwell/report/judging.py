@@ -3,7 +3,7 @@
 from typing import Any
 
 from listenwell.report.appendix import plain_table
-from listenwell.report.results import StudyResults
+from listenwell.report.results import StudyResults, evidence_of
 from listenwell.report.tables import Table, numbers, texts
 from listenwell.report.wording import (
     condition_title,
@@ -11,8 +11,10 @@ from listenwell.report.wording import (
     format_interval,
     format_number,
     format_p,
+    format_score,
     method_title,
     part_title,
+    plain_sentence,
 )
 
 SHOWN_GROUPS = 15
@@ -21,8 +23,12 @@ SHOWN_GROUPS = 15
 def criteria_table(results: StudyResults) -> Table | None:
     """Every success criterion with its verdict, or None for results without evidence."""
     rows = [
-        (each["criterion"], part_title(each["test_set"]) if each["test_set"] else "study pool", each["sentence"])
-        for each in _evidence(results, "criteria", [])
+        (
+            each["criterion"],
+            part_title(each["test_set"]) if each["test_set"] else "study pool",
+            plain_sentence(each["sentence"]),
+        )
+        for each in evidence_of(results, "criteria", [])
     ]
     return plain_table("Success criteria, judged by their intervals", texts("Criterion", "On", "Verdict"), rows)
 
@@ -31,7 +37,7 @@ def transfer_table(results: StudyResults) -> Table | None:
     """How the dev threshold does on each test: shift against the test's own best, and what that costs."""
     rows = [
         (part_title(name), *(_signed(found[what]) for what in ("shift", "regret")), found["verdict"]["outcome"])
-        for name, found in _evidence(results, "transfer", {}).items()
+        for name, found in evidence_of(results, "transfer", {}).items()
     ]
     heads = texts("Test set") + numbers("Shift (logits)", "Regret (balanced accuracy)") + texts("Within ±0.5")
     return plain_table("Transfer of the threshold that dev chose", heads, rows)
@@ -44,9 +50,9 @@ def crossing_table(results: StudyResults) -> Table | None:
             part_title(name),
             "duration" if curve["over"] == "duration_ms" else "SNR",
             curve["measure"].replace("_", " "),
-            "; ".join(point["sentence"] for point in curve["points"]),
+            "; ".join(plain_sentence(point["sentence"]) for point in curve["points"]),
         )
-        for name, curves in _evidence(results, "curves", {}).items()
+        for name, curves in evidence_of(results, "curves", {}).items()
         for curve in curves
     ]
     return plain_table("Where the fitted curves pass their targets", texts("Test set", "Over", "Measure", "At"), rows)
@@ -54,7 +60,7 @@ def crossing_table(results: StudyResults) -> Table | None:
 
 def probability_table(results: StudyResults) -> Table | None:
     """How good the probabilities are that Platt's map of dev gives on each test's clean clips."""
-    found = _evidence(results, "probability", {"test_sets": {}})["test_sets"]
+    found = evidence_of(results, "probability", {"test_sets": {}})["test_sets"]
     rows = [
         (
             part_title(name),
@@ -76,7 +82,7 @@ def holm_table(results: StudyResults) -> Table | None:
             format_p(each["p_value"]),
             format_p(each["p_holm"]),
         )
-        for each in _evidence(results, "holm", [])
+        for each in evidence_of(results, "holm", [])
     ]
     heads = texts("Opponent", "Test set", "Condition") + numbers("p", "p, Holm")
     return plain_table(f"All {len(rows)} comparisons as one family (Holm's correction)", heads, rows)
@@ -85,7 +91,7 @@ def holm_table(results: StudyResults) -> Table | None:
 def error_tables(results: StudyResults) -> list[Table]:
     """Clean errors of the fine-tuned model: by group, the worst clips, and against the other methods."""
     tables: list[Table | None] = []
-    for name, found in _evidence(results, "errors", {}).items():
+    for name, found in evidence_of(results, "errors", {}).items():
         title = part_title(name)
         wrong = [each for each in found["groups"] if each["n_wrong"]]
         shown = f", the first {SHOWN_GROUPS}" if len(wrong) > SHOWN_GROUPS else ""
@@ -99,7 +105,13 @@ def error_tables(results: StudyResults) -> list[Table]:
                 f"{title}: the worst errors",
                 texts("Clip", "Group", "Label") + numbers("Score", "Beyond the threshold"),
                 [
-                    (each["clip_id"], each["group"], each["label"], f"{each['score']:.2f}", f"{each['beyond']:.2f}")
+                    (
+                        each["clip_id"],
+                        each["group"],
+                        each["label"],
+                        format_score(each["score"]),
+                        format_score(each["beyond"]),
+                    )
                     for each in found["worst"]
                 ],
             ),
@@ -120,13 +132,8 @@ def error_tables(results: StudyResults) -> list[Table]:
 
 def trap_warnings(results: StudyResults) -> list[str]:
     """What the tables themselves warn of, with the test set it is about."""
-    found = _evidence(results, "traps", {})
+    found = evidence_of(results, "traps", {})
     return [f"{part_title(name)}: {warning}." for name, warnings in found.items() for warning in warnings]
-
-
-def _evidence(results: StudyResults, part: str, missing: Any) -> Any:
-    evidence = results.raw["evidence"]
-    return missing if evidence is None else evidence[part]
 
 
 def _signed(metric: dict[str, Any]) -> str:

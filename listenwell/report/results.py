@@ -140,6 +140,12 @@ def t60_s_of(condition: str) -> float | None:
     return found.t60_s if found else None
 
 
+def evidence_of(results: StudyResults, part: str, missing: Any) -> Any:
+    """One part of the evidence, `missing` where the study gathered none, or its version did not gather this part."""
+    evidence: Mapping[str, Any] = results.raw["evidence"] or {}
+    return evidence[part] if part in evidence else missing
+
+
 def distinct(values: Iterable[str]) -> list[str]:
     """The values without repetitions, in order."""
     return list(dict.fromkeys(values))

@@ -4,6 +4,8 @@ Balanced accuracy, its intervals and differences have three digits behind the po
 "+0.052 [+0.020, +0.084]", with the typographic minus.
 """
 
+import re
+import unicodedata
 from typing import Literal
 
 from listenwell.augment.conditions import match_condition
@@ -108,3 +110,28 @@ def format_p(p_value: float) -> str:
 def format_threshold(value: float) -> str:
     """A threshold, in the unit of its method's scores."""
     return f"{value:.4g}".replace("-", MINUS)
+
+
+def format_score(value: float) -> str:
+    """A score, or how far it lies beyond a threshold: "-3.62"."""
+    return f"{value:.2f}".replace("-", MINUS)
+
+
+def plain_sentence(sentence: str) -> str:
+    """A sentence of the evidence as print has it: "balanced_accuracy" in two words, "+-" and "-" as ± and minus."""
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, sentence.replace("_", " ").replace("+-", "±"))
+
+
+def show_signs(text: str) -> str:
+    """Return `text` with every sign that acts but is not seen written out, as "[U+202E]".
+
+    Controls, direction marks and invisible signs of a name from a user's file could otherwise turn round or hide what
+    stands beside it. White space stays, and so do the joiners that some scripts need.
+    """
+    return "".join(f"[U+{ord(sign):04X}]" if _acts_unseen(sign) else sign for sign in text)
+
+
+def _acts_unseen(sign: str) -> bool:
+    if sign in "\t\n\r\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}":
+        return False
+    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -1,11 +1,16 @@
 """Write the report of a study: one web page that needs nothing else, and the same in Markdown.
 
-Both are made from `results` (what results.json holds) alone; the same results give the same bytes. Names come from
-users' files, so everything printed is escaped: by Jinja's autoescape on the page, by `escape_markdown` in Markdown.
+Every number comes from `results` (what results.json holds), sounds from the folder errors/ of the run; the same of both
+gives the same bytes. Names come from users' files, so everything printed is escaped: by Jinja's autoescape on the page,
+by `escape_markdown` in Markdown; signs that act unseen are written out. The page runs one script, its own, which its
+content-security policy names by hash.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +23,18 @@ from listenwell.report.answer import find_answers
 from listenwell.report.appendix import (
     allocation_table,
     background_table,
-    history_table,
     provenance_table,
     quarantine_table,
     shared_groups,
     threshold_table,
 )
 from listenwell.report.evidence import finding_table, leak_statement, seal_statement, seal_table, sheet_tables
-from listenwell.report.figures import accuracy_curves, learning_curves
+from listenwell.report.figures.accuracy import accuracy_curves
+from listenwell.report.figures.detection import detection_curves
+from listenwell.report.figures.groups import group_plots
+from listenwell.report.figures.learning import learning_curves
+from listenwell.report.figures.reliability import reliability_diagrams
+from listenwell.report.heard_errors import heard_table, read_heard_errors
 from listenwell.report.judging import (
     criteria_table,
     crossing_table,
@@ -38,7 +47,8 @@ from listenwell.report.judging import (
 from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
 from listenwell.report.results import read_results
 from listenwell.report.tables import Table, comparison_tables, full_tables, main_tables
-from listenwell.report.wording import MINUS, part_title
+from listenwell.report.training import history_table, overfitting_sentence
+from listenwell.report.wording import MINUS, part_title, show_signs
 
 # An interval that no link can follow keeps its brackets; every other sign that Markdown reads is escaped.
 _INTERVAL = rf"\[[+{MINUS}]?\d\.\d{{3}}, [+{MINUS}]?\d\.\d{{3}}\](?![(\[:])"
@@ -48,8 +58,12 @@ PAGE, MARKDOWN = "report.html", "report.md"
 
 
 def write_report(results: dict[str, Any], folder: Path) -> None:
-    """Write report.html and report.md into `folder`, each atomically. Raises ListenwellError for incomplete results."""
+    """Write report.html and report.md into `folder`, the run's, each atomically.
+
+    Raises ListenwellError for incomplete results.
+    """
     study = read_results(results)
+    heard = read_heard_errors(study, folder)
     speakers = speaker_tables(study.raw["leave_one_speaker_out"])
     values = {
         **study.raw,
@@ -62,6 +76,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "shared_groups": shared_groups(study),
         "threshold_table": threshold_table(study),
         "history_tables": [history_table(fit) for fit in study.raw["fits"]],
+        "sentences": [overfitting_sentence(fit) for fit in study.raw["fits"]],
         "inner_tables": [*ladder_tables(study), *search_tables(study.raw["search"]), *speakers],
         "statements": [leak_statement(study), seal_statement(study)],
         "evidence_tables": [
@@ -71,6 +86,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         ],
         "holm_table": holm_table(study),
         "error_tables": error_tables(study),
+        "heard_tables": [table for each in heard if (table := heard_table(each)) is not None],
         "traps": trap_warnings(study),
         "finding_table": finding_table(study),
         "seal_table": seal_table(study),
@@ -79,14 +95,29 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "provenance_table": provenance_table(study),
         "config_yaml": yaml.safe_dump(dict(study.raw["config"]), sort_keys=False, allow_unicode=True),
     }
-    curves = {"curves": accuracy_curves(study), "learning_curves": learning_curves(study)}
-    page = _environment(autoescape=True).get_template("page.html.j2").render(values | curves)
-    markdown = _environment(finalize=escape_markdown).get_template("page.md.j2").render(values)
+    script = files("listenwell.report").joinpath("page.js").read_text(encoding="utf-8")
+    on_page = {
+        "curves": accuracy_curves(study),
+        "detection_curves": detection_curves(study),
+        "reliability_diagrams": reliability_diagrams(study),
+        "group_plots": group_plots(study),
+        "learning_curves": learning_curves(study),
+        "heard_errors": heard,
+        "script": Markup(script),
+        "script_hash": policy_hash(script),
+    }
+    page = _environment(show_on_page, autoescape=True).get_template("page.html.j2").render(values | on_page)
+    markdown = _environment(escape_markdown).get_template("page.md.j2").render(values)
     write_text(folder / PAGE, page)
     write_text(folder / MARKDOWN, markdown)
 
 
-def _environment(autoescape: bool = False, finalize: Callable[[Any], Any] | None = None) -> Environment:
+def policy_hash(script: str) -> str:
+    """Return what a content-security policy calls an inline script by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _environment(finalize: Callable[[Any], Any], autoescape: bool = False) -> Environment:
     environment = Environment(
         loader=PackageLoader("listenwell.report", "."),
         autoescape=autoescape,
@@ -100,11 +131,16 @@ def _environment(autoescape: bool = False, finalize: Callable[[Any], Any] | None
     return environment
 
 
+def show_on_page(value: Any) -> Any:
+    """Return a text with every sign visible, for autoescape to escape; anything else passes through, Markup too."""
+    return show_signs(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def escape_markdown(value: Any) -> str:
     """Return `value` so that Markdown prints it as it is, on one line; Markup passes through."""
     if isinstance(value, Markup):
         return str(value)
-    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = " ".join(show_signs(str(value)).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN_SIGN.sub(lambda found: found[1] or f"\\{found[2]}", text)
 
 
@@ -120,4 +156,4 @@ def markdown_table(table: Table) -> Markup:
 
 def indent_code(text: str) -> Markup:
     """Return `text` as an indented code block: no content of it can end the block."""
-    return Markup("\n".join(f"    {line}" for line in text.splitlines()))
+    return Markup("\n".join(f"    {line}" for line in show_signs(text).splitlines()))

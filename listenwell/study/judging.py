@@ -9,13 +9,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from listenwell.augment.conditions import CLEAN
-from listenwell.evaluate.calibration import Threshold, choose_threshold
-from listenwell.evaluate.intervals import Metric
+from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.intervals import Metric, proportion
 from listenwell.evaluate.judgement import fit_curves
-from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison, Row
-from listenwell.evaluate.metrics import Bools, decide
+from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison, Row, versions
+from listenwell.evaluate.metrics import Bools, Floats, roc_points
 from listenwell.evaluate.probabilities import fit_platt, probability_metrics, reliability_table
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.settings import EvaluationConfig
@@ -25,10 +26,10 @@ from listenwell.evaluate.traps import find_traps
 from listenwell.evaluate.verdicts import Verdict, judge_criterion
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.study.detectors import FINE_TUNED
+from listenwell.study.error_analysis import list_errors
 from listenwell.study.parts import DEV
 
-N_WORST = 20
-EVIDENCE_VERSION = 1
+EVIDENCE_VERSION = 2
 """Raised when a change of the code gathers something else from the same scores."""
 
 Tables = Mapping[str, Mapping[str, ScoreTable]]
@@ -70,8 +71,11 @@ def gather_evidence(
                 name: _judge_probabilities(table, platt.probabilities, seed) for name, table in tests.items()
             },
         },
+        "operating_curves": {
+            name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests
+        },
         "holm": _correct(comparisons),
-        "errors": {name: _list_errors(name, tables, threshold) for name in tests},
+        "errors": {name: list_errors(tables[name], tables[DEV], threshold) for name in tests},
         "traps": {name: find_traps(table, threshold.value, threshold) for name, table in tests.items()},
     }
 
@@ -124,8 +128,50 @@ def _judge_probabilities(table: ScoreTable, to_probability: Any, seed: int) -> d
     probability = to_probability(clean.score)
     return {
         "metrics": [asdict(m) for m in probability_metrics(probability, clean.is_speech, clean.group, seed)],
-        "reliability": [asdict(b) for b in reliability_table(probability, clean.is_speech)],
+        "reliability": _judge_bins(probability, clean),
     }
+
+
+def _judge_bins(probability: Floats, table: ScoreTable) -> list[dict[str, Any]]:
+    """The bins of the reliability diagram, each with the interval of its share of speech over groups."""
+    records = []
+    for each in reliability_table(probability, table.is_speech):
+        inside = (probability >= each.low) & ((probability < each.high) | (each.high == 1.0))
+        share = proportion("speech", table.is_speech[inside], table.group[inside])
+        records.append({**asdict(each), "share_low": share.low, "share_high": share.high})
+    return records
+
+
+def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """The corners of each method's operating curve, clean and in noise, as counts of false alarms and hits."""
+    curves = []
+    for method in methods:
+        for condition, table in versions(tables[method]).items():
+            if condition not in (CLEAN, NOISY):
+                continue
+            n_speech = int(table.is_speech.sum())
+            n_other = len(table) - n_speech
+            false_alarms, hits = roc_points(table.score, table.is_speech)
+            counts = np.rint(np.stack([false_alarms * n_other, hits * n_speech], 1)).astype(np.int64)
+            corners = counts[_is_corner(counts)]
+            curves.append(
+                {
+                    "method": method,
+                    "condition": condition,
+                    "n_speech": n_speech,
+                    "n_other": n_other,
+                    "false_alarms": corners[:, 0].tolist(),
+                    "hits": corners[:, 1].tolist(),
+                }
+            )
+    return curves
+
+
+def _is_corner(points: NDArray[np.int64]) -> Bools:
+    """True for the points (k, 2) of a curve that do not lie on the straight line between their neighbours, (k,)."""
+    before, after = np.diff(points, axis=0)[:-1], np.diff(points, axis=0)[1:]
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    return np.concatenate([[True], turns, [True]])
 
 
 def _correct(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -141,53 +187,3 @@ def _correct(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
         }
         for comparison, p_holm in zip(comparisons, corrected, strict=True)
     ]
-
-
-def _list_errors(part: str, tables: Tables, threshold: Threshold) -> dict[str, Any]:
-    """Clean errors by group, and the worst ones by how far they lie beyond the threshold, with who else erred."""
-    clean = {method: table.select(table.condition == CLEAN) for method, table in tables[part].items()}
-    ours = clean[FINE_TUNED]
-    is_wrong = decide(ours.score, threshold.value) != ours.is_speech
-    groups = []
-    for group in sorted(set(ours.group.tolist())):
-        inside = ours.group == group
-        n_wrong = int(is_wrong[inside].sum())
-        record = {"group": group, "label": str(ours.label[inside][0]), "n": int(inside.sum()), "n_wrong": n_wrong}
-        groups.append(record)
-    beyond = np.where(is_wrong, np.abs(ours.score - threshold.value), -1.0)
-    worst = [int(i) for i in np.argsort(-beyond, kind="stable")[:N_WORST] if is_wrong[i]]
-    return {
-        "n": len(ours),
-        "n_wrong": int(is_wrong.sum()),
-        "groups": sorted(groups, key=lambda each: (-each["n_wrong"] / each["n"], each["group"])),
-        "worst": [
-            {
-                "clip_id": str(ours.clip_id[i]),
-                "group": str(ours.group[i]),
-                "label": str(ours.label[i]),
-                "score": float(ours.score[i]),
-                "beyond": float(beyond[i]),
-            }
-            for i in worst
-        ],
-        "agreement": _agree(clean, is_wrong, tables),
-    }
-
-
-def _agree(clean: Mapping[str, ScoreTable], is_wrong: Bools, tables: Tables) -> list[dict[str, Any]]:
-    """Against every other method at its own dev threshold: what only we get right, what only they do."""
-    found = []
-    for method, table in sorted(clean.items()):
-        if method == FINE_TUNED:
-            continue
-        theirs = decide(table.score, choose_threshold(tables[DEV][method]).value) != table.is_speech
-        found.append(
-            {
-                "method": method,
-                "both_right": int((~is_wrong & ~theirs).sum()),
-                "only_ours_right": int((~is_wrong & theirs).sum()),
-                "only_theirs_right": int((is_wrong & ~theirs).sum()),
-                "both_wrong": int((is_wrong & theirs).sum()),
-            }
-        )
-    return found

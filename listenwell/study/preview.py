@@ -5,18 +5,13 @@ Plans and samples come from the functions that training calls (`draw_plan`, `app
 the float32 samples; its players hold them rounded to 16 bit. Waveforms: mono float32 (n_samples,), 16 kHz.
 """
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib import colormaps
-from matplotlib.image import imsave
 from numpy.typing import NDArray
 from transformers import AutoProcessor
 
@@ -28,7 +23,7 @@ from listenwell.augment.plan import Plan, Steps, apply_in_steps, draw_plan
 from listenwell.augment.reverb import MeasuredRoom
 from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import Config
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, pcm_sha256, peak
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ConfigError, ManifestError
@@ -36,32 +31,9 @@ from listenwell.model.loading import model_folder, quiet_transformers
 from listenwell.model.mel import HOP_LENGTH, LogMel, log_mel
 from listenwell.model.short_clips import first_sample, lengthen
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.listening import Picture, Player, draw_picture, make_player
 from listenwell.study.parts import TRAIN, Parts, divide
 from listenwell.study.prepare import prepare
-
-HIDDEN_RGB = (70, 130, 180)
-"""What a mask hides, in a colour the scale of loudness does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Player:
-    """One sound of the page: its WAV as a data URI, its length, level and peak."""
-
-    title: str
-    uri: str
-    duration_s: float
-    level_db: float
-    peak: float
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One spectrogram of the page as a data URI: n_frames wide, n_mels high."""
-
-    title: str
-    uri: str
-    n_frames: int
-    n_mels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +110,7 @@ def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters:
         epoch,
         tuple(describe_plan(plan, steps)),
         pcm_sha256(steps.heard),
-        tuple(_make_player(title, sound) for title, sound in _list_sounds(samples, steps)),
+        tuple(make_player(title, sound) for title, sound in _list_sounds(samples, steps)),
         tuple(_draw_pictures(mel, plan.masks, first_frame)),
     )
 
@@ -213,33 +185,13 @@ def _list_sounds(samples: Waveform, steps: Steps) -> Iterator[tuple[str, Wavefor
         yield "As recorded: after gain, clipping, codec and band", steps.heard
 
 
-def _make_player(title: str, samples: Waveform) -> Player:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
-    level_db = 20 * math.log10(max(measure_level(samples), 1e-6))
-    return Player(title, _data_uri("audio/wav", buffer), samples.size / SAMPLE_RATE_HZ, level_db, peak(samples))
-
-
 def _draw_pictures(mel: LogMel, masks: Masks | None, first_frame: int) -> Iterator[Picture]:
     """The spectrogram before and after masks; the scale is the model's own, from the clip's silence to its loudest."""
-    yield _draw_picture("Log-mel spectrogram", mel, mel.features, np.zeros(mel.features.shape, dtype=np.bool_))
+    yield draw_picture("Log-mel spectrogram", mel)
     if masks is None:
         return
     fill = mel.floor if masks.fill == "floor" else float(mel.features[:, : mel.n_frames].mean())
     masked = apply_masks(mel.features, masks, first_frame, fill)
     nowhere = np.zeros(mel.features.shape, dtype=np.float32)
     is_hidden = apply_masks(nowhere, Masks(masks.frequency, masks.time), first_frame, 1.0) > 0
-    yield _draw_picture("What the model gets; blue is hidden by a mask", mel, masked, is_hidden)
-
-
-def _draw_picture(title: str, mel: LogMel, features: NDArray[np.float32], is_hidden: NDArray[np.bool_]) -> Picture:
-    shares = np.clip((features - mel.floor) / max(float(mel.features.max()) - mel.floor, 1e-6), 0, 1)
-    pixels = colormaps["magma"](shares, bytes=True)
-    pixels[is_hidden, :3] = HIDDEN_RGB
-    buffer = io.BytesIO()
-    imsave(buffer, np.ascontiguousarray(pixels[::-1, : mel.n_frames]), format="png")
-    return Picture(title, _data_uri("image/png", buffer), mel.n_frames, features.shape[0])
-
-
-def _data_uri(kind: str, buffer: io.BytesIO) -> str:
-    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    yield draw_picture("What the model gets; blue is hidden by a mask", mel, masked, is_hidden)

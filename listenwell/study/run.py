@@ -36,6 +36,7 @@ from listenwell.study.detectors import (
     Detector,
     language_model_detectors,
 )
+from listenwell.study.error_sounds import write_error_sounds
 from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
 from listenwell.study.gate import pass_gate
 from listenwell.study.judging import EVIDENCE_VERSION, gather_evidence
@@ -91,6 +92,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     ladder = judge_ladder(fits, tables, thresholds, method_of, parts.test_sets, config.seed) if len(fits) > 1 else []
     by_speaker = _leave_one_speaker_out(config, searched, model, parts, run, on_step, on_progress)
     evidence = _evidence(config, tables, thresholds[FINE_TUNED], rows, comparisons, by_speaker, run, on_progress)
+    write_error_sounds(evidence["errors"], parts, model, delivered_arm.config.short_clips, config.seed, run)
     results = {
         "name": config.output.name,
         "config": config.model_dump(mode="json"),

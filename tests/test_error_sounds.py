@@ -1,0 +1,147 @@
+"""Errors can be heard: the samples that were scored, under the condition in which they were decided wrongly."""
+
+import base64
+import io
+import json
+import shutil
+
+import pytest
+import soundfile
+from made_pages import Page
+from typer.testing import CliRunner
+
+from listenwell.augment.conditions import plan_condition
+from listenwell.augment.plan import apply_plan
+from listenwell.cli.main import app
+from listenwell.data.audio import load_waveform, pcm_sha256
+from listenwell.errors import ListenwellError
+from listenwell.evaluate.scores import read_scores
+from listenwell.report import heard_errors
+from listenwell.report.heard_errors import NOT_THERE, read_heard_errors
+from listenwell.report.results import read_results
+from listenwell.report.write import write_report
+from listenwell.study.error_analysis import N_HEARD, N_HEARD_CLEAN, _choose_heard
+from listenwell.study.parts import divide
+from listenwell.study.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def heard(finished_study):
+    config, results = finished_study
+    return config, results, json.loads((config.output / "errors" / "errors.json").read_text())
+
+
+@pytest.fixture
+def moved(finished_study, tmp_path):
+    """A copy of the run that the report is written in again."""
+    config, results = finished_study
+    shutil.copytree(config.output, tmp_path / "run")
+    return tmp_path / "run", results
+
+
+def test_every_error_to_listen_to_has_its_sound_and_no_other(heard):
+    config, results, index = heard
+    named = [(name, e["clip_id"], e["condition"]) for name, f in results["evidence"]["errors"].items()
+             for e in f["heard"]]  # fmt: skip
+    assert named
+    assert [(each["test_set"], each["clip_id"], each["condition"]) for each in index] == named
+    files = {path.name for path in (config.output / "errors").iterdir()}
+    assert files == {"errors.json", *(f"{each['number']:02d}{end}" for each in index for end in (".wav", ".png"))}
+
+
+def test_the_sound_is_what_was_scored(heard):
+    config, _, index = heard
+    parts = divide(*prepare(config), config.data)
+    clips = {clip.clip_id: clip for clip in parts.clips["test"]}
+    table = read_scores(config.output / "scores" / "fine-tuned-test.csv")
+    for each in index:
+        samples = load_waveform(clips[each["clip_id"]])
+        plan = plan_condition(each["condition"], clips[each["clip_id"]], samples, parts.banks["test"], config.seed)
+        scored = apply_plan(samples, plan, parts.banks["test"].load)
+        stored, rate_hz = soundfile.read(config.output / "errors" / f"{each['number']:02d}.wav", dtype="float32")
+        assert rate_hz == 16_000
+        assert each["sha256"] == pcm_sha256(scored)
+        assert stored == pytest.approx(scored, abs=1 / 32768)
+        row = (table.clip_id == each["clip_id"]) & (table.condition == each["condition"])
+        assert table.score[row] == [each["score"]]
+
+
+def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):
+    _, results, index = heard
+    threshold = results["thresholds"]["fine-tuned"]["value"]
+    for each in index:
+        assert (each["score"] >= threshold) != (each["label"] == "SPEECH")
+        assert each["beyond"] == abs(each["score"] - threshold)
+    for condition in {each["condition"] for each in index}:
+        beyond = [each["beyond"] for each in index if each["condition"] == condition]
+        assert beyond == sorted(beyond, reverse=True)
+
+
+def errors(*named: tuple[str, str]) -> list[dict]:
+    return [{"clip_id": clip_id, "condition": condition} for clip_id, condition in named]
+
+
+def test_clean_errors_come_first_then_every_other_condition_in_turn_and_a_clip_once():
+    many = errors(*((f"n{i}", "snr_-5") for i in range(9)), *((f"c{i}", "clean") for i in range(9)), ("c0", "100ms"))
+    chosen = [(each["clip_id"], each["condition"]) for each in _choose_heard(many)]
+    assert len(chosen) == N_HEARD
+    assert chosen[: N_HEARD_CLEAN + 1] == [*((f"c{i}", "clean") for i in range(N_HEARD_CLEAN)), ("n0", "snr_-5")]
+    assert len({clip_id for clip_id, _ in chosen}) == N_HEARD
+    assert [c for c, _ in chosen if c.startswith("n")] == ["n0", "n1"][: N_HEARD - 2 * N_HEARD_CLEAN + 1]
+
+
+def test_the_page_carries_sounds_and_pictures_and_results_json_does_not(heard):
+    config, _, index = heard
+    page = Page((config.output / "report.html").read_text(encoding="utf-8"))
+    sounds, pictures = page.all("audio"), page.all("img")
+    assert len(sounds) == len(pictures) == len(index)
+    for sound, each in zip(sounds, index, strict=True):
+        content = base64.b64decode((sound["src"] or "").removeprefix("data:audio/wav;base64,"))
+        assert content == (config.output / "errors" / f"{each['number']:02d}.wav").read_bytes()
+        assert soundfile.info(io.BytesIO(content)).subtype == "PCM_16"
+        assert each["clip_id"] in (sound["aria-label"] or "")
+    assert all(picture["alt"] for picture in pictures)
+    assert "base64" not in (config.output / "results.json").read_text()
+    assert "base64" not in (config.output / "report.md").read_text()
+
+
+def test_a_run_without_its_sounds_still_has_its_report_and_says_so(moved):
+    run, results = moved
+    shutil.rmtree(run / "errors")
+    done = CliRunner().invoke(app, ["report", str(run)])
+    assert done.exit_code == 0, done.output
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert page.all("audio") == []
+    assert NOT_THERE in page.text
+    for error in results["evidence"]["errors"]["test"]["heard"]:
+        assert error["clip_id"] in page.text
+
+
+def test_the_sound_of_another_score_is_not_taken(moved):
+    run, results = moved
+    index = json.loads((run / "errors" / "errors.json").read_text())
+    index[0]["score"] += 1.0
+    (run / "errors" / "errors.json").write_text(json.dumps(index))
+    (found,) = read_heard_errors(read_results(results), run)
+    assert [bool(error.sound) for error in found.errors] == [False, *(True for _ in index[1:])]
+    assert found.note == NOT_THERE
+
+
+def test_what_does_not_fit_on_a_page_is_named_with_its_file(moved, monkeypatch):
+    run, results = moved
+    first = sum((run / "errors" / f"01{end}").stat().st_size for end in (".wav", ".png"))
+    monkeypatch.setattr(heard_errors, "MOST_BYTES", first)
+    write_report(results, run)
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert len(page.all("audio")) == 1
+    assert "Too long for the page, but in the run folder: errors/02.wav" in page.text
+
+
+@pytest.mark.parametrize("broken", ["a path for a number", "[1]", "nothing"])
+def test_an_index_that_no_study_wrote_is_refused_and_reads_no_file(moved, broken):
+    run, results = moved
+    path = run / "errors" / "errors.json"
+    outside = [{**each, "number": "../secret"} for each in json.loads(path.read_text())]
+    path.write_text(json.dumps(outside) if broken == "a path for a number" else broken)
+    with pytest.raises(ListenwellError, match=r"errors\.json: .*run the study again"):
+        read_heard_errors(read_results(results), run)

@@ -1,0 +1,235 @@
+"""Every number that report.html and report.md of a finished study show is one of results.json, rounded for print.
+
+A number of a table is looked for in the records of results.json that the table, the row and the column are about, so
+that a wrong figure does not pass because another part of the study happens to hold it.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from made_pages import Page, ShownTable, markdown_tables, plain_markdown
+
+from listenwell.report.wording import MINUS, condition_title, method_title, part_title, plain_sentence
+
+NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w])")
+SCOPES = {
+    r"balanced accuracy, with 95": ("rows",),
+    r"every condition": ("rows",),
+    r"minus opponent": ("comparisons",),
+    r"Success criteria": ("evidence.criteria",),
+    r"Transfer of the threshold": ("evidence.transfer",),
+    r"fitted curves pass": ("evidence.curves",),
+    r"Probabilities by Platt": ("evidence.probability",),
+    r"as one family": ("evidence.holm",),
+    r"groups with errors|worst errors|clip by clip|errors to listen": ("evidence.errors",),
+    r"^Fit ": ("fits",),
+    r"The ladder": ("ladder",),
+    r"^Search": ("search",),
+    r"^Leave one speaker out": ("leave_one_speaker_out",),
+    r"Clips and groups of each part": ("allocation",),
+    r"Background recordings": ("backgrounds",),
+    r"^Thresholds": ("thresholds",),
+    r": (classes|what it can show|licences)": ("test_sets",),
+    r"leak gate found": ("leaks",),
+    r"Commits and looks": ("seal",),
+    r"left out because": ("quarantine",),
+    r"What made these": ("provenance", "model"),
+}
+"""Caption -> the parts of results.json its numbers come from."""
+OTHER_SCOPES = {("The ladder", "Leave one speaker out"): "leave_one_speaker_out", ("Thresholds", "Default"): "methods"}
+"""Caption, head -> the part this column comes from, where it is another."""
+
+
+TITLES = {
+    "recall": "Speech found",
+    "specificity": "Other sounds rejected",
+    "balanced_accuracy": "Balanced accuracy",
+    "roc_auc": "AUC",
+    "brier": "Brier score",
+    "log_loss": "Log-loss (nats)",
+    "calibration_error": "Calibration error",
+    "shift": "Shift (logits)",
+    "regret": "Regret (balanced accuracy)",
+}
+"""What the heads of columns call a measure."""
+
+
+Scope = list[tuple[set[frozenset[str]], set[str]]]
+"""Names and printed numbers of each record that a column of a table may take its numbers from."""
+
+
+def numbers_in(text: str) -> list[str]:
+    """The numbers of a text, without "+" and thousands commas, the minus as in ASCII."""
+    found = NUMBER.findall(text.replace(MINUS, "-").replace("±", "+"))
+    return [number.removeprefix("+").replace(",", "") for number in found]
+
+
+def forms_of(value: Any) -> set[str]:
+    """How a value of results.json may stand in print."""
+    if isinstance(value, bool) or value is None:
+        return set()
+    if isinstance(value, str):
+        return {number for shown in {value, part_title(value), plain_sentence(value), condition_title(value)}
+                for number in numbers_in(shown)}  # fmt: skip
+    forms = {str(value)} if isinstance(value, int) else set()
+    forms |= {"0.001"} if 0 <= value < 0.001 else set()  # a p value below it
+    forms |= {f"{value:{form}}" for form in (".3f", ".2f", ".1f", ".0f", ".4g", ".2g", "g", ".1e")}
+    forms |= {f"{100 * value:{form}}" for form in (".0f", ".1f")}
+    return forms | {form.removeprefix("-") for form in forms if not float(form)}
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """Every key and every value in a tree of JSON values."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield key
+            yield from leaves(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from leaves(value)
+    else:
+        yield tree
+
+
+def printed(tree: Any) -> set[str]:
+    return {form for leaf in leaves(tree) for form in forms_of(leaf)}
+
+
+def records(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object in the tree, with the names and numbers of the objects around it, its own key among them."""
+    if isinstance(tree, dict):
+        yield tree
+        own = {key: value for key, value in tree.items() if not isinstance(value, (dict, list))}
+        for key, value in tree.items():
+            for inner in value if isinstance(value, list) else [value]:
+                if isinstance(inner, (dict, list)):
+                    yield from records({**own, f"key {len(own)}": key, **inner} if isinstance(inner, dict) else inner)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from records(value)
+
+
+def words_of(record: dict[str, Any]) -> set[frozenset[str]]:
+    """The names a record goes by, each with all the ways it is printed."""
+    own = [value for key, value in record.items() if isinstance(value, str) or key == "epoch"]
+    return {
+        frozenset({str(v), part_title(str(v)), method_title(str(v)), condition_title(str(v)), *shown_as(str(v))})
+        for v in own
+        if str(v)
+    }
+
+
+def shown_as(measure: str) -> list[str]:
+    return [TITLES[measure]] if measure in TITLES else []
+
+
+def meant_by(scope: Scope, texts: set[str]) -> set[str]:
+    """The numbers of the records with the most names among the texts around a cell."""
+    hits = [sum(bool(names & texts) for names in words) for words, _ in scope]
+    most = max(hits)
+    return {number for (_, numbers), n in zip(scope, hits, strict=True) if n == most for number in numbers}
+
+
+def scope_of(results: dict[str, Any], caption: str, head: str) -> Scope:
+    other = [part for (begin, title), part in OTHER_SCOPES.items() if caption.startswith(begin) and head == title]
+    (parts,) = [parts for pattern, parts in SCOPES.items() if re.search(pattern, caption)]
+    found: list[dict[str, Any]] = []
+    for part in other or parts:
+        value: Any = results
+        for name in part.split("."):
+            value = value[name]
+        found += records(value)
+    return [(words_of(record), printed(record)) for record in found]
+
+
+def scopes_of(results: dict[str, Any], table: ShownTable) -> list[Scope]:
+    return [scope_of(results, table.caption, head[0] if head else "") for head in table.heads]
+
+
+def foreign_numbers(scopes: list[Scope], results: dict[str, Any], table: ShownTable) -> list[tuple[str, str]]:
+    """The numbers in the rows of a table that are not in the records they stand for, each with its row."""
+    titles = {entry["title"]: entry["name"] for entry in results["test_sets"]}
+    around = set(re.split(r": |, ", table.caption))
+    around |= {titles[piece] for piece in around if piece in titles}
+    found = []
+    for row in table.rows:
+        names = {text for cell, is_number in zip(row, table.is_number, strict=True) if not is_number for text in cell}
+        for scope, head, cell in zip(scopes, table.heads, row, strict=True):
+            texts = {*around, *names, *row[0], *(text.removeprefix("against ") for text in head)}
+            texts |= {titles[text] for text in texts if text in titles}
+            texts |= {piece for text in texts for piece in text.split(", ")}
+            allowed = meant_by(scope, texts)
+            found += [(number, row[0][0]) for text in cell for number in numbers_in(text) if number not in allowed]
+    return found
+
+
+@pytest.fixture(scope="module")
+def shown(finished_study):
+    config, results = finished_study
+    texts = [(config.output / name).read_text(encoding="utf-8") for name in ("report.html", "report.md")]
+    return json.loads(json.dumps(results)), *texts
+
+
+def test_every_number_in_a_table_of_the_page_is_one_of_the_results(shown):
+    results, page, _ = shown
+    tables = Page(page).tables
+    assert sum(len(numbers_in(text)) for t in tables for row in t.rows for cell in row for text in cell) > 500
+    assert {t.caption: foreign for t in tables if (foreign := foreign_numbers(scopes_of(results, t), results, t))} == {}
+
+
+def test_the_tables_of_the_markdown_hold_the_cells_of_the_page(shown):
+    _, page, markdown = shown
+    on_page = [
+        [[" ".join(" ".join(cell).split()) for cell in row] for row in [table.heads, *table.rows]]
+        for table in Page(page).tables
+    ]
+    in_markdown = markdown_tables(markdown)
+    assert [table for table in on_page if table not in in_markdown] == []
+    heard = [table for table in in_markdown if table not in on_page]
+    assert [table[0][-1] for table in heard] == ["Sound"]
+
+
+def derived_from(results: dict[str, Any]) -> set[str]:
+    """Numbers of the prose that are counts or sums of the results."""
+    leaks, errors = results["leaks"], results["evidence"]["errors"]
+    numbers = [
+        sum(leaks["n_clips"].values()), sum(leaks["n_backgrounds"].values()), len(leaks["n_clips"]),
+        len(leaks["findings"]) - leaks["n_leaks"], len(results["comparisons"]), 95,
+        *(sum(bool(group["n_wrong"]) for group in found["groups"]) for found in errors.values()),
+    ]  # fmt: skip
+    return {str(number) for number in numbers}
+
+
+def test_every_number_in_the_prose_of_the_markdown_is_one_of_the_results_or_counts_them(shown):
+    results, _, markdown = shown
+    allowed = printed(results) | derived_from(results)
+    prose = [plain_markdown(line) for line in markdown.splitlines() if not line.startswith("|")]
+    assert {line: foreign for line in prose if (foreign := [n for n in numbers_in(line) if n not in allowed])} == {}
+
+
+def altered(number: str) -> str:
+    """The number with the last digit but one wrong."""
+    return f"{number[:-2]}{(int(number[-2]) + 3) % 10}{number[-1]}"
+
+
+def test_an_altered_number_is_found(shown):
+    """Every measured number (three digits behind the point) of every table is altered once, one at a time."""
+    results, page, _ = shown
+    n_altered, missed = 0, []
+    for table in Page(page).tables:
+        scopes = scopes_of(results, table)
+        for row in table.rows:
+            for cell in row:
+                for i, text in enumerate(cell):
+                    for number in re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", text):
+                        cell[i] = text.replace(number, altered(number), 1)
+                        lone = ShownTable(table.caption, table.heads, table.is_number, [row])
+                        if not foreign_numbers(scopes, results, lone):
+                            missed.append((table.caption, row[0][0], number))
+                        n_altered += 1
+                    cell[i] = text
+    assert n_altered > 300
+    assert len(missed) < 0.02 * n_altered
