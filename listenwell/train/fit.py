@@ -76,19 +76,28 @@ class FailedFit:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a fit of the stack has come: one record per epoch, whether it trains on, and whether it failed."""
+
+    history: Sequence[Mapping[str, Any]]
+    is_over: bool
+    has_failed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """What happens beside the arithmetic: who is told of steps, who may end a fit, what is written meanwhile.
 
     logs: one per fit, in the order of the specs, or none.
-    keep_going(name, record) is asked after every epoch but a fit's last, the record being that epoch's line of the
-    history; False drops the fit, the others of its stack go on. The answer is in the next checkpoint, so a resumed
-    stack asks again only about epochs that ended after it.
+    keep_going(name, standings) is asked after every epoch but a fit's last, once all fits have taken their batch of the
+    round; standings tell how far each fit of the stack has come. False drops the fit, the others go on. The answer is
+    in the next checkpoint, so a resumed stack asks again only about epochs that ended after it.
     """
 
     on_step: Callable[[Progress], None] = lambda progress: None
     logs: Sequence[FitLog] = ()
     checkpoints: Checkpoints | None = None
-    keep_going: Callable[[str, Mapping[str, Any]], bool] = lambda name, record: True
+    keep_going: Callable[[str, Mapping[str, Standing]], bool] = lambda name, standings: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,7 @@ def train(
         dev_of = {id(fit): own for fit, own in zip(fits, dev, strict=True)}
         while any(not fit.is_done for fit in fits):
             stacks = [half for stack in stacks for half in _take_round(stack, fits, hearing, dev_of, watch)]
+            _drop(fits, watch)
             n_rounds += 1
             if stop.signal_number is not None:
                 raise _stopped(fits, stacks, n_rounds, watch.checkpoints, stop.signal_number)
@@ -170,8 +180,17 @@ def _take_round(
         if fit.is_at_epoch_end and fit.failure is None:
             own = dev_of[id(fit)]
             fit.end_epoch(_dev_scores(fit.adapter, hearing, own), own.is_speech)
-            fit.was_dropped = not fit.is_done and not watch.keep_going(fit.spec.name, fit.history[-1])
     return [stack] if len(parts) == 1 else parts
+
+
+def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
+    """Ask about every fit that ended an epoch in this round and has more to come."""
+    asked = [fit for fit in fits if fit.n_batches_in_epoch == 0 and not fit.is_done]
+    if not asked:
+        return
+    standings = {fit.spec.name: Standing(tuple(fit.history), fit.is_done, fit.failure is not None) for fit in fits}
+    for fit in asked:
+        fit.was_dropped = not watch.keep_going(fit.spec.name, standings)
 
 
 def _learn(
