@@ -34,7 +34,7 @@ EVERYTHING = AugmentConfig.model_validate(
 )
 FIELDS_OF = {
     "speed": {"speed"}, "pitch": {"semitones"}, "tempo": {"tempo"}, "reverb": {"room"}, "crop": {"crop_start",
-    "crop_length"}, "noise": {"background"}, "babble": {"babble"}, "gain": {"gain_db"}, "clipping": {"clipped_db"},
+    "crop_length"}, "room_tone": {"tone"}, "noise": {"background"}, "babble": {"babble"}, "gain": {"gain_db"}, "clipping": {"clipped_db"},
     "band": {"band", "codes_mu_law"}, "spec_augment": {"masks"},
 }  # fmt: skip
 
@@ -74,14 +74,14 @@ def test_another_key_gives_another_plan(bank, change):
 @pytest.mark.parametrize("stage", FIELDS_OF)
 def test_switching_one_stage_off_leaves_the_others_as_they_were(bank, stage):
     assert set(FIELDS_OF) == set(AugmentConfig.model_fields)
-    # speed, tempo and crop change how much is heard, and so where in it a crop, a background or a mask may begin
+    # speed, tempo, crop and room tone change how much is heard, and so where a crop, a background or a mask may begin
     uncropped = EVERYTHING.model_copy(update={"crop": CropConfig(probability=0)})
     for policy in (EVERYTHING, uncropped):
         section = getattr(policy, stage).model_copy(update={"probability": 0.0})
         whole, less = draw(bank, policy), draw(bank, policy.model_copy(update={stage: section}))
         changed = {name for name in Plan.__dataclass_fields__ if getattr(whole, name) != getattr(less, name)}
         moved = {"crop_start", "crop_length", "background", "babble", "masks"}
-        assert changed <= FIELDS_OF[stage] | (moved if stage in ("speed", "tempo", "crop") else set())
+        assert changed <= FIELDS_OF[stage] | (moved if stage in ("speed", "tempo", "crop", "room_tone") else set())
 
 
 def test_the_default_policy_draws_what_it_drew_before_there_were_more_stages(bank):
@@ -180,7 +180,7 @@ def test_what_is_heard_is_as_long_as_planned_within_full_scale_and_finite(bank):
     for epoch in range(60):
         plan = draw(bank, EVERYTHING, epoch=epoch)
         heard = apply_plan(SAMPLES * 10, plan, bank.load)
-        assert heard.size == plan.crop_length
+        assert heard.size == plan.tone.before + plan.crop_length + plan.tone.after
         assert heard.dtype == np.float32
         assert np.isfinite(heard).all()
         assert np.abs(heard).max() <= 1

@@ -5,7 +5,7 @@ clip_id, stage), so the plan depends on no worker, batch or order, and a new sta
 were. `apply_plan` is pure: the same plan on the same samples gives the same bits. The stages follow nature:
 
     the source     speed, then pitch and tempo     (crop lengths are those of what is heard)
-    its place      room, crop, background and babble under it
+    its place      room, crop, room tone around it, background and babble under it
     the recording  gain, clipping, codec, band
     the model      warp and masks, on the spectrogram
 
@@ -37,6 +37,7 @@ from listenwell.augment.noise import (
 )
 from listenwell.augment.pitch_time import PitchConfig, TempoConfig, change_pitch_and_tempo
 from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room, convolve_room, draw_room, reverberate
+from listenwell.augment.room_tone import RoomTone, RoomToneConfig, draw_room_tone, lay_in_room_tone
 from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, Warp, draw_masks
 from listenwell.augment.speed import SpeedConfig, change_speed, count_after
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
@@ -53,6 +54,7 @@ class AugmentConfig(Section):
     tempo: TempoConfig = TempoConfig()
     reverb: ReverbConfig = ReverbConfig()
     crop: CropConfig = CropConfig()
+    room_tone: RoomToneConfig = RoomToneConfig()
     noise: NoiseConfig = NoiseConfig()
     babble: BabbleConfig = BabbleConfig()
     gain: GainConfig = GainConfig()
@@ -85,6 +87,7 @@ class Plan:
     clipped_db: float | None = None
     codes_mu_law: bool = False
     view: int = 0
+    tone: RoomTone | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, without the fields that are at their defaults."""
@@ -130,6 +133,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "masks": _read_masks,
     "room": lambda record: MeasuredRoom(**record) if "background_id" in record else Room(**record),
     "band": lambda record: Band(**record),
+    "tone": lambda record: RoomTone(**record),
 }
 
 
@@ -164,7 +168,9 @@ def draw_plan(
     semitones = draw_uniform("pitch", pitch.probability, pitch.lowest_semitones, pitch.highest_semitones) or 0.0
     n_heard = count_after(count_after(samples.size, speed), tempo)
     start, length = draw_crop(policy.crop, samples, n_heard, rng("crop"))
-    heard_s = length / SAMPLE_RATE_HZ
+    tone = draw_room_tone(policy.room_tone, rng("room_tone")) if policy.room_tone.probability > 0 else None
+    n_laid = length if tone is None else tone.before + length + tone.after
+    heard_s = n_laid / SAMPLE_RATE_HZ
     is_noisy, has_babble = policy.noise.probability > 0, policy.babble.probability > 0
     band, codes_mu_law = draw_line(policy.band, rng("band")) if policy.band.probability > 0 else (None, False)
     clipping = policy.clipping
@@ -174,7 +180,7 @@ def draw_plan(
         start,
         None if start == 0 and length == n_heard else length,
         background=draw_noise(policy.noise, clip, heard_s, backgrounds, rng("noise")) if is_noisy else None,
-        masks=_draw_masks(policy.spec_augment, n_mels, length, rng("masks")),
+        masks=_draw_masks(policy.spec_augment, n_mels, n_laid, rng("masks")),
         room=draw_room(policy.reverb, backgrounds, rng("room")) if policy.reverb.probability > 0 else None,
         band=band,
         speed=speed,
@@ -185,6 +191,7 @@ def draw_plan(
         clipped_db=draw_uniform("clipping", clipping.probability, clipping.least_db, clipping.most_db),
         codes_mu_law=codes_mu_law,
         view=view,
+        tone=tone,
     )
 
 
@@ -236,7 +243,8 @@ def _place(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Wa
     elif plan.room is not None:
         samples = reverberate(samples, plan.room)
     length = samples.size if plan.crop_length is None else plan.crop_length
-    return samples[plan.crop_start : plan.crop_start + length]
+    samples = samples[plan.crop_start : plan.crop_start + length]
+    return samples if plan.tone is None else lay_in_room_tone(samples, plan.tone)
 
 
 def _record(samples: Waveform, plan: Plan) -> Waveform:

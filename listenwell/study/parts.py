@@ -1,8 +1,8 @@
 """Which clips and backgrounds train, which choose (dev), and which only test.
 
 A manifest may name the parts itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
-clips without a split, are divided by group into what is missing; every other split is a test set. So a table without
-any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard in
+clips without a split, are divided by group into train and what is missing; every other split is a test set. So a table
+without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard in
 training is heard in no other part. Rooms (impulse responses) are used in training alone, where no split says otherwise.
 """
 
@@ -43,7 +43,8 @@ def divide(clips: Sequence[Clip], backgrounds: Sequence[Background], config: Dat
     undivided = by_split.pop(POOL, []) + by_split.pop("", [])
     test_sets = sorted(name for name in by_split if name not in (TRAIN, DEV))
     if undivided:
-        by_split |= _divide_pool(undivided, by_split, has_test=bool(test_sets), config=config)
+        for name, given in _divide_pool(undivided, by_split, has_test=bool(test_sets), config=config).items():
+            by_split[name] = by_split.setdefault(name, []) + given
         test_sets = test_sets or [TEST]
     parts = {name: by_split[name] for name in (TRAIN, DEV, *test_sets) if name in by_split}
     _require_parts(parts)

@@ -21,6 +21,7 @@ from listenwell.augment.mixing import find_part
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, Steps, apply_in_steps, draw_plan
 from listenwell.augment.reverb import MeasuredRoom
+from listenwell.augment.room_tone import RoomTone
 from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import Config
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, pcm_sha256
@@ -129,6 +130,8 @@ def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
         yield f"Room: reverberation time {plan.room.t60_s:.2f} s."
     if plan.crop_length is not None:
         yield f"Crop: {_seconds(plan.crop_length)} from {_seconds(plan.crop_start)} on."
+    if plan.tone is not None:
+        yield _describe_tone(plan.tone)
     for name, planned in (("Background", plan.background), ("Babble", plan.babble)):
         if planned is not None:
             yield f"{name}: {_describe_bed(planned, steps)}"
@@ -144,6 +147,13 @@ def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
         yield f"Band: {' to '.join(f'{edge:.0f}' for edge in plan.band.edges_hz)} Hz."
     if plan.masks is not None:
         yield _describe_masks(plan.masks)
+
+
+def _describe_tone(tone: RoomTone) -> str:
+    return (
+        f"Room tone: from {_seconds(tone.before)} before the clip until {_seconds(tone.after)} after it, "
+        f"{tone.level_db:.1f} dB relative to the clip, power falling as f^-{tone.tilt:.1f}."
+    )
 
 
 def _describe_bed(planned: PlannedBackground, steps: Steps) -> str:
