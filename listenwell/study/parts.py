@@ -2,8 +2,9 @@
 
 A manifest may name the parts itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
 clips without a split, are divided by group into train and what is missing; every other split is a test set. So a table
-without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard in
-training is heard in no other part. Rooms (impulse responses) are used in training alone, where no split says otherwise.
+without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard
+in training is heard in no other part. Rooms (impulse responses) are used in training alone, where no split says
+otherwise.
 """
 
 import hashlib
