@@ -11,6 +11,7 @@ from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
+from listenwell.model.targets import find_targets
 from listenwell.study import cost
 from listenwell.study.plan import _linears, _skeleton, plan_study
 from listenwell.study.run import run_study
@@ -46,11 +47,11 @@ def test_bytes_grow_with_fits_and_checkpointing_keeps_fewer():
 
 
 @pytest.mark.parametrize("scope", ["language_model", "audio_tower", "both"])
-@pytest.mark.parametrize("targets", ["attention", "attention+mlp"])
+@pytest.mark.parametrize("targets", ["attention", "attention+mlp", "regex:.*(q|k)_proj"])
 def test_adapter_parameters_are_those_of_the_adapter_trained(tmp_path, scope, targets):
     config = make_study(tmp_path, f"lora.scope={scope}", f"lora.targets={targets}")
     model = load_model(config.model)
-    adapter = new_adapter(config.lora, model.network, model.lora_targets(scope, targets), 0)
+    adapter = new_adapter(config.lora, model.network, find_targets(model, config.lora), 0)
     counted = cost.adapter_parameters(_linears(_skeleton(config), config), config.lora.rank)
     assert counted == sum(parameter.numel() for parameter in adapter.factors())
 

@@ -39,6 +39,7 @@ class Bundle:
 
     base: str
     base_fingerprint: str
+    quantization: str
     adapter_sha256: str
     prompt: PromptConfig
     short_clips: ShortClipConfig
@@ -60,6 +61,7 @@ def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path |
             "format": FORMAT,
             "base": bundle.base,
             "base_fingerprint": bundle.base_fingerprint,
+            "quantization": bundle.quantization,
             "adapter_sha256": bundle.adapter_sha256,
             "prompt": bundle.prompt.model_dump(mode="json"),
             "short_clips": bundle.short_clips.model_dump(mode="json"),
@@ -86,6 +88,8 @@ def read_bundle(folder: Path) -> Bundle:
         bundle = Bundle(
             base=record["base"],
             base_fingerprint=record["base_fingerprint"],
+            # detectors exported before bases could be quantised name none
+            quantization=record["quantization"] if "quantization" in record else "none",
             adapter_sha256=record["adapter_sha256"],
             prompt=PromptConfig.model_validate(record["prompt"]),
             short_clips=ShortClipConfig.model_validate(record["short_clips"]),

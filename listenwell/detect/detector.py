@@ -72,7 +72,8 @@ class Detector:
                 f"criterion '{criterion}': the detector has thresholds for {', '.join(sorted(bundle.thresholds))}; "
                 "choose one of them, or give a threshold."
             )
-        model = load_model(ModelConfig.model_validate({"name": bundle.base, "device": device, "dtype": dtype}))
+        base = {"name": bundle.base, "quantization": bundle.quantization}
+        model = load_model(ModelConfig.model_validate({**base, "device": device, "dtype": dtype}))
         if model.fingerprint != bundle.base_fingerprint:
             raise ModelError(
                 f"{folder}: was made on the base {bundle.base_fingerprint[:12]}, but '{bundle.base}' here is "

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGene
 from listenwell.cache import cache_root
 from listenwell.errors import ModelError
 from listenwell.model.alignment import SHIPPED_ALIGNMENT
+from listenwell.model.quantization import Quantization, loading_options
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
@@ -32,17 +33,19 @@ _DECIDING_FILES = ("*.safetensors", "config.json", "tokenizer.json", "*processor
 def load_model(config: ModelConfig) -> Qwen2Audio:
     """Return the model named by `config`, on its device, in its precision, frozen.
 
-    Raises ModelError when the folder or hub id is no Qwen2-Audio model, or the device is not there.
+    Raises ModelError when the folder or hub id is no Qwen2-Audio model, or the device is not there, ConfigError when
+    it is to be quantised and cannot be.
     """
     quiet_transformers()
-    device = resolve_device(config.device)
+    device, dtype = resolve_device(config.device), _DTYPES[resolve_dtype(config)]
+    quantised = loading_options(config.quantization, device, dtype)
     folder = model_folder(config.name)
     try:
         found = AutoConfig.from_pretrained(folder).model_type
         if found != "qwen2_audio":
             raise ModelError(f"{config.name}: holds a '{found}' model; a 'qwen2_audio' model was expected.")
         network, report = Qwen2AudioForConditionalGeneration.from_pretrained(
-            folder, dtype=_DTYPES[resolve_dtype(config)], output_loading_info=True
+            folder, dtype=dtype, output_loading_info=True, **quantised
         )
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -54,7 +57,9 @@ def load_model(config: ModelConfig) -> Qwen2Audio:
     wrong = {kind: keys for kind, keys in report.items() if keys}
     if wrong:
         raise ModelError(f"{config.name}: its weights do not fit the model exactly ({wrong}); use another version.")
-    return Qwen2Audio(network.to(device), processor, fingerprint(folder, config.name))
+    # quantised weights were put on the device as they were packed
+    network = network if quantised else network.to(device)
+    return Qwen2Audio(network, processor, fingerprint(folder, config.name, config.quantization))
 
 
 def model_folder(name: str) -> Path | str:
@@ -120,8 +125,13 @@ def resolve_dtype(config: ModelConfig) -> str:
     return "bfloat16" if has_units else "float32"
 
 
-def fingerprint(folder: Path | str, name: str) -> str:
-    """sha256 over the deciding files' names and hashes; of a hub id, over the id and its resolved commit."""
+def fingerprint(folder: Path | str, name: str, quantization: Quantization = "none") -> str:
+    """sha256 over the deciding files' names and hashes; of a hub id, over the id and its resolved commit.
+
+    A quantised base is another base.
+    """
+    if quantization != "none":
+        return hashlib.sha256(f"{fingerprint(folder, name)} {quantization}".encode()).hexdigest()
     if isinstance(folder, str):
         commit: Any = AutoConfig.from_pretrained(folder)._commit_hash
         return hashlib.sha256(f"{name}@{commit}".encode()).hexdigest()

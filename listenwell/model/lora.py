@@ -202,8 +202,14 @@ def merged_weight(weight: torch.Tensor, pair: LoraPair, scale: float) -> torch.T
 
 
 def merge_adapter(network: torch.nn.Module, adapter: Adapter) -> None:
-    """Add the adapter's change to the network's own weights, in place."""
+    """Add the adapter's change to the network's own weights, in place. Raises ModelError for packed weights."""
     modules = dict(network.named_modules())
+    packed = [name for name in adapter.pairs if not modules[name].get_parameter("weight").is_floating_point()]
+    if packed:
+        raise ModelError(
+            f"{len(packed)} of the modules to merge into are quantised (first: {packed[0]}), and an adapter's change "
+            "is finer than their steps; keep adapter and base apart, or train with model.quantization=none."
+        )
     with torch.no_grad():
         for name, pair in adapter.pairs.items():
             weight = modules[name].get_parameter("weight")

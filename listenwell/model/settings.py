@@ -1,10 +1,30 @@
 """Which model answers, the shape of its adapters, and how many clips go through it at once."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from listenwell.section import Section
+
+REGEX = "regex:"
+NAMED_TARGETS = ("attention", "attention+mlp")
+
+
+def _usable_targets(targets: str) -> str:
+    """Return `targets` as it is. Raises ValueError when it is neither a name nor a regular expression."""
+    if targets in NAMED_TARGETS:
+        return targets
+    if not targets.startswith(REGEX):
+        raise ValueError(
+            f"'{targets}' is neither of {' and '.join(NAMED_TARGETS)}; write an expression over module paths as "
+            f"'{REGEX}.*q_proj'"
+        )
+    try:
+        re.compile(targets.removeprefix(REGEX))
+    except re.error as error:
+        raise ValueError(f"'{targets}' holds no valid regular expression ({error})") from error
+    return targets
 
 
 class ModelConfig(Section):
@@ -15,6 +35,9 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Precision of the frozen weights; bfloat16 halves memory and changes scores slightly. auto takes bfloat16 on a GPU
     and on a CPU that multiplies it in hardware, float32 elsewhere (there bfloat16 is up to 100 times slower)."""
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """Precision of the language model's linear layers, by bitsandbytes: needs a CUDA device and the extra quant. Tower,
+    projector, embeddings and head keep dtype. It makes another base, with other scores and adapters of its own."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     """auto takes a CUDA device where there is one, otherwise the CPU; or cpu, cuda, cuda:1, mps."""
 
@@ -37,7 +60,8 @@ class LoraConfig(Section):
     """Scale: the change is multiplied by alpha / rank."""
     dropout: float = Field(0.05, ge=0, lt=1)
     """Share of an adapted module's inputs set to zero on the adapter's path while training."""
-    targets: Literal["attention", "attention+mlp"] = "attention+mlp"
-    """Which linear modules of a layer are adapted."""
+    targets: Annotated[str, AfterValidator(_usable_targets)] = "attention+mlp"
+    """Which linear modules of a layer are adapted: attention, attention+mlp, or regex: and an expression that matches
+    whole module paths, such as regex:.*(q|v)_proj. It picks among the modules of scope."""
     scope: Literal["language_model", "audio_tower", "both"] = "language_model"
     """Which half of the model is adapted."""

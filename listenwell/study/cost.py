@@ -35,6 +35,8 @@ class Shape:
     width: int
     layers: int
     bytes_per_weight: int
+    quantised_parameters: int = 0
+    bytes_per_quantised: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ def training_flops(shape: Shape, fit: FitCost) -> float:
 
 def weights_bytes(shape: Shape) -> float:
     """The frozen base."""
-    return float(shape.all_parameters * shape.bytes_per_weight)
+    plain = shape.all_parameters - shape.quantised_parameters
+    return plain * shape.bytes_per_weight + shape.quantised_parameters * shape.bytes_per_quantised
 
 
 def adapters_bytes(fits: list[FitCost]) -> float:

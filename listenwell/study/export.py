@@ -62,6 +62,7 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
     bundle = Bundle(
         base=config.model.name,
         base_fingerprint=model.fingerprint,
+        quantization=config.model.quantization,
         adapter_sha256=file_sha256(adapter_folder / "adapter_model.safetensors"),
         prompt=PromptConfig.model_validate(listens["prompt"]),
         short_clips=ShortClipConfig.model_validate(listens["short_clips"]),
@@ -82,6 +83,11 @@ def export_merged(run_root: Path, out: Path) -> None:
     """Write the run's base with its adapter merged in as one model folder, which transformers loads on its own."""
     run = RunFolder(run_root)
     results, config = read_json(run.results), load_config(run.config)
+    if config.model.quantization != "none":
+        raise ListenwellError(
+            f"{run_root}: was trained on a base in {config.model.quantization}, whose packed weights cannot take an "
+            "adapter in; export it without merging, or train with model.quantization=none."
+        )
     model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
     adapter, _ = read_adapter(run.fit(results["fits"][0]["identity"]) / "adapter", model.fingerprint)
     merge_adapter(model.network, adapter)

@@ -12,6 +12,7 @@ that was stopped or killed goes on as it was, from the newest good checkpoint be
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.hearing import hear
 from listenwell.model.loading import resolve_dtype
 from listenwell.model.lora import Adapter
+from listenwell.model.targets import count_by_half, find_targets
 from listenwell.run_folder import RunFolder, identity
 from listenwell.run_folder import read_json as read_json
 from listenwell.study.ledger import hold_fits, open_ledger
@@ -38,6 +40,7 @@ from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, hear_dev, train
 from listenwell.train.fit_log import FitLog
 from listenwell.train.fit_underway import FitSpec, Progress
+from listenwell.train.overfitting import describe_overfitting
 
 DEV_EPOCH = "dev"
 RECIPE_VERSION = 2
@@ -220,6 +223,8 @@ class _Stack:
         folder = self.run.stacks / own[:16]
         write_json(folder / "members.json", {"members": list(self.members)})
         first = self.requests[0].config
+        for request in self.requests:
+            _say_targets(request, self.model)
         specs = [self._spec(request) for request in self.requests]
         watch = Watch(
             on_progress,
@@ -237,6 +242,13 @@ class _Stack:
         return FitSpec(
             request.name, config.lora, config.train, config.augment, config.seed, parts.clips[TRAIN], parts.banks[TRAIN]
         )
+
+
+def _say_targets(request: FitRequest, model: AudioLanguageModel) -> None:
+    lora = request.config.lora
+    counts = count_by_half(model, find_targets(model, lora))
+    shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
+    print(f"fit '{request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
 
 
 def _write_fit(
@@ -258,8 +270,12 @@ def _write_fit(
         "seed": config.seed,
         "best_epoch": result.best_epoch,
         "n_steps": result.n_steps,
+        "lora_modules": count_by_half(model, result.adapter.pairs),
         "history": result.history,
+        "overfitting": describe_overfitting(result.history, result.best_epoch),
     }
+    if history["overfitting"]:
+        print(f"fit '{request.name}': {history['overfitting']}", file=sys.stderr, flush=True)
     write_json(folder / "history.json", history)
     write_json(folder / "spec.json", record)
 

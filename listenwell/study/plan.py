@@ -19,6 +19,8 @@ from listenwell.data.folds import leave_one_speaker_out
 from listenwell.errors import ModelError
 from listenwell.evaluate.power import detectable_difference
 from listenwell.model.loading import model_folder, resolve_device, resolve_dtype
+from listenwell.model.quantization import BYTES_PER_WEIGHT, Quantization
+from listenwell.model.targets import kind_of, match_targets
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import identity
 from listenwell.study.arms import expand_arms
@@ -152,7 +154,19 @@ def _shape(network: Any, config: Config) -> Shape:
         width=text.hidden_size,
         layers=text.num_hidden_layers,
         bytes_per_weight=2 if resolve_dtype(config.model) == "bfloat16" else 4,
+        **_packed(inner.language_model, config.model.quantization),
     )
+
+
+def _packed(language_model: Any, quantization: Quantization) -> dict[str, Any]:
+    """How many parameters are quantised, and to how many bytes each."""
+    if quantization == "none":
+        return {}
+    linears = [module for module in language_model.modules() if isinstance(module, torch.nn.Linear)]
+    return {
+        "quantised_parameters": sum(module.weight.numel() for module in linears),
+        "bytes_per_quantised": BYTES_PER_WEIGHT[quantization],
+    }
 
 
 def _count(module: Any) -> int:
@@ -211,14 +225,16 @@ def _cost(request: FitRequest, network: Any) -> FitCost:
 
 
 def _linears(network: Any, config: Config) -> list[tuple[int, int]]:
+    """Inputs and outputs of every module the config's adapter changes."""
     halves = {"language_model": ["language_model"], "audio_tower": ["audio_tower"]}
     halves["both"] = ["language_model", "audio_tower"]
-    return [
-        (module.in_features, module.out_features)
+    named = {
+        f"model.{half}.{name}": module
         for half in halves[config.lora.scope]
         for name, module in getattr(network.model, half).named_modules()
-        if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] in TARGETS[config.lora.targets]
-    ]
+        if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] in TARGETS[kind_of(config.lora)]
+    }
+    return [(named[name].in_features, named[name].out_features) for name in match_targets(list(named), config.lora)]
 
 
 def _projector(network: Any, config: Config) -> int:

@@ -23,6 +23,7 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights, new_adapter
 from listenwell.model.prompt import Prompt
 from listenwell.model.settings import LoraConfig
+from listenwell.model.targets import find_targets
 from listenwell.train.checkpoint import FitState
 from listenwell.train.fit_log import FitLog
 from listenwell.train.loader import PreparedClip, Source, Wanted
@@ -69,8 +70,7 @@ class FitUnderway:
     def __init__(self, model: AudioLanguageModel, spec: FitSpec, log: FitLog | None = None, source: int = 0) -> None:
         self.spec, self.log, self.source = spec, log, source
         config = spec.train
-        targets = model.lora_targets(spec.lora.scope, spec.lora.targets)
-        self.adapter = new_adapter(spec.lora, model.network, targets, spec.seed)
+        self.adapter = new_adapter(spec.lora, model.network, find_targets(model, spec.lora), spec.seed)
         groups: list[dict[str, Any]] = [{"params": self.adapter.factors(), "lr": config.learning_rate}]
         if config.projector == "trained":
             self.adapter.projector = model.own_projector()
@@ -194,12 +194,13 @@ class FitUnderway:
 
     def end_epoch(self, dev_scores: NDArray[np.float64], is_speech: NDArray[np.bool_]) -> None:
         """Judge the epoch by the scores (n,) of the dev clips and begin the next one."""
-        dev_loss = logistic_loss(dev_scores, is_speech)
+        train_loss, dev_loss = float(np.mean(self.losses)), logistic_loss(dev_scores, is_speech)
         record: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.step,
-            "train_loss": float(np.mean(self.losses)),
+            "train_loss": train_loss,
             "dev_loss": dev_loss,
+            "gap": dev_loss - train_loss,
             "dev_balanced_accuracy_at_0": balanced_accuracy(decide(dev_scores, 0.0), is_speech),
             "dev_auc": roc_auc(dev_scores, is_speech),
             "learning_rate": self.schedule.get_last_lr()[0],
