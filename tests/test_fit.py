@@ -1,6 +1,7 @@
 """The training loop, on a random two-layer model and sounds made in code."""
 
 import itertools
+import json
 import re
 import signal
 
@@ -95,6 +96,10 @@ def plans_of(log: FitLog) -> str:
     return (log.folder / PLANS).read_text()
 
 
+def metrics_of(log: FitLog) -> list[dict]:
+    return [json.loads(line) for line in (log.folder / METRICS).read_text().splitlines()]
+
+
 def scores_of(model, corpus, result) -> np.ndarray:
     audio = embed_clips(model, dev_set(model, corpus).mels, 8.0, result.adapter)
     return answer_scores(model, audio, model.prompt(PromptConfig()), result.adapter)
@@ -138,11 +143,16 @@ def test_a_fit_in_a_stack_equals_the_fit_alone(model, corpus, tmp_path):
         np.testing.assert_allclose(scores_of(model, corpus, together), scores_of(model, corpus, alone), atol=1e-4)
 
 
-def test_accumulation_equals_the_larger_batch_without_dropout(model, corpus):
+def test_accumulation_equals_the_larger_batch_without_dropout(model, corpus, tmp_path):
     lora = LoraConfig(rank=4, dropout=0.0)
-    (large,) = fit(model, corpus, spec(corpus, lora=lora, batch=8))
-    (small,) = fit(model, corpus, spec(corpus, lora=lora, batch=4, accumulation=2))
+    specs = [spec(corpus, "large", lora=lora, batch=8), spec(corpus, "small", lora=lora, batch=4, accumulation=2)]
+    logs = logs_for(tmp_path, specs)
+    large, small = (fit(model, corpus, one, watch=Watch(logs=[log]))[0] for one, log in zip(specs, logs, strict=True))
     np.testing.assert_allclose(scores_of(model, corpus, large), scores_of(model, corpus, small), atol=1e-4)
+    steps = [[line for line in metrics_of(log) if "loss" in line] for log in logs]
+    assert len(steps[0]) == 6
+    for one, other in zip(*steps, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
 
 
 def test_training_leaves_the_base_as_it_was(model, corpus):

@@ -175,6 +175,7 @@ class FitUnderway:
         if not math.isfinite(norm):
             return self._fail("gradient", norm, batch)
         rate = self.schedule.get_last_lr()[0]
+        mean = float(np.mean(self.losses[-self.pending :]))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
