@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from listenwell.augment.plan import AugmentConfig
@@ -41,6 +41,11 @@ class SampledConfig(Section):
     """Different points to try; 0: none are drawn."""
     generation: int = Field(6, ge=1)
     """Points drawn at once and trained together; more are faster, fewer learn more often."""
+    rungs: tuple[int, ...] = (2, 5)
+    """Epochs after which the worse trials of a stack end, by their dev loss so far; []: every trial is trained whole.
+    The learning rates of those that go on are not changed by it."""
+    keep_share: float = Field(0.5, gt=0, lt=1)
+    """Share of a stack's trials that goes on after each rung, rounded up."""
     space: dict[str, tuple[Choice, ...]] = Field(
         {
             "lora.rank": (4, 8, 16, 32),
@@ -51,6 +56,13 @@ class SampledConfig(Section):
         }
     )
     """The choices of every dotted setting; a space replaces this one whole."""
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
+        if any(rung < 1 for rung in rungs) or list(rungs) != sorted(set(rungs)):
+            raise ValueError("must be different epochs from 1 on, the earliest first")
+        return rungs
 
 
 class SearchConfig(Section):

@@ -11,6 +11,7 @@ from made_sounds import make_study
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.run_folder import RunFolder
 from listenwell.study.fitting import FitRequest, spec_record
+from listenwell.study.halving import Race
 from listenwell.study.parts import divide, with_talkers
 from listenwell.study.prepare import prepare
 from listenwell.study.ray_executor import requests_from_json, requests_to_json
@@ -102,10 +103,12 @@ def test_an_unreachable_ray_is_told_with_its_address(tmp_path):
 def test_requests_survive_json_voices_for_babble_included(tmp_path):
     config = make_study(tmp_path, "augment.babble.probability=1.0")
     parts = with_talkers(divide(*prepare(config), config.data))
-    before = [FitRequest("a", config, parts, config), FitRequest("b", config, parts, config)]
+    race = Race("first", (1, 3), 0.5)
+    before = [FitRequest("a", config, parts, config, race), FitRequest("b", config, parts, config)]
     content = json.loads(json.dumps(requests_to_json(before, RunFolder(config.output))))
     after, run = requests_from_json(content)
     assert run == RunFolder(config.output)
+    assert [each.race for each in after] == [race, None]
     assert len(content["parts"]) == 1
     assert [spec_record(each, "base") for each in after] == [spec_record(each, "base") for each in before]
     for own, other in zip(parts.banks["train"].entries, after[0].parts.banks["train"].entries, strict=True):

@@ -8,10 +8,11 @@ from made_sounds import make_study
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
-from listenwell.config import dump, load_config
+from listenwell.config import change_config, dump, load_config
 from listenwell.errors import ConfigError
 from listenwell.run_folder import RunFolder
-from listenwell.study.run import search_alone
+from listenwell.study.halving import DroppedFit
+from listenwell.study.run import fit_alone, search_alone
 from listenwell.study.sampled_search import draw_and_judge
 
 SPACE = "search.sampled.space={lora.rank: [1, 2, 4], lora.alpha: [4, 8], train.epochs: [1, 2]}"
@@ -26,7 +27,7 @@ def drawn(tmp_path, *settings, value=lambda point: float(point["lora.rank"])):
         return [value(point) for point in generation]
 
     config = load_config(None, [*settings])
-    return draw_and_judge(config, judge, RunFolder(tmp_path)), points
+    return draw_and_judge(config, judge, RunFolder(tmp_path).optuna), points
 
 
 def test_as_many_different_points_as_asked_for_are_drawn_from_the_space(tmp_path):
@@ -67,6 +68,16 @@ def test_a_failed_trial_is_told_and_the_search_goes_on(tmp_path):
     assert len(points) == len(found["objectives"]) == 5
 
 
+def test_the_sampler_learns_from_trials_that_ended_at_a_rung(tmp_path):
+    def value(point):
+        lost = DroppedFit("trial", 2, [{"dev_loss": 1.0 / point["lora.rank"]}] * 2)
+        return lost if point["lora.rank"] < 32 else 0.9
+
+    found, points = drawn(tmp_path, "search.sampled.trials=48", "search.sampled.generation=8", value=value)
+    assert sum(point["lora.rank"] == 32 for point in points[8:]) / 40 > 0.35  # a quarter of the space
+    assert [value is None for value in found["objectives"]] == [point["lora.rank"] < 32 for point in points]
+
+
 def test_optunas_own_tools_read_the_database(tmp_path):
     found, points = drawn(tmp_path, *QUICK)
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'search.optuna.db'}")
@@ -104,6 +115,87 @@ def test_a_stopped_search_goes_on_and_ends_as_if_never_stopped(tmp_path, monkeyp
     assert len(list(config.output.glob("fits/*/spec.json"))) == 5
 
 
+RACE = (
+    "search.sampled.space={lora.rank: [1, 2, 4], train.learning_rate: [0.00001, 0.001]}",
+    "search.sampled.trials=4",
+    "search.sampled.rungs=[1, 2]",
+    "train.epochs=4",
+    "train.checkpoint_steps=1",
+    "evaluation.conditions=[clean]",
+)
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory):
+    config = make_study(tmp_path_factory.mktemp("raced"), *RACE)
+    return config, search_alone(config)
+
+
+def test_at_each_rung_half_of_the_trials_end_and_the_steps_saved_are_told(raced):
+    _, found = raced
+    assert [trial["rung"] for trial in found["dropped"]].count(1) == 2
+    assert [trial["rung"] for trial in found["dropped"]].count(2) == 1
+    (best,) = found["ranked"]
+    per_epoch = best["n_steps"] // 4
+    assert found["n_steps"] == {"trained": (2 * 1 + 2 + 4) * per_epoch, "trained_whole": 16 * per_epoch}
+    assert found["sampled"]["objectives"].count(None) == 3
+
+
+def test_a_trial_that_goes_on_is_trained_as_if_nobody_had_raced(raced, tmp_path):
+    config, found = raced
+    whole = search_alone(
+        load_config(None, [*RACE, "search.sampled.rungs=[]"]).model_copy(
+            update={"data": config.data, "model": config.model, "output": tmp_path}
+        )
+    )
+    assert len(whole["ranked"]) == 4
+    (same,) = [trial for trial in whole["ranked"] if trial["changes"] == found["best"]]
+    assert same["identity"] == found["ranked"][0]["identity"]
+    assert same["dev_loss"] == pytest.approx(found["ranked"][0]["dev_loss"], abs=1e-4)
+
+
+def test_a_race_that_was_killed_drops_the_same_trials_and_ends_the_same(raced, tmp_path, monkeypatch):
+    config, found = raced
+    moved = config.model_copy(update={"output": tmp_path / "run"})
+    from listenwell.train import checkpoint
+
+    n_left, save = [7], checkpoint.Checkpoints.save
+
+    def die_after_the_first_rung(*arguments):
+        saved = save(*arguments)
+        n_left[0] -= 1
+        if n_left[0] == 0:
+            raise KeyboardInterrupt
+        return saved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.Checkpoints, "save", die_after_the_first_rung)
+        with pytest.raises(KeyboardInterrupt):
+            search_alone(moved)
+    assert not list(moved.output.glob("fits/*/spec.json"))
+    assert search_alone(moved) == found
+
+
+def test_a_dropped_trial_is_no_finished_fit_and_whoever_wants_it_whole_trains_it(raced, monkeypatch):
+    config, found = raced
+    (first, *_) = found["dropped"]
+    alone = fit_alone(change_config(config, first["changes"], "here"))
+    assert len(alone.record["history"]) == 4
+    best = min(epoch["dev_loss"] for epoch in alone.record["history"][: first["rung"]])
+    assert best == pytest.approx(first["dev_loss"], abs=1e-4)
+    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was trained again"))
+    assert search_alone(config) == found
+
+
+def test_the_command_tells_what_ended_at_a_rung(raced, tmp_path):
+    config, _ = raced
+    (tmp_path / "study.yaml").write_text(dump(config))
+    printed = CliRunner().invoke(app, ["search", str(tmp_path / "study.yaml")]).stdout
+    assert "3 trials; " in printed
+    assert " saved" in printed
+    assert "after epoch 1, dev loss " in printed
+
+
 def test_the_command_prints_the_ranking_and_what_mattered(tmp_path):
     config = make_study(tmp_path, *QUICK)
     (tmp_path / "study.yaml").write_text(dump(config))
@@ -124,11 +216,18 @@ def test_the_command_prints_the_ranking_and_what_mattered(tmp_path):
         (["search.sampled.trials=1", "search.sampled.space={lora.rnk: [1]}"], r"did you mean 'lora\.rank'"),
         (["search.sampled.trials=1", "search.sampled.space={lora.rank: [0]}"], "search-1"),
         (["search.sampled.trials=1", "search.sampled.space={data.seed: [0]}"], r"data\.seed: an arm changes"),
+        ([f"search.grid={[{'lora.rank': 1 + i % 512} for i in range(10_000)]}"], "has 10000 points, more than"),
     ],
 )
 def test_searches_that_make_no_sense_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         search_alone(make_study(tmp_path, *settings))
+
+
+@pytest.mark.parametrize("rungs", ["[0]", "[3, 2]", "[2, 2]"])
+def test_rungs_that_make_no_sense_are_refused(rungs):
+    with pytest.raises(ConfigError, match="different epochs from 1 on, the earliest first"):
+        load_config(None, [f"search.sampled.rungs={rungs}"])
 
 
 def test_a_grid_and_a_sampled_search_together_are_refused():

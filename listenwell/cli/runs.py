@@ -14,16 +14,19 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run, or a fold
 
 @app.command("list")
 def list_(folder: Folder) -> None:
-    """Show every run: its state, when it last changed, fits done, failed and asked for, and its main figure."""
+    """Show every run: its state, when it last changed, fits done, dropped, failed and asked for, its main figure."""
     from listenwell.study.runs import list_runs
 
-    typer.echo(f"{'run':30} {'state':10} {'changed (UTC)':16} {'done':>5} {'failed':>6} {'asked':>5}  main figure")
+    typer.echo(
+        f"{'run':30} {'state':10} {'changed (UTC)':16} {'done':>5} {'dropped':>7} {'failed':>6} {'asked':>5}  "
+        "main figure"
+    )
     for run in list_runs(folder):
         main = run.figures[0] if run.figures else None
         shown = "" if main is None else f"{main.value:.3f} [{main.low:.3f}, {main.high:.3f}] {main.test_set}"
         typer.echo(
-            f"{run.folder!s:30} {run.state:10} {run.changed:%Y-%m-%d %H:%M} {run.n_done:5} {run.n_failed:6} "
-            f"{run.n_wanted:5}  {shown or run.holder}"
+            f"{run.folder!s:30} {run.state:10} {run.changed:%Y-%m-%d %H:%M} {run.n_done:5} {run.n_dropped:7} "
+            f"{run.n_failed:6} {run.n_wanted:5}  {shown or run.holder}"
         )
 
 

@@ -136,6 +136,8 @@ def search(
     with shown_progress() as on_progress:
         found = search_alone(resolved, on_progress)
     typer.echo(format_search(found))
+    if found["dropped"]:
+        _print_dropped(found)
     if found["sampled"] is not None:
         _print_importance(found["sampled"])
     typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found['best'].items()) or 'the config as it is'}")
@@ -162,6 +164,18 @@ def plan(
         planned = plan_study(load_config(config, overrides or []), probe=probe, on_progress=on_progress)
     for line in plan_lines(planned):
         typer.echo(line)
+
+
+def _print_dropped(found: dict[str, Any]) -> None:
+    """The trials that ended at a rung, and what that saved."""
+    steps = found["n_steps"]
+    typer.echo(
+        f"ended at a rung, by dev loss so far: {len(found['dropped'])} trials; {steps['trained']} steps were trained, "
+        f"{steps['trained_whole'] - steps['trained']} of {steps['trained_whole']} saved"
+    )
+    for trial in sorted(found["dropped"], key=lambda trial: (-trial["rung"], trial["dev_loss"])):
+        changes = " ".join(f"{key}={value}" for key, value in trial["changes"].items())
+        typer.echo(f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {changes}")
 
 
 def _print_importance(sampled: dict[str, Any]) -> None:

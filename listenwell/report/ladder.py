@@ -94,6 +94,13 @@ def search_tables(search: Mapping[str, Any] | None) -> list[Table]:
         f"{format_difference(optimism['optimism'])}"
     )
     note = f"{search['n_dev_clips']} dev clips, {search['n_dev_groups']} groups; {luck}."
+    if search.get("dropped"):  # results of earlier versions have none
+        steps = search["n_steps"]
+        saved = steps["trained_whole"] - steps["trained"]
+        note += (
+            f" {len(search['dropped'])} more trials ended at a rung, which saved {saved} of {steps['trained_whole']} "
+        )
+        note += "steps."
     return [Table(table.caption, table.columns, table.rows, note)]
 
 

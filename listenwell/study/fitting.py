@@ -4,7 +4,7 @@ A fit's identity is the hash of everything that decides it: the recipe's version
 LoRA, training and augmentation settings, seed, the clips' content, the backgrounds, and how dev is heard. A finished
 identity is never trained again. Below fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line
 per clip heard), metrics.jsonl (one line per step and epoch), and spec.json, which is written last and marks the fit as
-finished; failed.json where it was stopped for good.
+finished; failed.json where it was stopped for good; dropped-<race>.json where it lost one (listenwell.study.halving).
 
 Who trains with whom is decided once and written to stacks/<identity>/members.json before the first step, so a stack
 that was stopped or killed goes on as it was, from the newest good checkpoint beside that file.
@@ -34,6 +34,7 @@ from listenwell.model.lora import Adapter
 from listenwell.model.targets import count_by_half, find_targets
 from listenwell.run_folder import RunFolder, identity
 from listenwell.run_folder import read_json as read_json
+from listenwell.study.halving import DroppedFit, Race, Races, Runner
 from listenwell.study.ledger import hold_fits, open_ledger
 from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.train.checkpoint import Checkpoints
@@ -52,12 +53,14 @@ class FitRequest:
     """A fit to be had: its name, its whole config, and who trains and who chooses (dev).
 
     dev_config: whose augmentation and seed say how dev is heard; one for all fits that are compared.
+    race: requests of one race train as one stack, and the worse ones end at its rungs.
     """
 
     name: str
     config: Config
     parts: Parts
     dev_config: Config
+    race: Race | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +77,17 @@ def fit_all(
     model: AudioLanguageModel,
     run: RunFolder,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> list[FinishedFit | FailedFit]:
+) -> list[FinishedFit | FailedFit | DroppedFit]:
     """Return the fits of the requests in their order, trained now or read back.
 
-    A fit that left the finite numbers is a FailedFit; it is not tried again. Raises StoppedError when a signal asked to
-    stop.
+    A fit that left the finite numbers is a FailedFit; it is not tried again. One that lost its race is a DroppedFit.
+    Raises StoppedError when a signal asked to stop.
     """
     records = [spec_record(request, model.fingerprint) for request in requests]
     by_identity = {identity(**record): i for i, record in enumerate(records)}
     open_ledger(run, list(by_identity))
-    planned = list(_plan_stacks(by_identity, requests, run))
+    races = _races(by_identity, requests, run)
+    planned = list(_plan_stacks(by_identity, requests, races, run))
     if planned and requests[0].config.executor.kind == "ray":
         # loaded only where asked for: Ray is an extra, and its worker calls train_stack
         from listenwell.study.ray_executor import train_on_ray
@@ -94,9 +98,13 @@ def fit_all(
         for members in planned:
             train_stack(members, requests, heard, run, on_progress)
     return [
-        _read_fit(run.fit(identity(**record)), model, request)
+        races.result(identity(**record)) or _read_fit(run.fit(identity(**record)), model, request)
         for record, request in zip(records, requests, strict=True)
     ]
+
+
+def _races(by_identity: Mapping[str, int], requests: Sequence[FitRequest], run: RunFolder) -> Races:
+    return Races([Runner(fit, requests[i].name, requests[i].race) for fit, i in by_identity.items()], run.fit)
 
 
 def train_stack(
@@ -110,11 +118,12 @@ def train_stack(
     model = heard.model
     records = [spec_record(request, model.fingerprint) for request in requests]
     by_identity = {identity(**record): i for i, record in enumerate(records)}
+    races = _races(by_identity, requests, run)
     with hold_fits(run, planned):
-        members = _still_to_train(planned, run)
+        members = _still_to_train(planned, races, run)
         chosen = [by_identity[member] for member in members]
         if chosen:
-            stack = _Stack(model, run, members, [requests[i] for i in chosen], [records[i] for i in chosen])
+            stack = _Stack(model, run, members, [requests[i] for i in chosen], [records[i] for i in chosen], races)
             stack.train([heard.of(requests[i]) for i in chosen], on_progress)
 
 
@@ -152,38 +161,44 @@ def _dev_hearing(request: FitRequest) -> str:
 
 
 def _plan_stacks(
-    by_identity: Mapping[str, int], requests: Sequence[FitRequest], run: RunFolder
+    by_identity: Mapping[str, int], requests: Sequence[FitRequest], races: Races, run: RunFolder
 ) -> Iterator[Sequence[str]]:
     """Identities of each stack to train: first those that were begun, then the rest, at most train.stack together."""
-    pending = [each for each in by_identity if not _is_over(run.fit(each))]
+    pending = [each for each in by_identity if not races.is_over(each)]
     for path in sorted(run.stacks.glob("*/members.json")):
         members: list[str] = json.loads(path.read_text(encoding="utf-8"))["members"]
-        if set(members) & set(pending) and set(members) <= set(by_identity):
+        is_wanted = set(members) & set(pending) and set(members) <= set(by_identity)
+        if is_wanted and path.parent == _stack_folder(members, races, run):
             yield members
             pending = [each for each in pending if each not in members]
     together: dict[str, list[str]] = {}
     for each in pending:
         config = requests[by_identity[each]].config
         shared = config.model_dump(mode="json", include={"prompt", "short_clips"})
-        together.setdefault(identity(**shared), []).append(each)
+        together.setdefault(identity(**shared, race=races.key(each)), []).append(each)
     for alike in together.values():
         size = requests[by_identity[alike[0]]].config.train.stack
         for first in range(0, len(alike), size):
             yield alike[first : first + size]
 
 
-def _still_to_train(planned: Sequence[str], run: RunFolder) -> Sequence[str]:
+def _stack_identity(members: Sequence[str], races: Races) -> str:
+    race = races.key(members[0])
+    return identity(members=list(members), race=race) if race else identity(members=list(members))
+
+
+def _stack_folder(members: Sequence[str], races: Races, run: RunFolder) -> Path:
+    return run.stacks / _stack_identity(members, races)[:16]
+
+
+def _still_to_train(planned: Sequence[str], races: Races, run: RunFolder) -> Sequence[str]:
     """The members that no study sharing the ledger has trained since; a stack that was begun goes on whole."""
-    left = [member for member in planned if not _is_over(run.fit(member))]
-    begun = run.stacks / identity(members=list(planned))[:16]
+    left = [member for member in planned if not races.is_over(member)]
+    begun = _stack_folder(planned, races, run)
     if left and begun.is_dir():
         return planned
     shutil.rmtree(begun, ignore_errors=True)
     return left
-
-
-def _is_over(folder: Path) -> bool:
-    return (folder / "spec.json").is_file() or (folder / "failed.json").is_file()
 
 
 class DevSets:
@@ -216,11 +231,12 @@ class _Stack:
     members: Sequence[str]
     requests: Sequence[FitRequest]
     records: Sequence[dict[str, Any]]
+    races: Races
 
     def train(self, dev: Sequence[DevSet], on_progress: Callable[[Progress], None]) -> None:
         """Train the stack and write what came out; afterwards nothing of the stack is left but its fits."""
-        own = identity(members=list(self.members))
-        folder = self.run.stacks / own[:16]
+        own = _stack_identity(self.members, self.races)
+        folder = _stack_folder(self.members, self.races, self.run)
         write_json(folder / "members.json", {"members": list(self.members)})
         first = self.requests[0].config
         for request in self.requests:
@@ -230,10 +246,15 @@ class _Stack:
             on_progress,
             [FitLog(self.run.fit(member)) for member in self.members],
             Checkpoints(folder / "checkpoints", own, first.train.checkpoint_steps),
+            self.races.keep_going,
         )
         results = train(self.model, self.model.prompt(first.prompt), first.short_clips, specs, dev, watch)
         for member, request, record, result in zip(self.members, self.requests, self.records, results, strict=True):
-            if not _is_over(self.run.fit(member)):
+            if self.races.is_over(member):
+                continue
+            if isinstance(result, FitResult) and result.was_dropped:
+                self.races.note_dropped(member, result.history, record)
+            else:
                 _write_fit(self.run.fit(member), self.model, request, record, result)
         shutil.rmtree(folder)
 

@@ -24,6 +24,7 @@ from listenwell.errors import ConfigError, ListenwellError, TrainingError
 from listenwell.model.loading import load_model
 from listenwell.run_folder import RunFolder, identity, read_json
 from listenwell.study.fitting import DevSets, FitRequest, train_stack
+from listenwell.study.halving import Race
 from listenwell.study.parts import DEV, TRAIN, Parts
 
 CACHE_VARIABLE = "LISTENWELL_CACHE"
@@ -131,6 +132,7 @@ def requests_to_json(requests: Sequence[FitRequest], run: RunFolder) -> dict[str
                 "config": request.config.model_dump(mode="json"),
                 "dev_config": request.dev_config.model_dump(mode="json"),
                 "parts": numbers[id(request.parts)],
+                "race": None if request.race is None else asdict(request.race),
             }
             for request in requests
         ],
@@ -152,6 +154,7 @@ def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], Ru
             Config.model_validate(each["config"]),
             parts[each["parts"]],
             Config.model_validate(each["dev_config"]),
+            None if each["race"] is None else Race(**{**each["race"], "rungs": tuple(each["race"]["rungs"])}),
         )
         for each in content["requests"]
     ]

@@ -44,6 +44,7 @@ class RunState:
     holder: str
     changed: datetime
     n_done: int
+    n_dropped: int
     n_failed: int
     n_wanted: int
     figures: tuple[Figure, ...]
@@ -83,10 +84,15 @@ def _state_of(run: RunFolder) -> RunState:
         holder=f"process {holder['pid']} on {holder['host']}" if running and holder is not None else "",
         changed=datetime.fromtimestamp(latest, UTC),
         n_done=sum((run.fit(each) / "spec.json").is_file() for each in wanted),
+        n_dropped=sum(_was_dropped(run.fit(each)) for each in wanted),
         n_failed=sum((run.fit(each) / "failed.json").is_file() for each in wanted),
         n_wanted=len(wanted),
         figures=() if results is None else tuple(_figures(results)),
     )
+
+
+def _was_dropped(fit: Path) -> bool:
+    return not (fit / "spec.json").is_file() and any(fit.glob("dropped-*.json"))
 
 
 def _results_of(run: RunFolder) -> dict[str, Any] | None:

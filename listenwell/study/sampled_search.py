@@ -5,12 +5,15 @@ generation, finds its fits in the ledger (trained before a kill, perhaps), draws
 nothing was trained yet: a killed search resumes, and no point is trained twice. Optuna's database is written after each
 generation for its own tools and never read here, so it can be lost or damaged without harm.
 
-Every fit keeps the schedule of its full length, so trials stay comparable.
+Every fit keeps the schedule of its full length, so trials stay comparable; the worse ones of a stack end at rungs
+(listenwell.study.halving), and the sampler learns from those too, as Optuna does from pruned trials: behind all that
+were trained whole, by the rung reached, then by the dev loss there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,7 @@ from listenwell.atomic_files import atomic_path
 from listenwell.config import Config, SampledConfig
 from listenwell.errors import ConfigError
 from listenwell.random_streams import stream
-from listenwell.run_folder import RunFolder
+from listenwell.study.halving import DroppedFit
 
 Point = dict[str, Any]
 STUDY_NAME = "listenwell"
@@ -32,31 +35,36 @@ MOST_REPEATS = 50
 """Draws of known points in a row after which an untried one is drawn uniformly."""
 FEW_TRIALS_PER_SETTING = 10
 
+Value = float | DroppedFit | None
+"""The objective of a trial, how it came to end at a rung, or None when its fit failed."""
+
 
 def draw_and_judge(
-    config: Config, judge: Callable[[Sequence[Point]], Sequence[float | None]], run: RunFolder
+    config: Config, judge: Callable[[Sequence[Point]], Sequence[Value]], database: Path | None
 ) -> dict[str, Any]:
     """Draw and judge search.sampled.trials different points, a generation at a time.
 
-    judge: points -> objectives, higher is better, None where a fit failed. Returns the space, the objectives in the
-    order of the trials, and each setting's importance. Raises ConfigError for a space that cannot give that many.
+    judge: points -> their values, higher is better. database: the file for Optuna's tools, None for none. Returns the
+    space, the objectives in the order of the trials (None where there is none), and each setting's importance. Raises
+    ConfigError for a space that cannot give that many.
     """
     # in one order, whatever the config's: the draws follow it
     sampled = config.search.sampled.model_copy(update={"space": dict(sorted(config.search.sampled.space.items()))})
     _check_space(sampled, config.search.most_points)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name=STUDY_NAME, direction="maximize")
-    values: dict[tuple[Any, ...], float | None] = {}
+    values: dict[tuple[Any, ...], Value] = {}
     while len(values) < sampled.trials:
         n_wanted = min(sampled.generation, sampled.trials - len(values))
         asked = _ask_generation(study, sampled, config.seed, values, n_wanted)
         values |= dict(zip(asked, judge([_point(trial, sampled) for trial in asked.values()]), strict=True))
         for key, trial in asked.items():
             _tell(study, trial, values[key])
-        _write_database(study, run)
+        if database is not None:
+            _write_database(study, database)
     return {
         "space": {key: list(choices) for key, choices in sampled.space.items()},
-        "objectives": list(values.values()),
+        "objectives": [value if isinstance(value, float) else None for value in values.values()],
         "generation": sampled.generation,
         **_importance(study, config.seed, sampled),
     }
@@ -80,7 +88,7 @@ def _check_space(sampled: SampledConfig, most_points: int) -> None:
 
 
 def _ask_generation(
-    study: optuna.Study, sampled: SampledConfig, seed: int, values: Mapping[tuple[Any, ...], float | None], n: int
+    study: optuna.Study, sampled: SampledConfig, seed: int, values: Mapping[tuple[Any, ...], Value], n: int
 ) -> dict[tuple[Any, ...], Trial]:
     """Draw n new points. A point that was judged before is told its value again and another one is drawn."""
     rng = stream(seed, "sampled search", len(values))
@@ -117,15 +125,18 @@ def _untried(sampled: SampledConfig, tried: set[tuple[Any, ...]], rng: np.random
     return left[int(rng.integers(len(left)))]
 
 
-def _tell(study: optuna.Study, trial: Trial, value: float | None) -> None:
+def _tell(study: optuna.Study, trial: Trial, value: Value) -> None:
     if value is None:
         study.tell(trial, state=TrialState.FAIL)
+    elif isinstance(value, DroppedFit):
+        trial.report(-value.best["dev_loss"], step=value.rung)
+        study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, value)
 
 
-def _write_database(study: optuna.Study, run: RunFolder) -> None:
-    with atomic_path(run.optuna) as temporary:
+def _write_database(study: optuna.Study, database: Path) -> None:
+    with atomic_path(database) as temporary:
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
         copy = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction="maximize")
         copy.add_trials([trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()])
@@ -141,5 +152,6 @@ def _importance(study: optuna.Study, seed: int, sampled: SampledConfig) -> dict[
     evaluator = FanovaImportanceEvaluator(seed=int(stream(seed, "importance").integers(2**31)))
     shares = {key: float(share) for key, share in get_param_importances(study, evaluator=evaluator).items()}
     enough = FEW_TRIALS_PER_SETTING * len(sampled.space)
-    few = f"{len(done)} trials for {len(sampled.space)} settings are few (fewer than {enough}): a hint, not a finding."
-    return {"importance": shares, "importance_note": few if len(done) < enough else f"from {len(done)} trials."}
+    whole = f"{len(done)} trials" if len(done) == sampled.trials else f"{len(done)} trials trained whole"
+    few = f"{whole} for {len(sampled.space)} settings are few (fewer than {enough}): a hint, not a finding."
+    return {"importance": shares, "importance_note": few if len(done) < enough else f"from {whole}."}

@@ -1,8 +1,10 @@
 """Search settings: every point tried is a fit, dev alone judges, and the winner's advantage is not believed.
 
 The objective is balanced accuracy on dev with a threshold that other dev groups chose (cross-fitted), ties broken by
-the lower dev loss. The best of many equal configs looks better than it is; how much is estimated by drawing dev groups
-again: choose on the drawn groups, judge on those left out, and compare (bootstrap optimism, Efron 1983).
+the lower dev loss. Trials of a sampled search that train together run a race (listenwell.study.halving); one that ended
+at a rung has no objective and is told apart. The best of many equal configs looks better than it is; how much is
+estimated by drawing dev groups again: choose on the drawn groups, judge on those left out, and compare (bootstrap
+optimism, Efron 1983).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,7 @@ from listenwell.run_folder import RunFolder, identity
 from listenwell.study.arms import check_changes
 from listenwell.study.detectors import language_model_detectors
 from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
+from listenwell.study.halving import DroppedFit, Race
 from listenwell.study.parts import DEV, Parts
 from listenwell.study.score import score_clips
 from listenwell.train.fit import FailedFit
@@ -40,19 +43,21 @@ def run_search(
     run: RunFolder,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_progress: OnProgress = ignore_progress,
+    fold: str = "",
 ) -> dict[str, Any]:
     """Train and judge the points of search.grid, or those search.sampled draws.
 
-    Returns the ranked points, the best, the selection optimism and, of a sampled search, what it learned. Raises
+    fold: the name of the fold whose training groups search, where they do. Returns the ranked points, the best, those
+    dropped at a rung, the steps this saved, the selection optimism and, of a sampled search, what it learned. Raises
     ConfigError when nothing is to be tried or it is too much, TrainingError when every fit failed.
     """
-    trials = Trials(config, model, parts, run, on_step, on_progress)
+    trials = Trials(config, model, parts, run, on_step, on_progress, fold)
     sampled = None
     if config.search.sampled.trials:
         # Optuna takes a second to load, and few studies need it
         from listenwell.study.sampled_search import draw_and_judge
 
-        sampled = draw_and_judge(config, trials.judge, run)
+        sampled = draw_and_judge(config, trials.judge, None if fold else run.optuna)
     else:
         trials.judge(_grid(config))
     if not trials.tables:
@@ -62,6 +67,8 @@ def run_search(
         "ranked": ranked,
         "best": ranked[0]["changes"],
         "failed": trials.failed,
+        "dropped": trials.dropped,
+        "n_steps": {"trained": trials.n_steps, "trained_whole": trials.n_steps_whole},
         "optimism": selection_optimism(trials.tables, config.seed),
         "n_dev_clips": len(parts.clips[DEV]),
         "n_dev_groups": len({clip.group for clip in parts.clips[DEV]}),
@@ -85,7 +92,10 @@ def _grid(config: Config) -> Sequence[Mapping[str, Any]]:
 
 
 class Trials:
-    """The points tried so far: the record, or the reason, and the dev scores of each that ended well."""
+    """The points tried so far: the record, or the reason, and the dev scores of each that ended well.
+
+    n_steps: optimiser steps of all but the failed; n_steps_whole: what they would take were none dropped.
+    """
 
     def __init__(
         self,
@@ -95,22 +105,30 @@ class Trials:
         run: RunFolder,
         on_step: Callable[[Progress], None],
         on_progress: OnProgress,
+        fold: str = "",
     ) -> None:
+        self.fold = fold
         self.config, self.model, self.parts, self.run = config, model, parts, run
         self.on_step, self.on_progress = on_step, on_progress
         self.n_points = 0
         self.judged: list[dict[str, Any]] = []
         self.failed: list[dict[str, Any]] = []
+        self.dropped: list[dict[str, Any]] = []
         self.tables: list[ScoreTable] = []
+        self.n_steps = self.n_steps_whole = 0
 
-    def judge(self, points: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    def judge(self, points: Sequence[Mapping[str, Any]]) -> list[float | DroppedFit | None]:
         """Train these points together and judge them; returns the objective of each, None where its fit failed."""
-        names = [f"search-{self.n_points + number}" for number in range(1, len(points) + 1)]
+        place = f"{self.fold}-search" if self.fold else "search"
+        names = [f"{place}-{self.n_points + number}" for number in range(1, len(points) + 1)]
         self.n_points += len(points)
         for name, point in zip(names, points, strict=True):
             check_changes(name, point)
         configs = [change_config(self.config, point, name) for name, point in zip(names, points, strict=True)]
-        requests = [FitRequest(name, each, self.parts, self.config) for name, each in zip(names, configs, strict=True)]
+        requests = [
+            FitRequest(name, each, self.parts, self.config, race)
+            for name, each, race in zip(names, configs, self._races(configs), strict=True)
+        ]
         fits = fit_all(requests, self.model, self.run, self.on_step)
         done = {i: fit for i, fit in enumerate(fits) if isinstance(fit, FinishedFit)}
         tables = _dev_tables(self.config, configs, done, self.model, self.parts, self.on_progress)
@@ -122,7 +140,43 @@ class Trials:
             for i, fit in enumerate(fits)
             if isinstance(fit, FailedFit)
         ]
-        return [records[i]["objective"] if i in records else None for i in range(len(points))]
+        lost = {i: fit for i, fit in enumerate(fits) if isinstance(fit, DroppedFit)}
+        self.dropped += [_describe_dropped(points[i], fit) for i, fit in lost.items()]
+        self._count_steps(configs, done, lost)
+        values: dict[int, float | DroppedFit] = {i: record["objective"] for i, record in records.items()} | lost
+        return [values[i] if i in values else None for i in range(len(points))]
+
+    def _races(self, configs: Sequence[Config]) -> list[Race | None]:
+        """The race of each trial of a sampled search: as many as a stack holds, in the order they were drawn."""
+        sampled = self.config.search.sampled
+        if not sampled.trials or not sampled.rungs:
+            return [None] * len(configs)
+        size, n_alike = self.config.train.stack, dict[str, int]()
+        races: list[Race | None] = []
+        for config in configs:
+            alike = identity(**config.model_dump(mode="json", include={"prompt", "short_clips"}))
+            number = n_alike.setdefault(alike, 0)
+            n_alike[alike] += 1
+            races.append(Race(f"{alike[:16]}-{number // size}", sampled.rungs, sampled.keep_share))
+        return races
+
+    def _count_steps(
+        self, configs: Sequence[Config], done: Mapping[int, FinishedFit], lost: Mapping[int, DroppedFit]
+    ) -> None:
+        trained_whole = sum(fit.record["n_steps"] for fit in done.values())
+        self.n_steps += trained_whole + sum(fit.history[-1]["step"] for fit in lost.values())
+        per_epoch = {i: fit.history[0]["step"] for i, fit in lost.items()}
+        self.n_steps_whole += trained_whole + sum(configs[i].train.epochs * per_epoch[i] for i in lost)
+
+
+def _describe_dropped(changes: Mapping[str, Any], fit: DroppedFit) -> dict[str, Any]:
+    return {
+        "changes": dict(changes),
+        "rung": fit.rung,
+        "dev_loss": fit.best["dev_loss"],
+        "dev_auc": fit.best["dev_auc"],
+        "n_steps": fit.history[-1]["step"],
+    }
 
 
 def _judge(changes: Mapping[str, Any], fit: FinishedFit, table: ScoreTable) -> dict[str, Any]:

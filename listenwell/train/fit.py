@@ -77,10 +77,13 @@ class FailedFit:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a fit of the stack has come: one record per epoch, whether it trains on, and whether it failed."""
+    """How far a fit of the stack has come: one record per epoch, whether it ended of itself, and whether it failed.
+
+    A fit ends of itself after its last epoch, when dev is no better, or by failing; one that was dropped did not.
+    """
 
     history: Sequence[Mapping[str, Any]]
-    is_over: bool
+    has_ended: bool
     has_failed: bool
 
 
@@ -188,7 +191,10 @@ def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
     asked = [fit for fit in fits if fit.n_batches_in_epoch == 0 and not fit.is_done]
     if not asked:
         return
-    standings = {fit.spec.name: Standing(tuple(fit.history), fit.is_done, fit.failure is not None) for fit in fits}
+    standings = {
+        fit.spec.name: Standing(tuple(fit.history), fit.is_done and not fit.was_dropped, fit.failure is not None)
+        for fit in fits
+    }
     for fit in asked:
         fit.was_dropped = not watch.keep_going(fit.spec.name, standings)
 
