@@ -80,7 +80,7 @@ class Detector:
                 f"{model.fingerprint[:12]}; another base would answer differently, use the listenwell and base of the "
                 "export, or train and export again."
             )
-        adapter, _ = read_adapter(Path(folder) / ADAPTER, model.fingerprint)
+        adapter, _ = read_adapter(Path(folder) / ADAPTER, model)
         return cls(model, adapter, bundle, bundle.thresholds[criterion] if threshold is None else threshold)
 
     def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:

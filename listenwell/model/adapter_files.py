@@ -1,12 +1,14 @@
-"""Adapters on disk in PEFT's format, so that plain PEFT + transformers loads what listenwell trained.
+"""Adapters on disk in PEFT's format: plain PEFT + transformers loads what listenwell trained, and the other way round.
 
 A folder holds adapter_model.safetensors, adapter_config.json (both PEFT's), and listenwell.json: the base's
 fingerprint and everything else that decides an answer (prompt, short-clip policy). An adapter is refused on another
-base than it was trained on.
+base than it was trained on. One that PEFT made names no fingerprint; it is refused when a key of it would stay unused
+or has another shape than the model's module. Module names of transformers 4 are read as those of transformers 5.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,29 @@ from safetensors.torch import load_file, save_file
 
 from listenwell.atomic_files import atomic_folder, write_json
 from listenwell.errors import ModelError
+from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights
 from listenwell.model.settings import LoraConfig
+from listenwell.model.targets import EVERY_LINEAR, NamesTargets
 
 _WEIGHTS, _CONFIG, _OURS = "adapter_model.safetensors", "adapter_config.json", "listenwell.json"
 _PREFIX = "base_model.model."
 _PROJECTOR = "model.multi_modal_projector"
+_PROJECTOR_KEYS = (f"{_PROJECTOR}.linear.weight", f"{_PROJECTOR}.linear.bias")
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+_RENAMED = (
+    ("language_model.model.", "model.language_model."),
+    ("language_model.lm_head", "lm_head"),
+    ("audio_tower.", "model.audio_tower."),
+    ("multi_modal_projector", "model.multi_modal_projector"),
+)
+"""Where modules were in transformers 4, and where they are in transformers 5."""
+_UNSUPPORTED = (
+    "use_dora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern",
+    "layer_replication", "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "arrow_config",
+    "kasa_config", "velora_config", "monteclora_config", "megatron_config",
+)  # fmt: skip
+"""PEFT's settings that make something else of the two factors than alpha / r B A."""
 
 
 def write_adapter(
@@ -32,11 +51,10 @@ def write_adapter(
 
     tensors = {}
     for name, pair in adapter.pairs.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = pair.a
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = pair.b
+        tensors[f"{_PREFIX}{name}{_A}"], tensors[f"{_PREFIX}{name}{_B}"] = pair.a, pair.b
     if adapter.projector is not None:
-        tensors[f"{_PREFIX}{_PROJECTOR}.linear.weight"] = adapter.projector.weight
-        tensors[f"{_PREFIX}{_PROJECTOR}.linear.bias"] = adapter.projector.bias
+        for key, tensor in zip(_PROJECTOR_KEYS, (adapter.projector.weight, adapter.projector.bias), strict=True):
+            tensors[_PREFIX + key] = tensor
     peft_config = PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -52,42 +70,140 @@ def write_adapter(
         write_json(temporary / _OURS, dict(listens))
 
 
-def read_adapter(folder: Path, base_fingerprint: str | None = None) -> tuple[Adapter, dict[str, Any]]:
-    """Return the adapter in `folder` and what stands in its listenwell.json ({} when PEFT made it).
+def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict[str, Any]]:
+    """Return the adapter in `folder`, on the model's devices, and its listenwell.json ({} when PEFT made it).
 
-    Raises ModelError when files are missing or broken, or when it was trained on a base other than base_fingerprint.
+    Raises ModelError when files are missing or broken, when it was trained on another base, and when anything in it
+    would be left unused: settings or modules that listenwell does not adapt, missing keys, other shapes.
     """
     for needed in (_WEIGHTS, _CONFIG):
         if not (folder / needed).is_file():
             raise ModelError(f"{folder}: no {needed}; give the folder of an adapter that listenwell or PEFT wrote.")
     try:
-        config = json.loads((folder / _CONFIG).read_text())
-        tensors = {name: tensor.float() for name, tensor in load_file(folder / _WEIGHTS).items()}
-        ours = json.loads((folder / _OURS).read_text()) if (folder / _OURS).is_file() else {}
-        adapter = Adapter(float(config["lora_alpha"]) / int(config["r"]), _pairs(tensors), _projector(tensors))
-    except (SafetensorError, KeyError, ValueError) as error:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        tensors = {_present_name(name): tensor.float() for name, tensor in load_file(folder / _WEIGHTS).items()}
+        ours = json.loads((folder / _OURS).read_text(encoding="utf-8")) if (folder / _OURS).is_file() else {}
+        if ours and ours["base_fingerprint"] != model.fingerprint:
+            raise ModelError(
+                f"{folder}: the adapter was trained on the base {ours['base_fingerprint'][:12]}, the model loaded is "
+                f"{model.fingerprint[:12]}; load the base that adapter_config.json names."
+            )
+        _require_plain_lora(folder, config)
+        adapter = Adapter(_scale(config), _pairs(tensors), _projector(tensors))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder}: the adapter's files are broken ({error}); train or copy it again.") from error
-    if ours and base_fingerprint is not None and ours["base_fingerprint"] != base_fingerprint:
+    _require_every_key(folder, tensors, adapter, config, model)
+    _require_shapes(folder, adapter, config, model)
+    return _on_devices_of(model, adapter), ours
+
+
+def _present_name(key: str) -> str:
+    """A tensor's key as this version of transformers names the module: v4 had the halves in other places."""
+    name = key.removeprefix(_PREFIX)
+    for before, now in _RENAMED:
+        if name.startswith(before):
+            return now + name.removeprefix(before)
+    return name
+
+
+def _require_plain_lora(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ModelError for what changes the arithmetic beyond alpha, rank and rank-stabilised scaling."""
+    kind, bias, saved = config["peft_type"], config.get("bias"), config.get("modules_to_save") or []
+    odd = [f"peft_type '{kind}'"] if kind != "LORA" else []
+    odd += [f"bias '{bias}'"] if bias not in (None, "none") else []
+    odd += [name for name in _UNSUPPORTED if config.get(name)]
+    odd += [f"modules_to_save {saved}"] if set(saved) - {"multi_modal_projector", _PROJECTOR} else []
+    if odd:
         raise ModelError(
-            f"{folder}: the adapter was trained on the base {ours['base_fingerprint'][:12]}, the model loaded is "
-            f"{base_fingerprint[:12]}; load the base that adapter_config.json names."
+            f"{folder}: adapter_config.json sets {', '.join(odd)}; listenwell reads plain LoRA with one rank and "
+            "alpha, and a trained multi_modal_projector. Merge it with PEFT and use the merged folder as model.name."
         )
-    return adapter, ours
+
+
+def _scale(config: Mapping[str, Any]) -> float:
+    rank = int(config["r"])
+    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _pairs(tensors: Mapping[str, torch.Tensor]) -> dict[str, LoraPair]:
-    ending = ".lora_A.weight"
     return {
-        name.removeprefix(_PREFIX).removesuffix(ending): LoraPair(
-            tensor, tensors[name.removesuffix(ending) + ".lora_B.weight"]
-        )
+        name.removesuffix(_A): LoraPair(tensor, tensors[name.removesuffix(_A) + _B])
         for name, tensor in sorted(tensors.items())
-        if name.endswith(ending)
+        if name.endswith(_A)
     }
 
 
 def _projector(tensors: Mapping[str, torch.Tensor]) -> ProjectorWeights | None:
-    prefix = f"{_PREFIX}{_PROJECTOR}.linear."
-    if f"{prefix}weight" not in tensors:
-        return None
-    return ProjectorWeights(tensors[f"{prefix}weight"], tensors[f"{prefix}bias"])
+    weight, bias = _PROJECTOR_KEYS
+    return ProjectorWeights(tensors[weight], tensors[bias]) if weight in tensors else None
+
+
+def _require_every_key(
+    folder: Path, tensors: Mapping[str, torch.Tensor], adapter: Adapter, config: Mapping[str, Any], model: NamesTargets
+) -> None:
+    """Raise ModelError unless every tensor is used, on a module the model adapts, and none its targets name lacks."""
+    adapted = model.lora_targets("both", EVERY_LINEAR)
+    foreign = sorted(set(adapter.pairs) - set(adapted))
+    if foreign:
+        raise ModelError(
+            f"{folder}: the adapter changes {len(foreign)} modules that this model does not have or listenwell does "
+            f"not adapt (first: {foreign[0]}); its target modules must lie in the layers of the language model or the "
+            "audio tower of the base that adapter_config.json names."
+        )
+    used = {name + ending for name in adapter.pairs for ending in (_A, _B)}
+    used |= set(_PROJECTOR_KEYS) if adapter.projector is not None else set()
+    unused = sorted(tensors.keys() - used)
+    if unused:
+        raise ModelError(
+            f"{folder}: {len(unused)} of {len(tensors)} tensors are no part of a LoRA adapter (first: {unused[0]}); "
+            "save it again with PEFT's save_pretrained, without other trained weights."
+        )
+    missing = [name for name in _named_by(config, adapted) if name not in adapter.pairs]
+    if missing:
+        raise ModelError(
+            f"{folder}: holds {len(adapter.pairs)} adapted modules, but its target_modules name {len(missing)} more "
+            f"(first: {missing[0]}); the file is incomplete, save or copy it again."
+        )
+
+
+def _named_by(config: Mapping[str, Any], adapted: Sequence[str]) -> list[str]:
+    """The model's modules that the config's list of target modules names; none where it is narrowed down further."""
+    targets = config.get("target_modules")
+    if not isinstance(targets, list) or config.get("layers_to_transform") or config.get("exclude_modules"):
+        return []
+    endings = tuple(f".{_present_name(target)}" for target in targets)
+    return [name for name in adapted if f".{name}".endswith(endings)]
+
+
+def _require_shapes(folder: Path, adapter: Adapter, config: Mapping[str, Any], model: AudioLanguageModel) -> None:
+    """Raise ModelError unless every tensor has the shape that rank and module ask for."""
+    rank, modules = int(config["r"]), dict(model.network.named_modules())
+    expected: dict[str, tuple[torch.Tensor, tuple[int, ...]]] = {}
+    for name, pair in adapter.pairs.items():
+        n_in, n_out = (int(getattr(modules[name], side)) for side in ("in_features", "out_features"))
+        expected[f"{name}{_A}"] = (pair.a, (rank, n_in))
+        expected[f"{name}{_B}"] = (pair.b, (n_out, rank))
+    if adapter.projector is not None:
+        own = model.own_projector()
+        expected[_PROJECTOR_KEYS[0]] = (adapter.projector.weight, tuple(own.weight.shape))
+        expected[_PROJECTOR_KEYS[1]] = (adapter.projector.bias, tuple(own.bias.shape))
+    wrong = [name for name, (tensor, shape) in expected.items() if tuple(tensor.shape) != shape]
+    if wrong:
+        tensor, shape = expected[wrong[0]]
+        raise ModelError(
+            f"{folder}: {len(wrong)} of {len(expected)} tensors have another shape than this model needs (first: "
+            f"{wrong[0]} is {tuple(tensor.shape)}, {shape} was expected); it belongs to another base, load the one "
+            "that adapter_config.json names."
+        )
+
+
+def _on_devices_of(model: AudioLanguageModel, adapter: Adapter) -> Adapter:
+    """The adapter beside the modules it changes."""
+    modules = dict(model.network.named_modules())
+    for name, pair in adapter.pairs.items():
+        device = modules[name].get_parameter("weight").device
+        adapter.pairs[name] = LoraPair(pair.a.to(device), pair.b.to(device))
+    if adapter.projector is not None:
+        device = model.own_projector().weight.device
+        adapter.projector = ProjectorWeights(adapter.projector.weight.to(device), adapter.projector.bias.to(device))
+    return adapter

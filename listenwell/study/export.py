@@ -56,7 +56,7 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
     results, config = read_json(run.results), load_config(run.config)
     adapter_folder = run.fit(results["fits"][0]["identity"]) / "adapter"
     model = load_model(config.model)
-    adapter, listens = read_adapter(adapter_folder, model.fingerprint)
+    adapter, listens = read_adapter(adapter_folder, model)
     dev = read_scores(run.scores(f"{FINE_TUNED}-{DEV}"))
     thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
     bundle = Bundle(
@@ -89,7 +89,7 @@ def export_merged(run_root: Path, out: Path) -> None:
             "adapter in; export it without merging, or train with model.quantization=none."
         )
     model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
-    adapter, _ = read_adapter(run.fit(results["fits"][0]["identity"]) / "adapter", model.fingerprint)
+    adapter, _ = read_adapter(run.fit(results["fits"][0]["identity"]) / "adapter", model)
     merge_adapter(model.network, adapter)
     if adapter.projector is not None:
         with torch.no_grad():

@@ -304,7 +304,7 @@ def _write_fit(
 def _read_fit(folder: Path, model: AudioLanguageModel, request: FitRequest) -> FinishedFit | FailedFit:
     if (folder / "failed.json").is_file():
         return FailedFit(request.name, read_json(folder / "failed.json")["reason"])
-    adapter, _ = read_adapter(folder / "adapter", model.fingerprint)
+    adapter, _ = read_adapter(folder / "adapter", model)
     return FinishedFit(folder, adapter, {"name": request.name, **read_json(folder / "history.json")})
 
 

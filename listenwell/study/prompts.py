@@ -80,7 +80,7 @@ def judge_prompts(
     readable, _ = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
     parts = divide(readable, backgrounds, config.data)
     model = load_model(config.model)
-    adapter = None if adapter_folder is None else read_adapter(adapter_folder, model.fingerprint)[0]
+    adapter = None if adapter_folder is None else read_adapter(adapter_folder, model)[0]
     prompts = [config.prompt.model_copy(update={"question": question}) for question in dict.fromkeys(questions)]
     detector = _PromptDetector(model, adapter, prompts, config.short_clips, config.scoring.batch_seconds)
     scored = score_clips(

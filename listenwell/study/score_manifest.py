@@ -65,7 +65,7 @@ def score_manifest(
     method, adapter = ZERO_SHOT, None
     if adapter_folder is not None:
         method = FINE_TUNED
-        adapter, listens = read_adapter(adapter_folder, model.fingerprint)
+        adapter, listens = read_adapter(adapter_folder, model)
         config = _as_trained(config, listens)
     run, name = RunFolder(config.output), split or "all"
     if is_test_split(split):
