@@ -1,4 +1,4 @@
-"""Commands around runs that exist: list, compare, clean."""
+"""Commands around runs that exist: list, compare, clean, tensorboard."""
 
 from pathlib import Path
 from typing import Annotated
@@ -71,3 +71,18 @@ def clean(
         typer.confirm(f"Remove {total}?", abort=True)
     remove_waste(folder, waste)
     typer.echo(f"removed {total}.")
+
+
+@app.command("tensorboard")
+def tensorboard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that trains or trained.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the event files, one folder per fit.")],
+) -> None:
+    """Copy the metrics of a run's fits into TensorBoard event files: tensorboard --logdir OUT. Prints the folders.
+
+    Needs listenwell[tracking].
+    """
+    from listenwell.study.tensorboard_export import export_tensorboard
+
+    for folder in export_tensorboard(run, out):
+        typer.echo(folder)

@@ -1,0 +1,76 @@
+"""The metrics of a run's fits as TensorBoard event files, for those who watch training there.
+
+metrics.jsonl stays the record; this is a copy of it, one folder per fit under its identity, written by TensorBoard's
+own writer (the optional extra `tracking`). Steps count on the axis of optimiser steps, epochs on that of epochs.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from listenwell.atomic_files import atomic_folder
+from listenwell.config import load_config
+from listenwell.errors import ListenwellError
+from listenwell.run_folder import RunFolder, read_json
+from listenwell.study.ledger import config_key
+from listenwell.train.fit_log import METRICS
+
+COUNTERS = ("step", "epoch")
+
+
+def export_tensorboard(run_root: Path, out: Path) -> list[Path]:
+    """Write one folder of event files per fit of the run into `out` and return them; an older export is replaced.
+
+    Fits under training are copied as far as they are. Raises ListenwellError when there is nothing to copy, or
+    TensorBoard is not installed.
+    """
+    fits = [fit for fit in _fits_of(run_root) if (fit / METRICS).is_file()]
+    if not fits:
+        raise ListenwellError(
+            f"{run_root}: none of its fits has written a {METRICS} yet; give the folder of a run that trains or has "
+            "trained."
+        )
+    for fit in fits:
+        with atomic_folder(out / fit.name) as temporary:
+            _write_events(temporary, fit / METRICS)
+    return [out / fit.name for fit in fits]
+
+
+def _fits_of(run_root: Path) -> list[Path]:
+    """The folders of the fits that the run's config asked for."""
+    if not (run_root / "config.yaml").is_file():
+        raise ListenwellError(f"{run_root}: holds no run (no config.yaml); give the folder that 'output' names.")
+    run = RunFolder(run_root, load_config(run_root / "config.yaml").ledger)
+    noted = read_json(run.used_fits) if run.used_fits.is_file() else {}
+    key = config_key(run)
+    return [run.fit(each) for each in noted[key]] if key in noted else []
+
+
+def _write_events(folder: Path, metrics: Path) -> None:
+    try:
+        from tensorboard.summary import Writer
+    except ImportError as error:
+        raise ListenwellError(
+            "the Python package tensorboard is not installed; install it with: pip install 'listenwell[tracking]'"
+        ) from error
+    # one time for all lines: they hold none, and the same metrics give the same events
+    written = metrics.stat().st_mtime
+    writer = Writer(str(folder))
+    for record in _records(metrics):
+        axis = "epoch" if "epoch" in record else "step"
+        for name, value in record.items():
+            if name not in COUNTERS:
+                writer.add_scalar(f"{axis}/{name}", value, record[axis], wall_time=written)
+    writer.close()
+
+
+def _records(metrics: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines; the last one of a fit under training may be half-written and is passed over."""
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if number < len(lines):
+                raise ListenwellError(f"{metrics} line {number}: is no JSON ({error}); train the fit again.") from error
