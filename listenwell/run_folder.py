@@ -10,6 +10,7 @@ fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json
 stacks/IDENTITY/       fits that train together, while they do: members.json, checkpoints/
 tasks/IDENTITY.json    what Ray's workers are doing, while they do it
 scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
+scores/SET.journal     scores of the batches done so far, while the set is scored; a killed run goes on from them
 thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
 seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
 leaks.json             what the leak gate compared and found
@@ -151,6 +152,10 @@ class RunFolder:
     def score_identity(self, name: str) -> Path:
         """What the score table was made from (JSON)."""
         return self.root / "scores" / f"{name}.json"
+
+    def score_journal(self, name: str) -> Path:
+        """The scores found so far of one set of clips (JSON lines)."""
+        return self.root / "scores" / f"{name}.journal"
 
     @property
     def errors(self) -> Path:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording
 from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
-from listenwell.detect.files import Heard, Journal, detect_files, owner_of
+from listenwell.detect.files import Heard, ScoreJournal, detect_files, owner_of
 from listenwell.detect.formats import (
     write_audacity,
     write_csv,
@@ -136,9 +136,9 @@ def test_a_live_signal_is_decided_like_the_recording(detector, long_file):
 
 def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path, monkeypatch):
     n_windows = count_windows(13.3, detector.bundle.rule)
-    whole = list(detect_files(detector, [long_file]))
-    first = Journal(tmp_path / "journal", owner_of(detector))
     monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
+    whole = list(detect_files(detector, [long_file]))
+    first = ScoreJournal(tmp_path / "journal", owner_of(detector))
     scored: list[int] = []
     plain = Detector.scores
 
@@ -160,14 +160,14 @@ def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path,
         return plain(self, waveforms)
 
     monkeypatch.setattr(Detector, "scores", count_on)
-    (again,) = detect_files(detector, [long_file], journal=Journal(tmp_path / "journal", owner_of(detector)))
+    (again,) = detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(detector)))
     assert sum(scored) == n_windows - 16
     assert again.segments == whole[0].segments
     scored.clear()
-    list(detect_files(detector, [long_file], journal=Journal(tmp_path / "journal", owner_of(detector))))
+    list(detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(detector))))
     assert scored == []
-    other = Journal(tmp_path / "journal", "another detector")
-    assert other.known(next(iter(Journal(tmp_path / "journal", owner_of(detector))._known))) == []
+    other = ScoreJournal(tmp_path / "journal", "another detector")
+    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(detector)).journal.keys()[0]) == []
 
 
 def test_a_recording_that_cannot_be_read_does_not_stop_the_others(detector, long_file, tmp_path):

@@ -1,5 +1,6 @@
 """Clips to scores on the random two-layer model: order, batches, quarantine, reuse."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError
+from listenwell.journal import Journal
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
 from listenwell.model.settings import LoraConfig
@@ -121,6 +123,73 @@ def test_a_second_run_reads_the_scores_back_to_the_bit(corpus, tmp_path):
     assert second.clips_per_s is None
     assert np.array_equal(first.table.score, second.table.score)
     assert first.metrics == second.metrics
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+def kill_after(n_clips):
+    def on_progress(stage, done, total):
+        if done >= n_clips:
+            raise KilledError
+
+    return on_progress
+
+
+def counted(monkeypatch) -> list[int]:
+    """The sizes of the batches that are scored from now on."""
+    sizes: list[int] = []
+    plain = LanguageModelDetector.scores
+    monkeypatch.setattr(
+        LanguageModelDetector, "scores", lambda self, waveforms: sizes.append(len(waveforms)) or plain(self, waveforms)
+    )
+    return sizes
+
+
+def test_scoring_that_was_killed_goes_on_without_scoring_a_batch_again_to_the_same_bits(corpus, tmp_path, monkeypatch):
+    small = ("scoring.batch_seconds=4", "scoring.workers=1")
+    whole = score_manifest(config_for(corpus, tmp_path / "whole", *small))
+    config, sizes = config_for(corpus, tmp_path / "killed", *small), counted(monkeypatch)
+    with pytest.raises(KilledError):
+        score_manifest(config, on_progress=kill_after(6))
+    journal = config.output / "scores" / "all.journal"
+    with journal.open("a") as file:
+        file.write('{"owner": "cut by the ki')
+    n_kept = sum(len(json.loads(line)["value"][ZERO_SHOT]) for line in journal.read_text().splitlines()[:-1] if line)
+    assert n_kept >= 6
+    sizes.clear()
+    resumed = score_manifest(config)
+    assert sum(sizes) == len(whole.table) - n_kept
+    assert np.array_equal(resumed.table.score, whole.table.score)
+    assert resumed.table.clip_id.tolist() == whole.table.clip_id.tolist()
+    assert not journal.exists()
+
+
+def test_scores_kept_under_other_settings_are_not_taken(corpus, tmp_path, monkeypatch):
+    with pytest.raises(KilledError):
+        score_manifest(config_for(corpus, tmp_path, "scoring.batch_seconds=4"), on_progress=kill_after(6))
+    sizes = counted(monkeypatch)
+    score_manifest(config_for(corpus, tmp_path, "scoring.batch_seconds=4", "prompt.question=Speech?"))
+    assert sum(sizes) == 16
+
+
+def test_a_batch_with_an_unreadable_clip_is_heard_again(tmp_path):
+    clips = make_corpus(tmp_path)
+    clips[3].path.write_bytes(b"")
+    config = config_for(tmp_path, tmp_path / "out", "data.quarantine_share=0.1", "scoring.batch_seconds=4")
+    model = load_model(config.model)
+    detector = LanguageModelDetector(model, config.prompt, config.short_clips, {ZERO_SHOT: None}, 4.0)
+    first, again = (
+        score_clips(
+            [detector], clips, BackgroundBank([]), ["clean"], config, journal=Journal(tmp_path / "j", "these settings")
+        )
+        for _ in range(2)
+    )
+    assert (
+        [each.clip_id for each in first.unreadable] == [each.clip_id for each in again.unreadable] == [clips[3].clip_id]
+    )
+    assert np.array_equal(first.tables[ZERO_SHOT].score, again.tables[ZERO_SHOT].score)
 
 
 @pytest.mark.parametrize("change", ["prompt.question=Speech?", "short_clips.minimum_s=0.7"])

@@ -74,7 +74,7 @@ def detect(
     was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
     """
     from listenwell.detect.detector import Detector
-    from listenwell.detect.files import Journal, audio_seconds, detect_files, owner_of
+    from listenwell.detect.files import ScoreJournal, audio_seconds, detect_files, owner_of
     from listenwell.detect.formats import FORMATS
     from listenwell.detect.recordings import STDIN, find_recordings, save_stdin
     from listenwell.progress import shown_progress
@@ -86,14 +86,14 @@ def detect(
         paths = find_recordings(named)
         _require_destination(form, out, len(paths))
         loaded = Detector.load(detector, device, dtype, criterion, threshold)
-        journal = Journal(_journal_of(out), owner_of(loaded)) if out is not None else None
+        journal = ScoreJournal(_journal_of(out), owner_of(loaded)) if out is not None else None
         started = time.monotonic()
         with shown_progress() as on_progress:
             heard = list(detect_files(loaded, paths, longest_clip, journal, on_progress))
     seconds = time.monotonic() - started
     _write(heard, form, out)
     if journal is not None:
-        journal.path.unlink(missing_ok=True)
+        journal.journal.remove()
     audio_s = audio_seconds(heard)
     print(
         f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"

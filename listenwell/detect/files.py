@@ -1,16 +1,14 @@
 """Many recordings, one after another, with a journal: what was scored before a kill is not scored again.
 
-The journal is a file of JSON lines beside the output: which recording (path, size, time), and the scores of its next
-windows. Scores are all that is dear; segments and tables follow from them in an instant. A line that was cut by a kill
-is passed over. The journal goes when the output is written.
+The journal (listenwell.journal) lies beside the output: which recording (path, size, time), and the scores of its next
+windows. Scores are all that is dear; segments and tables follow from them in an instant. The journal goes when the
+output is written.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from listenwell.detect.detector import Decision, Detector
 from listenwell.detect.recordings import measure_duration, read_blocks
 from listenwell.detect.segmentation import Floats, Segment, count_windows
 from listenwell.errors import AudioError
+from listenwell.journal import Journal
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import identity
 
@@ -58,42 +57,19 @@ class NoJournal:
         """Forget them."""
 
 
-class Journal:
-    """Scores kept in a file of JSON lines. owner: the detector they belong to; another one's lines are passed over."""
+class ScoreJournal:
+    """Keeps them on the disk. owner: the detector they belong to."""
 
     def __init__(self, path: Path, owner: str) -> None:
-        self.path, self.owner = path, owner
-        self._known: dict[str, list[float]] = {}
-        for record in _read_lines(path):
-            if record["owner"] == owner:
-                self._known.setdefault(record["key"], []).extend(record["scores"])
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(path, owner)
 
     def known(self, key: str) -> list[float]:
-        """Scores kept so far, of earlier runs too."""
-        return self._known[key] if key in self._known else []
+        """Scores kept by earlier runs."""
+        return [score for scores in self.journal.known(key) for score in scores]
 
     def add(self, key: str, scores: Floats) -> None:
         """Keep the next scores on the disk."""
-        line = json.dumps({"owner": self.owner, "key": key, "scores": scores.tolist()})
-        with self.path.open("a", encoding="utf-8") as file:
-            # a line cut by a kill must not swallow this one
-            file.write(f"\n{line}\n" if file.tell() else f"{line}\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the whole records of a journal; a line that is no record was cut."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and {"owner", "key", "scores"} <= record.keys():
-            yield record
+        self.journal.keep(key, scores.tolist())
 
 
 def detect_files(

@@ -21,6 +21,7 @@ from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import Threshold, choose_threshold, scores_sha256, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.journal import Journal
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.loading import describe_base, load_model
 from listenwell.model.lora import Adapter
@@ -262,13 +263,15 @@ def _score_part(
     note = run.score_identity(part)
     if note.is_file() and (noted := read_json(note))["made_from"] == made_from:
         return {method: read_scores(run.scores(f"{method}-{part}")) for method in noted["methods"]}
+    journal = Journal(run.score_journal(part), made_from)
     scored = score_clips(
         detectors, parts.clips[part], parts.banks[part], config.evaluation.conditions, config, on_progress,
-        f"scoring {part}",
+        f"scoring {part}", journal,
     )  # fmt: skip
     for method, table in scored.tables.items():
         write_scores(run.scores(f"{method}-{part}"), table)
     write_json(note, {"made_from": made_from, "methods": sorted(scored.tables)})
+    journal.remove()
     return {method: scored.tables[method] for method in sorted(scored.tables)}
 
 

@@ -2,10 +2,11 @@
 
 Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
 and names alone and each is computed on one thread, so the same clips give the same scores to the bit with any number
-of workers. Clips that cannot be read go to a quarantine
-list; more of them than `data.quarantine_share` stop the run.
+of workers. With a journal, batches scored before a kill are not scored again. Clips that cannot be read go to a
+quarantine list; more of them than `data.quarantine_share` stop the run.
 """
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,10 @@ from listenwell.data.clip import Clip
 from listenwell.data.csv_rows import write_rows
 from listenwell.errors import AudioError, ModelError
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.journal import Journal
 from listenwell.model.settings import ScoringConfig
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.run_folder import identity
 from listenwell.study.detectors import Detector
 
 
@@ -99,14 +102,18 @@ def score_clips(
     config: Config,
     on_progress: OnProgress = ignore_progress,
     stage: str = "scoring",
+    journal: Journal | None = None,
 ) -> Scored:
     """Score every clip under every condition; rows stand in the order of conditions, then clips.
 
-    Raises AudioError when more than config.data.quarantine_share of the clips are unreadable, ModelError when a
-    score is not finite.
+    journal: keeps the scores of every batch as it is done; its owner is all that decides a score besides clip and
+    condition. Raises AudioError when more than config.data.quarantine_share of the clips are unreadable, ModelError
+    when a score is not finite.
     """
     versions = [Version(clip, condition) for condition in conditions for clip in clips]
     batches = list(plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s))
+    known = {i: scored for i, batch in enumerate(batches) if (scored := _known_batch(journal, batch)) is not None}
+    left = [batch for i, batch in enumerate(batches) if i not in known]
     scores: dict[str, dict[Version, float]] = {}
     unreadable: dict[str, Unreadable] = {}
 
@@ -118,12 +125,14 @@ def score_clips(
 
     n_done = 0
     with one_thread_each(), _cancelling_pool(n_workers(config.scoring)) as pool:
-        for scored in pool.map(score_batch, batches):
+        for scored in itertools.chain(known.values(), pool.map(score_batch, left)):
             unreadable |= {lost.clip_id: lost for lost in scored.unreadable}
             _stop_above_share(list(unreadable.values()), len(clips), config.data.quarantine_share)
             for method, values in scored.scores.items():
                 found = scores.setdefault(method, {})
                 found.update({v: _finite(value, method, v) for v, value in zip(scored.versions, values, strict=True)})
+            if journal is not None and not scored.is_known and not scored.unreadable:
+                journal.keep(_batch_key(scored.versions), {m: values.tolist() for m, values in scored.scores.items()})
             n_done += scored.n_versions
             on_progress(stage, n_done, len(versions))
     kept = [version for version in versions if version.clip.clip_id not in unreadable]
@@ -153,6 +162,20 @@ class _ScoredBatch:
     versions: list[Version]
     scores: dict[str, NDArray[np.float64]]
     unreadable: list[Unreadable]
+    is_known: bool = False
+
+
+def _known_batch(journal: Journal | None, batch: Sequence[Version]) -> _ScoredBatch | None:
+    """What the journal holds of a batch, None when nothing."""
+    kept = [] if journal is None else journal.known(_batch_key(batch))
+    if not kept:
+        return None
+    scores = {method: np.array(values, dtype=np.float64) for method, values in kept[-1].items()}
+    return _ScoredBatch(len(batch), list(batch), scores, [], is_known=True)
+
+
+def _batch_key(batch: Sequence[Version]) -> str:
+    return identity(versions=[[version.clip.clip_id, version.condition] for version in batch])
 
 
 def n_workers(config: ScoringConfig) -> int:

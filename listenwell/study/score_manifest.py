@@ -19,6 +19,7 @@ from listenwell.data.clip import Clip
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.evaluate.summary import summarise
+from listenwell.journal import Journal
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model
 from listenwell.model.prompt import PromptConfig
@@ -89,12 +90,14 @@ def score_manifest(
         detector = LanguageModelDetector(
             model, config.prompt, config.short_clips, {method: adapter}, config.scoring.batch_seconds
         )
-        scored = score_clips([detector], clips, bank, conditions, config, on_progress)
+        journal = Journal(run.score_journal(name), identity(**made_from))
+        scored = score_clips([detector], clips, bank, conditions, config, on_progress, journal=journal)
         table, n_unreadable = scored.tables[method], len(scored.unreadable)
         clips_per_s = len(table) / (time.monotonic() - started)
         write_scores(run.scores(name), table)
         write_quarantine(run.quarantine(name), scored.unreadable)
         write_json(run.score_identity(name), {"made_from": made_from, "n_unreadable": n_unreadable})
+        journal.remove()
     metrics = {
         condition: summarise(table.select(table.condition == condition), DEFAULT_THRESHOLD, config.seed)
         for condition in conditions

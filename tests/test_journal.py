@@ -1,0 +1,41 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listenwell.journal import Journal
+
+
+def test_values_come_back_by_key_in_their_order_to_their_owner_alone(tmp_path):
+    first = Journal(tmp_path / "deep" / "journal", "me")
+    for key, value in (("a", [1.5]), ("b", {"x": 2}), ("a", [2.5])):
+        first.keep(key, value)
+    again = Journal(first.path, "me")
+    assert (again.known("a"), again.known("b"), again.known("c")) == ([[1.5], [2.5]], [{"x": 2}], [])
+    assert Journal(first.path, "another").keys() == []
+    again.remove()
+    assert Journal(first.path, "me").keys() == []
+
+
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_numbers_come_back_to_the_bit(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("j") / "journal"
+    Journal(path, "me").keep("k", values)
+    assert [float.hex(each) for each in Journal(path, "me").known("k")[0]] == [float.hex(each) for each in values]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 30])
+def test_a_line_that_a_kill_cut_costs_that_line_alone(tmp_path, cut):
+    journal = Journal(tmp_path / "journal", "me")
+    journal.keep("a", 1)
+    journal.keep("b", 2)
+    journal.path.write_bytes(journal.path.read_bytes()[:-cut])
+    after = Journal(journal.path, "me")
+    after.keep("c", 3)
+    found = Journal(journal.path, "me")
+    assert (found.known("a"), found.known("c")) == ([1], [3])
+    assert found.known("b") == ([2] if cut == 1 else [])  # without its line end the line is whole
+
+
+def test_what_is_no_number_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        Journal(tmp_path / "journal", "me").keep("k", float("nan"))
