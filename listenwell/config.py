@@ -95,6 +95,11 @@ class LosoConfig(Section):
 
     arms: tuple[str, ...] = ()
     """Which arms run it; final is the config itself. Empty: none."""
+    mode: Literal["fixed", "nested"] = "fixed"
+    """fixed takes what search.best found on all speakers; nested searches again inside every fold, on its own training
+    groups alone, which multiplies the fits by the points of the search."""
+    folds: int | None = Field(None, ge=2)
+    """Folds that hold out several speakers each, where speakers are many; null: one fold per speaker."""
     dev_speakers: int = Field(2, ge=1)
     """Speakers of each fold's training groups that choose its epoch and threshold instead of training."""
     changes: dict[str, Any] = Field({})

@@ -14,6 +14,7 @@ scores/SET.journal     scores of the batches done so far, while the set is score
 thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
 seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
 leaks.json             what the leak gate compared and found
+leaks-folds.json       the same between the folds of leave-one-speaker-out
 search.optuna.db       the trials of a sampled search for Optuna's tools; written from the fits, never read
 search.json, loso.json the same as in results.json, where these were run alone
 errors/NN.wav, NN.png  the worst errors of the tests as they were scored; errors.json tells which is which
@@ -77,6 +78,11 @@ class RunFolder:
     def leaks(self) -> Path:
         """The report of the leak gate (JSON)."""
         return self.root / "leaks.json"
+
+    @property
+    def fold_leaks(self) -> Path:
+        """The report of the leak gate on the folds (JSON)."""
+        return self.root / "leaks-folds.json"
 
     @property
     def search(self) -> Path:

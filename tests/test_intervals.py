@@ -10,6 +10,7 @@ from listenwell.evaluate.intervals import (
     PLANNING_ICC,
     anova_icc,
     balanced_accuracy_interval,
+    mean_over_folds,
     number_groups,
     planned_icc,
     proportion,
@@ -51,6 +52,34 @@ def test_a_proportion_lies_in_its_interval_within_0_and_1(rights):
     assert 0 <= metric.low <= metric.value <= metric.high <= 1
     assert metric.low < metric.high
     assert (metric.n, metric.n_groups) == (is_right.size, len(rights))
+
+
+@pytest.mark.parametrize("n_folds", [5, 10, 16])
+@pytest.mark.parametrize(("share", "icc"), [(0.75, 0.1), (0.85, 0.3), (0.95, 0.3)])
+def test_the_mean_of_few_folds_is_covered_19_times_in_20(n_folds, share, icc):
+    rng = np.random.default_rng(7)
+    covered = 0
+    for _ in range(800):
+        rights, _ = correlated_clips(rng, n_folds, 10, share, icc)
+        values = rights.reshape(n_folds, 10).mean(axis=1)
+        metric = mean_over_folds("balanced_accuracy", values, np.full(n_folds, 10))
+        covered += metric.low <= share <= metric.high
+    assert covered / 800 > 0.925
+
+
+def test_folds_that_are_all_right_do_not_look_certain_and_one_fold_tells_nothing():
+    perfect = mean_over_folds("x", np.ones(8), np.full(8, 6))
+    assert (perfect.value, perfect.high, perfect.n, perfect.n_groups) == (1.0, 1.0, 48, 8)
+    assert 0.6 < perfect.low < 0.85
+    alone = mean_over_folds("x", np.array([0.9]), np.array([6]))
+    assert (alone.low, alone.high) == (0.0, 1.0)
+
+
+def test_with_many_folds_the_interval_of_their_mean_is_that_of_t():
+    values = np.random.default_rng(0).uniform(0.6, 0.9, 60)
+    metric = mean_over_folds("x", values, np.full(60, 50))
+    half = 2.001 * values.std(ddof=1) / np.sqrt(60)
+    assert (metric.high - metric.low) / 2 == pytest.approx(half, rel=0.05)
 
 
 def test_correlation_widens_and_independence_does_not():

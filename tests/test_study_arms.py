@@ -5,18 +5,16 @@ import multiprocessing
 
 import numpy as np
 import pytest
-from made_sounds import make_corpus, make_study
+from made_sounds import make_study
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import change_config, dump
-from listenwell.data.folds import leave_one_speaker_out
 from listenwell.data.manifest import read_manifest
-from listenwell.errors import ConfigError, ManifestError, TrainingError
+from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.study.arms import expand_arms
-from listenwell.study.leave_one_speaker_out import _describe
 from listenwell.study.run import run_study
 from listenwell.study.search import selection_optimism
 
@@ -86,27 +84,6 @@ def test_a_second_run_trains_and_scores_nothing(wide, monkeypatch):
         assert json.loads(json.dumps(again[part])) == json.loads(json.dumps(results[part]))
 
 
-def test_folds_hold_every_group_out_once_and_share_none(tmp_path):
-    clips = make_corpus(tmp_path, n_groups=7)
-    folds = leave_one_speaker_out(clips, n_dev_speakers=2, seed=0)
-    held = [group for fold in folds for group in {clip.group for clip in fold.held_out}]
-    assert sorted(held) == sorted({clip.group for clip in clips})
-    for fold in folds:
-        parts = [{clip.group for clip in part} for part in (fold.train, fold.dev, fold.held_out)]
-        assert sum(map(len, parts)) == len(set.union(*parts)) == 14
-        assert all({clip.label for clip in part} == {"SPEECH", "NONSPEECH"} for part in (fold.train, fold.dev))
-    assert len({frozenset(clip.group for clip in fold.dev) for fold in folds}) > 1
-
-
-def test_too_few_speakers_or_sources_for_folds_are_named(tmp_path):
-    clips = make_corpus(tmp_path, n_groups=3)
-    with pytest.raises(ManifestError, match="needs 4 speakers"):
-        leave_one_speaker_out(clips, n_dev_speakers=2, seed=0)
-    few = [clip for clip in clips if clip.group != "nonspeech_group_0"]
-    with pytest.raises(ManifestError, match="needs 3 sound sources"):
-        leave_one_speaker_out(few, n_dev_speakers=1, seed=0)
-
-
 def scored(groups: dict[str, float], clips_each: int = 4) -> ScoreTable:
     names = [(f"{group}{i}", group, value) for group, value in groups.items() for i in range(clips_each)]
     n = len(names)
@@ -119,12 +96,6 @@ def scored(groups: dict[str, float], clips_each: int = 4) -> ScoreTable:
         np.full(n, np.nan),
         np.full(n, "clean"),
     )
-
-
-def test_a_model_that_always_says_speech_gets_half_in_leave_one_speaker_out():
-    folds = [(f"s{i}", scored({f"s{i}": 9.0, f"n{i}": 9.0}), 0.0) for i in range(5)]
-    record = _describe("always", folds, [])
-    assert record["metrics"][0]["value"] == record["mean_of_folds"] == 0.5
 
 
 def test_a_cross_fitted_threshold_is_not_judged_on_its_own_groups():

@@ -185,6 +185,26 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
     )
 
 
+def mean_over_folds(name: str, values: Floats, sizes: Whole) -> Metric:
+    """Return the mean of a measure of K folds, each of `sizes` (K,) clips, with its interval.
+
+    Each fold counts once. The error is that of K values, sd / sqrt(K), with t(K - 1), in Wilson's form, which stays
+    within [0, 1]. While fewer than ENOUGH_ERRING_GROUPS folds are short of 1, no more is believed than clips that
+    correlate within folds as planned (PLANNING_ICC) would tell: folds that are all right do not look certain. Folds
+    share training clips, so their values are not quite independent, which no estimate of one run can mend (Bengio &
+    Grandvalet 2004, JMLR 5:1089). One fold says nothing about others: [0, 1].
+    """
+    n_folds, value = values.size, float(np.mean(values))
+    if n_folds == 1:
+        return Metric(name, value, 0.0, 1.0, int(sizes.sum()), 1, "none", "one fold says nothing about other folds")
+    error = float(np.std(values, ddof=1)) / sqrt(n_folds)
+    is_trusted = int((values < 1.0).sum()) >= ENOUGH_ERRING_GROUPS
+    planned = float(effective_n(sizes.astype(np.float64), PLANNING_ICC))
+    low, high = rate_bounds(value, error, planned, n_folds, is_trusted)
+    note = "" if is_trusted else "few folds with errors: no narrower than planned for"
+    return Metric(name, value, low, high, int(sizes.sum()), n_folds, "t over folds, Wilson's form", note)
+
+
 def rate_bounds(value: float, error: float, planned_n: float, n_groups: int, trusted: bool) -> tuple[float, float]:
     """Return the interval in [0, 1] of a measure with standard error `error` over groups.
 

@@ -104,6 +104,11 @@ def search_tables(search: Mapping[str, Any] | None) -> list[Table]:
     return [Table(table.caption, table.columns, table.rows, note)]
 
 
+def _interval_of_folds(record: Mapping[str, Any]) -> str:
+    """The interval of the mean of folds; results of earlier versions have none."""
+    return f" {format_interval(record['mean']['low'], record['mean']['high'])}" if "mean" in record else ""
+
+
 def speaker_tables(records: Sequence[Mapping[str, Any]]) -> list[Table]:
     """Every held-out speaker of each arm, the hardest first."""
     tables = []
@@ -116,7 +121,8 @@ def speaker_tables(records: Sequence[Mapping[str, Any]]) -> list[Table]:
                 format_number(fold["specificity"]),
                 format_number(fold["balanced_accuracy"]),
             )
-            for fold in sorted(record["folds"], key=lambda fold: fold["balanced_accuracy"])
+            # results of earlier versions have folds of one speaker each
+            for fold in sorted(record.get("speakers", record["folds"]), key=lambda fold: fold["balanced_accuracy"])
         ]
         heads = texts("Speaker held out", "Clips (speech + other)")
         heads += numbers("Speech found", "Other sounds rejected", "Balanced accuracy")
@@ -126,7 +132,7 @@ def speaker_tables(records: Sequence[Mapping[str, Any]]) -> list[Table]:
             mean, sd = format_number(record["mean_of_folds"]), format_number(record["sd_of_folds"])
             note = (
                 f"All folds together: {_speaker_cell(record)}, {count_phrase(metric['n'], metric['n_groups'])}; mean "
-                f"of folds {mean}, standard deviation {sd}. {record['mode'].capitalize()}."
+                f"of folds {mean}{_interval_of_folds(record)}, standard deviation {sd}. {record['mode'].capitalize()}."
             )
             failed = ", ".join(each["speaker"] for each in record["failed"]) or NOTHING
             note += "" if failed == NOTHING else f" Folds that failed {DASH} {failed}."

@@ -1,8 +1,9 @@
 """The leak gate of a study: nothing is trained on parts that know each other, unless the config says so.
 
-The report is kept in leaks.json beside what it was made from, so the same parts are searched once.
+The report is kept beside what it was made from, so the same parts are searched once.
 """
 
+from pathlib import Path
 from typing import Any
 
 from listenwell.atomic_files import write_json
@@ -11,7 +12,7 @@ from listenwell.data.clip import Background, Clip
 from listenwell.data.leakage import LEAKS
 from listenwell.errors import LeakageError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.run_folder import RunFolder, identity
+from listenwell.run_folder import identity
 from listenwell.study.check import check_parts
 from listenwell.study.fitting import read_json
 from listenwell.study.parts import Parts
@@ -20,10 +21,8 @@ GATE_VERSION = 1
 """Raised when a change of the search could find something else in the same parts."""
 
 
-def pass_gate(
-    config: Config, parts: Parts, run: RunFolder, on_progress: OnProgress = ignore_progress
-) -> dict[str, Any]:
-    """Return the leak report of the parts, as JSON values.
+def pass_gate(config: Config, parts: Parts, kept: Path, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
+    """Return the leak report of the parts, as JSON values, kept in the file of that name.
 
     Raises LeakageError when there are leaks, unless data.on_leak is "report".
     """
@@ -32,13 +31,13 @@ def pass_gate(
         clips={part: [_content(clip) for clip in clips] for part, clips in parts.clips.items()},
         backgrounds={part: [_content(bed) for bed in bank.entries] for part, bank in parts.banks.items()},
     )
-    if not run.leaks.is_file() or read_json(run.leaks)["made_from"] != made_from:
-        write_json(run.leaks, {"made_from": made_from, "report": check_parts(parts, on_progress).to_json()})
-    report: dict[str, Any] = read_json(run.leaks)["report"]
+    if not kept.is_file() or read_json(kept)["made_from"] != made_from:
+        write_json(kept, {"made_from": made_from, "report": check_parts(parts, on_progress).to_json()})
+    report: dict[str, Any] = read_json(kept)["report"]
     if report["verdict"] == LEAKS and config.data.on_leak == "stop":
         first = next(finding for finding in report["findings"] if finding["is_leak"])
         raise LeakageError(
-            f"{run.leaks}: {report['n_leaks']} leaks between the parts, the first: {first['part_a']} {first['id_a']} "
+            f"{kept}: {report['n_leaks']} leaks between the parts, the first: {first['part_a']} {first['id_a']} "
             f"and {first['part_b']} {first['id_b']} ({first['kind']}: {first['evidence']}). Remove or regroup these "
             "clips; 'listenwell check' lists all; data.on_leak=report goes on and says so on the page."
         )

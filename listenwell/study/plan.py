@@ -15,7 +15,6 @@ from transformers import AutoConfig, Qwen2AudioForConditionalGeneration
 
 from listenwell.config import Config, change_config
 from listenwell.data.clip import Clip
-from listenwell.data.folds import leave_one_speaker_out
 from listenwell.errors import ModelError
 from listenwell.evaluate.power import detectable_difference
 from listenwell.model.loading import model_folder, resolve_device, resolve_dtype
@@ -38,7 +37,14 @@ from listenwell.study.cost import (
     weights_bytes,
 )
 from listenwell.study.fitting import FitRequest, spec_record
-from listenwell.study.leave_one_speaker_out import fold_requests
+from listenwell.study.leave_one_speaker_out import (
+    fold_parts,
+    fold_requests,
+    fold_search_config,
+    folds_of,
+    loso_arms,
+    nested_arms,
+)
 from listenwell.study.parts import DEV, TRAIN, Parts, divide
 from listenwell.study.prepare import prepare
 from listenwell.study.probe import time_steps
@@ -174,23 +180,32 @@ def _count(module: Any) -> int:
 
 
 def _requests(config: Config, parts: Parts) -> dict[str, list[FitRequest]]:
-    """Every fit of the study by kind; a sampled search is counted with the config's own size, trials times."""
+    """Every fit of the study by kind.
+
+    Trials of a sampled search are counted with the config's own size, and whole, as if none ended at a rung. An arm
+    that searches in every fold takes a fit of that search.
+    """
+    arms = expand_arms(config, {} if config.search.is_wanted else None)
+    folds = folds_of(config, parts) if config.loso.arms else []
+    nested = nested_arms(config)
+    shared = {name: arm for name, arm in loso_arms(config, {}).items() if name not in nested}
+    inner = fold_search_config(config)
+    return {
+        "search": [FitRequest("search", each, parts, config) for each in _trials(config)],
+        "arms and final": [FitRequest(arm.fit_name, arm.config, parts, config) for arm in arms],
+        "search in every fold": [
+            FitRequest("search", each, fold_parts(fold, parts), inner)
+            for fold in (folds if nested else [])
+            for each in _trials(inner)
+        ],
+        "leave one speaker out": fold_requests(config, [shared] * len(folds), folds, parts) if shared else [],
+    }
+
+
+def _trials(config: Config) -> list[Config]:
     search = config.search
     points = [dict(point) for point in search.grid] or [{"seed": number} for number in range(search.sampled.trials)]
-    searched = [change_config(config, point, "search") for point in points]
-    arms = expand_arms(config, {} if search.is_wanted else None)
-    alone = {arm.name: arm.config for arm in expand_arms(config.model_copy(update={"seeds": ()}), {})}
-    folds = {name: alone[name] for name in config.loso.arms if name in alone}
-    pool = [clip for part in (TRAIN, DEV) for clip in parts.clips[part]]
-    return {
-        "search": [FitRequest("search", each, parts, config) for each in searched],
-        "arms and final": [FitRequest(arm.fit_name, arm.config, parts, config) for arm in arms],
-        "leave one speaker out": fold_requests(
-            config, folds, leave_one_speaker_out(pool, config.loso.dev_speakers, config.data.split_seed), parts
-        )
-        if folds
-        else [],
-    }
+    return [change_config(config, point, "search") for point in points]
 
 
 def _distinct(by_kind: dict[str, list[FitRequest]]) -> dict[str, list[FitRequest]]:
@@ -256,7 +271,7 @@ def _scoring_flops(config: Config, parts: Parts, shape: Shape, by_kind: dict[str
         times = n_methods + (len(by_kind["search"]) if part == DEV else 0)
         each = forward_flops(tower_only, clip_s) + times * forward_flops(language_only, clip_s)
         total += len(parts.clips[part]) * len(config.evaluation.conditions) * each
-    for request in by_kind["leave one speaker out"]:
+    for request in [*by_kind["search in every fold"], *by_kind["leave one speaker out"]]:
         n_clips = sum(len(clips) for part, clips in request.parts.clips.items() if part != TRAIN)
         total += n_clips * forward_flops(shape, _mean_s(request.parts.clips[TRAIN], config))
     return total

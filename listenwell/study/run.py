@@ -17,7 +17,7 @@ from listenwell.data.clip import Clip
 from listenwell.data.data_sheet import DataSheet, sheet_to_json
 from listenwell.data.test_set import ChosenClip
 from listenwell.data.wheel_files import fetch_weight_file
-from listenwell.errors import ConfigError, TrainingError
+from listenwell.errors import TrainingError
 from listenwell.evaluate.calibration import Threshold, choose_threshold, scores_sha256, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
@@ -67,7 +67,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     """Run the study and return its results, the content of results.json; report.html and report.md lie beside it."""
     run = RunFolder(config.output, config.ledger)
     parts, quarantine = _divide_readable(config, run, on_progress)
-    leaks = pass_gate(config, parts, run, on_progress)
+    leaks = pass_gate(config, parts, run.leaks, on_progress)
     write_text(run.config, dump(config))
     write_json(run.allocation, allocation(parts))
     model = load_model(config.model)
@@ -91,7 +91,8 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
             commit_thresholds(run, thresholds, identity(fits=made_by))
     rows, comparisons = judge_all(tables, thresholds, defaults, parts.test_sets, config.seed, on_progress)
     ladder = judge_ladder(fits, tables, thresholds, method_of, parts.test_sets, config.seed) if len(fits) > 1 else []
-    by_speaker = _leave_one_speaker_out(config, searched, model, parts, run, on_step, on_progress)
+    best = searched["best"] if searched else None
+    by_speaker = run_loso(config, best, model, parts, run, on_step, on_progress) if config.loso.arms else []
     evidence = _evidence(config, tables, thresholds[FINE_TUNED], rows, comparisons, by_speaker, run, on_progress)
     write_error_sounds(evidence["errors"], parts, model, delivered_arm.config.short_clips, config.seed, run)
     results = {
@@ -151,8 +152,10 @@ def loso_alone(config: Config, on_progress: OnProgress = ignore_progress) -> lis
     if not config.loso.arms:
         config = config.model_copy(update={"loso": config.loso.model_copy(update={"arms": (FINAL,)})})
     on_step = _as_progress(on_progress)
-    searched = run_search(config, model, parts, run, on_step, on_progress) if config.search.is_wanted else None
-    records = _leave_one_speaker_out(config, searched, model, parts, run, on_step, on_progress)
+    # nested, every arm that refers to a search has one in each fold
+    is_needed = config.search.is_wanted and config.loso.mode == "fixed"
+    searched = run_search(config, model, parts, run, on_step, on_progress) if is_needed else None
+    records = run_loso(config, searched["best"] if searched else None, model, parts, run, on_step, on_progress)
     write_json(run.loso, records)
     return records
 
@@ -161,7 +164,7 @@ def _begin(config: Config, on_progress: OnProgress) -> tuple[RunFolder, Parts, A
     """How every training command begins: readable parts that passed the gate, the config on disk, the model."""
     run = RunFolder(config.output, config.ledger)
     parts, _ = _divide_readable(config, run, on_progress)
-    pass_gate(config, parts, run, on_progress)
+    pass_gate(config, parts, run.leaks, on_progress)
     write_text(run.config, dump(config))
     return run, parts, load_model(config.model)
 
@@ -187,26 +190,6 @@ def _fit_arms(
     if all(arm.name != FINAL for arm, _ in done):
         raise TrainingError(" ".join(each["reason"] for each in failed))
     return done, failed
-
-
-def _leave_one_speaker_out(
-    config: Config,
-    searched: dict[str, Any] | None,
-    model: AudioLanguageModel,
-    parts: Parts,
-    run: RunFolder,
-    on_step: Callable[[Progress], None],
-    on_progress: OnProgress,
-) -> list[dict[str, Any]]:
-    """The records of loso.arms, each with the study's own seed; none when no arm is named."""
-    if not config.loso.arms:
-        return []
-    alone = config.model_copy(update={"seeds": ()})
-    arms = {arm.name: arm.config for arm in expand_arms(alone, searched["best"] if searched else None)}
-    unknown = [name for name in config.loso.arms if name not in arms]
-    if unknown:
-        raise ConfigError(f"loso.arms names '{unknown[0]}', which is no arm; there are {', '.join(arms)}.")
-    return run_loso(config, {name: arms[name] for name in config.loso.arms}, model, parts, run, on_step, on_progress)
 
 
 def _divide_readable(config: Config, run: RunFolder, on_progress: OnProgress) -> tuple[Parts, list[Unreadable]]:

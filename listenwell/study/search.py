@@ -15,7 +15,8 @@ import numpy as np
 
 from listenwell.atomic_files import write_json
 from listenwell.config import Config, change_config
-from listenwell.errors import ConfigError, TrainingError
+from listenwell.data.clip import LABELS
+from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
 from listenwell.evaluate.metrics import balanced_accuracy, decide
@@ -51,6 +52,7 @@ def run_search(
     dropped at a rung, the steps this saved, the selection optimism and, of a sampled search, what it learned. Raises
     ConfigError when nothing is to be tried or it is too much, TrainingError when every fit failed.
     """
+    _require_dev_groups(parts, fold)
     trials = Trials(config, model, parts, run, on_step, on_progress, fold)
     sampled = None
     if config.search.sampled.trials:
@@ -74,6 +76,16 @@ def run_search(
         "n_dev_groups": len({clip.group for clip in parts.clips[DEV]}),
         "sampled": sampled,
     }
+
+
+def _require_dev_groups(parts: Parts, fold: str) -> None:
+    for label in LABELS:
+        groups = sorted({clip.group for clip in parts.clips[DEV] if clip.label == label})
+        if len(groups) < 2:
+            raise ManifestError(
+                f"search{f' {fold}' if fold else ''}: dev has one {label} group ({', '.join(groups)}), but a second "
+                "must judge the threshold it chose; add groups, or raise data.dev_share (in folds loso.dev_speakers)."
+            )
 
 
 def _grid(config: Config) -> Sequence[Mapping[str, Any]]:

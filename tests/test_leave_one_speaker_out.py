@@ -1,0 +1,207 @@
+"""Leave one speaker out: who is held out, what is refused, and what the numbers say of few folds."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_sounds import make_corpus, make_study
+
+from listenwell.data.folds import make_folds
+from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.errors import ConfigError, LeakageError, ManifestError
+from listenwell.evaluate.scores import ScoreTable
+from listenwell.study.leave_one_speaker_out import describe_folds, fold_parts, folds_of
+from listenwell.study.parts import divide
+from listenwell.study.plan import plan_study
+from listenwell.study.prepare import prepare
+from listenwell.study.run import loso_alone
+
+QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1")
+NESTED = (
+    *QUICK,
+    "arms={tuned: {search.best: true}}",
+    "search.grid=[{lora.rank: 1}, {lora.rank: 2}]",
+    "loso.arms=[tuned, final]",
+    "loso.mode=nested",
+    "loso.dev_speakers=2",
+    "data.dev_share=0.3",
+    "loso.folds=3",
+)
+
+
+def groups(clips):
+    return {clip.group for clip in clips}
+
+
+@pytest.mark.parametrize("n_folds", [None, 2, 3, 5])
+def test_folds_hold_every_group_out_once_and_share_none(tmp_path, n_folds):
+    clips = make_corpus(tmp_path, n_groups=7)
+    folds = make_folds(clips, n_folds, n_dev_speakers=2, seed=0)
+    assert len(folds) == (n_folds or 7)
+    held = [group for fold in folds for group in groups(fold.held_out)]
+    assert sorted(held) == sorted(groups(clips))
+    for fold in folds:
+        parts = [groups(part) for part in (fold.train, fold.dev, fold.held_out)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 14
+        for part in (fold.train, fold.dev, fold.held_out):
+            assert {clip.label for clip in part} == {"SPEECH", "NONSPEECH"}
+    assert len({frozenset(groups(fold.dev)) for fold in folds}) > 1
+
+
+def test_the_order_of_the_clips_changes_no_fold(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=7)
+    first, again = (make_folds(order, 3, 1, seed=0) for order in (clips, clips[::-1]))
+    assert [groups(fold.held_out) for fold in first] == [groups(fold.held_out) for fold in again]
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "lost", "n_folds", "message"),
+    [
+        (3, (), None, r"needs 4 speakers \(one held out, 2 to choose, at least one to train\), but there are 3"),
+        (5, (), 2, r"needs 6 speakers \(1 in 2 held out"),
+        (6, (), 7, "needs 7 speakers"),
+        (6, ("nonspeech_group_0",), None, "in 6 folds needs 6 sound sources, .* there are 5.* set loso.folds to 5"),
+        (6, tuple(f"nonspeech_group_{i}" for i in range(4)), 2, "no NONSPEECH clip is left to train"),
+    ],
+)
+def test_fewer_groups_than_folds_are_told(tmp_path, n_groups, lost, n_folds, message):
+    clips = [clip for clip in make_corpus(tmp_path, n_groups) if clip.group not in lost]
+    with pytest.raises(ManifestError, match=message):
+        make_folds(clips, n_folds, n_dev_speakers=2, seed=0)
+
+
+def test_a_speaker_with_one_clip_is_held_out_like_any_other(tmp_path):
+    config = make_study(tmp_path, *QUICK)
+    clips = read_manifest(tmp_path / "clips.csv")
+    lonely = divide(clips, [], config.data).clips["train"][0]
+    kept = [clip for clip in clips if clip.group != lonely.group or clip.clip_id == lonely.clip_id]
+    write_manifest(tmp_path / "clips.csv", kept)
+    (record,) = loso_alone(config)
+    (own,) = [speaker for speaker in record["speakers"] if speaker["speaker"] == lonely.group]
+    assert own["n_speech"] == 1
+    assert own["recall"] in (0.0, 1.0)
+
+
+def heard_groups(config):
+    """Groups that each fit of the run was trained on."""
+    group_of = {clip.clip_id: clip.group for clip in prepare(config)[0]}
+    return [
+        {group_of[json.loads(line)["clip_id"]] for line in path.read_text().splitlines()}
+        for path in sorted(config.output.glob("fits/*/plans.jsonl"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def nested(tmp_path_factory):
+    config = make_study(tmp_path_factory.mktemp("nested"), *NESTED)
+    return config, loso_alone(config)
+
+
+def test_a_nested_fold_searches_on_its_own_training_groups_and_no_test_group_enters(nested):
+    config, records = nested
+    parts = divide(*prepare(config), config.data)
+    folds = folds_of(config, parts)
+    assert len(heard_groups(config)) == 3 * 2 + 3  # every point in every fold, and the config itself
+    for heard in heard_groups(config):
+        assert any(not heard & groups(fold.held_out) for fold in folds)
+        assert not heard & groups(parts.clips["test"])
+    assert not (config.output / "search.optuna.db").exists()
+    tuned, final = records
+    assert tuned["mode"] == "nested: every fold searched on its own training groups"
+    assert final["mode"] == "fixed: the config was chosen on all speakers"
+    assert set(tuned["chosen"]) == {fold.name for fold in folds}
+    assert all(best["lora.rank"] in (1, 2) for best in tuned["chosen"].values())
+
+
+def test_with_folds_of_several_speakers_every_speaker_has_its_own_line(nested):
+    config, (record, _) = nested
+    parts = divide(*prepare(config), config.data)
+    speakers = {clip.group for part in ("train", "dev") for clip in parts.clips[part] if clip.label == "SPEECH"}
+    assert {each["speaker"] for each in record["speakers"]} == speakers
+    assert {each["fold"] for each in record["speakers"]} == {"fold-01", "fold-02", "fold-03"}
+    assert set(record["hardest"]) <= speakers
+    assert record["mean"]["low"] <= record["mean"]["value"] == record["mean_of_folds"] <= record["mean"]["high"]
+
+
+def test_a_finished_nested_run_trains_nothing_again(nested, monkeypatch):
+    config, records = nested
+    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was trained again"))
+    assert json.dumps(loso_alone(config)) == json.dumps(records)
+
+
+@pytest.mark.parametrize("changes", ["loso.arms=[final]", "search.grid=[]", "arms={tuned: {}}"])
+def test_a_nested_mode_that_no_arm_needs_is_refused(tmp_path, changes):
+    with pytest.raises(ConfigError, match=r"no arm of loso\.arms takes what a search found"):
+        loso_alone(make_study(tmp_path, *NESTED, changes))
+
+
+def test_a_search_whose_dev_has_one_speaker_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*loso\.dev_speakers"):
+        loso_alone(make_study(tmp_path, *NESTED, "loso.dev_speakers=1"))
+
+
+def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):
+    config = make_study(tmp_path, *QUICK)
+    parts = divide(*prepare(config), config.data)
+    fold = folds_of(config, parts)[0]
+    leaking = replace(fold, train=[*fold.train, replace(fold.held_out[0], clip_id="a copy")])
+    with pytest.raises(ManifestError, match=f"group '{fold.held_out[0].group}' is in part 'train' and in part 'held"):
+        fold_parts(leaking, parts)
+
+
+def test_a_voice_under_two_names_is_refused_before_a_fold_trains(tmp_path):
+    config = make_study(tmp_path, *QUICK)
+    train = divide(*prepare(config), config.data).clips["train"]
+    by_group = {clip.group: clip for clip in train if clip.label == "SPEECH"}
+    first, second = list(by_group.values())[:2]
+    second.path.write_bytes(first.path.read_bytes())
+    clips = [replace(c, duration_s=first.duration_s) if c.clip_id == second.clip_id else c for c in prepare(config)[0]]
+    write_manifest(tmp_path / "clips.csv", clips)
+    with pytest.raises(LeakageError, match=r"leaks-folds\.json: 1 leaks between the parts.*same samples"):
+        loso_alone(config)
+    assert not (config.output / "fits").exists()
+    (record,) = loso_alone(config.model_copy(update={"data": config.data.model_copy(update={"on_leak": "report"})}))
+    assert record["n_leaks"] == 1
+
+
+def scored(values: dict[str, float], clips_each: int = 4) -> ScoreTable:
+    names = [(f"{group}{i}", group, value) for group, value in values.items() for i in range(clips_each)]
+    n = len(names)
+    return ScoreTable(
+        np.array([name for name, _, _ in names]),
+        np.array([group for _, group, _ in names]),
+        np.array(["SPEECH" if group.startswith("s") else "NONSPEECH" for _, group, _ in names]),
+        np.array([value for _, _, value in names]),
+        np.full(n, 1000.0),
+        np.full(n, np.nan),
+        np.full(n, "clean"),
+    )
+
+
+@pytest.mark.parametrize("n_speakers", [1, 3])
+def test_a_model_that_always_says_speech_gets_half(n_speakers):
+    folds = [
+        (f"fold-{i}", scored({f"s{i}-{j}": 9.0 for j in range(n_speakers)} | {f"n{i}": 9.0}), 0.0) for i in range(5)
+    ]
+    record = describe_folds("always", folds, [])
+    assert record["metrics"][0]["value"] == record["mean_of_folds"] == record["mean"]["value"] == 0.5
+    assert {each["balanced_accuracy"] for each in record["speakers"]} == {0.5}
+
+
+def test_the_hardest_speakers_are_named():
+    folds = [(f"s{i}", scored({f"s{i}": float(i), f"n{i}": -9.0}), 2.5) for i in range(5)]
+    assert describe_folds("arm", folds, [])["hardest"] == ["s0", "s1", "s2"]
+
+
+def test_folds_that_were_all_right_do_not_look_certain():
+    folds = [(f"s{i}", scored({f"s{i}": 9.0, f"n{i}": -9.0}), 0.0) for i in range(6)]
+    mean = describe_folds("perfect", folds, [])["mean"]
+    assert (mean["value"], mean["n_groups"]) == (1.0, 6)
+    assert mean["low"] < 0.9
+
+
+def test_the_plan_counts_the_fits_of_every_fold(nested):
+    config, _ = nested
+    counted = {work.kind: work.n_fits for work in plan_study(config).work}
+    assert counted["search in every fold"] + counted["leave one speaker out"] == len(heard_groups(config))
