@@ -33,6 +33,7 @@ def test_a_shipped_config_runs_on_a_random_model_of_its_shape(path, tmp_path):
         "train.epochs=1",
         "train.batch=4",
         "model.device=cpu",
+        "model.quantization=none",
         "train.warmup_steps=null",
         "train.clips_per_epoch=null",
     ]
