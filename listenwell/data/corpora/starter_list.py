@@ -7,7 +7,8 @@
     group                     the unit of independence: a speaker, or the source of a sound; in one part only
     category                  the language, the sound class in the field's words, or the kind of background
     kind                      music or noise; empty unless the row is a background
-    part                      study_pool, sealed_test or out_of_corpus
+    part                      study_pool, which a study divides by group; train, which it only ever trains on;
+                              sealed_test or out_of_corpus
     clips                     how many clips are cut from the file; 0 for backgrounds, and for speech that only
                               lengthens clips of its own speaker
     licence                   of the recordings, from the package's copyright file (SPDX)
@@ -27,8 +28,9 @@ from listenwell.errors import ManifestError
 LIST_PATH = Path(__file__).with_name("starter_members.csv")
 COLUMNS = ("package", "member", "sha256", "label", "group", "category", "kind", "part", "clips", "licence")
 
-Part = Literal["study_pool", "sealed_test", "out_of_corpus"]
-PARTS: tuple[Part, ...] = ("study_pool", "sealed_test", "out_of_corpus")
+Part = Literal["study_pool", "train", "sealed_test", "out_of_corpus"]
+PARTS: tuple[Part, ...] = ("study_pool", "train", "sealed_test", "out_of_corpus")
+STUDIED = ("study_pool", "train")
 _PART_OF: dict[str, Part] = {part: part for part in PARTS}
 ROLES = ("SPEECH", "NONSPEECH", "BACKGROUND")
 
@@ -124,7 +126,7 @@ def summarise_allocation(members: Sequence[StarterMember]) -> list[AllocationRow
     for part in PARTS:
         for role in ROLES:
             chosen = [member for member in members if member.part == part and member.label == role]
-            known = {member.category for member in members if member.part == "study_pool" and member.label == role}
+            known = {member.category for member in members if member.part in STUDIED and member.label == role}
             here = {member.category for member in chosen if member.clips or role == "BACKGROUND"}
             rows.append(
                 AllocationRow(
@@ -144,7 +146,7 @@ def format_allocation(rows: Sequence[AllocationRow]) -> str:
     """Return the allocation as a plain table for the terminal."""
     lines = [f"{'part':<14} {'role':<11} {'groups':>6} {'classes':>7} {'files':>6} {'clips':>6}  new against the pool"]
     for row in rows:
-        new = "-" if row.part == "study_pool" else ", ".join(row.new_categories) or "none"
+        new = "-" if row.part in STUDIED else ", ".join(row.new_categories) or "none"
         lines.append(
             f"{row.part:<14} {row.role:<11} {row.groups:>6} {row.categories:>7} {row.recordings:>6} {row.clips:>6}"
             f"  {new}"
