@@ -1,5 +1,6 @@
 # make study        the whole starter study, from nothing
 # make test         checks and tests
+# make soak         kills a study at twenty random moments
 # TORCH=cuda        uses the newest torch with its CUDA libraries instead of the tested CPU version
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env study test check clean
+.PHONY: help env study test soak check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ study: env ## weights, recordings and the starter study
 
 test: env check ## everything that must hold: checks, then all tests
 	$(BIN)/python -m pytest
+
+soak: env ## a study killed at twenty random moments, a few minutes (make test: at five)
+	LISTENWELL_KILLS=20 $(BIN)/python -m pytest tests/test_kills.py
 
 check: env ## style, types, import rows, README commands and shipped configs
 	$(BIN)/ruff check .

@@ -67,6 +67,9 @@ def write_adapter(
     with atomic_folder(folder) as temporary:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / _WEIGHTS)
         peft_config.save_pretrained(temporary)
+        # PEFT holds the names as a set, whose order is another one in every process
+        described = json.loads((temporary / _CONFIG).read_text(encoding="utf-8"))
+        write_json(temporary / _CONFIG, described | {"target_modules": sorted(described["target_modules"])})
         write_json(temporary / _OURS, dict(listens))
 
 

@@ -1,0 +1,95 @@
+"""SIGKILL at random moments of a small study, a process of its own: every resume ends as if nothing had happened.
+
+LISTENWELL_KILLS sets the number of moments: 5 by default, 20 in `make soak`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from made_sounds import make_study
+
+from listenwell.config import dump
+from listenwell.random_streams import stream
+
+N_KILLS = int(os.environ["LISTENWELL_KILLS"]) if "LISTENWELL_KILLS" in os.environ else 5
+SETTINGS = (
+    "arms={quiet: {augment.noise.probability: 0.0}, tuned: {search.best: true}}",
+    "search.sampled.space={lora.rank: [1, 2], lora.alpha: [4, 8]}",
+    "search.sampled.trials=3",
+    "search.sampled.rungs=[1]",
+    "loso.arms=[final]",
+    "loso.folds=2",
+    "loso.dev_speakers=1",
+    "evaluation.conditions=[clean]",
+    "train.checkpoint_steps=1",
+    "train.stack=3",
+)
+ABOUT_ONE_RUN = ("name", "config", "seal", "provenance")
+ENDS = ("fits/*/spec.json", "fits/*/dropped-*.json", "fits/*/failed.json")
+
+
+def start(config, folder):
+    """The study as a process of its own; returns it once it works in its folder."""
+    command = [
+        sys.executable,
+        "-c",
+        "from listenwell.cli.main import main; main()",
+        "study",
+        str(folder / "study.yaml"),
+    ]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, f"output={config.output}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=one_thread
+    )
+    while process.poll() is None and not (config.output / "run.lock").is_file():
+        time.sleep(0.01)
+    return process
+
+
+def finish(process):
+    _, complaint = process.communicate(timeout=240)
+    assert process.returncode == 0, complaint.decode()
+
+
+def results_of(config):
+    results = json.loads((config.output / "results.json").read_text())
+    return {key: value for key, value in results.items() if key not in ABOUT_ONE_RUN}
+
+
+def fit_files(config):
+    """Every byte that training left."""
+    files = [path for path in sorted(config.output.glob("fits/**/*")) if path.is_file()]
+    return {str(path.relative_to(config.output)): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 60 * N_KILLS)
+def test_a_study_killed_at_any_moment_ends_as_if_it_never_was_and_trains_no_fit_twice(tmp_path):
+    config = make_study(tmp_path, *SETTINGS)
+    (tmp_path / "study.yaml").write_text(dump(config))
+    whole = config.model_copy(update={"output": tmp_path / "whole"})
+    begun = start(whole, tmp_path)
+    first = time.monotonic()
+    finish(begun)
+    duration_s = time.monotonic() - first
+    expected, trained = results_of(whole), fit_files(whole)
+    n_killed = 0
+    for number in range(N_KILLS):
+        own = config.model_copy(update={"output": tmp_path / f"killed-{number}"})
+        process = start(own, tmp_path)
+        time.sleep(float(stream(0, "kills", number).uniform(0, 0.95 * duration_s)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        n_killed += process.returncode == -signal.SIGKILL
+        done = {path: path.stat().st_mtime_ns for pattern in ENDS for path in own.output.glob(pattern)}
+        finish(start(own, tmp_path))
+        assert results_of(own) == expected
+        assert fit_files(own) == trained
+        assert {path: path.stat().st_mtime_ns for path in done} == done  # no finished fit was trained again
+        assert not list(own.output.glob("stacks/*"))
+    assert n_killed > N_KILLS / 2
