@@ -92,8 +92,10 @@ def test_a_missing_ray_is_told_with_the_next_step(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_an_unreachable_ray_is_told_with_its_address(tmp_path):
+def test_an_unreachable_ray_is_told_with_its_address(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'listenwell[ray]'")
+    # with grpcio installed Ray tries three times, twice as long each time: 5 s at first, here less
+    monkeypatch.setattr("ray.util.client.worker.INITIAL_TIMEOUT_SEC", 0.2)
     if ray.is_initialized():
         ray.shutdown()
     with pytest.raises(ConfigError, match=r"Ray cannot be reached at 'ray://127\.0\.0\.1:9'"):

@@ -9,6 +9,7 @@ Every machine must see the run folder, the recordings and the model under the sa
 import functools
 import logging
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -75,9 +76,12 @@ def _connect(executor: ExecutorConfig) -> Any:
         ) from error
     if not ray.is_initialized():
         try:
-            ray.init(
-                address=executor.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-            )
+            with warnings.catch_warnings():
+                # what Ray's client warns of, the error below says
+                warnings.filterwarnings("ignore", "Ray Client connection timed out", UserWarning)
+                ray.init(
+                    address=executor.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise ConfigError(
                 f"executor.address: Ray cannot be reached at '{executor.address}' ({str(error).splitlines()[0]}); "
