@@ -150,9 +150,8 @@ def _answer_loss(
         segments.append(torch.cat([before_audio, heard, _embed(model, after + question.answer, tokens)]))
         answers.append(answer)
     prefix = _embed(model, SHARED_PREFIX, tokens)
-    hidden, _, last = model.run_rows(prefix, [segments], [adapter])
-    where = torch.cat([torch.arange(end - len(a) + 1, end + 1) for end, a in zip(last.tolist(), answers, strict=True)])
-    logits = hidden[0, where] @ model.network.lm_head.weight.T
+    hidden = model.run_rows(prefix, [segments], [adapter], n_read=[[len(answer) for answer in answers]])
+    logits = hidden @ model.network.lm_head.weight.T
     return torch.nn.functional.cross_entropy(logits.float(), torch.tensor([i for a in answers for i in a]))
 
 

@@ -19,8 +19,12 @@ import numpy as np
 import torch
 
 from listenwell.errors import ModelError
+from listenwell.model.low_rank_change import Dropped, add_low_rank_change
 from listenwell.model.settings import LoraConfig
 from listenwell.random_streams import stream
+
+SAME_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
+"""Modules that read the same input as another one of their layer, which comes first."""
 
 
 @dataclass(slots=True)
@@ -44,9 +48,9 @@ class Adapter:
     """One adapter: its scale alpha / rank, a pair of factors for each adapted module by full name, and its own
     projector where that is trained too (None: the base's).
 
-    dropout acts while dropout_key is set, in training only: the masks of a module are drawn from the stream
-    (seed, "dropout", batch, module), (seed, batch) being the key. So a batch run again, to save memory or after a
-    restart, meets the same masks.
+    dropout acts while dropout_key is set, in training only: masks are drawn from the stream (seed, "dropout", batch,
+    module), (seed, batch) being the key. So a batch run again, to save memory or after a restart, meets the same masks.
+    Modules that read the same input share the first one's mask.
     """
 
     scale: float
@@ -59,6 +63,11 @@ class Adapter:
     def drops(self) -> bool:
         """True while training with dropout."""
         return self.dropout_key is not None and self.dropout > 0
+
+    @property
+    def dropped_share(self) -> float:
+        """The share of inputs dropped now; rounded to 1/256, since a byte is drawn four times as fast as a float."""
+        return round(self.dropout * 256) / 256 if self.drops else 0.0
 
     def factors(self) -> list[torch.Tensor]:
         """Every LoRA factor, in the order of the module names."""
@@ -119,40 +128,58 @@ class AdapterSlots:
                 f"the adapter changes {len(missing)} modules this model does not have (first: {missing[0]}); it "
                 "belongs to another model."
             )
-        self._attached.now = (adapters, row_lengths)
+        before = getattr(self._attached, "now", None)
+        self._attached.now = _Attached(adapters, row_lengths)
         try:
             yield
         finally:
-            self._attached.now = ((), None)
+            self._attached.now = before
 
     def _add_change(
         self, name: str, module: torch.nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor
     ) -> torch.Tensor | None:
         """The forward hook of module `name`: None leaves its output as it is."""
-        adapters, row_lengths = getattr(self._attached, "now", ((), None))
-        present = [adapter.pairs[name] if name in adapter.pairs else None for adapter in adapters]
-        if not any(present):
+        attached: _Attached | None = getattr(self._attached, "now", None)
+        if attached is None or not any(name in adapter.pairs for adapter in attached.adapters):
             return None
-        return output + _change(name, module, inputs[0], adapters, present, row_lengths)
+        return attached.change(name, module, inputs[0], output)
 
 
-def _change(
-    name: str,
-    module: torch.nn.Linear,
-    x: torch.Tensor,
-    adapters: Sequence[Adapter],
-    present: Sequence[LoraPair | None],
-    row_lengths: Sequence[int] | None,
-) -> torch.Tensor:
-    """What the rows' adapters add to module(x); x (rows, L, n_in) -> (rows, L, n_out)."""
-    rank = max(pair.a.shape[0] for pair in present if pair is not None)
-    a = torch.stack([_filled_a(pair, rank, module) for pair in present]).to(x.dtype)
-    b = torch.stack([_filled_b(pair, rank, module) for pair in present]).to(x.dtype)
-    scale = torch.tensor([adapter.scale for adapter in adapters], dtype=x.dtype, device=x.device)
-    # an adapter that does not change this module must not draw here, or its masks would depend on its neighbours
-    dropping = [a if a.drops and pair is not None else None for a, pair in zip(adapters, present, strict=True)]
-    dropped = _drop_inputs(name, x, dropping, row_lengths)
-    return (dropped @ a.transpose(1, 2)) @ (b * scale[:, None, None]).transpose(1, 2)
+class _Attached:
+    """Adapters in place, and the last input that was dropped, which the next module may read too."""
+
+    def __init__(self, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None) -> None:
+        self.adapters, self.row_lengths = adapters, row_lengths
+        self._last: tuple[torch.Tensor, Dropped] | None = None
+
+    def change(self, name: str, module: torch.nn.Linear, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """The output (rows, L, n_out) = module(x) plus what the rows' adapters add to it; x (rows, L, n_in)."""
+        pairs = [adapter.pairs[name] if name in adapter.pairs else None for adapter in self.adapters]
+        rank = max(pair.a.shape[0] for pair in pairs if pair is not None)
+        a = torch.stack([_filled_a(pair, rank, module) for pair in pairs]).to(x.dtype)
+        b = torch.stack([_filled_b(pair, rank, module) for pair in pairs]).to(x.dtype)
+        factors = [adapter.scale / (1 - adapter.dropped_share) for adapter in self.adapters]
+        factor = torch.tensor(factors, dtype=x.dtype, device=x.device)[:, None, None]
+        dropped = self._dropped(name, x)
+        if len(self.adapters) == 1:
+            # one adapter takes all rows: they are one long row
+            x, flat = x.reshape(1, -1, x.shape[2]), output.reshape(1, -1, output.shape[2])
+            return add_low_rank_change(flat, x, dropped, a, b, factor).view(output.shape)
+        return add_low_rank_change(output, x, dropped, a, b, factor)
+
+    def _dropped(self, name: str, x: torch.Tensor) -> Dropped:
+        """The input x (rows, L, n_in) after dropout, as one long row where one adapter takes all."""
+        if self._last is not None and self._last[0] is x:
+            return self._last[1]
+        long = x.detach() if len(self.adapters) > 1 else x.detach().reshape(1, -1, x.shape[2])
+        dropped = Dropped(long, None)
+        if any(adapter.dropped_share for adapter in self.adapters):
+            parent, _, leaf = name.rpartition(".")
+            first = SAME_INPUT[leaf] if leaf in SAME_INPUT else leaf
+            mask = _keep_mask(f"{parent}.{first}", x, self.adapters, self.row_lengths).view(long.shape)
+            dropped = Dropped(long * mask, mask)
+        self._last = (x, dropped)
+        return dropped
 
 
 def _filled_a(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:
@@ -167,33 +194,22 @@ def _filled_b(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torc
     return torch.nn.functional.pad(pair.b, (0, rank - pair.b.shape[1]))
 
 
-def _drop_inputs(
-    name: str, x: torch.Tensor, dropping: Sequence[Adapter | None], row_lengths: Sequence[int] | None
+def _keep_mask(
+    name: str, x: torch.Tensor, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None
 ) -> torch.Tensor:
-    """Inverted dropout of x (rows, L, n_in), each row by its adapter's own stream; None keeps every input."""
-    if not any(dropping):
-        return x
+    """Of x's shape (rows, L, n_in) and precision: 0 where an input is dropped, otherwise 1, each row by its adapter's
+    own stream. Fill positions keep their inputs."""
+    owners = list(adapters) * (x.shape[0] if len(adapters) == 1 else 1)
     draws = [
-        None if a is None or a.dropout_key is None else stream(a.dropout_key[0], "dropout", a.dropout_key[1], name)
-        for a in dropping
-    ]
-    shares = [0.0 if a is None else a.dropout for a in dropping]
-    if len(dropping) == 1:
-        draws, shares = draws * x.shape[0], shares * x.shape[0]
-    lengths = row_lengths or [x.shape[1]] * x.shape[0]
-    masks = [_keep_mask(draw, share, n, x) for draw, share, n in zip(draws, shares, lengths, strict=True)]
-    return x * torch.stack(masks)
-
-
-def _keep_mask(draw: np.random.Generator | None, share: float, n_valid: int, x: torch.Tensor) -> torch.Tensor:
-    """(L, n_in): 0 where an input is dropped, otherwise 1 / (1 - dropout); fill positions keep 1."""
-    mask = torch.ones(x.shape[1:], dtype=x.dtype, device=x.device)
-    if draw is not None:
-        # one random byte per input: the share is rounded to 1/256, and the draw costs a quarter of a float's
-        n_dropped = round(share * 256)
-        drawn = np.frombuffer(draw.bytes(n_valid * x.shape[2]), dtype=np.uint8).reshape(n_valid, -1)
-        mask[:n_valid] = torch.from_numpy(drawn >= n_dropped).to(x.device, x.dtype) * (256 / (256 - n_dropped))
-    return mask
+        None if adapter.dropout_key is None else stream(adapter.dropout_key[0], "dropout", adapter.dropout_key[1], name)
+        for adapter in adapters
+    ] * (len(owners) // len(adapters))
+    keep = np.ones(x.shape, dtype=np.uint8)
+    for row, owner, draw, n in zip(keep, owners, draws, row_lengths or [x.shape[1]] * x.shape[0], strict=True):
+        if draw is not None and owner.drops:
+            drawn = np.frombuffer(draw.bytes(n * x.shape[2]), dtype=np.uint8).reshape(n, -1)
+            np.greater_equal(drawn, round(owner.dropout * 256), out=row[:n], casting="unsafe")
+    return torch.from_numpy(keep).to(x.device).to(x.dtype)
 
 
 def merged_weight(weight: torch.Tensor, pair: LoraPair, scale: float) -> torch.Tensor:

@@ -11,8 +11,8 @@ Shapes: B clips, T frames, p = ceil(T / 2) positions, W tower width, D language-
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,14 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from listenwell.data.audio import Waveform
 from listenwell.errors import ModelError
+from listenwell.model.language_layers import (
+    final_norm,
+    require_known_layers,
+    rotation_of,
+    run_last_layer,
+    run_layer,
+    take,
+)
 from listenwell.model.lora import Adapter, AdapterSlots, ProjectorWeights
 from listenwell.model.mel import LogMel, log_mel, n_audio_tokens
 from listenwell.model.packing import fill_to, lay_out_rows
@@ -45,6 +53,7 @@ class Qwen2Audio:
         self.tower = network.model.audio_tower
         self.projector = network.model.multi_modal_projector
         self.language_model = network.model.language_model
+        require_known_layers(self.language_model)
         self.mel_filters = np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
 
     @property
@@ -131,10 +140,10 @@ class Qwen2Audio:
             [torch.cat([tokens, suffix]) for tokens in self.project(row, projector)]
             for row, projector in zip(rows, projectors, strict=True)
         ]
-        hidden, answer_rows, answer_columns = self.run_rows(prefix, segments, adapters, recompute=recompute)
+        hidden = self.run_rows(prefix, segments, adapters, recompute=recompute)
         head = self.network.lm_head.weight
         answers = head if whole_vocabulary else head[[prompt.speech_id, prompt.nonspeech_id]]
-        return (hidden[answer_rows, answer_columns] @ answers.T).float()
+        return (hidden @ answers.T).float()
 
     def run_rows(
         self,
@@ -142,45 +151,46 @@ class Qwen2Audio:
         segments: Sequence[Sequence[torch.Tensor]],
         adapters: Sequence[Adapter] = (),
         *,
+        n_read: Sequence[Sequence[int]] | None = None,
         recompute: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> torch.Tensor:
         """Run packed rows: prefix (P, D) and, per row, segments (l, D); row k through adapters[k], if any.
 
-        Returns the last hidden states (K, L, D) and the row and column of each segment's last token.
+        Returns the last hidden states of the last n_read tokens of each segment (by default one), (total, D), in the
+        order rows, segments, tokens.
         """
         lengths = [[segment.shape[0] for segment in row] for row in segments]
-        layout = lay_out_rows(lengths, prefix.shape[0], self.device)
+        layout = lay_out_rows(lengths, prefix.shape[0], prefix, n_read)
         longest = layout.position_ids.shape[1]
-        embedded = torch.stack([fill_to(torch.cat([prefix, *row]), longest) for row in segments])
-        recomputing = self._recomputing(adapters, layout.row_lengths) if recompute else nullcontext()
-        with self.slots.attached(adapters, layout.row_lengths), recomputing:
-            output = self.language_model(
-                inputs_embeds=embedded, attention_mask=layout.mask, position_ids=layout.position_ids, use_cache=False
-            )
-        return output.last_hidden_state, layout.answer_rows, layout.answer_columns
+        hidden = torch.stack([fill_to(torch.cat([prefix, *row]), longest) for row in segments])
+        rotation = rotation_of(self.language_model, hidden, layout.position_ids)
+        *layers, last = self.language_model.layers
 
-    @contextmanager
-    def _recomputing(self, adapters: Sequence[Adapter], row_lengths: Sequence[int]) -> Iterator[None]:
-        """Within the block, layers keep their inputs only; the backward pass runs them again, adapters attached.
+        def attached() -> AbstractContextManager[None]:
+            return self.slots.attached(adapters, layout.row_lengths)
 
-        Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174). transformers' layers do it while they are in
-        training mode; the adapters must be attached again because the backward pass may run in another thread.
-        """
+        def read_last(hidden: torch.Tensor) -> torch.Tensor:
+            return run_last_layer(last, hidden, rotation, layout, self.slots.attached(adapters, layout.n_read))
 
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), self.slots.attached(adapters, row_lengths)
-
-        layers = list(self.language_model.layers)
-        for layer in layers:
-            layer.gradient_checkpointing = layer.training = True
-            layer._gradient_checkpointing_func = functools.partial(
-                checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
-            )
-        try:
-            yield
-        finally:
+        run = self._recomputed(attached) if recompute else lambda function, *inputs: function(*inputs)
+        with attached():
             for layer in layers:
-                layer.gradient_checkpointing = layer.training = False
+                hidden = run(run_layer, layer, hidden, rotation, layout.attending)
+            hidden = run(read_last, hidden)
+        return final_norm(self.language_model, take(hidden, layout.asked))
+
+    def _recomputed(self, attached: Callable[[], AbstractContextManager[None]]) -> Callable[..., torch.Tensor]:
+        """Run a layer so that it keeps its inputs only; the backward pass runs it again, adapters attached.
+
+        Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174). The adapters must be attached again because the
+        backward pass comes when they no longer are, and may run in another thread.
+        """
+        return functools.partial(
+            checkpoint,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), attached()),
+        )
 
     def embed_text(self, ids: Sequence[int]) -> torch.Tensor:
         """Embeddings of token ids, (n, D)."""

@@ -44,7 +44,7 @@ from listenwell.train.fit_underway import FitSpec, Progress
 from listenwell.train.overfitting import describe_overfitting
 
 DEV_EPOCH = "dev"
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 

@@ -85,7 +85,7 @@ class FitUnderway:
             )
         self.n_steps = count_steps(config, self.clips_per_epoch)
         n_warmup = count_warmup_steps(config, self.n_steps)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: rate_share(step, self.n_steps, n_warmup, config.schedule)
         )
