@@ -74,7 +74,15 @@ def test_the_plan_counts_the_fits_and_steps_that_the_study_then_takes(tmp_path):
 def test_the_command_tells_time_memory_disk_and_power(tmp_path):
     (tmp_path / "study.yaml").write_text(dump(make_study(tmp_path)))
     printed = CliRunner().invoke(app, ["plan", str(tmp_path / "study.yaml"), "--probe"]).stdout
-    for fact in ("arms and final", "memory in all", "disk:", "time on this machine:", "H100", "power on test"):
+    for fact in (
+        "arms and final",
+        "memory in all",
+        "disk:",
+        "time on this machine:",
+        "on 4 machines",
+        "H100",
+        "power on test",
+    ):
         assert fact in printed
     assert "unknown" not in printed
     assert not (tmp_path / "run").exists()

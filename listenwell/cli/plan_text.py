@@ -22,6 +22,12 @@ def plan_lines(plan: StudyPlan) -> Iterator[str]:
         yield "time on this machine: unknown; --probe measures ten steps"
     else:
         yield f"time on this machine: {_duration(plan.seconds)} at {plan.rate:.2e} operations/s, as eight steps ran"
+    for n_machines, seconds, idle in plan.machines:
+        if n_machines > 1:
+            yield (
+                f"training on {n_machines} machines like this one (--executor ray): {_duration(seconds)} instead of "
+                f"{_duration(plan.machines[0][1])}, {idle:.0%} of it idle"
+            )
     for name, seconds, fits, source in plan.devices:
         memory = "" if fits else "; not enough memory as configured"
         yield f"time on {name}: {_duration(seconds)} at {REACHED_SHARE:.0%} of its peak ({source}){memory}"

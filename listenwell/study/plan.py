@@ -5,7 +5,7 @@ ledger holds already is counted like the rest.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,10 @@ from listenwell.study.leave_one_speaker_out import (
 from listenwell.study.parts import DEV, TRAIN, Parts, divide
 from listenwell.study.prepare import prepare
 from listenwell.study.probe import time_steps
+from listenwell.study.scheduling import simulate
 from listenwell.train.schedule import count_steps
 
+MACHINES = (1, 2, 4)
 DISCORDANT_SHARE, CORRELATION = 0.2, 0.3
 """What the power of the design is told for: the share of clips just one of two methods has right, and the correlation
 within groups; the defaults of `listenwell power`."""
@@ -74,7 +76,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """Everything a plan says. Bytes and seconds; rate: operations per second seen by the probe, None without."""
+    """Everything a plan says. Bytes and seconds; rate: operations per second seen by the probe, None without.
+
+    machines: with a rate, on how many machines like this one training takes how long, and the share of it they idle.
+    """
 
     work: tuple[Work, ...]
     scoring_flops: float
@@ -83,6 +88,7 @@ class StudyPlan:
     disk_bytes: float
     free_disk_bytes: float
     rate: float | None
+    machines: tuple[tuple[int, float, float], ...]
     devices: tuple[tuple[str, float, bool, str], ...]
     power: tuple[tuple[str, int, float], ...]
 
@@ -120,6 +126,7 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     scoring = _scoring_flops(config, parts, shape, by_kind)
     flops = sum(each.flops for each in work) + scoring
     needed = sum(memory.values())
+    rate = _rate(config, parts, shape, network, len(together)) if probe else None
     return StudyPlan(
         work=work,
         scoring_flops=scoring,
@@ -127,13 +134,32 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
         free_memory_bytes=_free_memory(config),
         disk_bytes=disk_bytes(every, stack),
         free_disk_bytes=float(shutil.disk_usage(_existing(config.output)).free),
-        rate=_rate(config, parts, shape, network, len(together)) if probe else None,
+        rate=rate,
+        machines=() if rate is None else tuple(_on_machines(config, shape, costs, rate)),
         devices=tuple(
             (device.name, flops / (REACHED_SHARE * device.peak_flops), needed <= device.memory_bytes, device.source)
             for device in DEVICES
         ),
         power=tuple(_power(name, parts.clips[name]) for name in parts.test_sets),
     )
+
+
+def _on_machines(
+    config: Config, shape: Shape, costs: dict[str, list[FitCost]], rate: float
+) -> Iterator[tuple[int, float, float]]:
+    """Machines, seconds of training and idle share; fits of one kind wait for all of the kind before them."""
+    stacks = []
+    for kind, own in costs.items():
+        # a generation of a sampled search waits for the one before
+        n_together = config.search.sampled.generation if "search" in kind and not config.search.grid else len(own)
+        for first in range(0, len(own), max(1, n_together)):
+            fits = [training_flops(shape, cost) / rate for cost in own[first : first + n_together]]
+            stacks.append([sum(fits[i : i + config.train.stack]) for i in range(0, len(fits), config.train.stack)])
+    for n_machines in MACHINES:
+        timelines = [simulate(stage, n_machines) for stage in stacks]
+        seconds = sum(timeline.end_s for timeline in timelines)
+        idle = sum(timeline.idle_s for timeline in timelines)
+        yield n_machines, seconds, idle / (n_machines * seconds) if seconds else 0.0
 
 
 def _skeleton(config: Config) -> Any:
