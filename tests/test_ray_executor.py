@@ -14,7 +14,7 @@ from listenwell.study.fitting import FitRequest, spec_record
 from listenwell.study.halving import Race
 from listenwell.study.parts import divide, with_talkers
 from listenwell.study.prepare import prepare
-from listenwell.study.ray_executor import requests_from_json, requests_to_json
+from listenwell.study.ray_executor import requests_from_json, requests_to_json, train_task
 from listenwell.study.run import search_alone
 
 SETTINGS = (
@@ -100,6 +100,16 @@ def test_an_unreachable_ray_is_told_with_its_address(tmp_path, monkeypatch):
         ray.shutdown()
     with pytest.raises(ConfigError, match=r"Ray cannot be reached at 'ray://127\.0\.0\.1:9'"):
         search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "executor.address=ray://127.0.0.1:9"))
+
+
+def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
+    config = make_study(tmp_path)
+    parts = divide(*prepare(config), config.data)
+    content = requests_to_json([FitRequest("a", config, parts, config)], RunFolder(config.output))
+    (tmp_path / "task.json").write_text(json.dumps(content))
+    told = train_task(str(tmp_path / "task.json"), ["the identity that another version computed"])
+    assert "install the same version on every machine" in told
+    assert not (config.output / "fits").exists()
 
 
 def test_requests_survive_json_voices_for_babble_included(tmp_path):

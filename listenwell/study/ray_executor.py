@@ -9,6 +9,7 @@ Every machine must see the run folder, the recordings and the model under the sa
 import functools
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError, ListenwellError, TrainingError
 from listenwell.model.loading import load_model
 from listenwell.run_folder import RunFolder, identity, read_json
-from listenwell.study.fitting import DevSets, FitRequest, train_stack
+from listenwell.study.fitting import DevSets, FitRequest, fit_identity, train_stack
 from listenwell.study.halving import Race
 from listenwell.study.parts import DEV, TRAIN, Parts
 
@@ -94,6 +95,13 @@ def train_task(path: str, members: list[str]) -> str | None:
     """Train one stack, in a worker. Returns None, or what a user must be told."""
     try:
         requests, heard, run = _prepare_worker(path)
+        known = {fit_identity(request, heard.model.fingerprint) for request in requests}
+        if not set(members) <= known:
+            raise TrainingError(
+                f"{run.root}: the worker on {socket.gethostname()} would train other fits than it was asked for: its "
+                "listenwell, its libraries or its model differ; install the same version on every machine, and stop "
+                "workers that were started before."
+            )
         train_stack(members, requests, heard, run)
     except ListenwellError as error:
         return str(error)
