@@ -110,8 +110,8 @@ def fit_with(train: list[float], dev: list[float]) -> dict:
 @pytest.mark.parametrize(
     ("train", "dev", "said"),
     [
-        ([0.6, 0.4, 0.2], [0.5, 0.3, 0.4], "was 0.400 and train loss had fallen on to 0.200: the fit overfitted"),
-        ([0.6, 0.4, 0.5], [0.5, 0.3, 0.4], "train loss had not fallen either (0.500): no sign of overfitting"),
+        ([0.6, 0.4, 0.3, 0.2], [0.5, 0.3, 0.4, 0.5], "Overfitting from epoch 3 on: dev loss rose from 0.300"),
+        ([0.6, 0.4, 0.2], [0.5, 0.3, 0.4], "it was 0.400 (train loss 0.200): no 2 epochs in a row"),
         ([0.6, 0.4, 0.2], [0.5, 0.3, 0.2], "0.200, after epoch 3 (train loss 0.200), the last one: no overfitting"),
     ],
 )

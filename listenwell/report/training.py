@@ -1,15 +1,11 @@
-"""What the history of a fit says: one row per epoch, and whether it overfitted.
-
-Overfitting is read off both losses after the best epoch: dev loss rises while train loss goes on falling. Train loss is
-the mean over the epoch's augmented clips with dropout, dev loss that of the plain dev clips after it, so a gap between
-the two says nothing by itself.
-"""
+"""What the history of a fit says: one row per epoch, and whether it overfitted, by the rule of training itself."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from listenwell.report.tables import Cell, Table, TableRow, numbers
 from listenwell.report.wording import format_number
+from listenwell.train.overfitting import EPOCHS, describe_overfitting
 
 MEASURES = ("train_loss", "dev_loss", "dev_balanced_accuracy_at_0", "dev_auc")
 
@@ -34,6 +30,9 @@ def history_table(fit: Mapping[str, Any]) -> Table:
 
 def overfitting_sentence(fit: Mapping[str, Any]) -> str:
     """Say whether the fit overfitted; `history` holds at least one epoch."""
+    named = describe_overfitting(fit["history"], fit["best_epoch"])
+    if named:
+        return named
     best = next(record for record in fit["history"] if record["epoch"] == fit["best_epoch"])
     last = fit["history"][-1]
     at_best = (
@@ -42,14 +41,8 @@ def overfitting_sentence(fit: Mapping[str, Any]) -> str:
     )
     if last is best:
         return f"{at_best}, the last one: no overfitting up to there, and more epochs might still help."
-    until = f"after the last epoch, {last['epoch']},"
-    dev, train = format_number(last["dev_loss"]), format_number(last["train_loss"])
-    if last["train_loss"] < best["train_loss"]:
-        return (
-            f"{at_best}; {until} it was {dev} and train loss had fallen on to {train}: the fit overfitted from there "
-            "on, and the weights of the best epoch are used."
-        )
     return (
-        f"{at_best}; {until} it was {dev}, but train loss had not fallen either ({train}): no sign of overfitting; the "
-        "weights of the best epoch are used."
+        f"{at_best}; after the last epoch, {last['epoch']}, it was {format_number(last['dev_loss'])} (train loss "
+        f"{format_number(last['train_loss'])}): no {EPOCHS} epochs in a row with rising dev and falling train loss, so "
+        "no overfitting is named; the weights of the best epoch are used."
     )
