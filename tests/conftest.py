@@ -7,6 +7,7 @@ skipping.
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -96,3 +97,23 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector of a small study; its study (`run`), corpus and merged model (`merged`) lie beside its folder."""
+    from made_sounds import make_study
+
+    from listenwell.study import export
+    from listenwell.study.run import run_study
+
+    folder = tmp_path_factory.mktemp("detector")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LISTENWELL_CACHE", str(folder / "cache"))
+        patched.setattr(export, "N_RECORDINGS", 1)
+        patched.setattr(export, "RECORDING_S", 6.0)
+        config = make_study(folder)
+        run_study(config)
+        export.export_detector(config.output, folder / "bundle")
+        export.export_merged(config.output, folder / "merged")
+    return folder / "bundle"

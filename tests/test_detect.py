@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import make_study
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -32,21 +31,11 @@ from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
 from listenwell.study import export
-from listenwell.study.run import run_study
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("detector")
-    config = make_study(folder)
-    run_study(config)
-    patch = pytest.MonkeyPatch()
-    patch.setattr(export, "N_RECORDINGS", 1)
-    patch.setattr(export, "RECORDING_S", 6.0)
-    export.export_detector(config.output, folder / "bundle")
-    export.export_merged(config.output, folder / "merged")
-    patch.undo()
-    return folder / "bundle"
+def bundle(made_detector) -> Path:
+    return made_detector
 
 
 @pytest.fixture(scope="module")
