@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made_sounds import make_corpus, make_study
 
+from listenwell.config import load_config
 from listenwell.data.folds import make_folds
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import ConfigError, LeakageError, ManifestError
@@ -47,6 +48,26 @@ def test_folds_hold_every_group_out_once_and_share_none(tmp_path, n_folds):
         for part in (fold.train, fold.dev, fold.held_out):
             assert {clip.label for clip in part} == {"SPEECH", "NONSPEECH"}
     assert len({frozenset(groups(fold.dev)) for fold in folds}) > 1
+
+
+@pytest.mark.parametrize("pool", ["", "study_pool"])
+def test_what_only_trains_is_never_held_out(tmp_path, pool):
+    clips = make_corpus(tmp_path, n_groups=8)
+    voices = sorted({clip.group for clip in clips if clip.label == "SPEECH"})[:2]
+    named = [replace(clip, split="train" if clip.group in voices else pool) for clip in clips]
+    config = load_config(None, ["loso.dev_speakers=1"])
+    folds = folds_of(config, divide(named, [], config.data))
+    assert not any(groups(fold.held_out + fold.dev) & {*voices} for fold in folds)
+    assert all({*voices} <= groups(fold.train) for fold in folds)
+
+
+def test_clips_whose_parts_are_all_named_are_held_out_as_others_are(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=9)
+    parts = ["train"] * 5 + ["dev"] * 2 + ["test"] * 2
+    named = [replace(clip, split=parts[int(clip.group[-1]) % 9]) for clip in clips]
+    config = load_config(None, ["loso.dev_speakers=1"])
+    folds = folds_of(config, divide(named, [], config.data))
+    assert len(folds) == 7
 
 
 def test_the_order_of_the_clips_changes_no_fold(tmp_path):

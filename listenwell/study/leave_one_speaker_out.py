@@ -8,7 +8,7 @@ each other would be tested by folds that trained on them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from listenwell.study.arms import SEARCH_BEST, check_changes, expand_arms
 from listenwell.study.detectors import LanguageModelDetector
 from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
 from listenwell.study.gate import pass_gate
-from listenwell.study.parts import DEV, TRAIN, Parts
+from listenwell.study.parts import DEV, POOL, TRAIN, Parts
 from listenwell.study.score import score_clips
 from listenwell.study.search import run_search
 from listenwell.train.fit_underway import Progress
@@ -90,9 +90,17 @@ def run_loso(
 
 
 def folds_of(config: Config, parts: Parts) -> list[Fold]:
-    """The folds of a study: its pool alone, dealt out by loso.folds and data.split_seed."""
-    pool = [clip for part in (TRAIN, DEV) for clip in parts.clips[part]]
-    return make_folds(pool, config.loso.folds, config.loso.dev_speakers, config.data.split_seed)
+    """The folds of a study: its pool alone, dealt out by loso.folds and data.split_seed.
+
+    Clips that a manifest names train beside an undivided pool train in every fold and are never held out.
+    """
+    clips = [clip for part in (TRAIN, DEV) for clip in parts.clips[part]]
+    has_pool = any(clip.split in (POOL, "") for clip in clips)
+    always = [clip for clip in clips if has_pool and clip.split == TRAIN]
+    kept = {clip.clip_id for clip in always}
+    dealt = [clip for clip in clips if clip.clip_id not in kept]
+    folds = make_folds(dealt, config.loso.folds, config.loso.dev_speakers, config.data.split_seed)
+    return [replace(fold, train=[*fold.train, *always]) for fold in folds]
 
 
 def loso_arms(config: Config, search_best: Mapping[str, Any] | None) -> dict[str, Config]:
