@@ -7,8 +7,12 @@ Scoring there is `generate` of one answer, or one padded forward, clip by clip. 
 training loop (`train`), reading its clips from WAV files, and its own scoring.
 
 Clips are seconds of noise, the same on both sides. Nothing here writes results.
+
+Times are wall seconds of all cores, or with --one-thread processor seconds of one: what others do on the machine at the
+same time then counts little, and nothing is known of how well either side uses a second core.
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -43,6 +47,20 @@ SHORT_CLIPS = ShortClipConfig()
 STAGES_ON = ("crop", "noise", "spec_augment")
 NO_AUGMENTATION = AugmentConfig.model_validate({stage: {"probability": 0.0} for stage in STAGES_ON})
 Work = Callable[[], object]
+Clock = Callable[[], float]
+
+
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    """The option that `take_clock` reads."""
+    parser.add_argument("--one-thread", action="store_true", help="measure processor seconds of one thread")
+
+
+def take_clock(one_thread: bool) -> tuple[Clock, str]:
+    """The clock, and what it counts; sets the number of threads."""
+    if not one_thread:
+        return time.perf_counter, f"wall seconds, {torch.get_num_threads()} threads"
+    torch.set_num_threads(1)
+    return time.process_time, "processor seconds, 1 thread"
 
 
 def make_waveforms(seconds: float, n: int) -> list[np.ndarray]:
@@ -81,7 +99,9 @@ def make_spec(name: str, clips: Sequence[Clip], bank: BackgroundBank | None = No
     return FitSpec(name, config, trained, augment, 42, clips, bank or BackgroundBank([]))
 
 
-def our_step_times(model: Qwen2Audio, specs: Sequence[FitSpec]) -> tuple[list[float], list[FitResult]]:
+def our_step_times(
+    model: Qwen2Audio, specs: Sequence[FitSpec], clock: Clock = time.perf_counter
+) -> tuple[list[float], list[FitResult]]:
     """Train the stack; seconds between the optimiser steps of its first fit, and the results.
 
     The first step, which loads and warms up, is not counted; the dev set is two clips.
@@ -94,7 +114,7 @@ def our_step_times(model: Qwen2Audio, specs: Sequence[FitSpec]) -> tuple[list[fl
     def on_step(progress: Any) -> None:
         if progress.name == specs[0].name:
             wait_for(model.device)
-            marks.append(time.perf_counter())
+            marks.append(clock())
 
     results = train(model, model.prompt(PromptConfig()), SHORT_CLIPS, specs, [dev] * len(specs), Watch(on_step))
     return np.diff(marks).tolist(), [result for result in results if isinstance(result, FitResult)]
@@ -160,7 +180,9 @@ def usual_inputs(network: Any, processor: Any, texts: Sequence[str], waveforms: 
     }
 
 
-def in_turns(sides: dict[str, Work], repeats: dict[str, int], rounds: int) -> dict[str, float]:
+def in_turns(
+    sides: dict[str, Work], repeats: dict[str, int], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """Seconds of each side's work in the fastest of the rounds, in which the sides take turns; the first call warms up.
 
     The fastest, because whatever else the machine does can only slow a side down.
@@ -170,27 +192,31 @@ def in_turns(sides: dict[str, Work], repeats: dict[str, int], rounds: int) -> di
         work()
     for _ in range(rounds):
         for side, work in sides.items():
-            started = time.perf_counter()
+            started = clock()
             for _ in range(repeats[side]):
                 work()
-            taken[side].append((time.perf_counter() - started) / repeats[side])
+            taken[side].append((clock() - started) / repeats[side])
     return {side: min(seconds) for side, seconds in taken.items()}
 
 
 def matmul_rate(
-    dtype: torch.dtype, device: torch.device | str = "cpu", size: int = 2048, seconds: float = 1.0
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    size: int = 2048,
+    seconds: float = 1.0,
+    clock: Clock = time.perf_counter,
 ) -> float:
     """Floating-point operations a second of a plain large matrix product, over about `seconds`."""
     one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     one @ other
     wait_for(one.device)
-    n_done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
+    n_done, started = 0, clock()
+    while clock() - started < seconds:
         for _ in range(4):
             one @ other
         wait_for(one.device)
         n_done += 4
-    return 2 * size**3 * n_done / (time.perf_counter() - started)
+    return 2 * size**3 * n_done / (clock() - started)
 
 
 def wait_for(device: torch.device) -> None:

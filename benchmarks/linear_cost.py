@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from both_sides import RANK, SHORT_CLIPS, in_turns, make_waveforms, usual_scoring, usual_step
+from both_sides import (
+    RANK,
+    SHORT_CLIPS,
+    Clock,
+    add_clock,
+    in_turns,
+    make_waveforms,
+    take_clock,
+    usual_scoring,
+    usual_step,
+)
 from usual_recipe import LAYERS, usual_parts
 
 from listenwell.atomic_files import write_json
@@ -37,19 +47,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "linear_cost.json")
+    add_clock(parser)
     asked = parser.parse_args()
     quiet_transformers()
     with tempfile.TemporaryDirectory() as folder:
-        report = measure(
-            asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
-        )
+        built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
+        report = measure(built, *take_clock(asked.one_thread))
     write_json(asked.out, report)
     for row in report["rows"]:
         print({name: round(value, 4) for name, value in row.items()})
     print(report["line"], asked.out)
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def measure(folder: Path, clock: Clock, counted: str) -> dict[str, Any]:
     """Everything the JSON holds."""
     model = load_model(ModelConfig(name=str(folder), device="cpu"))
     scored, processor = usual_parts(folder)
@@ -65,11 +75,11 @@ def measure(folder: Path) -> dict[str, Any]:
             "padded_scored": usual_scoring(scored, processor, clip, generate=False),
             "padded_trained": step,
         }
-        taken = in_turns(sides, {side: 3 if side.startswith("ours") else 1 for side in sides}, 2)
+        taken = in_turns(sides, {side: 3 if side.startswith("ours") else 1 for side in sides}, 2, clock)
         rows.append({"clip_s": seconds} | taken)
     return {
         "claim": "cost is linear in the clip's seconds, where the padded recipe pays 30 s for every clip",
-        "layers": LAYERS, "batch": 1, "dtype": "float32", "seed": 0,
+        "layers": LAYERS, "batch": 1, "dtype": "float32", "seed": 0, "clock": counted,
         "rows": rows,
         "line": {side: fit_line(rows, side) for side in ("ours_scored", "ours_trained")},
         "provenance": provenance(),

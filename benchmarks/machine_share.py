@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from both_sides import BATCH, make_spec, matmul_rate, multiplies_bfloat16, our_step_times, write_clips
+from both_sides import (
+    BATCH,
+    Clock,
+    add_clock,
+    make_spec,
+    matmul_rate,
+    multiplies_bfloat16,
+    our_step_times,
+    take_clock,
+    write_clips,
+)
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,29 +50,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "machine_share.json")
+    add_clock(parser)
     asked = parser.parse_args()
     quiet_transformers()
     dtypes = ["float32", "bfloat16"] if multiplies_bfloat16() else ["float32"]
     with tempfile.TemporaryDirectory() as folder:
         built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
-        by_dtype = {dtype: measure(built, Path(folder), dtype) for dtype in dtypes}
+        clock, counted = take_clock(asked.one_thread)
+        by_dtype = {dtype: measure(built, Path(folder), dtype, clock) for dtype in dtypes}
     report = {
         "claim": "a training step reaches half of the rate of a plain matrix product of the same precision",
-        "layers": LAYERS, "batch": BATCH, "clip_s": 1.0, "seed": 42,
+        "layers": LAYERS, "batch": BATCH, "clip_s": 1.0, "seed": 42, "clock": counted,
         "by_dtype": by_dtype, "provenance": provenance(),
     }  # fmt: skip
     write_json(asked.out, report)
     print(by_dtype, asked.out)
 
 
-def measure(folder: Path, work: Path, dtype: str) -> dict[str, Any]:
+def measure(folder: Path, work: Path, dtype: str, clock: Clock) -> dict[str, Any]:
     """Rates, the share reached, and the share of the step's time by kind of operation."""
     model = load_model(ModelConfig(name=str(folder), device="cpu", dtype=dtype))
     spec = make_spec("fit", write_clips(work, 1.0, BATCH * (STEPS + 1)))
     rates, steps = [], []
     for _ in range(ROUNDS):
-        rates.append(matmul_rate(getattr(torch, dtype)))
-        steps.append(min(our_step_times(model, [spec])[0]))
+        rates.append(matmul_rate(getattr(torch, dtype), clock=clock))
+        steps.append(min(our_step_times(model, [spec], clock)[0]))
     operations = count_operations(model, spec)
     return {
         "matrix_product_gflops": max(rates) / 1e9,

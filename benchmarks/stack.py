@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from both_sides import BATCH, make_spec, multiplies_bfloat16, our_step_times, write_backgrounds, write_clips
+from both_sides import (
+    BATCH,
+    Clock,
+    add_clock,
+    make_spec,
+    multiplies_bfloat16,
+    our_step_times,
+    take_clock,
+    write_backgrounds,
+    write_clips,
+)
 
 from listenwell.atomic_files import write_json
 from listenwell.cache import cache_root
@@ -38,36 +48,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stack.json")
+    add_clock(parser)
     asked = parser.parse_args()
     quiet_transformers()
     with tempfile.TemporaryDirectory() as folder:
         built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
-        report = measure(built, Path(folder))
+        report = measure(built, Path(folder), *take_clock(asked.one_thread))
     write_json(asked.out, report)
     print({key: value for key, value in report.items() if key != "provenance"}, asked.out)
 
 
-def measure(model: Path, folder: Path) -> dict[str, Any]:
+def measure(model: Path, folder: Path, clock: Clock, counted: str) -> dict[str, Any]:
     """Everything the JSON holds."""
     dtypes = ["float32", "bfloat16"] if multiplies_bfloat16() else ["float32"]
     return {
         "claim": "six fits as one stack are faster than one by one, to the same losses",
-        "layers": LAYERS, "batch": BATCH, "clip_s": 1.0, "fits": GRID, "seed": 42,
-        "by_dtype": {dtype: measure_one(model, folder, dtype) for dtype in dtypes},
+        "layers": LAYERS, "batch": BATCH, "clip_s": 1.0, "fits": GRID, "seed": 42, "clock": counted,
+        "by_dtype": {dtype: measure_one(model, folder, dtype, clock) for dtype in dtypes},
         "provenance": provenance(),
     }  # fmt: skip
 
 
-def measure_one(folder: Path, work: Path, dtype: str) -> dict[str, Any]:
+def measure_one(folder: Path, work: Path, dtype: str, clock: Clock) -> dict[str, Any]:
     """Seconds of a step of all six, both ways, in the fastest of the rounds."""
     model = load_model(ModelConfig(name=str(folder), device="cpu", dtype=dtype))
     clips, bank = write_clips(work, 1.0, BATCH * (STEPS + 1)), write_backgrounds(work)
     specs = [make_spec(f"fit {i}", clips, bank, **point) for i, point in enumerate(GRID)]
     stacked_s, alone_s, differences = [], [], []
     for _ in range(ROUNDS):
-        times, stacked = our_step_times(model, specs)
+        times, stacked = our_step_times(model, specs, clock)
         stacked_s.append(float(np.median(times)))
-        alone = [our_step_times(model, [spec]) for spec in specs]
+        alone = [our_step_times(model, [spec], clock) for spec in specs]
         alone_s.append(sum(float(np.median(times)) for times, _ in alone))
         losses = [result.history[-1]["train_loss"] for result in stacked]
         differences += [
