@@ -7,7 +7,7 @@ compute, before and after each run (so cores that are not there, cores that are 
 on the machine are all in it). Then Ray trains the same stacks on 1, 2 and 4 workers, each time started anew and into an
 empty folder. One thread a worker. The bar: the median of the rounds within 30 % of its prediction.
 
-    OMP_NUM_THREADS=1 python benchmarks/scheduler.py          writes benchmarks/results/scheduler.json, some minutes on a quiet machine
+    OMP_NUM_THREADS=1 python benchmarks/scheduler.py    writes benchmarks/results/scheduler.json, some quiet minutes
 """
 
 import argparse
