@@ -8,9 +8,10 @@ def history(*losses: tuple[float, float]) -> list[dict]:
 
 
 def test_dev_loss_that_rises_for_two_epochs_while_train_loss_falls_is_named_overfitting():
-    sentence = describe_overfitting(history((0.6, 0.5), (0.4, 0.3), (0.3, 0.4), (0.2, 0.5)), best_epoch=2)
-    assert sentence.startswith("Overfitting from epoch 3 on: dev loss rose from 0.300 (the best, epoch 2) to 0.500")
-    assert "the adapter of epoch 2 is kept" in sentence
+    losses = (0.6, 0.5), (0.4, 0.3), (0.5, 0.35), (0.3, 0.4), (0.2, 0.5), (0.6, 0.4)
+    sentence = describe_overfitting(history(*losses), best_epoch=2)
+    assert sentence.startswith("Overfitting: over epochs 4 to 5 dev loss rose from 0.350 to 0.500")
+    assert "train loss fell from 0.500 to 0.200; the adapter of epoch 2, with the lowest dev loss (0.300)" in sentence
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def fit_with(train: list[float], dev: list[float]) -> dict:
 @pytest.mark.parametrize(
     ("train", "dev", "said"),
     [
-        ([0.6, 0.4, 0.3, 0.2], [0.5, 0.3, 0.4, 0.5], "Overfitting from epoch 3 on: dev loss rose from 0.300"),
+        ([0.6, 0.4, 0.3, 0.2], [0.5, 0.3, 0.4, 0.5], "Overfitting: over epochs 3 to 4 dev loss rose from 0.300"),
         ([0.6, 0.4, 0.2], [0.5, 0.3, 0.4], "it was 0.400 (train loss 0.200): no 2 epochs in a row"),
         ([0.6, 0.4, 0.2], [0.5, 0.3, 0.2], "0.200, after epoch 3 (train loss 0.200), the last one: no overfitting"),
     ],

@@ -23,11 +23,12 @@ def describe_overfitting(history: Sequence[Mapping[str, Any]], best_epoch: int) 
         drifts = record["dev_loss"] > before["dev_loss"] and record["train_loss"] < before["train_loss"]
         in_a_row = in_a_row + 1 if drifts else 0
         if in_a_row == EPOCHS:
-            best, first, last = after[0], record["epoch"] - EPOCHS + 1, history[-1]
+            start = after[record["epoch"] - EPOCHS - best_epoch]
             return (
-                f"Overfitting from epoch {first} on: dev loss rose from {best['dev_loss']:.3f} (the best, "
-                f"epoch {best_epoch}) to {last['dev_loss']:.3f} at the end while train loss fell from "
-                f"{best['train_loss']:.3f} to {last['train_loss']:.3f}; the adapter of epoch {best_epoch} is kept. "
-                "Fewer epochs, more dropout or more augmentation may help."
+                f"Overfitting: over epochs {start['epoch'] + 1} to {record['epoch']} dev loss rose from "
+                f"{start['dev_loss']:.3f} to {record['dev_loss']:.3f} while train loss fell from "
+                f"{start['train_loss']:.3f} to {record['train_loss']:.3f}; the adapter of epoch {best_epoch}, with "
+                f"the lowest dev loss ({after[0]['dev_loss']:.3f}), is kept. Fewer epochs, more dropout or more "
+                "augmentation may help."
             )
     return ""
