@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env study test soak check clean
+.PHONY: help env study test soak check docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ env: $(STAMP) ## create the virtual environment, again only when pyproject.toml 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install $(CONSTRAINTS) -e '.[test,baselines]'
+	$(BIN)/python -m pip install $(CONSTRAINTS) -e '.[test,docs,baselines]'
 	rm -f $(VENV)/.installed-*
 	touch $@
 
@@ -44,12 +44,15 @@ test: env check ## everything that must hold: checks, then all tests
 soak: env ## a study killed at twenty random moments, a few minutes (make test: at five)
 	LISTENWELL_KILLS=20 $(BIN)/python -m pytest tests/test_kills.py
 
-check: env ## style, types, import rows, README commands and shipped configs
+check: env docs ## style, types, documentation, import rows, README commands and shipped configs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_import_rows.py tests/test_readme.py tests/test_shipped_configs.py
 
+docs: env ## the documentation site, in site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean: ## remove the environment and the tools' caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

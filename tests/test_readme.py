@@ -1,4 +1,5 @@
-"""Every command in README and docs exists with the options it names; every local link leads somewhere."""
+"""Every command in README and docs exists with the options it names; every local link leads somewhere; what is
+generated is up to date."""
 
 import json
 import re
@@ -6,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from config_page import PAGE, config_page
 from readme_figures import with_figures
 from typer.testing import CliRunner
 
@@ -58,3 +60,7 @@ def test_the_figures_are_those_of_the_study_on_file():
     results = json.loads((ROOT / "docs" / "starter-study" / "results.json").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_figures(readme, results) == readme
+
+
+def test_the_page_of_settings_is_that_of_the_fields():
+    assert PAGE.read_text(encoding="utf-8") == config_page(), "run: python benchmarks/config_page.py"

@@ -20,14 +20,18 @@ from listenwell.data.debian_packages import FOLDER_VARIABLE, MIRROR_VARIABLE
 from listenwell.model.loading import resolve_dtype
 from listenwell.model.settings import ModelConfig
 
-NEEDED = ("numpy", "scipy", "soundfile", "soxr", "torch", "transformers", "peft", "safetensors", "pydantic")
+NEEDED = (
+    "numpy", "scipy", "soundfile", "soxr", "torch", "transformers", "peft", "safetensors", "pydantic", "optuna",
+    "matplotlib", "gguf", "zstandard",
+)  # fmt: skip
 OPTIONAL = {
-    "onnxruntime": "Silero VAD as a baseline (extra baselines)",
-    "webrtcvad": "WebRTC VAD as a baseline (extra baselines)",
-    "pyarrow": "Parquet tables (extra parquet)",
-    "ray": "studies on several machines (extra ray)",
-    "bitsandbytes": "8- and 4-bit bases on CUDA (extra quant)",
-    "tensorboard": "TensorBoard export (extra tracking)",
+    "onnxruntime": "Silero VAD in evaluation.baselines (extra baselines)",
+    "webrtcvad": "WebRTC VAD in evaluation.baselines (extra baselines)",
+    "pyarrow": "data.manifest in Parquet (extra parquet)",
+    "ray": "--executor ray of study, fit, search, loso (extra ray)",
+    "bitsandbytes": "model.quantization, with CUDA (extra quant)",
+    "tensorboard": "listenwell runs tensorboard (extra tracking)",
+    "mkdocs": "make docs (extra docs)",
 }
 HUBS = {ENDPOINT: "hub models such as Qwen/Qwen2-Audio-7B-Instruct"}
 LEAST_DISK_GIB, LEAST_MEMORY_GIB, LONGEST_WAIT_S = 4.0, 4.0, 3.0

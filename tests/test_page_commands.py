@@ -1,0 +1,70 @@
+"""The commands of the walk-through pages run, in the order in which a reader meets them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from page_commands import commands, make_sounds, run_commands
+
+from listenwell.random_streams import stream
+
+ROOT = Path(__file__).parents[1]
+
+
+def page(name: str) -> list[str]:
+    return commands((ROOT / "docs" / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A reader's folder with the repository's configs."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def recordings(folder) -> Path:
+    """Recordings as the tutorial sorts them: eight speakers and eight sources with three clips each, noise."""
+    root = folder / "my_recordings"
+    for kind in ("speech", "nonspeech"):
+        for i in range(24):
+            path = root / kind / f"{kind[0]}{i % 8}" / f"{i // 8}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            samples = 0.1 * stream(5, kind, i).standard_normal(8_000)
+            soundfile.write(path, samples * np.sin(np.arange(8_000) / 800) if kind == "speech" else samples, 16_000)
+    for i in range(8):
+        path = root / "backgrounds" / "noise" / f"bed{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * stream(6, i).standard_normal(16_000), 16_000)
+    return root
+
+
+def test_shown_commands_are_those_of_blocks_and_table_rows():
+    text = (
+        "```bash\nlistenwell a \\\n  b  # why\n\n# only a comment\n```\n"
+        "<!-- not run: needs a GPU -->\n```bash\nlistenwell c\n```\n"
+        "| x | `listenwell d` or `e` |\n`listenwell in prose`\n"
+    )
+    assert [line.split("#")[0].split() for line in commands(text)] == [["listenwell", "a", "b"], ["listenwell", "d"]]
+
+
+def test_coming_from_scripts(folder, monkeypatch):
+    make_sounds(folder, speakers=14, clips_each=5, sounds=20, takes=3)
+    run_commands(page("coming-from-scripts.md"), monkeypatch)
+    assert (folder / "runs" / "qwen2_audio_7b" / "report.html").is_file()
+    assert (folder / "best_prompt.txt").is_file()
+
+
+def test_tutorial(recordings, monkeypatch):
+    printed = run_commands(page("tutorial.md"), monkeypatch)
+    assert (recordings / "run" / "report.html").is_file()
+    assert "my_recordings/speech/s0/0.wav" in printed
+
+
+def test_the_7b_page(folder, monkeypatch):
+    make_sounds(folder, speakers=8, clips_each=3, sounds=8, takes=3)
+    run_commands(page("seven-b.md"), monkeypatch)
+    assert (folder / "detector" / "detector.json").is_file()
