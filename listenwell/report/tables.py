@@ -126,7 +126,7 @@ def _full_table(results: StudyResults, test_set: str) -> Table:
             cells = (
                 Cell(condition_title(condition), _class_counts(row)),
                 Cell(method_title(row.method), f"{row.threshold}, {format_threshold(row.threshold_value)}"),
-                *(_measure_cell(row, name) for name in MEASURES),
+                *(measure_cell(row, name) for name in MEASURES),
             )
             rows.append(TableRow(cells, (row.method, row.threshold) == (FINE_TUNED, CALIBRATED)))
     return Table(
@@ -143,7 +143,8 @@ def _class_counts(row: Row) -> str:
     return f"{speech.n} + {other.n} clips, {speech.n_groups} + {other.n_groups} groups"
 
 
-def _measure_cell(row: Row, name: str) -> Cell:
+def measure_cell(row: Row, name: str) -> Cell:
+    """One measure of a row with its interval, a dash where the row lacks it."""
     found = [metric for metric in row.metrics if metric.name == name]
     return _metric_cell(found[0]) if found else Cell(NOTHING)
 

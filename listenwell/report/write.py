@@ -1,4 +1,4 @@
-"""Write the report of a study: one web page that needs nothing else, and the same in Markdown.
+"""Write the report of a study: one web page that needs nothing else, the same in Markdown, a model card, table files.
 
 Every number comes from `results` (what results.json holds), sounds from the folder errors/ of the run; the same of both
 gives the same bytes. Names come from users' files, so everything printed is escaped: by Jinja's autoescape on the page,
@@ -45,7 +45,10 @@ from listenwell.report.judging import (
     trap_warnings,
 )
 from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
+from listenwell.report.model_card import MODEL_CARD, TEMPLATE, card_tables, front_matter, has_card
+from listenwell.report.next_steps import find_next_steps
 from listenwell.report.results import read_results
+from listenwell.report.table_files import write_tables
 from listenwell.report.tables import Table, comparison_tables, full_tables, main_tables
 from listenwell.report.training import history_table, overfitting_sentence
 from listenwell.report.wording import MINUS, part_title, show_signs
@@ -58,7 +61,7 @@ PAGE, MARKDOWN = "report.html", "report.md"
 
 
 def write_report(results: dict[str, Any], folder: Path) -> None:
-    """Write report.html and report.md into `folder`, the run's, each atomically.
+    """Write report.html, report.md, MODEL_CARD.md and tables/ into `folder`, the run's, each file atomically.
 
     Raises ListenwellError for incomplete results.
     """
@@ -68,6 +71,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
     values = {
         **study.raw,
         "answers": find_answers(study),
+        "next_steps": find_next_steps(study),
         "main_tables": main_tables(study),
         "full_tables": full_tables(study),
         "comparison_tables": comparison_tables(study),
@@ -110,6 +114,11 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
     markdown = _environment(escape_markdown).get_template("page.md.j2").render(values)
     write_text(folder / PAGE, page)
     write_text(folder / MARKDOWN, markdown)
+    write_tables(study, folder)
+    if has_card(study):
+        of_card = {"front_matter": front_matter(study), "card_tables": card_tables(study)}
+        card = _environment(escape_markdown).get_template(TEMPLATE).render(values | of_card)
+        write_text(folder / MODEL_CARD, card)
 
 
 def policy_hash(script: str) -> str:
