@@ -1,12 +1,13 @@
-"""The commands of the walk-through pages run, in the order in which a reader meets them."""
+"""The commands of the walk-through pages and of the notebook run, in the order in which a reader meets them."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from page_commands import commands, make_sounds, run_commands
+from page_commands import block_commands, commands, make_sounds, run_commands
 
 from listenwell.random_streams import stream
 
@@ -68,3 +69,23 @@ def test_the_7b_page(folder, monkeypatch):
     make_sounds(folder, speakers=8, clips_each=3, sounds=8, takes=3)
     run_commands(page("seven-b.md"), monkeypatch)
     assert (folder / "detector" / "detector.json").is_file()
+
+
+def test_the_notebook_holds_no_outputs_and_its_cells_run(recordings, monkeypatch, capsys):
+    """Python as Jupyter runs it; a line that begins with ! is a command, {NAME} in it a variable."""
+    notebook = json.loads((ROOT / "notebooks" / "qwen2_audio_7b.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, object] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        source = "".join(cell["source"])
+        if source.startswith("# not run"):
+            continue
+        python = "\n".join(line for line in source.splitlines() if not line.startswith("!"))
+        exec(compile(python, "cell", "exec"), names)
+        shell = [line[1:].format_map(names) for line in source.splitlines() if line.startswith("!")]
+        run_commands(block_commands("\n".join(shell)), monkeypatch)
+    assert "SPEECH" in capsys.readouterr().out
+    assert (recordings.parent / "detector.tar.gz").is_file()
