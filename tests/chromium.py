@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 PATIENCE_S = 60.0
-# The protocol reads from descriptor 3 and writes to 4.
-LAUNCH = """import os, sys
-reading, writing = (os.dup(int(descriptor)) for descriptor in sys.argv[1:3])
+# The protocol reads from descriptor 3 and writes to 4; copies from 10 on, so that neither lies there already.
+LAUNCH = """import fcntl, os, sys
+reading, writing = (fcntl.fcntl(int(descriptor), fcntl.F_DUPFD, 10) for descriptor in sys.argv[1:3])
 os.dup2(reading, 3)
 os.dup2(writing, 4)
 os.execv(sys.argv[3], sys.argv[3:])"""
@@ -147,7 +147,8 @@ class _Pipe:
 def open_tab(folder: Path) -> Iterator[Page]:
     """Yield a tab of a browser of its own, whose profile lies in `folder`; it ends with the block."""
     command = [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
-    command += ["--hide-scrollbars", "--mute-audio", f"--user-data-dir={folder / 'profile'}", "about:blank"]
+    command += ["--hide-scrollbars", "--mute-audio", "--autoplay-policy=no-user-gesture-required"]
+    command += [f"--user-data-dir={folder / 'profile'}", "about:blank"]
     to_browser, from_browser = os.pipe(), os.pipe()
     ends = (to_browser[0], from_browser[1])
     process = subprocess.Popen(
