@@ -33,9 +33,9 @@ EVERYTHING = AugmentConfig.model_validate(
     | {"spec_augment": {"probability": 1, "warped_share": 1}, "noise": {"probability": 1, "most_at_once": 3}}
 )
 FIELDS_OF = {
-    "speed": {"speed"}, "pitch": {"semitones"}, "tempo": {"tempo"}, "reverb": {"room"}, "crop": {"crop_start",
-    "crop_length"}, "room_tone": {"tone"}, "noise": {"background"}, "babble": {"babble"}, "gain": {"gain_db"}, "clipping": {"clipped_db"},
-    "band": {"band", "codes_mu_law"}, "spec_augment": {"masks"},
+    "speed": {"speed"}, "pitch": {"semitones"}, "tempo": {"tempo"}, "reverb": {"room"},
+    "crop": {"crop_start", "crop_length"}, "room_tone": {"tone"}, "noise": {"background"}, "babble": {"babble"},
+    "gain": {"gain_db"}, "clipping": {"clipped_db"}, "band": {"band", "codes_mu_law"}, "spec_augment": {"masks"},
 }  # fmt: skip
 
 
