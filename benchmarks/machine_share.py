@@ -37,8 +37,7 @@ from listenwell.run_folder import provenance
 LAYERS, STEPS, ROUNDS = 8, 6, 3
 KINDS = {
     "matrix products of the base": ("aten::mm", "aten::addmm", "aten::linear", "mkldnn::_linear_pointwise"),
-    "adapters": ("aten::bmm", "aten::baddbmm"),
-    "attention": ("aten::_scaled_dot_product", "aten::_softmax"),
+    "adapters and attention": ("aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product", "aten::_softmax"),
     "convolutions": ("aten::mkldnn_convolution", "aten::convolution"),
     "copies and precision": ("aten::copy_", "aten::cat", "aten::fill_", "aten::empty", "aten::index"),
     "optimiser": ("Optimizer", "aten::_foreach", "aten::lerp", "aten::addc", "aten::sqrt", "aten::linalg"),

@@ -16,7 +16,7 @@ from listenwell.study import cost
 from listenwell.study.plan import _linears, _skeleton, plan_study
 from listenwell.study.run import run_study
 
-SHAPE = cost.Shape(tower_parameters=100, language_parameters=1000, all_parameters=1200, width=8, layers=2,
+SHAPE = cost.Shape(tower_parameters=100, language_parameters=1000, all_parameters=1200, width=8, layers=3,
                    bytes_per_weight=2)  # fmt: skip
 FIT = cost.FitCost(n_steps=5, clips_per_step=2, epochs=1, n_clips_heard=10, n_dev_clips=0, clip_s=2.0,
                    adapter_parameters=0, trains_tower=False, recomputes=False)  # fmt: skip
@@ -41,8 +41,12 @@ def test_bytes_grow_with_fits_and_checkpointing_keeps_fewer():
     fit = replace(FIT, adapter_parameters=50)
     assert cost.adapters_bytes([fit, fit]) == 2 * 50 * 20
     whole = cost.activations_bytes(SHAPE, [fit], batch=4)
-    assert whole == 2 * 34 * 8 * 4 * 80
+    assert whole == 2 * 26 * 2 * 8 * 4 * 80
     assert cost.activations_bytes(SHAPE, [replace(fit, recomputes=True)], batch=4) < whole
+    with_tower = replace(SHAPE, tower_width=4, tower_layers=5)
+    added = cost.activations_bytes(with_tower, [replace(fit, trains_tower=True)], batch=4) - whole
+    assert added == 5 * 26 * 2 * 4 * (4 * 50 * 2.0)
+    assert cost.activations_bytes(with_tower, [fit], batch=4) == whole
     assert cost.disk_bytes([fit] * 3, stack=2) == 3 * (200 + 400 * 10) + 2 * 16 * 100
 
 

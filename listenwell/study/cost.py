@@ -15,9 +15,10 @@ POSITIONS_PER_S = 50
 TOKENS_PER_S = 25
 PROMPT_TOKENS = 30
 """Tokens of question and answer around a clip, about what the default question takes."""
-ACTIVATION_BYTES = 34
-"""Bytes kept per token, layer and unit of width for the backward pass at two bytes a value (Korthikanti et al. 2022,
-arXiv:2205.05198, equation 1, without the part of attention)."""
+KEPT_VALUES = 26
+"""Values kept per position, layer and unit of width for the backward pass: inputs of norms and attention, dropped
+inputs and masks of LoRA, and the feed-forward's inner values, counted for an inner width of 2.7 (language model) or 4
+(tower) widths. The last layer of the language model, computed where answers are read, keeps next to nothing."""
 FIT_STATE_COPIES = 5
 """Float32 values per adapter parameter: itself, its gradient, AdamW's two moments, the best epoch's copy."""
 PLAN_BYTES = 400
@@ -35,6 +36,8 @@ class Shape:
     width: int
     layers: int
     bytes_per_weight: int
+    tower_width: int = 0
+    tower_layers: int = 0
     quantised_parameters: int = 0
     bytes_per_quantised: float = 0.0
 
@@ -108,12 +111,14 @@ def adapters_bytes(fits: list[FitCost]) -> float:
 
 
 def activations_bytes(shape: Shape, fits: list[FitCost], batch: int) -> float:
-    """What the backward pass keeps while these fits, `batch` clips each, train together; an upper bound."""
+    """What the backward pass keeps while these fits, `batch` clips each, train together."""
     tokens = sum(batch * clip_tokens(fit.clip_s) for fit in fits)
-    per_layer = tokens * shape.width * ACTIVATION_BYTES * shape.bytes_per_weight / 2
-    if all(fit.recomputes for fit in fits):
-        return tokens * shape.width * shape.bytes_per_weight * shape.layers + per_layer
-    return per_layer * shape.layers
+    positions = sum(batch * POSITIONS_PER_S * fit.clip_s for fit in fits if fit.trains_tower)
+    tower = positions * shape.tower_width * shape.tower_layers * KEPT_VALUES
+    # checkpointing keeps each layer's input and one layer whole
+    recomputes = any(fit.recomputes for fit in fits)
+    in_layers = shape.layers + KEPT_VALUES if recomputes else KEPT_VALUES * max(1, shape.layers - 1)
+    return (tokens * shape.width * in_layers + tower) * shape.bytes_per_weight
 
 
 def disk_bytes(fits: list[FitCost], stack: int) -> float:

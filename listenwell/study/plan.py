@@ -185,6 +185,8 @@ def _shape(network: Any, config: Config) -> Shape:
         all_parameters=_count(network),
         width=text.hidden_size,
         layers=text.num_hidden_layers,
+        tower_width=network.config.audio_config.d_model,
+        tower_layers=network.config.audio_config.encoder_layers,
         bytes_per_weight=2 if resolve_dtype(config.model) == "bfloat16" else 4,
         **_packed(inner.language_model, config.model.quantization),
     )

@@ -30,6 +30,7 @@ from listenwell.model.short_clips import ShortClipConfig
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit_log import FitLog
 from listenwell.train.fit_underway import FitSpec, FitUnderway, Progress
+from listenwell.train.freed_memory import return_freed_memory
 from listenwell.train.interruption import StoppedError, listen_for_stop
 from listenwell.train.loader import ClipLoader, Ear, PreparedClip, Source
 
@@ -126,6 +127,8 @@ def train(
     Raises TrainingError when one fit alone does not fit into memory, ConfigError when a warm-up is longer than its run.
     """
     watch = watch or Watch()
+    if any(spec.train.gradient_checkpointing for spec in specs):
+        return_freed_memory()
     logs: Sequence[FitLog | None] = watch.logs or [None] * len(specs)
     sources, places = _find_sources(specs)
     fits = [FitUnderway(model, *each) for each in zip(specs, logs, places, strict=True)]
