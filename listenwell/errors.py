@@ -43,7 +43,7 @@ class SealError(ListenwellError):
 
 
 class CheckpointError(ListenwellError):
-    """A checkpoint cannot be written, or belongs to another fit or version."""
+    """A checkpoint cannot be written or belongs to another fit or version, or a kept file was changed since."""
 
 
 class LeakageError(ListenwellError):

@@ -1,7 +1,8 @@
 """Values kept as they are found, so that work which was killed does not find them again.
 
-A journal is a file of JSON lines: whose they are, under which key, the value. It is written line by line, each on the
-disk before the next, and goes when the work is done. A line that a kill cut is passed over. Numbers come back to the
+A journal is a file of JSON lines: whose they are, under which key, the value, their hash. It is written line by line,
+each on the disk before the next, and goes when the work is done. A line that a kill cut or a disk changed is passed
+over. Numbers come back to the
 bit, because JSON's decimals of a float64 do.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.atomic_files import full_disk_named
+from listenwell.vouched_files import is_whole, with_own_hash
 
 
 class Journal:
@@ -35,7 +37,7 @@ class Journal:
 
     def keep(self, key: str, value: Any) -> None:
         """Put one more value, of JSON's kinds, on the disk. Raises ListenwellError when the disk is full."""
-        line = json.dumps({"owner": self.owner, "key": key, "value": value}, allow_nan=False)
+        line = json.dumps(with_own_hash({"owner": self.owner, "key": key, "value": value}), allow_nan=False)
         with full_disk_named(self.path), self.path.open("a", encoding="utf-8") as file:
             # a line cut by a kill must not swallow this one
             file.write(f"\n{line}\n" if file.tell() else f"{line}\n")
@@ -56,5 +58,5 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and {"owner", "key", "value"} <= record.keys():
+        if is_whole(record, {"owner", "key", "value"}):
             yield record

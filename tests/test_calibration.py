@@ -1,6 +1,7 @@
 """The threshold: the best one on dev, bound to the scores that chose it."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def test_a_calibration_file_is_read_as_a_threshold_too(tmp_path):
     assert read_given_threshold(str(path), 0.0) == (found.threshold.value, found.threshold)
     write_threshold(path, found.threshold)
     assert read_platt(path) is None
-    path.write_text(path.read_text().replace('"n":', '"platt": 3, "n":'))
+    path.write_text(json.dumps(asdict(found.threshold) | {"platt": 3}))
     with pytest.raises(ManifestError, match="no slope and intercept"):
         read_platt(path)
 

@@ -20,6 +20,7 @@ from listenwell.evaluate.predictions import Predictions
 from listenwell.evaluate.scores import write_scores
 from listenwell.evaluate.summary import summarise_parts
 from listenwell.study.compare import Reading, compare_sources, open_source
+from listenwell.vouched_files import write_vouched
 
 GOOD, POOR = make_scores(gap=4.0, seed=1), make_scores(gap=1.0, seed=2)
 READING = Reading({})
@@ -85,7 +86,9 @@ def folder(tmp_path):
     write_scores(tmp_path / "good.csv", GOOD)
     write_scores(tmp_path / "poor.csv", POOR)
     run_root = tmp_path / "run"
-    write_scores(run_root / "scores" / "fine-tuned-test.csv", GOOD)
+    table = run_root / "scores" / "fine-tuned-test.csv"
+    write_scores(table, GOOD)
+    write_vouched(table.with_name("test.json"), {}, [table])
     write_threshold(run_root / "thresholds" / "fine-tuned.json", choose_threshold(make_scores(gap=4.0, seed=9)))
     write_json(run_root / "results.json", {"test_sets": [{"name": "test"}]})
     return tmp_path

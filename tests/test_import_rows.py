@@ -21,7 +21,7 @@ ROWS = (
     ("evaluate",),
     ("augment",),
     ("data",),
-    ("section", "cache", "atomic_files", "random_streams", "errors", "progress", "journal"),
+    ("section", "cache", "atomic_files", "random_streams", "errors", "progress", "journal", "vouched_files"),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 BASE_ROW = len(ROWS) - 1

@@ -2,13 +2,12 @@
 
     adapter/         the trained adapter, in PEFT's format
     detector.json    base and its fingerprint, prompt, short-clip policy, thresholds chosen on dev, probability map,
-                     rule for long recordings, evidence, sha256 of every other file
+                     rule for long recordings, evidence, sha256 of every other file and of itself
     MODEL_CARD.md    the run's model card, where there is one
 
 Frozen once written: a changed file or another base is refused.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -16,13 +15,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import atomic_folder, write_json
+from listenwell.atomic_files import atomic_folder
 from listenwell.detect.segmentation import SegmentRule
 from listenwell.errors import ModelError
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.model.weights import file_sha256
+from listenwell.vouched_files import read_vouched, write_vouched
 
 FORMAT = 1
 ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"
@@ -72,7 +72,7 @@ def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path |
             "provenance": dict(bundle.provenance),
             "sha256": {path.relative_to(temporary).as_posix(): file_sha256(path) for path in files},
         }
-        write_json(temporary / RECORD, record)
+        write_vouched(temporary / RECORD, record)
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -81,7 +81,7 @@ def read_bundle(folder: Path) -> Bundle:
     if not path.is_file():
         raise ModelError(f"{folder}: no {RECORD}; give a folder that 'listenwell export' wrote.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_vouched(path, ModelError)
         if record["format"] != FORMAT:
             raise ModelError(f"{path}: has format {record['format']}, {FORMAT} was expected; export it again.")
         _check_files(folder, record["sha256"])

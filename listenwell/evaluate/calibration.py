@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from listenwell.atomic_files import write_json
 from listenwell.errors import ManifestError
 from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples, resample_curves
 from listenwell.evaluate.criteria import BALANCED_ACCURACY, ROUNDING, Criterion
@@ -25,6 +24,7 @@ from listenwell.evaluate.intervals import FEW_GROUPS, Metric, Whole, expanded_ta
 from listenwell.evaluate.metrics import Bools, Floats, require_classes, roc_points
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, fit_temperature
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.vouched_files import without_own_hash, write_vouched
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,13 @@ def scores_sha256(table: ScoreTable) -> str:
 
 def write_threshold(path: Path, threshold: Threshold) -> None:
     """Write the threshold as JSON, atomically."""
-    write_json(path, asdict(threshold))
+    write_vouched(path, asdict(threshold))
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Write a threshold file that also holds the interval and the probability maps, atomically."""
     rest = asdict(calibration)
-    write_json(path, rest.pop("threshold") | rest)
+    write_vouched(path, rest.pop("threshold") | rest)
 
 
 def read_threshold(path: Path) -> Threshold:
@@ -195,7 +195,7 @@ def read_platt(path: Path) -> ProbabilityMap | None:
 def _read(path: Path) -> dict[str, Any]:
     """The content of a threshold file. Raises ManifestError."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = without_own_hash(path, json.loads(path.read_text(encoding="utf-8")), ManifestError)
         missing = [field.name for field in fields(Threshold) if field.name not in content]
         if missing or not math.isfinite(content["value"]):
             raise ValueError(f"without {', '.join(missing)}" if missing else f"its value is {content['value']}")

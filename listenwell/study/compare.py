@@ -13,10 +13,10 @@ from listenwell.errors import ConfigError, ListenwellError
 from listenwell.evaluate.calibration import Threshold, read_given_threshold, read_threshold
 from listenwell.evaluate.pairing import Contender, SideBySide, compare_contenders
 from listenwell.evaluate.predictions import GivenScale, read_predictions
-from listenwell.evaluate.scores import read_scores
 from listenwell.evaluate.traps import find_traps, warn_best_of
 from listenwell.report.results import FINE_TUNED
 from listenwell.run_folder import RunFolder
+from listenwell.study.kept_scores import read_kept_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _split(text: str) -> tuple[Path, str]:
 def _open_run(path: Path, threshold: str, reading: Reading) -> Source:
     run = RunFolder(path)
     test_set = reading.test_set or _only_test_set(run)
-    table = read_scores(run.scores(f"{reading.method}-{test_set}"))
+    table = read_kept_scores(run.scores(f"{reading.method}-{test_set}"), run.score_identity(test_set))
     chosen = read_threshold(Path(threshold) if threshold else run.threshold(reading.method))
     return Source(Contender(f"{path} {reading.method}", table, chosen.value), chosen)
 

@@ -24,7 +24,6 @@ from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.criteria import parse_criterion
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.evaluate.probabilities import fit_platt
-from listenwell.evaluate.scores import read_scores
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model
 from listenwell.model.lora import merge_adapter
@@ -35,9 +34,12 @@ from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder, provenance
 from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.fitting import read_json
+from listenwell.study.halving import SPEC
+from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
 from listenwell.study.parts import DEV, divide
 from listenwell.study.prepare import prepare
+from listenwell.vouched_files import read_vouched, require_files
 
 CRITERIA = ("balanced_accuracy", "accuracy", "eer", "target_recall=0.95", "target_false_alarm=0.01")
 N_RECORDINGS, RECORDING_S = 6, 40.0
@@ -54,10 +56,10 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
     if not run.results.is_file():
         raise ListenwellError(f"{run_root}: holds no finished study (no results.json); run 'listenwell study' first.")
     results, config = read_json(run.results), load_config(run.config)
-    adapter_folder = run.fit(results["fits"][0]["identity"]) / "adapter"
+    adapter_folder = _delivered_adapter(run, results)
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
-    dev = read_scores(run.scores(f"{FINE_TUNED}-{DEV}"))
+    dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
     thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
     bundle = Bundle(
         base=config.model.name,
@@ -89,7 +91,7 @@ def export_merged(run_root: Path, out: Path) -> None:
             "adapter in; export it without merging, or train with model.quantization=none."
         )
     model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
-    adapter, _ = read_adapter(run.fit(results["fits"][0]["identity"]) / "adapter", model)
+    adapter, _ = read_adapter(_delivered_adapter(run, results), model)
     merge_adapter(model.network, adapter)
     if adapter.projector is not None:
         with torch.no_grad():
@@ -98,6 +100,13 @@ def export_merged(run_root: Path, out: Path) -> None:
     with atomic_folder(out) as temporary:
         model.network.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
+
+
+def _delivered_adapter(run: RunFolder, results: Mapping[str, Any]) -> Path:
+    """The folder of the delivered fit's adapter. Raises CheckpointError when a file of it was changed."""
+    folder = run.fit(results["fits"][0]["identity"])
+    require_files(folder / SPEC, read_vouched(folder / SPEC))
+    return folder / "adapter"
 
 
 def _evidence(results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -3,14 +3,14 @@
 A fit's identity is the hash of everything that decides it: the recipe's version, model, prompt, short-clip policy,
 LoRA, training and augmentation settings, seed, the clips' content, the backgrounds, and how dev is heard. A finished
 identity is never trained again. Below fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line
-per clip heard), metrics.jsonl (one line per step and epoch), and spec.json, which is written last and marks the fit as
-finished; failed.json where it was stopped for good; dropped-<race>.json where it lost one (listenwell.study.halving).
+per clip heard), metrics.jsonl (one line per step and epoch), and spec.json, which is written last, marks the fit as
+finished and holds the hashes of adapter and history, which are checked when the fit is read back; failed.json where it
+was stopped for good; dropped-<race>.json where it lost one (listenwell.study.halving).
 
 Who trains with whom is decided once and written to stacks/<identity>/members.json before the first step, so a stack
 that was stopped or killed goes on as it was, from the newest good checkpoint beside that file.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from listenwell.atomic_files import write_json
 from listenwell.augment.plan import apply_plan, draw_plan
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform
@@ -34,7 +33,7 @@ from listenwell.model.lora import Adapter
 from listenwell.model.targets import count_by_half, find_targets
 from listenwell.run_folder import RunFolder, identity
 from listenwell.run_folder import read_json as read_json
-from listenwell.study.halving import DroppedFit, Race, Races, Runner
+from listenwell.study.halving import HISTORY, SPEC, DroppedFit, Race, Races, Runner
 from listenwell.study.ledger import hold_fits, open_ledger
 from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.train.checkpoint import Checkpoints
@@ -42,6 +41,7 @@ from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, hear_dev, 
 from listenwell.train.fit_log import FitLog
 from listenwell.train.fit_underway import FitSpec, Progress
 from listenwell.train.overfitting import describe_overfitting
+from listenwell.vouched_files import read_vouched, require_files, write_vouched
 
 DEV_EPOCH = "dev"
 RECIPE_VERSION = 3
@@ -166,7 +166,7 @@ def _plan_stacks(
     """Identities of each stack to train: first those that were begun, then the rest, at most train.stack together."""
     pending = [each for each in by_identity if not races.is_over(each)]
     for path in sorted(run.stacks.glob("*/members.json")):
-        members: list[str] = json.loads(path.read_text(encoding="utf-8"))["members"]
+        members: list[str] = read_vouched(path)["members"]
         is_wanted = set(members) & set(pending) and set(members) <= set(by_identity)
         if is_wanted and path.parent == _stack_folder(members, races, run):
             yield members
@@ -237,7 +237,7 @@ class _Stack:
         """Train the stack and write what came out; afterwards nothing of the stack is left but its fits."""
         own = _stack_identity(self.members, self.races)
         folder = _stack_folder(self.members, self.races, self.run)
-        write_json(folder / "members.json", {"members": list(self.members)})
+        write_vouched(folder / "members.json", {"members": list(self.members)})
         first = self.requests[0].config
         for request in self.requests:
             _say_targets(request, self.model)
@@ -276,7 +276,7 @@ def _write_fit(
     folder: Path, model: AudioLanguageModel, request: FitRequest, record: dict[str, Any], result: FitResult | FailedFit
 ) -> None:
     if isinstance(result, FailedFit):
-        write_json(folder / "failed.json", {"reason": result.reason, "spec": record})
+        write_vouched(folder / "failed.json", {"reason": result.reason, "spec": record})
         return
     config = request.config
     listens = {
@@ -297,15 +297,16 @@ def _write_fit(
     }
     if history["overfitting"]:
         print(f"fit '{request.name}': {history['overfitting']}", file=sys.stderr, flush=True)
-    write_json(folder / "history.json", history)
-    write_json(folder / "spec.json", record)
+    write_vouched(folder / HISTORY, history)
+    write_vouched(folder / SPEC, record, [*sorted((folder / "adapter").iterdir()), folder / HISTORY])
 
 
 def _read_fit(folder: Path, model: AudioLanguageModel, request: FitRequest) -> FinishedFit | FailedFit:
     if (folder / "failed.json").is_file():
-        return FailedFit(request.name, read_json(folder / "failed.json")["reason"])
+        return FailedFit(request.name, read_vouched(folder / "failed.json")["reason"])
+    require_files(folder / SPEC, read_vouched(folder / SPEC))
     adapter, _ = read_adapter(folder / "adapter", model)
-    return FinishedFit(folder, adapter, {"name": request.name, **read_json(folder / "history.json")})
+    return FinishedFit(folder, adapter, {"name": request.name, **read_vouched(folder / HISTORY)})
 
 
 def hear_dev_set(config: Config, model: AudioLanguageModel, clips: list[Clip], bank: BackgroundBank) -> DevSet:

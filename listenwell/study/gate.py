@@ -6,7 +6,6 @@ The report is kept beside what it was made from, so the same parts are searched 
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import write_json
 from listenwell.config import Config
 from listenwell.data.clip import Background, Clip
 from listenwell.data.leakage import LEAKS
@@ -14,8 +13,8 @@ from listenwell.errors import LeakageError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import identity
 from listenwell.study.check import check_parts
-from listenwell.study.fitting import read_json
 from listenwell.study.parts import Parts
+from listenwell.vouched_files import read_vouched, write_vouched
 
 GATE_VERSION = 1
 """Raised when a change of the search could find something else in the same parts."""
@@ -31,9 +30,9 @@ def pass_gate(config: Config, parts: Parts, kept: Path, on_progress: OnProgress 
         clips={part: [_content(clip) for clip in clips] for part, clips in parts.clips.items()},
         backgrounds={part: [_content(bed) for bed in bank.entries] for part, bank in parts.banks.items()},
     )
-    if not kept.is_file() or read_json(kept)["made_from"] != made_from:
-        write_json(kept, {"made_from": made_from, "report": check_parts(parts, on_progress).to_json()})
-    report: dict[str, Any] = read_json(kept)["report"]
+    if not kept.is_file() or read_vouched(kept)["made_from"] != made_from:
+        write_vouched(kept, {"made_from": made_from, "report": check_parts(parts, on_progress).to_json()})
+    report: dict[str, Any] = read_vouched(kept)["report"]
     if report["verdict"] == LEAKS and config.data.on_leak == "stop":
         first = next(finding for finding in report["findings"] if finding["is_leak"])
         raise LeakageError(

@@ -16,10 +16,12 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import write_json
-from listenwell.run_folder import identity, read_json
+from listenwell.run_folder import identity
 from listenwell.train.fit import Standing
 from listenwell.train.fit_log import METRICS
+from listenwell.vouched_files import read_vouched, write_vouched
+
+SPEC, HISTORY = "spec.json", "history.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,12 @@ class Races:
     def is_over(self, fit: str) -> bool:
         """True when nothing of the fit is left to train: finished, failed for good, or dropped in this very race."""
         folder = self.folder_of(fit)
-        ends = [folder / "spec.json", folder / "failed.json", *([self._note(fit)] if self.key(fit) else [])]
+        ends = [folder / SPEC, folder / "failed.json", *([self._note(fit)] if self.key(fit) else [])]
         return any(path.is_file() for path in ends)
 
     def note_dropped(self, fit: str, history: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> None:
         """Write down that the fit was dropped in its race."""
-        write_json(self._note(fit), {"history": list(history), "spec": dict(spec)})
+        write_vouched(self._note(fit), {"history": list(history), "spec": dict(spec)})
 
     def keep_going(self, name: str, standings: Mapping[str, Standing]) -> bool:
         """What a stack asks (Watch.keep_going); rivals outside the stack are known from the ledger."""
@@ -141,9 +143,9 @@ class Races:
         """How far the fit came, from the ledger. A drop in this race counts before a whole fit that came later."""
         folder = self.folder_of(fit)
         if self._note(fit).is_file():
-            return Standing(tuple(read_json(self._note(fit))["history"]), has_ended=False, has_failed=False)
-        if (folder / "spec.json").is_file():
-            return Standing(tuple(read_json(folder / "history.json")["history"]), has_ended=True, has_failed=False)
+            return Standing(tuple(read_vouched(self._note(fit))["history"]), has_ended=False, has_failed=False)
+        if (folder / SPEC).is_file():
+            return Standing(tuple(read_vouched(folder / HISTORY)["history"]), has_ended=True, has_failed=False)
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
         epochs = tuple(record for record in map(json.loads, lines) if "dev_loss" in record)
         return Standing(epochs, has_ended=True, has_failed=True)

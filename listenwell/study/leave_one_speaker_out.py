@@ -13,28 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from listenwell.atomic_files import write_json
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, change_config
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.folds import Fold, make_folds
 from listenwell.data.splits import check_disjoint
-from listenwell.errors import ConfigError, TrainingError
+from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
-from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.evaluate.scores import ScoreTable, write_scores
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder
 from listenwell.study.arms import SEARCH_BEST, check_changes, expand_arms
 from listenwell.study.detectors import LanguageModelDetector
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
+from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
 from listenwell.study.gate import pass_gate
+from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.parts import DEV, POOL, TRAIN, Parts
 from listenwell.study.score import score_clips
 from listenwell.study.search import run_search
 from listenwell.train.fit_underway import Progress
+from listenwell.vouched_files import read_vouched, write_vouched
 
 HELD_OUT = "held_out"
 FIXED = "fixed: the config was chosen on all speakers"
@@ -181,15 +182,15 @@ def _scores(request: FitRequest, fit: FinishedFit, part: str, model: AudioLangua
     path = fit.folder / "scores" / f"{part}.csv"
     note = path.with_suffix(".json")
     clip_ids = [clip.clip_id for clip in request.parts.clips[part]]
-    if note.is_file() and path.is_file() and read_json(note)["clips"] == clip_ids:
-        return read_scores(path)
+    if note.is_file() and path.is_file() and read_vouched(note, ManifestError)["clips"] == clip_ids:
+        return read_kept_scores(path, note)
     config = request.config
     detector = LanguageModelDetector(
         model, config.prompt, config.short_clips, {HELD_OUT: fit.adapter}, config.scoring.batch_seconds
     )
     scored = score_clips([detector], request.parts.clips[part], request.parts.banks[part], [CLEAN], config)
     write_scores(path, scored.tables[HELD_OUT])
-    write_json(note, {"clips": clip_ids})
+    write_vouched(note, {"clips": clip_ids}, [path])
     return scored.tables[HELD_OUT]
 
 

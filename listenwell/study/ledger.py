@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from listenwell.atomic_files import write_json
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, identity, read_json
+from listenwell.vouched_files import read_vouched, write_vouched
 
 LEDGER_VERSION = 1
 
@@ -24,8 +25,8 @@ def open_ledger(run: RunFolder, wanted: Sequence[str]) -> None:
     Raises ListenwellError for a ledger of another version.
     """
     if not run.ledger_version.is_file():
-        write_json(run.ledger_version, {"version": LEDGER_VERSION})
-    found = read_json(run.ledger_version)["version"]
+        write_vouched(run.ledger_version, {"version": LEDGER_VERSION})
+    found = read_vouched(run.ledger_version)["version"]
     if found != LEDGER_VERSION:
         raise ListenwellError(
             f"{run.ledger_version}: the ledger is of version {found}, this listenwell reads version {LEDGER_VERSION}; "

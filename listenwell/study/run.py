@@ -17,10 +17,10 @@ from listenwell.data.clip import Clip
 from listenwell.data.data_sheet import DataSheet, sheet_to_json
 from listenwell.data.test_set import ChosenClip
 from listenwell.data.wheel_files import fetch_weight_file
-from listenwell.errors import TrainingError
+from listenwell.errors import ManifestError, TrainingError
 from listenwell.evaluate.calibration import Threshold, choose_threshold, scores_sha256, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
-from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.evaluate.scores import ScoreTable, write_scores
 from listenwell.journal import Journal
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.loading import describe_base, load_model
@@ -38,9 +38,10 @@ from listenwell.study.detectors import (
     language_model_detectors,
 )
 from listenwell.study.error_sounds import write_error_sounds
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
+from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
 from listenwell.study.gate import pass_gate
 from listenwell.study.judging import EVIDENCE_VERSION, gather_evidence
+from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.ladder import judge_ladder, median_seed
 from listenwell.study.leave_one_speaker_out import run_loso
 from listenwell.study.make_test_set import expect_precision
@@ -52,6 +53,7 @@ from listenwell.study.sealing import commit_thresholds, content_sha256, describe
 from listenwell.study.search import run_search
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
+from listenwell.vouched_files import read_vouched, write_vouched
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
@@ -244,8 +246,8 @@ def _score_part(
         batch_seconds=config.scoring.batch_seconds,
     )
     note = run.score_identity(part)
-    if note.is_file() and (noted := read_json(note))["made_from"] == made_from:
-        return {method: read_scores(run.scores(f"{method}-{part}")) for method in noted["methods"]}
+    if note.is_file() and (noted := read_vouched(note, ManifestError))["made_from"] == made_from:
+        return {method: read_kept_scores(run.scores(f"{method}-{part}"), note) for method in noted["methods"]}
     journal = Journal(run.score_journal(part), made_from)
     scored = score_clips(
         detectors, parts.clips[part], parts.banks[part], config.evaluation.conditions, config, on_progress,
@@ -253,7 +255,8 @@ def _score_part(
     )  # fmt: skip
     for method, table in scored.tables.items():
         write_scores(run.scores(f"{method}-{part}"), table)
-    write_json(note, {"made_from": made_from, "methods": sorted(scored.tables)})
+    files = [run.scores(f"{method}-{part}") for method in sorted(scored.tables)]
+    write_vouched(note, {"made_from": made_from, "methods": sorted(scored.tables)}, files)
     journal.remove()
     return {method: scored.tables[method] for method in sorted(scored.tables)}
 
@@ -300,13 +303,13 @@ def _evidence(
         evaluation=config.evaluation.model_dump(mode="json"),
         seed=config.seed,
     )
-    if run.evidence.is_file() and (kept := read_json(run.evidence))["made_from"] == made_from:
+    if run.evidence.is_file() and (kept := read_vouched(run.evidence))["made_from"] == made_from:
         found: dict[str, Any] = kept["evidence"]
         return found
     found = gather_evidence(
         config.evaluation, tables, threshold, rows, comparisons, by_speaker, config.seed, on_progress
     )
-    write_json(run.evidence, {"made_from": made_from, "evidence": found})
+    write_vouched(run.evidence, {"made_from": made_from, "evidence": found})
     return found
 
 

@@ -4,7 +4,6 @@ An adapter brings its own prompt and short-clip policy: it is scored as it was t
 the same settings, model and recordings is read back, not computed again.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,8 +15,9 @@ from listenwell.augment.conditions import CLEAN, parse_condition
 from listenwell.config import Config, dump
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
+from listenwell.errors import CheckpointError
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.evaluate.scores import ScoreTable, write_scores
 from listenwell.evaluate.summary import summarise
 from listenwell.journal import Journal
 from listenwell.model.adapter_files import read_adapter
@@ -28,9 +28,11 @@ from listenwell.model.weights import file_sha256
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder, identity, provenance
 from listenwell.study.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
+from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.prepare import find_manifest, read_noise, read_split
 from listenwell.study.score import score_clips, write_quarantine
 from listenwell.study.sealing import content_sha256, is_test_split, note_opening
+from listenwell.vouched_files import read_vouched, write_vouched
 
 DEFAULT_THRESHOLD = 0.0
 """Both answers equally likely."""
@@ -84,7 +86,8 @@ def score_manifest(
     }
     previous = _read_identity(run.score_identity(name))
     if previous["made_from"] == made_from and run.scores(name).exists():
-        table, n_unreadable, clips_per_s = read_scores(run.scores(name)), previous["n_unreadable"], None
+        table = read_kept_scores(run.scores(name), run.score_identity(name))
+        n_unreadable, clips_per_s = previous["n_unreadable"], None
     else:
         started = time.monotonic()
         detector = LanguageModelDetector(
@@ -96,7 +99,8 @@ def score_manifest(
         clips_per_s = len(table) / (time.monotonic() - started)
         write_scores(run.scores(name), table)
         write_quarantine(run.quarantine(name), scored.unreadable)
-        write_json(run.score_identity(name), {"made_from": made_from, "n_unreadable": n_unreadable})
+        note = {"made_from": made_from, "n_unreadable": n_unreadable}
+        write_vouched(run.score_identity(name), note, [run.scores(name)])
         journal.remove()
     metrics = {
         condition: summarise(table.select(table.condition == condition), DEFAULT_THRESHOLD, config.seed)
@@ -133,10 +137,11 @@ def _content(clip: Clip) -> str:
 
 
 def _read_identity(path: Path) -> dict[str, Any]:
-    """Return what an earlier run noted, or a note that matches nothing."""
+    """Return what an earlier run noted, or a note that matches nothing where there is none or it is damaged."""
     nothing: dict[str, Any] = {"made_from": None, "n_unreadable": 0}
+    if not path.is_file():
+        return nothing
     try:
-        noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return nothing | noted
-    except (OSError, ValueError, TypeError):
+        return nothing | read_vouched(path)
+    except CheckpointError:
         return nothing

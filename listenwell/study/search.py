@@ -13,26 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from listenwell.atomic_files import write_json
 from listenwell.config import Config, change_config
 from listenwell.data.clip import LABELS
 from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
 from listenwell.evaluate.metrics import balanced_accuracy, decide
-from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.evaluate.scores import ScoreTable, write_scores
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
 from listenwell.run_folder import RunFolder, identity
 from listenwell.study.arms import check_changes
 from listenwell.study.detectors import language_model_detectors
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all, read_json
+from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
 from listenwell.study.halving import DroppedFit, Race
+from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.parts import DEV, Parts
 from listenwell.study.score import score_clips
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
+from listenwell.vouched_files import read_vouched, write_vouched
 
 N_RESAMPLES = 200
 
@@ -228,13 +229,13 @@ def _dev_tables(
         )
         for i in missing:
             write_scores(kept[i], scored.tables[str(i)])
-            write_json(kept[i].with_suffix(".json"), {"made_from": made_from})
-    return {i: read_scores(path) for i, path in kept.items()}
+            write_vouched(kept[i].with_suffix(".json"), {"made_from": made_from}, [kept[i]])
+    return {i: read_kept_scores(path, path.with_suffix(".json")) for i, path in kept.items()}
 
 
 def _is_kept(path: Path, made_from: str) -> bool:
     note = path.with_suffix(".json")
-    return path.is_file() and note.is_file() and bool(read_json(note)["made_from"] == made_from)
+    return path.is_file() and note.is_file() and bool(read_vouched(note, ManifestError)["made_from"] == made_from)
 
 
 def selection_optimism(

@@ -19,13 +19,13 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ManifestError
 from listenwell.evaluate.calibration import read_threshold
-from listenwell.evaluate.scores import read_scores
 from listenwell.model.mel import HOP_LENGTH, n_audio_tokens
 from listenwell.model.short_clips import lengthen
 from listenwell.run_folder import RunFolder
-from listenwell.study.fitting import read_json
+from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.parts import TRAIN, divide
 from listenwell.study.prepare import prepare
+from listenwell.vouched_files import read_vouched
 
 
 def trace(clip_id: str, root: Path) -> dict[str, Any]:
@@ -110,9 +110,9 @@ def _log10(value: float) -> float:
 def _scores_of(clip_id: str, part: str, run: RunFolder) -> dict[str, dict[str, Any]]:
     """Score, calibrated threshold and decision, by condition and method."""
     found: dict[str, dict[str, Any]] = {}
-    for method in read_json(run.score_identity(part))["methods"]:
+    for method in read_vouched(run.score_identity(part), ManifestError)["methods"]:
         threshold = read_threshold(run.threshold(method))
-        table = read_scores(run.scores(f"{method}-{part}"))
+        table = read_kept_scores(run.scores(f"{method}-{part}"), run.score_identity(part))
         for row in (table.clip_id == clip_id).nonzero()[0]:
             score = float(table.score[row])
             found.setdefault(str(table.condition[row]), {})[method] = {

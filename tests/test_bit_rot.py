@@ -1,0 +1,158 @@
+"""One flipped bit in anything a finished run holds: it is named, or what it touched is made again; never other results.
+
+LISTENWELL_FLIPS sets how many bits are flipped in each kind of file: 1 by default, more in `make soak`.
+"""
+
+import itertools
+import json
+import os
+import shutil
+
+import pytest
+from made_scores import make_scores
+
+from listenwell.detect.bundle import read_bundle
+from listenwell.errors import ListenwellError, ManifestError, ModelError
+from listenwell.evaluate.calibration import choose_threshold, read_threshold, write_threshold
+from listenwell.journal import Journal
+from listenwell.random_streams import stream
+from listenwell.study.compare import Reading, open_source
+from listenwell.study.run import run_study
+from listenwell.vouched_files import FILES, OWN
+
+N_FLIPS = int(os.environ["LISTENWELL_FLIPS"]) if "LISTENWELL_FLIPS" in os.environ else 1
+ABOUT_ONE_RUN = ("name", "config", "provenance")
+READ_AGAIN = (
+    "fits/*/adapter/adapter_model.safetensors",
+    "fits/*/adapter/adapter_config.json",
+    "fits/*/adapter/listenwell.json",
+    "fits/*/history.json",
+    "fits/*/spec.json",
+    "fits/*/scores/held_out.csv",
+    "fits/*/scores/held_out.json",
+    "fits/*/scores/search-dev.csv",
+    "fits/*/scores/search-dev.json",
+    "scores/fine-tuned-dev.csv",
+    "scores/fine-tuned-test.csv",
+    "scores/test.json",
+    "thresholds/fine-tuned.json",
+    "seal.jsonl",
+    "leaks.json",
+    "leaks-folds.json",
+    "evidence.json",
+    "ledger.json",
+)
+ALWAYS_NAMED = (
+    "fits/*/adapter/adapter_model.safetensors",
+    "fits/*/scores/held_out.csv",
+    "scores/fine-tuned-test.csv",
+)
+
+
+def flip_bit(path, *key):
+    content = bytearray(path.read_bytes())
+    rng = stream(0, "bit rot", path.name, *key)
+    content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def expected(finished_study):
+    """The results as JSON, without what tells of one run only."""
+    return comparable(finished_study[1])
+
+
+def comparable(results):
+    return json.loads(json.dumps({key: value for key, value in results.items() if key not in ABOUT_ONE_RUN}))
+
+
+def attempt(action):
+    """What one of our errors says, "" where there was none; and what came back."""
+    try:
+        return "", action()
+    except ListenwellError as error:
+        return str(error), None
+
+
+def first_file(run, pattern):
+    return sorted(run.glob(pattern))[0]
+
+
+@pytest.mark.parametrize("number", range(N_FLIPS))
+@pytest.mark.parametrize("pattern", READ_AGAIN)
+def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(
+    finished_study, expected, tmp_path, monkeypatch, pattern, number
+):
+    config, _ = finished_study
+    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
+    run = tmp_path / "run"
+    shutil.copytree(config.output, run)
+    damaged = first_file(run, pattern)
+    flip_bit(damaged, pattern, number)
+    complaint, again = attempt(lambda: run_study(config.model_copy(update={"output": run})))
+    if complaint:
+        assert damaged.name in complaint
+        assert "delete it" in complaint or "Start a new run folder" in complaint
+    else:
+        assert pattern not in ALWAYS_NAMED
+        assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
+
+
+def test_a_run_without_hashes_is_read_and_said_to_be_unchecked(finished_study, expected, tmp_path, monkeypatch, capsys):
+    config, _ = finished_study
+    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
+    run = tmp_path / "run"
+    shutil.copytree(config.output, run)
+    for path in [*run.glob("fits/*/*.json"), *run.glob("fits/*/scores/*.json"), *run.glob("scores/*.json")]:
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in content.items() if k not in (OWN, FILES)}))
+    again = run_study(config.model_copy(update={"output": run}))
+    assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
+    assert f"{run / 'scores' / 'test.json'} holds no hash of itself" in capsys.readouterr().err
+
+
+def every_flip(path, whole):
+    """Flip one bit of every byte in turn."""
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        yield
+
+
+def test_no_flipped_bit_gives_another_threshold(tmp_path):
+    path, threshold = tmp_path / "fine-tuned.json", choose_threshold(make_scores())
+    write_threshold(path, threshold)
+    n_refused = 0
+    for _ in every_flip(path, path.read_bytes()):
+        complaint, found = attempt(lambda: read_threshold(path))
+        n_refused += bool(complaint)
+        assert "fine-tuned.json" in complaint if complaint else found == threshold
+    assert n_refused > 0.8 * path.stat().st_size
+
+
+def test_no_flipped_bit_gives_another_detector(made_detector, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(made_detector, folder)
+    expected, whole = read_bundle(folder), (folder / "detector.json").read_bytes()
+    for _ in itertools.islice(every_flip(folder / "detector.json", whole), 0, None, 7):
+        complaint, found = attempt(lambda: read_bundle(folder))
+        assert "detector.json" in complaint if complaint else found == expected
+    (folder / "detector.json").write_bytes(whole)
+    weights = folder / "adapter" / "adapter_model.safetensors"
+    flip_bit(weights)
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: was changed"):
+        read_bundle(folder)
+
+
+def test_no_flipped_bit_in_a_journal_gives_another_score(tmp_path):
+    path = tmp_path / "test.journal"
+    Journal(path, "me").keep("batch", {"fine-tuned": [0.25, -1.5]})
+    for _ in every_flip(path, path.read_bytes()):
+        assert Journal(path, "me").known("batch") in ([], [{"fine-tuned": [0.25, -1.5]}])
+
+
+def test_a_comparison_refuses_a_changed_score_table(finished_study, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_study[0].output, run)
+    flip_bit(run / "scores" / "fine-tuned-test.csv")
+    with pytest.raises(ManifestError, match=r"fine-tuned-test\.csv: was changed .* expected"):
+        open_source(str(run), Reading({}))
