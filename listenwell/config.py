@@ -10,6 +10,7 @@ import difflib
 import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from listenwell.section import Section
 from listenwell.train.settings import TrainConfig
 
 Choice = bool | int | float | str | None
+MOST_VALUES, DEEPEST = 100_000, 50
+"""A config that holds more is refused: a few aliases of aliases stand for more values than memory has room for."""
 
 
 class SampledConfig(Section):
@@ -254,7 +257,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the mapping in the file and, for every dotted key, its place ("study.yaml line 3")."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = _compose(text, str(path))
         places = dict(_key_places(path, root, ""))
         values = yaml.safe_load(text)
     except OSError as error:
@@ -263,6 +266,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save the config in UTF-8.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}{_yaml_line(error)}: is not valid YAML ({_yaml_problem(error)}).") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path}: holds a value that YAML cannot read ({error}); put text in quotes.") from error
     if values is None:
         return {}, places
     if not isinstance(values, dict):
@@ -271,6 +276,35 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             "'listenwell config' prints every setting."
         )
     return {str(key): value for key, value in values.items()}, places
+
+
+def _compose(text: str, place: str) -> yaml.Node | None:
+    """The nodes of a YAML text. Raises ConfigError for more values or deeper ones than a config can hold."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ConfigError(f"{place}: its values lie {depth} deep in each other, at most {DEEPEST} are read.")
+    root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    n_values = _count_values(root, {}) if root is not None else 0
+    if n_values > MOST_VALUES:
+        shown = f"{n_values:.3g}" if n_values < math.inf else "endlessly many"
+        raise ConfigError(
+            f"{place}: its aliases (*name) stand for {shown} values, at most {MOST_VALUES} are read; write out what is "
+            "meant."
+        )
+    return root
+
+
+def _count_values(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values `node` holds once every alias is written out; infinite when it lies in itself."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is counted: met again, it lies in itself
+        inner = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_count_values(each, known) for each in inner)
+    return known[id(node)]
 
 
 def _key_places(
@@ -300,11 +334,14 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
     if not equals or not all(names):
         raise ConfigError(f"{place}: expected section.key=value, for instance model.device=cpu.")
     try:
+        _compose(text, place)
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{place}: the value is not valid YAML ({_yaml_problem(error)}); put text with special signs in quotes."
         ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{place}: the value cannot be read as YAML ({error}); put text in quotes.") from error
     for depth, name in enumerate(names[:-1], start=1):
         inner = values.setdefault(name, {})
         if not isinstance(inner, dict):

@@ -105,7 +105,7 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
             content = {key: value for key, value in entry.items() if key != "hash"}
             previous = entries[-1]["hash"] if entries else FIRST
             is_whole = (entry["number"], entry["previous"], entry["hash"]) == (number, previous, hash_entry(content))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             is_whole = False
         if not is_whole:
             raise SealError(

@@ -199,6 +199,6 @@ def _read(path: Path) -> dict[str, Any]:
         missing = [field.name for field in fields(Threshold) if field.name not in content]
         if missing or not math.isfinite(content["value"]):
             raise ValueError(f"without {', '.join(missing)}" if missing else f"its value is {content['value']}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ManifestError(f"{path}: not a threshold ({error}); run 'listenwell calibrate' to choose one.") from error
     return content

@@ -40,7 +40,10 @@ class JsonLine:
         value = self.required(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.fault(f"'{name}' is {json.dumps(value)[:60]}, a number was expected; correct the line.")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise self.fault(f"'{name}' is a number of {value.bit_length()} bits, correct the line.") from error
 
     def part(self, values: Any) -> "JsonLine":
         """Return an object found inside this one. Raises ManifestError when it is none."""
@@ -75,6 +78,8 @@ def _read_line(path: Path, line: int, text: str) -> JsonLine:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ManifestError(f"{path} line {line}: is not valid JSON ({error.msg}); correct the line.") from error
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{path} line {line}: cannot be read as JSON ({error}); correct the line.") from error
     return JsonLine(path, line, {}).part(values)
 
 

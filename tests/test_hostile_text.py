@@ -1,0 +1,78 @@
+"""Text made to explode, sink or overflow a reader: one of our errors, at once."""
+
+import time
+
+import pytest
+
+from listenwell.config import load_config
+from listenwell.data.exchange.json_lines import read_json_lines
+from listenwell.errors import ConfigError, ManifestError, SealError
+from listenwell.evaluate.calibration import read_threshold
+from listenwell.seal import read_chain
+
+MOST_S = 5.0
+
+
+def doubled(first, inner):
+    """Nine levels, each ten aliases of the one before: 10^9 values."""
+    lines = [f"a0: &a0 {first}"]
+    lines += [f"a{i}: &a{i} {inner([f'*a{i - 1}'] * 10)}" for i in range(1, 10)]
+    return "\n".join(lines)
+
+
+YAML = {
+    "lists": doubled("[x]", lambda ten: f"[{', '.join(ten)}]"),
+    "mappings": doubled("{x: 1}", lambda ten: "{" + ", ".join(f"k{i}: {each}" for i, each in enumerate(ten)) + "}"),
+    "merges": doubled("{x: 1}", lambda ten: "{<<: [" + ", ".join(ten) + "]}"),
+    "deep": "a: " + "[" * 20_000,
+    "itself": "seed: &a [*a]",
+    "long number": "seed: " + "9" * 5000,
+    "date": "seed: 2026-99-99",
+}
+JSON = {"deep": "[" * 200_000, "long number": '{"a": ' + "9" * 5000 + "}", "no object": "[1]", "number": "3"}
+
+
+def soon(read, *arguments):
+    began = time.monotonic()
+    try:
+        return read(*arguments)
+    finally:
+        assert time.monotonic() - began < MOST_S
+
+
+@pytest.mark.parametrize("text", YAML.values(), ids=YAML.keys())
+def test_yaml_that_would_explode_is_refused_at_once(tmp_path, text):
+    (tmp_path / "bomb.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"bomb\.yaml"):
+        soon(load_config, tmp_path / "bomb.yaml")
+
+
+def test_an_override_that_would_explode_is_refused_at_once():
+    with pytest.raises(ConfigError, match="deep in each other"):
+        soon(load_config, None, ["seed=" + "[" * 20_000])
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        load_config(None, ["seed=2026-99-99"])
+
+
+@pytest.mark.parametrize("text", JSON.values(), ids=JSON.keys())
+@pytest.mark.parametrize(
+    ("read", "kind"),
+    [
+        (lambda path: list(read_json_lines(path)), ManifestError),
+        (read_threshold, ManifestError),
+        (read_chain, SealError),
+    ],
+    ids=["lines", "threshold", "seal"],
+)
+def test_json_that_is_no_record_is_refused_at_once(tmp_path, text, read, kind):
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    with pytest.raises(kind, match=r"a\.jsonl"):
+        soon(read, path)
+
+
+def test_a_number_beyond_every_float_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"start": ' + "9" * 400 + "}")
+    (line,) = read_json_lines(tmp_path / "a.jsonl")
+    with pytest.raises(ManifestError, match=r"line 1: 'start' is a number of 1329 bits"):
+        line.number("start")
