@@ -43,7 +43,7 @@ class JsonLine:
         try:
             return float(value)
         except OverflowError as error:
-            raise self.fault(f"'{name}' is a number of {value.bit_length()} bits, correct the line.") from error
+            raise self.fault(f"'{name}' is a number of {int(value).bit_length()} bits; correct the line.") from error
 
     def part(self, values: Any) -> "JsonLine":
         """Return an object found inside this one. Raises ManifestError when it is none."""
