@@ -36,7 +36,7 @@ def mib_given_back(wanted: str) -> float:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_pieces_of_four_mebibytes_are_given_back():
+def test_pieces_of_eight_mebibytes_are_given_back():
     assert mib_given_back("yes") >= 0.9 * 10 * 8
 
 

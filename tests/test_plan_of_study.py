@@ -41,11 +41,11 @@ def test_bytes_grow_with_fits_and_checkpointing_keeps_fewer():
     fit = replace(FIT, adapter_parameters=50)
     assert cost.adapters_bytes([fit, fit]) == 2 * 50 * 20
     whole = cost.activations_bytes(SHAPE, [fit], batch=4)
-    assert whole == 2 * 26 * 2 * 8 * 4 * 80
+    assert whole == 2 * 30 * 2 * 8 * 4 * 80
     assert cost.activations_bytes(SHAPE, [replace(fit, recomputes=True)], batch=4) < whole
     with_tower = replace(SHAPE, tower_width=4, tower_layers=5)
     added = cost.activations_bytes(with_tower, [replace(fit, trains_tower=True)], batch=4) - whole
-    assert added == 5 * 26 * 2 * 4 * (4 * 50 * 2.0)
+    assert added == 5 * 30 * 2 * 4 * (4 * 50 * 2.0)
     assert cost.activations_bytes(with_tower, [fit], batch=4) == whole
     assert cost.disk_bytes([fit] * 3, stack=2) == 3 * (200 + 400 * 10) + 2 * 16 * 100
 

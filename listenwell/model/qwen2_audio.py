@@ -142,8 +142,10 @@ class Qwen2Audio:
         ]
         hidden = self.run_rows(prefix, segments, adapters, recompute=recompute)
         head = self.network.lm_head.weight
-        answers = head if whole_vocabulary else head[[prompt.speech_id, prompt.nonspeech_id]]
-        return (hidden @ answers.T).float()
+        if whole_vocabulary:
+            return (hidden @ head.T).float()
+        # in float32, which costs nothing for two rows: bfloat16 would round a score to steps of 0.06
+        return hidden.float() @ head[[prompt.speech_id, prompt.nonspeech_id]].float().T
 
     def run_rows(
         self,

@@ -15,10 +15,10 @@ POSITIONS_PER_S = 50
 TOKENS_PER_S = 25
 PROMPT_TOKENS = 30
 """Tokens of question and answer around a clip, about what the default question takes."""
-KEPT_VALUES = 26
+KEPT_VALUES = 30
 """Values kept per position, layer and unit of width for the backward pass: inputs of norms and attention, dropped
 inputs and masks of LoRA, and the feed-forward's inner values, counted for an inner width of 2.7 (language model) or 4
-(tower) widths. The last layer of the language model, computed where answers are read, keeps next to nothing."""
+(tower) widths, 26 in all, and what passes through the backward pass. The last layer of the language model, computed where answers are read, keeps next to nothing."""
 FIT_STATE_COPIES = 5
 """Float32 values per adapter parameter: itself, its gradient, AdamW's two moments, the best epoch's copy."""
 PLAN_BYTES = 400

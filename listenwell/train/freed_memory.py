@@ -2,14 +2,14 @@
 
 glibc raises the size from which an allocation is a mapping of its own, up to 32 MiB, and keeps what lies below in a
 heap that only shrinks from its end. Gradient checkpointing frees every layer's activations, but between small tensors
-that stay: in the small model, six fits of sixteen clips, a step's peak was 1492 MiB so and 949 MiB with a fixed size.
+that stay: in the small model, six fits of sixteen clips, a step's peak was 1492 MiB so and 917 MiB with a fixed size.
 It costs about a tenth of the time, in calls of the system.
 """
 
 import ctypes
 import sys
 
-MAPPED_FROM_BYTES = 4 * 2**20
+MAPPED_FROM_BYTES = 2**20
 _M_MMAP_THRESHOLD = -3
 
 
