@@ -17,8 +17,9 @@ PROMPT_TOKENS = 30
 """Tokens of question and answer around a clip, about what the default question takes."""
 KEPT_VALUES = 30
 """Values kept per position, layer and unit of width for the backward pass: inputs of norms and attention, dropped
-inputs and masks of LoRA, and the feed-forward's inner values, counted for an inner width of 2.7 (language model) or 4
-(tower) widths, 26 in all, and what passes through the backward pass. The last layer of the language model, computed where answers are read, keeps next to nothing."""
+inputs and masks of LoRA, the feed-forward's inner values (2.7 widths in the language model, 4 in the tower), 26 in all;
+and what passes through the backward pass. The language model's last layer, computed where answers are read, keeps next
+to nothing."""
 FIT_STATE_COPIES = 5
 """Float32 values per adapter parameter: itself, its gradient, AdamW's two moments, the best epoch's copy."""
 PLAN_BYTES = 400
