@@ -44,7 +44,7 @@ from listenwell.train.overfitting import describe_overfitting
 from listenwell.vouched_files import read_vouched, require_files, write_vouched
 
 DEV_EPOCH = "dev"
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 
