@@ -31,6 +31,7 @@ from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
 from listenwell.study import export
+from listenwell.vouched_files import read_vouched, write_vouched
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,9 @@ def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
     shutil.copyfile(bundle / "adapter" / "adapter_model.safetensors", weights)
     record = json.loads((copy / "detector.json").read_text())
     (copy / "detector.json").write_text(json.dumps(record | {"base_fingerprint": "0" * 64}))
+    with pytest.raises(ModelError, match=r"detector\.json.* changed"):
+        Detector.load(copy, device="cpu")
+    write_vouched(copy / "detector.json", read_vouched(bundle / "detector.json") | {"base_fingerprint": "0" * 64})
     with pytest.raises(ModelError, match="another base would answer differently"):
         Detector.load(copy, device="cpu")
     (copy / "detector.json").write_text("{}")
