@@ -1,6 +1,6 @@
 """One flipped bit in anything a finished run holds: it is named, or what it touched is made again; never other results.
 
-LISTENWELL_FLIPS sets how many bits are flipped in each kind of file: 1 by default, more in `make soak`.
+LISTENWELL_FLIPS sets how many bits are flipped in each kind of file: 1 by default.
 """
 
 import itertools
