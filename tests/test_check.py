@@ -82,6 +82,25 @@ def test_a_table_with_one_split_is_refused_since_a_leak_joins_two(tmp_path: Path
         check_table(tmp_path / "clips.csv")
 
 
+def test_what_the_config_says_can_be_changed_on_the_command_line(tmp_path: Path) -> None:
+    config = tmp_path / "study.yaml"
+    config.write_text(dump(make_study(tmp_path)), encoding="utf-8")
+    quiet = ["data.backgrounds=none", "augment.noise.probability=0", "evaluation.conditions=[clean]"]
+    result = CliRunner().invoke(app, ["check", str(config), *quiet])
+    assert result.exit_code == 0, result.output
+    assert "compared 32 clips and 0 backgrounds of train, dev, test" in result.output
+    result = CliRunner().invoke(app, ["check", str(config), "data.backgroundz=none"])
+    assert result.exit_code == 2
+    assert "data.backgroundz" in result.output
+
+
+def test_changes_beside_a_table_are_wrong_usage(tmp_path: Path) -> None:
+    table, _ = make_table(tmp_path)
+    result = CliRunner().invoke(app, ["check", str(table), "data.split_seed=3"])
+    assert result.exit_code == 2
+    assert "is a table of clips, and 'data.split_seed=3' would change a config" in result.output
+
+
 def test_backgrounds_beside_a_config_are_wrong_usage(tmp_path: Path) -> None:
     config = tmp_path / "study.yaml"
     config.write_text(dump(make_study(tmp_path)), encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors
+from listenwell.cli.shared import OneSentenceErrors, Overrides
 
 if TYPE_CHECKING:
     from listenwell.data.leakage import LeakReport
@@ -23,6 +23,7 @@ def check(
         Path | None, typer.Option("--backgrounds", help="backgrounds.csv to check with a table of clips.")
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the whole report here (JSON).")] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Look for leaks between train, dev, test sets and backgrounds, by name and by ear; exit status 1 unless clean."""
     from listenwell.atomic_files import write_json
@@ -35,9 +36,14 @@ def check(
     is_config = source.suffix.lower() in CONFIG_SUFFIXES
     if is_config and backgrounds is not None:
         raise ConfigError(f"{source}: a config names its own backgrounds; leave --backgrounds out.")
+    if overrides and not is_config:
+        raise ConfigError(
+            f"{source}: is a table of clips, and '{overrides[0]}' would change a config; leave it out, or check the "
+            "config of the study."
+        )
     with shown_progress() as on_progress:
         if is_config:
-            report = check_study(load_config(source), on_progress)
+            report = check_study(load_config(source, overrides or []), on_progress)
         else:
             report = check_table(source, backgrounds, on_progress)
     if json_out is not None:
