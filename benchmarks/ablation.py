@@ -19,8 +19,7 @@ from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.cross_fitting import cross_fitted_decisions
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
 from listenwell.evaluate.scores import ScoreTable, read_scores
-from listenwell.run_folder import RunFolder, provenance
-from listenwell.study.fitting import read_json
+from listenwell.run_folder import RunFolder, provenance, read_json
 
 DEV, FINAL, FINE_TUNED = "dev", "final", "fine-tuned"
 

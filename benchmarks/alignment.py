@@ -22,7 +22,7 @@ from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small import build_small_model
 from listenwell.run_folder import provenance
-from listenwell.study.fitting import hear_dev_set
+from listenwell.study.dev_sets import hear_dev_set
 from listenwell.study.parts import DEV, TRAIN, divide
 from listenwell.study.prepare import prepare
 from listenwell.train.fit import train

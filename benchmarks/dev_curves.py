@@ -16,7 +16,8 @@ from listenwell.atomic_files import write_json
 from listenwell.config import change_config, load_config
 from listenwell.model.loading import load_model, quiet_transformers
 from listenwell.run_folder import RunFolder, provenance
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
+from listenwell.study.fit_request import FitRequest
+from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.parts import DEV, divide
 from listenwell.study.prepare import prepare
 

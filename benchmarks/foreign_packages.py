@@ -31,7 +31,8 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.loading import load_model, quiet_transformers
 from listenwell.run_folder import RunFolder, provenance
 from listenwell.study.detectors import LanguageModelDetector
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
+from listenwell.study.fit_request import FitRequest
+from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.parts import DEV, TRAIN, Parts, divide
 from listenwell.study.prepare import prepare
 from listenwell.study.score import score_clips

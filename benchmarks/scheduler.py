@@ -29,7 +29,8 @@ from listenwell.config import Config, change_config, load_config
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.loading import load_model, quiet_transformers
 from listenwell.run_folder import RunFolder, provenance
-from listenwell.study.fitting import FitRequest, fit_all
+from listenwell.study.fit_request import FitRequest
+from listenwell.study.fitting import fit_all
 from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.study.scheduling import simulate
 

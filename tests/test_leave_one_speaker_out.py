@@ -147,7 +147,7 @@ def test_with_folds_of_several_speakers_every_speaker_has_its_own_line(nested):
 
 def test_a_finished_nested_run_trains_nothing_again(nested, monkeypatch):
     config, records = nested
-    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was trained again"))
+    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
     assert json.dumps(loso_alone(config)) == json.dumps(records)
 
 

@@ -10,7 +10,7 @@ from made_sounds import make_study
 
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.run_folder import RunFolder
-from listenwell.study.fitting import FitRequest, spec_record
+from listenwell.study.fit_request import FitRequest, spec_record
 from listenwell.study.halving import Race
 from listenwell.study.parts import divide, with_talkers
 from listenwell.study.prepare import prepare

@@ -95,7 +95,7 @@ def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path, monkeypatc
     config = make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}")
     first = fit_alone(config)
     assert first.folder.parent == tmp_path / "shared" / "fits"
-    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was trained again"))
+    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
     again = fit_alone(config.model_copy(update={"output": tmp_path / "other"}))
     assert again.record == first.record
     assert not (tmp_path / "other" / "fits").exists()

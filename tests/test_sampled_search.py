@@ -183,7 +183,7 @@ def test_a_dropped_trial_is_no_finished_fit_and_whoever_wants_it_whole_trains_it
     assert len(alone.record["history"]) == 4
     best = min(epoch["dev_loss"] for epoch in alone.record["history"][: first["rung"]])
     assert best == pytest.approx(first["dev_loss"], abs=1e-4)
-    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was trained again"))
+    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
     assert search_alone(config) == found
 
 

@@ -76,7 +76,7 @@ def test_every_speaker_is_held_out_once_with_sounds_of_its_own(wide):
 
 def test_a_second_run_trains_and_scores_nothing(wide, monkeypatch):
     config, results = wide
-    for work in ("listenwell.study.fitting.train", "listenwell.study.run.score_clips"):
+    for work in ("listenwell.study.stacks.train", "listenwell.study.run.score_clips"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
     monkeypatch.setattr("listenwell.study.leave_one_speaker_out.score_clips", lambda *_, **__: pytest.fail("again"))
     again = run_study(config)
@@ -229,6 +229,6 @@ def test_a_study_whose_own_fit_leaves_the_numbers_stops_and_does_not_try_again(t
     config = make_study(tmp_path, *settings, "train.epochs=40", "evaluation.conditions=[clean]")
     with pytest.raises(TrainingError, match="on the clips"):
         run_study(config)
-    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was tried again"))
+    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was tried again"))
     with pytest.raises(TrainingError, match="on the clips"):
         run_study(config)

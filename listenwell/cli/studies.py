@@ -208,8 +208,7 @@ def loso(
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
     """Write report.html and report.md again from a study's results.json."""
     from listenwell.report.write import write_report
-    from listenwell.run_folder import RunFolder
-    from listenwell.study.fitting import read_json
+    from listenwell.run_folder import RunFolder, read_json
     from listenwell.study.sealing import read_seal
 
     folder = RunFolder(run)

@@ -31,9 +31,8 @@ from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.model.weights import file_sha256
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.run_folder import RunFolder, provenance
+from listenwell.run_folder import RunFolder, provenance, read_json
 from listenwell.study.detectors import FINE_TUNED
-from listenwell.study.fitting import read_json
 from listenwell.study.halving import SPEC
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1

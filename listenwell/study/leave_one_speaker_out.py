@@ -28,7 +28,8 @@ from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder
 from listenwell.study.arms import SEARCH_BEST, check_changes, expand_arms
 from listenwell.study.detectors import LanguageModelDetector
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
+from listenwell.study.fit_request import FitRequest
+from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.gate import pass_gate
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.parts import DEV, POOL, TRAIN, Parts

@@ -6,7 +6,7 @@ from math import ceil
 from listenwell.config import Config
 from listenwell.data.clip import LABELS
 from listenwell.model.loading import load_model
-from listenwell.study.fitting import hear_dev_set
+from listenwell.study.dev_sets import hear_dev_set
 from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.train.fit import Watch, train
 from listenwell.train.fit_underway import FitSpec

@@ -25,9 +25,11 @@ from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError, ListenwellError, TrainingError
 from listenwell.model.loading import load_model
 from listenwell.run_folder import RunFolder, identity, read_json
-from listenwell.study.fitting import DevSets, FitRequest, fit_identity, train_stack
+from listenwell.study.dev_sets import DevSets
+from listenwell.study.fit_request import FitRequest, fit_identity
 from listenwell.study.halving import Race
 from listenwell.study.parts import DEV, TRAIN, Parts
+from listenwell.study.stacks import train_stack
 
 CACHE_VARIABLE = "LISTENWELL_CACHE"
 THREADS_VARIABLE = "OMP_NUM_THREADS"

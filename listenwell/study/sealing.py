@@ -15,9 +15,8 @@ from listenwell.cache import cache_root
 from listenwell.data.clip import Clip
 from listenwell.errors import SealError
 from listenwell.evaluate.calibration import Threshold
-from listenwell.run_folder import RunFolder, identity
+from listenwell.run_folder import RunFolder, identity, read_json
 from listenwell.seal import Seal, append_entry, judge_seal, read_chain
-from listenwell.study.fitting import read_json
 from listenwell.study.parts import DEV, POOL, TRAIN
 
 OPENED = "opened"

@@ -26,7 +26,8 @@ from listenwell.random_streams import stream
 from listenwell.run_folder import RunFolder, identity
 from listenwell.study.arms import check_changes
 from listenwell.study.detectors import language_model_detectors
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
+from listenwell.study.fit_request import FitRequest
+from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.halving import DroppedFit, Race
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.parts import DEV, Parts

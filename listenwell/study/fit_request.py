@@ -1,0 +1,67 @@
+"""A fit that a study wants, and its identity: the hash of everything that decides it.
+
+That is the recipe's version, model, prompt, short-clip policy, LoRA, training and augmentation settings, seed, the
+clips' content, the backgrounds, and how dev is heard. What changes no result is left out. Trains nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from listenwell.config import Config
+from listenwell.data.clip import Clip
+from listenwell.model.loading import resolve_dtype
+from listenwell.run_folder import identity
+from listenwell.study.halving import Race
+from listenwell.study.parts import DEV, TRAIN, Parts
+
+RECIPE_VERSION = 4
+"""Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitRequest:
+    """A fit to be had: its name, its whole config, and who trains and who chooses (dev).
+
+    dev_config: whose augmentation and seed say how dev is heard; one for all fits that are compared.
+    race: requests of one race train as one stack, and the worse ones end at its rungs.
+    """
+
+    name: str
+    config: Config
+    parts: Parts
+    dev_config: Config
+    race: Race | None = None
+
+
+def fit_identity(request: FitRequest, model_fingerprint: str) -> str:
+    """The hash of everything that decides the fit."""
+    return identity(**spec_record(request, model_fingerprint))
+
+
+def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
+    """What a fit is determined by, as JSON values. What changes no result is left out."""
+    config, parts = request.config, request.parts
+    sections = config.model_dump(mode="json", include={"lora", "train", "augment", "prompt", "short_clips", "seed"})
+    for changes_nothing in ("workers", "checkpoint_steps", "stack"):
+        del sections["train"][changes_nothing]
+    return {
+        **sections,
+        "recipe_version": RECIPE_VERSION,
+        "model": model_fingerprint,
+        "dtype": resolve_dtype(config.model),
+        "train_clips": identity(clips=[_content(clip) for clip in parts.clips[TRAIN]]),
+        "dev_clips": identity(clips=[_content(clip) for clip in parts.clips[DEV]]),
+        "dev_hearing": dev_hearing(request),
+        "backgrounds": identity(beds=parts.banks[TRAIN].content),
+    }
+
+
+def _content(clip: Clip) -> list[Any]:
+    return [clip.clip_id, clip.label, clip.group, clip.start_s, clip.duration_s, clip.pcm_sha256 or str(clip.path)]
+
+
+def dev_hearing(request: FitRequest) -> str:
+    """The hash of how dev is heard: fits that share it share what is heard."""
+    heard_as = request.dev_config.model_dump(mode="json", include={"augment", "seed"})
+    short_clips = request.config.short_clips.model_dump(mode="json")
+    return identity(heard_as=heard_as, short_clips=short_clips, beds=request.parts.banks[DEV].content)

@@ -1,0 +1,178 @@
+"""Train fits in stacks and keep what came out; the same function for every executor.
+
+Below fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line per clip heard), metrics.jsonl (one
+line per step and epoch), and spec.json, which is written last, marks the fit as finished and holds the hashes of
+adapter and history, which are checked when the fit is read back; failed.json where it was stopped for good;
+dropped-<race>.json where it lost one (listenwell.study.halving).
+
+Who trains with whom is decided once and written to stacks/<identity>/members.json before the first step, so a stack
+that was stopped or killed goes on as it was, from the newest good checkpoint beside that file.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from listenwell.model.adapter_files import write_adapter
+from listenwell.model.audio_language_model import AudioLanguageModel
+from listenwell.model.targets import count_by_half, find_targets
+from listenwell.run_folder import RunFolder, identity
+from listenwell.study.dev_sets import DevSets
+from listenwell.study.fit_request import FitRequest, spec_record
+from listenwell.study.halving import HISTORY, SPEC, Races, Runner
+from listenwell.study.ledger import hold_fits
+from listenwell.study.parts import TRAIN
+from listenwell.train.checkpoint import Checkpoints
+from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, train
+from listenwell.train.fit_log import FitLog
+from listenwell.train.fit_underway import FitSpec, Progress
+from listenwell.train.overfitting import describe_overfitting
+from listenwell.vouched_files import read_vouched, write_vouched
+
+
+def races_of(by_identity: Mapping[str, int], requests: Sequence[FitRequest], run: RunFolder) -> Races:
+    """The races that these fits run, whose state lies in their folders."""
+    return Races([Runner(fit, requests[i].name, requests[i].race) for fit, i in by_identity.items()], run.fit)
+
+
+def plan_stacks(
+    by_identity: Mapping[str, int], requests: Sequence[FitRequest], races: Races, run: RunFolder
+) -> Iterator[Sequence[str]]:
+    """Identities of each stack to train: first those that were begun, then the rest, at most train.stack together."""
+    pending = [each for each in by_identity if not races.is_over(each)]
+    for path in sorted(run.stacks.glob("*/members.json")):
+        members: list[str] = read_vouched(path)["members"]
+        is_wanted = set(members) & set(pending) and set(members) <= set(by_identity)
+        if is_wanted and path.parent == _stack_folder(members, races, run):
+            yield members
+            pending = [each for each in pending if each not in members]
+    together: dict[str, list[str]] = {}
+    for each in pending:
+        config = requests[by_identity[each]].config
+        shared = config.model_dump(mode="json", include={"prompt", "short_clips"})
+        together.setdefault(identity(**shared, race=races.key(each)), []).append(each)
+    for alike in together.values():
+        size = requests[by_identity[alike[0]]].config.train.stack
+        for first in range(0, len(alike), size):
+            yield alike[first : first + size]
+
+
+def train_stack(
+    planned: Sequence[str],
+    requests: Sequence[FitRequest],
+    heard: DevSets,
+    run: RunFolder,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> None:
+    """Train the fits of these identities together, all of them among `requests`, unless another study has by now."""
+    model = heard.model
+    records = [spec_record(request, model.fingerprint) for request in requests]
+    by_identity = {identity(**record): i for i, record in enumerate(records)}
+    races = races_of(by_identity, requests, run)
+    with hold_fits(run, planned):
+        members = _still_to_train(planned, races, run)
+        chosen = [by_identity[member] for member in members]
+        if chosen:
+            stack = _Stack(model, run, members, [requests[i] for i in chosen], [records[i] for i in chosen], races)
+            stack.train([heard.of(requests[i]) for i in chosen], on_progress)
+
+
+def _stack_identity(members: Sequence[str], races: Races) -> str:
+    race = races.key(members[0])
+    return identity(members=list(members), race=race) if race else identity(members=list(members))
+
+
+def _stack_folder(members: Sequence[str], races: Races, run: RunFolder) -> Path:
+    return run.stacks / _stack_identity(members, races)[:16]
+
+
+def _still_to_train(planned: Sequence[str], races: Races, run: RunFolder) -> Sequence[str]:
+    """The members that no study sharing the ledger has trained since; a stack that was begun goes on whole."""
+    left = [member for member in planned if not races.is_over(member)]
+    begun = _stack_folder(planned, races, run)
+    if left and begun.is_dir():
+        return planned
+    shutil.rmtree(begun, ignore_errors=True)
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """Fits that train together, and where they are kept."""
+
+    model: AudioLanguageModel
+    run: RunFolder
+    members: Sequence[str]
+    requests: Sequence[FitRequest]
+    records: Sequence[dict[str, Any]]
+    races: Races
+
+    def train(self, dev: Sequence[DevSet], on_progress: Callable[[Progress], None]) -> None:
+        """Train the stack and write what came out; afterwards nothing of the stack is left but its fits."""
+        own = _stack_identity(self.members, self.races)
+        folder = _stack_folder(self.members, self.races, self.run)
+        write_vouched(folder / "members.json", {"members": list(self.members)})
+        first = self.requests[0].config
+        for request in self.requests:
+            _say_targets(request, self.model)
+        specs = [self._spec(request) for request in self.requests]
+        watch = Watch(
+            on_progress,
+            [FitLog(self.run.fit(member)) for member in self.members],
+            Checkpoints(folder / "checkpoints", own, first.train.checkpoint_steps),
+            self.races.keep_going,
+        )
+        results = train(self.model, self.model.prompt(first.prompt), first.short_clips, specs, dev, watch)
+        for member, request, record, result in zip(self.members, self.requests, self.records, results, strict=True):
+            if self.races.is_over(member):
+                continue
+            if isinstance(result, FitResult) and result.was_dropped:
+                self.races.note_dropped(member, result.history, record)
+            else:
+                _write_fit(self.run.fit(member), self.model, request, record, result)
+        shutil.rmtree(folder)
+
+    def _spec(self, request: FitRequest) -> FitSpec:
+        config, parts = request.config, request.parts
+        return FitSpec(
+            request.name, config.lora, config.train, config.augment, config.seed, parts.clips[TRAIN], parts.banks[TRAIN]
+        )
+
+
+def _say_targets(request: FitRequest, model: AudioLanguageModel) -> None:
+    lora = request.config.lora
+    counts = count_by_half(model, find_targets(model, lora))
+    shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
+    print(f"fit '{request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
+
+
+def _write_fit(
+    folder: Path, model: AudioLanguageModel, request: FitRequest, record: dict[str, Any], result: FitResult | FailedFit
+) -> None:
+    if isinstance(result, FailedFit):
+        write_vouched(folder / "failed.json", {"reason": result.reason, "spec": record})
+        return
+    config = request.config
+    listens = {
+        "base_fingerprint": model.fingerprint,
+        "base": config.model.name,
+        "prompt": config.prompt.model_dump(mode="json"),
+        "short_clips": config.short_clips.model_dump(mode="json"),
+    }
+    write_adapter(folder / "adapter", result.adapter, config.lora, config.model.name, listens)
+    history = {
+        "identity": folder.name,
+        "seed": config.seed,
+        "best_epoch": result.best_epoch,
+        "n_steps": result.n_steps,
+        "lora_modules": count_by_half(model, result.adapter.pairs),
+        "history": result.history,
+        "overfitting": describe_overfitting(result.history, result.best_epoch),
+    }
+    if history["overfitting"]:
+        print(f"fit '{request.name}': {history['overfitting']}", file=sys.stderr, flush=True)
+    write_vouched(folder / HISTORY, history)
+    write_vouched(folder / SPEC, record, [*sorted((folder / "adapter").iterdir()), folder / HISTORY])
