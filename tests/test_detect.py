@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -111,6 +112,15 @@ def test_reading_in_blocks_equals_reading_the_whole(tmp_path, rate_hz):
     assert np.max(np.abs(together[:n] - whole[:n])) < 1e-4
 
 
+def test_a_recording_in_which_nobody_can_seek_is_read_in_blocks(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, sound(11.0, 8_000), 8_000, subtype="GSM610")
+    together, whole = np.concatenate(list(read_blocks(path))), load_recording(path)
+    n = min(together.size, whole.size)
+    assert together.size >= whole.size - 1
+    assert np.max(np.abs(together[:n] - whole[:n])) < 1e-4
+
+
 def test_a_live_signal_is_decided_like_the_recording(detector, long_file):
     frames: list[Frame] = []
     live = detector.stream(frames.append)
@@ -124,9 +134,22 @@ def test_a_live_signal_is_decided_like_the_recording(detector, long_file):
     assert [frame.activity for frame in frames] == pytest.approx(expected, abs=1e-4)
 
 
+def test_scores_do_not_depend_on_the_workers_or_on_where_a_run_goes_on(detector, long_file, monkeypatch):
+    monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
+    n_threads = torch.get_num_threads()
+    found = []
+    for workers, skip in ((1, 0), (2, 0), (5, 0), (2, 16)):
+        monkeypatch.setattr(detector, "workers", workers)
+        found.append(np.concatenate(list(detector.window_scores(read_blocks(long_file), skip))))
+    assert all(np.array_equal(other, found[0]) for other in found[1:3])
+    assert np.array_equal(found[3], found[0][16:])
+    assert torch.get_num_threads() == n_threads
+
+
 def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path, monkeypatch):
     n_windows = count_windows(13.3, detector.bundle.rule)
     monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
+    monkeypatch.setattr(detector, "workers", 2)
     whole = list(detect_files(detector, [long_file]))
     first = ScoreJournal(tmp_path / "journal", owner_of(detector))
     scored: list[int] = []

@@ -67,6 +67,10 @@ def detect(
     ] = 4.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Batches of windows at the same time; one per core if not given.", min=1),
+    ] = None,
 ) -> None:
     """Say of each short recording whether it is SPEECH, and of each long one where speech is.
 
@@ -85,7 +89,7 @@ def detect(
         named = [str(save_stdin(Path(folder))) if name == STDIN else name for name in recordings]
         paths = find_recordings(named)
         _require_destination(form, out, len(paths))
-        loaded = Detector.load(detector, device, dtype, criterion, threshold)
+        loaded = Detector.load(detector, device, dtype, criterion, threshold, workers)
         journal = ScoreJournal(_journal_of(out), owner_of(loaded)) if out is not None else None
         started = time.monotonic()
         with shown_progress() as on_progress:

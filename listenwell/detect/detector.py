@@ -28,6 +28,7 @@ from listenwell.model.hearing import hear
 from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
+from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.settings import ModelConfig
 
 BATCH = 32
@@ -48,8 +49,17 @@ class Decision:
 class Detector:
     """A base model with a trained adapter, a threshold and a rule for long recordings."""
 
-    def __init__(self, model: AudioLanguageModel, adapter: Adapter, bundle: Bundle, threshold: float) -> None:
+    def __init__(
+        self,
+        model: AudioLanguageModel,
+        adapter: Adapter,
+        bundle: Bundle,
+        threshold: float,
+        workers: int | None = None,
+    ) -> None:
+        """workers: batches of windows scored at the same time; None is one per core, one on a GPU."""
         self.model, self.adapter, self.bundle, self.threshold = model, adapter, bundle, threshold
+        self.workers = default_workers() if workers is None else workers
         self._prompt = model.prompt(bundle.prompt)
 
     @classmethod
@@ -60,11 +70,13 @@ class Detector:
         dtype: str = "auto",
         criterion: str = DEFAULT_CRITERION,
         threshold: float | None = None,
+        workers: int | None = None,
     ) -> "Detector":
         """Load what `listenwell export` wrote, and the base it names.
 
-        criterion: which of the thresholds chosen on dev decides, unless `threshold` gives one. Raises ModelError when
-        the folder or the base is not what was exported, ConfigError for an unknown criterion, device or dtype.
+        criterion: which of the thresholds chosen on dev decides, unless `threshold` gives one. workers: batches of
+        windows scored at the same time; None is one per core, one on a GPU. Raises ModelError when the folder or the
+        base is not what was exported, ConfigError for an unknown criterion, device or dtype.
         """
         bundle = read_bundle(Path(folder))
         if criterion not in bundle.thresholds:
@@ -81,7 +93,7 @@ class Detector:
                 "export, or train and export again."
             )
         adapter, _ = read_adapter(Path(folder) / ADAPTER, model)
-        return cls(model, adapter, bundle, bundle.thresholds[criterion] if threshold is None else threshold)
+        return cls(model, adapter, bundle, bundle.thresholds[criterion] if threshold is None else threshold, workers)
 
     def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
         """Return the scores (B,) of B waveforms (n_samples,), 16 kHz. Raises AudioError for one that is unusable."""
@@ -90,8 +102,9 @@ class Detector:
         found = np.full(len(waveforms), SILENT_SCORE)
         sounding = [i for i, samples in enumerate(waveforms) if not is_silent(samples)]
         mels = [hear(self.model, waveforms[i], self.bundle.short_clips) for i in sounding]
-        audio = embed_clips(self.model, mels, BATCH_SECONDS, self._tower_adapter())
-        found[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
+        with one_thread_each():
+            audio = embed_clips(self.model, mels, BATCH_SECONDS, self._tower_adapter())
+            found[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
         return found
 
     def _tower_adapter(self) -> Adapter | None:
@@ -119,11 +132,19 @@ class Detector:
         return self.find_segments(scores, counted.n_samples / SAMPLE_RATE_HZ)
 
     def window_scores(self, blocks: Iterator[Waveform], skip: int = 0) -> Iterator[Floats]:
-        """Yield the scores of the windows of a recording, batch by batch, (n,) each; the first `skip` are left out."""
+        """Yield the scores of the windows of a recording, batch by batch, (n,) each; the first `skip` are left out.
+
+        Batches follow from the windows' numbers alone, so scores do not depend on `skip` (a multiple of BATCH, but at
+        the recording's end) or on the number of workers.
+        """
         rule = self.bundle.rule
         windows = itertools.islice(cut_windows(blocks, rule.window_s, rule.hop_s), skip, None)
-        while batch := list(itertools.islice(windows, BATCH)):
-            yield self.scores(batch)
+        batches = iter(lambda: list(itertools.islice(windows, BATCH)), [])
+        with cancelling_pool(self.workers) as pool:
+            while group := list(itertools.islice(batches, self.workers)):
+                with one_thread_each():
+                    found = list(pool.map(self.scores, group))
+                yield from found
 
     def find_segments(self, scores: Floats, duration_s: float) -> list[Segment]:
         """Return the segments that the scores (n,) of all windows of a recording of duration_s say."""

@@ -39,10 +39,13 @@ def lay_out_recordings(
 
     The ratio of speech to background is uniform in dB over SNR_DB; clips are brought to one level.
     """
-    return [_lay_out(clips, bank, length_s, seed, f"recording_{i}") for i in range(n_recordings)]
+    return [lay_out_recording(clips, bank, length_s, seed, f"recording_{i}") for i in range(n_recordings)]
 
 
-def _lay_out(clips: Sequence[Clip], bank: BackgroundBank, length_s: float, seed: int, name: str) -> LongRecording:
+def lay_out_recording(
+    clips: Sequence[Clip], bank: BackgroundBank, length_s: float, seed: int, name: str
+) -> LongRecording:
+    """Return one of them; seed and name decide it."""
     rng = stream(seed, "long recording", name)
     by_label = [[clip for clip in clips if (clip.label == "SPEECH") is is_speech] for is_speech in (True, False)]
     laid: list[tuple[int, Waveform, bool]] = []
@@ -79,7 +82,8 @@ def mark_frames(stretches: Sequence[tuple[float, float]], duration_s: float) -> 
     middles = (np.arange(int(duration_s / TRUTH_STEP_S)) + 0.5) * TRUTH_STEP_S
     marked = np.zeros(middles.size, dtype=bool)
     for start_s, end_s in stretches:
-        marked |= (middles >= start_s) & (middles < end_s)
+        first, last = np.searchsorted(middles, [start_s, end_s])
+        marked[first:last] = True
     return marked
 
 

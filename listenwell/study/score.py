@@ -7,15 +7,11 @@ quarantine list; more of them than `data.quarantine_share` stop the run.
 """
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from listenwell.augment.conditions import parse_condition, plan_condition
@@ -28,6 +24,7 @@ from listenwell.data.csv_rows import write_rows
 from listenwell.errors import AudioError, ModelError
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.journal import Journal
+from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.settings import ScoringConfig
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import identity
@@ -124,7 +121,7 @@ def score_clips(
         return _ScoredBatch(len(batch), [v for v, _ in heard], {m: s for each in found for m, s in each.items()}, lost)
 
     n_done = 0
-    with one_thread_each(), _cancelling_pool(n_workers(config.scoring)) as pool:
+    with one_thread_each(), cancelling_pool(n_workers(config.scoring)) as pool:
         for scored in itertools.chain(known.values(), pool.map(score_batch, left)):
             unreadable |= {lost.clip_id: lost for lost in scored.unreadable}
             _stop_above_share(list(unreadable.values()), len(clips), config.data.quarantine_share)
@@ -180,30 +177,7 @@ def _batch_key(batch: Sequence[Version]) -> str:
 
 def n_workers(config: ScoringConfig) -> int:
     """Batches scored at the same time: on a GPU one, otherwise one per core unless the config says."""
-    if config.workers is not None:
-        return config.workers
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-
-
-@contextmanager
-def _cancelling_pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that drops what it has not begun when the block ends with an error or Ctrl-C."""
-    pool = ThreadPoolExecutor(n_threads)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Within the block every worker computes on one thread: a batch's bits do not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return default_workers() if config.workers is None else config.workers
 
 
 def _render(
