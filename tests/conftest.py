@@ -70,7 +70,7 @@ def starter_corpus(private_cache: None) -> Any:
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A small study that ran with arms, seeds, a search and leave-one-speaker-out: its config and its results."""
+    """A small study with arms, seeds, a search, fewer speakers, one left out at a time: its config and its results."""
     from made_sounds import make_study
 
     from listenwell.study.run import run_study
@@ -83,6 +83,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "seeds=[1, 2]",
             "arms={quiet: {augment.noise.probability: 0.0}}",
             "search.grid=[{lora.rank: 4}, {lora.rank: 2}]",
+            "speaker_curve.shares=[0.25, 0.5]",
             "loso.arms=[final]",
             "loso.dev_speakers=1",
             "loso.changes={train.epochs: 1}",

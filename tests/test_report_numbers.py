@@ -27,6 +27,7 @@ SCOPES = {
     r"groups with errors|worst errors|clip by clip|errors to listen": ("evidence.errors",),
     r"^Fit ": ("fits",),
     r"The ladder": ("ladder",),
+    r"^Learning curve over training speakers": ("speaker_curve.rows",),
     r"^Search": ("search",),
     r"^Leave one speaker out": ("leave_one_speaker_out",),
     r"Clips and groups of each part": ("allocation",),
@@ -39,7 +40,12 @@ SCOPES = {
     r"What made these": ("provenance", "model"),
 }
 """Caption -> the parts of results.json its numbers come from."""
-OTHER_SCOPES = {("The ladder", "Leave one speaker out"): "leave_one_speaker_out", ("Thresholds", "Default"): "methods"}
+CURVE = "Learning curve over training speakers"
+OTHER_SCOPES = {
+    ("The ladder", "Leave one speaker out"): "leave_one_speaker_out",
+    ("Thresholds", "Default"): "methods",
+    **{(CURVE, head): "speaker_curve.points" for head in ("Training speakers", "Speech clips", "Steps")},
+}
 """Caption, head -> the part this column comes from, where it is another."""
 
 
@@ -114,7 +120,7 @@ def records(tree: Any) -> Iterator[dict[str, Any]]:
 
 def words_of(record: dict[str, Any]) -> set[frozenset[str]]:
     """The names a record goes by, each with all the ways it is printed."""
-    own = [value for key, value in record.items() if isinstance(value, str) or key == "epoch"]
+    own = [value for key, value in record.items() if isinstance(value, str) or key in ("epoch", "n_speakers")]
     return {
         frozenset({str(v), part_title(str(v)), method_title(str(v)), condition_title(str(v)), *shown_as(str(v))})
         for v in own

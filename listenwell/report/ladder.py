@@ -50,15 +50,20 @@ def ladder_tables(results: StudyResults) -> list[Table]:
     return [Table("The ladder: what each change brings", tuple(heads), tuple(rows), note)]
 
 
-def _ladder_cell(record: Mapping[str, Any]) -> Cell:
+def mean_over_seeds(record: Mapping[str, Any]) -> str:
+    """The mean of an arm's seeds, ± half of its t interval where there are several."""
     spread = "" if record["seed_half_width"] is None else f" ±{record['seed_half_width']:.3f}"
+    return f"{format_number(record['mean'])}{spread}"
+
+
+def _ladder_cell(record: Mapping[str, Any]) -> Cell:
     median = record["median_seed"]
     detail = format_interval(median["low"], median["high"])
     if (against := record["against"]) is not None:
         difference = format_difference_interval(against["low"], against["high"])
         detail += f" Δ {format_difference(against['difference'])} {difference}"
         detail += f" {verdict_of(against['low'], against['high'])}"
-    return Cell(f"{format_number(record['mean'])}{spread}", detail)
+    return Cell(mean_over_seeds(record), detail)
 
 
 def _speaker_cell(record: Mapping[str, Any]) -> Cell:

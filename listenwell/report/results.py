@@ -26,6 +26,7 @@ OPTIONAL: dict[str, Any] = {
     "provenance": {},
     "warnings": [],
     "ladder": [],
+    "speaker_curve": None,
     "search": None,
     "leave_one_speaker_out": [],
     "failed_fits": [],

@@ -34,6 +34,7 @@ from listenwell.report.figures.detection import detection_curves
 from listenwell.report.figures.groups import group_plots
 from listenwell.report.figures.learning import learning_curves
 from listenwell.report.figures.reliability import reliability_diagrams
+from listenwell.report.figures.speaker_curve import speaker_curves
 from listenwell.report.heard_errors import heard_table, read_heard_errors
 from listenwell.report.judging import (
     criteria_table,
@@ -48,6 +49,7 @@ from listenwell.report.ladder import ladder_tables, search_tables, speaker_table
 from listenwell.report.model_card import MODEL_CARD, TEMPLATE, card_tables, front_matter, has_card
 from listenwell.report.next_steps import find_next_steps
 from listenwell.report.results import read_results
+from listenwell.report.speaker_curve import speaker_curve_tables
 from listenwell.report.table_files import write_tables
 from listenwell.report.tables import Table, comparison_tables, full_tables, main_tables
 from listenwell.report.training import history_table, overfitting_sentence
@@ -67,7 +69,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
     """
     study = read_results(results)
     heard = read_heard_errors(study, folder)
-    speakers = speaker_tables(study.raw["leave_one_speaker_out"])
+    compared = [*ladder_tables(study), *speaker_curve_tables(study), *search_tables(study.raw["search"])]
     values = {
         **study.raw,
         "answers": find_answers(study),
@@ -81,7 +83,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "threshold_table": threshold_table(study),
         "history_tables": [history_table(fit) for fit in study.raw["fits"]],
         "sentences": [overfitting_sentence(fit) for fit in study.raw["fits"]],
-        "inner_tables": [*ladder_tables(study), *search_tables(study.raw["search"]), *speakers],
+        "inner_tables": [*compared, *speaker_tables(study.raw["leave_one_speaker_out"])],
         "statements": [leak_statement(study), seal_statement(study)],
         "evidence_tables": [
             table
@@ -106,6 +108,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "reliability_diagrams": reliability_diagrams(study),
         "group_plots": group_plots(study),
         "learning_curves": learning_curves(study),
+        "speaker_curves": speaker_curves(study),
         "heard_errors": heard,
         "script": Markup(script),
         "script_hash": policy_hash(script),

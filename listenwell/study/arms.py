@@ -1,7 +1,8 @@
 """Arms: named variants of one study, each a few changed settings, each trained with every seed.
 
 An arm changes how a fit is trained or asked (CHANGEABLE), never which clips are heard or what is measured: then its
-numbers stand beside the others'. FINAL is the config itself.
+numbers stand beside the others'. FINAL is the config itself. The arms of a speaker curve alone hear fewer speakers
+(listenwell.study.speaker_curve).
 """
 
 from collections.abc import Mapping
@@ -18,11 +19,12 @@ CHANGEABLE = ("lora", "train", "augment", "prompt", "short_clips")
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One variant with one seed. name: the arm's; fit_name: with the seed."""
+    """One variant with one seed. name: the arm's; fit_name: with the seed. speaker_share: of the training speakers."""
 
     name: str
     seed: int
     config: Config
+    speaker_share: float = 1.0
 
     @property
     def fit_name(self) -> str:

@@ -5,7 +5,7 @@ their values: at three seeds 2.48 standard deviations) and the clips (the interv
 counts groups). An arm is compared with the first one by their median seeds, on the same clips.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import sqrt
 from typing import Any
@@ -17,16 +17,17 @@ from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import compare_balanced_accuracy
 from listenwell.evaluate.intervals import CONFIDENCE, balanced_accuracy_interval
 from listenwell.evaluate.methods import NOISY, versions
-from listenwell.evaluate.metrics import balanced_accuracy, decide
+from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.study.arms import Arm
 from listenwell.study.fitting import FinishedFit
 
 CLEAN = "clean"
 SHOWN = (CLEAN, NOISY)
+Fits = Sequence[tuple[Arm, FinishedFit]]
 
 
-def median_seed(fits: Sequence[tuple[Arm, FinishedFit]]) -> tuple[Arm, FinishedFit]:
+def median_seed(fits: Fits) -> tuple[Arm, FinishedFit]:
     """The fit with the median lowest dev loss; of an even number, the better of the middle two."""
     ranked = sorted(fits, key=lambda pair: (_dev_loss(pair[1]), pair[0].seed))
     return ranked[(len(ranked) - 1) // 2]
@@ -38,7 +39,7 @@ def _dev_loss(fit: FinishedFit) -> float:
 
 
 def judge_ladder(
-    fits: Sequence[tuple[Arm, FinishedFit]],
+    fits: Fits,
     tables: Mapping[str, Mapping[str, ScoreTable]],
     thresholds: Mapping[str, Threshold],
     method_of: Mapping[str, str],
@@ -47,12 +48,41 @@ def judge_ladder(
 ) -> list[dict[str, Any]]:
     """One record per arm, test set and condition (clean, and all noisy ones together), arms in their order.
 
-    tables: part -> method -> scores; method_of: fit name -> method.
+    A single fit makes no ladder. tables: part -> method -> scores; method_of: fit name -> method.
     """
-    by_arm: dict[str, list[tuple[Arm, FinishedFit]]] = {}
-    for arm, fit in fits:
-        by_arm.setdefault(arm.name, []).append((arm, fit))
+    if len(fits) < 2:
+        return []
+    by_arm = fits_by_arm(fits)
     first, records = next(iter(by_arm)), []
+    for place, table, decided in decide_by_arm(by_arm, tables, thresholds, method_of, test_sets):
+        of_first = decided[first][median_seed(by_arm[first])[0].seed]
+        for name, own in by_arm.items():
+            typical = decided[name][median_seed(own)[0].seed]
+            against = compare_balanced_accuracy(typical, of_first, table.is_speech, table.group, seed)
+            records.append(
+                {
+                    "arm": name,
+                    **place,
+                    **describe_seeds(own, decided[name], table),
+                    "against": None if name == first else {"arm": first, **asdict(against)},
+                }
+            )
+    return records
+
+
+def fits_by_arm(fits: Fits) -> dict[str, Fits]:
+    """Arm -> its fits, in their order."""
+    return {name: [pair for pair in fits if pair[0].name == name] for name in dict.fromkeys(a.name for a, _ in fits)}
+
+
+def decide_by_arm(
+    by_arm: Mapping[str, Fits],
+    tables: Mapping[str, Mapping[str, ScoreTable]],
+    thresholds: Mapping[str, Threshold],
+    method_of: Mapping[str, str],
+    test_sets: Sequence[str],
+) -> Iterator[tuple[dict[str, str], ScoreTable, dict[str, dict[int, Bools]]]]:
+    """Yield every test set and condition of SHOWN, one of its tables, and the decisions: arm -> seed -> (n,)."""
     for test_set in test_sets:
         cut = {name: versions(table) for name, table in tables[test_set].items()}
         for condition in SHOWN:
@@ -66,26 +96,21 @@ def judge_ladder(
                 }
                 for name, own in by_arm.items()
             }
-            table = cut[method_of[by_arm[first][0][0].fit_name]][condition]
-            of_first = decided[first][median_seed(by_arm[first])[0].seed]
-            for name, own in by_arm.items():
-                typical = decided[name][median_seed(own)[0].seed]
-                against = compare_balanced_accuracy(typical, of_first, table.is_speech, table.group, seed)
-                values = [balanced_accuracy(found, table.is_speech) for found in decided[name].values()]
-                records.append(
-                    {
-                        "arm": name,
-                        "test_set": test_set,
-                        "condition": condition,
-                        "seeds": list(decided[name]),
-                        "values": values,
-                        "mean": float(np.mean(values)),
-                        "seed_half_width": _half_width(values),
-                        "median_seed": asdict(balanced_accuracy_interval(typical, table.is_speech, table.group)),
-                        "against": None if name == first else {"arm": first, **asdict(against)},
-                    }
-                )
-    return records
+            one_arm, _ = next(iter(by_arm.values()))[0]
+            yield {"test_set": test_set, "condition": condition}, cut[method_of[one_arm.fit_name]][condition], decided
+
+
+def describe_seeds(own: Fits, decided: Mapping[int, Bools], table: ScoreTable) -> dict[str, Any]:
+    """One arm's balanced accuracy: every seed's, their mean and spread, and the median seed's interval."""
+    values = [balanced_accuracy(found, table.is_speech) for found in decided.values()]
+    typical = decided[median_seed(own)[0].seed]
+    return {
+        "seeds": list(decided),
+        "values": values,
+        "mean": float(np.mean(values)),
+        "seed_half_width": _half_width(values),
+        "median_seed": asdict(balanced_accuracy_interval(typical, table.is_speech, table.group)),
+    }
 
 
 def _half_width(values: Sequence[float]) -> float | None:

@@ -49,6 +49,7 @@ from listenwell.study.parts import DEV, TRAIN, Parts, divide
 from listenwell.study.prepare import prepare
 from listenwell.study.probe import time_steps
 from listenwell.study.scheduling import simulate
+from listenwell.study.speaker_curve import curve_arms, parts_of_arms
 from listenwell.train.schedule import count_steps
 
 MACHINES = (1, 2, 4)
@@ -214,6 +215,7 @@ def _requests(config: Config, parts: Parts) -> dict[str, list[FitRequest]]:
     that searches in every fold takes a fit of that search.
     """
     arms = expand_arms(config, {} if config.search.is_wanted else None)
+    fewer = curve_arms(config)
     folds = folds_of(config, parts) if config.loso.arms else []
     nested = nested_arms(config)
     shared = {name: arm for name, arm in loso_arms(config, {}).items() if name not in nested}
@@ -221,6 +223,10 @@ def _requests(config: Config, parts: Parts) -> dict[str, list[FitRequest]]:
     return {
         "search": [FitRequest("search", each, parts, config) for each in _trials(config)],
         "arms and final": [FitRequest(arm.fit_name, arm.config, parts, config) for arm in arms],
+        "fewer speakers": [
+            FitRequest(arm.fit_name, arm.config, own, config)
+            for arm, own in zip(fewer, parts_of_arms(fewer, parts), strict=True)
+        ],
         "search in every fold": [
             FitRequest("search", each, fold_parts(fold, parts), inner)
             for fold in (folds if nested else [])
@@ -290,7 +296,7 @@ def _mean_s(clips: Sequence[Clip], config: Config) -> float:
 
 def _scoring_flops(config: Config, parts: Parts, shape: Shape, by_kind: dict[str, list[FitRequest]]) -> float:
     """Dev, test and the search's dev under every condition: the tower once, the language model once per method."""
-    n_methods = len(by_kind["arms and final"]) + 1
+    n_methods = len(by_kind["arms and final"]) + len(by_kind["fewer speakers"]) + 1
     tower_only = replace(shape, language_parameters=0)
     language_only = replace(shape, tower_parameters=0)
     total = 0.0

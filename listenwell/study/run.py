@@ -12,7 +12,7 @@ from listenwell.atomic_files import write_json, write_text
 from listenwell.baselines.silero import SILERO_VAD, SileroVad
 from listenwell.baselines.webrtc import WebRtcVad
 from listenwell.cache import cache_root
-from listenwell.config import Config, dump
+from listenwell.config import Config, SpeakerCurveConfig, dump
 from listenwell.data.clip import Clip
 from listenwell.data.data_sheet import DataSheet, sheet_to_json
 from listenwell.data.test_set import ChosenClip
@@ -51,6 +51,7 @@ from listenwell.study.run_lock import alone_in_run
 from listenwell.study.score import Unreadable, score_clips, set_aside_unreadable, write_quarantine
 from listenwell.study.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
 from listenwell.study.search import run_search
+from listenwell.study.speaker_curve import curve_arms, judge_speaker_curve, parts_of_arms
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
 from listenwell.vouched_files import read_vouched, write_vouched
@@ -92,7 +93,8 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
                 write_threshold(run.threshold(method), threshold)
             commit_thresholds(run, thresholds, identity(fits=made_by))
     rows, comparisons = judge_all(tables, thresholds, defaults, parts.test_sets, config.seed, on_progress)
-    ladder = judge_ladder(fits, tables, thresholds, method_of, parts.test_sets, config.seed) if len(fits) > 1 else []
+    on_all = [(arm, fit) for arm, fit in fits if arm.speaker_share == 1.0]
+    ladder = judge_ladder(on_all, tables, thresholds, method_of, parts.test_sets, config.seed)
     best = searched["best"] if searched else None
     by_speaker = run_loso(config, best, model, parts, run, on_step, on_progress) if config.loso.arms else []
     evidence = _evidence(config, tables, thresholds[FINE_TUNED], rows, comparisons, by_speaker, run, on_progress)
@@ -106,6 +108,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
         "fits": [delivered.record, *(fit.record for arm, fit in fits if arm.name == FINAL and fit is not delivered)],
         "failed_fits": failed,
         "ladder": ladder,
+        "speaker_curve": judge_speaker_curve(fits, tables, thresholds, method_of, parts, config.seed),
         "search": searched,
         "leave_one_speaker_out": by_speaker,
         "thresholds": {method: asdict(thresholds[method]) for method in defaults},
@@ -133,7 +136,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
 def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> FinishedFit:
     """Divide and fit, the first half of a study; a later study finds the fit done."""
     run, parts, model = _begin(config, on_progress)
-    alone = config.model_copy(update={"arms": {}, "seeds": ()})
+    alone = config.model_copy(update={"arms": {}, "seeds": (), "speaker_curve": SpeakerCurveConfig()})
     ((_, finished),), _ = _fit_arms(alone, None, model, parts, run, _as_progress(on_progress))
     return finished
 
@@ -183,9 +186,10 @@ def _fit_arms(
 
     Raises TrainingError when no fit of the config itself ended well: there is nothing to deliver.
     """
-    arms = expand_arms(config, searched["best"] if searched else None)
+    arms = [*curve_arms(config), *expand_arms(config, searched["best"] if searched else None)]
     names = [FINE_TUNED if arm.name == FINAL else arm.fit_name for arm in arms]
-    requests = [FitRequest(name, arm.config, parts, config) for name, arm in zip(names, arms, strict=True)]
+    trained_on = parts_of_arms(arms, parts)
+    requests = [FitRequest(*each, config) for each in zip(names, [arm.config for arm in arms], trained_on, strict=True)]
     results = list(zip(arms, fit_all(requests, model, run, on_step), strict=True))
     done = [(arm, fit) for arm, fit in results if isinstance(fit, FinishedFit)]
     failed = [{"name": arm.fit_name, "reason": fit.reason} for arm, fit in results if isinstance(fit, FailedFit)]
