@@ -237,6 +237,6 @@ def test_a_finished_curve_is_not_trained_again_and_a_fit_alone_draws_none(tmp_pa
     assert len(list((config.output / "fits").iterdir())) == 1
     first = run_study(config)
     assert len(list((config.output / "fits").iterdir())) == 2
-    monkeypatch.setattr("listenwell.study.fitting.train", lambda *_, **__: pytest.fail("was trained again"))
+    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
     again = run_study(config)
     assert json.loads(json.dumps(again["speaker_curve"])) == json.loads(json.dumps(first["speaker_curve"]))
