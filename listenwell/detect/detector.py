@@ -101,8 +101,8 @@ class Detector:
             _require_usable(samples)
         found = np.full(len(waveforms), SILENT_SCORE)
         sounding = [i for i, samples in enumerate(waveforms) if not is_silent(samples)]
-        mels = [hear(self.model, waveforms[i], self.bundle.short_clips) for i in sounding]
         with one_thread_each():
+            mels = [hear(self.model, waveforms[i], self.bundle.short_clips) for i in sounding]
             audio = embed_clips(self.model, mels, BATCH_SECONDS, self._tower_adapter())
             found[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
         return found

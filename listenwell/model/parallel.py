@@ -1,30 +1,39 @@
 """Batches side by side: each on a thread of its own, each computed on that one thread.
 
-Small products gain little from several threads, and lose much beside other programs: OpenMP's threads wait for each
-other at every product, and one that is not given its core stops all (60 s of windows on two busy cores: 4 s on one
-thread, 26 to 400 s on two). One thread a batch also makes its bits the same on any number of cores.
+Small products gain little from several threads, and lose much beside other programs: the threads of OpenMP and of
+numpy's BLAS wait for each other at every product, and one that is not given its core stops all (on two busy cores, 60 s
+of windows took 4 s on one thread and 26 to 400 s on two; a spectrogram's one product 0.02 ms and 6 ms). One thread a
+batch also makes its bits the same on any number of cores.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Within the block every worker computes on one thread: a batch's bits do not depend on the number of cores."""
     before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _blas_of_numpy().limit(limits=1):
+        if before == 1:
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@functools.cache
+def _blas_of_numpy() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 @contextmanager
