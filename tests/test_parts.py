@@ -6,7 +6,7 @@ import pytest
 
 from listenwell.data.clip import LABELS, Clip
 from listenwell.data.settings import DataConfig
-from listenwell.study.parts import divide
+from listenwell.study.parts import divide, warnings_of
 
 
 def corpus(**groups_of: int) -> list[Clip]:
@@ -36,3 +36,13 @@ def test_clips_named_train_are_never_chosen_from_or_tested_on():
     parts = divide(clips, [], DataConfig())
     assert {c.split for c in parts.clips["dev"]} == {""}
     assert {c.split for c in parts.clips["test"]} == {""}
+
+
+def test_too_few_groups_that_choose_are_said():
+    few = warnings_of(divide(corpus(undivided=16), [], DataConfig()))
+    assert [line for line in few if "SPEECH" in line] == [
+        f"dev has 4 groups of {label}: an epoch and a threshold chosen by so few may suit them alone; 6 or more are "
+        "advised (add groups, or raise data.dev_share)."
+        for label in LABELS
+    ]
+    assert warnings_of(divide(corpus(undivided=24), [], DataConfig())) == []

@@ -23,6 +23,8 @@ from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 
 TRAIN, DEV, TEST, POOL = "train", "dev", "test", "study_pool"
+FEWEST_CHOOSING = 6
+"""Groups of a class that dev should have; a convention (docs/decisions/0008)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +154,25 @@ def allocation(parts: Parts) -> list[dict[str, Any]]:
         for label in LABELS
         for chosen in [[clip for clip in clips if clip.label == label]]
     ]
+
+
+def warnings_of(parts: Parts) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    for part, clips in parts.clips.items():
+        sizes: dict[str, int] = {}
+        for clip in clips:
+            sizes[clip.group] = sizes.setdefault(clip.group, 0) + 1
+        if len(sizes) == len(clips) > 1:
+            found.append(
+                f"{part}: every clip is its own group; if several clips come from one speaker or source, the intervals "
+                "are too narrow and the parts may share speakers."
+            )
+    for label in LABELS:
+        n_groups = len({clip.group for clip in parts.clips[DEV] if clip.label == label})
+        if n_groups < FEWEST_CHOOSING:
+            found.append(
+                f"dev has {n_groups} group{'s' * (n_groups != 1)} of {label}: an epoch and a threshold chosen by so "
+                f"few may suit them alone; {FEWEST_CHOOSING} or more are advised (add groups, or raise data.dev_share)."
+            )
+    return found

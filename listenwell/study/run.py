@@ -45,7 +45,7 @@ from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.ladder import judge_ladder, median_seed
 from listenwell.study.leave_one_speaker_out import run_loso
 from listenwell.study.make_test_set import expect_precision
-from listenwell.study.parts import DEV, Parts, allocation, divide, with_stored_backgrounds, with_talkers
+from listenwell.study.parts import DEV, Parts, allocation, divide, warnings_of, with_stored_backgrounds, with_talkers
 from listenwell.study.prepare import prepare
 from listenwell.study.run_lock import alone_in_run
 from listenwell.study.score import Unreadable, score_clips, set_aside_unreadable, write_quarantine
@@ -333,18 +333,3 @@ def _describe_test_set(name: str, clips: list[Clip]) -> dict[str, Any]:
     return {
         "name": name, "title": title, "n_clips": len(clips), "n_groups": len(groups), "note": "", "sheet": sheet,
     }  # fmt: skip
-
-
-def warnings_of(parts: Parts) -> list[str]:
-    """What a reader must know before believing the numbers."""
-    found = []
-    for part, clips in parts.clips.items():
-        sizes: dict[str, int] = {}
-        for clip in clips:
-            sizes[clip.group] = sizes.setdefault(clip.group, 0) + 1
-        if len(sizes) == len(clips) > 1:
-            found.append(
-                f"{part}: every clip is its own group; if several clips come from one speaker or source, the intervals "
-                "are too narrow and the parts may share speakers."
-            )
-    return found
