@@ -16,10 +16,11 @@ from made_results import CONDITIONS, make_results
 
 from listenwell.errors import ListenwellError
 from listenwell.report.answer import find_answers
+from listenwell.report.rendering import escape_markdown
 from listenwell.report.results import read_results
 from listenwell.report.terminal import format_table
 from listenwell.report.wording import condition_title, format_difference, format_interval, format_number, verdict_of
-from listenwell.report.write import escape_markdown, write_report
+from listenwell.report.write import write_report
 
 
 def render(results: dict[str, Any], folder: Path) -> tuple[str, str]:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_pages import Page, markdown_tables
 
+from listenwell.report.rendering import escape_markdown, policy_hash, show_on_page
 from listenwell.report.wording import show_signs
-from listenwell.report.write import MARKDOWN, PAGE, escape_markdown, policy_hash, show_on_page, write_report
+from listenwell.report.write import MARKDOWN, PAGE, write_report
 
 TURNED, MARK, ZERO, BELL = "\u202e", "\u200f", "\x00", "\x07"
 HOSTILE = {

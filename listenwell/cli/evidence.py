@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from listenwell.evaluate.metrics import Costs
     from listenwell.evaluate.pairing import Pair, SideBySide
     from listenwell.evaluate.power import Need
+    from listenwell.study.compare import Reading
 
 app = typer.Typer(cls=OneSentenceErrors)
 
@@ -114,6 +115,9 @@ def compare(
     method: Annotated[str, typer.Option("--method", help="Method of a run folder.")] = "fine-tuned",
     test_set: Annotated[str, typer.Option("--test-set", help="Test set of a run folder.")] = "",
     common: Annotated[bool, typer.Option("--common", help="Compare on the clips that all have scored.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Set two run folders side by side on a page, written here.")
+    ] = None,
     out: JsonOut = None,
     seed: Seed = 42,
 ) -> None:
@@ -123,10 +127,28 @@ def compare(
     from listenwell.study.compare import Reading, compare_sources
 
     reading = Reading(parse_columns(columns), scale, method, test_set)
+    if html is not None:
+        _write_comparison(sources, reading, seed, common=common, html=html, out=out)
+        return
     compared = compare_sources(sources, reading, seed, common)
     if out is not None:
         write_json(out, {**asdict(compared.result), "warnings": compared.warnings})
     typer.echo("\n".join([*_warning_lines(compared.warnings), *_side_by_side_lines(compared.result)]))
+
+
+def _write_comparison(
+    sources: list[str], reading: "Reading", seed: int, *, common: bool, html: Path, out: Path | None
+) -> None:
+    from listenwell.atomic_files import write_json, write_text
+    from listenwell.report.comparison import answer_comparison, comparison_page
+    from listenwell.study.compare_runs import compare_runs
+
+    comparison = compare_runs(sources, reading, seed, common)
+    write_text(html, comparison_page(comparison))
+    if out is not None:
+        write_json(out, {"test_sets": [asdict(each) for each in comparison.test_sets], "warnings": comparison.warnings})
+    answers = [f"{answer.question} {answer.verdict} {answer.evidence}" for answer in answer_comparison(comparison)]
+    typer.echo("\n".join([*_warning_lines(list(comparison.warnings)), *answers, f"page: {html}"]))
 
 
 @app.command("power")

@@ -62,7 +62,7 @@ def _against(results: StudyResults, test_set: str, opponent: str, question: str)
     verdicts = [verdict_of(c.result.low, c.result.high) for c in found]
     evidence = "; ".join(_describe(results, c, verdict) for c, verdict in zip(found, verdicts, strict=True))
     place = f"{results.title_of(test_set)}, against {method_title(opponent)}: {evidence}."
-    return Answer(question, _summarise(verdicts), place)
+    return Answer(question, summarise_verdicts(verdicts), place)
 
 
 def _describe(results: StudyResults, comparison: Comparison, verdict: Verdict) -> str:
@@ -97,7 +97,7 @@ def _against_chance(results: StudyResults, test_set: str) -> Answer | None:
         for row, metric in zip(rows, metrics, strict=True)
     )
     place = f"{results.title_of(test_set)}, against chance (0.5): {evidence}."
-    return Answer(GENERALISES, _summarise(verdicts), place)
+    return Answer(GENERALISES, summarise_verdicts(verdicts), place)
 
 
 def _headline_conditions(results: StudyResults, test_set: str) -> list[str]:
@@ -106,7 +106,8 @@ def _headline_conditions(results: StudyResults, test_set: str) -> list[str]:
     return [condition for condition in (CLEAN, NOISY) if condition in conditions] or conditions[:1]
 
 
-def _summarise(verdicts: list[Verdict]) -> str:
+def summarise_verdicts(verdicts: list[Verdict]) -> str:
+    """Return in a few words what the verdicts under one or several conditions say together."""
     kinds = distinct(verdicts)
     if len(kinds) > 1:
         return "Not under every condition."

@@ -68,6 +68,11 @@ def quarantine_table(results: StudyResults) -> Table | None:
 
 def provenance_table(results: StudyResults) -> Table | None:
     """Return the model's description and what made the run, one value per row."""
+    return plain_table("What made these numbers", texts("What", "Value"), list(flatten_provenance(results)))
+
+
+def flatten_provenance(results: StudyResults) -> Iterator[tuple[str, str]]:
+    """Return the model's description and what made the run as names and values."""
     model = results.raw["model"]
     described = {
         "model": {
@@ -78,7 +83,7 @@ def provenance_table(results: StudyResults) -> Table | None:
         },
         **results.raw["provenance"],
     }
-    return plain_table("What made these numbers", texts("What", "Value"), list(_flatten(described, "")))
+    return _flatten(described, "")
 
 
 def plain_table(caption: str, heads: tuple[Column, ...], rows: Sequence[tuple[str, ...]]) -> Table | None:

@@ -102,6 +102,11 @@ def format_difference_interval(low: float, high: float) -> str:
     return f"[{format_difference(low)}, {format_difference(high)}]"
 
 
+def format_count_difference(value: int) -> str:
+    """A difference of two counts: "+3", and "0" without a sign."""
+    return f"{value:+d}".replace("-", MINUS) if value else "0"
+
+
 def format_p(p_value: float) -> str:
     """A p value with its sign: "= 0.031", "< 0.001"."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"

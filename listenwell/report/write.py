@@ -1,22 +1,13 @@
 """Write the report of a study: one web page that needs nothing else, the same in Markdown, a model card, table files.
 
 Every number comes from `results` (what results.json holds), sounds from the folder errors/ of the run; the same of both
-gives the same bytes. Names come from users' files, so everything printed is escaped: by Jinja's autoescape on the page,
-by `escape_markdown` in Markdown; signs that act unseen are written out. The page runs one script, its own, which its
-content-security policy names by hash.
+gives the same bytes. How names are escaped: `listenwell.report.rendering`.
 """
 
-import base64
-import hashlib
-import re
-from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from listenwell.atomic_files import write_text
 from listenwell.report.answer import find_answers
@@ -48,16 +39,12 @@ from listenwell.report.judging import (
 from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
 from listenwell.report.model_card import MODEL_CARD, TEMPLATE, card_tables, front_matter, has_card
 from listenwell.report.next_steps import find_next_steps
+from listenwell.report.rendering import render_markdown, render_page
 from listenwell.report.results import read_results
 from listenwell.report.speaker_curve import speaker_curve_tables
 from listenwell.report.table_files import write_tables
-from listenwell.report.tables import Table, comparison_tables, full_tables, main_tables
+from listenwell.report.tables import comparison_tables, full_tables, main_tables
 from listenwell.report.training import history_table, overfitting_sentence
-from listenwell.report.wording import MINUS, part_title, show_signs
-
-# An interval that no link can follow keeps its brackets; every other sign that Markdown reads is escaped.
-_INTERVAL = rf"\[[+{MINUS}]?\d\.\d{{3}}, [+{MINUS}]?\d\.\d{{3}}\](?![(\[:])"
-_MARKDOWN_SIGN = re.compile(rf"({_INTERVAL})|([\\`*_\[\]|~])")
 
 PAGE, MARKDOWN = "report.html", "report.md"
 
@@ -101,7 +88,6 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "provenance_table": provenance_table(study),
         "config_yaml": yaml.safe_dump(dict(study.raw["config"]), sort_keys=False, allow_unicode=True),
     }
-    script = files("listenwell.report").joinpath("page.js").read_text(encoding="utf-8")
     on_page = {
         "curves": accuracy_curves(study),
         "detection_curves": detection_curves(study),
@@ -110,62 +96,10 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "learning_curves": learning_curves(study),
         "speaker_curves": speaker_curves(study),
         "heard_errors": heard,
-        "script": Markup(script),
-        "script_hash": policy_hash(script),
     }
-    page = _environment(show_on_page, autoescape=True).get_template("page.html.j2").render(values | on_page)
-    markdown = _environment(escape_markdown).get_template("page.md.j2").render(values)
-    write_text(folder / PAGE, page)
-    write_text(folder / MARKDOWN, markdown)
+    write_text(folder / PAGE, render_page("page.html.j2", values | on_page))
+    write_text(folder / MARKDOWN, render_markdown("page.md.j2", values))
     write_tables(study, folder)
     if has_card(study):
         of_card = {"front_matter": front_matter(study), "card_tables": card_tables(study)}
-        card = _environment(escape_markdown).get_template(TEMPLATE).render(values | of_card)
-        write_text(folder / MODEL_CARD, card)
-
-
-def policy_hash(script: str) -> str:
-    """Return what a content-security policy calls an inline script by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-
-
-def _environment(finalize: Callable[[Any], Any], autoescape: bool = False) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("listenwell.report", "."),
-        autoescape=autoescape,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"markdown_table": markdown_table, "indent_code": indent_code, "part_title": part_title}
-    return environment
-
-
-def show_on_page(value: Any) -> Any:
-    """Return a text with every sign visible, for autoescape to escape; anything else passes through, Markup too."""
-    return show_signs(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def escape_markdown(value: Any) -> str:
-    """Return `value` so that Markdown prints it as it is, on one line; Markup passes through."""
-    if isinstance(value, Markup):
-        return str(value)
-    text = " ".join(show_signs(str(value)).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKDOWN_SIGN.sub(lambda found: found[1] or f"\\{found[2]}", text)
-
-
-def markdown_table(table: Table) -> Markup:
-    """Return a table in GitHub's Markdown; the main row is bold."""
-    heads = [escape_markdown(" ".join(filter(None, (column.title, column.detail)))) for column in table.columns]
-    lines = [heads, ["---:" if column.is_number else "---" for column in table.columns]]
-    for row in table.rows:
-        texts = [escape_markdown(cell) for cell in row.cells]
-        lines.append([f"**{text}**" if row.is_main and text else text for text in texts])
-    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
-
-def indent_code(text: str) -> Markup:
-    """Return `text` as an indented code block: no content of it can end the block."""
-    return Markup("\n".join(f"    {line}" for line in show_signs(text).splitlines()))
+        write_text(folder / MODEL_CARD, render_markdown(TEMPLATE, values | of_card))

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.evaluate.calibration import Threshold, read_given_threshold, read_threshold
@@ -84,13 +85,21 @@ def _open_run(path: Path, threshold: str, reading: Reading) -> Source:
     return Source(Contender(f"{path} {reading.method}", table, chosen.value), chosen)
 
 
-def _only_test_set(run: RunFolder) -> str:
+def results_of(run: RunFolder) -> dict[str, Any]:
+    """What results.json of a finished study holds. Raises ListenwellError where there is none."""
     try:
-        names = [entry["name"] for entry in json.loads(run.results.read_text(encoding="utf-8"))["test_sets"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ListenwellError(
-            f"{run.root}: holds no results of a study; finish it with 'listenwell study', or give score tables."
-        ) from error
+        results = json.loads(run.results.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        results = None
+    if isinstance(results, dict) and "test_sets" in results:
+        return results
+    raise ListenwellError(
+        f"{run.root}: holds no results of a study; finish it with 'listenwell study', or give score tables."
+    )
+
+
+def _only_test_set(run: RunFolder) -> str:
+    names = [entry["name"] for entry in results_of(run)["test_sets"]]
     if len(names) != 1:
         raise ConfigError(f"{run.root}: has the test sets {', '.join(names)}; say which one with --test-set.")
     return str(names[0])
@@ -103,11 +112,16 @@ def _warnings(sources: Sequence[Source], result: SideBySide) -> list[str]:
         for source in sources
         for trap in find_traps(source.contender.table, source.contender.threshold, source.chosen)
     ]
-    left_out = [
-        f"{n} rows of {name} were left out, which another source lacks: clips left out are seldom the easy ones"
-        for name, n in result.left_out.items()
-        if n
-    ]
+    left_out = say_left_out(result.left_out)
     condition = result.standings[0].condition
     best_of = warn_best_of({s.name: s.metrics[0] for s in result.standings if s.condition == condition})
     return list(dict.fromkeys([*notes, *left_out, *traps, *best_of]))
+
+
+def say_left_out(left_out: Mapping[str, int]) -> list[str]:
+    """A warning for every source of which rows were left out. left_out: name -> number of rows."""
+    return [
+        f"{n} rows of {name} were left out, which another source lacks: clips left out are seldom the easy ones"
+        for name, n in left_out.items()
+        if n
+    ]
