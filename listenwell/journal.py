@@ -58,5 +58,5 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if is_whole(record, {"owner", "key", "value"}):
+        if is_whole(record, {"owner", "key", "value"}) and isinstance(record["key"], str):
             yield record

@@ -195,11 +195,13 @@ def identity(**parts: Any) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ListenwellError(
             f"{path}: cannot be read ({error}); delete its folder and run the study again."
         ) from error
+    if not isinstance(content, dict):
+        raise ListenwellError(f"{path}: holds no JSON object; delete its folder and run the study again.")
     return content
 
 

@@ -105,6 +105,7 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
             content = {key: value for key, value in entry.items() if key != "hash"}
             previous = entries[-1]["hash"] if entries else FIRST
             is_whole = (entry["number"], entry["previous"], entry["hash"]) == (number, previous, hash_entry(content))
+            is_whole = is_whole and _has_its_kinds(entry)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             is_whole = False
         if not is_whole:
@@ -114,6 +115,16 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
             )
         entries.append(entry)
     return entries
+
+
+def _has_its_kinds(entry: Mapping[str, Any]) -> bool:
+    """True when what is read of an entry is there and of its kind; a hash does not say so."""
+    kinds: dict[str, type] = {"event": str, "time": str}
+    if entry["event"] == COMMIT:
+        kinds |= {"thresholds": dict, "made_from": str, "hash": str}
+    if entry["event"] == LOOK:
+        kinds["test_set"] = str
+    return all(isinstance(entry[name], kind) for name, kind in kinds.items())
 
 
 def hash_entry(content: Mapping[str, Any]) -> str:

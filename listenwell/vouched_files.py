@@ -76,6 +76,8 @@ def require_files(
     Raises `kind` naming the first that is missing or was changed. One that an older version made vouches for none.
     """
     hashes = content[FILES] if FILES in content else {}
+    if not isinstance(hashes, dict) or not all(isinstance(each, str) for each in hashes.values()):
+        raise kind(f"{path}: its {FILES} holds no hashes by name; delete it and run the command again.")
     for name in hashes if names is None else names:
         file = path.parent / name
         if name in hashes and (found := hash_file(file) if file.is_file() else "no file") != hashes[name]:

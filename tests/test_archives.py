@@ -160,3 +160,29 @@ def test_progress_reaches_its_end(tmp_path):
     stages: list[tuple[str, int, int]] = []
     unpack(pack(tmp_path / "corpus.tar.gz", FILES), tmp_path / "out", lambda *stage: stages.append(stage))
     assert stages[-1][1] == stages[-1][2] > 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 100_000])
+def test_a_broken_marker_is_named(tmp_path, content):
+    archive = pack(tmp_path / "corpus.zip", FILES)
+    (unpack(archive, tmp_path / "out") / MARKER).write_text(content)
+    with pytest.raises(DownloadError, match=r"unpacked\.json: is broken .* move the folder away"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("files", [{"a": b"1", "a/b": b"2"}, {"a" * 300: b"1"}], ids=["a file and a folder", "long"])
+@pytest.mark.parametrize("kind", [".tar", ".zip"])
+def test_names_that_cannot_be_files_are_damage(tmp_path, kind, files):
+    archive = pack(tmp_path / f"corpus{kind}", files)
+    with pytest.raises(DownloadError, match="is damaged, or no tar or zip archive"):
+        unpack(archive, tmp_path / "out")
+    assert left_behind(tmp_path, archive) == []
+
+
+def test_a_directory_of_a_zip_that_points_before_its_start_is_damage(tmp_path):
+    archive = pack(tmp_path / "corpus.zip", FILES)
+    content = archive.path.read_bytes()
+    entry = content.rindex(b"PK\x01\x02")
+    archive.path.write_bytes(content[: entry + 42] + b"\xff\xff\xff\x7f" + content[entry + 46 :])
+    with pytest.raises(DownloadError, match="is damaged, or no tar or zip archive"):
+        unpack(archive, tmp_path / "out")

@@ -136,3 +136,37 @@ def test_the_same_sound_has_the_same_hash_in_another_container(tmp_path):
         soundfile.write(tmp_path / name, (TONE * 32767).astype(np.int16), SAMPLE_RATE_HZ)
     assert pcm_sha256(load_recording(tmp_path / "a.wav")) == pcm_sha256(load_recording(tmp_path / "b.flac"))
     assert pcm_sha256(TONE) != pcm_sha256(-TONE)
+
+
+def test_a_header_that_promises_months_takes_no_memory(tmp_path):
+    soundfile.write(tmp_path / "a.flac", TONE, SAMPLE_RATE_HZ)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[8 + 13] |= 0x0F  # STREAMINFO's 36 bits of "total samples"
+    content[8 + 14 : 8 + 18] = b"\xff" * 4
+    (tmp_path / "a.flac").write_bytes(content)
+    assert "1193.0 h at 16000 Hz were asked for, at most 9.3 h are loaded at once" in refusal(tmp_path / "a.flac")
+
+
+def test_a_rate_of_1_hz_does_not_become_thousands_of_hours(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100_000), 1)
+    assert "27.8 h at 1 Hz were asked for" in refusal(tmp_path / "a.wav")
+
+
+def test_a_long_recording_is_decoded_block_by_block_to_the_same_bits(tmp_path, monkeypatch):
+    channels = np.stack([TONE, 0.5 * TONE], axis=1)
+    soundfile.write(tmp_path / "a.wav", channels, SAMPLE_RATE_HZ, subtype="FLOAT")
+    whole = load_recording(tmp_path / "a.wav")
+    monkeypatch.setattr("listenwell.data.audio._BLOCK_VALUES", 1000)
+    assert np.array_equal(load_recording(tmp_path / "a.wav"), whole)
+
+
+@pytest.mark.parametrize(("n_channels", "rate_hz"), [(2, SAMPLE_RATE_HZ), (1, 44_100)])
+def test_samples_whose_sum_overflows_are_refused(tmp_path, n_channels, rate_hz):
+    largest = np.full((1000, n_channels), np.finfo(np.float32).max)
+    largest[::2] *= -1 if n_channels == 1 else 1
+    soundfile.write(tmp_path / "a.wav", largest, rate_hz, subtype="FLOAT")
+    assert "holds NaN or infinite samples" in refusal(tmp_path / "a.wav")
+
+
+def test_a_name_no_system_takes_is_no_file(tmp_path):
+    assert "no such file" in refusal(tmp_path / ("a" * 300))

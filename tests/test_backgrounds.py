@@ -131,6 +131,16 @@ def test_a_background_that_is_not_in_the_file_or_was_another_one_is_refused(tmp_
         BackgroundFile(tmp_path / "bank", [bed])
 
 
+@pytest.mark.parametrize("record", [3, {}, {"first": -1, "n_samples": 5, "source": {}}, {"first": None}])
+def test_an_index_that_says_no_place_is_refused(beds, tmp_path, record):
+    build_background_file(tmp_path / "bank", beds)
+    index = json.loads((tmp_path / "bank" / INDEX).read_text())
+    index["backgrounds"] = dict.fromkeys(index["backgrounds"], record)
+    (tmp_path / "bank" / INDEX).write_text(json.dumps(index))
+    with pytest.raises(AudioError, match=r"index\.json: what it says of background '.*' is broken"):
+        BackgroundFile(tmp_path / "bank", beds)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"format": 9, "fingerprint": "", "backgrounds": {}})])
 def test_an_index_that_is_not_one_is_refused(beds, tmp_path, content):
     build_background_file(tmp_path / "bank", beds)

@@ -7,7 +7,7 @@ import torch
 
 from listenwell.augment.plan import Plan
 from listenwell.errors import CheckpointError
-from listenwell.train.checkpoint import STATE, TENSORS, Checkpoints, FitState
+from listenwell.train.checkpoint import STATE, TENSORS, Checkpoints, FitState, _content_sha256
 from listenwell.train.fit_log import METRICS, PLANS, FitLog
 
 
@@ -54,17 +54,37 @@ def change_the_state(folder):
     (folder / STATE).write_text(json.dumps(content))
 
 
+def write_state(folder, changes):
+    """Change the state and its hash with it."""
+    content = json.loads((folder / STATE).read_text()) | changes
+    del content["sha256"]
+    (folder / STATE).write_text(json.dumps(content | {"sha256": _content_sha256(content)}))
+
+
 @pytest.mark.parametrize(
     "harm",
     [
         flip_a_bit,
         cut_in_half,
         change_the_state,
+        lambda folder: write_state(folder, {"step": "10"}),
+        lambda folder: write_state(folder, {"fits": None}),
+        lambda folder: (folder / STATE).write_text("[" * 200_000),
         lambda folder: (folder / STATE).unlink(),
         lambda folder: (folder / TENSORS).unlink(),
         lambda folder: (folder / STATE).write_text("{"),
     ],
-    ids=["flipped bit", "cut in half", "changed state", "no state", "no tensors", "not JSON"],
+    ids=[
+        "flipped bit",
+        "cut in half",
+        "changed state",
+        "hashed text",
+        "hashed null",
+        "deep",
+        "no state",
+        "no tensors",
+        "not JSON",
+    ],
 )
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, harm):
     for step in (5, 10):

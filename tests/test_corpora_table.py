@@ -171,3 +171,10 @@ def test_a_study_takes_a_table_of_its_own_names(tmp_path):
     assert found == read_manifest(tmp_path / "clips.csv")
     answer = CliRunner().invoke(app, ["config", str(tmp_path / "study.yaml")])
     assert yaml.safe_load(answer.stdout)["data"]["columns"] == {"clip_id": "utt", "label": "speech"}
+
+
+def test_parquet_with_text_that_is_no_utf_8_is_named(tmp_path):
+    path = write_table(tmp_path, RECORDS, ".parquet")
+    path.write_bytes(path.read_bytes().replace(b"anna", b"\xffnna"))
+    with pytest.raises(ManifestError, match=r"clips\.parquet: cannot be read as Parquet .*utf-8"):
+        read_table(path, COLUMNS)

@@ -106,6 +106,8 @@ def test_a_supervision_without_speaker_is_no_group_unless_asked_to_group_by_reco
         ({"sources": [{"type": "url", "channels": [0], "source": "x"}]}, {}, SPOKEN, "sources url"),
         ({"sources": []}, {}, SPOKEN, "sources none"),
         ({"sources": ["r.wav"]}, {}, SPOKEN, "an object in braces"),
+        ({"sources": 0.5}, {}, SPOKEN, "'sources' is 0.5, a list was expected"),
+        ({}, {"channel": [[0]]}, SPOKEN, r"'channel' is \[\[0\]\], the number of a channel"),
         ({"id": None}, {}, SPOKEN, "'id' is missing"),
     ],
 )

@@ -1,8 +1,11 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from listenwell.journal import Journal
+from listenwell.vouched_files import with_own_hash
 
 
 def test_values_come_back_by_key_in_their_order_to_their_owner_alone(tmp_path):
@@ -21,6 +24,12 @@ def test_numbers_come_back_to_the_bit(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("j") / "journal"
     Journal(path, "me").keep("k", values)
     assert [float.hex(each) for each in Journal(path, "me").known("k")[0]] == [float.hex(each) for each in values]
+
+
+def test_a_whole_line_under_another_key_than_text_is_passed_over(tmp_path):
+    record = {"owner": "me", "key": {"a": 1}, "value": 1}
+    (tmp_path / "journal").write_text(json.dumps(with_own_hash(record)))
+    assert Journal(tmp_path / "journal", "me").keys() == []
 
 
 @pytest.mark.parametrize("cut", [1, 10, 30])

@@ -186,3 +186,9 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
 def test_a_hundred_thousand_rows_are_read_in_linear_time(tmp_path):
     lines = [f"c{i},{i}.wav,SPEECH,g{i % 5000},0,1,train" for i in range(100_000)]
     assert len(read_manifest(table(tmp_path, HEADER, *lines))) == 100_000
+
+
+def test_a_path_no_system_takes_is_named_with_its_line(tmp_path):
+    (tmp_path / "clips.csv").write_text(f"clip_id,path,label,group\na,{'a' * 300},SPEECH,g\n")
+    with pytest.raises(ManifestError, match=r"clips\.csv line 2: duration_s is empty and .*aaa does not exist"):
+        read_manifest(tmp_path / "clips.csv")

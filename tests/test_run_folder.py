@@ -8,7 +8,8 @@ import pytest
 
 import listenwell
 from listenwell.cache import cache_root
-from listenwell.run_folder import RunFolder, git_commit, identity, provenance
+from listenwell.errors import ListenwellError
+from listenwell.run_folder import RunFolder, git_commit, identity, provenance, read_json
 
 
 def test_every_artefact_has_its_own_place(tmp_path):
@@ -69,3 +70,10 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
     monkeypatch.delenv("LISTENWELL_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_root() == tmp_path / ".cache" / "listenwell"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "[" * 200_000])
+def test_what_is_no_object_is_named(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ListenwellError, match=r"results\.json: .*run the study again"):
+        read_json(tmp_path / "results.json")

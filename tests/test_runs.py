@@ -13,9 +13,10 @@ from made_sounds import make_study
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
+from listenwell.config import load_config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder
-from listenwell.study.ledger import hold_fits
+from listenwell.study.ledger import hold_fits, open_ledger
 from listenwell.study.run import fit_alone, run_study
 from listenwell.study.run_lock import hold_run, holder_of, is_held
 from listenwell.study.runs import find_waste, list_runs
@@ -168,4 +169,30 @@ def test_a_fit_that_another_run_uses_as_its_ledger_stays(tmp_path):
 
 def test_a_folder_without_runs_is_named(tmp_path):
     with pytest.raises(ListenwellError, match="holds no run"):
+        list_runs(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 3}'])
+def test_a_holder_nobody_can_read_holds_nothing(tmp_path, content):
+    run = RunFolder(tmp_path)
+    run.holder.write_text(content)
+    with hold_run(run):
+        assert holder_of(run)["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", ['{"a": 3}', '{"a": [3]}', "[]"])
+def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
+    run = RunFolder(tmp_path)
+    run.config.write_text("seed: 1")
+    run.used_fits.write_text(content)
+    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the study again"):
+        open_ledger(run, ["0" * 64])
+
+
+@pytest.mark.parametrize("rows", [None, [{}], [{"method": "fine-tuned", "threshold": "calibrated"}], "rows"])
+def test_results_of_other_kinds_are_named(tmp_path, rows):
+    run = RunFolder(tmp_path)
+    run.config.write_text("seed: 1")
+    run.results.write_text(json.dumps({"config": load_config(run.config).model_dump(mode="json"), "rows": rows}))
+    with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
         list_runs(tmp_path)

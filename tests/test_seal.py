@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from listenwell.errors import SealError
-from listenwell.seal import Seal, append_entry, judge_seal, read_chain
+from listenwell.seal import Seal, append_entry, hash_entry, judge_seal, read_chain
 
 FIRST, SECOND = {"fine-tuned": "aa"}, {"fine-tuned": "bb"}
 
@@ -109,3 +109,15 @@ def test_an_entry_names_who_when_and_what_stood_before(tmp_path):
     assert second["run"] == "b\n<b>"
     assert first["who"]
     assert first["time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    "change", [{"event": 3}, {"thresholds": None}, {"time": 0}, {"event": "look"}, {"made_from": 1}]
+)
+def test_a_hashed_line_of_another_kind_breaks_the_chain(tmp_path, change):
+    Seal(tmp_path / "seal.jsonl").commit(FIRST, "fit 1")
+    (entry,) = read_chain(tmp_path / "seal.jsonl")
+    rest = {key: value for key, value in (entry | change).items() if key != "hash"}
+    (tmp_path / "seal.jsonl").write_text(json.dumps(rest | {"hash": hash_entry(rest)}) + "\n")
+    with pytest.raises(SealError, match=r"seal\.jsonl line 1: the chain of the seal is broken"):
+        read_chain(tmp_path / "seal.jsonl")

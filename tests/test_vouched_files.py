@@ -87,3 +87,10 @@ def test_a_record_is_whole_only_with_its_keys_and_its_hash():
     assert not is_whole([record], {"a", "b"})
     assert record[OWN] == hash_content({"b": [2.5], "a": 1})
     assert FILES not in json.loads(json.dumps(record))
+
+
+@pytest.mark.parametrize("hashes", [["table.csv"], {"table.csv": 3}, None])
+def test_hashes_of_another_kind_are_refused(tmp_path, hashes):
+    write_vouched(tmp_path / "note.json", {FILES: hashes})
+    with pytest.raises(CheckpointError, match=r"note\.json: its files_sha256 holds no hashes by name"):
+        require_files(tmp_path / "note.json", read_vouched(tmp_path / "note.json"))

@@ -7,6 +7,7 @@ its name in one rename, with a marker MARKER inside that holds the archive's has
 unpacked by this module, or not to its end.
 """
 
+import errno
 import gzip
 import json
 import lzma
@@ -26,7 +27,12 @@ from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
 
 MARKER = ".listenwell-unpacked.json"
-DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
+DAMAGE = (
+    tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError,
+    ValueError,
+)  # fmt: skip
+IMPOSSIBLE = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ)
+"""What the system says of places and names that no sound archive asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,13 @@ def _check_marker(archive: FetchedFile, folder: Path) -> None:
             f"{folder}: has no {MARKER}, so it was unpacked by hand, or only half; move it away to have "
             f"{archive.path.name} unpacked here, or prepare the corpus from it as it is."
         )
-    found = json.loads(marker.read_text(encoding="utf-8"))["sha256"]
+    try:
+        found = str(json.loads(marker.read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DownloadError(
+            f"{marker}: is broken ({error}), so nothing says what was unpacked here; move the folder away and run the "
+            "command again."
+        ) from error
     if found != archive.sha256:
         raise DownloadError(
             f"{folder}: was unpacked from an archive with sha256 {found[:16]}..., {archive.path.name} has "
@@ -156,7 +168,9 @@ def _check_space(path: Path, folder: Path, member: _Member, available: int) -> N
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, DAMAGE) and error.errno not in IMPOSSIBLE:
+            raise
         raise DownloadError(
             f"{path}: is damaged, or no tar or zip archive ({error}); nothing was unpacked. Delete it and run the "
             "command again."

@@ -1,10 +1,12 @@
 """Load recordings as mono float32 waveforms, shape (n_samples,), 16 kHz, full scale +-1.
 
 Decoding is libsndfile's (WAV, FLAC, Ogg, MP3, AIFF), resampling is soxr's "HQ" recipe. Several channels are
-averaged. What cannot be used raises AudioError naming the file; nothing is repaired in silence.
+averaged. What cannot be used raises AudioError naming the file; nothing is repaired in silence. A header is not
+believed: memory grows with what was decoded, block by block, and up to a limit.
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -21,6 +23,9 @@ Waveform = NDArray[np.float32]
 # libsndfile shortens a cut WAV, AIFF, AU or Ogg file without an error; its log tells what the first three promised.
 _SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _LONGEST_OGG_PAGE_BYTES = 27 + 255 + 255 * 255
+_BLOCK_VALUES = 2**22
+_MOST_FRAMES = 2**29
+"""2 GiB of samples; 9 hours at 16 kHz, 3 at 48 kHz. A few kilobytes of FLAC can hold more."""
 _SMALLEST_UNKNOWN_BYTES = 0x7FFF_0000
 """Programs that write WAV into a pipe do not know its length and promise this much or more."""
 
@@ -39,22 +44,28 @@ def load_waveform(clip: Clip) -> Waveform:
 def load_recording(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> Waveform:
     """Return `duration_s` seconds of the recording from `start_s`, or all of it, shape (n_samples,).
 
-    Raises AudioError when the file is missing, empty, not decodable, shorter than asked, or holds NaN or infinity.
+    Raises AudioError when the file is missing, empty, not decodable, shorter than asked, too long to be loaded at once,
+    or holds NaN or infinity.
     """
-    frames, source_rate_hz = _decode(path, start_s, duration_s)
-    samples = frames.mean(axis=1, dtype=np.float32) if frames.shape[1] > 1 else frames[:, 0]
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples; export the file again from its source.")
+    samples, source_rate_hz = _decode(path, start_s, duration_s)
+    _require_finite(path, samples)
     if source_rate_hz != SAMPLE_RATE_HZ:
         samples = soxr.resample(samples, source_rate_hz, SAMPLE_RATE_HZ, quality="HQ").astype(np.float32)
+        _require_finite(path, samples)
     if samples.size == 0:
         raise AudioError(f"{path}: shorter than one sample at 16 kHz; remove it from the manifest.")
     return np.ascontiguousarray(samples)
 
 
-def _decode(path: Path, start_s: float, duration_s: float | None) -> tuple[NDArray[np.float32], int]:
-    """Return samples (n_frames, n_channels) at the file's own rate, and that rate in Hz."""
-    if not path.exists():
+def _require_finite(path: Path, samples: Waveform) -> None:
+    """Raise AudioError for NaN or infinity; resampling can make it of numbers near the largest float32."""
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples; export the file again from its source.")
+
+
+def _decode(path: Path, start_s: float, duration_s: float | None) -> tuple[Waveform, int]:
+    """Return samples (n_frames,) at the file's own rate, and that rate in Hz."""
+    if not os.path.exists(path):
         raise AudioError(f"{path}: no such file; check the path column of the manifest.")
     if path.is_dir():
         raise AudioError(f"{path}: is a folder, a sound file was expected.")
@@ -82,18 +93,49 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> tuple[NDArr
                 file.seek(first)
             else:  # GSM 6.10 without a header
                 file.read(first)
-            frames = file.read(wanted, dtype="float32", always_2d=True)
+            most_s = _MOST_FRAMES / max(rate_hz, SAMPLE_RATE_HZ)
+            if wanted > most_s * rate_hz:
+                raise AudioError(
+                    f"{path}: {wanted / rate_hz / 3600:.1f} h at {rate_hz} Hz were asked for, at most "
+                    f"{most_s / 3600:.1f} h are loaded at once; cut it into shorter files, or name stretches with "
+                    "start_s and duration_s."
+                )
+            samples = _read_mono(file, wanted)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(
             f"{path}: cannot be decoded ({str(error).rstrip('.')}); WAV, FLAC, Ogg, MP3 and AIFF are read, "
             "convert the file or remove it."
         ) from error
-    if len(frames) < wanted - 1:
+    if samples.size < wanted - 1:
         raise AudioError(
             f"{path}: truncated, the header promises {declared / rate_hz:.3f} s but only "
-            f"{(first + len(frames)) / rate_hz:.3f} s could be read; fetch or export it again."
+            f"{(first + samples.size) / rate_hz:.3f} s could be read; fetch or export it again."
         )
-    return frames, rate_hz
+    return samples, rate_hz
+
+
+def _read_mono(file: soundfile.SoundFile, n_frames: int) -> Waveform:
+    """The next n_frames of `file`, fewer where it ends, its channels averaged."""
+    blocks, n_left = [], n_frames
+    while n_left > 0:
+        n_asked = min(n_left, block_frames(file))
+        frames = file.read(n_asked, dtype="float32", always_2d=True)
+        blocks.append(mix_down(frames))
+        n_left = n_left - n_asked if len(frames) == n_asked else 0
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def block_frames(file: soundfile.SoundFile) -> int:
+    """How many frames are decoded at once: 16 MiB of float32, however many channels there are."""
+    return _BLOCK_VALUES // int(file.channels)
+
+
+def mix_down(frames: NDArray[np.float32]) -> Waveform:
+    """The mean over the channels of frames (n_frames, n_channels); infinite where their sum overflows."""
+    if frames.shape[1] == 1:
+        return frames[:, 0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(frames.mean(axis=1, dtype=np.float32))
 
 
 def _is_cut(path: Path, log: str) -> bool:

@@ -41,11 +41,11 @@ class BackgroundFile:
         if found != index["fingerprint"]:
             raise AudioError(
                 f"{folder / SAMPLES}: changed since it was built (fingerprint {found[:12]}, expected "
-                f"{index['fingerprint'][:12]}); delete the folder and build it again."
+                f"{str(index['fingerprint'])[:12]}); delete the folder and build it again."
             )
         self._places: dict[str, tuple[int, int]] = {}
         for entry in entries:
-            record = index["backgrounds"][entry.background_id] if entry.background_id in index["backgrounds"] else None
+            record = _record_of(folder, index, entry)
             if record is None or record["source"] != _describe_source(entry):
                 state = "is not in it" if record is None else "was another recording when it was built"
                 raise AudioError(
@@ -70,6 +70,23 @@ class BackgroundFile:
         samples = stored.astype(np.float32)
         samples *= np.float32(1 / FULL_SCALE)
         return samples
+
+
+def _record_of(folder: Path, index: dict[str, Any], entry: Background) -> dict[str, Any] | None:
+    """What the index says of one background, None where it does not know it. Raises AudioError for a broken index."""
+    records = index["backgrounds"]
+    if not isinstance(records, dict):
+        raise AudioError(f"{folder / INDEX}: its 'backgrounds' is no object; delete the folder and build it again.")
+    if entry.background_id not in records:
+        return None
+    record = records[entry.background_id]
+    whole = isinstance(record, dict) and record.keys() >= {"first", "n_samples", "source"}
+    if not (whole and all(type(record[name]) is int and record[name] >= 0 for name in ("first", "n_samples"))):
+        raise AudioError(
+            f"{folder / INDEX}: what it says of background '{entry.background_id}' is broken; delete the folder and "
+            "build it again."
+        )
+    return dict(record)
 
 
 def _map(folder: Path) -> NDArray[np.int16]:
@@ -144,7 +161,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         missing = {"format", "fingerprint", "backgrounds"} - index.keys()
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise AudioError(
             f"{folder / INDEX}: cannot be read ({error}); delete the folder and build the backgrounds again."
         ) from error

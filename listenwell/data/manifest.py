@@ -130,7 +130,7 @@ def _recording_s(row: Row, audio_path: Path) -> float:
     try:
         header = soundfile.info(audio_path)
     except (soundfile.LibsndfileError, OSError) as error:
-        found = "cannot be read as sound" if audio_path.exists() else "does not exist"
+        found = "cannot be read as sound" if os.path.exists(audio_path) else "does not exist"
         raise row.fault(
             f"duration_s is empty and {audio_path} {found}, so its length is unknown; "
             "correct the path, fill in duration_s or remove the row."

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, block_frames, mix_down
 from listenwell.errors import AudioError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".gsm", ".w64", ".caf")
@@ -71,14 +71,13 @@ def read_blocks(path: Path) -> Iterator[Waveform]:
         if rate_hz != SAMPLE_RATE_HZ:
             resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
         try:
-            for frames in file.blocks(round(BLOCK_S * rate_hz), dtype="float32", always_2d=True):
-                samples = np.ascontiguousarray(frames.mean(axis=1, dtype=np.float32))
-                if not np.isfinite(samples).all():
-                    raise AudioError(
-                        f"{path}: holds NaN or infinite samples near {n_read / rate_hz:.1f} s; export it again."
-                    )
+            # not file.blocks: it refuses what cannot be sought in, such as GSM
+            n_asked = min(round(BLOCK_S * rate_hz), block_frames(file))
+            while len(frames := file.read(n_asked, dtype="float32", always_2d=True)):
+                samples = np.ascontiguousarray(mix_down(frames))
+                _require_finite(path, samples, n_read / rate_hz)
                 n_read += samples.size
-                yield samples if resampler is None else resampler.resample_chunk(samples)
+                yield samples if resampler is None else _heard(path, resampler, samples, n_read / rate_hz)
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{path}: cannot be decoded after {n_read / rate_hz:.1f} s ({error}).") from error
         if n_read < file.frames - 1:
@@ -87,7 +86,19 @@ def read_blocks(path: Path) -> Iterator[Waveform]:
                 "could be read; fetch or export it again."
             )
         if resampler is not None:
-            yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+            yield _heard(path, resampler, np.empty(0, dtype=np.float32), n_read / rate_hz, last=True)
+
+
+def _heard(path: Path, resampler: soxr.ResampleStream, samples: Waveform, at_s: float, last: bool = False) -> Waveform:
+    """What the resampler makes of the next samples; numbers near the largest float32 can become infinite."""
+    heard: Waveform = resampler.resample_chunk(samples, last=last)
+    _require_finite(path, heard, at_s)
+    return heard
+
+
+def _require_finite(path: Path, samples: Waveform, at_s: float) -> None:
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples near {at_s:.1f} s; export it again.")
 
 
 def cut_windows(blocks: Iterator[Waveform], window_s: float, hop_s: float) -> Iterator[Waveform]:

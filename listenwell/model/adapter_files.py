@@ -92,8 +92,9 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
                 f"{model.fingerprint[:12]}; load the base that adapter_config.json names."
             )
         _require_plain_lora(folder, config)
+        _require_names(config.get("target_modules"))
         adapter = Adapter(_scale(config), _pairs(tensors), _projector(tensors))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{folder}: the adapter's files are broken ({error}); train or copy it again.") from error
     _require_every_key(folder, tensors, adapter, config, model)
     _require_shapes(folder, adapter, config, model)
@@ -121,6 +122,12 @@ def _require_plain_lora(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder}: adapter_config.json sets {', '.join(odd)}; listenwell reads plain LoRA with one rank and "
             "alpha, and a trained multi_modal_projector. Merge it with PEFT and use the merged folder as model.name."
         )
+
+
+def _require_names(targets: Any) -> None:
+    """Raise ValueError for a list of target modules that holds something else than names."""
+    if isinstance(targets, list) and not all(isinstance(target, str) for target in targets):
+        raise ValueError(f"target_modules holds {json.dumps(targets)[:60]}, names were expected")
 
 
 def _scale(config: Mapping[str, Any]) -> float:

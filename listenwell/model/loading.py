@@ -48,8 +48,10 @@ def load_model(config: ModelConfig) -> Qwen2Audio:
             folder, dtype=dtype, output_loading_info=True, **quantised
         )
         processor = AutoProcessor.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except ModelError:
+        raise
+    except Exception as error:  # what transformers raises for a broken file is of any kind, Exception itself too
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{config.name}: cannot be loaded as a model ({reason}); give 'small', a folder that transformers can "
             "load, or a hub id such as Qwen/Qwen2-Audio-7B-Instruct with the hub within reach."

@@ -26,17 +26,30 @@ def open_ledger(run: RunFolder, wanted: Sequence[str]) -> None:
     """
     if not run.ledger_version.is_file():
         write_vouched(run.ledger_version, {"version": LEDGER_VERSION})
-    found = read_vouched(run.ledger_version)["version"]
+    content = read_vouched(run.ledger_version)
+    found = content["version"] if "version" in content else None
     if found != LEDGER_VERSION:
         raise ListenwellError(
             f"{run.ledger_version}: the ledger is of version {found}, this listenwell reads version {LEDGER_VERSION}; "
             "name another folder as ledger or output, or use the listenwell that made it."
         )
     if run.config.is_file():
-        used = read_json(run.used_fits) if run.used_fits.is_file() else {}
-        key = config_key(run)
-        before = used[key] if key in used else []
-        write_json(run.used_fits, used | {key: sorted({*before, *(each[:16] for each in wanted)})})
+        asked = {*fits_asked_for(run), *(each[:16] for each in wanted)}
+        write_json(run.used_fits, _read_used(run) | {config_key(run): sorted(asked)})
+
+
+def fits_asked_for(run: RunFolder) -> list[str]:
+    """The fits that the run's present config asked for so far. Raises ListenwellError when the note is broken."""
+    used, key = _read_used(run), config_key(run)
+    return used[key] if key in used else []
+
+
+def _read_used(run: RunFolder) -> dict[str, list[str]]:
+    used = read_json(run.used_fits) if run.used_fits.is_file() else {}
+    for names in used.values():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ListenwellError(f"{run.used_fits}: holds no lists of fits; delete it and run the study again.")
+    return used
 
 
 def config_key(run: RunFolder) -> str:

@@ -57,8 +57,12 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
 
 
 def holder_of(run: RunFolder) -> dict[str, Any] | None:
-    """Who says to work in the run folder: host, pid, since, beat; None when nobody does."""
-    return read_json(run.holder) if run.holder.is_file() else None
+    """Who says to work in the run folder: host, pid, since, beat; None when nobody does, or nobody can read it."""
+    try:
+        holder = read_json(run.holder)
+    except ListenwellError:
+        return None
+    return holder if holder.keys() >= {"host", "pid", "since", "beat"} else None
 
 
 def is_held(run: RunFolder) -> bool:

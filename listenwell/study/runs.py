@@ -17,7 +17,7 @@ from listenwell.config import load_config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, read_json
 from listenwell.study.detectors import FINE_TUNED
-from listenwell.study.ledger import config_key
+from listenwell.study.ledger import fits_asked_for
 from listenwell.study.run_lock import hold_run, holder_of, is_held
 
 State = Literal["running", "finished", "unfinished"]
@@ -76,7 +76,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
 def _state_of(run: RunFolder) -> RunState:
     holder, results = holder_of(run), _results_of(run)
     running = is_held(run)
-    wanted = _used(run)
+    wanted = fits_asked_for(run)
     latest = max(path.stat().st_mtime for path in (run.config, run.results) if path.is_file())
     return RunState(
         folder=run.root,
@@ -87,7 +87,7 @@ def _state_of(run: RunFolder) -> RunState:
         n_dropped=sum(_was_dropped(run.fit(each)) for each in wanted),
         n_failed=sum((run.fit(each) / "failed.json").is_file() for each in wanted),
         n_wanted=len(wanted),
-        figures=() if results is None else tuple(_figures(results)),
+        figures=() if results is None else _figures_of(run, results),
     )
 
 
@@ -101,14 +101,15 @@ def _results_of(run: RunFolder) -> dict[str, Any] | None:
         return None
     results = read_json(run.results)
     config = load_config(run.config).model_dump(mode="json")
-    return results if json.loads(json.dumps(config)) == results["config"] else None
+    return results if "config" in results and json.loads(json.dumps(config)) == results["config"] else None
 
 
-def _used(run: RunFolder) -> list[str]:
-    """Fits the run's present config asked for so far."""
-    noted = read_json(run.used_fits) if run.used_fits.is_file() else {}
-    key = config_key(run)
-    return noted[key] if key in noted else []
+def _figures_of(run: RunFolder, results: dict[str, Any]) -> tuple[Figure, ...]:
+    """Raises ListenwellError for results that were changed."""
+    try:
+        return tuple(_figures(results))
+    except (KeyError, TypeError, StopIteration, RuntimeError) as error:
+        raise ListenwellError(f"{run.results}: is broken ({error!r}); delete it and run the study again.") from error
 
 
 def _figures(results: dict[str, Any]) -> Iterable[Figure]:
@@ -121,7 +122,7 @@ def _figures(results: dict[str, Any]) -> Iterable[Figure]:
 def find_waste(folder: Path) -> list[Waste]:
     """What can be removed at or below `folder`."""
     runs = find_runs(folder)
-    needed = {run.fit(each).resolve() for run in runs for each in _used(run)}
+    needed = {run.fit(each).resolve() for run in runs for each in fits_asked_for(run)}
     unfinished = {run.fits.resolve() for run in runs if is_held(run) or _results_of(run) is None}
     waste: list[Waste] = []
     for run in runs:

@@ -12,8 +12,8 @@ from typing import Any
 from listenwell.atomic_files import atomic_folder
 from listenwell.config import load_config
 from listenwell.errors import ListenwellError
-from listenwell.run_folder import RunFolder, read_json
-from listenwell.study.ledger import config_key
+from listenwell.run_folder import RunFolder
+from listenwell.study.ledger import fits_asked_for
 from listenwell.train.fit_log import METRICS
 
 COUNTERS = ("step", "epoch")
@@ -42,9 +42,7 @@ def _fits_of(run_root: Path) -> list[Path]:
     if not (run_root / "config.yaml").is_file():
         raise ListenwellError(f"{run_root}: holds no run (no config.yaml); give the folder that 'output' names.")
     run = RunFolder(run_root, load_config(run_root / "config.yaml").ledger)
-    noted = read_json(run.used_fits) if run.used_fits.is_file() else {}
-    key = config_key(run)
-    return [run.fit(each) for each in noted[key]] if key in noted else []
+    return [run.fit(each) for each in fits_asked_for(run)]
 
 
 def _write_events(folder: Path, metrics: Path) -> None:

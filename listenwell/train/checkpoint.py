@@ -122,9 +122,17 @@ def _verified(folder: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         claimed = content.pop("sha256")
         is_whole = claimed == _content_sha256(content) and content["tensors_sha256"] == _file_sha256(folder / TENSORS)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return content if is_whole else None
+    return content if is_whole and _has_its_kinds(content) else None
+
+
+def _has_its_kinds(content: Mapping[str, Any]) -> bool:
+    """True when every entry that is read is there and of its kind; a hash does not say so."""
+    kinds = {"format": int, "identity": str, "step": int, "fits": list}
+    if not all(name in content and isinstance(content[name], kind) for name, kind in kinds.items()):
+        return False
+    return all(isinstance(record, dict) for record in content["fits"])
 
 
 def _tensors_of(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:

@@ -134,7 +134,7 @@ def _parquet_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 for record in batch.to_pylist():
                     line += 1
                     yield line, record
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({str(error).rstrip('.')}); check the path, or write the table again."
         ) from error

@@ -45,6 +45,13 @@ class JsonLine:
         except OverflowError as error:
             raise self.fault(f"'{name}' is a number of {int(value).bit_length()} bits; correct the line.") from error
 
+    def items(self, name: str) -> list[Any]:
+        """Return the value as a list. Raises ManifestError where it is none."""
+        value = self.required(name)
+        if not isinstance(value, list):
+            raise self.fault(f"'{name}' is {json.dumps(value)[:60]}, a list was expected; correct the line.")
+        return value
+
     def part(self, values: Any) -> "JsonLine":
         """Return an object found inside this one. Raises ManifestError when it is none."""
         if not isinstance(values, dict):

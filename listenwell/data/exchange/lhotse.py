@@ -10,6 +10,7 @@ read, and what changes the sound (transforms, mixed cuts, one channel of several
 file holds it. Lhotse itself is not needed.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def _read_recording(line: JsonLine, audio_root: Path) -> _SoundFile:
     recording_id = str(line.required("id"))
     if line.optional("transforms"):
         raise line.fault(f"the recording '{recording_id}' has transforms; save the changed sound to a file first.")
-    sources = [line.part(source) for source in line.required("sources")]
+    sources = [line.part(source) for source in line.items("sources")]
     kinds = [source.required("type") for source in sources]
     if kinds != ["file"]:
         raise line.fault(
@@ -133,11 +134,17 @@ def _read_recording(line: JsonLine, audio_root: Path) -> _SoundFile:
             "expected, save the sound to one."
         )
     path = audio_root / str(sources[0].required("source"))
-    return _SoundFile(recording_id, path.absolute(), _channels(sources[0].required("channels")))
+    return _SoundFile(recording_id, path.absolute(), _channels(sources[0], "channels"))
 
 
-def _channels(value: Any) -> frozenset[int]:
-    return frozenset(value if isinstance(value, list) else [value])
+def _channels(line: JsonLine, name: str) -> frozenset[int]:
+    value = line.required(name)
+    channels = value if isinstance(value, list) else [value]
+    if not all(isinstance(channel, int) for channel in channels):
+        raise line.fault(
+            f"'{name}' is {json.dumps(value)[:60]}, the number of a channel or a list of them was expected."
+        )
+    return frozenset(channels)
 
 
 def _supervision_row(line: JsonLine, files: dict[str, _SoundFile], unsaid: Unsaid) -> Row:
@@ -155,7 +162,7 @@ def _cut_rows(line: JsonLine, unsaid: Unsaid) -> Iterator[Row]:
         )
     file = _read_recording(line.part(line.required("recording")), unsaid.audio_root)
     cut_start_s, cut_s = line.number("start"), line.number("duration")
-    supervisions = line.optional("supervisions") or []
+    supervisions = line.items("supervisions") if line.optional("supervisions") else []
     if not supervisions:
         yield _row(line, file, cut_start_s, cut_s, unsaid)
     for supervision in map(line.part, supervisions):
@@ -169,7 +176,7 @@ def _cut_rows(line: JsonLine, unsaid: Unsaid) -> Iterator[Row]:
 def _row(line: JsonLine, file: _SoundFile, start_s: float, duration_s: float, unsaid: Unsaid) -> Row:
     """Return the clip on `line` as a row of clips.csv."""
     clip_id = str(line.required("id"))
-    if _channels(line.required("channel")) != file.channels:
+    if _channels(line, "channel") != file.channels:
         raise line.fault(
             f"'{clip_id}' is one channel of several in {file.path}; a clip is the mean of all channels, save this "
             "one as a mono file."
