@@ -103,7 +103,7 @@ def test_webrtc_refuses_a_mode_or_frame_it_does_not_have(settings):
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, package, build):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ListenwellError, match=rf"{package}.* is not installed.*listenwell\[baselines\]"):
+    with pytest.raises(ListenwellError, match=rf"{package}.* is not installed.*pip install '\.\[baselines\]'"):
         build()
 
 

@@ -1,5 +1,6 @@
 """From a folder of recordings to a study: labels and groups from folders, a warning where files stand for speakers."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +93,32 @@ def test_the_config_that_init_writes_runs(tmp_path, with_backgrounds):
         record(tmp_path / "backgrounds" / f"bed{i}.wav", speech=False)
     answer = CliRunner().invoke(app, ["init", str(tmp_path)])
     assert answer.exit_code == 0
-    assert "next: listenwell study" in answer.stdout
+    assert f"then listenwell study {tmp_path / 'study.yaml'}" in answer.stdout
     quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]"]
     results = run_study(load_config(tmp_path / "study.yaml", quick))
     conditions = {row["condition"] for row in results["rows"]}
     assert ("snr_0" in conditions) == with_backgrounds
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    folder = make_recordings(tmp_path / 'Anna\'s "calls": part #2, größer', by_speaker=True)
+    config = load_config(start_project(folder).config)
+    assert Path(config.data.manifest) == folder / "clips.csv"
+    assert config.output == folder / "run"
+
+
+def test_baselines_that_are_not_installed_are_left_out_and_named_in_the_config(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    start_project(make_recordings(tmp_path, by_speaker=True))
+    assert load_config(tmp_path / "study.yaml").evaluation.baselines == ("webrtc",)
+    assert "# silero would stand beside your model" in (tmp_path / "study.yaml").read_text(encoding="utf-8")
+
+
+def test_a_study_with_a_baseline_that_is_not_installed_stops_before_it_trains(tmp_path, monkeypatch):
+    start_project(make_recordings(tmp_path, by_speaker=True))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    answer = CliRunner().invoke(app, ["study", str(tmp_path / "study.yaml"), "model.name=random"])
+    assert answer.exit_code == 1
+    assert "evaluation.baselines: silero: the Python package onnxruntime is not installed" in answer.output
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """Commands around a study: init, prepare, fit, study, report, trace, config."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,12 +32,14 @@ def study(
     address: Address = "",
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
+    from listenwell.baselines.extra import require_baselines
     from listenwell.config import load_config
     from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_table
     from listenwell.study.run import run_study
 
     resolved = load_config(config, _with_executor(overrides, executor, address))
+    require_baselines(resolved.evaluation.baselines)
     with shown_progress() as on_progress:
         results = run_study(resolved, on_progress)
     typer.echo(format_table(results))
@@ -65,7 +68,8 @@ def init(
         typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")
     for warning in started.warnings:
         print(f"listenwell: warning: {warning}", file=sys.stderr)
-    typer.echo(f"next: listenwell study {started.config}")
+    config = shlex.quote(str(started.config))
+    typer.echo(f"next: listenwell check {config}, then listenwell study {config}")
 
 
 @app.command("prepare")

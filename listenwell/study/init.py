@@ -4,12 +4,14 @@ Labels and groups come from folders (listenwell.data.corpora.folders). Where not
 own group, with a warning: several clips of one speaker must not stand on both sides of a split.
 """
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.atomic_files import write_text
+from listenwell.baselines.extra import MODULES, installed_baselines
 from listenwell.data.clip import Background, Clip
 from listenwell.data.corpora.folders import read_folders
 from listenwell.data.manifest import write_backgrounds, write_manifest
@@ -44,7 +46,7 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     write_manifest(clips_csv, found.clips)
     if found.backgrounds:
         write_backgrounds(folder / "backgrounds.csv", found.backgrounds)
-    write_text(config, config_text(folder, has_backgrounds=bool(found.backgrounds)))
+    write_text(config, config_text(folder, has_backgrounds=bool(found.backgrounds), baselines=installed_baselines()))
     return Started(clips_csv, config, found.clips, found.backgrounds, warnings)
 
 
@@ -66,32 +68,41 @@ def _group_warnings(clips: Sequence[Clip], group_by: str) -> list[str]:
     return warnings
 
 
-def config_text(folder: Path, *, has_backgrounds: bool) -> str:
-    """The commented config of a study on the folder's recordings."""
+def config_text(folder: Path, *, has_backgrounds: bool, baselines: Sequence[str] = tuple(MODULES)) -> str:
+    """The commented config of a study on the folder's recordings, judged beside these baselines."""
     noise = (
-        f"  backgrounds: {folder.resolve() / 'backgrounds.csv'}\n"
+        f"  backgrounds: {_quoted(folder.resolve() / 'backgrounds.csv')}\n"
         if has_backgrounds
         else "  # Noise makes the detector robust: put music and noise into backgrounds/ and run init again, or write\n"
         "  # starter here (fetches about 0.9 GB once) and remove the two settings marked (noise) below.\n"
         "  backgrounds: none\n"
     )
-    without = (
-        ""
-        if has_backgrounds
-        else "\n# (noise) no backgrounds, so none are mixed in\naugment:\n  noise:\n    probability: 0.0\n"
-        "# (noise) no backgrounds, so no noisy versions of the test\n"
-        "evaluation:\n  conditions: [clean, 100ms, 200ms, 500ms]\n"
-    )
+    augment, evaluation = "", ""
+    if not has_backgrounds:
+        augment = "\n# (noise) no backgrounds, so none are mixed in\naugment:\n  noise:\n    probability: 0.0\n"
+        evaluation = (
+            "  # (noise) no backgrounds, so no noisy versions of the test\n  conditions: [clean, 100ms, 200ms, 500ms]\n"
+        )
+    if missing := [name for name in MODULES if name not in baselines]:
+        evaluation += (
+            f"  # {' and '.join(missing)} would stand beside your model once the extra 'baselines' is installed\n"
+            f"  baselines: [{', '.join(baselines)}]\n"
+        )
     return (
         "# A study on your own recordings. Only what differs from the defaults stands here;\n"
         "# 'listenwell config study.yaml' prints every setting with its help.\n"
-        f"output: {folder.resolve() / 'run'}\n\n"
+        f"output: {_quoted(folder.resolve() / 'run')}\n\n"
         "# small runs on two CPU cores; Qwen/Qwen2-Audio-7B-Instruct needs a GPU.\n"
         "model:\n  name: small\nprompt:\n  layout: text_first\n\n"
-        f"data:\n  manifest: {folder.resolve() / 'clips.csv'}\n{noise}"
+        f"data:\n  manifest: {_quoted(folder.resolve() / 'clips.csv')}\n{noise}"
         "  # Groups (speakers, sources) are divided into train, dev and test; none stands in two.\n"
         "  dev_share: 0.25\n  test_share: 0.25\n\n"
         "lora:\n  rank: 8\n  alpha: 32\n"
         "train:\n  epochs: 10\n  batch: 8\n  learning_rate: 2e-4\n  projector: trained\n"
-        f"{without}"
+        f"{augment}" + (f"evaluation:\n{evaluation}" if evaluation else "")
     )
+
+
+def _quoted(path: Path) -> str:
+    """A path as YAML: one with '#', ': ' or quotes in it must stay one text."""
+    return json.dumps(str(path), ensure_ascii=False)
