@@ -96,7 +96,7 @@ def comparison_page(comparison: RunComparison) -> str:
         "statements": [(letter, each) for letter, run in runs for each in _statements(run)],
         "config_table": _beside("Settings that differ", [_settings(each) for each in results], only_differing=True),
         "accuracy_tables": [_accuracy_table(title, test_set) for title, test_set in titled],
-        "threshold_table": _beside("Thresholds", [_thresholds(each, comparison.method) for each in results]),
+        "threshold_table": _beside("Thresholds of both", [_thresholds(each, comparison.method) for each in results]),
         "group_tables": [table for title, test_set in titled for table in _group_tables(title, test_set)],
         "unchanged": [_say_unchanged(title, test_set) for title, test_set in titled],
         "provenance_table": _beside("What made them", [dict(flatten_provenance(each)) for each in results]),
