@@ -25,6 +25,7 @@ SCOPES = {
     r"Probabilities by Platt": ("evidence.probability",),
     r"as one family": ("evidence.holm",),
     r"groups with errors|worst errors|clip by clip|errors to listen": ("evidence.errors",),
+    r"seeds agree|under every seed": ("seed_agreement",),
     r"^Fit ": ("fits",),
     r"The ladder": ("ladder",),
     r"^Learning curve over training speakers": ("speaker_curve.rows",),

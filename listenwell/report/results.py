@@ -27,6 +27,7 @@ OPTIONAL: dict[str, Any] = {
     "warnings": [],
     "ladder": [],
     "speaker_curve": None,
+    "seed_agreement": [],
     "search": None,
     "leave_one_speaker_out": [],
     "failed_fits": [],

@@ -41,6 +41,7 @@ from listenwell.report.model_card import MODEL_CARD, TEMPLATE, card_tables, fron
 from listenwell.report.next_steps import find_next_steps
 from listenwell.report.rendering import render_markdown, render_page
 from listenwell.report.results import read_results
+from listenwell.report.seed_agreement import seed_agreement_tables
 from listenwell.report.speaker_curve import speaker_curve_tables
 from listenwell.report.table_files import write_tables
 from listenwell.report.tables import comparison_tables, full_tables, main_tables
@@ -78,7 +79,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
             if (table := make(study)) is not None
         ],
         "holm_table": holm_table(study),
-        "error_tables": error_tables(study),
+        "error_tables": [*error_tables(study), *seed_agreement_tables(study)],
         "heard_tables": [table for each in heard if (table := heard_table(each)) is not None],
         "traps": trap_warnings(study),
         "finding_table": finding_table(study),

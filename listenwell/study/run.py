@@ -51,6 +51,7 @@ from listenwell.study.run_lock import alone_in_run
 from listenwell.study.score import Unreadable, score_clips, set_aside_unreadable, write_quarantine
 from listenwell.study.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
 from listenwell.study.search import run_search
+from listenwell.study.seed_agreement import judge_seed_agreement
 from listenwell.study.speaker_curve import curve_arms, judge_speaker_curve, parts_of_arms
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
@@ -109,6 +110,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
         "failed_fits": failed,
         "ladder": ladder,
         "speaker_curve": judge_speaker_curve(fits, tables, thresholds, method_of, parts, config.seed),
+        "seed_agreement": judge_seed_agreement(fits, tables, thresholds, method_of, parts.test_sets),
         "search": searched,
         "leave_one_speaker_out": by_speaker,
         "thresholds": {method: asdict(thresholds[method]) for method in defaults},
