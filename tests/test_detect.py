@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording
-from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
+from listenwell.detect.detector import SILENT_SCORE, Decision, Detector, Frame
 from listenwell.detect.files import Heard, ScoreJournal, detect_files, owner_of
 from listenwell.detect.formats import (
     write_audacity,
@@ -202,6 +202,21 @@ def test_every_format_says_the_same(tmp_path):
     assert "6.5 of 9.0 s" in write_table(heard)
     assert write_textgrid(heard).count("intervals [") == 4
     assert 'text = ""' in write_textgrid(heard)
+
+
+def test_the_columns_of_the_table_stand_below_each_other():
+    heard = [
+        Heard(Path(name), 1.0, decision=Decision(2.0, 0.9, is_speech=True)) for name in ("a.wav", "a longer name.wav")
+    ]
+    first, second = write_table(heard).splitlines()
+    assert first.index("SPEECH") == second.index("SPEECH")
+
+
+def test_progress_counts_recordings_and_tells_of_windows_in_long_ones_only(detector, long_file, tmp_path):
+    told = []
+    soundfile.write(tmp_path / "short.wav", sound(1.0), SAMPLE_RATE_HZ)
+    list(detect_files(detector, [tmp_path / "short.wav", long_file], on_progress=lambda what, *_: told.append(what)))
+    assert set(told) == {"recordings", long_file.name}
 
 
 def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):

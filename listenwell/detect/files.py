@@ -126,7 +126,8 @@ def _score(
         for batch in score_from(len(scores)):
             journal.add(key, batch)
             scores += batch.tolist()
-            on_progress(path.name, min(len(scores), n_windows), n_windows)
+            if n_windows > 1:  # one line per clip would bury the count of recordings
+                on_progress(path.name, min(len(scores), n_windows), n_windows)
     return np.array(scores)
 
 

@@ -26,15 +26,14 @@ Format = Callable[[Sequence[Heard]], str]
 def write_table(heard: Sequence[Heard]) -> str:
     """Lines for a terminal."""
     lines = []
+    width = max((len(str(each.path)) for each in heard if each.decision is not None), default=0)
     for each in heard:
         if each.problem:
             lines.append(f"{each.path}: not read: {each.problem}")
         elif each.decision is not None:
             word = "SPEECH   " if each.decision.is_speech else "NONSPEECH"
-            lines.append(
-                f"{each.path}  {word}  p = {each.decision.probability:.3f}  score {each.decision.score:+.2f}  "
-                f"{each.duration_s:.2f} s"
-            )
+            says = f"{word}  p = {each.decision.probability:.3f}  score {each.decision.score:+.2f}"
+            lines.append(f"{each.path!s:<{width}}  {says}  {each.duration_s:.2f} s")
         else:
             total_s = sum(segment.end_s - segment.start_s for segment in each.segments)
             lines.append(f"{each.path}  {total_s:.1f} of {each.duration_s:.1f} s are speech")
