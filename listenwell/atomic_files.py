@@ -8,6 +8,7 @@ temporary file is removed and the old file is untouched.
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.errors import ListenwellError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
+FAILING = (errno.EIO, errno.EFBIG, errno.ENXIO, errno.ENODEV, errno.ESTALE)
+"""What a broken disk, a file beyond a limit and a network disk that is away answer."""
+IN_WORDS = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
+"""SQLite's."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -38,9 +46,9 @@ def write_json(path: Path, content: Any) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it becomes `path`, otherwise it disappears.
 
-    Raises ListenwellError when the disk is full or the folder cannot be written.
+    Raises ListenwellError when the disk is full or fails, or the folder cannot be written.
     """
-    with full_disk_named(path):
+    with disk_faults_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
@@ -58,7 +66,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on a clean exit it replaces `path`, otherwise it disappears."""
-    with full_disk_named(path):
+    with disk_faults_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
@@ -78,22 +86,55 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those around it where they are missing. Raises ListenwellError where the disk refuses."""
+    with disk_faults_named(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
-def full_disk_named(path: Path) -> Iterator[None]:
-    """Turn the operating system's disk errors into one sentence that names `path` and the next step."""
+def disk_faults_named(path: Path) -> Iterator[None]:
+    """Turn what the system answers to a write below `path`'s folder into one sentence: `path`, the next step.
+
+    Errors about files elsewhere, such as one that was to be copied, pass.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _errno_of(error)
+        if number is None or not _may_be_about(error, path):
+            raise
+        if number in FULL:
             raise ListenwellError(
                 f"{path}: the disk is full; nothing was written under this name. "
                 "Free some space and run the command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in FORBIDDEN:
             raise ListenwellError(
-                f"{path}: cannot be written ({error.strerror}); choose a folder you may write to."
+                f"{path}: cannot be written ({os.strerror(number)}); choose a folder you may write to."
+            ) from error
+        if number in FAILING:
+            raise ListenwellError(
+                f"{path}: the disk failed ({os.strerror(number)}); nothing was written under this name. Check the "
+                "disk, or choose a folder on another one, and run the command again."
             ) from error
         raise
+
+
+def _errno_of(error: Exception) -> int | None:
+    """The system's number of an error, also of one that libraries in Rust and C tell in words; None for others."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else next((number for text, number in IN_WORDS.items() if text in str(error)), None)
+
+
+def _may_be_about(error: Exception, path: Path) -> bool:
+    """False for an error that names a file which does not lie around or below the folder of `path`."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes | os.PathLike):
+        return True
+    named, folder = Path(os.fsdecode(error.filename)).absolute(), path.parent.absolute()
+    return named.is_relative_to(folder) or folder.is_relative_to(named)
 
 
 def _flush(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import full_disk_named
+from listenwell.atomic_files import disk_faults_named, make_folder
 from listenwell.vouched_files import is_whole, with_own_hash
 
 
@@ -25,7 +25,7 @@ class Journal:
         for record in _read_lines(path):
             if record["owner"] == owner:
                 self._known.setdefault(record["key"], []).append(record["value"])
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
 
     def keys(self) -> list[str]:
         """Keys of earlier runs."""
@@ -38,7 +38,7 @@ class Journal:
     def keep(self, key: str, value: Any) -> None:
         """Put one more value, of JSON's kinds, on the disk. Raises ListenwellError when the disk is full."""
         line = json.dumps(with_own_hash({"owner": self.owner, "key": key, "value": value}), allow_nan=False)
-        with full_disk_named(self.path), self.path.open("a", encoding="utf-8") as file:
+        with disk_faults_named(self.path), self.path.open("a", encoding="utf-8") as file:
             # a line cut by a kill must not swallow this one
             file.write(f"\n{line}\n" if file.tell() else f"{line}\n")
             file.flush()

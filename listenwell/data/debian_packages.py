@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from listenwell.atomic_files import atomic_path, full_disk_named, write_bytes
+from listenwell.atomic_files import atomic_path, disk_faults_named, write_bytes
 from listenwell.data.deb_archive import iterate_files
 from listenwell.errors import ConfigError, DownloadError
 
@@ -283,7 +283,7 @@ class AptSource:
     @contextmanager
     def open_package(self, package: str) -> Iterator[Path]:
         """Download the package, after `apt-get update` where that is due, yield it, delete it."""
-        with full_disk_named(self.folder):
+        with disk_faults_named(self.folder):
             for name in ("state", "lists/partial", "cache/archives/partial"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix="download.", dir=self.folder))

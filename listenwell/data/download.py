@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx2
 
-from listenwell.atomic_files import full_disk_named, write_json
+from listenwell.atomic_files import disk_faults_named, write_json
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
 
@@ -79,7 +79,7 @@ def download(
     """
     path = folder / file.name
     part, record = path.with_name(path.name + ".part"), path.with_name(path.name + ".json")
-    with full_disk_named(path):
+    with disk_faults_named(path):
         folder.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
         if is_new:

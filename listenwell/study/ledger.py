@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 from filelock import FileLock, Timeout
 
-from listenwell.atomic_files import write_json
+from listenwell.atomic_files import disk_faults_named, make_folder, write_json
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, identity, read_json
 from listenwell.vouched_files import read_vouched, write_vouched
@@ -70,10 +70,11 @@ def hold_fits(run: RunFolder, identities: Sequence[str]) -> Iterator[None]:
 @contextmanager
 def _lock_fit(run: RunFolder, fit_identity: str) -> Iterator[None]:
     path = run.fit_lock(fit_identity)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        with disk_faults_named(path):
+            lock.acquire(timeout=0)
     except Timeout:
         print(f"listenwell: another study trains fit {fit_identity[:16]}; waiting for it.", file=sys.stderr)
         lock.acquire()

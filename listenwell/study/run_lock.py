@@ -12,13 +12,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
-from listenwell.atomic_files import write_json
+from listenwell.atomic_files import disk_faults_named, make_folder, write_json
 from listenwell.config import Config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, read_json
@@ -42,10 +42,11 @@ def alone_in_run(work: Work) -> Work:
 @contextmanager
 def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
     """Hold the run folder within the block. Raises ListenwellError, naming the holder, when it is held."""
-    run.root.mkdir(parents=True, exist_ok=True)
+    make_folder(run.root)
     lock = FileLock(run.lock)
     try:
-        lock.acquire(timeout=0)
+        with disk_faults_named(run.lock):
+            lock.acquire(timeout=0)
     except Timeout as error:
         raise _refusal(run, holder_of(run)) from error
     try:
@@ -113,7 +114,9 @@ def _beating(run: RunFolder, beat_s: float) -> Iterator[None]:
         count = 0
         while not over.wait(beat_s) and run.root.is_dir():
             count += 1
-            write_json(run.holder, own | {"beat": count})
+            # a disk that refuses the beat refuses the work's own files too, and they say so
+            with suppress(ListenwellError):
+                write_json(run.holder, own | {"beat": count})
 
     write_json(run.holder, own | {"beat": 0})
     thread = threading.Thread(target=beat, name="run lock", daemon=True)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from listenwell.atomic_files import atomic_folder, write_text
+from listenwell.atomic_files import atomic_folder, make_folder, write_text
 from listenwell.errors import CheckpointError
 
 FORMAT_VERSION = 2
@@ -92,7 +92,7 @@ class Checkpoints:
 
     def require_space(self, n_bytes: int) -> None:
         """Raise CheckpointError unless the disk takes one checkpoint of n_bytes more than are kept."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         free, needed = shutil.disk_usage(self.folder).free, n_bytes * (self.kept + 1)
         if free < needed:
             raise CheckpointError(

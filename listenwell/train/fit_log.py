@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import full_disk_named
+from listenwell.atomic_files import disk_faults_named, make_folder
 from listenwell.augment.plan import Plan
 
 PLANS, METRICS = "plans.jsonl", "metrics.jsonl"
@@ -44,13 +44,13 @@ class FitLog:
 
     def _append(self, name: str, lines: Iterable[str]) -> None:
         path = self.folder / name
-        with full_disk_named(path), path.open("a", encoding="utf-8") as file:
+        with disk_faults_named(path), path.open("a", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
 
 
 def _keep_lines(path: Path, n_lines: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with full_disk_named(path), path.open("a+b") as file:
+    make_folder(path.parent)
+    with disk_faults_named(path), path.open("a+b") as file:
         file.seek(0)
         for _ in range(n_lines):
             file.readline()
