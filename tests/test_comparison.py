@@ -43,6 +43,9 @@ def test_a_method_does_not_differ_from_itself_and_the_note_says_why_that_is_no_p
     found = compare_balanced_accuracy(IS_SPEECH, IS_SPEECH, IS_SPEECH, GROUP, seed=0)
     assert (found.difference, found.p_value) == (0.0, 1.0)
     assert "never differ" in found.note
+    # Wilson's upper bound of 0: t^2 / (n + t^2), n = 50 / (1 + 4 x 0.3) and 60 / (1 + 2 x 0.3), t of 9 and 19
+    bounds = [2.2622**2 / (50 / 2.2 + 2.2622**2), 2.0930**2 / (60 / 1.6 + 2.0930**2)]
+    assert (-found.low, found.high) == pytest.approx((sum(bounds) / 2,) * 2, abs=1e-4)
 
 
 def test_ten_groups_that_all_prefer_a_give_the_smallest_exact_p_value():

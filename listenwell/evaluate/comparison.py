@@ -17,11 +17,14 @@ import numpy as np
 from listenwell.errors import ManifestError
 from listenwell.evaluate.intervals import (
     FEW_GROUPS,
+    PLANNING_ICC,
     Groups,
     class_sums,
+    effective_n,
     number_groups,
     stratified_error,
     t_quantile,
+    wilson,
 )
 from listenwell.evaluate.metrics import Bools, Floats, require_classes
 from listenwell.random_streams import stream
@@ -51,8 +54,10 @@ def compare_balanced_accuracy(
 ) -> PairedDifference:
     """Return how much more balanced accuracy method A has than B on the same n clips.
 
-    All arrays (n,). Where no spread between groups is seen or a class has one group, nothing is known of other groups,
-    and the interval is [-1, 1]. Raises ManifestError when the lengths differ or a class is missing.
+    All arrays (n,). Methods that never differ in being right could still do so on other clips: by at most the upper
+    bound of Wilson's interval of 0 among as many clips as these groups are worth, in each class. Where a class has one
+    group, or differences show no spread between groups, nothing is known of other groups, and the interval is [-1, 1].
+    Raises ManifestError when the lengths differ or a class is missing.
     """
     lengths = [len(array) for array in (a_says_speech, b_says_speech, is_speech, group)]
     if len(set(lengths)) > 1:
@@ -70,7 +75,7 @@ def compare_balanced_accuracy(
     deviations = ((gains - counts * gains.sum(axis=0) / totals) / totals).sum(axis=1) / 2
     error = stratified_error(deviations, counts)
     fewest = int((counts > 0).sum(axis=0).min())
-    half = error * t_quantile(fewest) if error > 0 and fewest > 1 else 2.0
+    half = _half_width(gain, error, counts, fewest)
     return PairedDifference(
         difference,
         max(-1.0, difference - half),
@@ -81,6 +86,19 @@ def compare_balanced_accuracy(
         "linearised standard error over groups, t; paired cluster permutation",
         _note(gain, error, n_groups, fewest),
     )
+
+
+def _half_width(gain: Floats, error: float, counts: Floats, fewest: int) -> float:
+    """Half of the interval; 2, which covers everything, where nothing is known of other groups."""
+    if fewest == 1:
+        return 2.0
+    if error > 0:
+        return error * t_quantile(fewest)
+    if gain.any():
+        return 2.0
+    sizes = [own[own > 0] for own in counts.T]
+    differing = [wilson(0.0, float(effective_n(own, PLANNING_ICC)), t_quantile(own.size))[1] for own in sizes]
+    return sum(differing) / 2
 
 
 def permutation_p_value(contributions: Floats, seed: int) -> float:
@@ -103,10 +121,10 @@ def permutation_p_value(contributions: Floats, seed: int) -> float:
 
 
 def _note(gain: Floats, error: float, n_groups: int, fewest: int) -> str:
-    if not gain.any():
-        return "the two methods never differ in being right, so the width of the interval is unknown"
     if fewest == 1:
         return "one group in a class says nothing about other groups, so the width of the interval is unknown"
+    if not gain.any():
+        return "the two methods never differ in being right; the interval is what so many clips leave possible"
     if error == 0:
         return "no spread between groups was seen, so the width of the interval is unknown"
     return f"only {n_groups} groups, the interval is rough" if n_groups < FEW_GROUPS else ""
