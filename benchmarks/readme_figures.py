@@ -1,23 +1,32 @@
-"""Rewrite the README's figures from a study's results, so that every number there comes from a file.
+"""Rewrite the README's figures from studies' results, so that every number there comes from a file.
 
-    python benchmarks/readme_figures.py runs/starter     # copies results.json and report.md to docs/starter-study, too
+    python benchmarks/readme_figures.py --starter runs/starter    # copies its results and report to docs/starter-study
+    python benchmarks/readme_figures.py --full runs/starter_full  # copies its ladder and report to docs/starter-full
 
-Without an argument it only rewrites the README from docs/starter-study/results.json; a test checks that this changes
-nothing.
+Without an argument it only rewrites the README from what lies there; a test checks that this changes nothing.
 """
 
+import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
+from listenwell.atomic_files import write_json
 from listenwell.report.figures.accuracy import accuracy_curves
-from listenwell.report.results import read_results
+from listenwell.report.ladder import mean_over_seeds
+from listenwell.report.results import distinct, read_results
+from listenwell.report.wording import format_difference, format_difference_interval
 
 ROOT = Path(__file__).parents[1]
-STUDY = ROOT / "docs" / "starter-study"
-START, END = "<!-- figures -->", "<!-- end of figures -->"
+STUDY, FULL = ROOT / "docs" / "starter-study", ROOT / "docs" / "starter-full"
+LADDER = FULL / "ladder.json"
+LADDER_PARTS = ("ladder", "leave_one_speaker_out", "search", "test_sets", "config", "provenance")
+"""What of a full study's results is kept in docs."""
+BLOCKS = {
+    "figures": ("<!-- figures -->", "<!-- end of figures -->"),
+    "ladder": ("<!-- ladder -->", "<!-- end of ladder -->"),
+}
 CONDITIONS = {"clean": "clean", "noisy": "-5 to 20 dB", "200ms": "200 ms", "100ms": "100 ms"}
 ROWS = (
     ("zero-shot", "default", "small model, zero-shot"),
@@ -29,23 +38,36 @@ ROWS = (
 
 
 def main() -> None:
-    """Copy a study's results when one is named, then rewrite the README and the picture."""
-    if len(sys.argv) > 1:
-        STUDY.mkdir(parents=True, exist_ok=True)
+    """Copy what is named, then rewrite the README and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--starter", type=Path)
+    parser.add_argument("--full", type=Path)
+    asked = parser.parse_args()
+    if asked.starter is not None:
         for name in ("results.json", "report.md"):
-            shutil.copy(Path(sys.argv[1]) / name, STUDY / name)
-    results = json.loads((STUDY / "results.json").read_text(encoding="utf-8"))
-    curves = accuracy_curves(read_results(results))
+            shutil.copy(asked.starter / name, STUDY / name)
+    if asked.full is not None:
+        FULL.mkdir(exist_ok=True)
+        shutil.copy(asked.full / "report.md", FULL / "report.md")
+        full = json.loads((asked.full / "results.json").read_text(encoding="utf-8"))
+        write_json(LADDER, {name: full[name] for name in LADDER_PARTS})
+    curves = accuracy_curves(read_results(read(STUDY / "results.json")))
     (STUDY / "accuracy.svg").write_text(curves[0].svg, encoding="utf-8")
     readme = ROOT / "README.md"
-    readme.write_text(with_figures(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+    readme.write_text(with_figures(readme.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def with_figures(readme: str, results: dict[str, Any]) -> str:
-    """The README with the block between its two markers made anew."""
-    before, rest = readme.split(START)
-    after = rest.split(END)[1]
-    return before + START + "\n" + figures(results) + END + after
+def with_figures(readme: str) -> str:
+    """The README with the blocks between its markers made anew from the results in docs."""
+    made = {"figures": figures(read(STUDY / "results.json")), "ladder": ladder(read(LADDER))}
+    for name, (start, end) in BLOCKS.items():
+        before, rest = readme.split(start)
+        readme = before + start + "\n" + made[name] + end + rest.split(end)[1]
+    return readme
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def figures(results: dict[str, Any]) -> str:
@@ -87,7 +109,7 @@ def cells(results: dict[str, Any], test_set: str, method: str, threshold: str) -
             if (row["method"], row["threshold"], row["test_set"], row["condition"]) == wanted
         )
         metric = next(metric for metric in row["metrics"] if metric["name"] == "balanced_accuracy")
-        found.append(f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]")
+        found.append(with_interval(metric))
     return found
 
 
@@ -109,6 +131,39 @@ def against_silero(results: dict[str, Any]) -> str:
         + "; ".join(verdicts)
         + "."
     )
+
+
+def ladder(results: dict[str, Any]) -> str:
+    """The README's ladder: arms by test set and condition, each against the first, and leave-one-speaker-out."""
+    titles = {entry["name"]: entry["title"] for entry in results["test_sets"]}
+    places = list(dict.fromkeys((record["test_set"], record["condition"]) for record in results["ladder"]))
+    by_place = {(r["test_set"], r["condition"], r["arm"]): r for r in results["ladder"]}
+    by_speaker = {record["arm"]: record["metrics"][0] for record in results["leave_one_speaker_out"]}
+    heads = [f"{titles[test_set]}, {CONDITIONS[condition]}" for test_set, condition in places]
+    lines = ["| | " + " | ".join([*heads, "leave one speaker out"]) + " |", "|---|" + "---|" * (len(heads) + 1)]
+    for arm in distinct(record["arm"] for record in results["ladder"]):
+        cells = [rung(by_place[(*place, arm)]) for place in places]
+        held_out = by_speaker.get(arm)
+        cells.append(
+            "not run"
+            if held_out is None
+            else f"{held_out['value']:.3f} [{held_out['low']:.3f}, {held_out['high']:.3f}]"
+        )
+        lines.append(f"| {arm.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def with_interval(metric: dict[str, Any]) -> str:
+    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def rung(record: dict[str, Any]) -> str:
+    """One arm's mean over seeds, and its difference from the first arm."""
+    against = record["against"]
+    if against is None:
+        return mean_over_seeds(record)
+    interval = format_difference_interval(against["low"], against["high"])
+    return f"{mean_over_seeds(record)}, {format_difference(against['difference'])} {interval}"
 
 
 if __name__ == "__main__":
