@@ -32,14 +32,12 @@ def study(
     address: Address = "",
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
-    from listenwell.baselines.extra import require_baselines
     from listenwell.config import load_config
     from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_table
     from listenwell.study.run import run_study
 
     resolved = load_config(config, _with_executor(overrides, executor, address))
-    require_baselines(resolved.evaluation.baselines)
     with shown_progress() as on_progress:
         results = run_study(resolved, on_progress)
     typer.echo(format_table(results))

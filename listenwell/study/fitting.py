@@ -14,8 +14,7 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.run_folder import RunFolder, identity
 from listenwell.study.dev_sets import DevSets
-from listenwell.study.fit_request import FitRequest as FitRequest
-from listenwell.study.fit_request import spec_record as spec_record
+from listenwell.study.fit_request import FitRequest, spec_record
 from listenwell.study.halving import HISTORY, SPEC, DroppedFit
 from listenwell.study.ledger import open_ledger
 from listenwell.study.ray_executor import train_on_ray

@@ -36,7 +36,7 @@ from listenwell.study.cost import (
     training_flops,
     weights_bytes,
 )
-from listenwell.study.fitting import FitRequest, spec_record
+from listenwell.study.fit_request import FitRequest, spec_record
 from listenwell.study.leave_one_speaker_out import (
     fold_parts,
     fold_requests,

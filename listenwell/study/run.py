@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from listenwell.atomic_files import write_json, write_text
+from listenwell.baselines.extra import require_baselines
 from listenwell.baselines.silero import SILERO_VAD, SileroVad
 from listenwell.baselines.webrtc import WebRtcVad
 from listenwell.cache import cache_root
@@ -38,7 +39,8 @@ from listenwell.study.detectors import (
     language_model_detectors,
 )
 from listenwell.study.error_sounds import write_error_sounds
-from listenwell.study.fitting import FinishedFit, FitRequest, fit_all
+from listenwell.study.fit_request import FitRequest
+from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.gate import pass_gate
 from listenwell.study.judging import EVIDENCE_VERSION, gather_evidence
 from listenwell.study.kept_scores import read_kept_scores
@@ -69,6 +71,7 @@ TITLES = {"sealed_test": "Sealed test", "out_of_corpus": "Out of corpus", "test"
 @alone_in_run
 def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
     """Run the study and return its results, the content of results.json; report.html and report.md lie beside it."""
+    require_baselines(config.evaluation.baselines)
     run = RunFolder(config.output, config.ledger)
     parts, quarantine = _divide_readable(config, run, on_progress)
     leaks = pass_gate(config, parts, run.leaks, on_progress)
