@@ -121,4 +121,4 @@ def test_a_study_with_a_baseline_that_is_not_installed_stops_before_it_trains(tm
     answer = CliRunner().invoke(app, ["study", str(tmp_path / "study.yaml"), "model.name=random"])
     assert answer.exit_code == 1
     assert "evaluation.baselines: silero: the Python package onnxruntime is not installed" in answer.output
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "fits").exists()
