@@ -92,10 +92,10 @@ def test_optunas_own_tools_read_the_database(tmp_path):
 def test_a_stopped_search_goes_on_and_ends_as_if_never_stopped(tmp_path, monkeypatch):
     config = make_study(tmp_path, *QUICK)
     whole = search_alone(config.model_copy(update={"output": tmp_path / "whole"}))
-    from listenwell.study import fitting
+    from listenwell.study import stacks
 
     n_left = [3]
-    train = fitting._write_fit
+    train = stacks._write_fit
 
     def stop_in_the_second_generation(*arguments):
         n_left[0] -= 1
@@ -104,7 +104,7 @@ def test_a_stopped_search_goes_on_and_ends_as_if_never_stopped(tmp_path, monkeyp
         train(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(fitting, "_write_fit", stop_in_the_second_generation)
+        patched.setattr(stacks, "_write_fit", stop_in_the_second_generation)
         with pytest.raises(KeyboardInterrupt):
             search_alone(config)
     trained = {path: path.stat().st_mtime_ns for path in config.output.glob("fits/*/spec.json")}
