@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--full", type=Path)
     asked = parser.parse_args()
     if asked.starter is not None:
-        for name in ("results.json", "report.md"):
+        for name in ("results.json", "report.md", "MODEL_CARD.md"):
             shutil.copy(asked.starter / name, STUDY / name)
     if asked.full is not None:
         FULL.mkdir(exist_ok=True)
@@ -92,6 +92,7 @@ def figures(results: dict[str, Any]) -> str:
         "![Balanced accuracy by signal-to-noise ratio](docs/starter-study/accuracy.svg)",
         "",
         against_silero(results),
+        where_it_errs(results),
         "[All figures](docs/starter-study/report.md).",
         "",
     ]
@@ -131,6 +132,14 @@ def against_silero(results: dict[str, Any]) -> str:
         + "; ".join(verdicts)
         + "."
     )
+
+
+def where_it_errs(results: dict[str, Any]) -> str:
+    """The clean errors out of corpus, and the two groups with most of them."""
+    errors = results["evidence"]["errors"]["out_of_corpus"]
+    worst = sorted(errors["groups"], key=lambda group: (-group["n_wrong"], group["group"]))[:2]
+    named = " and ".join(f"{group['n_wrong']} of {group['n']} of {group['group']}" for group in worst)
+    return f"Of its {errors['n_wrong']} errors on clean clips there, most are {named}."
 
 
 def ladder(results: dict[str, Any]) -> str:
