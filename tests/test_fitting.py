@@ -6,7 +6,9 @@ import pytest
 from made_sounds import make_study
 
 from listenwell.errors import ConfigError
+from listenwell.run_folder import identity
 from listenwell.study.run import fit_alone
+from listenwell.vouched_files import read_vouched, write_vouched
 
 
 def test_the_modules_an_adapter_changes_are_told_when_it_starts_and_stand_in_its_record(tmp_path, capsys):
@@ -33,3 +35,16 @@ def test_every_step_and_epoch_is_written_down_with_what_is_watched(tmp_path):
     assert all(watched <= line.keys() and line["gap"] == line["dev_loss"] - line["train_loss"] for line in epochs)
     assert (len(steps), len(epochs)) == (finished.record["n_steps"], 2)
     assert finished.record["overfitting"] == ""  # two epochs cannot show it
+
+
+def test_what_a_kill_left_of_an_ended_stack_is_removed_and_stacks_of_other_fits_stay(tmp_path):
+    config = make_study(tmp_path)
+    spec = read_vouched(fit_alone(config).folder / "spec.json")
+    whole_identity = identity(**{name: value for name, value in spec.items() if not name.endswith("_sha256")})
+    stacks = config.output / "stacks"
+    for name in ("ended", "half-removed", "other"):
+        (stacks / name / "checkpoints").mkdir(parents=True)
+    write_vouched(stacks / "ended" / "members.json", {"members": [whole_identity]})
+    write_vouched(stacks / "other" / "members.json", {"members": ["0" * 16]})
+    fit_alone(config)
+    assert [path.name for path in stacks.iterdir()] == ["other"]

@@ -18,7 +18,7 @@ from listenwell.study.fit_request import FitRequest, spec_record
 from listenwell.study.halving import HISTORY, SPEC, DroppedFit
 from listenwell.study.ledger import open_ledger
 from listenwell.study.ray_executor import train_on_ray
-from listenwell.study.stacks import plan_stacks, races_of, train_stack
+from listenwell.study.stacks import plan_stacks, races_of, remove_ended_stacks, train_stack
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
 from listenwell.vouched_files import read_vouched, require_files
@@ -48,6 +48,7 @@ def fit_all(
     by_identity = {identity(**record): i for i, record in enumerate(records)}
     open_ledger(run, list(by_identity))
     races = races_of(by_identity, requests, run)
+    remove_ended_stacks(by_identity, races, run)
     planned = list(plan_stacks(by_identity, requests, races, run))
     if planned and requests[0].config.executor.kind == "ray":
         train_on_ray(planned, requests, run)

@@ -60,6 +60,18 @@ def plan_stacks(
             yield alike[first : first + size]
 
 
+def remove_ended_stacks(by_identity: Mapping[str, int], races: Races, run: RunFolder) -> None:
+    """Remove what a kill left between a stack's last fit and the end of its removal: nothing goes on from there.
+
+    by_identity, races: what is asked for now; stacks of other fits stay.
+    """
+    for folder in sorted(run.stacks.glob("*")):
+        path = folder / "members.json"
+        members = read_vouched(path)["members"] if path.is_file() else []
+        if set(members) <= set(by_identity) and all(races.is_over(member) for member in members):
+            shutil.rmtree(folder)
+
+
 def train_stack(
     planned: Sequence[str],
     requests: Sequence[FitRequest],
