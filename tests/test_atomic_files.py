@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.atomic_files import atomic_folder, atomic_path, write_json, write_text
+from listenwell.atomic_files import atomic_folder, atomic_path, remove_left_over, write_json, write_text
 from listenwell.errors import ListenwellError
 
 
@@ -87,3 +87,12 @@ def test_a_folder_appears_whole_and_replaces_the_old_one_whole(tmp_path):
             assert names(tmp_path / "model") == ["old"] if content == "new" else not (tmp_path / "model").exists()
     assert names(tmp_path / "model") == ["new"]
     assert names(tmp_path) == ["model"]
+
+
+def test_what_killed_writers_left_in_a_folder_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / ".adapter.x1y2").mkdir()
+    (tmp_path / ".adapter.x1y2" / "adapter.safetensors").write_bytes(b"half")
+    (tmp_path / ".spec.json.z3.json").write_text("{")
+    (tmp_path / "spec.json").write_text("{}")
+    remove_left_over(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.json"]

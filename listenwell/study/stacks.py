@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from listenwell.atomic_files import remove_left_over
 from listenwell.model.adapter_files import write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.targets import count_by_half, find_targets
@@ -164,6 +165,7 @@ def _say_targets(request: FitRequest, model: AudioLanguageModel) -> None:
 def _write_fit(
     folder: Path, model: AudioLanguageModel, request: FitRequest, record: dict[str, Any], result: FitResult | FailedFit
 ) -> None:
+    remove_left_over(folder)
     if isinstance(result, FailedFit):
         write_vouched(folder / "failed.json", {"reason": result.reason, "spec": record})
         return
