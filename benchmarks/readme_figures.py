@@ -21,8 +21,8 @@ from listenwell.report.wording import format_difference, format_difference_inter
 ROOT = Path(__file__).parents[1]
 STUDY, FULL = ROOT / "docs" / "starter-study", ROOT / "docs" / "starter-full"
 LADDER = FULL / "ladder.json"
-LADDER_PARTS = ("ladder", "leave_one_speaker_out", "search", "test_sets", "config", "provenance")
-"""What of a full study's results is kept in docs."""
+LADDER_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
+"""What of a full study's results is kept in docs, with the titles of its test sets."""
 BLOCKS = {
     "figures": ("<!-- figures -->", "<!-- end of figures -->"),
     "ladder": ("<!-- ladder -->", "<!-- end of ladder -->"),
@@ -50,7 +50,8 @@ def main() -> None:
         FULL.mkdir(exist_ok=True)
         shutil.copy(asked.full / "report.md", FULL / "report.md")
         full = json.loads((asked.full / "results.json").read_text(encoding="utf-8"))
-        write_json(LADDER, {name: full[name] for name in LADDER_PARTS})
+        titles = {entry["name"]: entry["title"] for entry in full["test_sets"]}
+        write_json(LADDER, {name: full[name] for name in LADDER_PARTS} | {"titles": titles})
     curves = accuracy_curves(read_results(read(STUDY / "results.json")))
     (STUDY / "accuracy.svg").write_text(curves[0].svg, encoding="utf-8")
     readme = ROOT / "README.md"
@@ -144,7 +145,7 @@ def where_it_errs(results: dict[str, Any]) -> str:
 
 def ladder(results: dict[str, Any]) -> str:
     """The README's ladder: arms by test set and condition, each against the first, and leave-one-speaker-out."""
-    titles = {entry["name"]: entry["title"] for entry in results["test_sets"]}
+    titles = results["titles"]
     places = list(dict.fromkeys((record["test_set"], record["condition"]) for record in results["ladder"]))
     by_place = {(r["test_set"], r["condition"], r["arm"]): r for r in results["ladder"]}
     by_speaker = {record["arm"]: record["metrics"][0] for record in results["leave_one_speaker_out"]}

@@ -10,16 +10,13 @@ import difflib
 import functools
 import hashlib
 import json
-import math
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from listenwell.augment.plan import AugmentConfig
@@ -30,113 +27,12 @@ from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig, ScoringConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.section import Section
+from listenwell.study_settings import ExecutorConfig, LosoConfig, SearchConfig, SpeakerCurveConfig
 from listenwell.train.settings import TrainConfig
+from listenwell.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
 
-Choice = bool | int | float | str | None
-MOST_VALUES, DEEPEST = 100_000, 50
-"""A config that holds more is refused: a few aliases of aliases stand for more values than memory has room for."""
-
-
-class SampledConfig(Section):
-    """Points drawn from a space: each generation learns from those before it (tree-structured Parzen estimator)."""
-
-    trials: int = Field(0, ge=0)
-    """Different points to try; 0: none are drawn."""
-    generation: int = Field(6, ge=1)
-    """Points drawn at once and trained together; more are faster, fewer learn more often."""
-    rungs: tuple[int, ...] = (2, 5)
-    """Epochs after which the worse trials of a stack end, by their dev loss so far; []: every trial is trained whole.
-    The learning rates of those that go on are not changed by it."""
-    keep_share: float = Field(0.5, gt=0, lt=1)
-    """Share of a stack's trials that goes on after each rung, rounded up."""
-    space: dict[str, tuple[Choice, ...]] = Field(
-        {
-            "lora.rank": (4, 8, 16, 32),
-            "lora.alpha": (16, 32, 64),
-            "lora.dropout": (0.0, 0.05, 0.1),
-            "train.learning_rate": (5e-5, 1e-4, 2e-4),
-            "train.warmup_steps": (100, 150, 200),
-        }
-    )
-    """The choices of every dotted setting; a space replaces this one whole."""
-
-    @field_validator("rungs")
-    @classmethod
-    def _ascending(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
-        if any(rung < 1 for rung in rungs) or list(rungs) != sorted(set(rungs)):
-            raise ValueError("must be different epochs from 1 on, the earliest first")
-        return rungs
-
-
-class SearchConfig(Section):
-    """Which settings are tried before the final fits; dev alone judges. Give a grid or trials, not both."""
-
-    grid: tuple[dict[str, Any], ...] = ()
-    """Points to try, each a mapping of dotted settings, such as {lora.rank: 16, train.learning_rate: 2e-4}."""
-    sampled: SampledConfig = SampledConfig()
-    most_points: int = Field(1000, ge=1)
-    """A search of more points is refused as a mistake; raise it where it is meant."""
-
-    @property
-    def is_wanted(self) -> bool:
-        """True when there is something to try."""
-        return bool(self.grid) or self.sampled.trials > 0
-
-    def may_change(self, key: str) -> bool:
-        """True when a point may set this dotted setting."""
-        return any(key in point for point in self.grid) or (self.sampled.trials > 0 and key in self.sampled.space)
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "SearchConfig":
-        if self.grid and self.sampled.trials:
-            raise ValueError("grid and sampled.trials are both given; keep one")
-        return self
-
-
-class LosoConfig(Section):
-    """Leave one speaker out: every speaker of the study pool is held out once, with a share of the other sounds."""
-
-    arms: tuple[str, ...] = ()
-    """Which arms run it; final is the config itself. Empty: none."""
-    mode: Literal["fixed", "nested"] = "fixed"
-    """fixed takes what search.best found on all speakers; nested searches again inside every fold, on its own training
-    groups alone, which multiplies the fits by the points of the search."""
-    folds: int | None = Field(None, ge=2)
-    """Folds that hold out several speakers each, where speakers are many; null: one fold per speaker."""
-    dev_speakers: int = Field(2, ge=1)
-    """Speakers of each fold's training groups that choose its epoch and threshold instead of training."""
-    changes: dict[str, Any] = Field({})
-    """Dotted settings of every fold's fit, such as {train.epochs: 3}: folds are many."""
-
-
-class SpeakerCurveConfig(Section):
-    """Accuracy against the number of training speakers: the study's own fit on nested shares of them."""
-
-    shares: tuple[float, ...] = ()
-    """Shares of the training speakers, such as [0.25, 0.5], the smallest first; each is one more fit per seed, on the
-    same other sounds. All speakers are the study's own fit. Empty: no curve."""
-
-    @field_validator("shares")
-    @classmethod
-    def _ascending(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not 0 < share < 1 for share in shares) or list(shares) != sorted(set(shares)):
-            raise ValueError("must be different shares between 0 and 1, the smallest first")
-        return shares
-
-
-class ExecutorConfig(Section):
-    """Where stacks train. Changes no result."""
-
-    kind: Literal["local", "ray"] = "local"
-    """local trains one stack after another in this process; ray gives each to a worker, and needs listenwell[ray]."""
-    address: str | None = None
-    """The Ray cluster (HOST:PORT or auto); null starts one on this machine. All must see the same files."""
-    cpus: int = Field(1, ge=1)
-    """CPU cores that Ray sets aside for a stack."""
-    gpus: float = Field(0.0, ge=0)
-    """GPUs that Ray sets aside for a stack; 0.5 lets two share one."""
-    retries: int = Field(3, ge=0)
-    """How often a stack goes on elsewhere, from its newest checkpoint, after its worker died."""
+CHANGES_NOTHING = ("output", "ledger")
+"""Settings that say where things lie and change no result."""
 
 
 class Config(Section):
@@ -186,7 +82,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     if path is not None:
-        values, places = _read_yaml(path)
+        values, places = read_yaml(path)
     for override in overrides:
         _apply_override(values, places, override)
     faults = list(_boolean_faults(Config, values, ""))
@@ -245,8 +141,9 @@ def dump(config: Config, *, with_help: bool = False) -> str:
         if with_help:
             lines.append(f"{indent}# {setting.help}")
             lines += [f"{indent}# One of: {', '.join(setting.choices)}."] if setting.choices else []
-        changed = f"  # default: {_flow(setting.default)}" if with_help and setting.value != setting.default else ""
-        lines.append(f"{indent}{name}: {_flow(setting.value)}{changed}")
+        is_changed = with_help and setting.value != setting.default
+        changed = f"  # default: {to_yaml_line(setting.default)}" if is_changed else ""
+        lines.append(f"{indent}{name}: {to_yaml_line(setting.value)}{changed}")
     return "\n".join(lines) + "\n"
 
 
@@ -258,8 +155,8 @@ def _section_head(config: Config, names: Sequence[str], *, with_help: bool) -> l
 
 
 def fingerprint(config: Config) -> str:
-    """Return the sha256 of the tree as canonical JSON; `output` and `ledger`, which change no result, are left out."""
-    content = config.model_dump(mode="json", exclude={"output", "ledger"})
+    """Return the sha256 of the tree as canonical JSON, without what CHANGES_NOTHING."""
+    content = config.model_dump(mode="json", exclude=set(CHANGES_NOTHING))
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -269,79 +166,6 @@ def config_schema() -> dict[str, Any]:
     return Config.model_json_schema()
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the mapping in the file and, for every dotted key, its place ("study.yaml line 3")."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        root = _compose(text, str(path))
-        places = dict(_key_places(path, root, ""))
-        values = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML config.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save the config in UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}{_yaml_line(error)}: is not valid YAML ({_yaml_problem(error)}).") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path}: holds a value that YAML cannot read ({error}); put text in quotes.") from error
-    if values is None:
-        return {}, places
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path}: holds {_kind(values)}, a mapping of settings was expected, such as 'seed: 42'; "
-            "'listenwell config' prints every setting."
-        )
-    return {str(key): value for key, value in values.items()}, places
-
-
-def _compose(text: str, place: str) -> yaml.Node | None:
-    """The nodes of a YAML text. Raises ConfigError for more values or deeper ones than a config can hold."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ConfigError(f"{place}: its values lie {depth} deep in each other, at most {DEEPEST} are read.")
-    root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-    n_values = _count_values(root, {}) if root is not None else 0
-    if n_values > MOST_VALUES:
-        shown = f"{n_values:.3g}" if n_values < math.inf else "endlessly many"
-        raise ConfigError(
-            f"{place}: its aliases (*name) stand for {shown} values, at most {MOST_VALUES} are read; write out what is "
-            "meant."
-        )
-    return root
-
-
-def _count_values(node: yaml.Node, known: dict[int, float]) -> float:
-    """How many values `node` holds once every alias is written out; infinite when it lies in itself."""
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = math.inf  # until it is counted: met again, it lies in itself
-        inner = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
-        known[id(node)] = 1 + sum(_count_values(each, known) for each in inner)
-    return known[id(node)]
-
-
-def _key_places(
-    path: Path, node: yaml.Node | None, parent: str, around: tuple[yaml.Node, ...] = ()
-) -> Iterator[tuple[str, str]]:
-    """Yield (dotted key, place) of every key below `node`. Raises ConfigError for a key that stands twice.
-
-    around: the nodes `node` lies in; an alias may make a mapping contain itself.
-    """
-    if not isinstance(node, yaml.MappingNode) or node in around:
-        return
-    lines: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        key, line = f"{parent}{key_node.value}", key_node.start_mark.line + 1
-        if key in lines:
-            raise ConfigError(f"{path} line {line}: '{key}' already stands in line {lines[key]}; keep one of them.")
-        lines[key] = line
-        yield key, f"{path} line {line}"
-        yield from _key_places(path, value_node, f"{key}.", (*around, node))
-
-
 def _apply_override(values: dict[str, Any], places: dict[str, str], override: str) -> None:
     """Set one "section.key=value" in the nested `values`; sections on the way are made when missing."""
     place = f"override '{override}'"
@@ -349,15 +173,7 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
     names = key.strip().split(".")
     if not equals or not all(names):
         raise ConfigError(f"{place}: expected section.key=value, for instance model.device=cpu.")
-    try:
-        _compose(text, place)
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{place}: the value is not valid YAML ({_yaml_problem(error)}); put text with special signs in quotes."
-        ) from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{place}: the value cannot be read as YAML ({error}); put text in quotes.") from error
+    value = read_yaml_value(text, place)
     for depth, name in enumerate(names[:-1], start=1):
         inner = values.setdefault(name, {})
         if not isinstance(inner, dict):
@@ -375,7 +191,7 @@ def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: s
             continue
         kind = section.model_fields[name].annotation
         if isinstance(value, bool) and kind in (int, float):
-            yield f"{parent}{name}", f"found {_show(value)}, expected a number."
+            yield f"{parent}{name}", f"found {show_value(value)}, expected a number."
         elif isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Section):
             yield from _boolean_faults(kind, value, f"{parent}{name}.")
 
@@ -385,7 +201,7 @@ def _explain(detail: ErrorDetails) -> tuple[str, str]:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         return key, _unknown_key(detail["loc"])
-    found = f"found {_show(detail['input'])}"
+    found = f"found {show_value(detail['input'])}"
     if detail["type"] == "literal_error":
         return key, f"{found}, expected {detail['ctx']['expected']}."
     if detail["type"] == "string_type":
@@ -448,29 +264,3 @@ def _plain(value: Any) -> Any:
 def _choices(annotation: Any) -> tuple[str, ...]:
     is_literal = typing.get_origin(annotation) is typing.Literal
     return tuple(str(choice) for choice in typing.get_args(annotation)) if is_literal else ()
-
-
-def _flow(value: Any) -> str:
-    """Return `value` as YAML on one line."""
-    style = '"' if isinstance(value, str) and not value.isprintable() else None
-    text = yaml.safe_dump(value, default_flow_style=True, default_style=style, allow_unicode=True, width=10**6)
-    return text.removesuffix("...\n").strip()
-
-
-def _show(value: Any) -> str:
-    text = _flow(value) if isinstance(value, str | int | float | bool | list | dict | types.NoneType) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _kind(value: Any) -> str:
-    return "a list" if isinstance(value, list) else f"the single value {_show(value)}"
-
-
-def _yaml_line(error: yaml.YAMLError) -> str:
-    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-    return f" line {mark.line + 1}" if mark else ""
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
-    return problem or str(error).splitlines()[0]

@@ -48,3 +48,13 @@ def test_what_a_kill_left_of_an_ended_stack_is_removed_and_stacks_of_other_fits_
     write_vouched(stacks / "other" / "members.json", {"members": ["0" * 16]})
     fit_alone(config)
     assert [path.name for path in stacks.iterdir()] == ["other"]
+
+
+def test_what_a_killed_writer_left_in_a_fit_goes_when_the_fit_is_written(tmp_path):
+    config = make_study(tmp_path)
+    folder = fit_alone(config).folder
+    (folder / "spec.json").unlink()
+    (folder / ".adapter.x1y2").mkdir()
+    fit_alone(config)
+    assert (folder / "spec.json").is_file()
+    assert not list(folder.glob(".*"))

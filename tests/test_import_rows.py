@@ -19,6 +19,7 @@ ROWS = (
     ("report",),
     ("detect",),
     ("config",),
+    ("study_settings",),
     ("seal",),
     ("run_folder",),
     ("train",),
@@ -27,7 +28,17 @@ ROWS = (
     ("evaluate",),
     ("augment",),
     ("data",),
-    ("section", "cache", "atomic_files", "random_streams", "errors", "progress", "journal", "vouched_files"),
+    (
+        "section",
+        "cache",
+        "atomic_files",
+        "random_streams",
+        "errors",
+        "progress",
+        "journal",
+        "vouched_files",
+        "yaml_text",
+    ),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 BASE_ROW = len(ROWS) - 1

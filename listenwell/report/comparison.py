@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from listenwell.config import CHANGES_NOTHING
 from listenwell.evaluate.methods import CALIBRATED, NOISY
 from listenwell.evaluate.pairing import Pair, SideBySide
 from listenwell.report.answer import Answer, summarise_verdicts
@@ -35,8 +36,6 @@ from listenwell.report.wording import (
 
 TEMPLATE = "comparison.html.j2"
 LETTERS = ("A", "B")
-CHANGES_NOTHING = ("output", "ledger")
-"""Settings that change no result (listenwell.config.fingerprint) and are no difference between two studies."""
 MOST_GROUPS = 15
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from listenwell.atomic_files import write_json
-from listenwell.config import Config, ExecutorConfig
+from listenwell.config import Config
 from listenwell.data.backgrounds import BackgroundBank, clip_background_id
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError, ListenwellError, TrainingError
@@ -30,6 +30,7 @@ from listenwell.study.fit_request import FitRequest, fit_identity
 from listenwell.study.halving import Race
 from listenwell.study.parts import DEV, TRAIN, Parts
 from listenwell.study.stacks import train_stack
+from listenwell.study_settings import ExecutorConfig
 
 CACHE_VARIABLE = "LISTENWELL_CACHE"
 THREADS_VARIABLE = "OMP_NUM_THREADS"

@@ -13,7 +13,7 @@ from listenwell.baselines.extra import require_baselines
 from listenwell.baselines.silero import SILERO_VAD, SileroVad
 from listenwell.baselines.webrtc import WebRtcVad
 from listenwell.cache import cache_root
-from listenwell.config import Config, SpeakerCurveConfig, dump
+from listenwell.config import Config, dump
 from listenwell.data.clip import Clip
 from listenwell.data.data_sheet import DataSheet, sheet_to_json
 from listenwell.data.test_set import ChosenClip
@@ -55,6 +55,7 @@ from listenwell.study.sealing import commit_thresholds, content_sha256, describe
 from listenwell.study.search import run_search
 from listenwell.study.seed_agreement import judge_seed_agreement
 from listenwell.study.speaker_curve import curve_arms, judge_speaker_curve, parts_of_arms
+from listenwell.study_settings import SpeakerCurveConfig
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
 from listenwell.vouched_files import read_vouched, write_vouched
@@ -194,7 +195,9 @@ def _fit_arms(
     arms = [*curve_arms(config), *expand_arms(config, searched["best"] if searched else None)]
     names = [FINE_TUNED if arm.name == FINAL else arm.fit_name for arm in arms]
     trained_on = parts_of_arms(arms, parts)
-    requests = [FitRequest(*each, config) for each in zip(names, [arm.config for arm in arms], trained_on, strict=True)]
+    requests = [
+        FitRequest(name, arm.config, own, config) for name, arm, own in zip(names, arms, trained_on, strict=True)
+    ]
     results = list(zip(arms, fit_all(requests, model, run, on_step), strict=True))
     done = [(arm, fit) for arm, fit in results if isinstance(fit, FinishedFit)]
     failed = [{"name": arm.fit_name, "reason": fit.reason} for arm, fit in results if isinstance(fit, FailedFit)]

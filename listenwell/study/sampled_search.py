@@ -24,10 +24,11 @@ from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
 from listenwell.atomic_files import atomic_path
-from listenwell.config import Config, SampledConfig
+from listenwell.config import Config
 from listenwell.errors import ConfigError
 from listenwell.random_streams import stream
 from listenwell.study.halving import DroppedFit
+from listenwell.study_settings import SampledConfig
 
 Point = dict[str, Any]
 STUDY_NAME = "listenwell"

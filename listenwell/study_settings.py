@@ -1,0 +1,114 @@
+"""What a study does beside its fits: search, leave one speaker out, the speaker curve, where stacks train.
+
+These sections stand below `listenwell.config`, which composes them, since the study itself stands above it.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from listenwell.section import Section
+
+Choice = bool | int | float | str | None
+
+
+class SampledConfig(Section):
+    """Points drawn from a space: each generation learns from those before it (tree-structured Parzen estimator)."""
+
+    trials: int = Field(0, ge=0)
+    """Different points to try; 0: none are drawn."""
+    generation: int = Field(6, ge=1)
+    """Points drawn at once and trained together; more are faster, fewer learn more often."""
+    rungs: tuple[int, ...] = (2, 5)
+    """Epochs after which the worse trials of a stack end, by their dev loss so far; []: every trial is trained whole.
+    The learning rates of those that go on are not changed by it."""
+    keep_share: float = Field(0.5, gt=0, lt=1)
+    """Share of a stack's trials that goes on after each rung, rounded up."""
+    space: dict[str, tuple[Choice, ...]] = Field(
+        {
+            "lora.rank": (4, 8, 16, 32),
+            "lora.alpha": (16, 32, 64),
+            "lora.dropout": (0.0, 0.05, 0.1),
+            "train.learning_rate": (5e-5, 1e-4, 2e-4),
+            "train.warmup_steps": (100, 150, 200),
+        }
+    )
+    """The choices of every dotted setting; a space replaces this one whole."""
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
+        if any(rung < 1 for rung in rungs) or list(rungs) != sorted(set(rungs)):
+            raise ValueError("must be different epochs from 1 on, the earliest first")
+        return rungs
+
+
+class SearchConfig(Section):
+    """Which settings are tried before the final fits; dev alone judges. Give a grid or trials, not both."""
+
+    grid: tuple[dict[str, Any], ...] = ()
+    """Points to try, each a mapping of dotted settings, such as {lora.rank: 16, train.learning_rate: 2e-4}."""
+    sampled: SampledConfig = SampledConfig()
+    most_points: int = Field(1000, ge=1)
+    """A search of more points is refused as a mistake; raise it where it is meant."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """True when there is something to try."""
+        return bool(self.grid) or self.sampled.trials > 0
+
+    def may_change(self, key: str) -> bool:
+        """True when a point may set this dotted setting."""
+        return any(key in point for point in self.grid) or (self.sampled.trials > 0 and key in self.sampled.space)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "SearchConfig":
+        if self.grid and self.sampled.trials:
+            raise ValueError("grid and sampled.trials are both given; keep one")
+        return self
+
+
+class LosoConfig(Section):
+    """Leave one speaker out: every speaker of the study pool is held out once, with a share of the other sounds."""
+
+    arms: tuple[str, ...] = ()
+    """Which arms run it; final is the config itself. Empty: none."""
+    mode: Literal["fixed", "nested"] = "fixed"
+    """fixed takes what search.best found on all speakers; nested searches again inside every fold, on its own training
+    groups alone, which multiplies the fits by the points of the search."""
+    folds: int | None = Field(None, ge=2)
+    """Folds that hold out several speakers each, where speakers are many; null: one fold per speaker."""
+    dev_speakers: int = Field(2, ge=1)
+    """Speakers of each fold's training groups that choose its epoch and threshold instead of training."""
+    changes: dict[str, Any] = Field({})
+    """Dotted settings of every fold's fit, such as {train.epochs: 3}: folds are many."""
+
+
+class SpeakerCurveConfig(Section):
+    """Accuracy against the number of training speakers: the study's own fit on nested shares of them."""
+
+    shares: tuple[float, ...] = ()
+    """Shares of the training speakers, such as [0.25, 0.5], the smallest first; each is one more fit per seed, on the
+    same other sounds. All speakers are the study's own fit. Empty: no curve."""
+
+    @field_validator("shares")
+    @classmethod
+    def _ascending(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < share < 1 for share in shares) or list(shares) != sorted(set(shares)):
+            raise ValueError("must be different shares between 0 and 1, the smallest first")
+        return shares
+
+
+class ExecutorConfig(Section):
+    """Where stacks train. Changes no result."""
+
+    kind: Literal["local", "ray"] = "local"
+    """local trains one stack after another in this process; ray gives each to a worker, and needs listenwell[ray]."""
+    address: str | None = None
+    """The Ray cluster (HOST:PORT or auto); null starts one on this machine. All must see the same files."""
+    cpus: int = Field(1, ge=1)
+    """CPU cores that Ray sets aside for a stack."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs that Ray sets aside for a stack; 0.5 lets two share one."""
+    retries: int = Field(3, ge=0)
+    """How often a stack goes on elsewhere, from its newest checkpoint, after its worker died."""
