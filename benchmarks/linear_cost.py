@@ -33,6 +33,7 @@ from listenwell.model.hearing import hear
 from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.loading import load_model, quiet_transformers
 from listenwell.model.lora import new_adapter
+from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig, ModelConfig
@@ -50,7 +51,8 @@ def main() -> None:
     add_clock(parser)
     asked = parser.parse_args()
     quiet_transformers()
-    with tempfile.TemporaryDirectory() as folder:
+    # numpy's products on one thread, as training has them; both sides gain
+    with tempfile.TemporaryDirectory() as folder, numpy_on_one_thread():
         built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
         report = measure(built, *take_clock(asked.one_thread))
     write_json(asked.out, report)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from listenwell.augment.plan import AugmentConfig
 from listenwell.data.audio import load_waveform
@@ -115,6 +116,17 @@ def test_the_same_fit_twice_gives_the_same_bits_with_any_number_of_workers(model
     first, again = (fit(model, corpus, spec(corpus, workers=n))[0] for n in (0, 2))
     assert np.array_equal(scores_of(model, corpus, first), scores_of(model, corpus, again))
     assert first.history == again.history
+
+
+def test_numpy_computes_on_one_thread_while_a_fit_trains(model, corpus):
+    seen: set[int] = set()
+
+    def look(progress) -> None:
+        seen.update(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+
+    with threadpool_limits(2):
+        fit(model, corpus, spec(corpus), watch=Watch(look))
+    assert seen == {1}
 
 
 def test_another_seed_is_another_fit(model, corpus, tmp_path):

@@ -1,11 +1,11 @@
-"""Within one_thread_each torch and numpy compute on one thread, and on as many as before after it."""
+"""Threads inside and after the blocks: torch's and numpy's on one, or numpy's alone."""
 
 import numpy as np  # noqa: F401  its BLAS is what is limited
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from listenwell.model.parallel import cancelling_pool, one_thread_each
+from listenwell.model.parallel import cancelling_pool, numpy_on_one_thread, one_thread_each
 
 
 def threads() -> tuple[int, set[int]]:
@@ -28,6 +28,13 @@ def test_one_thread_inside_and_as_many_as_before_afterwards(two_threads):
         with one_thread_each():
             assert threads() == (1, {1})
         assert threads() == (1, {1})
+    assert threads() == before
+
+
+def test_numpy_alone_is_held_to_one_thread(two_threads):
+    before = threads()
+    with numpy_on_one_thread():
+        assert threads() == (2, {1})
     assert threads() == before
 
 

@@ -1,9 +1,12 @@
-"""Batches side by side: each on a thread of its own, each computed on that one thread.
+"""Threads: numpy's products on one, and batches side by side, each computed on one thread of its own.
 
 Small products gain little from several threads, and lose much beside other programs: the threads of OpenMP and of
 numpy's BLAS wait for each other at every product, and one that is not given its core stops all (on two busy cores, 60 s
 of windows took 4 s on one thread and 26 to 400 s on two; a spectrogram's one product 0.02 ms and 6 ms). One thread a
 batch also makes its bits the same on any number of cores.
+
+numpy's BLAS threads spin for some milliseconds after every product, on cores that torch's threads need: a training step
+that makes its spectrograms itself takes half as long again (benchmarks/blas_threads.py).
 """
 
 import functools
@@ -17,10 +20,17 @@ from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
+def numpy_on_one_thread() -> Iterator[None]:
+    """Within the block numpy's products are computed on the calling thread; torch keeps its threads."""
+    with _blas_of_numpy().limit(limits=1):
+        yield
+
+
+@contextmanager
 def one_thread_each() -> Iterator[None]:
     """Within the block every worker computes on one thread: a batch's bits do not depend on the number of cores."""
     before = torch.get_num_threads()
-    with _blas_of_numpy().limit(limits=1):
+    with numpy_on_one_thread():
         if before == 1:
             yield
             return

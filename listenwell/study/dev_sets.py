@@ -11,6 +11,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.hearing import hear
+from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.study.fit_request import FitRequest, dev_hearing
 from listenwell.study.parts import DEV
 from listenwell.train.fit import DevSet, hear_dev
@@ -50,8 +51,9 @@ def hear_dev_set(config: Config, model: AudioLanguageModel, clips: list[Clip], b
     }
     policy = config.augment.model_copy(update=left_out)
     mels = []
-    for clip in clips:
-        samples = load_waveform(clip)
-        plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
-        mels.append(hear(model, apply_plan(samples, plan, bank.load), config.short_clips))
+    with numpy_on_one_thread():
+        for clip in clips:
+            samples = load_waveform(clip)
+            plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
+            mels.append(hear(model, apply_plan(samples, plan, bank.load), config.short_clips))
     return hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))

@@ -25,6 +25,7 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import LogMel
+from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.model.prompt import Prompt
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.train.checkpoint import Checkpoints
@@ -135,7 +136,7 @@ def train(
     stacks, n_rounds = _resume(fits, watch.checkpoints)
     n_workers = max(spec.train.workers for spec in specs)
     ear = Ear(model.mel_filters, short_clips)
-    with listen_for_stop() as stop, ClipLoader(sources, ear, n_workers) as loader:
+    with numpy_on_one_thread(), listen_for_stop() as stop, ClipLoader(sources, ear, n_workers) as loader:
         hearing = _Hearing(model, prompt, loader)
         dev_of = {id(fit): own for fit, own in zip(fits, dev, strict=True)}
         while any(not fit.is_done for fit in fits):
