@@ -95,3 +95,22 @@ def test_equivalence_is_shown_by_an_interval_within_the_margin():
     assert judge_within(metric(-0.9, -1.2, -0.6), 0.5).outcome == "not met"
     assert judge_within(metric(0.1, -0.3, 0.6), 0.5).outcome == "cannot tell"
     assert judge_within(metric(0.0, -0.6, 0.2), 0.5).outcome == "cannot tell"
+
+
+def test_an_end_of_the_interval_on_the_target_meets_at_least_and_does_not_miss_it():
+    assert judge_criterion(metric(0.85, 0.8, 0.9), 0.8).outcome == "met"
+    assert judge_criterion(metric(0.7, 0.6, 0.8), 0.8).outcome == "cannot tell"
+    assert judge_within(metric(0.0, -0.5, 0.5), 0.5).outcome == "met"
+    assert judge_within(metric(0.75, 0.5, 1.0), 0.5).outcome == "cannot tell"
+    assert judge_within(metric(-0.75, -1.0, -0.5), 0.5).outcome == "cannot tell"
+
+
+def test_the_open_side_of_the_interval_decides_how_many_groups_would_tell():
+    # From a value 0.05 below the target it is the upper half, 0.1, that must shrink; the lower says nothing.
+    below = judge_criterion(metric(0.75, 0.35, 0.85), 0.8)
+    assert below.groups_needed == groups_to_shrink(20, 0.85 - 0.75, 0.8 - 0.75)
+    above = judge_criterion(metric(0.85, 0.75, 1.0), 0.8)
+    assert above.groups_needed == groups_to_shrink(20, 0.85 - 0.75, 0.85 - 0.8)
+    within = judge_within(metric(-0.25, -0.5, 0.5), 0.375)
+    assert within.groups_needed == groups_to_shrink(20, 0.75, 0.125)
+    assert within.clips_needed == 5 * within.groups_needed

@@ -95,9 +95,28 @@ def test_one_difference_is_not_enough(test):
 
 def test_differences_without_spread_have_no_interval():
     assert corrected_t(np.zeros(5), 0.2).p_value == 1.0
-    assert corrected_t(np.full(5, 0.1), 0.2).low is None
+    always = corrected_t(np.full(5, 0.125), 0.2)
+    assert (always.difference, always.p_value, always.low, always.high) == (0.125, 0.0, None, None)
 
 
-def test_delong_needs_two_clips_of_each_class():
+def test_delong_of_always_right_against_always_wrong_has_no_spread_and_leaves_no_doubt():
+    is_speech = np.array([True, True, False, False])
+    found = delong(is_speech * 1.0, -1.0 * is_speech, is_speech)
+    assert (found.difference, found.p_value, found.low, found.high, found.n) == (1.0, 0.0, None, None, 4)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 20.0, float("nan")])
+def test_a_share_tested_on_that_is_no_share_is_refused(share):
+    with pytest.raises(ManifestError, match="expected between 0 and 1"):
+        corrected_t(np.array([0.1, 0.2]), share)
+
+
+@pytest.mark.parametrize("few", ["speech", "other"])
+def test_delong_with_two_clips_a_class_is_a_test_and_with_one_is_none(few):
+    is_speech = np.array([True, True, False, False])
+    a, b = np.array([3.0, 1.0, 2.0, 0.0]), np.array([2.0, 0.0, 3.0, 1.0])
+    # kernels a: [1 1; 0 1], b: [0 1; 0 0]; gaps of the speech clips 1/2, 1/2, of the others 1/2, 1/2
+    assert delong(a, b, is_speech).difference == 0.5
+    kept = np.array([0, 2, 3]) if few == "speech" else np.array([0, 1, 2])
     with pytest.raises(ManifestError, match="each class needs two"):
-        delong(np.arange(3.0), np.arange(3.0), np.array([True, False, False]))
+        delong(a[kept], b[kept], is_speech[kept])
