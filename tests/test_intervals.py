@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from listenwell.evaluate.intervals import (
@@ -246,3 +247,31 @@ def test_groups_are_numbered_whether_named_or_numbered():
         member, n_groups = number_groups(groups)
         assert n_groups == 2
         assert member[0] == member[2] != member[1]
+
+
+def test_with_one_clip_a_group_the_interval_of_the_auc_has_delongs_error_in_wilsons_form():
+    rng = np.random.default_rng(3)
+    is_speech = np.arange(200) < 80
+    score = np.round(rng.normal(size=200) + is_speech, 1)  # with ties
+    ahead = np.subtract.outer(score[is_speech], score[~is_speech])
+    kernel = (ahead > 0) + 0.5 * (ahead == 0)
+    auc = kernel.mean()
+    variance = stats.sem(kernel.mean(axis=1)) ** 2 + stats.sem(kernel.mean(axis=0)) ** 2
+    t, n = stats.t.ppf(0.975, 79), auc * (1 - auc) / variance
+    # Wilson's ends are where (auc - x)^2 = t^2 x (1 - x) / n
+    ends = np.sort(np.roots([1 + t * t / n, -2 * auc - t * t / n, auc * auc]))
+    metric = auc_metric(score, is_speech, np.arange(200))
+    assert metric.value == pytest.approx(auc)
+    assert (metric.low, metric.high) == pytest.approx(tuple(ends))
+    assert (metric.n, metric.n_groups, metric.note) == (200, 200, "")
+
+
+def test_the_drawn_error_of_average_precision_is_near_that_of_the_stratified_jackknife():
+    rng = np.random.default_rng(4)
+    is_speech = np.arange(400) % 2 == 0
+    score = rng.normal(size=400) + is_speech
+    without = np.array([average_precision(np.delete(score, i), np.delete(is_speech, i)) for i in range(400)])
+    # each class is a stratum: how many clips of it there are is no accident
+    error = np.sqrt(199 / 200 * sum(200 * np.var(without[rows]) for rows in (is_speech, ~is_speech)))
+    metric = by_name(ranking_metrics(score, is_speech, np.arange(400), seed=0))["average_precision"]
+    assert metric.high - metric.low == pytest.approx(2 * stats.t.ppf(0.975, 199) * error, rel=0.15)

@@ -6,6 +6,7 @@ import sklearn.metrics
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.special import expit
 
 from listenwell.errors import ManifestError
@@ -18,6 +19,8 @@ from listenwell.evaluate.probabilities import (
     probability_metrics,
     reliability_table,
 )
+
+T_ENDS = np.array([-1.0, 0.0, 1.0])
 
 
 def logistic_clips(n, slope, intercept, seed=0):
@@ -110,3 +113,24 @@ def test_every_measure_of_probabilities_stands_in_its_interval():
     (*_, error) = probability_metrics(expit(score[:200]), is_speech[:200], group[:200], seed=0)
     assert "10 bins" in error.note
     assert "only 20 groups" in error.note
+
+
+def test_with_one_clip_a_group_the_interval_of_a_loss_is_that_of_a_stratified_mean_on_the_log_scale():
+    score, is_speech = logistic_clips(120, 1.0, 0.7)
+    probability, alone = expit(score), np.arange(120)
+    brier, log_loss, _ = probability_metrics(probability, is_speech, alone, seed=0)
+    for metric, losses in (
+        (brier, (probability - is_speech) ** 2),
+        (log_loss, -np.log(np.where(is_speech, probability, 1 - probability))),
+    ):
+        parts = [losses[is_speech], losses[~is_speech]]
+        error = np.sqrt(sum(len(part) ** 2 * stats.sem(part) ** 2 for part in parts)) / 120
+        half = stats.t.ppf(0.975, min(map(len, parts)) - 1) * error / losses.mean()  # delta method: sd of ln m = sd / m
+        assert np.log([metric.low, metric.value, metric.high]) == pytest.approx(np.log(losses.mean()) + half * T_ENDS)
+        assert (metric.n, metric.n_groups, metric.note) == (120, 120, "")
+
+
+def test_losses_without_any_error_have_no_spread():
+    is_speech = np.array([True, True, False, False])
+    for metric in probability_metrics(is_speech * 1.0, is_speech, np.arange(4), seed=0):
+        assert (metric.value, metric.low, metric.high) == (0.0, 0.0, 0.0)
