@@ -34,13 +34,18 @@ def contenders(*tables):
     return [Contender(f"m{i}", table, 0.0) for i, table in enumerate(tables)]
 
 
+OTHER = make_scores(gap=4.0, seed=3)
+
+
 def test_the_first_is_measured_against_each_other():
-    found = compare_contenders(contenders(GOOD, POOR, make_scores(gap=4.0, seed=3)), seed=0)
+    found = compare_contenders(contenders(GOOD, POOR, OTHER), seed=0)
     assert [standing.name for standing in found.standings] == ["m0", "m1", "m2"]
     assert [pair.opponent for pair in found.pairs] == ["m1", "m2"]
     shares = [balanced_accuracy(decide(table.score, 0.0), table.is_speech) for table in (GOOD, POOR)]
     against_poor, against_equal = found.pairs
     assert against_poor.difference.difference == pytest.approx(shares[0] - shares[1])
+    own, others = (balanced_accuracy(decide(each.score, 0.0), each.is_speech) for each in (GOOD, OTHER))
+    assert against_equal.difference.difference == pytest.approx(own - others)
     assert against_poor.p_holm == pytest.approx(2 * against_poor.difference.p_value)
     assert against_poor.p_holm < 0.01 < against_equal.p_holm
     assert [test.name for test in against_poor.beside] == ["McNemar, exact", "DeLong"]
@@ -214,4 +219,5 @@ def test_parts_come_worst_first_and_one_group_is_measured_for_itself():
     assert len(found) == 80
     assert found[0].metric.value <= found[-1].metric.value
     assert found[0].metric.note == "says nothing about other groups"
+    assert found[0].metric.n_groups == 1
     assert {each.label for each in summarise_parts(GOOD, 0.0, "corpus")} == {"SPEECH", "NONSPEECH"}

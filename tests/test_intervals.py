@@ -83,6 +83,17 @@ def test_with_many_folds_the_interval_of_their_mean_is_that_of_t():
     assert (metric.high - metric.low) / 2 == pytest.approx(half, rel=0.05)
 
 
+def test_with_12_folds_the_interval_of_their_mean_is_wilsons_with_the_error_of_12_values():
+    values = np.linspace(0.5, 0.94, 12)
+    error, t = stats.sem(values), stats.t.ppf(0.975, 11)
+    mean = values.mean()
+    n = mean * (1 - mean) / error**2
+    ends = np.sort(np.roots([1 + t * t / n, -2 * mean - t * t / n, mean * mean]))
+    metric = mean_over_folds("x", values, np.full(12, 50))
+    assert (metric.low, metric.high) == pytest.approx(tuple(ends))
+    assert (metric.n, metric.n_groups, metric.note) == (600, 12, "")
+
+
 def test_correlation_widens_and_independence_does_not():
     alternating = np.tile([True, True, True, False], 20)
     alike = np.repeat([True, True, True, False], 20)

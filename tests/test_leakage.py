@@ -113,6 +113,17 @@ def test_a_changed_copy_is_a_leak(tmp_path: Path, pair: tuple[Clip, Clip]) -> No
     assert "-0.050 s" in finding.evidence
 
 
+def test_a_changed_copy_under_another_label_is_a_leak_and_contradicts_itself(
+    tmp_path: Path, pair: tuple[Clip, Clip]
+) -> None:
+    copy = make_clip(tmp_path, "copy", "NONSPEECH")
+    soundfile.write(copy.path, soundfile.read(pair[0].path)[0] / 3, 16_000)
+    report = check([pair[0]], [copy])
+    assert kinds(report) == ["near duplicate", "label conflict"]
+    assert "(SPEECH)" in report.findings[1].evidence
+    assert "(NONSPEECH)" in report.findings[1].evidence
+
+
 def test_one_speaker_under_two_names_in_one_recording_is_a_leak_across_parts_and_a_warning_within(
     pair: tuple[Clip, Clip],
 ) -> None:

@@ -94,7 +94,8 @@ def test_looks_after_the_results_leave_them_sealed(tmp_path):
 
 
 def test_no_log_and_an_unlogged_test_set_are_unsealed(tmp_path):
-    assert judge_seal(tmp_path / "seal.jsonl", "", ["test"]).verdict == "unsealed"
+    without = judge_seal(tmp_path / "seal.jsonl", "", ["test"])
+    assert (without.verdict, without.head, without.n_looks) == ("unsealed", "", 0)
     seal = opened(tmp_path / "seal.jsonl")
     status = judge_seal(seal.path, head(seal.path), ["test", "other"])
     assert status.verdict == "unsealed"

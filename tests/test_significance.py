@@ -54,6 +54,7 @@ def test_delong_equals_the_covariances_written_out():
     z = (roc_auc(a, is_speech) - roc_auc(b, is_speech)) / np.sqrt(variance)
     found = delong(a, b, is_speech)
     assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(z)))
+    assert (found.n, found.assumes) == (60, "independent clips")
     assert (found.high - found.low) / 2 == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
 
 
