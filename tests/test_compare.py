@@ -219,5 +219,5 @@ def test_parts_come_worst_first_and_one_group_is_measured_for_itself():
     assert len(found) == 80
     assert found[0].metric.value <= found[-1].metric.value
     assert found[0].metric.note == "says nothing about other groups"
-    assert found[0].metric.n_groups == 1
+    assert (found[0].metric.n_groups, found[0].metric.method) == (1, "Wilson")
     assert {each.label for each in summarise_parts(GOOD, 0.0, "corpus")} == {"SPEECH", "NONSPEECH"}

@@ -24,6 +24,8 @@ def test_a_look_after_its_commit_is_sealed(tmp_path):
     opened(tmp_path / "seal.jsonl")
     status = judge_seal(tmp_path / "seal.jsonl", head(tmp_path / "seal.jsonl"), ["test"])
     assert (status.verdict, status.n_looks) == ("sealed", 1)
+    commit, look = read_chain(tmp_path / "seal.jsonl")
+    assert (look["test_set"], look["test_sha256"], look["commit"]) == ("test", "00", commit["hash"])
 
 
 def test_a_test_stays_closed_without_a_committed_threshold(tmp_path):

@@ -84,6 +84,7 @@ def test_the_sign_flip_of_ten_equal_signs_is_exact_and_its_interval_that_of_t():
     differences = np.linspace(0.01, 0.05, 10)
     found = sign_flip(differences, seed=0)
     assert found.p_value == 2 / 2**10
+    assert (found.name, found.n, found.assumes) == ("sign flip over speakers", 10, "independent speakers")
     expected = stats.t.interval(0.95, 9, differences.mean(), stats.sem(differences))
     assert (found.low, found.high) == pytest.approx(expected)
 
