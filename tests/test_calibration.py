@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listenwell.errors import ConfigError, ManifestError
+from listenwell.evaluate.bootstrap import group_scores
 from listenwell.evaluate.calibration import (
     best_threshold,
     calibrate,
     candidate_thresholds,
     choose_threshold,
+    curve_thresholds,
     read_given_threshold,
     read_platt,
     read_threshold,
@@ -209,3 +211,11 @@ def test_a_threshold_comes_back_from_disk_and_a_broken_file_is_refused(tmp_path)
     (tmp_path / "threshold.json").write_text("{")
     with pytest.raises(ManifestError, match="not a threshold"):
         read_threshold(tmp_path / "threshold.json")
+
+
+def test_the_points_of_the_drawn_curves_stand_at_the_thresholds_between_the_scores():
+    score = np.array([3.0, 1.0, 7.0, 1.0])
+    grouped = group_scores(score, np.array([True, False, True, False]), np.arange(4))
+    thresholds, half_widths = curve_thresholds(grouped)
+    assert thresholds.tolist() == [8.0, 5.0, 2.0, 0.0]
+    assert half_widths.tolist() == [0.5, 2.0, 1.0, 0.5]

@@ -114,3 +114,4 @@ def test_the_open_side_of_the_interval_decides_how_many_groups_would_tell():
     within = judge_within(metric(-0.25, -0.5, 0.5), 0.375)
     assert within.groups_needed == groups_to_shrink(20, 0.75, 0.125)
     assert within.clips_needed == 5 * within.groups_needed
+    assert "balanced_accuracy -0.250 [-0.500, +0.500] against +-0.375" in within.sentence
