@@ -8,30 +8,38 @@ VENV ?= .venv
 TORCH ?= cpu
 
 ifeq ($(TORCH),cpu)
-CONSTRAINTS := -c constraints.txt
+LOCKED := yes
 else ifeq ($(TORCH),cuda)
-CONSTRAINTS :=
+LOCKED :=
 else
 $(error TORCH is '$(TORCH)'; expected cpu or cuda)
 endif
 
 BIN := $(VENV)/bin
+TOOLS := build/tools
+EXTRAS := .[test,docs,baselines]
 STAMP := $(VENV)/.installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env study test soak check docs clean
+.PHONY: help env study test soak check docs lock audit sbom clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) (cpu or cuda)"
 
-env: $(STAMP) ## create the virtual environment, again only when pyproject.toml or constraints.txt changed
+env: $(STAMP) ## create the virtual environment, again only when the packages it holds have changed
 
-# pip 25.1 and later resume a broken download; older ones start a 200 MB wheel again.
-$(STAMP): pyproject.toml constraints.txt
+# pip 25.1 and later resume a broken download; older ones start a 200 MB wheel again. With TORCH=cpu every file is checked
+# against the hashes of the lock; the second install adds the project, and torch, whose build depends on the index.
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install $(CONSTRAINTS) -e '.[test,docs,baselines]'
+ifdef LOCKED
+	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --no-build-isolation -c constraints.txt -e '$(EXTRAS)'
+else
+	$(BIN)/python -m pip install -e '$(EXTRAS)'
+endif
 	rm -f $(VENV)/.installed-*
 	touch $@
 
@@ -53,6 +61,21 @@ check: env docs ## style, types, documentation, import rows, README commands and
 
 docs: env ## the documentation site, in site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+$(TOOLS): Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet 'uv>=0.9' 'pip-audit>=2.9' 'cyclonedx-bom>=7'
+	touch $@
+
+lock: $(TOOLS) ## write requirements.lock again: the newest versions that pyproject.toml and constraints.txt allow
+	$(TOOLS)/bin/python tools/write_lock.py
+
+audit: $(TOOLS) ## look the locked packages up among the known vulnerabilities (asks pypi.org)
+	$(TOOLS)/bin/pip-audit --disable-pip --strict -r requirements.lock
+
+sbom: $(TOOLS) ## the locked packages as a CycloneDX list, in dist/sbom.cdx.json
+	mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py requirements requirements.lock -o dist/sbom.cdx.json
 
 clean: ## remove the environment and the tools' caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
