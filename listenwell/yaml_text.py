@@ -84,6 +84,8 @@ def _key_places(
     lines: dict[str, int] = {}
     for key_node, value_node in node.value:
         key, line = f"{parent}{key_node.value}", key_node.start_mark.line + 1
+        if key_node.tag == "tag:yaml.org,2002:null":
+            raise ConfigError(f"{path} line {line}: a setting without a name; write it before the colon.")
         if key in lines:
             raise ConfigError(f"{path} line {line}: '{key}' already stands in line {lines[key]}; keep one of them.")
         lines[key] = line

@@ -179,6 +179,15 @@ def test_names_that_cannot_be_files_are_damage(tmp_path, kind, files):
     assert left_behind(tmp_path, archive) == []
 
 
+def test_a_member_without_a_name_is_refused(tmp_path):
+    archive = pack(tmp_path / "corpus.zip", {"abc": b"1"})
+    # names of a zip end at their first zero byte
+    archive.path.write_bytes(archive.path.read_bytes().replace(b"abc", b"\0bc"))
+    with pytest.raises(DownloadError, match="a member without a name"):
+        unpack(archive, tmp_path / "out")
+    assert left_behind(tmp_path, archive) == []
+
+
 def test_a_directory_of_a_zip_that_points_before_its_start_is_damage(tmp_path):
     archive = pack(tmp_path / "corpus.zip", FILES)
     content = archive.path.read_bytes()

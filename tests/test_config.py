@@ -71,6 +71,8 @@ def test_the_tree_is_frozen():
         ("- seed", "study.yaml: holds a list, a mapping of settings was expected"),
         ("seed", "holds the single value seed, a mapping of settings was expected"),
         ("seed: [", "study.yaml line 1: is not valid YAML"),
+        ("?", "study.yaml line 1: a setting without a name"),
+        ("model:\n  ~: cpu", "study.yaml line 2: a setting without a name"),
         ("a: &a\n  b: *a", "stand for endlessly many values"),
         ("\x00", "is not valid YAML"),
     ],

@@ -108,6 +108,9 @@ def test_a_mapped_column_that_is_not_there_is_named(tmp_path, suffix):
     ("lines", "sentence"),
     [
         (["{"], "line 1: is not valid JSON"),
+        (["[" * 100_000], "line 1: is not valid JSON"),
+        (['{"clip_id": ' + "9" * 5000 + "}"], "line 1: is not valid JSON"),
+        (['{"clip_id": "a", "path": "\\ud800", "label": "1", "group": "g"}'], "line 1: path holds half a character"),
         (["[1]"], "line 1: holds a list"),
         ([""], "has no rows"),
         (['{"clip_id": "a"}'], "line 1: the required columns path, label, group are missing"),

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from listenwell.config import load_config
+from listenwell.data.corpora.table import read_table
 from listenwell.data.exchange.json_lines import read_json_lines
 from listenwell.errors import ConfigError, ManifestError, SealError
 from listenwell.evaluate.calibration import read_threshold
@@ -59,10 +60,11 @@ def test_an_override_that_would_explode_is_refused_at_once():
     ("read", "kind"),
     [
         (lambda path: list(read_json_lines(path)), ManifestError),
+        (read_table, ManifestError),
         (read_threshold, ManifestError),
         (read_chain, SealError),
     ],
-    ids=["lines", "threshold", "seal"],
+    ids=["lines", "table", "threshold", "seal"],
 )
 def test_json_that_is_no_record_is_refused_at_once(tmp_path, text, read, kind):
     path = tmp_path / "a.jsonl"

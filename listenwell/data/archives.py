@@ -134,6 +134,10 @@ def _zip_members(path: Path) -> Iterator[_Member]:
 
 
 def _check_member(path: Path, member: _Member) -> None:
+    if not member.name:
+        raise DownloadError(
+            f"{path}: holds a member without a name; nothing was unpacked. Delete it and run the command again."
+        )
     climbs = any(".." in kind(member.name).parts for kind in (PurePosixPath, PureWindowsPath))
     if climbs or PurePosixPath(member.name).is_absolute() or PureWindowsPath(member.name).drive:
         raise DownloadError(

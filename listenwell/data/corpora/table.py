@@ -78,7 +78,10 @@ def _text(path: Path, line: int, column: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
-        return str(value).strip()
+        text = str(value).strip()
+        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise ManifestError(f"{path} line {line}: {column} holds half a character ({text!r}); write it in full.")
+        return text
     raise ManifestError(
         f"{path} line {line}: {column} holds a {type(value).__name__}; a text or a number was expected, flatten the "
         "column or map another one."
@@ -100,9 +103,10 @@ def _json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _json_object(path: Path, line: int, text: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        problem = error.msg if isinstance(error, json.JSONDecodeError) else error
         raise ManifestError(
-            f"{path} line {line}: is not valid JSON ({error.msg}); one object in braces was expected on the line."
+            f"{path} line {line}: is not valid JSON ({problem}); one object in braces was expected on the line."
         ) from error
     if not isinstance(record, dict):
         raise ManifestError(
