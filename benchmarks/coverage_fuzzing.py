@@ -39,7 +39,7 @@ def main() -> None:
         return
     from fuzz_targets import TARGETS
 
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))["readers"] if RESULTS.is_file() else {}
     for name in asked.targets or [name for name in TARGETS if name not in SLOW]:
         found[name] = take_turn(name, asked.seconds)
         print(name, json.dumps(found[name]), flush=True)
@@ -53,16 +53,16 @@ def main() -> None:
 
 
 def take_turn(name: str, seconds: int) -> dict[str, Any]:
-    """Run one reader's fuzzer: inputs tried, edges covered, and the last lines about a finding."""
+    """Run one reader's fuzzer: inputs tried, edges covered (0: all refused alike), the beginning of a finding."""
     command = [sys.executable, __file__, "--one", name, "--seconds", str(seconds)]
     said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20 * seconds + 600).stderr
     tried = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
     edges = re.findall(r"cov: (\d+)", said)
-    if tried is None or not edges:
+    if tried is None:
         raise SystemExit(f"{name}: the fuzzer did not run: {said[-2000:]}")
     stopped = re.search(r"Uncaught Python exception|ERROR: libFuzzer", said)
     finding = said[stopped.start() : stopped.start() + 1500] if stopped else None
-    return {"n_inputs": int(tried[1]), "n_edges": int(edges[-1]), "finding": finding}
+    return {"n_inputs": int(tried[1]), "n_edges": int(edges[-1]) if edges else 0, "finding": finding}
 
 
 def fuzz(name: str, seconds: int) -> None:
