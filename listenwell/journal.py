@@ -56,7 +56,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if is_whole(record, {"owner", "key", "value"}) and isinstance(record["key"], str):
             yield record

@@ -32,6 +32,16 @@ def test_a_whole_line_under_another_key_than_text_is_passed_over(tmp_path):
     assert Journal(tmp_path / "journal", "me").keys() == []
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, "9" * 5_000])
+def test_a_line_that_json_cannot_read_costs_that_line_alone(tmp_path, line):
+    journal = Journal(tmp_path / "journal", "me")
+    journal.keep("a", 1)
+    with journal.path.open("a") as file:
+        file.write(f"{line}\n")
+    journal.keep("b", 2)
+    assert [Journal(journal.path, "me").known(key) for key in ("a", "b")] == [[1], [2]]
+
+
 @pytest.mark.parametrize("cut", [1, 10, 30])
 def test_a_line_that_a_kill_cut_costs_that_line_alone(tmp_path, cut):
     journal = Journal(tmp_path / "journal", "me")

@@ -11,7 +11,7 @@ from made_sounds import N_BEDS, make_corpus, make_study
 
 from listenwell.data.clip import Background
 from listenwell.data.settings import DataConfig
-from listenwell.errors import AudioError, ConfigError, ManifestError
+from listenwell.errors import AudioError, ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.scores import read_scores
 from listenwell.study.parts import divide
 from listenwell.study.run import run_study
@@ -86,6 +86,19 @@ def test_a_clip_can_be_walked_from_the_manifest_to_its_decision(finished):
     training = trace(heard["clip_id"], config.output)
     assert training["part"] == "train"
     assert heard in [entry["plan"] for entry in training["plans"]]
+
+
+def test_a_broken_log_of_plans_is_named(finished):
+    config, _, _ = finished
+    path = next(config.output.glob("fits/*/plans.jsonl"))
+    whole = path.read_text()
+    clip_id = json.loads(whole.splitlines()[0])["clip_id"]
+    path.write_text(whole + "[" * 100_000)
+    try:
+        with pytest.raises(ListenwellError, match=r"plans\.jsonl: is no log of plans"):
+            trace(clip_id, config.output)
+    finally:
+        path.write_text(whole)
 
 
 def test_an_unknown_clip_or_run_is_named(finished, tmp_path):

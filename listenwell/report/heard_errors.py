@@ -90,7 +90,7 @@ def _read_index(path: Path) -> dict[tuple[Any, ...], _Stored]:
         records = json.loads(path.read_text(encoding="utf-8"))
         numbers = [[int(record[each.name]) for each in fields(_Stored)] for record in records]
         return {_key_of(record): _Stored(*own) for record, own in zip(records, numbers, strict=True)}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ListenwellError(
             f"{path}: not the list of sounds that a study writes ({error!r}); delete its folder, run the study again."
         ) from error

@@ -89,7 +89,7 @@ def results_of(run: RunFolder) -> dict[str, Any]:
     """What results.json of a finished study holds. Raises ListenwellError where there is none."""
     try:
         results = json.loads(run.results.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         results = None
     if isinstance(results, dict) and "test_sets" in results:
         return results

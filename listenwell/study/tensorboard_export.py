@@ -69,6 +69,6 @@ def _records(metrics: Path) -> Iterator[Mapping[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise ListenwellError(f"{metrics} line {number}: is no JSON ({error}); train the fit again.") from error

@@ -17,7 +17,7 @@ from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform, peak, rms
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.errors import ManifestError
+from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.calibration import read_threshold
 from listenwell.model.mel import HOP_LENGTH, n_audio_tokens
 from listenwell.model.short_clips import lengthen
@@ -76,8 +76,11 @@ def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     """The plans under which the run's fits heard the clip, as they were written."""
     plans = []
     for path in sorted(run.fits.glob("*/plans.jsonl")):
-        with path.open(encoding="utf-8") as file:
-            plans += [Plan.from_json(record) for record in map(json.loads, file) if record["clip_id"] == clip_id]
+        try:
+            with path.open(encoding="utf-8") as file:
+                plans += [Plan.from_json(record) for record in map(json.loads, file) if record["clip_id"] == clip_id]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ListenwellError(f"{path}: is no log of plans ({error!r}); delete its fit, run the study.") from error
     return plans
 
 
