@@ -196,6 +196,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ListenwellError(
+            f"{path}: is not there; give the folder of a run that 'listenwell study' made, or run the study to its end."
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ListenwellError(
             f"{path}: cannot be read ({error}); delete its folder and run the study again."

@@ -72,6 +72,11 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
     assert cache_root() == tmp_path / ".cache" / "listenwell"
 
 
+def test_what_is_not_there_is_told_from_what_is_broken(tmp_path):
+    with pytest.raises(ListenwellError, match=r"results\.json: is not there; give the folder of a run"):
+        read_json(tmp_path / "results.json")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "3", "[" * 200_000])
 def test_what_is_no_object_is_named(tmp_path, content):
     (tmp_path / "results.json").write_text(content)

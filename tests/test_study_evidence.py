@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 from made_sounds import make_study
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import LeakageError
+from listenwell.run_folder import RunFolder
 from listenwell.study.run import fit_alone, run_study
+from listenwell.study.sealing import describe_seal, note_opening
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,18 @@ def test_earlier_runs_on_the_same_test_clips_are_counted(finished, tmp_path):
     second = first.model_copy(update={"output": tmp_path / "second", "seed": 8})
     earlier = run_study(second)["seal"]["earlier"]
     assert first.output.name in [opening["run"] for opening in earlier]
+
+
+def test_what_opened_the_test_later_is_not_counted_as_earlier(finished, tmp_path):
+    config = copied(finished[0], tmp_path)  # a moved run: the machine's log knows another folder
+    run = RunFolder(config.output)
+    sets = finished[1]["seal"]["test_sets"]
+    before = describe_seal(run, sets)["earlier"]
+    time.sleep(1.1)  # the logs count seconds
+    for name, content in sets.items():
+        note_opening(name, content, tmp_path / "later")
+    assert describe_seal(run, sets)["earlier"] == before
+    assert "later" not in [opening["run"] for opening in before]
 
 
 def test_a_changed_log_shows_as_unsealed(finished, tmp_path):

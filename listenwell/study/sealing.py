@@ -16,7 +16,7 @@ from listenwell.data.clip import Clip
 from listenwell.errors import SealError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.run_folder import RunFolder, identity, read_json
-from listenwell.seal import Seal, append_entry, judge_seal, read_chain
+from listenwell.seal import LOOK, Seal, append_entry, judge_seal, read_chain
 from listenwell.study.parts import DEV, POOL, TRAIN
 
 OPENED = "opened"
@@ -56,12 +56,17 @@ def describe_seal(run: RunFolder, test_sets: Mapping[str, str], head: str | None
     except SealError:
         entries = []
     own = entries[-1]["hash"] if entries else ""
+    looks = {entry["test_sha256"]: entry["time"] for entry in reversed(entries) if entry["event"] == LOOK}
     status = judge_seal(run.seal, own if head is None else head, list(test_sets))
     return {
         **asdict(status),
         "entries": entries,
         "test_sets": dict(test_sets),
-        "earlier": [earlier for name, content in test_sets.items() for earlier in _earlier(name, content, run.root)],
+        "earlier": [
+            earlier
+            for name, content in test_sets.items()
+            for earlier in _earlier(name, content, run.root, looks[content] if content in looks else "")
+        ],
     }
 
 
@@ -76,11 +81,15 @@ def content_sha256(clips: Sequence[Clip]) -> str:
     return identity(clips=sorted([clip.clip_id, clip.label, clip.pcm_sha256 or str(clip.path)] for clip in clips))
 
 
-def _earlier(name: str, content: str, root: Path) -> list[dict[str, Any]]:
-    """The openings of this test set by other run folders before this one's; their names only, paths are private."""
+def _earlier(name: str, content: str, root: Path, first_look: str) -> list[dict[str, Any]]:
+    """The openings of this test set by other run folders before this one's; their names only, paths are private.
+
+    first_look: when this run first looked, "" where its seal holds no look. A run made elsewhere, or moved since, has
+    no entry of its own here: its time tells what came before it.
+    """
     found = []
     for entry in read_chain(_ledger(content)):
-        if entry["run"] == str(root.resolve()):
+        if entry["run"] == str(root.resolve()) or (first_look and entry["time"] > first_look):
             break
         found.append({"test_set": name, "time": entry["time"], "run": Path(entry["run"]).name})
     return found
