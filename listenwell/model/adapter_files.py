@@ -25,8 +25,6 @@ from listenwell.model.targets import EVERY_LINEAR, NamesTargets
 
 _WEIGHTS, _CONFIG, _OURS = "adapter_model.safetensors", "adapter_config.json", "listenwell.json"
 _PREFIX = "base_model.model."
-_PROJECTOR = "model.multi_modal_projector"
-_PROJECTOR_KEYS = (f"{_PROJECTOR}.linear.weight", f"{_PROJECTOR}.linear.bias")
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _RENAMED = (
     ("language_model.model.", "model.language_model."),
@@ -53,14 +51,14 @@ def write_adapter(
     for name, pair in adapter.pairs.items():
         tensors[f"{_PREFIX}{name}{_A}"], tensors[f"{_PREFIX}{name}{_B}"] = pair.a, pair.b
     if adapter.projector is not None:
-        for key, tensor in zip(_PROJECTOR_KEYS, (adapter.projector.weight, adapter.projector.bias), strict=True):
+        for key, tensor in _projector_tensors(adapter.projector).items():
             tensors[_PREFIX + key] = tensor
     peft_config = PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=sorted(adapter.pairs),
-        modules_to_save=None if adapter.projector is None else ["multi_modal_projector"],
+        modules_to_save=None if adapter.projector is None else [_saved_module(adapter.projector)],
         base_model_name_or_path=base_name,
         inference_mode=True,
     )
@@ -91,9 +89,10 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
                 f"{folder}: the adapter was trained on the base {ours['base_fingerprint'][:12]}, the model loaded is "
                 f"{model.fingerprint[:12]}; load the base that adapter_config.json names."
             )
-        _require_plain_lora(folder, config)
+        own = model.own_projector()
+        _require_plain_lora(folder, config, _saved_module(own))
         _require_names(config.get("target_modules"))
-        adapter = Adapter(_scale(config), _pairs(tensors), _projector(tensors))
+        adapter = Adapter(_scale(config), _pairs(tensors), _projector(tensors, own))
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{folder}: the adapter's files are broken ({error}); train or copy it again.") from error
     _require_every_key(folder, tensors, adapter, config, model)
@@ -110,17 +109,17 @@ def _present_name(key: str) -> str:
     return name
 
 
-def _require_plain_lora(folder: Path, config: Mapping[str, Any]) -> None:
+def _require_plain_lora(folder: Path, config: Mapping[str, Any], projector: str) -> None:
     """Raise ModelError for what changes the arithmetic beyond alpha, rank and rank-stabilised scaling."""
     kind, bias, saved = config["peft_type"], config.get("bias"), config.get("modules_to_save") or []
     odd = [f"peft_type '{kind}'"] if kind != "LORA" else []
     odd += [f"bias '{bias}'"] if bias not in (None, "none") else []
     odd += [name for name in _UNSUPPORTED if config.get(name)]
-    odd += [f"modules_to_save {saved}"] if set(saved) - {"multi_modal_projector", _PROJECTOR} else []
+    odd += [f"modules_to_save {saved}"] if set(saved) - {projector, f"model.{projector}"} else []
     if odd:
         raise ModelError(
             f"{folder}: adapter_config.json sets {', '.join(odd)}; listenwell reads plain LoRA with one rank and "
-            "alpha, and a trained multi_modal_projector. Merge it with PEFT and use the merged folder as model.name."
+            f"alpha, and a trained {projector}. Merge it with PEFT and use the merged folder as model.name."
         )
 
 
@@ -143,9 +142,19 @@ def _pairs(tensors: Mapping[str, torch.Tensor]) -> dict[str, LoraPair]:
     }
 
 
-def _projector(tensors: Mapping[str, torch.Tensor]) -> ProjectorWeights | None:
-    weight, bias = _PROJECTOR_KEYS
-    return ProjectorWeights(tensors[weight], tensors[bias]) if weight in tensors else None
+def _projector(tensors: Mapping[str, torch.Tensor], own: ProjectorWeights) -> ProjectorWeights | None:
+    weight, bias = _projector_tensors(own)
+    return ProjectorWeights(tensors[weight], tensors[bias], own.name) if weight in tensors else None
+
+
+def _projector_tensors(projector: ProjectorWeights) -> dict[str, torch.Tensor]:
+    """Weight and bias by their full names."""
+    return {f"{projector.name}.weight": projector.weight, f"{projector.name}.bias": projector.bias}
+
+
+def _saved_module(projector: ProjectorWeights) -> str:
+    """The projector's name in PEFT's modules_to_save; a module that only wraps the linear one is saved whole."""
+    return projector.name.removeprefix("model.").removesuffix(".linear")
 
 
 def _require_every_key(
@@ -161,7 +170,7 @@ def _require_every_key(
             "audio tower of the base that adapter_config.json names."
         )
     used = {name + ending for name in adapter.pairs for ending in (_A, _B)}
-    used |= set(_PROJECTOR_KEYS) if adapter.projector is not None else set()
+    used |= set(_projector_tensors(adapter.projector)) if adapter.projector is not None else set()
     unused = sorted(tensors.keys() - used)
     if unused:
         raise ModelError(
@@ -194,9 +203,9 @@ def _require_shapes(folder: Path, adapter: Adapter, config: Mapping[str, Any], m
         expected[f"{name}{_A}"] = (pair.a, (rank, n_in))
         expected[f"{name}{_B}"] = (pair.b, (n_out, rank))
     if adapter.projector is not None:
-        own = model.own_projector()
-        expected[_PROJECTOR_KEYS[0]] = (adapter.projector.weight, tuple(own.weight.shape))
-        expected[_PROJECTOR_KEYS[1]] = (adapter.projector.bias, tuple(own.bias.shape))
+        shapes = _projector_tensors(model.own_projector())
+        for key, tensor in _projector_tensors(adapter.projector).items():
+            expected[key] = (tensor, tuple(shapes[key].shape))
     wrong = [name for name, (tensor, shape) in expected.items() if tuple(tensor.shape) != shape]
     if wrong:
         tensor, shape = expected[wrong[0]]
@@ -214,6 +223,6 @@ def _on_devices_of(model: AudioLanguageModel, adapter: Adapter) -> Adapter:
         device = modules[name].get_parameter("weight").device
         adapter.pairs[name] = LoraPair(pair.a.to(device), pair.b.to(device))
     if adapter.projector is not None:
-        device = model.own_projector().weight.device
-        adapter.projector = ProjectorWeights(adapter.projector.weight.to(device), adapter.projector.bias.to(device))
+        device, read = model.own_projector().weight.device, adapter.projector
+        adapter.projector = ProjectorWeights(read.weight.to(device), read.bias.to(device), read.name)
     return adapter

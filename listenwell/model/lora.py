@@ -37,10 +37,14 @@ class LoraPair:
 
 @dataclass(slots=True)
 class ProjectorWeights:
-    """An adapter's own projector, in place of the base's: weight (D, W), bias (D,), float32."""
+    """An adapter's own projector, in place of the base's: weight (D, W), bias (D,), float32.
+
+    name: full name of the base's linear module.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
+    name: str
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ into) are what the padded spectrogram holds there. Knows nothing of torch.
 Shapes: F mel bins, T frames. Waveforms are mono float32 (n_samples,), 16 kHz.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.errors import AudioError
+from listenwell.errors import AudioError, ModelError
 
 WINDOW_LENGTH = 400
 HOP_LENGTH = 160
@@ -70,3 +71,13 @@ def log_mel(samples: Waveform, mel_filters: NDArray[np.floating]) -> LogMel:
 def n_audio_tokens(n_frames: int) -> int:
     """Audio tokens of a clip: two strided stages of the tower. 2 frames (20 ms) give 0, 4 give 1, 100 give 25."""
     return ((n_frames - 1) // 2 + 1) // 2
+
+
+def require_tokens(mels: Sequence[LogMel]) -> None:
+    """Raise ModelError for a clip so short that it gives no audio token."""
+    for mel in mels:
+        if n_audio_tokens(mel.n_frames) == 0:
+            raise ModelError(
+                f"a clip of {mel.n_frames} frames ({mel.n_frames * 10} ms) gives no audio token, the model would "
+                "hear nothing; lengthen it first (short_clips.minimum_s of at least 0.04)."
+            )

@@ -94,8 +94,9 @@ def export_merged(run_root: Path, out: Path) -> None:
     merge_adapter(model.network, adapter)
     if adapter.projector is not None:
         with torch.no_grad():
-            model.network.model.multi_modal_projector.linear.weight.copy_(adapter.projector.weight)
-            model.network.model.multi_modal_projector.linear.bias.copy_(adapter.projector.bias)
+            linear = model.network.get_submodule(adapter.projector.name)
+            linear.get_parameter("weight").copy_(adapter.projector.weight)
+            linear.get_parameter("bias").copy_(adapter.projector.bias)
     with atomic_folder(out) as temporary:
         model.network.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)

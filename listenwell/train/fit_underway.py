@@ -316,6 +316,8 @@ def _frozen_copy(adapter: Adapter) -> Adapter:
     }
     if adapter.projector is not None:
         frozen.projector = ProjectorWeights(
-            adapter.projector.weight.detach().clone(), adapter.projector.bias.detach().clone()
+            adapter.projector.weight.detach().clone(),
+            adapter.projector.bias.detach().clone(),
+            adapter.projector.name,
         )
     return frozen
