@@ -113,11 +113,14 @@ def corpus(tmp_path_factory) -> tuple[list[Clip], BackgroundBank]:
     return clips, BackgroundBank([Background("bed", folder / "bed.wav", 2.5, "noise", "bed", "made", "CC0")])
 
 
-@pytest.mark.parametrize(("dropout", "tolerance"), [("as the grid says", 1e-4), ("off", 1e-5)])
+@pytest.mark.parametrize(
+    ("shape", "dropout", "tolerance"),
+    [("small", "as the grid says", 1e-4), ("small", "off", 1e-5), ("qwen2_5_omni", "as the grid says", 1e-4)],
+)
 def test_each_fit_of_the_six_config_grid_equals_the_fit_alone_in_every_step_and_score(
-    tmp_path_factory, tmp_path, corpus, dropout, tolerance
+    tmp_path_factory, tmp_path, corpus, shape, dropout, tolerance
 ):
-    base = build_random_model(tmp_path_factory.mktemp("small") / "model")
+    base = build_random_model(tmp_path_factory.mktemp("stack") / "model", shape)
     model = load_model(ModelConfig(name=str(base), device="cpu"))
     prompt, (clips, bank) = model.prompt(PromptConfig()), corpus
     mels = [hear(model, load_waveform(clip), SHORT_CLIPS) for clip in clips]

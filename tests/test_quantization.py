@@ -44,7 +44,7 @@ def test_four_bits_are_nf4_with_double_quantisation_computed_in_the_models_preci
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_tower_projector_and_head_keep_their_precision(bits):
     kept = set(quantization_config(bits, torch.float32).llm_int8_skip_modules)
-    assert kept == {"lm_head", "model.audio_tower", "model.multi_modal_projector"}
+    assert kept == {"lm_head", "model.audio_tower", "model.multi_modal_projector", "model.visual"}
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])

@@ -27,7 +27,7 @@ def test_a_shipped_config_loads_and_says_nothing_twice(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_shipped_config_runs_on_a_random_model_of_its_shape(path, tmp_path):
-    shape = "qwen2_audio_7b" if "7b" in path.stem else "small"
+    shape = next((s for s in ("qwen2_5_omni", "qwen2_audio_7b") if path.stem.startswith(s)), "small")
     model = build_random_model(tmp_path / "model", shape)
     quick = [
         "train.epochs=1",

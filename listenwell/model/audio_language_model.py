@@ -22,7 +22,9 @@ from listenwell.model.prompt import Prompt, PromptConfig
 class AudioLanguageModel(Protocol):
     """What the rest of listenwell knows of a model."""
 
-    network: torch.nn.Module
+    network: Any
+    """The frozen modules of transformers, a PreTrainedModel."""
+
     processor: Any
     fingerprint: str
     mel_filters: NDArray[np.float32]

@@ -3,8 +3,8 @@
 transformers' own forward masks the whole row against itself and computes every position of the last layer. Here a
 layer attends block by block (listenwell.model.packing), the last one computes keys and values of all positions but the
 rest only where an answer is read, and norms and rotations have their backward pass written out.
-tests/test_qwen2_audio.py holds all of it to transformers' padded forward, for Llama's and Qwen2's layers, which have
-the same names inside:
+tests/test_qwen2_audio.py holds all of it to transformers' padded forward, for the layers of Llama, Qwen2 and
+Qwen2.5-Omni, which have the same names inside:
     h = h + o_proj(attention(rotate(q_proj(n)), rotate(k_proj(n)), v_proj(n))),    n = norm(h)
     h = h + down_proj(silu(gate_proj(m)) * up_proj(m)),                            m = norm(h)
 Modules are called as modules, so that adapters' hooks and quantised weights work.
@@ -26,7 +26,7 @@ from listenwell.model.packing import Attending, Block, RowLayout
 Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosine and sine of every position's angles, each (K, L, 1, C / 2)."""
 
-LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer")
+LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen2_5OmniDecoderLayer")
 MOST_KEYS_IN_PRODUCTS = 256
 """Up to so many keys, a CPU takes attention as plain products: for eight clips of 1 s a third of the time of torch's
 fused one. Longer ones would keep too many weights for the backward pass."""

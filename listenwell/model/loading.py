@@ -7,17 +7,29 @@ with the same weights are the same base, and the starter base can never be mista
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+)
 
 from listenwell.cache import cache_root
 from listenwell.errors import ModelError
+from listenwell.model import qwen2_5_omni, qwen2_audio
 from listenwell.model.alignment import SHIPPED_ALIGNMENT
+from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.quantization import Quantization, loading_options
+from listenwell.model.qwen2_5_omni import Qwen25Omni
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
@@ -30,24 +42,39 @@ _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "arm_bf16"}
 _DECIDING_FILES = ("*.safetensors", "config.json", "tokenizer.json", "*processor_config.json", "chat_template.jinja")
 
 
-def load_model(config: ModelConfig) -> Qwen2Audio:
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A network of transformers, the class that runs it, and the full name of its projector."""
+
+    network: type[PreTrainedModel]
+    model: Callable[[Any, Any, str], AudioLanguageModel]
+    projector: str
+
+
+_OMNI = Family(Qwen2_5OmniThinkerForConditionalGeneration, Qwen25Omni, qwen2_5_omni.PROJECTOR)
+FAMILIES = {
+    "qwen2_audio": Family(Qwen2AudioForConditionalGeneration, Qwen2Audio, qwen2_audio.PROJECTOR),
+    "qwen2_5_omni": _OMNI,
+    "qwen2_5_omni_thinker": _OMNI,
+}
+"""By the model_type of config.json. Of a whole Qwen2.5-Omni only the thinker is built; talker and token2wav, which make
+sound, are not read."""
+
+
+def load_model(config: ModelConfig) -> AudioLanguageModel:
     """Return the model named by `config`, on its device, in its precision, frozen.
 
-    Raises ModelError when the folder or hub id is no Qwen2-Audio model, or the device is not there, ConfigError when
-    it is to be quantised and cannot be.
+    Raises ModelError when the folder or hub id is no model of a known family, or the device is not there, ConfigError
+    when it is to be quantised and cannot be.
     """
     quiet_transformers()
     device, dtype = resolve_device(config.device), _DTYPES[resolve_dtype(config)]
     quantised = loading_options(config.quantization, device, dtype)
     folder = model_folder(config.name)
     try:
-        found = AutoConfig.from_pretrained(folder).model_type
-        if found != "qwen2_audio":
-            raise ModelError(f"{config.name}: holds a '{found}' model; a 'qwen2_audio' model was expected.")
-        network, report = Qwen2AudioForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, **quantised
-        )
-        processor = AutoProcessor.from_pretrained(folder)
+        family = family_of(config.name, AutoConfig.from_pretrained(folder))
+        network, report = family.network.from_pretrained(folder, dtype=dtype, output_loading_info=True, **quantised)
+        processor = load_processor(folder)
     except ModelError:
         raise
     except Exception as error:  # what transformers raises for a broken file is of any kind, Exception itself too
@@ -61,7 +88,32 @@ def load_model(config: ModelConfig) -> Qwen2Audio:
         raise ModelError(f"{config.name}: its weights do not fit the model exactly ({wrong}); use another version.")
     # quantised weights were put on the device as they were packed
     network = network if quantised else network.to(device)
-    return Qwen2Audio(network, processor, fingerprint(folder, config.name, config.quantization))
+    return family.model(network, processor, fingerprint(folder, config.name, config.quantization))
+
+
+def family_of(name: str, described: PreTrainedConfig) -> Family:
+    """The family of the model called `name`, by its config. Raises ModelError for an unknown one."""
+    if described.model_type not in FAMILIES:
+        raise ModelError(
+            f"{name}: holds a '{described.model_type}' model; one of {', '.join(sorted(FAMILIES))} was expected."
+        )
+    return FAMILIES[described.model_type]
+
+
+def empty_network(name: str, described: PreTrainedConfig) -> PreTrainedModel:
+    """The network that `load_model` would fill, without weights: shapes only."""
+    network = family_of(name, described).network
+    with torch.device("meta"):
+        return network(getattr(described, "thinker_config", described))
+
+
+def load_processor(folder: Path | str) -> Any:
+    """Feature extractor, tokenizer and chat template of any family.
+
+    Qwen2-Audio's processor makes of audio and text what Qwen2.5-Omni's makes; that one also wants image and video
+    processors, and with them torchvision.
+    """
+    return Qwen2AudioProcessor.from_pretrained(folder)
 
 
 def model_folder(name: str) -> Path | str:

@@ -40,7 +40,7 @@ class Prompt:
 
 
 def build_prompt(config: PromptConfig, processor: Any) -> Prompt:
-    """Tokenise the config's question with `processor` (a Qwen2AudioProcessor).
+    """Tokenise the config's question with `processor` (the model's own).
 
     Raises ModelError when both answers begin with the same token or the template has not exactly one audio token.
     """
@@ -69,7 +69,7 @@ def prompt_text(config: PromptConfig, processor: Any) -> tuple[str, str]:
     if len(parts) != 2:
         raise ModelError(
             f"prompt: the chat template gave {len(parts) - 1} audio tokens '{processor.audio_token}', exactly one was "
-            "expected; the question must not contain that token, and the model must be a Qwen2-Audio model."
+            "expected; the question must not contain that token, and the model's chat template must place audio by it."
         )
     return parts[0], parts[1]
 

@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig
 from listenwell.errors import ConfigError
 
 Quantization = Literal["none", "8bit", "4bit"]
-KEPT_PRECISE = ("lm_head", "model.audio_tower", "model.multi_modal_projector")
+KEPT_PRECISE = ("lm_head", "model.audio_tower", "model.multi_modal_projector", "model.visual")
 BYTES_PER_WEIGHT = {"8bit": 1.0, "4bit": 4.127 / 8}
 """4.127 bits a weight: NF4 with its doubly quantised constants (arXiv:2305.14314, section 3)."""
 

@@ -23,6 +23,9 @@ from listenwell.model.lora import Adapter
 from listenwell.model.mel import LogMel, log_mel, require_tokens
 from listenwell.model.prompt import Prompt, PromptConfig, build_prompt
 
+PROJECTOR = "model.multi_modal_projector.linear"
+"""Full name of the linear module that joins tower and language model."""
+
 
 class Qwen2Audio:
     """An AudioLanguageModel over Qwen2AudioForConditionalGeneration; the base weights are frozen."""
@@ -35,7 +38,7 @@ class Qwen2Audio:
         self.tower = network.model.audio_tower
         self.projector = network.model.multi_modal_projector
         self.language_model = network.model.language_model
-        side = LanguageSide(network, "model.multi_modal_projector.linear")
+        side = LanguageSide(network, PROJECTOR)
         self.slots, self.device, self.dtype = side.slots, side.device, side.dtype
         self.answer_logits, self.run_rows, self.embed_text = side.answer_logits, side.run_rows, side.embed_text
         self.own_projector, self.lora_targets, self.changes_tower = (

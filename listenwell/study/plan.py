@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, Qwen2AudioForConditionalGeneration
+from transformers import AutoConfig
 
 from listenwell.config import Config, change_config
 from listenwell.data.clip import Clip
 from listenwell.errors import ModelError
 from listenwell.evaluate.power import detectable_difference
-from listenwell.model.loading import model_folder, resolve_device, resolve_dtype
+from listenwell.model.loading import empty_network, family_of, model_folder, resolve_device, resolve_dtype
 from listenwell.model.quantization import BYTES_PER_WEIGHT, Quantization
 from listenwell.model.targets import kind_of, match_targets
 from listenwell.progress import OnProgress, ignore_progress
@@ -173,8 +173,7 @@ def _skeleton(config: Config) -> Any:
             f"{config.model.name}: its config cannot be read ({str(error).splitlines()[0]}); give a model folder, or a "
             "hub id with the hub within reach."
         ) from error
-    with torch.device("meta"):
-        return Qwen2AudioForConditionalGeneration(described)
+    return empty_network(config.model.name, described)
 
 
 def _shape(network: Any, config: Config) -> Shape:
@@ -287,7 +286,8 @@ def _linears(network: Any, config: Config) -> list[tuple[int, int]]:
 
 
 def _projector(network: Any, config: Config) -> int:
-    return _count(network.model.multi_modal_projector) if config.train.projector == "trained" else 0
+    projector = family_of(config.model.name, network.config).projector
+    return _count(network.get_submodule(projector)) if config.train.projector == "trained" else 0
 
 
 def _mean_s(clips: Sequence[Clip], config: Config) -> float:

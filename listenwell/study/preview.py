@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
-from transformers import AutoProcessor
 
 from listenwell.atomic_files import write_text
 from listenwell.augment.level import measure_level
@@ -28,7 +27,7 @@ from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, pcm_s
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.model.loading import model_folder, quiet_transformers
+from listenwell.model.loading import load_processor, model_folder, quiet_transformers
 from listenwell.model.mel import HOP_LENGTH, LogMel, log_mel
 from listenwell.model.short_clips import first_sample, lengthen
 from listenwell.progress import OnProgress, ignore_progress
@@ -81,7 +80,7 @@ def preview(
 def load_mel_filters(model_name: str) -> NDArray[np.float32]:
     """Return the model's mel filters, (201, n_mels), without loading its weights."""
     quiet_transformers()
-    processor = AutoProcessor.from_pretrained(model_folder(model_name))
+    processor = load_processor(model_folder(model_name))
     return np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
 
 
