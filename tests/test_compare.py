@@ -51,6 +51,21 @@ def test_the_first_is_measured_against_each_other():
     assert [test.name for test in against_poor.beside] == ["McNemar, exact", "DeLong"]
 
 
+def test_each_method_decides_by_its_own_threshold():
+    thresholds = {"first": 0.5, "second": -1.0, "third": 2.0}
+    tables = dict(zip(thresholds, (GOOD, POOR, OTHER), strict=True))
+    shares = {
+        name: balanced_accuracy(decide(table.score, thresholds[name]), table.is_speech)
+        for name, table in tables.items()
+    }
+    found = compare_contenders([Contender(name, table, thresholds[name]) for name, table in tables.items()], seed=0)
+    for standing in found.standings:
+        measured = {metric.name: metric.value for metric in standing.metrics}
+        assert measured["balanced_accuracy"] == pytest.approx(shares[standing.name])
+    for pair in found.pairs:
+        assert pair.difference.difference == pytest.approx(shares["first"] - shares[pair.opponent])
+
+
 def test_rows_in_another_order_are_the_same_rows():
     shuffled = POOR.take(np.random.default_rng(0).permutation(len(POOR)))
     one, other = (compare_contenders(contenders(GOOD, table), seed=0) for table in (POOR, shuffled))
