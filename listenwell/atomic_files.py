@@ -75,15 +75,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 _flush(file)
             os.chmod(temporary, 0o755)
             if path.exists():
-                retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-                os.replace(path, retired / path.name)
-                os.replace(temporary, path)
-                shutil.rmtree(retired)
+                _replace_folder(temporary, path)
             else:
                 os.replace(temporary, path)
             _flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put `new` in the place of the folder `path`; where the disk refuses, the old one is put back."""
+    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    try:
+        os.replace(path, retired / path.name)
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(retired / path.name, path)
+            raise
+    finally:
+        # not the only copy, on a disk that refuses even to put it back
+        if path.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:

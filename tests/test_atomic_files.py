@@ -61,6 +61,26 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path, full_disk):
     assert names(tmp_path) == ["model"]
 
 
+@pytest.mark.parametrize("refused", [1, 2], ids=["the old one away", "the new one in"])
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, refused):
+    replace, n_renames = os.replace, 0
+
+    def refuse_one(source: Path, target: Path) -> None:
+        nonlocal n_renames
+        n_renames += 1
+        if n_renames == refused:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    with atomic_folder(tmp_path / "model") as folder:
+        (folder / "weights").write_text("old")
+    monkeypatch.setattr(os, "replace", refuse_one)
+    with pytest.raises(ListenwellError, match="model"), atomic_folder(tmp_path / "model") as folder:
+        (folder / "weights").write_text("new")
+    assert names(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_one_may_not_write_to_is_named(tmp_path):
     tmp_path.chmod(0o500)
