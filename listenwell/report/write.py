@@ -98,9 +98,10 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "speaker_curves": speaker_curves(study),
         "heard_errors": heard,
     }
-    write_text(folder / PAGE, render_page("page.html.j2", values | on_page))
     write_text(folder / MARKDOWN, render_markdown("page.md.j2", values))
     write_tables(study, folder)
     if has_card(study):
         of_card = {"front_matter": front_matter(study), "card_tables": card_tables(study)}
         write_text(folder / MODEL_CARD, render_markdown(TEMPLATE, values | of_card))
+    # last: where the page is, the rest is too
+    write_text(folder / PAGE, render_page("page.html.j2", values | on_page))
