@@ -34,6 +34,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], s
     return results, *render(results, tmp_path_factory.mktemp("report"))
 
 
+def test_the_page_is_written_last(tmp_path):
+    (tmp_path / "MODEL_CARD.md").mkdir()  # no file can take its place
+    with pytest.raises(IsADirectoryError, match="MODEL_CARD"):
+        write_report(make_results(), tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_every_number_of_the_results_stands_on_the_page_and_in_the_markdown(written):
     results, page, markdown = written
     text, plain = Page(page).text, markdown.replace("\\", "")

@@ -4,7 +4,6 @@ make lock && make env && .venv/bin/python tools/list_licences.py
 """
 
 import re
-from email.message import Message
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def locked_packages(lock: Path) -> set[str]:
 def licence_of(name: str) -> str:
     """What a package says of its licence: the expression, else its classifiers, else its own words if they are few."""
     try:
-        said: Message = metadata(name)  # type: ignore[assignment]
+        said = metadata(name)
     except PackageNotFoundError:
         return "not installed on Linux"
     if said["License-Expression"]:

@@ -80,6 +80,7 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
     for needed in (_WEIGHTS, _CONFIG):
         if not (folder / needed).is_file():
             raise ModelError(f"{folder}: no {needed}; give the folder of an adapter that listenwell or PEFT wrote.")
+    own = model.own_projector()
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         tensors = {_present_name(name): tensor.float() for name, tensor in load_file(folder / _WEIGHTS).items()}
@@ -89,15 +90,14 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
                 f"{folder}: the adapter was trained on the base {ours['base_fingerprint'][:12]}, the model loaded is "
                 f"{model.fingerprint[:12]}; load the base that adapter_config.json names."
             )
-        own = model.own_projector()
         _require_plain_lora(folder, config, _saved_module(own))
         _require_names(config.get("target_modules"))
         adapter = Adapter(_scale(config), _pairs(tensors), _projector(tensors, own))
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{folder}: the adapter's files are broken ({error}); train or copy it again.") from error
     _require_every_key(folder, tensors, adapter, config, model)
-    _require_shapes(folder, adapter, config, model)
-    return _on_devices_of(model, adapter), ours
+    _require_shapes(folder, adapter, config, model, own)
+    return _on_devices_of(model, adapter, own), ours
 
 
 def _present_name(key: str) -> str:
@@ -194,8 +194,10 @@ def _named_by(config: Mapping[str, Any], adapted: Sequence[str]) -> list[str]:
     return [name for name in adapted if f".{name}".endswith(endings)]
 
 
-def _require_shapes(folder: Path, adapter: Adapter, config: Mapping[str, Any], model: AudioLanguageModel) -> None:
-    """Raise ModelError unless every tensor has the shape that rank and module ask for."""
+def _require_shapes(
+    folder: Path, adapter: Adapter, config: Mapping[str, Any], model: AudioLanguageModel, own: ProjectorWeights
+) -> None:
+    """Raise ModelError unless every tensor has the shape that rank and module ask for; own: the model's projector."""
     rank, modules = int(config["r"]), dict(model.network.named_modules())
     expected: dict[str, tuple[torch.Tensor, tuple[int, ...]]] = {}
     for name, pair in adapter.pairs.items():
@@ -203,7 +205,7 @@ def _require_shapes(folder: Path, adapter: Adapter, config: Mapping[str, Any], m
         expected[f"{name}{_A}"] = (pair.a, (rank, n_in))
         expected[f"{name}{_B}"] = (pair.b, (n_out, rank))
     if adapter.projector is not None:
-        shapes = _projector_tensors(model.own_projector())
+        shapes = _projector_tensors(own)
         for key, tensor in _projector_tensors(adapter.projector).items():
             expected[key] = (tensor, tuple(shapes[key].shape))
     wrong = [name for name, (tensor, shape) in expected.items() if tuple(tensor.shape) != shape]
@@ -216,13 +218,13 @@ def _require_shapes(folder: Path, adapter: Adapter, config: Mapping[str, Any], m
         )
 
 
-def _on_devices_of(model: AudioLanguageModel, adapter: Adapter) -> Adapter:
-    """The adapter beside the modules it changes."""
+def _on_devices_of(model: AudioLanguageModel, adapter: Adapter, own: ProjectorWeights) -> Adapter:
+    """The adapter beside the modules it changes; own: the model's projector."""
     modules = dict(model.network.named_modules())
     for name, pair in adapter.pairs.items():
         device = modules[name].get_parameter("weight").device
         adapter.pairs[name] = LoraPair(pair.a.to(device), pair.b.to(device))
     if adapter.projector is not None:
-        device, read = model.own_projector().weight.device, adapter.projector
+        device, read = own.weight.device, adapter.projector
         adapter.projector = ProjectorWeights(read.weight.to(device), read.bias.to(device), read.name)
     return adapter

@@ -37,7 +37,6 @@ class Qwen25Omni:
         self.fingerprint = fingerprint
         self.mel_filters = np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
         self.tower = network.model.audio_tower
-        self.language_model = network.model.language_model
         side = LanguageSide(network, PROJECTOR)
         self.slots, self.device, self.dtype = side.slots, side.device, side.dtype
         self.answer_logits, self.own_projector = side.answer_logits, side.own_projector
