@@ -19,7 +19,7 @@ from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.cross_fitting import cross_fitted_decisions
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
 from listenwell.evaluate.scores import ScoreTable, read_scores
-from listenwell.run_folder import RunFolder, provenance, read_json
+from listenwell.run_folder import RunFolder, provenance, read_kept_results
 
 DEV, FINAL, FINE_TUNED = "dev", "final", "fine-tuned"
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "ablation.json")
     asked = parser.parse_args()
     run = RunFolder(asked.run)
-    results = read_json(run.results)
+    results = read_kept_results(run)
     parts = [DEV, *(each["name"] for each in results["test_sets"])]
     arms = find_arms(run.root / "scores")
     conditions = results["conditions"]

@@ -55,10 +55,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            _flush(temporary)
+            flush(temporary)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -72,13 +72,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             for file in temporary.rglob("*"):
-                _flush(file)
+                flush(file)
             os.chmod(temporary, 0o755)
             if path.exists():
                 _replace_folder(temporary, path)
             else:
                 os.replace(temporary, path)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -159,7 +159,8 @@ def _may_be_about(error: Exception, path: Path) -> bool:
     return named.is_relative_to(folder) or folder.is_relative_to(named)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Put what was written to a file, or the names in a folder, on the disk itself; a power cut takes the rest."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

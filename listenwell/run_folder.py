@@ -35,6 +35,7 @@ from typing import Any
 
 import listenwell
 from listenwell.errors import ListenwellError
+from listenwell.vouched_files import without_own_hash
 
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
 
@@ -207,6 +208,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ListenwellError(f"{path}: holds no JSON object; delete its folder and run the study again.")
     return content
+
+
+def read_kept_results(run: RunFolder) -> dict[str, Any]:
+    """What results.json holds. Raises ListenwellError when it is missing, broken or was changed."""
+    return without_own_hash(run.results, read_json(run.results), ListenwellError)
 
 
 def provenance() -> dict[str, Any]:

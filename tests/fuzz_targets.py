@@ -528,7 +528,7 @@ def _runs(folder: Path) -> list[Files]:
     row["metrics"] = [{"name": "balanced_accuracy", "value": 0.5, "low": 0.4, "high": 0.6}]  # type: ignore[assignment]
     results = {"config": load_config(folder / "config.yaml").model_dump(mode="json"), "rows": [row]}
     run.holder.write_bytes(to_json(holder))
-    run.results.write_bytes(to_json(results))
+    write_vouched(run.results, results)
     return [files_of(folder)]
 
 
@@ -601,7 +601,8 @@ TARGETS: Mapping[str, Target] = {
     "seals": Target(_read_seal, _seals, {"seal.jsonl": CHAIN}),
     "notes": Target(_read_note, _notes, {"note.json": VOUCHED}),
     "runs": Target(_read_run, _runs, {
-        "config.yaml": YAML, "ledger.json": VOUCHED, "used_fits.json": JSON, "holder.json": JSON, "results.json": JSON,
+        "config.yaml": YAML, "ledger.json": VOUCHED, "used_fits.json": JSON, "holder.json": JSON,
+        "results.json": VOUCHED,
     }),
     "stored backgrounds": Target(_read_bank, _banks, {"index.json": JSON}),
 }  # fmt: skip

@@ -10,7 +10,9 @@ import shutil
 
 import pytest
 from made_scores import make_scores
+from typer.testing import CliRunner
 
+from listenwell.cli.main import app
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError, ManifestError, ModelError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold, write_threshold
@@ -96,6 +98,37 @@ def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(
     else:
         assert pattern not in ALWAYS_NAMED
         assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
+
+
+READ_LATER = {
+    "results.json": ("runs list", "report", "compare", "export"),
+    "fits/*/plans.jsonl": ("trace",),
+    "fits/*/metrics.jsonl": ("runs tensorboard",),
+}
+
+
+@pytest.mark.parametrize(("pattern", "command"), [(p, c) for p, commands in READ_LATER.items() for c in commands])
+def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, tmp_path, monkeypatch, pattern, command):
+    config, _ = finished_study
+    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
+    run = tmp_path / "run"
+    shutil.copytree(config.output, run)
+    damaged = first_file(run, pattern)
+    flip_bit(damaged, pattern, command)
+    clip = json.loads(first_file(config.output, "fits/*/plans.jsonl").read_text().splitlines()[0])["clip_id"]
+    out = ["--out", str(tmp_path / "out")]
+    arguments = {
+        "runs list": [str(run)],
+        "report": [str(run)],
+        "compare": [str(run), str(config.output)],
+        "export": [str(run), *out],
+        "trace": [clip, "--run", str(run)],
+        "runs tensorboard": [str(run), *out],
+    }
+    done = CliRunner().invoke(app, [*command.split(), *arguments[command]])
+    assert done.exit_code == 1
+    assert f"{damaged}: " in done.output
+    assert "was changed or damaged" in done.output or "cannot be read" in done.output
 
 
 def test_a_run_without_hashes_is_read_and_said_to_be_unchecked(finished_study, expected, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,6 @@ import pytest
 from made_scores import make_scores, stack
 from typer.testing import CliRunner, Result
 
-from listenwell.atomic_files import write_json
 from listenwell.cli.main import app
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.calibration import choose_threshold, write_threshold
@@ -110,7 +109,7 @@ def folder(tmp_path):
     write_scores(table, GOOD)
     write_vouched(table.with_name("test.json"), {}, [table])
     write_threshold(run_root / "thresholds" / "fine-tuned.json", choose_threshold(make_scores(gap=4.0, seed=9)))
-    write_json(run_root / "results.json", {"test_sets": [{"name": "test"}]})
+    write_vouched(run_root / "results.json", {"test_sets": [{"name": "test"}]})
     return tmp_path
 
 
@@ -127,7 +126,7 @@ def test_a_run_folder_stands_at_its_calibrated_threshold_and_a_table_at_the_one_
 def test_a_folder_without_a_study_and_two_test_sets_are_named(folder):
     with pytest.raises(ListenwellError, match="holds no results of a study"):
         open_source(str(folder), READING)
-    write_json(folder / "run" / "results.json", {"test_sets": [{"name": "a"}, {"name": "b"}]})
+    write_vouched(folder / "run" / "results.json", {"test_sets": [{"name": "a"}, {"name": "b"}]})
     with pytest.raises(ConfigError, match="has the test sets a, b; say which one with --test-set"):
         open_source(str(folder / "run"), READING)
 

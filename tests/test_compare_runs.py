@@ -28,6 +28,7 @@ from listenwell.report.wording import (
     format_number,
     show_signs,
 )
+from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.compare import Reading
 from listenwell.study.compare_runs import compare_runs
 from listenwell.study.run import run_study
@@ -69,7 +70,7 @@ def copied(runs, tmp_path) -> Path:
 
 
 def results_of(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())
+    return read_kept_results(RunFolder(run))
 
 
 def rewrite_scores(run: Path, change) -> None:
@@ -195,7 +196,7 @@ def test_a_clip_of_another_group_is_refused(runs, copied):
 def test_other_recordings_under_the_same_names_are_told(runs, copied):
     results = results_of(copied)
     results["seal"]["test_sets"]["test"] = "0" * 64
-    (copied / "results.json").write_text(json.dumps(results))
+    write_vouched(copied / "results.json", results)
     found = compare_runs([str(runs[0]), str(copied)], READING, seed=0)
     assert found.warnings == ["Test: the runs tested other recordings, or other clips, under this name"]
 
@@ -254,7 +255,7 @@ def test_a_name_writes_no_tag_and_is_printed_as_it_is(runs, copied, page):
     results["name"] = results["model"]["name"] = results["provenance"]["commit"] = HOSTILE
     results["config"]["prompt"]["question"] = results["config"]["data"]["manifest"] = HOSTILE
     results["test_sets"][0]["title"] = HOSTILE
-    (copied / "results.json").write_text(json.dumps(results))
+    write_vouched(copied / "results.json", results)
     rewrite_scores(copied, lambda table: table)
     found = compare_runs([str(copied), str(runs[0])], READING, seed=0)
     (test_set,) = found.test_sets

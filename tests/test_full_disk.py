@@ -6,7 +6,6 @@ the study: 3 by default, 40 in `make soak`, or "all" of them (some hours).
 """
 
 import errno
-import json
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import Config, dump
+from listenwell.run_folder import RunFolder, read_kept_results
 
 ASKED = os.environ.get("LISTENWELL_DISK_FAULTS", "3")
 SETTINGS = (
@@ -62,7 +62,7 @@ def _study(folder: Path, output: Path, disk: FailingDisk, answer_to: Any) -> Non
 
 def results_of(output: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The results, and every byte that training left."""
-    results = json.loads((output / "results.json").read_text())
+    results = read_kept_results(RunFolder(output))
     files = [path for path in sorted(output.glob("fits/**/*")) if path.is_file()]
     own = {key: value for key, value in results.items() if key not in ABOUT_ONE_RUN}
     return own, {str(path.relative_to(output)): path.read_bytes() for path in files}

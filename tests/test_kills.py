@@ -3,7 +3,6 @@
 LISTENWELL_KILLS sets the number of moments: 5 by default, 20 in `make soak`.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from made_sounds import make_study
 
 from listenwell.config import dump
 from listenwell.random_streams import stream
+from listenwell.run_folder import RunFolder, read_kept_results
 
 N_KILLS = int(os.environ["LISTENWELL_KILLS"]) if "LISTENWELL_KILLS" in os.environ else 5
 SETTINGS = (
@@ -57,7 +57,7 @@ def finish(process):
 
 
 def results_of(config):
-    results = json.loads((config.output / "results.json").read_text())
+    results = read_kept_results(RunFolder(config.output))
     return {key: value for key, value in results.items() if key not in ABOUT_ONE_RUN}
 
 

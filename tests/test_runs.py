@@ -20,6 +20,7 @@ from listenwell.study.ledger import hold_fits, open_ledger
 from listenwell.study.run import fit_alone, run_study
 from listenwell.study.run_lock import hold_run, holder_of, is_held
 from listenwell.study.runs import find_waste, list_runs
+from listenwell.vouched_files import write_vouched
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]")
 
@@ -193,6 +194,6 @@ def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
 def test_results_of_other_kinds_are_named(tmp_path, rows):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
-    run.results.write_text(json.dumps({"config": load_config(run.config).model_dump(mode="json"), "rows": rows}))
+    write_vouched(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
     with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
         list_runs(tmp_path)

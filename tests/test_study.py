@@ -1,6 +1,7 @@
 """The whole path on the random two-layer model and a made corpus: divide, fit, score, calibrate, judge, report."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from listenwell.data.clip import Background
 from listenwell.data.settings import DataConfig
 from listenwell.errors import AudioError, ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.scores import read_scores
+from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.parts import divide
 from listenwell.study.run import run_study
 from listenwell.study.trace import trace
@@ -33,7 +35,7 @@ def test_a_study_leaves_everything_it_found(finished):
     config, results, _ = finished
     for name in ("results.json", "report.html", "report.md", "config.yaml", "allocation.json"):
         assert (config.output / name).stat().st_size > 0
-    assert json.loads((config.output / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert read_kept_results(RunFolder(config.output)) == json.loads(json.dumps(results))
     assert set(results["thresholds"]) == {"zero-shot", "fine-tuned", "webrtc"}
     assert {row["condition"] for row in results["rows"]} == {"clean", "snr_0", "200ms", "noisy"}
     assert {c["opponent"] for c in results["comparisons"]} == {"zero-shot", "webrtc"}
@@ -88,17 +90,14 @@ def test_a_clip_can_be_walked_from_the_manifest_to_its_decision(finished):
     assert heard in [entry["plan"] for entry in training["plans"]]
 
 
-def test_a_broken_log_of_plans_is_named(finished):
-    config, _, _ = finished
-    path = next(config.output.glob("fits/*/plans.jsonl"))
+def test_a_broken_log_of_plans_that_nothing_vouches_for_is_named(finished, tmp_path):
+    run = shutil.copytree(finished[0].output, tmp_path / "run")
+    path = next(run.glob("fits/*/plans.jsonl"))
     whole = path.read_text()
-    clip_id = json.loads(whole.splitlines()[0])["clip_id"]
     path.write_text(whole + "[" * 100_000)
-    try:
-        with pytest.raises(ListenwellError, match=r"plans\.jsonl: is no log of plans"):
-            trace(clip_id, config.output)
-    finally:
-        path.write_text(whole)
+    path.with_name("spec.json").unlink()
+    with pytest.raises(ListenwellError, match=r"plans\.jsonl: is no log of plans"):
+        trace(json.loads(whole.splitlines()[0])["clip_id"], run)
 
 
 def test_an_unknown_clip_or_run_is_named(finished, tmp_path):

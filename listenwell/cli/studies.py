@@ -210,11 +210,11 @@ def loso(
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
     """Write report.html and report.md again from a study's results.json."""
     from listenwell.report.write import write_report
-    from listenwell.run_folder import RunFolder, read_json
+    from listenwell.run_folder import RunFolder, read_kept_results
     from listenwell.study.sealing import read_seal
 
     folder = RunFolder(run)
-    write_report(read_json(folder.results) | {"seal": read_seal(folder)}, run)
+    write_report(read_kept_results(folder) | {"seal": read_seal(folder)}, run)
     typer.echo(run / "report.html")
 
 

@@ -4,7 +4,6 @@ A source is PATH or PATH@THRESHOLD, the threshold a number or a file that calibr
 of its methods (the fine-tuned model unless another is named) on one of its test sets, at its calibrated threshold.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from listenwell.evaluate.pairing import Contender, SideBySide, compare_contender
 from listenwell.evaluate.predictions import GivenScale, read_predictions
 from listenwell.evaluate.traps import find_traps, warn_best_of
 from listenwell.report.results import FINE_TUNED
-from listenwell.run_folder import RunFolder
+from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.kept_scores import read_kept_scores
 
 
@@ -86,12 +85,8 @@ def _open_run(path: Path, threshold: str, reading: Reading) -> Source:
 
 
 def results_of(run: RunFolder) -> dict[str, Any]:
-    """What results.json of a finished study holds. Raises ListenwellError where there is none."""
-    try:
-        results = json.loads(run.results.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        results = None
-    if isinstance(results, dict) and "test_sets" in results:
+    """What results.json of a finished study holds. Raises ListenwellError where there is none, or it was changed."""
+    if run.results.is_file() and "test_sets" in (results := read_kept_results(run)):
         return results
     raise ListenwellError(
         f"{run.root}: holds no results of a study; finish it with 'listenwell study', or give score tables."

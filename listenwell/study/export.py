@@ -31,14 +31,13 @@ from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.model.weights import file_sha256
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.run_folder import RunFolder, provenance, read_json
+from listenwell.run_folder import RunFolder, provenance, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
-from listenwell.study.halving import SPEC
+from listenwell.study.fit_files import require_adapter
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
 from listenwell.study.parts import DEV, divide
 from listenwell.study.prepare import prepare
-from listenwell.vouched_files import read_vouched, require_files
 
 CRITERIA = ("balanced_accuracy", "accuracy", "eer", "target_recall=0.95", "target_false_alarm=0.01")
 N_RECORDINGS, RECORDING_S = 6, 40.0
@@ -54,7 +53,7 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
     run = RunFolder(run_root)
     if not run.results.is_file():
         raise ListenwellError(f"{run_root}: holds no finished study (no results.json); run 'listenwell study' first.")
-    results, config = read_json(run.results), load_config(run.config)
+    results, config = read_kept_results(run), load_config(run.config)
     adapter_folder = _delivered_adapter(run, results)
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
@@ -83,7 +82,7 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
 def export_merged(run_root: Path, out: Path) -> None:
     """Write the run's base with its adapter merged in as one model folder, which transformers loads on its own."""
     run = RunFolder(run_root)
-    results, config = read_json(run.results), load_config(run.config)
+    results, config = read_kept_results(run), load_config(run.config)
     if config.model.quantization != "none":
         raise ListenwellError(
             f"{run_root}: was trained on a base in {config.model.quantization}, whose packed weights cannot take an "
@@ -105,7 +104,7 @@ def export_merged(run_root: Path, out: Path) -> None:
 def _delivered_adapter(run: RunFolder, results: Mapping[str, Any]) -> Path:
     """The folder of the delivered fit's adapter. Raises CheckpointError when a file of it was changed."""
     folder = run.fit(results["fits"][0]["identity"])
-    require_files(folder / SPEC, read_vouched(folder / SPEC))
+    require_adapter(folder)
     return folder / "adapter"
 
 

@@ -14,14 +14,15 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.run_folder import RunFolder, identity
 from listenwell.study.dev_sets import DevSets
+from listenwell.study.fit_files import FAILED, HISTORY, require_adapter
 from listenwell.study.fit_request import FitRequest, spec_record
-from listenwell.study.halving import HISTORY, SPEC, DroppedFit
+from listenwell.study.halving import DroppedFit
 from listenwell.study.ledger import open_ledger
 from listenwell.study.ray_executor import train_on_ray
 from listenwell.study.stacks import plan_stacks, races_of, remove_ended_stacks, train_stack
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
-from listenwell.vouched_files import read_vouched, require_files
+from listenwell.vouched_files import read_vouched
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ def fit_all(
 
 
 def _read_fit(folder: Path, model: AudioLanguageModel, request: FitRequest) -> FinishedFit | FailedFit:
-    if (folder / "failed.json").is_file():
-        return FailedFit(request.name, read_vouched(folder / "failed.json")["reason"])
-    require_files(folder / SPEC, read_vouched(folder / SPEC))
+    if (folder / FAILED).is_file():
+        return FailedFit(request.name, read_vouched(folder / FAILED)["reason"])
+    require_adapter(folder)
     adapter, _ = read_adapter(folder / "adapter", model)
     return FinishedFit(folder, adapter, {"name": request.name, **read_vouched(folder / HISTORY)})

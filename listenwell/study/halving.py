@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.run_folder import identity
+from listenwell.study.fit_files import FAILED, HISTORY, SPEC, require_log
 from listenwell.train.fit import Standing
 from listenwell.train.fit_log import METRICS
 from listenwell.vouched_files import read_vouched, write_vouched
-
-SPEC, HISTORY = "spec.json", "history.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Races:
     def is_over(self, fit: str) -> bool:
         """True when nothing of the fit is left to train: finished, failed for good, or dropped in this very race."""
         folder = self.folder_of(fit)
-        ends = [folder / SPEC, folder / "failed.json", *([self._note(fit)] if self.key(fit) else [])]
+        ends = [folder / SPEC, folder / FAILED, *([self._note(fit)] if self.key(fit) else [])]
         return any(path.is_file() for path in ends)
 
     def note_dropped(self, fit: str, history: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> None:
@@ -146,6 +145,7 @@ class Races:
             return Standing(tuple(read_vouched(self._note(fit))["history"]), has_ended=False, has_failed=False)
         if (folder / SPEC).is_file():
             return Standing(tuple(read_vouched(folder / HISTORY)["history"]), has_ended=True, has_failed=False)
+        require_log(folder, METRICS)
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
         epochs = tuple(record for record in map(json.loads, lines) if "dev_loss" in record)
         return Standing(epochs, has_ended=True, has_failed=True)

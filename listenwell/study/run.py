@@ -133,7 +133,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
         "provenance": provenance(),
         "warnings": warnings_of(parts),
     }
-    write_json(run.results, results)
+    write_vouched(run.results, results)
     write_report(results, run.root)
     return results
 

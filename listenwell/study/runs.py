@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from listenwell.config import load_config
 from listenwell.errors import ListenwellError
-from listenwell.run_folder import RunFolder, read_json
+from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
+from listenwell.study.fit_files import FAILED, SPEC
 from listenwell.study.ledger import fits_asked_for
 from listenwell.study.run_lock import hold_run, holder_of, is_held
 
@@ -83,23 +84,23 @@ def _state_of(run: RunFolder) -> RunState:
         state="running" if running else "finished" if results is not None else "unfinished",
         holder=f"process {holder['pid']} on {holder['host']}" if running and holder is not None else "",
         changed=datetime.fromtimestamp(latest, UTC),
-        n_done=sum((run.fit(each) / "spec.json").is_file() for each in wanted),
+        n_done=sum((run.fit(each) / SPEC).is_file() for each in wanted),
         n_dropped=sum(_was_dropped(run.fit(each)) for each in wanted),
-        n_failed=sum((run.fit(each) / "failed.json").is_file() for each in wanted),
+        n_failed=sum((run.fit(each) / FAILED).is_file() for each in wanted),
         n_wanted=len(wanted),
         figures=() if results is None else _figures_of(run, results),
     )
 
 
 def _was_dropped(fit: Path) -> bool:
-    return not (fit / "spec.json").is_file() and any(fit.glob("dropped-*.json"))
+    return not (fit / SPEC).is_file() and any(fit.glob("dropped-*.json"))
 
 
 def _results_of(run: RunFolder) -> dict[str, Any] | None:
     """The results, when they were made from the config that lies there now."""
     if not run.results.is_file():
         return None
-    results = read_json(run.results)
+    results = read_kept_results(run)
     config = load_config(run.config).model_dump(mode="json")
     return results if "config" in results and json.loads(json.dumps(config)) == results["config"] else None
 

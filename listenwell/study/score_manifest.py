@@ -109,7 +109,7 @@ def score_manifest(
     write_text(run.config, dump(config))
     write_json(run.provenance, provenance())
     shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
-    write_json(run.results, {method: {name: shown}, "made_from": made_from})
+    write_vouched(run.results, {method: {name: shown}, "made_from": made_from})
     return ScoredManifest(method, table, metrics, n_unreadable, clips_per_s)
 
 

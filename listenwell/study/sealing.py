@@ -15,7 +15,7 @@ from listenwell.cache import cache_root
 from listenwell.data.clip import Clip
 from listenwell.errors import SealError
 from listenwell.evaluate.calibration import Threshold
-from listenwell.run_folder import RunFolder, identity, read_json
+from listenwell.run_folder import RunFolder, identity, read_kept_results
 from listenwell.seal import LOOK, Seal, append_entry, judge_seal, read_chain
 from listenwell.study.parts import DEV, POOL, TRAIN
 
@@ -72,7 +72,7 @@ def describe_seal(run: RunFolder, test_sets: Mapping[str, str], head: str | None
 
 def read_seal(run: RunFolder) -> dict[str, Any]:
     """The seal of a finished study, judged again against the head that its results.json repeats."""
-    noted = read_json(run.results)["seal"]
+    noted = read_kept_results(run)["seal"]
     return describe_seal(run, noted["test_sets"], noted["head"])
 
 

@@ -1,9 +1,6 @@
 """Train fits in stacks and keep what came out; the same function for every executor.
 
-Below fits/<identity>/: adapter/ (PEFT format), history.json, plans.jsonl (one line per clip heard), metrics.jsonl (one
-line per step and epoch), and spec.json, which is written last, marks the fit as finished and holds the hashes of
-adapter and history, which are checked when the fit is read back; failed.json where it was stopped for good;
-dropped-<race>.json where it lost one (listenwell.study.halving).
+What lies in a fit's folder afterwards: listenwell.study.fit_files.
 
 Who trains with whom is decided once and written to stacks/<identity>/members.json before the first step, so a stack
 that was stopped or killed goes on as it was, from the newest good checkpoint beside that file.
@@ -22,13 +19,14 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.targets import count_by_half, find_targets
 from listenwell.run_folder import RunFolder, identity
 from listenwell.study.dev_sets import DevSets
+from listenwell.study.fit_files import FAILED, HISTORY, SPEC
 from listenwell.study.fit_request import FitRequest, spec_record
-from listenwell.study.halving import HISTORY, SPEC, Races, Runner
+from listenwell.study.halving import Races, Runner
 from listenwell.study.ledger import hold_fits
 from listenwell.study.parts import TRAIN
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, train
-from listenwell.train.fit_log import FitLog
+from listenwell.train.fit_log import LOGS, FitLog
 from listenwell.train.fit_underway import FitSpec, Progress
 from listenwell.train.overfitting import describe_overfitting
 from listenwell.vouched_files import read_vouched, write_vouched
@@ -166,8 +164,10 @@ def _write_fit(
     folder: Path, model: AudioLanguageModel, request: FitRequest, record: dict[str, Any], result: FitResult | FailedFit
 ) -> None:
     remove_left_over(folder)
+    FitLog(folder).flush()
+    logs = [folder / name for name in LOGS]
     if isinstance(result, FailedFit):
-        write_vouched(folder / "failed.json", {"reason": result.reason, "spec": record})
+        write_vouched(folder / FAILED, {"reason": result.reason, "spec": record}, logs)
         return
     config = request.config
     listens = {
@@ -189,4 +189,4 @@ def _write_fit(
     if history["overfitting"]:
         print(f"fit '{request.name}': {history['overfitting']}", file=sys.stderr, flush=True)
     write_vouched(folder / HISTORY, history)
-    write_vouched(folder / SPEC, record, [*sorted((folder / "adapter").iterdir()), folder / HISTORY])
+    write_vouched(folder / SPEC, record, [*sorted((folder / "adapter").iterdir()), folder / HISTORY, *logs])

@@ -13,6 +13,7 @@ from listenwell.atomic_files import atomic_folder
 from listenwell.config import load_config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder
+from listenwell.study.fit_files import require_log
 from listenwell.study.ledger import fits_asked_for
 from listenwell.train.fit_log import METRICS
 
@@ -23,7 +24,7 @@ def export_tensorboard(run_root: Path, out: Path) -> list[Path]:
     """Write one folder of event files per fit of the run into `out` and return them; an older export is replaced.
 
     Fits under training are copied as far as they are. Raises ListenwellError when there is nothing to copy, or
-    TensorBoard is not installed.
+    TensorBoard is not installed, or a finished fit's metrics were changed.
     """
     fits = [fit for fit in _fits_of(run_root) if (fit / METRICS).is_file()]
     if not fits:
@@ -32,6 +33,7 @@ def export_tensorboard(run_root: Path, out: Path) -> list[Path]:
             "trained."
         )
     for fit in fits:
+        require_log(fit, METRICS)
         with atomic_folder(out / fit.name) as temporary:
             _write_events(temporary, fit / METRICS)
     return [out / fit.name for fit in fits]

@@ -22,9 +22,11 @@ from listenwell.evaluate.calibration import read_threshold
 from listenwell.model.mel import HOP_LENGTH, n_audio_tokens
 from listenwell.model.short_clips import lengthen
 from listenwell.run_folder import RunFolder
+from listenwell.study.fit_files import require_log
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.parts import TRAIN, divide
 from listenwell.study.prepare import prepare
+from listenwell.train.fit_log import PLANS
 from listenwell.vouched_files import read_vouched
 
 
@@ -75,7 +77,8 @@ def _find(clip_id: str, parts: dict[str, list[Clip]]) -> tuple[str, Clip]:
 def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     """The plans under which the run's fits heard the clip, as they were written."""
     plans = []
-    for path in sorted(run.fits.glob("*/plans.jsonl")):
+    for path in sorted(run.fits.glob(f"*/{PLANS}")):
+        require_log(path.parent, PLANS)
         try:
             with path.open(encoding="utf-8") as file:
                 plans += [Plan.from_json(record) for record in map(json.loads, file) if record["clip_id"] == clip_id]

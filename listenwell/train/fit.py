@@ -303,6 +303,9 @@ def _save(
     states = [fit.state() for fit in fits]
     for fit, state in zip(fits, states, strict=True):
         state.record["stack"] = stack_of[id(fit)]
+    for fit in fits:
+        if fit.log is not None:
+            fit.log.flush()
     if not checkpoints.folder.is_dir():
         checkpoints.require_space(sum(t.numel() * t.element_size() for state in states for t in state.tensors.values()))
     checkpoints.save(n_rounds, states)

@@ -3,8 +3,9 @@
 plans.jsonl     one line per clip heard, in the order they were heard (listenwell.augment.plan)
 metrics.jsonl   one line per optimiser step, and one per epoch with what dev says
 
-Lines are appended and flushed at every step. A resumed fit first cuts both files back to where its checkpoint stands,
-so the files of a run that was killed and resumed equal those of one that never was.
+Lines are appended at every step and are on the disk before a checkpoint counts them. A resumed fit first cuts both
+files back to where its checkpoint stands, so the files of a run that was killed and resumed equal those of one that
+never was. A finished fit vouches for both (spec.json); they are checked where they are read.
 """
 
 import json
@@ -12,10 +13,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import disk_faults_named, make_folder
+from listenwell.atomic_files import disk_faults_named, flush, make_folder
 from listenwell.augment.plan import Plan
+from listenwell.errors import CheckpointError
 
-PLANS, METRICS = "plans.jsonl", "metrics.jsonl"
+PLANS, METRICS = LOGS = ("plans.jsonl", "metrics.jsonl")
 
 
 class FitLog:
@@ -26,7 +28,7 @@ class FitLog:
         self.n_plans = self.n_metrics = 0
 
     def rewind(self, n_plans: int, n_metrics: int) -> None:
-        """Keep the first n lines of each file: 0 and 0 begin anew."""
+        """Keep the first n lines of each file: 0 and 0 begin anew. Raises CheckpointError where fewer are there."""
         self.n_plans, self.n_metrics = n_plans, n_metrics
         for name, n_lines in ((PLANS, n_plans), (METRICS, n_metrics)):
             _keep_lines(self.folder / name, n_lines)
@@ -42,6 +44,13 @@ class FitLog:
         self.n_metrics += 1
         self._append(METRICS, [json.dumps(record)])
 
+    def flush(self) -> None:
+        """Put all lines on the disk itself."""
+        for name in LOGS:
+            path = self.folder / name
+            with disk_faults_named(path):
+                flush(path)
+
     def _append(self, name: str, lines: Iterable[str]) -> None:
         path = self.folder / name
         with disk_faults_named(path), path.open("a", encoding="utf-8") as file:
@@ -52,6 +61,10 @@ def _keep_lines(path: Path, n_lines: int) -> None:
     make_folder(path.parent)
     with disk_faults_named(path), path.open("a+b") as file:
         file.seek(0)
-        for _ in range(n_lines):
-            file.readline()
+        for number in range(n_lines):
+            if not file.readline().endswith(b"\n"):
+                raise CheckpointError(
+                    f"{path}: was cut or damaged: its checkpoint counts {n_lines} lines, {number} are there; delete "
+                    "the folder stacks/ of the run to train its fits from the start."
+                )
         file.truncate()
