@@ -1,6 +1,6 @@
 # make study        the whole starter study, from nothing
 # make test         checks and tests
-# make soak         kills a study and breaks its disk at many moments, reads thousands of broken files
+# make soak         kills a study, its disk and its power at many moments, flips bits, reads thousands of broken files
 # TORCH=cuda        uses the newest torch with its CUDA libraries instead of the tested CPU version
 
 PYTHON ?= python3
@@ -49,9 +49,9 @@ study: env ## weights, recordings and the starter study
 test: env check ## everything that must hold: checks, then all tests
 	$(BIN)/python -m pytest
 
-soak: env ## many kills, broken files and failing disks, an hour (make test: a few of each)
-	LISTENWELL_KILLS=20 LISTENWELL_FUZZ_EXAMPLES=1000 LISTENWELL_DISK_FAULTS=40 $(BIN)/python -m pytest \
-		tests/test_kills.py tests/test_fuzz.py tests/test_full_disk.py
+soak: env ## many kills, flipped bits, broken files, failing disks and power cuts, an hour (make test: a few of each)
+	LISTENWELL_KILLS=20 LISTENWELL_FLIPS=10 LISTENWELL_FUZZ_EXAMPLES=1000 LISTENWELL_DISK_FAULTS=40 $(BIN)/python -m \
+		pytest tests/test_kills.py tests/test_bit_rot.py tests/test_fuzz.py tests/test_failing_disks.py
 
 check: env docs ## style, types, documentation, import rows, README commands and shipped configs
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from typing import Any
 
 from listenwell.errors import ListenwellError
 
+TEMPORARY = r"\.(old\.)?[a-z0-9_]{8}(\.[^.]+)?"
+"""What stands behind .NAME where tempfile makes a name here: its own eight signs and the suffix of a file."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
 FAILING = (errno.EIO, errno.EFBIG, errno.ENXIO, errno.ENODEV, errno.ESTALE)
@@ -72,6 +74,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             for file in temporary.rglob("*"):
+                os.chmod(file, 0o755 if file.is_dir() else 0o644)  # libraries make some for this user alone
                 flush(file)
             os.chmod(temporary, 0o755)
             if path.exists():
@@ -105,9 +108,20 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def remove_left_over(folder: Path) -> None:
-    """Remove what killed writers left in `folder`: call it only where nobody else writes to it."""
-    for path in sorted(folder.glob(".*")):
+def is_left_over(path: Path, name: str = "") -> bool:
+    """True where only something that is being written, or that a killed writer left, is called so.
+
+    name: of the file or folder to be; "" is any.
+    """
+    return re.fullmatch(rf"\.{re.escape(name) or '.+'}{TEMPORARY}", path.name) is not None
+
+
+def remove_left_over(folder: Path, name: str = "") -> None:
+    """Remove what killed writers left in `folder`, of the file or folder `name` alone where one is given.
+
+    Call it only where nobody else writes these.
+    """
+    for path in sorted(each for each in folder.glob(".*") if is_left_over(each, name)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -110,9 +110,22 @@ def test_a_folder_appears_whole_and_replaces_the_old_one_whole(tmp_path):
 
 
 def test_what_killed_writers_left_in_a_folder_is_removed_and_nothing_else(tmp_path):
-    (tmp_path / ".adapter.x1y2").mkdir()
-    (tmp_path / ".adapter.x1y2" / "adapter.safetensors").write_bytes(b"half")
-    (tmp_path / ".spec.json.z3.json").write_text("{")
-    (tmp_path / "spec.json").write_text("{}")
+    begun = [atomic_folder(tmp_path / "adapter"), atomic_path(tmp_path / "spec.json"), atomic_path(tmp_path / "other")]
+    for each in begun:
+        each.__enter__()
+    (tmp_path / ".adapter.old.x1_y2z3a").mkdir()
+    kept = {"spec.json", ".gitignore", ".spec.json.lock", ".spec.json.swp", ".nfs0000000000000001", ".DS_Store"}
+    for name in kept:
+        (tmp_path / name).write_text("{}")
+    assert len(names(tmp_path)) == len(kept) + 4
+    remove_left_over(tmp_path, "spec.json")
+    assert len(names(tmp_path)) == len(kept) + 3
     remove_left_over(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["spec.json"]
+    assert set(names(tmp_path)) == kept
+
+
+def test_files_of_a_new_folder_may_be_read_by_everybody(tmp_path):
+    with atomic_folder(tmp_path / "model") as temporary:
+        (temporary / "inner").mkdir(mode=0o700)
+        (temporary / "inner" / "weights").touch(mode=0o600)
+    assert [path.stat().st_mode & 0o777 for path in sorted((tmp_path / "model").rglob("*"))] == [0o755, 0o644]

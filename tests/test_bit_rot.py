@@ -17,6 +17,10 @@ from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError, ManifestError, ModelError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold, write_threshold
 from listenwell.journal import Journal
+from listenwell.model.base_files import BASE_FILE
+from listenwell.model.loading import load_model
+from listenwell.model.random_models import build_random_model
+from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
 from listenwell.study.compare import Reading, open_source
 from listenwell.study.run import run_study
@@ -181,6 +185,20 @@ def test_no_flipped_bit_in_a_journal_gives_another_score(tmp_path):
     Journal(path, "me").keep("batch", {"fine-tuned": [0.25, -1.5]})
     for _ in every_flip(path, path.read_bytes()):
         assert Journal(path, "me").known("batch") in ([], [{"fine-tuned": [0.25, -1.5]}])
+
+
+def test_a_flipped_bit_in_a_base_that_was_built_here_is_named(tmp_path):
+    folder = build_random_model(tmp_path / "model")
+    expected = load_model(ModelConfig(name=str(folder), device="cpu")).fingerprint
+    for name in ("model.safetensors", "tokenizer.json", "config.json", BASE_FILE):
+        whole = (folder / name).read_bytes()
+        flip_bit(folder / name, "base")
+        complaint, found = attempt(lambda: load_model(ModelConfig(name=str(folder), device="cpu")))
+        assert str(folder) in complaint if complaint else found.fingerprint == expected, name
+        (folder / name).write_bytes(whole)
+    flip_bit(folder / "model.safetensors", "weights")
+    with pytest.raises(ModelError, match="was changed or damaged since it was built"):
+        load_model(ModelConfig(name=str(folder), device="cpu"))
 
 
 def test_a_comparison_refuses_a_changed_score_table(finished_study, tmp_path):

@@ -102,6 +102,14 @@ def test_a_second_run_needs_no_package(debs: Path, cache: Path, tmp_path: Path) 
     assert fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path / "gone"))[BELL_MEMBER.sha256].exists()
 
 
+def test_a_kept_file_that_was_changed_is_fetched_again(debs: Path, cache: Path) -> None:
+    (stored,) = fetch_members([BELL_MEMBER], cache, FolderSource(debs)).values()
+    whole = stored.read_bytes()
+    stored.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    fetch_members([BELL_MEMBER], cache, FolderSource(debs))
+    assert stored.read_bytes() == whole
+
+
 def test_another_version_that_moved_the_file_serves(debs: Path, cache: Path) -> None:
     (debs / "toys_1.0_all.deb").unlink()
     (debs / "toys_2.0_all.deb").write_bytes(build_deb({"./usr/share/games/toys/ring.wav": BELL}))

@@ -135,7 +135,7 @@ def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_pat
     old = fit_alone(config.model_copy(update={"seed": 7})).folder
     results = run_study(config)
     unfinished = fit_alone(config.model_copy(update={"output": tmp_path / "second"})).folder
-    (config.output / ".results.json.x1.json").write_text("left by a kill")
+    (config.output / ".results.json.x1_abcde.json").write_text("left by a kill")
     first, second = list_runs(tmp_path)
     assert (first.state, first.n_done, first.n_wanted) == ("finished", 1, 1)
     assert (second.state, second.n_done, second.figures) == ("unfinished", 1, ())
@@ -148,7 +148,7 @@ def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_pat
     printed = {name: CliRunner().invoke(app, ["runs", name, str(tmp_path)]).stdout for name in ("list", "compare")}
     assert "unfinished" in printed["list"]
     assert f"{first.figures[0].value:.3f} [" in printed["compare"]
-    assert {each.path for each in find_waste(tmp_path)} == {old, config.output / ".results.json.x1.json"}
+    assert {each.path for each in find_waste(tmp_path)} == {old, config.output / ".results.json.x1_abcde.json"}
     CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--dry-run"])
     assert old.is_dir()
     assert "removed" in CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--yes"]).stdout

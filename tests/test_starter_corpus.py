@@ -1,24 +1,19 @@
 """The starter corpus: what its frozen list promises; rendering is reproducible; preparing is all or nothing."""
 
 import errno
-import hashlib
-import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.clip import HUMAN_SOUNDS, LABELS
-from listenwell.data.corpora import starter, starter_list
 from listenwell.data.corpora.starter import StarterCorpus, fingerprint_corpus, prepare_starter
 from listenwell.data.corpora.starter_list import (
-    COLUMNS,
     PARTS,
     StarterMember,
     check_allocation,
@@ -29,8 +24,7 @@ from listenwell.data.corpora.starter_list import (
 from listenwell.data.debian_packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import DownloadError, ListenwellError, ManifestError
-from listenwell.random_streams import stream
-from tests.test_debian_packages import build_deb
+from tests.made_starter import N_GROUPS, make_starter
 
 MEMBERS = read_members()
 
@@ -152,54 +146,10 @@ def test_an_out_of_corpus_package_elsewhere_is_refused() -> None:
         check_allocation([*MEMBERS, replace(outside, part="study_pool", group="new", sha256="0" * 64)])
 
 
-N_GROUPS = 6
-
-
-def made_recording(label: str, name: str, rate_hz: int, duration_s: float) -> bytes:
-    """A buzz in syllables for SPEECH, steady noise for the rest: enough to render, nothing to learn."""
-    generator = stream(1, "made", name)
-    time_s = np.arange(int(rate_hz * duration_s)) / rate_hz
-    if label == "SPEECH":
-        samples = np.sign(np.sin(2 * np.pi * generator.uniform(90, 250) * time_s)) * np.sin(2 * np.pi * 3 * time_s) ** 2
-    else:
-        samples = generator.standard_normal(len(time_s))
-    buffer = io.BytesIO()
-    soundfile.write(buffer, 0.2 * samples / np.abs(samples).max(), rate_hz, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="module")
-def made_corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small list in the real list's form and the package that holds its files: (list, folder of .deb files)."""
-    folder = tmp_path_factory.mktemp("made")
-    rows, files = [",".join(COLUMNS)], {}
-    for part in PARTS:
-        for label in ("SPEECH", "NONSPEECH", "BACKGROUND"):
-            for group in range(2 if label == "BACKGROUND" else N_GROUPS):
-                rate_hz = 8000 if label == "SPEECH" and group < 2 else 22_050
-                name = f"{part}-{label}-{group}"
-                content = made_recording(label, name, rate_hz, 0.7 if group == 1 else 2.5)
-                package = "toys-foreign" if part == "out_of_corpus" else "toys"
-                files[package, f"usr/{name}.wav"] = content
-                kind = "noise" if label == "BACKGROUND" else ""
-                digest = hashlib.sha256(content).hexdigest()
-                clips = 0 if label == "BACKGROUND" else 3
-                rows.append(f"{package},usr/{name}.wav,{digest},{label},{name},made,{kind},{part},{clips},CC0-1.0")
-    (folder / "list.csv").write_text("\n".join(rows) + "\n")
-    (folder / "debs").mkdir()
-    for package in ("toys", "toys-foreign"):
-        held = {f"./{path}": content for (owner, path), content in files.items() if owner == package}
-        (folder / "debs" / f"{package}_1_all.deb").write_bytes(build_deb(held))
-    return folder / "list.csv", folder / "debs"
-
-
-@pytest.fixture(scope="module")
-def made_list(made_corpus: tuple[Path, Path]) -> Iterator[FolderSource]:
-    path, debs = made_corpus
+def made_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderSource]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(starter_list, "LIST_PATH", path)
-        patch.setattr(starter, "read_members", lambda: read_members(path))
-        yield FolderSource(debs)
+        yield make_starter(tmp_path_factory.mktemp("made"), patch)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +192,19 @@ def test_a_second_call_needs_neither_packages_nor_rendering(prepared: StarterCor
     assert second.clips_csv.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.parametrize("name", ["clips.csv", "backgrounds.csv", "starter.json"])
+def test_a_flipped_bit_in_a_table_of_the_corpus_is_named(prepared: StarterCorpus, made_list: FolderSource, name: str):
+    path = prepared.folder / name
+    whole = path.read_bytes()
+    at = len(whole) // 2
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    try:
+        with pytest.raises(ManifestError, match=name):
+            prepare_starter(prepared.folder.parents[1], made_list)
+    finally:
+        path.write_bytes(whole)
+
+
 def test_another_seed_is_another_corpus(prepared: StarterCorpus) -> None:
     assert fingerprint_corpus(1) == prepared.fingerprint != fingerprint_corpus(2)
 
@@ -249,7 +212,7 @@ def test_another_seed_is_another_corpus(prepared: StarterCorpus) -> None:
 def test_a_missing_package_leaves_no_half_corpus(made_list: FolderSource, tmp_path: Path) -> None:
     with pytest.raises(DownloadError):
         prepare_starter(tmp_path, FolderSource(tmp_path / "none"))
-    assert not (tmp_path / "starter").exists()
+    assert not [path for path in (tmp_path / "starter").rglob("*") if path.suffix != ".lock"]
 
 
 def test_a_disk_that_fills_while_rendering_leaves_no_half_corpus(
@@ -261,4 +224,4 @@ def test_a_disk_that_fills_while_rendering_leaves_no_half_corpus(
     monkeypatch.setattr(soundfile, "write", no_space)
     with pytest.raises(ListenwellError, match="the disk is full"):
         prepare_starter(tmp_path, made_list)
-    assert list((tmp_path / "starter").iterdir()) == []
+    assert not [path for path in (tmp_path / "starter").rglob("*") if path.suffix != ".lock"]

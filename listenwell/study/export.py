@@ -29,7 +29,6 @@ from listenwell.model.loading import load_model
 from listenwell.model.lora import merge_adapter
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
-from listenwell.model.weights import file_sha256
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder, provenance, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
@@ -38,6 +37,7 @@ from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
 from listenwell.study.parts import DEV, divide
 from listenwell.study.prepare import prepare
+from listenwell.vouched_files import hash_file
 
 CRITERIA = ("balanced_accuracy", "accuracy", "eer", "target_recall=0.95", "target_false_alarm=0.01")
 N_RECORDINGS, RECORDING_S = 6, 40.0
@@ -63,7 +63,7 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
         base=config.model.name,
         base_fingerprint=model.fingerprint,
         quantization=config.model.quantization,
-        adapter_sha256=file_sha256(adapter_folder / "adapter_model.safetensors"),
+        adapter_sha256=hash_file(adapter_folder / "adapter_model.safetensors"),
         prompt=PromptConfig.model_validate(listens["prompt"]),
         short_clips=ShortClipConfig.model_validate(listens["short_clips"]),
         thresholds=thresholds,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from listenwell.cache import one_maker
 from listenwell.data.background_file import BackgroundFile, build_background_file
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, ROOM, Background, Clip
@@ -127,7 +128,9 @@ def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress =
     key = hashlib.sha256(json.dumps([[e.background_id, str(e.path), e.pcm_sha256] for e in entries]).encode())
     folder = cache / "backgrounds" / key.hexdigest()[:16]
     if not folder.is_dir():
-        build_background_file(folder, entries, on_progress)
+        with one_maker(folder):
+            if not folder.is_dir():
+                build_background_file(folder, entries, on_progress)
     stored = BackgroundFile(folder, entries)
     return replace(parts, banks={part: BackgroundBank(b.entries, stored=stored) for part, b in parts.banks.items()})
 

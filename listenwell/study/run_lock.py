@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
-from listenwell.atomic_files import disk_faults_named, make_folder, write_json
+from listenwell.atomic_files import disk_faults_named, make_folder, remove_left_over, write_json
 from listenwell.config import Config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, read_json
@@ -51,6 +51,8 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
         raise _refusal(run, holder_of(run)) from error
     try:
         _expect_no_life_elsewhere(run, beat_s)
+        for folder in (run.root, run.scores("").parent, run.threshold("").parent, run.quarantine("").parent):
+            remove_left_over(folder)
         with _beating(run, beat_s):
             yield
     finally:

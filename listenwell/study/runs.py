@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from listenwell.atomic_files import is_left_over
 from listenwell.config import load_config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, read_kept_results
@@ -129,7 +130,7 @@ def find_waste(folder: Path) -> list[Waste]:
     for run in runs:
         if is_held(run):
             continue
-        waste += [_waste(path, "left by a kill") for path in sorted(run.root.rglob(".*.*")) if path.suffix != ".lock"]
+        waste += [_waste(path, "left by a kill") for path in sorted(run.root.rglob(".*")) if is_left_over(path)]
         if (run.root / "fits").resolve() in unfinished or _results_of(run) is None:
             continue
         waste += [_waste(path, "a stack of a finished study") for path in sorted(run.stacks.glob("*"))]
@@ -150,4 +151,5 @@ def remove_waste(folder: Path, waste: Sequence[Waste]) -> None:
         if own:
             with hold_run(run):
                 for each in own:
-                    shutil.rmtree(each.path) if each.path.is_dir() else each.path.unlink()
+                    # to hold a run removes some of it already
+                    shutil.rmtree(each.path) if each.path.is_dir() else each.path.unlink(missing_ok=True)

@@ -24,7 +24,6 @@ from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
-from listenwell.model.weights import file_sha256
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder, identity, provenance
 from listenwell.study.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
@@ -32,7 +31,7 @@ from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.prepare import find_manifest, read_noise, read_split
 from listenwell.study.score import score_clips, write_quarantine
 from listenwell.study.sealing import content_sha256, is_test_split, note_opening
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.vouched_files import hash_file, read_vouched, write_vouched
 
 DEFAULT_THRESHOLD = 0.0
 """Both answers equally likely."""
@@ -77,12 +76,12 @@ def score_manifest(
         "settings": config.model_dump(mode="json", include={"model", "prompt", "short_clips"}),
         "batch_seconds": config.scoring.batch_seconds,
         "model": model.fingerprint,
-        "adapter": file_sha256(adapter_folder / "adapter_model.safetensors") if adapter_folder else "",
+        "adapter": hash_file(adapter_folder / "adapter_model.safetensors") if adapter_folder else "",
         "conditions": list(conditions),
         "noise_seed": config.seed if bank.entries else None,
         "clips": identity(clips=[[clip.clip_id, clip.label, clip.group, _content(clip)] for clip in clips]),
         "backgrounds": identity(beds=bank.content),
-        "manifest": file_sha256(manifest),
+        "manifest": hash_file(manifest),
     }
     previous = _read_identity(run.score_identity(name))
     if previous["made_from"] == made_from and run.scores(name).exists():

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from listenwell.atomic_files import atomic_folder, make_folder, write_text
 from listenwell.errors import CheckpointError
+from listenwell.vouched_files import hash_file
 
 FORMAT_VERSION = 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -62,7 +63,7 @@ class Checkpoints:
                 "identity": self.identity,
                 "step": step,
                 "fits": [state.record for state in states],
-                "tensors_sha256": _file_sha256(temporary / TENSORS),
+                "tensors_sha256": hash_file(temporary / TENSORS),
             }
             write_text(temporary / STATE, json.dumps(content | {"sha256": _content_sha256(content)}))
         for old in self._names()[: -self.kept]:
@@ -96,7 +97,7 @@ class Checkpoints:
         free, needed = shutil.disk_usage(self.folder).free, n_bytes * (self.kept + 1)
         if free < needed:
             raise CheckpointError(
-                f"{self.folder}: checkpoints need {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB free; free "
+                f"{self.folder}: checkpoints need {needed / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB free; free "
                 "some space, or choose another output folder."
             )
 
@@ -121,7 +122,7 @@ def _verified(folder: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         claimed = content.pop("sha256")
-        is_whole = claimed == _content_sha256(content) and content["tensors_sha256"] == _file_sha256(folder / TENSORS)
+        is_whole = claimed == _content_sha256(content) and content["tensors_sha256"] == hash_file(folder / TENSORS)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return content if is_whole and _has_its_kinds(content) else None
@@ -142,8 +143,3 @@ def _tensors_of(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, t
 
 def _content_sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

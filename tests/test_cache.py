@@ -1,0 +1,45 @@
+"""What lies in the cache is made once, by whoever comes first."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from listenwell.cache import one_maker
+
+
+def make_slowly(path: Path, n_made) -> None:
+    with one_maker(path):
+        if not path.exists():
+            time.sleep(0.2)
+            n_made.value += 1
+            path.write_text("made")
+
+
+def test_processes_that_want_the_same_thing_make_it_once_and_the_others_wait(tmp_path):
+    context = multiprocessing.get_context("fork")
+    n_made = context.Value("i", 0)
+    makers = [context.Process(target=make_slowly, args=(tmp_path / "model", n_made)) for _ in range(4)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert [maker.exitcode for maker in makers] == [0, 0, 0, 0]
+    assert n_made.value == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_maker_left_goes_and_what_others_make_beside_it_stays(tmp_path):
+    for name in (".model.abcd1234", ".model.old.abcd1234", ".model2.abcd1234", ".model.csv.abcd1234"):
+        (tmp_path / name).mkdir()
+    with one_maker(tmp_path / "model"):
+        assert {path.name for path in tmp_path.iterdir()} == {".model.lock", ".model2.abcd1234", ".model.csv.abcd1234"}
+
+
+def test_a_maker_that_fails_lets_the_next_one_try(tmp_path):
+    with pytest.raises(ValueError, match="no"), one_maker(tmp_path / "model"):
+        raise ValueError("no")
+    with one_maker(tmp_path / "model"):
+        (tmp_path / "model").mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
