@@ -121,7 +121,6 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         "test_sets": [
             {
                 "name": name, "title": titles[name] if name in titles else name, "n_clips": 110, "n_groups": 30,
-                "note": "Speakers and sounds that no other part holds.",
             }
             for name in test_sets
         ],

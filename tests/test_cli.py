@@ -12,7 +12,9 @@ from typer.testing import CliRunner, Result
 
 import listenwell
 from listenwell.cli import main as cli
+from listenwell.cli.shared import MetricLines
 from listenwell.config import dump, load_config
+from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.scores import read_scores
 
 
@@ -161,3 +163,23 @@ def test_corpus_check_names_every_clip_that_cannot_be_used(tmp_path):
     assert result.exit_code == 1
     assert "14 of 16 clips can be used" in result.stdout
     assert f"clip '{clips[0].clip_id}'" in result.stdout
+
+
+def test_a_note_of_several_measures_stands_once_below_them():
+    measures = MetricLines()
+    halves = [Metric("recall", 0.9, 0.8, 1.0, 20, 4, "", "few errors"), Metric("specificity", 1, 0.9, 1.0, 10, 3, "")]
+    both = Metric("balanced_accuracy", 0.95, 0.9, 1.0, 30, 7, "", "recall: few errors; specificity: no errors")
+    lines = [measures.line(metric) for metric in (both, *halves)]
+    assert [line.partition("groups")[2] for line in lines] == [" [1][2]", " [1]", ""]
+    assert measures.notes() == ["[1] few errors", "[2] no errors"]
+
+
+@pytest.mark.parametrize("command", ["study", "fit", "search", "plan", "loso", "prepare"])
+def test_a_missing_table_of_clips_is_named_at_once_and_a_change_is_no_config(tmp_path, command):
+    (tmp_path / "study.yaml").write_text("data: {manifest: gone/clips.csv}\n")
+    missing = run(command, tmp_path / "study.yaml")
+    assert missing.exit_code == 1
+    assert "gone/clips.csv: there is no such table of clips, which data.manifest names" in missing.output
+    swapped = run(command, "data.manifest=clips.csv")
+    assert swapped.exit_code == 2
+    assert "data.manifest=clips.csv: is a change, not a config" in swapped.output

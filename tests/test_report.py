@@ -18,6 +18,7 @@ from listenwell.errors import ListenwellError
 from listenwell.report.answer import find_answers
 from listenwell.report.rendering import escape_markdown
 from listenwell.report.results import read_results
+from listenwell.report.tables import main_tables
 from listenwell.report.terminal import format_table
 from listenwell.report.wording import condition_title, format_difference, format_interval, format_number, verdict_of
 from listenwell.report.write import write_report
@@ -230,6 +231,19 @@ def test_the_answer_follows_the_intervals_of_the_out_of_corpus_test(clean, noisy
     assert found.verdict == verdict
     assert "352 clips, 64 groups" in found.evidence
     assert answers["Does it generalise?"].verdict == "Yes."
+
+
+@pytest.mark.parametrize(("high", "is_said"), [(0.49, True), (0.51, False)])
+def test_a_method_that_ranks_the_sounds_the_wrong_way_round_is_said_to(high, is_said):
+    results = make_results()
+    for row in results["rows"]:
+        auc = row["metrics"][3]
+        if row["method"] == "webrtc" and row["condition"] == "clean":
+            auc["value"], auc["low"], auc["high"] = 0.4, 0.3, high
+    notes = [table.note for table in main_tables(read_results(results))]
+    expected = "WebRTC VAD ranks the other sounds above speech (clean): it tells activity from silence"
+    assert all(note.startswith(expected) == is_said for note in notes)
+    assert any(notes) == is_said
 
 
 def test_conditions_are_called_by_what_they_are():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, metric_text
+from listenwell.cli.shared import MetricLines, OneSentenceErrors
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def evaluate(
     from listenwell.evaluate.judgement import Question, judge_predictions
     from listenwell.evaluate.predictions import parse_columns, read_predictions
     from listenwell.evaluate.summary import parse_parts
+    from listenwell.progress import shown_progress
 
     found = read_predictions(scores, parse_columns(columns), scale)
     value, chosen = read_given_threshold(threshold, found.default_threshold)
@@ -98,7 +99,8 @@ def evaluate(
         parse_parts(by),
         {row.required("clip_id") for row in read_rows(clips, ("clip_id",), ("clip_id",))} if clips else (),
     )
-    judgement = judge_predictions(found, question, seed)
+    with shown_progress() as on_progress:
+        judgement = judge_predictions(found, question, seed, on_progress)
     if out is not None:
         write_json(out, asdict(judgement))
     typer.echo(_judgement_text(judgement))
@@ -207,16 +209,16 @@ def _calibration_text(found: "Calibration", note: str) -> str:
 
 
 def _judgement_text(judgement: "Judgement") -> str:
-    lines = _warning_lines(judgement.warnings)
+    lines, measures = _warning_lines(judgement.warnings), MetricLines()
     for condition, metrics in judgement.metrics.items():
         lines.append(f"{condition or 'all'}, threshold {judgement.threshold:.6g}")
-        lines += [metric_text(metric) for metric in metrics]
+        lines += [measures.line(metric) for metric in metrics]
         if condition in judgement.verdicts:
             lines.append(f"  {judgement.verdicts[condition].sentence}")
     if judgement.transfer is not None:
         transfer = judgement.transfer
         lines.append(f"transfer of the threshold (the best one here would be {transfer.oracle:.6g})")
-        lines += [metric_text(transfer.shift), metric_text(transfer.regret), f"  {transfer.verdict.sentence}"]
+        lines += [measures.line(transfer.shift), measures.line(transfer.regret), f"  {transfer.verdict.sentence}"]
     for curve in judgement.curves:
         lines.append(f"{curve.measure} over {curve.over}" + (f" ({curve.note})" if curve.note else ""))
         lines += [f"  {point.sentence}" for point in curve.points]
@@ -228,7 +230,7 @@ def _judgement_text(judgement: "Judgement") -> str:
                 f"  {each.part or '(none)'} ({each.label}) {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}] "
                 f"{metric.n} clips, {metric.n_groups} groups"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *measures.notes()])
 
 
 def _warning_lines(warnings: list[str]) -> list[str]:
@@ -236,14 +238,14 @@ def _warning_lines(warnings: list[str]) -> list[str]:
 
 
 def _side_by_side_lines(result: "SideBySide") -> list[str]:
-    lines = []
+    lines, measures = [], MetricLines()
     for condition in dict.fromkeys(standing.condition for standing in result.standings):
         lines.append(condition or "all")
         for standing in (each for each in result.standings if each.condition == condition):
             lines.append(f" {standing.name}")
-            lines += [metric_text(metric) for metric in standing.metrics]
+            lines += [measures.line(metric) for metric in standing.metrics]
         lines += [_pair_text(pair) for pair in result.pairs if pair.condition == condition]
-    return lines
+    return lines + measures.notes()
 
 
 def _pair_text(pair: "Pair") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overrides, metric_text, peak_memory_gib
+from listenwell.cli.shared import MetricLines, OneSentenceErrors, Overrides, peak_memory_gib
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,9 +48,11 @@ def score(
 def _scored_text(config: "Config", split: str, result: "ScoredManifest") -> str:
     rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
     lines = [f"{config.model.name}, {result.method}, {rows}, threshold 0"]
+    measures = MetricLines()
     for condition, metrics in result.metrics.items():
         lines.append(condition)
-        lines += [metric_text(metric) for metric in metrics]
+        lines += [measures.line(metric) for metric in metrics]
+    lines += measures.notes()
     if result.n_unreadable:
         lines.append(f"{result.n_unreadable} clips could not be read, see {config.output}/quarantine")
     rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"

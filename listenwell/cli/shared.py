@@ -1,14 +1,16 @@
 """What several commands share: errors as one sentence, the overrides argument, figures as text."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from listenwell.errors import ListenwellError
+from listenwell.errors import ConfigError, ListenwellError, ManifestError
 
 if TYPE_CHECKING:
+    from listenwell.config import Config
     from listenwell.evaluate.intervals import Metric
 
 Overrides = Annotated[
@@ -35,12 +37,48 @@ class OneSentenceErrors(TyperGroup):
             raise typer.Exit(130) from interrupt
 
 
-def metric_text(metric: "Metric") -> str:
-    """One measure as a line: value, interval, clips, groups."""
-    return (
-        f"  {metric.name:18} {metric.value:.3f}  [{metric.low:.3f}, {metric.high:.3f}]  "
-        f"{metric.n} clips, {metric.n_groups} groups" + (f"; {metric.note}" if metric.note else "")
-    )
+def study_config(path: Path, overrides: list[str]) -> "Config":
+    """The config of a study whose table of clips is there: seconds pass until what trains is imported.
+
+    Raises ConfigError for every fault of the config, ManifestError for a table that is missing.
+    """
+    if "=" in path.name and not path.exists():
+        raise ConfigError(f"{path}: is a change, not a config; give the config file first, then its changes.")
+    from listenwell.config import load_config
+    from listenwell.data.corpora.catalogue import STARTER
+
+    config = load_config(path, overrides)
+    manifest = Path(config.data.manifest)
+    if config.data.manifest != STARTER and not manifest.is_file():
+        raise ManifestError(
+            f"{manifest}: there is no such table of clips, which data.manifest names; give its path from the folder "
+            "you are in, or make it with 'listenwell init FOLDER'."
+        )
+    return config
+
+
+class MetricLines:
+    """Measures as lines; a note stands once, below all of them, and is referred to as [1], [2], ..."""
+
+    def __init__(self) -> None:
+        self._notes: list[str] = []
+
+    def line(self, metric: "Metric") -> str:
+        """Value, interval, clips, groups."""
+        return (
+            f"  {metric.name:18} {metric.value:.3f}  [{metric.low:.3f}, {metric.high:.3f}]  "
+            f"{metric.n} clips, {metric.n_groups} groups" + (f" {self._mark(metric.note)}" if metric.note else "")
+        )
+
+    def notes(self) -> list[str]:
+        """What the lines so far refer to."""
+        return [f"[{number}] {note}" for number, note in enumerate(self._notes, start=1)]
+
+    def _mark(self, text: str) -> str:
+        # balanced accuracy repeats the notes of recall and specificity, which have lines of their own
+        notes = [note.removeprefix("recall: ").removeprefix("specificity: ") for note in text.split("; ")]
+        self._notes += [note for note in notes if note not in self._notes]
+        return "".join(f"[{self._notes.index(note) + 1}]" for note in notes)
 
 
 def peak_memory_gib() -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overrides, peak_memory_gib
+from listenwell.cli.shared import OneSentenceErrors, Overrides, peak_memory_gib, study_config
 
 app = typer.Typer(cls=OneSentenceErrors)
 
@@ -32,12 +32,11 @@ def study(
     address: Address = "",
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
-    from listenwell.config import load_config
+    resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_table
     from listenwell.study.run import run_study
 
-    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         results = run_study(resolved, on_progress)
     typer.echo(format_table(results))
@@ -75,12 +74,11 @@ def prepare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
 ) -> None:
     """Fetch what a study needs and show who trains, who chooses (dev) and who only tests."""
-    from listenwell.config import load_config
+    resolved = study_config(config, overrides or [])
     from listenwell.progress import shown_progress
     from listenwell.study.parts import allocation, divide
     from listenwell.study.prepare import prepare
 
-    resolved = load_config(config, overrides or [])
     with shown_progress() as on_progress:
         parts = divide(*prepare(resolved, on_progress), resolved.data)
     for record in allocation(parts):
@@ -99,11 +97,10 @@ def fit(
     address: Address = "",
 ) -> None:
     """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
-    from listenwell.config import load_config
+    resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
     from listenwell.study.run import fit_alone
 
-    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         finished = fit_alone(resolved, on_progress)
     typer.echo("epoch  train loss  dev loss  dev AUC")
@@ -129,12 +126,11 @@ def search(
     No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits. Example:
     listenwell search study.yaml search.sampled.trials=24
     """
-    from listenwell.config import load_config
+    resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_search
     from listenwell.study.run import search_alone
 
-    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         found = search_alone(resolved, on_progress)
     typer.echo(format_search(found))
@@ -157,13 +153,13 @@ def plan(
 
     Without --probe no weights are read. Times on GPUs assume a share of the data sheet's peak, which is printed.
     """
+    resolved = study_config(config, overrides or [])
     from listenwell.cli.plan_text import plan_lines
-    from listenwell.config import load_config
     from listenwell.progress import shown_progress
     from listenwell.study.plan import plan_study
 
     with shown_progress() as on_progress:
-        planned = plan_study(load_config(config, overrides or []), probe=probe, on_progress=on_progress)
+        planned = plan_study(resolved, probe=probe, on_progress=on_progress)
     for line in plan_lines(planned):
         typer.echo(line)
 
@@ -195,12 +191,11 @@ def loso(
     address: Address = "",
 ) -> None:
     """Leave every speaker of the study pool out once; arms by loso.arms, else the config itself."""
-    from listenwell.config import load_config
+    resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_speakers
     from listenwell.study.run import loso_alone
 
-    resolved = load_config(config, _with_executor(overrides, executor, address))
     with shown_progress() as on_progress:
         records = loso_alone(resolved, on_progress)
     typer.echo(format_speakers(records))

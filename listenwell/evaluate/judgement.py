@@ -25,6 +25,7 @@ from listenwell.evaluate.summary import Part, PartMetric, summarise, summarise_p
 from listenwell.evaluate.transfer import Transfer, measure_transfer
 from listenwell.evaluate.traps import find_traps, warn_dropped_rows
 from listenwell.evaluate.verdicts import Verdict, judge_criterion
+from listenwell.progress import OnProgress, ignore_progress
 
 CURVE_MEASURES: tuple[Measure, ...] = ("recall", "balanced_accuracy")
 
@@ -62,14 +63,17 @@ class Judgement:
     warnings: list[str]
 
 
-def judge_predictions(predictions: Predictions, question: Question, seed: int) -> Judgement:
+def judge_predictions(
+    predictions: Predictions, question: Question, seed: int, on_progress: OnProgress = ignore_progress
+) -> Judgement:
     """Answer `question`. Raises ManifestError when a class is missing under a condition."""
     table = predictions.table
     to_probability = question.platt.probabilities if question.platt else predictions.to_probability
-    metrics = {
-        condition: summarise(part, question.threshold, seed, to_probability, question.costs)
-        for condition, part in versions(table).items()
-    }
+    metrics, parts = {}, versions(table)
+    for done, (condition, part) in enumerate(parts.items()):
+        on_progress("measuring conditions", done, len(parts))
+        metrics[condition] = summarise(part, question.threshold, seed, to_probability, question.costs)
+    on_progress("measuring conditions", len(parts), len(parts))
     verdicts = {}
     if question.target is not None:
         verdicts = {condition: judge_criterion(found[0], question.target) for condition, found in metrics.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from listenwell.evaluate.methods import CALIBRATED, DEFAULT, NOISY, Comparison
 from listenwell.report.results import (
+    CHANCE,
     CLEAN,
     FINE_TUNED,
     ZERO_SHOT,
@@ -29,7 +30,6 @@ from listenwell.report.wording import (
     verdict_of,
 )
 
-CHANCE = 0.5
 GENERALISES = "Does it generalise?"
 
 

@@ -37,6 +37,8 @@ OPTIONAL: dict[str, Any] = {
 }
 OUT_OF_CORPUS = "out_of_corpus"
 ZERO_SHOT, FINE_TUNED, CLEAN = "zero-shot", "fine-tuned", "clean"
+CHANCE = 0.5
+"""Balanced accuracy and ROC AUC of guessing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ A cell is a number with its 95 % interval beside it. Columns of one test set res
 clips and groups stands in the column's head.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison, Row
 from listenwell.report.results import (
+    CHANCE,
     CLEAN,
     FINE_TUNED,
     StudyResults,
@@ -18,6 +20,7 @@ from listenwell.report.results import (
     shown_rows,
 )
 from listenwell.report.wording import (
+    BELOW_CHANCE,
     NOTHING,
     condition_title,
     count_phrase,
@@ -105,8 +108,19 @@ def _main_table(results: StudyResults, test_set: str) -> Table:
     heads = (_condition_head(results, test_set, condition) for condition in conditions)
     columns = (Column("Method", "threshold", is_number=False), *heads)
     caption = f"{results.title_of(test_set)}: balanced accuracy, with 95 % intervals"
-    note = next(entry["note"] for entry in results.raw["test_sets"] if entry["name"] == test_set)
-    return Table(caption, columns, tuple(rows), note)
+    return Table(caption, columns, tuple(rows), _below_chance_note(results, test_set, conditions))
+
+
+def _below_chance_note(results: StudyResults, test_set: str, conditions: Sequence[str]) -> str:
+    """Which methods rank the other sounds above speech beyond doubt, and why they may."""
+    shown = (row for row in results.rows if row.test_set == test_set and row.condition in conditions)
+    worse = [row for row in shown if metric_of(row, "roc_auc").high < CHANCE]
+    notes = []
+    for method in distinct(row.method for row in worse):
+        where = distinct(condition_title(row.condition) for row in worse if row.method == method)
+        why = f": {BELOW_CHANCE[method]}" if method in BELOW_CHANCE else ""
+        notes.append(f"{method_title(method)} ranks the other sounds above speech ({', '.join(where)}){why}.")
+    return " ".join(notes)
 
 
 def _condition_head(results: StudyResults, test_set: str, condition: str) -> Column:

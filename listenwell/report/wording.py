@@ -23,6 +23,11 @@ METHOD_TITLES = {
     "silero": "Silero VAD",
     "webrtc": "WebRTC VAD",
 }
+BELOW_CHANCE = {
+    "webrtc": "it tells activity from silence by the energy of six bands, and other sounds are often active throughout "
+    "while speech pauses",
+}
+"""Why a method may rank other sounds above speech."""
 
 
 def verdict_of(low: float, high: float) -> Verdict:

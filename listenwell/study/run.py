@@ -339,5 +339,5 @@ def _describe_test_set(name: str, clips: list[Clip]) -> dict[str, Any]:
     chosen = [ChosenClip(clip, f"every clip of split '{name}' is tested") for clip in clips]
     sheet = sheet_to_json(DataSheet({}, chosen, expect_precision(chosen)))
     return {
-        "name": name, "title": title, "n_clips": len(clips), "n_groups": len(groups), "note": "", "sheet": sheet,
+        "name": name, "title": title, "n_clips": len(clips), "n_groups": len(groups), "sheet": sheet,
     }  # fmt: skip
