@@ -1,5 +1,6 @@
 """From a folder of recordings to a study: labels and groups from folders, a warning where files stand for speakers."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -40,7 +41,15 @@ def test_folders_give_labels_and_groups(tmp_path):
     clips = read_manifest(started.clips_csv)
     assert len(clips) == 30
     assert {clip.group for clip in clips if clip.label == "SPEECH"} == {f"speech/who{i}" for i in range(5)}
-    assert started.warnings == []
+    few = "has 5 groups, of which dev and test take a quarter each"
+    assert [few in warning for warning in started.warnings] == [True, True]
+
+
+def test_enough_groups_are_not_warned_of(tmp_path):
+    for i in range(12):
+        for label, take in itertools.product(("speech", "nonspeech"), "ab"):
+            record(tmp_path / label / f"who{i}" / f"{take}.wav", speech=label == "speech")
+    assert start_project(tmp_path).warnings == []
 
 
 def test_files_that_stand_in_for_speakers_are_warned_of(tmp_path):
@@ -51,7 +60,7 @@ def test_files_that_stand_in_for_speakers_are_warned_of(tmp_path):
 def test_a_pattern_finds_the_speaker_in_the_file_name(tmp_path):
     started = start_project(make_recordings(tmp_path, by_speaker=False), r"^(who\d)_")
     assert len({clip.group for clip in started.clips}) == 10
-    assert started.warnings == []
+    assert not any("its own group" in warning for warning in started.warnings)
 
 
 @pytest.mark.parametrize(("pattern", "sentence"), [("(", "not a regular expression"), ("^x", "finds no group")])

@@ -63,6 +63,8 @@ def init(
     for label in ("SPEECH", "NONSPEECH"):
         chosen = [clip for clip in started.clips if clip.label == label]
         typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")
+    if started.backgrounds:
+        typer.echo(f"{'background':10} {len(started.backgrounds):5} recordings")
     for warning in started.warnings:
         print(f"listenwell: warning: {warning}", file=sys.stderr)
     config = shlex.quote(str(started.config))

@@ -18,6 +18,8 @@ from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.errors import ConfigError
 
 FEWEST_GROUPS = 3
+FEW_GROUPS = 12
+"""Fewer leave dev and test two groups or one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,20 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
 
 def _group_warnings(clips: Sequence[Clip], group_by: str) -> list[str]:
     warnings = []
-    for label in ("SPEECH", "NONSPEECH"):
+    for label, what in (("SPEECH", "speaker"), ("NONSPEECH", "sound source")):
         sizes = Counter(clip.group for clip in clips if clip.label == label)
         if not sizes:
             warnings.append(f"no {label} recordings: a study needs both labels.")
-        elif len(sizes) < FEWEST_GROUPS:
+            continue
+        if len(sizes) < FEWEST_GROUPS:
             warnings.append(f"{label} has {len(sizes)} groups; train, dev and test need at least {FEWEST_GROUPS}.")
-        elif max(sizes.values()) == 1:
-            what = "speaker" if label == "SPEECH" else "sound source"
+        elif len(sizes) < FEW_GROUPS:
+            warnings.append(
+                f"{label} has {len(sizes)} groups, of which dev and test take a quarter each: that says little about "
+                f"a {what} nobody heard. The study runs, its intervals will be wide; 'listenwell power --half-width "
+                "0.1' tells how many groups a claim needs."
+            )
+        if max(sizes.values()) == 1:
             warnings.append(
                 f"every {label} file is its own group (--group {group_by}). If one {what} has several files, they will "
                 "stand on both sides of the split and the result will look better than it is: put each "
