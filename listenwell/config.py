@@ -85,7 +85,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         values, places = read_yaml(path)
     for override in overrides:
         _apply_override(values, places, override)
-    faults = list(_boolean_faults(Config, values, ""))
+    faults = [*_boolean_faults(Config, values, ""), *_zero_byte_faults(values, "")]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -194,6 +194,18 @@ def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: s
             yield f"{parent}{name}", f"found {show_value(value)}, expected a number."
         elif isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Section):
             yield from _boolean_faults(kind, value, f"{parent}{name}.")
+
+
+def _zero_byte_faults(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield a fault for every text with a zero byte, which no file can be called."""
+    if isinstance(value, str) and "\0" in value:
+        yield key, f"found {show_value(value)}, expected text without a zero byte."
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _zero_byte_faults(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _zero_byte_faults(inner, key)
 
 
 def _explain(detail: ErrorDetails) -> tuple[str, str]:

@@ -1,15 +1,21 @@
 """Text made to explode, sink or overflow a reader: one of our errors, at once."""
 
 import time
+from dataclasses import asdict
 
 import pytest
+from made_scores import make_scores
 
 from listenwell.config import load_config
 from listenwell.data.corpora.table import read_table
 from listenwell.data.exchange.json_lines import read_json_lines
 from listenwell.errors import ConfigError, ManifestError, SealError
-from listenwell.evaluate.calibration import read_threshold
+from listenwell.evaluate.calibration import choose_threshold, read_threshold
+from listenwell.evaluate.predictions import read_predictions
+from listenwell.run_folder import RunFolder
 from listenwell.seal import read_chain
+from listenwell.study.ledger import config_key
+from listenwell.vouched_files import write_vouched
 
 MOST_S = 5.0
 
@@ -78,3 +84,30 @@ def test_a_number_beyond_every_float_is_named(tmp_path):
     (line,) = read_json_lines(tmp_path / "a.jsonl")
     with pytest.raises(ManifestError, match=r"line 1: 'start' is a number of 1329 bits"):
         line.number("start")
+
+
+def test_a_zero_byte_in_a_table_or_a_config_is_named(tmp_path):
+    table = tmp_path / "scores.csv"
+    table.write_text("clip_id,label,score,group\na,SPEECH,0.5,\0\n")
+    with pytest.raises(ManifestError, match=r"scores\.csv line 2: holds a zero byte"):
+        read_predictions(table)
+    config = tmp_path / "study.yaml"
+    config.write_text('ledger: "a\\0b"\nevaluation:\n  conditions: [clean, "\\0"]\n')
+    with pytest.raises(
+        ConfigError, match=r"(?s)line 1, ledger: .*without a zero byte.*line 3, evaluation.*without a zero byte"
+    ):
+        load_config(config)
+
+
+def test_a_threshold_beyond_64_bits_is_a_number_like_others(tmp_path):
+    path = tmp_path / "threshold.json"
+    write_vouched(path, asdict(choose_threshold(make_scores())) | {"value": 10**30})
+    threshold = read_threshold(path)
+    assert isinstance(threshold.value, float)
+    assert threshold.value == 1e30
+
+
+def test_a_config_that_is_cut_inside_its_byte_order_mark_has_a_ledger(tmp_path):
+    run = RunFolder(tmp_path)
+    run.config.write_bytes(b"\xef")
+    assert len(config_key(run)) == 16

@@ -53,6 +53,10 @@ def read_rows(
                         f"{path} line {line}: {len(cells)} cells, expected {len(header)} as in the header; "
                         "put cells that contain the delimiter in double quotes."
                     )
+                if any("\0" in cell for cell in cells):
+                    raise ManifestError(
+                        f"{path} line {line}: holds a zero byte, which no text has; save it as CSV again."
+                    )
                 n_rows += 1
                 values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
                 yield Row(path, line, absent | values, decimal_comma=delimiter == ";")

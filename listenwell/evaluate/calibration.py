@@ -159,7 +159,8 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 def read_threshold(path: Path) -> Threshold:
     """Read the threshold in a file of either kind. Raises ManifestError when it is missing or not one."""
     content = _read(path)
-    return Threshold(**{field.name: content[field.name] for field in fields(Threshold)})
+    kept = {field.name: content[field.name] for field in fields(Threshold)}
+    return Threshold(**(kept | {"value": float(content["value"])}))
 
 
 def read_given_threshold(text: str, default: float) -> tuple[float, Threshold | None]:

@@ -54,7 +54,7 @@ def _read_used(run: RunFolder) -> dict[str, list[str]]:
 
 def config_key(run: RunFolder) -> str:
     """Under which name the run's present config notes its fits."""
-    return identity(config=run.config.read_text(encoding="utf-8"))[:16]
+    return identity(config=run.config.read_text(encoding="utf-8", errors="replace"))[:16]
 
 
 @contextmanager
