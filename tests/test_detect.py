@@ -284,7 +284,9 @@ def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, t
     soundfile.write(wav, sound(0.8), SAMPLE_RATE_HZ, format="WAV")
     piped = runner.invoke(app, [*call, "-", "--format", "csv"], input=wav.getvalue())
     assert piped.exit_code == 0, piped.output
-    assert "0.000,0.800" in piped.output
+    assert "stdin,0.000,0.800" in piped.output
+    broken = runner.invoke(app, [*call, "-"], input=wav.getvalue()[:20])
+    assert "stdin: not read: standard input: cannot be decoded" in broken.output
     refused = runner.invoke(app, [*call, str(long_file), str(bundle / "x.wav"), "--format", "textgrid"])
     assert refused.exit_code == 1
 

@@ -4,6 +4,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +94,10 @@ def detect(
         journal = ScoreJournal(_journal_of(out), owner_of(loaded)) if out is not None else None
         started = time.monotonic()
         with shown_progress() as on_progress:
-            heard = list(detect_files(loaded, paths, longest_clip, journal, on_progress))
+            heard = [
+                _called_stdin(each) if each.path.is_relative_to(folder) else each
+                for each in detect_files(loaded, paths, longest_clip, journal, on_progress)
+            ]
     seconds = time.monotonic() - started
     _write(heard, form, out)
     if journal is not None:
@@ -108,6 +112,11 @@ def detect(
     if unread:
         print(f"listenwell: {unread} recordings could not be read, see above.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _called_stdin(heard: "Heard") -> "Heard":
+    """What came on standard input, without the name of the copy that was decoded."""
+    return replace(heard, path=Path("stdin"), problem=heard.problem.replace(str(heard.path), "standard input"))
 
 
 def _require_destination(form: str, out: Path | None, n_recordings: int) -> None:
