@@ -265,7 +265,7 @@ def test_names_that_lead_to_nothing_are_refused(tmp_path):
 
 
 def test_an_unfinished_run_gives_no_detector(tmp_path):
-    with pytest.raises(ListenwellError, match="no finished study"):
+    with pytest.raises(ListenwellError, match="holds no run"):
         export.export_detector(tmp_path, tmp_path / "out")
 
 

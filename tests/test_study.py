@@ -104,7 +104,7 @@ def test_an_unknown_clip_or_run_is_named(finished, tmp_path):
     config, _, _ = finished
     with pytest.raises(ManifestError, match="not in this run"):
         trace("nobody", config.output)
-    with pytest.raises(ManifestError, match="no config"):
+    with pytest.raises(ListenwellError, match="holds no run"):
         trace("nobody", tmp_path)
 
 

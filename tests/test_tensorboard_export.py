@@ -52,10 +52,11 @@ def test_the_command_replaces_an_older_export_and_prints_the_folders(finished, t
     assert len(list((tmp_path / "events").rglob("events.out.tfevents.*"))) == 1
 
 
-def test_a_line_cut_at_the_end_is_passed_over_and_one_before_it_is_not(finished, tmp_path):
+def test_under_training_a_line_cut_at_the_end_is_passed_over_and_one_before_it_is_not(finished, tmp_path):
     config, fit = finished
-    metrics = fit.folder / "metrics.jsonl"
-    whole = metrics.read_text()
+    metrics, spec = fit.folder / "metrics.jsonl", fit.folder / "spec.json"
+    whole, note = metrics.read_text(), spec.read_text()
+    spec.unlink()
     try:
         metrics.write_text(whole + '{"step": 9, "lo')
         assert export_tensorboard(config.output, tmp_path / "events")
@@ -64,6 +65,7 @@ def test_a_line_cut_at_the_end_is_passed_over_and_one_before_it_is_not(finished,
             export_tensorboard(config.output, tmp_path / "events")
     finally:
         metrics.write_text(whole)
+        spec.write_text(note)
 
 
 def test_a_missing_tensorboard_is_told_with_how_to_install_it(finished, tmp_path, monkeypatch):

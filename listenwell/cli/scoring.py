@@ -21,7 +21,9 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scores and what they show.")],
     clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")] = "",
     model: Annotated[str, typer.Option("--model", help="small, a model folder or a hub id.")] = "",
-    adapter: Annotated[Path | None, typer.Option("--adapter", help="Folder of a trained adapter.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="Folder of a trained adapter, or of a study that delivers one.")
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="Score this split of the clips only.")] = "",
     conditions: Annotated[
         str, typer.Option("--conditions", help="Versions to score, such as clean,snr_0,200ms.")

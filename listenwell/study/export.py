@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from listenwell.atomic_files import atomic_folder
-from listenwell.config import Config, load_config
+from listenwell.config import Config
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.detect.bundle import MODEL_CARD, Bundle, write_bundle
 from listenwell.detect.detector import Detector
@@ -30,11 +30,11 @@ from listenwell.model.lora import merge_adapter
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.run_folder import RunFolder, provenance, read_kept_results
+from listenwell.run_folder import provenance, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
-from listenwell.study.fit_files import require_adapter
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
+from listenwell.study.opened_run import delivered_adapter, open_run
 from listenwell.study.parts import DEV, divide
 from listenwell.study.prepare import prepare
 from listenwell.vouched_files import hash_file
@@ -50,11 +50,9 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
 
     Raises ListenwellError when the run is not finished or its adapter belongs to another base.
     """
-    run = RunFolder(run_root)
-    if not run.results.is_file():
-        raise ListenwellError(f"{run_root}: holds no finished study (no results.json); run 'listenwell study' first.")
-    results, config = read_kept_results(run), load_config(run.config)
-    adapter_folder = _delivered_adapter(run, results)
+    run, config = open_run(run_root)
+    adapter_folder = delivered_adapter(run)
+    results = read_kept_results(run)
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
     dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
@@ -81,15 +79,14 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
 
 def export_merged(run_root: Path, out: Path) -> None:
     """Write the run's base with its adapter merged in as one model folder, which transformers loads on its own."""
-    run = RunFolder(run_root)
-    results, config = read_kept_results(run), load_config(run.config)
+    run, config = open_run(run_root)
     if config.model.quantization != "none":
         raise ListenwellError(
             f"{run_root}: was trained on a base in {config.model.quantization}, whose packed weights cannot take an "
             "adapter in; export it without merging, or train with model.quantization=none."
         )
     model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
-    adapter, _ = read_adapter(_delivered_adapter(run, results), model)
+    adapter, _ = read_adapter(delivered_adapter(run), model)
     merge_adapter(model.network, adapter)
     if adapter.projector is not None:
         with torch.no_grad():
@@ -99,13 +96,6 @@ def export_merged(run_root: Path, out: Path) -> None:
     with atomic_folder(out) as temporary:
         model.network.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
-
-
-def _delivered_adapter(run: RunFolder, results: Mapping[str, Any]) -> Path:
-    """The folder of the delivered fit's adapter. Raises CheckpointError when a file of it was changed."""
-    folder = run.fit(results["fits"][0]["identity"])
-    require_adapter(folder)
-    return folder / "adapter"
 
 
 def _evidence(results: Mapping[str, Any]) -> list[dict[str, Any]]:

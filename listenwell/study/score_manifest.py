@@ -28,6 +28,7 @@ from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder, identity, provenance
 from listenwell.study.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
 from listenwell.study.kept_scores import read_kept_scores
+from listenwell.study.opened_run import find_adapter
 from listenwell.study.prepare import find_manifest, read_noise, read_split
 from listenwell.study.score import score_clips, write_quarantine
 from listenwell.study.sealing import content_sha256, is_test_split, note_opening
@@ -66,6 +67,7 @@ def score_manifest(
     model = load_model(config.model)
     method, adapter = ZERO_SHOT, None
     if adapter_folder is not None:
+        adapter_folder = find_adapter(adapter_folder)
         method = FINE_TUNED
         adapter, listens = read_adapter(adapter_folder, model)
         config = _as_trained(config, listens)

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.atomic_files import atomic_folder
-from listenwell.config import load_config
 from listenwell.errors import ListenwellError
-from listenwell.run_folder import RunFolder
 from listenwell.study.fit_files import require_log
 from listenwell.study.ledger import fits_asked_for
+from listenwell.study.opened_run import open_run
 from listenwell.train.fit_log import METRICS
 
 COUNTERS = ("step", "epoch")
@@ -41,9 +40,7 @@ def export_tensorboard(run_root: Path, out: Path) -> list[Path]:
 
 def _fits_of(run_root: Path) -> list[Path]:
     """The folders of the fits that the run's config asked for."""
-    if not (run_root / "config.yaml").is_file():
-        raise ListenwellError(f"{run_root}: holds no run (no config.yaml); give the folder that 'output' names.")
-    run = RunFolder(run_root, load_config(run_root / "config.yaml").ledger)
+    run, _ = open_run(run_root)
     return [run.fit(each) for each in fits_asked_for(run)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from listenwell.augment.conditions import plan_condition
 from listenwell.augment.plan import Plan, apply_in_steps
-from listenwell.config import Config, load_config
+from listenwell.config import Config
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform, peak, rms
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
@@ -24,6 +24,7 @@ from listenwell.model.short_clips import lengthen
 from listenwell.run_folder import RunFolder
 from listenwell.study.fit_files import require_log
 from listenwell.study.kept_scores import read_kept_scores
+from listenwell.study.opened_run import open_run
 from listenwell.study.parts import TRAIN, divide
 from listenwell.study.prepare import prepare
 from listenwell.train.fit_log import PLANS
@@ -33,13 +34,9 @@ from listenwell.vouched_files import read_vouched
 def trace(clip_id: str, root: Path) -> dict[str, Any]:
     """Return every value of the clip in the run at `root`, as JSON values, in the order they come about.
 
-    Raises ManifestError when the run or the clip is not known.
+    Raises ListenwellError when the run or the clip is not known.
     """
-    run = RunFolder(root)
-    if not run.config.is_file():
-        raise ManifestError(f"{root}: no {run.config.name}; give the folder of a run that 'listenwell study' made.")
-    config = load_config(run.config)
-    run = RunFolder(root, config.ledger)
+    run, config = open_run(root)
     parts = divide(*prepare(config), config.data)
     part, clip = _find(clip_id, parts.clips)
     bank = parts.banks[part]

@@ -1,0 +1,37 @@
+"""A run that somebody made before, opened by its folder: where its artefacts lie, its config, its delivered adapter."""
+
+from pathlib import Path
+
+from listenwell.config import Config, load_config
+from listenwell.errors import ListenwellError
+from listenwell.run_folder import RunFolder, read_kept_results
+from listenwell.study.fit_files import require_adapter
+
+
+def open_run(root: Path) -> tuple[RunFolder, Config]:
+    """The run below `root` with the ledger its config names. Raises ListenwellError when there is none."""
+    path = RunFolder(root).config
+    if not path.is_file():
+        raise ListenwellError(f"{root}: holds no run (no {path.name}); give the folder that 'output' names.")
+    config = load_config(path)
+    return RunFolder(root, config.ledger), config
+
+
+def delivered_adapter(run: RunFolder) -> Path:
+    """The adapter's folder of a finished study. Raises ListenwellError when it is not finished, or was changed."""
+    if not run.results.is_file():
+        raise ListenwellError(
+            f"{run.root}: holds no finished study (no {run.results.name}); run 'listenwell study' first."
+        )
+    results = read_kept_results(run)
+    if "fits" not in results:
+        raise ListenwellError(f"{run.root}: was scored, not trained, so it has no adapter; give the folder of a study.")
+    folder = run.fit(results["fits"][0]["identity"])
+    require_adapter(folder)
+    return folder / "adapter"
+
+
+def find_adapter(folder: Path) -> Path:
+    """The folder itself where an adapter lies in it; of a finished study, that of the adapter it delivers."""
+    is_run = RunFolder(folder).config.is_file() and not (folder / "adapter_config.json").is_file()
+    return delivered_adapter(open_run(folder)[0]) if is_run else folder
