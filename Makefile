@@ -50,8 +50,7 @@ test: env check ## everything that must hold: checks, then all tests
 	$(BIN)/python -m pytest
 
 soak: env ## many kills, flipped bits, broken files, failing disks and power cuts, an hour (make test: a few of each)
-	LISTENWELL_KILLS=20 LISTENWELL_FLIPS=10 LISTENWELL_FUZZ_EXAMPLES=1000 LISTENWELL_DISK_FAULTS=40 $(BIN)/python -m \
-		pytest tests/test_kills.py tests/test_bit_rot.py tests/test_fuzz.py tests/test_failing_disks.py
+	$(BIN)/python benchmarks/soak.py
 
 check: env docs ## style, types, documentation, import rows, README commands and shipped configs
 	$(BIN)/ruff check .
