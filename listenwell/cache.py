@@ -21,7 +21,7 @@ def cache_root() -> Path:
 def one_maker(path: Path) -> Iterator[None]:
     """Make `path` alone: whoever else wants to waits here, and looks again. What makers that were killed left goes.
 
-    The lock file beside it goes once `path` is there.
+    The lock file beside it goes once `path` is there, which nobody makes again.
     """
     make_folder(path.parent)
     own = path.with_name(f".{path.name}.lock")

