@@ -104,6 +104,16 @@ def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(
         assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
 
 
+def test_the_logs_of_finished_fits_may_be_deleted(finished_study, expected, tmp_path, monkeypatch):
+    config, _ = finished_study
+    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
+    run = shutil.copytree(config.output, tmp_path / "run")
+    for log in run.glob("fits/*/*.jsonl"):
+        log.unlink()
+    again = run_study(config.model_copy(update={"output": run}))
+    assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
+
+
 READ_LATER = {
     "results.json": ("runs list", "report", "compare", "export"),
     "fits/*/plans.jsonl": ("trace",),
