@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "soak.json"
 FILES = ("test_kills", "test_bit_rot", "test_fuzz", "test_failing_disks")
 OFTEN = {
-    "LISTENWELL_KILLS": "20",
-    "LISTENWELL_FLIPS": "10",
-    "LISTENWELL_FUZZ_EXAMPLES": "1000",
-    "LISTENWELL_DISK_FAULTS": "40",
+    "LISTENWELL_KILLS": "40",
+    "LISTENWELL_FLIPS": "20",
+    "LISTENWELL_FUZZ_EXAMPLES": "3000",
+    "LISTENWELL_DISK_FAULTS": "100",
 }
 
 

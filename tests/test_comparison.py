@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from listenwell.errors import ManifestError
 from listenwell.evaluate.comparison import compare_balanced_accuracy, permutation_p_value
+from listenwell.evaluate.intervals import FEW_GROUPS
 from listenwell.evaluate.metrics import balanced_accuracy
 
 IS_SPEECH = np.repeat([True, False], [50, 60])
@@ -82,3 +84,30 @@ def test_equal_methods_are_called_different_in_about_5_percent_of_studies():
 def test_methods_scored_on_other_clips_cannot_be_compared():
     with pytest.raises(ManifestError, match="both methods must decide on the same clips"):
         compare_balanced_accuracy(IS_SPEECH[:-1], IS_SPEECH, IS_SPEECH, GROUP, seed=0)
+
+
+def test_the_width_is_that_of_group_means_where_groups_are_equally_large():
+    rng = np.random.default_rng(5)
+    is_speech, group = np.repeat([True, False], [40, 60]), np.repeat(np.arange(25).astype(str), 4)
+    a, b = (np.where(rng.random(100) < share, is_speech, ~is_speech) for share in (0.9, 0.6))
+    found = compare_balanced_accuracy(a, b, is_speech, group, seed=0)
+    means = ((a == is_speech).astype(float) - (b == is_speech)).reshape(25, 4).mean(axis=1)
+    speech, other = means[:10], means[10:]
+    error = np.sqrt(np.var(speech, ddof=1) / 10 + np.var(other, ddof=1) / 15) / 2
+    half = error * stats.t.ppf(0.975, 9)
+    assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half), abs=1e-9)
+
+
+def test_a_random_p_value_counts_the_observed_signs_once_and_its_draws_exactly():
+    assert permutation_p_value(np.ones(60), seed=0) == 1 / 10_001
+    assert permutation_p_value(np.tile([1.0, -1.0], 500), seed=0) == 1.0
+
+
+@pytest.mark.parametrize(("n_groups", "note"), [(FEW_GROUPS, ""), (FEW_GROUPS - 1, "only 29 groups")])
+def test_few_groups_are_called_rough(n_groups, note):
+    group = np.repeat(np.arange(n_groups).astype(str), 2)
+    is_speech = np.arange(group.size) < group.size // 4 * 2
+    a = is_speech ^ (np.arange(group.size) % 5 == 0)
+    found = compare_balanced_accuracy(a, is_speech, is_speech, group, seed=0)
+    assert found.note.startswith(note)
+    assert bool(found.note) == bool(note)

@@ -22,7 +22,7 @@ from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
-from listenwell.evaluate.scores import ScoreTable, write_scores
+from listenwell.evaluate.scores import ScoreTable
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder
@@ -31,12 +31,12 @@ from listenwell.study.detectors import LanguageModelDetector
 from listenwell.study.fit_request import FitRequest
 from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.gate import pass_gate
-from listenwell.study.kept_scores import read_kept_scores
+from listenwell.study.kept_scores import keep_scores, read_kept_scores
 from listenwell.study.parts import DEV, POOL, TRAIN, Parts
 from listenwell.study.score import score_clips
 from listenwell.study.search import run_search
 from listenwell.train.fit_underway import Progress
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.vouched_files import read_vouched
 
 HELD_OUT = "held_out"
 FIXED = "fixed: the config was chosen on all speakers"
@@ -190,8 +190,7 @@ def _scores(request: FitRequest, fit: FinishedFit, part: str, model: AudioLangua
         model, config.prompt, config.short_clips, {HELD_OUT: fit.adapter}, config.scoring.batch_seconds
     )
     scored = score_clips([detector], request.parts.clips[part], request.parts.banks[part], [CLEAN], config)
-    write_scores(path, scored.tables[HELD_OUT])
-    write_vouched(note, {"clips": clip_ids}, [path])
+    keep_scores(path, scored.tables[HELD_OUT], {"clips": clip_ids})
     return scored.tables[HELD_OUT]
 
 

@@ -19,7 +19,7 @@ from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
 from listenwell.evaluate.metrics import balanced_accuracy, decide
-from listenwell.evaluate.scores import ScoreTable, write_scores
+from listenwell.evaluate.scores import ScoreTable
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
@@ -29,12 +29,12 @@ from listenwell.study.detectors import language_model_detectors
 from listenwell.study.fit_request import FitRequest
 from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.halving import DroppedFit, Race
-from listenwell.study.kept_scores import read_kept_scores
+from listenwell.study.kept_scores import keep_scores, read_kept_scores
 from listenwell.study.parts import DEV, Parts
 from listenwell.study.score import score_clips
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.vouched_files import read_vouched
 
 N_RESAMPLES = 200
 
@@ -229,8 +229,7 @@ def _dev_tables(
             detectors, parts.clips[DEV], parts.banks[DEV], conditions, config, on_progress, "judging dev"
         )
         for i in missing:
-            write_scores(kept[i], scored.tables[str(i)])
-            write_vouched(kept[i].with_suffix(".json"), {"made_from": made_from}, [kept[i]])
+            keep_scores(kept[i], scored.tables[str(i)], {"made_from": made_from})
     return {i: read_kept_scores(path, path.with_suffix(".json")) for i, path in kept.items()}
 
 
