@@ -106,7 +106,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield Study(folder, results_of(whole), done["requests"], n_bytes)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 * (1000 if ASKED == "all" else 20))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 * (1000 if ASKED == "all" else 20 + int(ASKED)))]
 
 
 def require_resumed(study: Study, output: Path, moment: int) -> None:
