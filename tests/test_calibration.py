@@ -219,3 +219,25 @@ def test_the_points_of_the_drawn_curves_stand_at_the_thresholds_between_the_scor
     thresholds, half_widths = curve_thresholds(grouped)
     assert thresholds.tolist() == [8.0, 5.0, 2.0, 0.0]
     assert half_widths.tolist() == [0.5, 2.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "reached"),
+    [
+        ("balanced_accuracy", (0.8 + 0.9) / 2),
+        ("accuracy", 0.3 * 0.8 + 0.7 * 0.9),
+        ("eer", (0.2 + 0.1) / 2),
+        ("target_recall=0.5", 0.9),
+        ("target_false_alarm=0.5", 0.8),
+        ("cost=2,5,0.3", 2 * 0.3 * 0.2 + 5 * 0.7 * 0.1),
+    ],
+)
+def test_what_a_criterion_reports_is_its_measure(text, reached):
+    found = parse_criterion(text).reached(np.array([0.1]), np.array([0.8]), 0.3)
+    assert found == pytest.approx([reached])
+
+
+@pytest.mark.parametrize("text", ["cost=0,1,0.5", "cost=1,0,0.5", "cost=1,1,0", "target_recall=1", "target_recall=0"])
+def test_costs_and_rates_at_their_ends_are_refused(text):
+    with pytest.raises(ConfigError, match="needs costs above 0 and a rate or share of speech between 0 and 1"):
+        parse_criterion(text)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from listenwell.evaluate.bootstrap import resample_groups
 from listenwell.evaluate.intervals import (
     PLANNING_ICC,
     anova_icc,
@@ -286,3 +287,36 @@ def test_the_drawn_error_of_average_precision_is_near_that_of_the_stratified_jac
     error = np.sqrt(199 / 200 * sum(200 * np.var(without[rows]) for rows in (is_speech, ~is_speech)))
     metric = by_name(ranking_metrics(score, is_speech, np.arange(400), seed=0))["average_precision"]
     assert metric.high - metric.low == pytest.approx(2 * stats.t.ppf(0.975, 199) * error, rel=0.15)
+
+
+def test_the_correlation_within_groups_is_that_of_the_mean_squares():
+    rights, sizes = np.array([5.0, 1.0, 3.0, 0.0, 2.0]), np.array([5.0, 4.0, 4.0, 3.0, 6.0])
+    outcomes = [[1.0] * int(right) + [0.0] * int(size - right) for right, size in zip(rights, sizes, strict=True)]
+    mean = rights.sum() / sizes.sum()
+    between = sum(len(own) * (np.mean(own) - mean) ** 2 for own in outcomes) / 4
+    within = sum(float(np.sum((np.array(own) - np.mean(own)) ** 2)) for own in outcomes) / (22 - 5)
+    typical = (22 - np.sum(sizes**2) / 22) / 4
+    assert anova_icc(rights, sizes) == pytest.approx((between - within) / (between + (typical - 1) * within))
+
+
+def test_what_few_groups_hold_is_named_and_groups_of_one_clip_have_no_correlation():
+    group = np.repeat(np.arange(10).astype(str), 5)
+    right_twice = np.isin(np.arange(50), [0, 7])
+    assert proportion("recall", right_twice, group).note.startswith("right decisions in 2 of 10 groups")
+    assert proportion("recall", ~right_twice, group).note.startswith("errors in 2 of 10 groups")
+    two_in_five = np.arange(50) % 5 < 2
+    assert proportion("recall", two_in_five & (np.arange(50) < 25), group).note.startswith("right decisions in 5 of 10")
+    assert proportion("recall", right_twice, np.arange(50).astype(str)).note == ""
+
+
+def test_draws_keep_the_clips_of_a_class_and_spread_as_the_means_of_its_groups():
+    counts = np.array([[5.0, 0.0]] * 8 + [[0.0, 3.0]] * 12)
+    weights = np.concatenate(list(resample_groups(counts, 0, "a test", 4000, 500)))
+    assert weights.shape == (4000, 20)
+    assert weights[:, :8].sum(axis=1) == pytest.approx(8.0)
+    assert weights[:, 8:].sum(axis=1) == pytest.approx(12.0)
+    assert np.unique(weights[:, :8]) == pytest.approx(8 / 7 * np.arange(np.unique(weights[:, :8]).size))
+    # the rescaled bootstrap of n - 1 draws: the spread of a mean is that of its standard error
+    values = np.random.default_rng(0).normal(size=8)
+    means = weights[:, :8] @ values / 8
+    assert means.std() == pytest.approx(values.std(ddof=1) / np.sqrt(8), rel=0.04)

@@ -132,3 +132,19 @@ def test_min_dcf_by_hand():
     score, truth = np.array([1.0, 2.0, 0.0, 3.0]), np.array([True, False, False, True])
     assert min_dcf(score, truth, Costs()) == 0.5
     assert min_dcf(score, truth, Costs(1, 9, 0.5)) == pytest.approx(0.5)
+
+
+def test_recall_asks_for_speech_alone_and_specificity_for_the_other_sounds_alone():
+    speech, other = np.ones(3, bool), np.zeros(3, bool)
+    assert recall(np.array([True, True, False]), speech) == pytest.approx(2 / 3)
+    assert specificity(np.array([True, True, False]), other) == pytest.approx(1 / 3)
+    with pytest.raises(ManifestError, match="recall"):
+        recall(other, other)
+    with pytest.raises(ManifestError, match="specificity"):
+        specificity(speech, speech)
+
+
+def test_a_threshold_is_met_in_double_precision():
+    score = np.array([0.1], dtype=np.float32)
+    assert decide(score, float(score[0])).tolist() == [True]
+    assert decide(score, float(score[0]) + 1e-9).tolist() == [False]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from listenwell.errors import ConfigError
 from listenwell.evaluate.intervals import Metric
@@ -115,3 +116,25 @@ def test_the_open_side_of_the_interval_decides_how_many_groups_would_tell():
     assert within.groups_needed == groups_to_shrink(20, 0.75, 0.125)
     assert within.clips_needed == 5 * within.groups_needed
     assert "balanced_accuracy -0.250 [-0.500, +0.500] against +-0.375" in within.sentence
+
+
+def test_a_difference_may_be_all_of_what_differs_and_no_more():
+    need = groups_for_difference(0.2, 0.2, clips_per_group=5, icc=0.3)
+    assert detectable_difference(need.groups, 0.2, 5, 0.3) <= 0.2 < detectable_difference(need.groups - 1, 0.2, 5, 0.3)
+    assert need.effective_n == pytest.approx(need.clips / (1 + 4 * 0.3))
+    assert detectable_difference(1, 0.2, 5, 0.3) == np.inf
+    n, quantiles = 2 * 5 / 2.2, stats.t.ppf(0.975, 1) + stats.t.ppf(0.8, 1)
+    assert detectable_difference(2, 0.2, 5, 0.3) == pytest.approx(quantiles * np.sqrt(0.2 / (2 * n)))
+
+
+def test_a_correlation_from_none_to_all_is_taken_and_nothing_beyond():
+    assert groups_for_half_width(0.85, 0.1, 5, 1.0).effective_n == groups_for_half_width(0.85, 0.1, 5, 1.0).groups
+    for icc in (-0.01, 1.01):
+        with pytest.raises(ConfigError, match=f"icc is {icc:g}; expected 0 to 1"):
+            groups_for_half_width(0.85, 0.1, 5, icc)
+
+
+def test_what_nobody_can_tell_is_said_with_its_figures():
+    verdict = judge_criterion(metric(0.8, 0.7, 0.9), 0.8)
+    assert verdict.sentence.startswith("cannot tell at ")
+    assert "0.800 [0.700, 0.900] against at least 0.8" in verdict.sentence

@@ -63,3 +63,10 @@ def test_the_oracle_serves_the_criterion_that_chose_the_threshold():
     found = measure_transfer(choose_threshold(DEV, criterion), TEST, seed=0)
     assert found.oracle == best_threshold(TEST.score, TEST.is_speech, criterion)[0]
     assert np.isfinite(found.shift.low)
+
+
+def test_a_threshold_above_every_score_costs_half_in_every_draw():
+    apart = replace(TEST, score=np.where(TEST.is_speech, 5.0, -5.0))
+    found = measure_transfer(replace(choose_threshold(DEV), value=9.0), apart, seed=0)
+    assert (found.regret.low, found.regret.value, found.regret.high) == (0.5, 0.5, 0.5)
+    assert (found.shift.name, found.regret.name) == ("threshold_shift", "regret")
