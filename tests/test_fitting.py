@@ -54,7 +54,7 @@ def test_what_a_killed_writer_left_in_a_fit_goes_when_the_fit_is_written(tmp_pat
     config = make_study(tmp_path)
     folder = fit_alone(config).folder
     (folder / "spec.json").unlink()
-    (folder / ".adapter.x1y2").mkdir()
+    (folder / ".adapter.x1y2z3_4").mkdir()
     fit_alone(config)
     assert (folder / "spec.json").is_file()
     assert not list(folder.glob(".*"))

@@ -14,6 +14,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from listenwell.detect.detector import Detector
 from listenwell.errors import ModelError
 from listenwell.model.adapter_files import read_adapter, write_adapter
+from listenwell.model.base_files import BASE_FILE
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
 from listenwell.model.prompt import PromptConfig, prompt_text
@@ -183,7 +184,7 @@ def whole_omni(base, folder):
     """A folder as the published ones are: thinker, talker and token2wav in one file, configs nested."""
     folder.mkdir()
     for file in base.iterdir():
-        if file.name not in ("model.safetensors", "config.json"):
+        if file.name not in ("model.safetensors", "config.json", BASE_FILE):
             (folder / file.name).write_bytes(file.read_bytes())
     tensors = {f"thinker.{name}": tensor for name, tensor in load_file(base / "model.safetensors").items()}
     others = {"talker.model.norm.weight": torch.zeros(3), "token2wav.code2wav_dit_model.norm.weight": torch.zeros(2)}

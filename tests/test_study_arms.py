@@ -14,6 +14,7 @@ from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.arms import expand_arms
 from listenwell.study.run import run_study
 from listenwell.study.search import selection_optimism
@@ -138,7 +139,7 @@ def test_a_changed_setting_is_checked_like_any_other(tmp_path):
 
 
 def results_of(folder) -> dict:
-    results = json.loads((folder / "results.json").read_text())
+    results = read_kept_results(RunFolder(folder))
     for about_this_run in ("seal", "provenance", "config"):
         del results[about_this_run]
     return results
