@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_scores import make_scores, stack
+from scipy import stats
 from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
-from listenwell.evaluate.calibration import choose_threshold, write_threshold
+from listenwell.evaluate.calibration import best_threshold, choose_threshold, write_threshold
 from listenwell.evaluate.judgement import Question, judge_predictions
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.pairing import Contender, compare_contenders
 from listenwell.evaluate.predictions import Predictions
+from listenwell.evaluate.probabilities import reliability_table
 from listenwell.evaluate.scores import write_scores
 from listenwell.evaluate.summary import summarise_parts
 from listenwell.study.compare import Reading, compare_sources, open_source
@@ -235,3 +237,50 @@ def test_parts_come_worst_first_and_one_group_is_measured_for_itself():
     assert found[0].metric.note == "says nothing about other groups"
     assert (found[0].metric.n_groups, found[0].metric.method) == (1, "Wilson")
     assert {each.label for each in summarise_parts(GOOD, 0.0, "corpus")} == {"SPEECH", "NONSPEECH"}
+
+
+def test_curves_over_duration_and_over_noise_stand_beside_each_other():
+    tables = []
+    for gap, level in ((1.0, 100.0), (3.0, 200.0), (6.0, 500.0)):
+        made = make_scores(gap=gap, seed=int(level))
+        tables.append(replace(made, duration_ms=np.full(400, level), condition=np.full(400, f"{level:g}ms")))
+        snr = level / 20
+        tables.append(replace(made, snr_db=np.full(400, snr), condition=np.full(400, f"snr_{snr:g}")))
+    found = judge_predictions(Predictions(stack(*tables), "log-odds"), Question(0.0), seed=0)
+    both = ["duration_ms", "duration_ms", "snr_db", "snr_db"]
+    assert sorted(curve.over for curve in found.curves) == both
+    assert all(np.isfinite([curve.middle, curve.scale]).all() for curve in found.curves)
+    assert list(found.metrics) == ["100ms", "snr_5", "200ms", "snr_10", "500ms", "snr_25", "noisy"]
+    for name, table in zip(["100ms", "200ms", "500ms"], tables[::2], strict=True):
+        measured = balanced_accuracy(decide(table.score, 0.0), table.is_speech)
+        assert found.metrics[name][0].value == pytest.approx(measured)
+
+
+def test_a_judgement_holds_its_reliability_and_the_warnings_of_its_own_threshold():
+    best, _ = best_threshold(GOOD.score, GOOD.is_speech)
+    found = judge_predictions(Predictions(GOOD, "log-odds"), Question(best), seed=0)
+    assert any("is the best one of these very scores" in warning for warning in found.warnings)
+    expected = reliability_table(Predictions(GOOD, "log-odds").to_probability(GOOD.score), GOOD.is_speech)
+    assert found.reliability == expected
+    assert sum(each.n for each in found.reliability) == len(GOOD)
+
+
+def test_the_tests_beside_a_difference_are_those_of_the_same_clips():
+    few = GOOD.select(np.isin(GOOD.clip_id, ["c0", "c1", "c200", "c201"]))
+    other = replace(few, score=-few.score)
+    found = compare_contenders(contenders(few, other), seed=0)
+    (pair,) = found.pairs
+    assert [test.name for test in pair.beside] == ["McNemar, exact", "DeLong"]
+    rights = [decide(table.score, 0.0) == table.is_speech for table in (few, other)]
+    alone = int(np.sum(rights[0] & ~rights[1])), int(np.sum(~rights[0] & rights[1]))
+    assert pair.beside[0].p_value == pytest.approx(stats.binomtest(alone[0], sum(alone), 0.5).pvalue)
+    assert pair.p_holm == pair.difference.p_value
+    assert found.left_out == {"m0": 0, "m1": 0}
+
+
+def test_two_groups_of_a_part_say_something_of_others():
+    made = replace(GOOD, category=np.where(np.isin(GOOD.group, ["g0", "g1"]), "pair", "rest"))
+    found = {(each.part, each.label): each.metric for each in summarise_parts(made, 0.0, "category")}
+    assert found["pair", "SPEECH"].n_groups == 2
+    assert found["pair", "SPEECH"].note != "says nothing about other groups"
+    assert found["pair", "SPEECH"].method != "Wilson"

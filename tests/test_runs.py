@@ -16,7 +16,7 @@ from listenwell.cli.main import app
 from listenwell.config import load_config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder
-from listenwell.study.ledger import hold_fits, open_ledger
+from listenwell.study.ledger import fits_asked_for, hold_fits, open_ledger
 from listenwell.study.run import fit_alone, run_study
 from listenwell.study.run_lock import hold_run, holder_of, is_held
 from listenwell.study.runs import find_waste, list_runs
@@ -197,3 +197,13 @@ def test_results_of_other_kinds_are_named(tmp_path, rows):
     write_vouched(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
     with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
         list_runs(tmp_path)
+
+
+def test_a_ledger_without_a_version_is_refused_and_fits_are_noted_by_the_names_of_their_folders(tmp_path):
+    run = RunFolder(tmp_path)
+    run.config.write_text("seed: 1\n")
+    open_ledger(run, ["0123456789abcdef" + "0" * 48])
+    assert fits_asked_for(run) == ["0123456789abcdef"]
+    write_vouched(run.ledger_version, {"of": "somebody else"})
+    with pytest.raises(ListenwellError, match="version None, this listenwell reads version 1"):
+        open_ledger(run, [])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from listenwell.errors import SealError
-from listenwell.seal import Seal, append_entry, hash_entry, judge_seal, read_chain
+from listenwell.seal import Seal, append_entry, hash_entry, judge_seal, late_commits, read_chain
 
 FIRST, SECOND = {"fine-tuned": "aa"}, {"fine-tuned": "bb"}
 
@@ -124,3 +124,19 @@ def test_a_hashed_line_of_another_kind_breaks_the_chain(tmp_path, change):
     (tmp_path / "seal.jsonl").write_text(json.dumps(rest | {"hash": hash_entry(rest)}) + "\n")
     with pytest.raises(SealError, match=r"seal\.jsonl line 1: the chain of the seal is broken"):
         read_chain(tmp_path / "seal.jsonl")
+
+
+def test_a_reopened_and_a_missing_seal_say_what_stands_there(tmp_path):
+    seal = opened(tmp_path / "seal.jsonl")
+    seal.commit(SECOND, "fit 1")
+    reopened = judge_seal(seal.path, head(seal.path), ["test"])
+    assert (reopened.verdict, reopened.head) == ("reopened", head(seal.path))
+    missing = judge_seal(tmp_path / "gone.jsonl", "", ["test"])
+    assert missing.reason.startswith(f"there is no log at {tmp_path / 'gone.jsonl'}")
+
+
+def test_commits_without_a_look_are_never_late(tmp_path):
+    seal = Seal(tmp_path / "seal.jsonl")
+    seal.commit(FIRST, "fit 1")
+    seal.commit(SECOND, "fit 1")
+    assert late_commits(read_chain(seal.path)) == []
