@@ -26,6 +26,7 @@ from listenwell.evaluate.calibration import (
 from listenwell.evaluate.criteria import BALANCED_ACCURACY, parse_criterion
 from listenwell.evaluate.metrics import accuracy, balanced_accuracy, decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.vouched_files import write_vouched
 
 
 def table(scores, labels) -> ScoreTable:
@@ -208,6 +209,10 @@ def test_a_threshold_comes_back_from_disk_and_a_broken_file_is_refused(tmp_path)
     chosen = choose_threshold(table([0.0, 1.0], [0, 1]))
     write_threshold(tmp_path / "threshold.json", chosen)
     assert read_threshold(tmp_path / "threshold.json") == chosen
+    for content, said in (({"value": 1.0}, "without criterion, "), ({**asdict(chosen), "value": None}, "real number")):
+        write_vouched(tmp_path / "threshold.json", content)
+        with pytest.raises(ManifestError, match=rf"threshold\.json: not a threshold \(.*{said}"):
+            read_threshold(tmp_path / "threshold.json")
     (tmp_path / "threshold.json").write_text("{")
     with pytest.raises(ManifestError, match="not a threshold"):
         read_threshold(tmp_path / "threshold.json")

@@ -98,6 +98,23 @@ def test_the_width_is_that_of_group_means_where_groups_are_equally_large():
     assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half), abs=1e-9)
 
 
+def test_the_width_is_that_of_linearised_ratios_where_groups_differ_in_size():
+    rng = np.random.default_rng(6)
+    sizes = rng.integers(1, 9, 22)
+    member = np.repeat(np.arange(22), sizes)
+    is_speech = member < 9
+    a, b = (np.where(rng.random(member.size) < share, is_speech, ~is_speech) for share in (0.95, 0.5))
+    found = compare_balanced_accuracy(a, b, is_speech, member.astype(str), seed=0)
+    gain, variance = (a == is_speech).astype(float) - (b == is_speech), 0.0
+    for groups in (range(9), range(9, 22)):
+        own = np.isin(member, groups)
+        mean = gain[own].mean()
+        residuals = np.array([gain[member == g].sum() - (member == g).sum() * mean for g in groups]) / own.sum()
+        variance += len(groups) / (len(groups) - 1) * np.sum(residuals**2) / 4
+    half = np.sqrt(variance) * stats.t.ppf(0.975, 8)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=1e-9)
+
+
 def test_a_random_p_value_counts_the_observed_signs_once_and_its_draws_exactly():
     assert permutation_p_value(np.ones(60), seed=0) == 1 / 10_001
     assert permutation_p_value(np.tile([1.0, -1.0], 500), seed=0) == 1.0

@@ -134,6 +134,10 @@ def test_one_speaker_under_two_names_in_one_recording_is_a_leak_across_parts_and
     within = check([one, other], [])
     assert kinds(within) == ["one recording, two groups"]
     assert within.verdict == CLEAN
+    found = {finding.kind: finding.is_leak for finding in (*across.findings, *within.findings)}
+    assert [finding.is_leak for finding in within.findings] == [False]
+    assert found["same recording"] is True
+    assert all(finding.is_leak is True for finding in across.findings)
 
 
 @pytest.mark.parametrize("written_as", ["absolute", "with its folder"])

@@ -50,6 +50,15 @@ def test_folds_hold_every_group_out_once_and_share_none(tmp_path, n_folds):
     assert len({frozenset(groups(fold.dev)) for fold in folds}) > 1
 
 
+def test_dev_takes_sources_in_the_share_of_its_speakers_and_at_least_one(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=7)
+    for sources, n_dev_sources in (("0123456", 1), ("012", 1)):
+        kept = [clip for clip in clips if clip.label == "SPEECH" or clip.group[-1] in sources]
+        for fold in make_folds(kept, 3, n_dev_speakers=1, seed=0):
+            dev = {clip.group: clip.label for clip in fold.dev}
+            assert sorted(dev.values()) == ["NONSPEECH"] * n_dev_sources + ["SPEECH"]
+
+
 @pytest.mark.parametrize("pool", ["", "study_pool"])
 def test_what_only_trains_is_never_held_out(tmp_path, pool):
     clips = make_corpus(tmp_path, n_groups=8)

@@ -55,6 +55,14 @@ def test_shares_count_groups():
     assert len({c.group for c in parts["train"] if c.label == "NONSPEECH"}) == 8
 
 
+def test_what_is_left_of_the_shares_goes_to_the_largest_remainder():
+    # seven groups: 3.5, 2.1 and 1.4; the one that is left goes to the part with 0.5
+    parts = split_by_group(corpus(7, 7), {"dev": 0.3, "train": 0.5, "test": 0.2}, seed=0)
+    for label in LABELS:
+        counts = {name: len({c.group for c in part if c.label == label}) for name, part in parts.items()}
+        assert counts == {"dev": 2, "train": 4, "test": 1}
+
+
 def test_more_clips_of_known_groups_do_not_move_a_group():
     few, many = (split_by_group(corpus(9, 9, clips_each=n), {"train": 2, "dev": 1}, seed=5) for n in (1, 7))
     assert {c.group for c in few["dev"]} == {c.group for c in many["dev"]}
