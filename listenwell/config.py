@@ -10,6 +10,7 @@ import difflib
 import functools
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from listenwell.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml
 
 CHANGES_NOTHING = ("output", "ledger")
 """Settings that say where things lie and change no result."""
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+"""Surrogates, which YAML and JSON can write and UTF-8 cannot."""
 
 
 class Config(Section):
@@ -85,13 +88,14 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         values, places = read_yaml(path)
     for override in overrides:
         _apply_override(values, places, override)
-    faults = [*_boolean_faults(Config, values, ""), *_zero_byte_faults(values, "")]
+    faults = [*_boolean_faults(Config, values, ""), *_text_faults(values, "")]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         faults += [_explain(detail) for detail in error.errors(include_url=False)]
     if faults:
-        lines = [f"{_place(places, key)}: {sentence}" for key, sentence in faults]
+        whole = "" if path is None else str(path)
+        lines = [f"{_place(places, key, whole)}: {sentence}" for key, sentence in faults]
         found = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
         raise ConfigError(found + "\n  ".join(lines))
     return config
@@ -196,16 +200,16 @@ def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: s
             yield from _boolean_faults(kind, value, f"{parent}{name}.")
 
 
-def _zero_byte_faults(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield a fault for every text with a zero byte, which no file can be called."""
-    if isinstance(value, str) and "\0" in value:
-        yield key, f"found {show_value(value)}, expected text without a zero byte."
+def _text_faults(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield a fault for every text with a zero byte or half a character, which no file can be called."""
+    if isinstance(value, str) and ("\0" in value or HALF_A_CHARACTER.search(value)):
+        yield key, f"found {show_value(value)}, expected text without a zero byte or half a character."
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _zero_byte_faults(inner, f"{key}.{name}".lstrip("."))
+            yield from _text_faults(inner, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list):
         for inner in value:
-            yield from _zero_byte_faults(inner, key)
+            yield from _text_faults(inner, key)
 
 
 def _explain(detail: ErrorDetails) -> tuple[str, str]:
@@ -241,14 +245,14 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     return f"unknown key; expected one of {', '.join(own)}."
 
 
-def _place(places: Mapping[str, str], key: str) -> str:
-    """Return the nearest known place of a dotted key: its own, else that of the section around it."""
+def _place(places: Mapping[str, str], key: str, whole: str) -> str:
+    """Return the nearest known place of a dotted key: its own, that of the section around it, or the `whole` file."""
     names = key.split(".")
     for length in range(len(names), 0, -1):
         outer = ".".join(names[:length])
         if outer in places:
             return places[outer] if places[outer].startswith("override") else f"{places[outer]}, {key}"
-    return key
+    return ", ".join(part for part in (whole, key) if part)
 
 
 def _section_settings(section: Section, prefix: str) -> Iterator[Setting]:

@@ -1,5 +1,6 @@
 """Text made to explode, sink or overflow a reader: one of our errors, at once."""
 
+import shutil
 import time
 from dataclasses import asdict
 
@@ -9,13 +10,14 @@ from made_scores import make_scores
 from listenwell.config import load_config
 from listenwell.data.corpora.table import read_table
 from listenwell.data.exchange.json_lines import read_json_lines
-from listenwell.errors import ConfigError, ManifestError, SealError
+from listenwell.detect.bundle import read_bundle
+from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold
 from listenwell.evaluate.predictions import read_predictions
 from listenwell.run_folder import RunFolder
 from listenwell.seal import read_chain
 from listenwell.study.ledger import config_key
-from listenwell.vouched_files import write_vouched
+from listenwell.vouched_files import read_vouched, write_vouched
 
 MOST_S = 5.0
 
@@ -97,6 +99,30 @@ def test_a_zero_byte_in_a_table_or_a_config_is_named(tmp_path):
         ConfigError, match=r"(?s)line 1, ledger: .*without a zero byte.*line 3, evaluation.*without a zero byte"
     ):
         load_config(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('ledger: "a\\uD800"\n', "line 1, ledger: found .*half a character"),
+        ("true: 1\n", "True: unknown key"),
+        ("seed: 1\n1: 2\n", "1: unknown key"),
+    ],
+)
+def test_a_config_is_named_whatever_its_keys_and_texts_are(tmp_path, text, said):
+    config = tmp_path / "study.yaml"
+    config.write_text(text)
+    with pytest.raises(ConfigError, match=rf"study\.yaml.*{said}"):
+        load_config(config)
+
+
+def test_a_detector_whose_numbers_are_beyond_a_float_is_broken(made_detector, tmp_path):
+    folder = shutil.copytree(made_detector, tmp_path / "bundle")
+    record = read_vouched(folder / "detector.json")
+    record["rule"]["on"] = 10**400
+    write_vouched(folder / "detector.json", record)
+    with pytest.raises(ModelError, match=r"detector\.json: is broken"):
+        read_bundle(folder)
 
 
 def test_a_threshold_beyond_64_bits_is_a_number_like_others(tmp_path):

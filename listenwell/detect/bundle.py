@@ -98,7 +98,7 @@ def read_bundle(folder: Path) -> Bundle:
             evidence=record["evidence"],
             provenance=record["provenance"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path}: is broken ({error}); export the detector again.") from error
     if DEFAULT_CRITERION not in bundle.thresholds or not all(map(math.isfinite, bundle.thresholds.values())):
         raise ModelError(f"{path}: its thresholds are not usable ({bundle.thresholds}); export the detector again.")
