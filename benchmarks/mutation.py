@@ -35,7 +35,7 @@ MODULES = (
 TESTS = (
     "calibration comparison transfer intervals power traps metrics predictions probabilities psychometric scores "
     "significance splits leakage near_duplicates mixing seal compare "
-    "leave_one_speaker_out runs judging"
+    "leave_one_speaker_out runs judging methods cross_fitting"
 ).split()
 COPIED = ("README.md", "CHANGELOG.md", "benchmarks", "configs", "docs", "tests")
 SETTINGS = {
