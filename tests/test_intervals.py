@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_scores import make_scores
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from listenwell.evaluate.bootstrap import resample_groups
+from listenwell.evaluate.bootstrap import group_scores, resample_groups
 from listenwell.evaluate.intervals import (
     PLANNING_ICC,
     anova_icc,
@@ -19,7 +20,7 @@ from listenwell.evaluate.intervals import (
     wilson,
 )
 from listenwell.evaluate.metrics import Costs, average_precision, equal_error_rate, min_dcf, roc_auc
-from listenwell.evaluate.ranking import auc_metric, ranking_metrics
+from listenwell.evaluate.ranking import _enough_groups_err, auc_metric, ranking_metrics
 
 Z = 1.959963984540054
 
@@ -320,3 +321,21 @@ def test_draws_keep_the_clips_of_a_class_and_spread_as_the_means_of_its_groups()
     values = np.random.default_rng(0).normal(size=8)
     means = weights[:, :8] @ values / 8
     assert means.std() == pytest.approx(values.std(ddof=1) / np.sqrt(8), rel=0.04)
+
+
+@pytest.mark.parametrize(("gap", "enough"), [(1.0, True), (100.0, False)])
+def test_the_groups_that_err_at_the_equal_error_threshold_are_counted(gap, enough):
+    table = make_scores(gap=gap)
+    thresholds = np.sort(table.score)[::-1]
+    misses, alarms = (
+        np.array([wrong(t) for t in thresholds])
+        for wrong in (
+            lambda t: np.mean(table.score[table.is_speech] < t),
+            lambda t: np.mean(table.score[~table.is_speech] >= t),
+        )
+    )
+    threshold = thresholds[np.argmax(alarms >= misses)]
+    errs = (table.score >= threshold) != table.is_speech
+    fewest = min(np.unique(table.group[errs & (table.is_speech == label)]).size for label in (True, False))
+    assert (fewest >= 10) is enough
+    assert _enough_groups_err(group_scores(table.score, table.is_speech, table.group)) is enough

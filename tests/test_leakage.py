@@ -207,3 +207,26 @@ def test_leaks_stand_before_warnings_and_the_report_is_json(tmp_path: Path) -> N
 
 def test_every_part_is_listed_even_without_clips(pair: tuple[Clip, Clip]) -> None:
     assert list(list_sounds({"train": [pair[0]]}, {"test": []})) == ["train", "test"]
+
+
+def test_one_recording_under_two_groups_is_a_leak_just_across_parts(pair: tuple[Clip, Clip]) -> None:
+    one, other = (replace(clip, recording="talk.wav") for clip in pair)
+    for parts, is_leak in (({"train": [one], "test": [other]}, True), ({"train": [one, other]}, False)):
+        sounds = [sound for listed in list_sounds(parts, {}).values() for sound in listed]
+        (found,) = find_two_groups(sounds)
+        assert found.is_leak is is_leak
+        assert ({found.id_a, found.id_b}, found.value) == ({"a", "b"}, "talk.wav")
+
+
+def test_a_label_conflict_of_equal_samples_is_a_warning_with_their_hash(tmp_path: Path) -> None:
+    speech, other = make_clip(tmp_path, "speech", seed=1), make_clip(tmp_path, "other", "NONSPEECH", seed=1)
+    leak, warning = check([speech], [other]).findings
+    assert (leak.is_leak, warning.is_leak) == (True, False)
+    assert warning.value == leak.value
+    assert len(str(leak.value)) == 64
+
+
+def test_the_evidence_of_a_shared_name_counts_the_clips_of_each_part(tmp_path: Path) -> None:
+    clips = [replace(make_clip(tmp_path, name), group="anna") for name in "abc"]
+    (found,) = check(clips[:2], clips[2:]).findings
+    assert found.evidence == "group 'anna' is in both parts: 2 in train, 1 in test"

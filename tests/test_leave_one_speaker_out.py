@@ -8,8 +8,10 @@ import pytest
 from made_sounds import make_corpus, make_study
 
 from listenwell.config import load_config
+from listenwell.data.clip import LABELS
 from listenwell.data.folds import make_folds
 from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.data.splits import order_groups
 from listenwell.errors import ConfigError, LeakageError, ManifestError
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.study.leave_one_speaker_out import describe_folds, fold_parts, folds_of
@@ -48,15 +50,6 @@ def test_folds_hold_every_group_out_once_and_share_none(tmp_path, n_folds):
         for part in (fold.train, fold.dev, fold.held_out):
             assert {clip.label for clip in part} == {"SPEECH", "NONSPEECH"}
     assert len({frozenset(groups(fold.dev)) for fold in folds}) > 1
-
-
-def test_dev_takes_sources_in_the_share_of_its_speakers_and_at_least_one(tmp_path):
-    clips = make_corpus(tmp_path, n_groups=7)
-    for sources, n_dev_sources in (("0123456", 1), ("012", 1)):
-        kept = [clip for clip in clips if clip.label == "SPEECH" or clip.group[-1] in sources]
-        for fold in make_folds(kept, 3, n_dev_speakers=1, seed=0):
-            dev = {clip.group: clip.label for clip in fold.dev}
-            assert sorted(dev.values()) == ["NONSPEECH"] * n_dev_sources + ["SPEECH"]
 
 
 @pytest.mark.parametrize("pool", ["", "study_pool"])
@@ -235,3 +228,21 @@ def test_the_plan_counts_the_fits_of_every_fold(nested):
     config, _ = nested
     counted = {work.kind: work.n_fits for work in plan_study(config).work}
     assert counted["search in every fold"] + counted["leave one speaker out"] == len(heard_groups(config))
+
+
+def test_as_many_sources_choose_as_their_share_of_the_speakers(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=7)
+    for n_dev in (1, 2):
+        for fold in make_folds(clips, None, n_dev, seed=0):
+            chosen = [len({clip.group for clip in fold.dev if clip.label == label}) for label in LABELS]
+            assert chosen == [n_dev, n_dev]
+
+
+def test_each_fold_chooses_by_the_next_speakers_of_one_drawn_order(tmp_path):
+    clips = make_corpus(tmp_path, n_groups=7)
+    voices = {clip.group for clip in clips if clip.label == "SPEECH"}
+    drawn = order_groups(voices, 1)
+    for number, fold in enumerate(make_folds(clips, None, 2, seed=0)):
+        others = [each for each in drawn if each != fold.name]
+        expected = {others[2 * number % 6], others[(2 * number + 1) % 6]}
+        assert groups(fold.dev) & voices == expected

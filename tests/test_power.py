@@ -118,23 +118,37 @@ def test_the_open_side_of_the_interval_decides_how_many_groups_would_tell():
     assert "balanced_accuracy -0.250 [-0.500, +0.500] against +-0.375" in within.sentence
 
 
-def test_a_difference_may_be_all_of_what_differs_and_no_more():
-    need = groups_for_difference(0.2, 0.2, clips_per_group=5, icc=0.3)
-    assert detectable_difference(need.groups, 0.2, 5, 0.3) <= 0.2 < detectable_difference(need.groups - 1, 0.2, 5, 0.3)
-    assert need.effective_n == pytest.approx(need.clips / (1 + 4 * 0.3))
-    assert detectable_difference(1, 0.2, 5, 0.3) == np.inf
-    n, quantiles = 2 * 5 / 2.2, stats.t.ppf(0.975, 1) + stats.t.ppf(0.8, 1)
-    assert detectable_difference(2, 0.2, 5, 0.3) == pytest.approx(quantiles * np.sqrt(0.2 / (2 * n)))
+def test_a_half_width_met_exactly_is_enough():
+    need = groups_for_half_width(0.85, half_width_of(0.85, 17, 5, 0.3), 5, 0.3)
+    assert need.groups == 17
+    assert need.effective_n == pytest.approx(17 * 5 / 2.2)
 
 
-def test_a_correlation_from_none_to_all_is_taken_and_nothing_beyond():
-    assert groups_for_half_width(0.85, 0.1, 5, 1.0).effective_n == groups_for_half_width(0.85, 0.1, 5, 1.0).groups
-    for icc in (-0.01, 1.01):
-        with pytest.raises(ConfigError, match=f"icc is {icc:g}; expected 0 to 1"):
-            groups_for_half_width(0.85, 0.1, 5, icc)
+def test_the_least_difference_is_that_of_the_formula_from_two_groups_on():
+    for k, icc, power in ((2, 0.3, 0.8), (3, 0.0, 0.9), (40, 1.0, 0.5)):
+        error = np.sqrt(0.3 * (1 + 4 * icc) / (2 * k * 5))
+        quantiles = stats.t.ppf(0.975, k - 1) + stats.t.ppf(power, k - 1)
+        assert detectable_difference(k, 0.3, 5, icc, power) == pytest.approx(quantiles * error)
+    assert detectable_difference(1, 0.3, 5, 0.3) == float("inf")
 
 
-def test_what_nobody_can_tell_is_said_with_its_figures():
-    verdict = judge_criterion(metric(0.8, 0.7, 0.9), 0.8)
-    assert verdict.sentence.startswith("cannot tell at ")
-    assert "0.800 [0.700, 0.900] against at least 0.8" in verdict.sentence
+@pytest.mark.parametrize("icc", [0.0, 0.3, 1.0])
+def test_clips_of_a_group_that_are_alike_ask_for_more_groups(icc):
+    need = groups_for_difference(0.1, 0.3, 5, icc, power=0.9)
+    assert detectable_difference(need.groups, 0.3, 5, icc, 0.9) <= 0.1
+    assert detectable_difference(need.groups - 1, 0.3, 5, icc, 0.9) > 0.1
+    assert need.effective_n == pytest.approx(5 * need.groups / (1 + 4 * icc))
+
+
+def test_one_method_can_be_right_on_every_clip_on_which_two_differ():
+    assert groups_for_difference(0.1, 0.1, 5, 0.3).half_width == 0.1
+
+
+@pytest.mark.parametrize("icc", [-0.1, 1.5, 2.0])
+def test_a_correlation_outside_0_to_1_is_refused(icc):
+    with pytest.raises(ConfigError, match=r"icc is .*; expected 0 to 1"):
+        groups_for_half_width(0.85, 0.05, 5, icc)
+
+
+def test_a_value_on_the_target_is_told_with_its_clips_and_groups():
+    assert judge_criterion(metric(0.8, 0.7, 0.9), 0.8).sentence.startswith("cannot tell at 100 clips of 20 groups: ")

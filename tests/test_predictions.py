@@ -109,3 +109,7 @@ def test_category_and_corpus_are_read_where_they_are_given(tmp_path):
     path = write(tmp_path, "a,1,0.5,s,voice,x", header="path,y,prob,spk,kind,corpus")
     found = read_predictions(path, {**NAMES, "category": "kind"})
     assert (found.table.category.tolist(), found.table.corpus.tolist()) == (["voice"], ["x"])
+
+
+def test_a_column_name_may_hold_an_equals_sign():
+    assert parse_columns("score = p=1 ,group=spk") == {"score": "p=1", "group": "spk"}

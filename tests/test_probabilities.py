@@ -134,3 +134,11 @@ def test_losses_without_any_error_have_no_spread():
     is_speech = np.array([True, True, False, False])
     for metric in probability_metrics(is_speech * 1.0, is_speech, np.arange(4), seed=0):
         assert (metric.value, metric.low, metric.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_loss_of_few_groups_says_so():
+    score, is_speech = logistic_clips(60, 1.0, 0.0)
+    brier, log_loss, _ = probability_metrics(expit(score), is_speech, np.arange(60) // 6, seed=0)
+    assert brier.note == log_loss.note == "only 10 groups, the interval is rough"
+    brier, log_loss, _ = probability_metrics(expit(score), is_speech, np.zeros(60, int), seed=0)
+    assert brier.note == log_loss.note == "one group says nothing about other groups"

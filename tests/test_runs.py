@@ -199,11 +199,16 @@ def test_results_of_other_kinds_are_named(tmp_path, rows):
         list_runs(tmp_path)
 
 
-def test_a_ledger_without_a_version_is_refused_and_fits_are_noted_by_the_names_of_their_folders(tmp_path):
+def test_a_ledger_that_names_no_version_is_refused(tmp_path):
     run = RunFolder(tmp_path)
-    run.config.write_text("seed: 1\n")
-    open_ledger(run, ["0123456789abcdef" + "0" * 48])
-    assert fits_asked_for(run) == ["0123456789abcdef"]
-    write_vouched(run.ledger_version, {"of": "somebody else"})
-    with pytest.raises(ListenwellError, match="version None, this listenwell reads version 1"):
+    write_vouched(run.ledger_version, {})
+    with pytest.raises(ListenwellError, match=r"the ledger is of version None, this listenwell reads version 1"):
         open_ledger(run, [])
+
+
+def test_the_fits_asked_for_are_noted_by_the_16_letters_their_folders_bear(tmp_path):
+    run = RunFolder(tmp_path)
+    run.config.write_text("seed: 1", encoding="utf-8")
+    open_ledger(run, ["b" * 64])
+    open_ledger(run, ["a" * 64])
+    assert fits_asked_for(run) == ["a" * 16, "b" * 16]

@@ -126,17 +126,24 @@ def test_a_hashed_line_of_another_kind_breaks_the_chain(tmp_path, change):
         read_chain(tmp_path / "seal.jsonl")
 
 
-def test_a_reopened_and_a_missing_seal_say_what_stands_there(tmp_path):
+def test_a_reopened_seal_gives_the_head_and_the_looks(tmp_path):
     seal = opened(tmp_path / "seal.jsonl")
+    before = head(seal.path)
     seal.commit(SECOND, "fit 1")
-    reopened = judge_seal(seal.path, head(seal.path), ["test"])
-    assert (reopened.verdict, reopened.head) == ("reopened", head(seal.path))
-    missing = judge_seal(tmp_path / "gone.jsonl", "", ["test"])
-    assert missing.reason.startswith(f"there is no log at {tmp_path / 'gone.jsonl'}")
+    status = judge_seal(seal.path, before, ["test"])
+    assert (status.verdict, status.head, status.n_looks) == ("reopened", head(seal.path), 1)
 
 
-def test_commits_without_a_look_are_never_late(tmp_path):
+def test_a_commit_is_late_just_after_a_look(tmp_path):
     seal = Seal(tmp_path / "seal.jsonl")
     seal.commit(FIRST, "fit 1")
-    seal.commit(SECOND, "fit 1")
-    assert late_commits(read_chain(seal.path)) == []
+    seal.commit(SECOND, "fit 2")
+    assert late_commits(seal.entries()) == []
+    seal.look("test", "00", SECOND)
+    seal.commit(FIRST, "fit 3")
+    assert [entry["number"] for entry in late_commits(seal.entries())] == [4]
+
+
+def test_a_log_that_is_not_there_is_said_so(tmp_path):
+    path = tmp_path / "seal.jsonl"
+    assert judge_seal(path, "", ["test"]).reason.startswith(f"there is no log at {path}, so nothing shows")

@@ -99,6 +99,8 @@ def test_differences_without_spread_have_no_interval():
     assert corrected_t(np.zeros(5), 0.2).p_value == 1.0
     always = corrected_t(np.full(5, 0.125), 0.2)
     assert (always.difference, always.p_value, always.low, always.high) == (0.125, 0.0, None, None)
+    spread = corrected_t(np.linspace(0.1, 0.2, 5), 0.2)
+    assert (always.name, always.n, always.assumes) == (spread.name, 5, spread.assumes)
 
 
 def test_delong_of_always_right_against_always_wrong_has_no_spread_and_leaves_no_doubt():
@@ -122,8 +124,3 @@ def test_delong_with_two_clips_a_class_is_a_test_and_with_one_is_none(few):
     kept = np.array([0, 2, 3]) if few == "speech" else np.array([0, 1, 2])
     with pytest.raises(ManifestError, match="each class needs two"):
         delong(a[kept], b[kept], is_speech[kept])
-
-
-def test_differences_without_spread_are_named_like_others():
-    one, other = corrected_t(np.full(5, 0.125), 0.2), corrected_t(np.array([0.1, 0.2, 0.1, 0.3, 0.2]), 0.2)
-    assert (one.name, one.n, one.assumes) == (other.name, other.n, other.assumes)

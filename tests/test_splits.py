@@ -55,14 +55,6 @@ def test_shares_count_groups():
     assert len({c.group for c in parts["train"] if c.label == "NONSPEECH"}) == 8
 
 
-def test_what_is_left_of_the_shares_goes_to_the_largest_remainder():
-    # seven groups: 3.5, 2.1 and 1.4; the one that is left goes to the part with 0.5
-    parts = split_by_group(corpus(7, 7), {"dev": 0.3, "train": 0.5, "test": 0.2}, seed=0)
-    for label in LABELS:
-        counts = {name: len({c.group for c in part if c.label == label}) for name, part in parts.items()}
-        assert counts == {"dev": 2, "train": 4, "test": 1}
-
-
 def test_more_clips_of_known_groups_do_not_move_a_group():
     few, many = (split_by_group(corpus(9, 9, clips_each=n), {"train": 2, "dev": 1}, seed=5) for n in (1, 7))
     assert {c.group for c in few["dev"]} == {c.group for c in many["dev"]}
@@ -97,3 +89,15 @@ def test_a_shared_group_or_clip_is_found():
         check_disjoint({"train": [clip(1, "SPEECH", "anna")], "dev": [clip(2, "SPEECH", "anna")]})
     with pytest.raises(ManifestError, match="clip_id 'c1' is in part"):
         check_disjoint({"train": [clip(1, "SPEECH", "anna")], "dev": [clip(1, "SPEECH", "bob")]})
+
+
+def test_a_group_left_over_goes_to_the_largest_remainder():
+    parts = split_by_group(corpus(10, 10), {"train": 0.66, "dev": 0.12, "test": 0.22}, seed=0)
+    for label in LABELS:
+        counts = {part: len({c.group for c in clips if c.label == label}) for part, clips in parts.items()}
+        assert counts == {"train": 7, "dev": 1, "test": 2}
+
+
+def test_a_group_of_both_labels_goes_by_the_shares_where_other_groups_serve_every_part():
+    parts = split_by_group(corpus(6, 6, n_both=1), {"train": 0.1, "test": 0.9}, seed=0)
+    assert "b0" in {c.group for c in parts["test"]}
