@@ -246,3 +246,11 @@ def test_what_a_criterion_reports_is_its_measure(text, reached):
 def test_costs_and_rates_at_their_ends_are_refused(text):
     with pytest.raises(ConfigError, match="needs costs above 0 and a rate or share of speech between 0 and 1"):
         parse_criterion(text)
+
+
+def test_a_threshold_file_without_a_hash_of_itself_is_named(tmp_path, capsys):
+    path = tmp_path / "old.json"
+    chosen = choose_threshold(table([0.0, 1.0], [0, 1]))
+    path.write_text(json.dumps(asdict(chosen)))
+    assert read_threshold(path) == chosen
+    assert f"{path} holds no hash of itself" in capsys.readouterr().err

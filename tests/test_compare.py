@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
-from listenwell.evaluate.calibration import best_threshold, choose_threshold, write_threshold
+from listenwell.evaluate.calibration import choose_threshold, write_threshold
 from listenwell.evaluate.judgement import Question, judge_predictions
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.pairing import Contender, compare_contenders
@@ -20,6 +20,8 @@ from listenwell.evaluate.predictions import Predictions
 from listenwell.evaluate.probabilities import reliability_table
 from listenwell.evaluate.scores import write_scores
 from listenwell.evaluate.summary import summarise_parts
+from listenwell.evaluate.transfer import measure_transfer
+from listenwell.evaluate.traps import find_traps
 from listenwell.study.compare import Reading, compare_sources, open_source
 from listenwell.vouched_files import write_vouched
 
@@ -256,13 +258,15 @@ def test_curves_over_duration_and_over_noise_stand_beside_each_other():
         assert found.metrics[name][0].value == pytest.approx(measured)
 
 
-def test_a_judgement_holds_its_reliability_and_the_warnings_of_its_own_threshold():
-    best, _ = best_threshold(GOOD.score, GOOD.is_speech)
-    found = judge_predictions(Predictions(GOOD, "log-odds"), Question(best), seed=0)
-    assert any("is the best one of these very scores" in warning for warning in found.warnings)
-    expected = reliability_table(Predictions(GOOD, "log-odds").to_probability(GOOD.score), GOOD.is_speech)
-    assert found.reliability == expected
-    assert sum(each.n for each in found.reliability) == len(GOOD)
+def test_the_answer_holds_transfer_and_reliability_as_measured_alone_and_tells_a_threshold_tuned_on_the_test():
+    predictions, chosen = Predictions(POOR, "log-odds"), choose_threshold(OTHER)
+    found = judge_predictions(predictions, Question(chosen.value, chosen), seed=5)
+    assert found.transfer == measure_transfer(chosen, POOR, 5, predictions.to_logit)
+    assert found.reliability == reliability_table(predictions.to_probability(POOR.score), POOR.is_speech)
+    tuned = choose_threshold(POOR).value
+    alone = judge_predictions(predictions, Question(tuned), seed=5).warnings
+    assert alone == find_traps(POOR, tuned)
+    assert len(alone) == 1 + len(find_traps(POOR, tuned + 0.1234))
 
 
 def test_mcnemar_counts_the_clips_that_just_one_of_the_two_has_right():

@@ -128,3 +128,14 @@ def test_few_groups_are_called_rough(n_groups, note):
     found = compare_balanced_accuracy(a, is_speech, is_speech, group, seed=0)
     assert found.note.startswith(note)
     assert bool(found.note) == bool(note)
+
+
+def test_the_seed_decides_which_signs_are_drawn():
+    a, b = (two_methods(np.random.default_rng(own), 1.0, 1.0)[0] for own in (3, 5))
+    gain = (a == IS_SPEECH) * 1.0 - (b == IS_SPEECH) * 1.0
+    shares = gain / np.where(IS_SPEECH, 2 * 50, 2 * 60)
+    contributions = np.array([shares[np.equal(GROUP, name)].sum() for name in dict.fromkeys(GROUP.tolist())])
+    assert np.count_nonzero(contributions) > 13
+    drawn = [permutation_p_value(contributions, seed) for seed in range(4)]
+    assert len(set(drawn)) > 1
+    assert [compare_balanced_accuracy(a, b, IS_SPEECH, GROUP, seed).p_value for seed in range(4)] == drawn

@@ -8,8 +8,10 @@ from made_scores import make_scores, stack
 
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.comparison import compare_balanced_accuracy
-from listenwell.evaluate.methods import NOISY, JudgedMethod, compare, versions
+from listenwell.evaluate.methods import NOISY, JudgedMethod, compare, judge, versions
 from listenwell.evaluate.metrics import decide
+from listenwell.evaluate.ranking import ranking_metrics
+from listenwell.evaluate.summary import decision_metrics
 
 OURS = make_scores(gap=3.0, seed=1)
 THEIRS = replace(OURS, score=make_scores(gap=1.0, seed=2).score)
@@ -39,3 +41,16 @@ def test_a_table_is_cut_by_condition_and_what_has_an_snr_stands_together_as_well
         NOISY: ["snr_0", "snr_5"],
     }
     assert [len(part) for part in found.values()] == [400, 400, 400, 800]
+
+
+def test_a_method_is_judged_at_both_thresholds_and_ranked_with_the_seed():
+    method = judged("ours", OURS, 0.0, 1.5)
+    rows = judge(method, "test", seed=7)
+    assert [(row.threshold, row.threshold_value, row.condition) for row in rows] == [
+        ("default", 0.0, "clean"),
+        ("calibrated", 1.5, "clean"),
+    ]
+    for row in rows:
+        decided = decide(OURS.score, row.threshold_value)
+        assert list(row.metrics[:4]) == decision_metrics(decided, OURS.is_speech, OURS.group)
+        assert list(row.metrics[4:]) == ranking_metrics(OURS.score, OURS.is_speech, OURS.group, 7)
