@@ -29,6 +29,12 @@ def test_each_fold_is_decided_at_the_threshold_that_the_others_choose():
     assert cross_fitted_balanced_accuracy(table({"b": 5.0, "x": 0.0, "y": 1.5, "a": 2.0}, "ab"), n_folds=2) == 0.5
 
 
+def test_of_three_folds_the_other_two_choose():
+    # a and x at 2, which b, c, y and z choose; b and y at 6.5, the widest best gap of the rest; c and z at 5
+    made = table({"a": 9.0, "b": 6.0, "c": 3.0, "x": 4.0, "y": 1.0, "z": 0.0}, "abc")
+    assert cross_fitted_decisions(made, n_folds=3).tolist() == [True, False, False, True, False, False]
+
+
 def test_the_number_of_folds_counts():
     made = table({"a": 1.0, "b": 2.0, "c": 3.0, "x": 2.0, "y": 2.0, "z": 0.0}, "abc")
     for n_folds, expected in ((2, 2 / 3), (3, 1 / 2)):
