@@ -49,7 +49,7 @@ study: env ## weights, recordings and the starter study
 test: env check ## everything that must hold: checks, then all tests
 	$(BIN)/python -m pytest
 
-soak: env ## many kills, flipped bits, broken files, failing disks and power cuts, an hour (make test: a few of each)
+soak: env ## many kills, flipped bits, broken files, failing disks and power cuts, half an hour (make test: a few of each)
 	$(BIN)/python benchmarks/soak.py
 
 check: env docs ## style, types, documentation, import rows, README commands and shipped configs

@@ -1,4 +1,4 @@
-"""Break a study many times, an hour: kills, flipped bits, broken files, failing and full disks, power cuts.
+"""Break a study many times, half an hour: kills, flipped bits, broken files, failing and full disks, power cuts.
 
 The tests are those of `make test`, which has a few of each. Writes benchmarks/results/soak.json: for every file of
 tests how many passed, failed and were skipped, and how long they took. Ends with pytest's exit status.
@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "soak.json"
 FILES = ("test_kills", "test_bit_rot", "test_fuzz", "test_failing_disks")
 OFTEN = {
-    "LISTENWELL_KILLS": "40",
-    "LISTENWELL_FLIPS": "20",
-    "LISTENWELL_FUZZ_EXAMPLES": "3000",
-    "LISTENWELL_DISK_FAULTS": "100",
+    "LISTENWELL_KILLS": "20",
+    "LISTENWELL_FLIPS": "10",
+    "LISTENWELL_FUZZ_EXAMPLES": "2000",
+    "LISTENWELL_DISK_FAULTS": "60",
 }
 
 

@@ -2,7 +2,7 @@
 happened, and one that can still speak says what happened in one sentence.
 
 Every moment is a process of its own (tests/disk_faults.py). LISTENWELL_DISK_FAULTS sets how many moments, spread over
-the work: 3 by default, 100 in `make soak`, or "all" of them (some hours).
+the work: 3 by default, 60 in `make soak`, or "all" of them (some hours).
 """
 
 import errno

@@ -1,6 +1,6 @@
 """SIGKILL at random moments of a small study, a process of its own: every resume ends as if nothing had happened.
 
-LISTENWELL_KILLS sets the number of moments: 5 by default, 40 in `make soak`.
+LISTENWELL_KILLS sets the number of moments: 5 by default, 20 in `make soak`.
 """
 
 import os
