@@ -98,7 +98,10 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SealError(f"{path}: the seal's log cannot be read ({error}).") from error
+        raise SealError(
+            f"{path}: the seal's log cannot be read ({error}), so what this run shows on its test sets does not count "
+            "as sealed. Start a new run folder."
+        ) from error
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -212,3 +212,22 @@ def test_the_fits_asked_for_are_noted_by_the_16_letters_their_folders_bear(tmp_p
     open_ledger(run, ["b" * 64])
     open_ledger(run, ["a" * 64])
     assert fits_asked_for(run) == ["a" * 16, "b" * 16]
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0", "../fits", ""])
+def test_what_cannot_name_a_fit_is_refused(tmp_path, name):
+    run = RunFolder(tmp_path)
+    run.config.write_text("seed: 1")
+    run.used_fits.write_text(json.dumps({"0" * 16: [name]}))
+    with pytest.raises(ListenwellError, match=r"used_fits\.json: holds no lists of fits"):
+        fits_asked_for(run)
+
+
+def test_whoever_holds_a_run_removes_what_a_kill_left_in_it_but_not_from_its_fits(tmp_path):
+    run = RunFolder(tmp_path)
+    left = [tmp_path / name / ".rows.csv.abcd1234.csv" for name in (".", "tables", "scores", "fits")]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with hold_run(run):
+        assert [path.exists() for path in left] == [False, False, False, True]

@@ -147,3 +147,10 @@ def test_a_commit_is_late_just_after_a_look(tmp_path):
 def test_a_log_that_is_not_there_is_said_so(tmp_path):
     path = tmp_path / "seal.jsonl"
     assert judge_seal(path, "", ["test"]).reason.startswith(f"there is no log at {path}, so nothing shows")
+
+
+def test_a_log_that_is_no_text_says_what_to_do(tmp_path):
+    path = opened(tmp_path / "seal.jsonl").path
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(SealError, match=r"seal\.jsonl: the seal's log cannot be read .*Start a new run folder"):
+        read_chain(path)

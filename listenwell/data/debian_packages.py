@@ -31,6 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from listenwell.atomic_files import atomic_path, disk_faults_named, write_bytes
+from listenwell.cache import one_maker
 from listenwell.data.deb_archive import iterate_files
 from listenwell.errors import ConfigError, DownloadError
 from listenwell.vouched_files import hash_file
@@ -155,7 +156,9 @@ def unpack_members(deb: Path, wanted: Sequence[Member], cache: Path) -> None:
         sha256 = hashlib.sha256(content).hexdigest()
         found_at[name] = sha256
         if sha256 in expected:
-            write_bytes(stored_path(cache, sha256, name), content)
+            kept = stored_path(cache, sha256, name)
+            with one_maker(kept):
+                write_bytes(kept, content)
             expected.discard(sha256)
     lost = [member for member in wanted if member.sha256 in expected]
     if lost:

@@ -8,6 +8,7 @@ fits its config asked for, so that the others can be cleaned away.
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -47,9 +48,13 @@ def fits_asked_for(run: RunFolder) -> list[str]:
 def _read_used(run: RunFolder) -> dict[str, list[str]]:
     used = read_json(run.used_fits) if run.used_fits.is_file() else {}
     for names in used.values():
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list) or not all(map(_names_a_fit, names)):
             raise ListenwellError(f"{run.used_fits}: holds no lists of fits; delete it and run the study again.")
     return used
+
+
+def _names_a_fit(name: Any) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isalnum()
 
 
 def config_key(run: RunFolder) -> str:

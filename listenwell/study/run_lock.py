@@ -51,7 +51,8 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
         raise _refusal(run, holder_of(run)) from error
     try:
         _expect_no_life_elsewhere(run, beat_s)
-        for folder in (run.root, run.scores("").parent, run.threshold("").parent, run.quarantine("").parent):
+        # fits may be another's ledger, where somebody else writes
+        for folder in (run.root, *(each for each in run.root.iterdir() if each.is_dir() and each.name != "fits")):
             remove_left_over(folder)
         with _beating(run, beat_s):
             yield
