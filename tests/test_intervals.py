@@ -75,6 +75,7 @@ def test_folds_that_are_all_right_do_not_look_certain_and_one_fold_tells_nothing
     assert (perfect.value, perfect.high, perfect.n, perfect.n_groups) == (1.0, 1.0, 48, 8)
     assert 0.6 < perfect.low < 0.85
     alone = mean_over_folds("x", np.array([0.9]), np.array([6]))
+    assert alone.method == "none"
     assert (alone.low, alone.high) == (0.0, 1.0)
 
 

@@ -142,3 +142,15 @@ def test_a_loss_of_few_groups_says_so():
     assert brier.note == log_loss.note == "only 10 groups, the interval is rough"
     brier, log_loss, _ = probability_metrics(expit(score), is_speech, np.zeros(60, int), seed=0)
     assert brier.note == log_loss.note == "one group says nothing about other groups"
+
+
+def test_the_width_of_the_calibration_error_counts_the_groups_of_the_smaller_class():
+    # three speakers at 0.92, 0.95 and 0.99, twenty sources at 0.01, four clips each: one bin a class
+    probability = np.repeat([0.92, 0.95, 0.99] + [0.01] * 20, 4)
+    is_speech = probability > 0.5
+    found = probability_metrics(probability, is_speech, np.repeat(np.arange(23), 4), seed=0)[2]
+    assert found.name == "calibration_error"
+    speech = 1 - np.array([0.92, 0.95, 0.99])
+    assert found.value == pytest.approx((speech.sum() + 20 * 0.01) / 23)
+    error = 3 * speech.std(ddof=1) / np.sqrt(3) / 23
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 2) * error, rel=0.05)
