@@ -6,6 +6,7 @@ a file is opened for writing, flushed, renamed or linked. Opening and renaming a
 (PEP 578), which every library that goes through the interpreter raises; flushing through os.fsync.
 """
 
+import contextlib
 import ctypes
 import errno
 import multiprocessing
@@ -105,9 +106,10 @@ class PowerCut(WatchedDisk):
         """Cut the power, when it is time."""
         if self.n_requests == self.cut_at:
             for file in self._files():
-                state = file.stat()
-                kept = self.kept_bytes[state.st_ino] if state.st_ino in self.kept_bytes else 0
-                os.truncate(file, min(kept, state.st_size))
+                with contextlib.suppress(FileNotFoundError):  # another thread's, gone meanwhile
+                    state = file.stat()
+                    kept = self.kept_bytes[state.st_ino] if state.st_ino in self.kept_bytes else 0
+                    os.truncate(file, min(kept, state.st_size))
             os.kill(os.getpid(), signal.SIGKILL)
 
     def on_flushed(self, descriptor: int) -> None:
