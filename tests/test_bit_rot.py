@@ -68,6 +68,14 @@ def expected(finished_study):
     return comparable(finished_study[1])
 
 
+@pytest.fixture
+def run(finished_study, tmp_path, monkeypatch):
+    """A copy of the finished study's folder, in its cache."""
+    output = finished_study[0].output
+    monkeypatch.setenv("LISTENWELL_CACHE", str(output.parent / "cache"))
+    return shutil.copytree(output, tmp_path / "run")
+
+
 def comparable(results):
     return json.loads(json.dumps({key: value for key, value in results.items() if key not in ABOUT_ONE_RUN}))
 
@@ -86,13 +94,8 @@ def first_file(run, pattern):
 
 @pytest.mark.parametrize("number", range(N_FLIPS))
 @pytest.mark.parametrize("pattern", READ_AGAIN)
-def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(
-    finished_study, expected, tmp_path, monkeypatch, pattern, number
-):
+def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(finished_study, expected, run, pattern, number):
     config, _ = finished_study
-    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
-    run = tmp_path / "run"
-    shutil.copytree(config.output, run)
     damaged = first_file(run, pattern)
     flip_bit(damaged, pattern, number)
     complaint, again = attempt(lambda: run_study(config.model_copy(update={"output": run})))
@@ -104,10 +107,8 @@ def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(
         assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
 
 
-def test_the_logs_of_finished_fits_may_be_deleted(finished_study, expected, tmp_path, monkeypatch):
+def test_the_logs_of_finished_fits_may_be_deleted(finished_study, expected, run):
     config, _ = finished_study
-    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
-    run = shutil.copytree(config.output, tmp_path / "run")
     for log in run.glob("fits/*/*.jsonl"):
         log.unlink()
     again = run_study(config.model_copy(update={"output": run}))
@@ -122,11 +123,8 @@ READ_LATER = {
 
 
 @pytest.mark.parametrize(("pattern", "command"), [(p, c) for p, commands in READ_LATER.items() for c in commands])
-def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, tmp_path, monkeypatch, pattern, command):
+def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, run, tmp_path, pattern, command):
     config, _ = finished_study
-    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
-    run = tmp_path / "run"
-    shutil.copytree(config.output, run)
     damaged = first_file(run, pattern)
     flip_bit(damaged, pattern, command)
     clip = json.loads(first_file(config.output, "fits/*/plans.jsonl").read_text().splitlines()[0])["clip_id"]
@@ -145,11 +143,8 @@ def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, tmp_p
     assert "was changed or damaged" in done.output or "cannot be read" in done.output
 
 
-def test_a_run_without_hashes_is_read_and_said_to_be_unchecked(finished_study, expected, tmp_path, monkeypatch, capsys):
+def test_a_run_without_hashes_is_read_and_said_to_be_unchecked(finished_study, expected, run, capsys):
     config, _ = finished_study
-    monkeypatch.setenv("LISTENWELL_CACHE", str(config.output.parent / "cache"))
-    run = tmp_path / "run"
-    shutil.copytree(config.output, run)
     for path in [*run.glob("fits/*/*.json"), *run.glob("fits/*/scores/*.json"), *run.glob("scores/*.json")]:
         content = json.loads(path.read_text())
         path.write_text(json.dumps({k: v for k, v in content.items() if k not in (OWN, FILES)}))

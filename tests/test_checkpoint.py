@@ -135,3 +135,10 @@ def test_a_log_is_cut_back_to_where_the_checkpoint_stands(tmp_path):
     again.add_metrics({"step": 2})
     assert [json.loads(line)["clip_id"] for line in (tmp_path / PLANS).read_text().splitlines()] == ["a\n1", "b"]
     assert (tmp_path / METRICS).read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize("left", ["", '{"step": 1}\n', '{"step": 1}\n{"step"'])
+def test_a_log_with_fewer_lines_than_its_checkpoint_counts_is_named(tmp_path, left):
+    (tmp_path / METRICS).write_text(left)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: was cut or damaged: its checkpoint counts 2 lines"):
+        FitLog(tmp_path).rewind(0, 2)

@@ -244,6 +244,16 @@ def test_a_killed_stack_goes_on_to_the_same_bits(model, corpus, tmp_path, step):
             assert (log.folder / name).read_text() == (whole_log.folder / name).read_text()
 
 
+def test_the_logs_are_on_the_disk_before_a_checkpoint_counts_their_lines(model, corpus, tmp_path, monkeypatch):
+    flush, save, done = FitLog.flush, Checkpoints.save, []
+    monkeypatch.setattr(FitLog, "flush", lambda log: (done.append("flush"), flush(log)))
+    monkeypatch.setattr(Checkpoints, "save", lambda kept, *state: (done.append("save"), save(kept, *state)))
+    one = spec(corpus, "a", epochs=2)
+    fit(model, corpus, one, watch=Watch(logs=logs_for(tmp_path, [one]), checkpoints=checkpoints(tmp_path / "c")))
+    assert len(done) > 2
+    assert done == ["flush", "save"] * (len(done) // 2)
+
+
 def test_a_signal_saves_and_the_next_call_goes_on(model, corpus, tmp_path):
     def interrupt(progress):
         if progress.step == 2:
