@@ -68,19 +68,14 @@ class WatchedDisk:
 
 @dataclass
 class FailingDisk(WatchedDisk):
-    """Request number `fails_at` (from 1) and all after it fail with `number`.
-
-    lasts: how many requests fail, None for all from there on, as on a disk that stays full.
-    """
+    """Request number `fails_at` (from 1) and all after it fail with `number`, as on a disk that stays full."""
 
     fails_at: int = 1
     number: int = errno.ENOSPC
-    lasts: int | None = None
 
     def on_request(self, path: str) -> None:
         """Refuse."""
-        last = self.fails_at + (self.lasts or sys.maxsize)
-        if self.fails_at <= self.n_requests < last:
+        if self.n_requests >= self.fails_at:
             raise OSError(self.number, os.strerror(self.number), path)
 
 
