@@ -18,6 +18,8 @@ endif
 BIN := $(VENV)/bin
 TOOLS := build/tools
 EXTRAS := .[test,docs,baselines]
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+TORCH_PIN := $(shell grep '^torch==' constraints.txt)
 STAMP := $(VENV)/.installed-$(TORCH)
 
 .DEFAULT_GOAL := help
@@ -30,12 +32,15 @@ help: ## show this list
 env: $(STAMP) ## create the virtual environment, again only when the packages it holds have changed
 
 # pip 25.1 and later resume a broken download; older ones start a 200 MB wheel again. With TORCH=cpu every file is checked
-# against the hashes of the lock; the second install adds the project, and torch, whose build depends on the index.
+# against the hashes of the lock. torch, whose build depends on the index, comes from PyTorch's index of CPU builds; where
+# that one is out of reach (5 s, one try), the last install takes it from the machine's own. One that is there stays.
 $(STAMP): pyproject.toml constraints.txt requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 ifdef LOCKED
 	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --index-url $(CPU_INDEX) --timeout 5 --retries 0 '$(TORCH_PIN)' 2>/dev/null \
+	  || echo '$(CPU_INDEX) gave no $(TORCH_PIN); it comes from the ordinary index, whose build may bring 3 GB of CUDA libraries'
 	$(BIN)/python -m pip install --no-build-isolation -c constraints.txt -e '$(EXTRAS)'
 else
 	$(BIN)/python -m pip install -e '$(EXTRAS)'

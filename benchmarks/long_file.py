@@ -29,8 +29,9 @@ from typing import Any
 
 import soundfile
 
-from listenwell.atomic_files import write_json
+from listenwell.atomic_files import companion, write_json
 from listenwell.cache import cache_root
+from listenwell.cli.detection import JOURNAL
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.corpora.starter import prepare_starter
@@ -148,7 +149,7 @@ def detect_killed(detector: Path, recording: Path, answer: Path) -> list[Run]:
 
 def n_scored(answer: Path) -> int:
     """Windows in the journal of an answer that is not there yet."""
-    journal = answer.parent / f".{answer.name}.journal"
+    journal = companion(answer, JOURNAL)
     if not journal.is_file():
         return 0
     return BATCH * sum(line.endswith("}") for line in journal.read_text(encoding="utf-8").splitlines())

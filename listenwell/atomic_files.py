@@ -1,15 +1,23 @@
-"""Write files so that a reader sees the old content or the new one, never half of it.
+"""Write files so that a reader sees the old content or the new one, never half of it, and nothing else is touched.
 
 The bytes go to a temporary file in the same folder, are flushed to the disk, and take the final name in one
 rename; the folder is flushed too, so the name survives a power cut. On any failure, a full disk included, the
 temporary file is removed and the old file is untouched.
+
+What is there stays what it is: a symbolic link is followed, a pipe, device or open file (/dev/stdout) is written to, a
+file or folder keeps its permissions; new ones get those that the umask gives. Every name made beside a file begins with
+OWN and holds the hash of the file's name: short, and given by nobody else, so that what kills left can be removed.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +26,32 @@ from typing import Any
 
 from listenwell.errors import ListenwellError
 
-TEMPORARY = r"\.(old\.)?[a-z0-9_]{8}(\.[^.]+)?"
-"""What stands behind .NAME where tempfile makes a name here: its own eight signs and the suffix of a file."""
+OWN = ".listenwell-"
+LEFT_OVER = re.compile(rf"{re.escape(OWN)}(tmp|old)-([0-9a-f]{{8}})-[0-9a-z_]{{8}}(\..{{1,15}})?", re.DOTALL)
+"""The kind, the hash of a name, what makes it the only one, and the suffix of the file."""
+LONGEST_SUFFIX = 16
+"""Longer ones are no suffixes but names with a dot."""
+OPEN_FILES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
+MOST_LINKS = 40
+"""Linux follows no more."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
 FAILING = (errno.EIO, errno.EFBIG, errno.ENXIO, errno.ENODEV, errno.ESTALE)
 """What a broken disk, a file beyond a limit and a network disk that is away answer."""
+UNUSABLE = {
+    errno.ENAMETOOLONG: "its name is too long for this disk; give a shorter one.",
+    errno.ENOTDIR: "a file stands where a folder was expected; give another name.",
+    errno.EEXIST: "a file stands where a folder was expected; give another name.",
+    errno.EISDIR: "is a folder, a file was expected; give another name.",
+    errno.ELOOP: "is a symbolic link that leads back to itself; remove it, or give another name.",
+    errno.EBUSY: "is in use, maybe mounted by itself, and cannot be replaced; give a name in another folder.",
+}
+"""What names answer that no file or folder can have."""
+CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
+"""What network disks and file systems in user space answer to a flush of a folder that they do not know."""
 IN_WORDS = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
 """SQLite's."""
+_WATCHING: list[set[Path]] = []
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -45,50 +71,90 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
+def watch_written() -> Iterator[set[Path]]:
+    """Yield a set that gets every file and folder written in the block, absolute and without links."""
+    written: set[Path] = set()
+    _WATCHING.append(written)
+    try:
+        yield written
+    finally:
+        _WATCHING[:] = [each for each in _WATCHING if each is not written]
+
+
+def _tell_written(path: Path) -> None:
+    for written in _WATCHING:
+        written.add(Path(os.path.realpath(path)))
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it becomes `path`, otherwise it disappears.
 
-    Raises ListenwellError when the disk is full or fails, or the folder cannot be written.
+    What is a stream gets the bytes at the end. Raises ListenwellError when the disk is full or fails, or nothing can
+    be written there.
     """
+    if is_stream(path):
+        with _copied_into(path) as temporary:
+            yield temporary
+        return
+    path = _followed(path)
     with disk_faults_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        temporary = path.with_name(_temporary_name(path))
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         try:
+            mode = _mode_of(path, like=temporary)
+            _set_mode(temporary, mode | stat.S_IRUSR | stat.S_IWUSR)
             yield temporary
             flush(temporary)
-            os.chmod(temporary, 0o644)
+            _set_mode(temporary, mode)
             os.replace(temporary, path)
             flush(path.parent)
+            _tell_written(path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on a clean exit it replaces `path`, otherwise it disappears."""
+    """Yield a temporary folder beside `path`; on a clean exit it replaces `path`, otherwise it disappears.
+
+    The folder that is replaced goes with all it holds: `listenwell.destination` asks before.
+    """
+    path = _followed(path)
     with disk_faults_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        temporary = path.with_name(_temporary_name(path))
+        os.mkdir(temporary)
         try:
+            usual = _mode_of(temporary, like=temporary)
+            mode = _mode_of(path, like=temporary)
+            _set_mode(temporary, mode | stat.S_IRWXU)
             yield temporary
-            for file in temporary.rglob("*"):
-                os.chmod(file, 0o755 if file.is_dir() else 0o644)  # libraries make some for this user alone
-                flush(file)
-            os.chmod(temporary, 0o755)
+            for each in temporary.rglob("*"):
+                if not each.is_symlink():
+                    # libraries make some for this user alone
+                    _set_mode(each, usual if each.is_dir() else usual & 0o666)
+                    flush(each)
+            _set_mode(temporary, mode)
             if path.exists():
                 _replace_folder(temporary, path)
             else:
                 os.replace(temporary, path)
             flush(path.parent)
+            _tell_written(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
     """Put `new` in the place of the folder `path`; where the disk refuses, the old one is put back."""
-    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    retired = path.with_name(_temporary_name(path, "old"))
+    os.mkdir(retired, 0o700)
     try:
         os.replace(path, retired / path.name)
         try:
@@ -108,12 +174,103 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def is_stream(path: Path) -> bool:
+    """True for what is written to and never replaced: a pipe, a device, an open file such as /dev/stdout."""
+    try:
+        return _open_file(path) != "" or not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode))
+    except OSError:
+        return False
+
+
+def _open_file(path: Path) -> str:
+    """The place below /proc or /dev that `path` is, or leads to by symbolic links; "" where that is none."""
+    place = os.fspath(path)
+    for _ in range(MOST_LINKS):
+        folder, name = os.path.realpath(os.path.dirname(place) or os.curdir), os.path.basename(place)
+        if OPEN_FILES.fullmatch(folder):
+            return os.path.join(folder, name)
+        if not os.path.islink(place):
+            return ""
+        place = os.path.join(folder, os.readlink(place))
+    return ""
+
+
+@contextmanager
+def _copied_into(path: Path) -> Iterator[Path]:
+    """Yield a temporary path elsewhere; on a clean exit its bytes are written to the stream `path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder, f"stream{path.suffix}")
+        with disk_faults_named(temporary):
+            temporary.touch()
+            yield temporary
+        try:
+            with temporary.open("rb") as content, os.fdopen(_open_stream(path), "wb") as stream:
+                shutil.copyfileobj(content, stream)
+        except OSError as error:
+            raise ListenwellError(
+                f"{path}: cannot be written to ({error.strerror}); give a file, or something that reads to the end."
+            ) from error
+
+
+def _open_stream(path: Path) -> int:
+    """A descriptor that writes behind what is there. An open file of this process is the same one: its place in the
+    file is shared, so that what the process prints later follows.
+    """
+    own = re.fullmatch(rf"(?:/dev|/proc/{os.getpid()})/fd/(\d+)", _open_file(path))
+    if own is None:
+        return os.open(path, os.O_WRONLY | os.O_APPEND)
+    sys.stdout.flush()
+    return os.dup(int(own[1]))
+
+
+def _followed(path: Path) -> Path:
+    """Where a symbolic link, or a path without a name such as "..", leads; `path` itself where it is none."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) or path.name in ("", "..") else path
+
+
+def temporary_prefix(name: str, kind: str = "tmp") -> str:
+    """How temporary names of the file or folder `name` begin; eight characters of [a-z0-9_] follow, then a suffix."""
+    return f"{OWN}{kind}-{_hash_name(name)}-"
+
+
+def companion(path: Path, suffix: str) -> Path:
+    """The file of our own beside `path` that ends in `suffix`, such as its lock."""
+    path = Path(os.path.abspath(path))
+    return path.parent / f"{OWN}{_hash_name(path.name)}{suffix}"
+
+
+def _temporary_name(path: Path, kind: str = "tmp") -> str:
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
+    return f"{temporary_prefix(path.name, kind)}{secrets.token_hex(4)}{suffix}"
+
+
+def _hash_name(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+
+
+def _mode_of(path: Path, like: Path) -> int:
+    """The permissions of `path`; where it is missing, those of `like`, which the umask gave."""
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return stat.S_IMODE(os.stat(like).st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Disks without permissions refuse to set any, also those that all their files have."""
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
+
+
 def is_left_over(path: Path, name: str = "") -> bool:
     """True where only something that is being written, or that a killed writer left, is called so.
 
-    name: of the file or folder to be; "" is any.
+    name: of the file or folder to be; "" is any. A folder moved aside that is the only copy of its content is none.
     """
-    return re.fullmatch(rf"\.{re.escape(name) or '.+'}{TEMPORARY}", path.name) is not None
+    found = LEFT_OVER.fullmatch(path.name)
+    if found is None or (name and found[2] != _hash_name(name)):
+        return False
+    return found[1] == "tmp" or (path.is_dir() and all((path.parent / each.name).exists() for each in path.iterdir()))
 
 
 def remove_left_over(folder: Path, name: str = "") -> None:
@@ -121,7 +278,7 @@ def remove_left_over(folder: Path, name: str = "") -> None:
 
     Call it only where nobody else writes these.
     """
-    for path in sorted(each for each in folder.glob(".*") if is_left_over(each, name)):
+    for path in sorted(each for each in folder.glob(f"{OWN}*") if is_left_over(each, name)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -140,21 +297,27 @@ def disk_faults_named(path: Path) -> Iterator[None]:
         number = _errno_of(error)
         if number is None or not _may_be_about(error, path):
             raise
-        if number in FULL:
-            raise ListenwellError(
-                f"{path}: the disk is full; nothing was written under this name. "
-                "Free some space and run the command again."
-            ) from error
-        if number in FORBIDDEN:
-            raise ListenwellError(
-                f"{path}: cannot be written ({os.strerror(number)}); choose a folder you may write to."
-            ) from error
-        if number in FAILING:
-            raise ListenwellError(
-                f"{path}: the disk failed ({os.strerror(number)}); nothing was written under this name. Check the "
-                "disk, or choose a folder on another one, and run the command again."
-            ) from error
+        if number in UNUSABLE and not _names_place(error, path):
+            raise
+        if sentence := describe_fault(path, number):
+            raise ListenwellError(sentence) from error
         raise
+
+
+def describe_fault(path: Path, number: int) -> str:
+    """The sentence about a write to `path` that the system answered with this number; "" for others."""
+    if number in FULL:
+        return (
+            f"{path}: the disk is full; nothing was written under this name. Free some space and run the command again."
+        )
+    if number in FORBIDDEN:
+        return f"{path}: cannot be written ({os.strerror(number)}); choose a folder you may write to."
+    if number in FAILING:
+        return (
+            f"{path}: the disk failed ({os.strerror(number)}); nothing was written under this name. Check the disk, or "
+            "choose a folder on another one, and run the command again."
+        )
+    return f"{path}: {UNUSABLE[number]}" if number in UNUSABLE else ""
 
 
 def _errno_of(error: Exception) -> int | None:
@@ -173,10 +336,29 @@ def _may_be_about(error: Exception, path: Path) -> bool:
     return named.is_relative_to(folder) or folder.is_relative_to(named)
 
 
+def _names_place(error: Exception, path: Path) -> bool:
+    """True for an error that names `path` or a folder around it, not what a writer does inside."""
+    named = (getattr(error, name, None) for name in ("filename", "filename2"))
+    texts = [os.fsdecode(each) for each in named if isinstance(each, str | bytes | os.PathLike)]
+    return any(path.absolute().is_relative_to(Path(text).absolute()) for text in texts)
+
+
 def flush(path: Path) -> None:
-    """Put what was written to a file, or the names in a folder, on the disk itself; a power cut takes the rest."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Put what was written to a file, or the names in a folder, on the disk itself; a power cut takes the rest.
+
+    A disk that cannot flush folders is trusted to keep their names.
+    """
+    is_folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if is_folder:
+            return
+        raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in CANNOT_FLUSH:
+            raise
     finally:
         os.close(descriptor)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from listenwell.atomic_files import disk_faults_named, make_folder, remove_left_over
+from listenwell.atomic_files import companion, disk_faults_named, make_folder, remove_left_over
 
 
 def cache_root() -> Path:
@@ -24,7 +24,7 @@ def one_maker(path: Path) -> Iterator[None]:
     The lock file beside it goes once `path` is there, which nobody makes again.
     """
     make_folder(path.parent)
-    own = path.with_name(f".{path.name}.lock")
+    own = companion(path, ".lock")
     lock = FileLock(own)
     try:
         with disk_faults_named(own):

@@ -2,20 +2,22 @@
 
 A YAML file holds only what differs from the defaults; `section.key=value` on the command line comes on top, the
 value read as YAML. Unknown keys and wrong types are refused with their place (file, line, dotted key) and, where a
-name is nearly right, the name that was probably meant; all faults are reported at once. Relative paths count from
-the folder the command runs in. Each section lives beside the code it configures and documents its own fields.
+name is nearly right, the name that was probably meant; all faults are reported at once. Relative paths start at the
+folder the command runs in; those in a file that says `relative_to: file` at the folder of that file, so that it can be
+moved with what it names. Each section lives beside the code it configures and documents its own fields.
 """
 
 import difflib
 import functools
 import hashlib
 import json
+import os
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -32,8 +34,13 @@ from listenwell.study_settings import ExecutorConfig, LosoConfig, SearchConfig, 
 from listenwell.train.settings import TrainConfig
 from listenwell.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
 
-CHANGES_NOTHING = ("output", "ledger")
+CHANGES_NOTHING = ("output", "ledger", "relative_to")
 """Settings that say where things lie and change no result."""
+PATHS = {"output": (), "ledger": (), "data.manifest": ("starter",), "data.backgrounds": ("starter", "none")}
+"""Settings that are paths, and the words that stand for something else."""
+MODEL = "model.name"
+WRITTEN_AS_PATH = re.compile(r"\.{1,2}([/\\]|$)")
+"""A model's name that begins so is a path, as an absolute one is; others may be a hub's."""
 HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 """Surrogates, which YAML and JSON can write and UTF-8 cannot."""
 
@@ -47,6 +54,10 @@ class Config(Section):
     """The folder that receives scores, results and report; not part of the fingerprint."""
     ledger: Path | None = None
     """A folder of fits that studies share, such as another's output; null: the study's own. Changes no result."""
+    relative_to: Literal["cwd", "file"] = "cwd"
+    """Where relative paths in this file start: cwd, the folder the command runs in; or file, the folder of this file,
+    so that it may be moved with what it names. They are output, ledger, data.manifest, data.backgrounds, and a
+    model.name that begins with ./ or ../; paths given on the command line always start at the folder it runs in."""
     model: ModelConfig = ModelConfig()
     prompt: PromptConfig = PromptConfig()
     short_clips: ShortClipConfig = ShortClipConfig()
@@ -80,12 +91,14 @@ class Setting:
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Return the defaults changed by the YAML file at `path` (if any), then by `overrides` ("section.key=value").
 
-    Raises ConfigError listing every fault.
+    Its paths are resolved and relative_to is cwd, whatever the file says. Raises ConfigError listing every fault.
     """
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     if path is not None:
         values, places = read_yaml(path)
+        if _starts_at_file(values, overrides):
+            _change_paths(values, lambda written: os.path.abspath(path.parent / written))
     for override in overrides:
         _apply_override(values, places, override)
     faults = [*_boolean_faults(Config, values, ""), *_text_faults(values, "")]
@@ -98,7 +111,58 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         lines = [f"{_place(places, key, whole)}: {sentence}" for key, sentence in faults]
         found = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
         raise ConfigError(found + "\n  ".join(lines))
-    return config
+    return config.model_copy(update={"relative_to": "cwd"})
+
+
+def _starts_at_file(values: Mapping[str, Any], overrides: Sequence[str]) -> bool:
+    """True when the paths in a file with these values start at its folder; the last word is the command line's."""
+    wanted = values.get("relative_to")
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key.strip() == "relative_to":
+            wanted = read_yaml_value(text, f"override '{override}'")
+    return isinstance(wanted, str) and wanted == "file"
+
+
+def _change_paths(values: dict[str, Any], change: Callable[[str], str]) -> None:
+    """Change every path in nested `values` that is text; words that stand for something else stay."""
+    for key, words in {**PATHS, MODEL: ()}.items():
+        *parents, name = key.split(".")
+        inner: Any = values
+        for parent in parents:
+            inner = inner.get(parent) if isinstance(inner, dict) else None
+        written = inner.get(name) if isinstance(inner, dict) else None
+        if not isinstance(written, str) or not written or written in words or "\0" in written:
+            continue
+        if key != MODEL or WRITTEN_AS_PATH.match(written) or os.path.isabs(written):
+            changed = change(written)
+            inner[name] = f"./{changed}" if changed in words else changed
+
+
+def config_beside(config: Config, folder: Path) -> Config:
+    """Return `config` as a file in `folder` would hold it, such as that of a run in the run's folder.
+
+    What lies at or below the folder around `folder` is named relative to the file, everything else absolute; so
+    `folder` may be moved with what lies beside it. `load_config` gives back an equal config, its paths absolute.
+    """
+    folder = Path(os.path.abspath(folder))
+
+    def name_beside(written: str) -> str:
+        path = Path(os.path.abspath(written))
+        return Path(os.path.relpath(path, folder)).as_posix() if path.is_relative_to(folder.parent) else str(path)
+
+    values = config.model_dump()
+    values |= {key: str(values[key]) for key in ("output", "ledger") if values[key] is not None}
+    _change_paths(values, name_beside)
+    name = values["model"]["name"]
+    if name != config.model.name and not os.path.isabs(name) and not WRITTEN_AS_PATH.match(name):
+        values["model"]["name"] = f"./{name}"
+    return Config.model_validate({**values, "relative_to": "file"})
+
+
+def dump_beside(config: Config, folder: Path) -> str:
+    """Return `config_beside` as YAML for a file in `folder`."""
+    return dump(config_beside(config, folder))
 
 
 def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Config:

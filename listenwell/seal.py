@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from listenwell.atomic_files import disk_faults_named, make_folder, write_text
+from listenwell.atomic_files import companion, disk_faults_named, make_folder, write_text
 from listenwell.errors import SealError
 
 COMMIT, LOOK = "commit", "look"
@@ -73,7 +73,7 @@ class Seal:
 def append_entry(path: Path, event: str, content: Mapping[str, Any]) -> None:
     """Add one line to the log at `path`, atomically and one writer at a time. Raises SealError for a broken chain."""
     make_folder(path.parent)
-    lock = path.with_name(f".{path.name}.lock")
+    lock = companion(path, ".lock")
     with disk_faults_named(lock), FileLock(lock):
         entries = read_chain(path)
         entry = {

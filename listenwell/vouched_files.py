@@ -3,7 +3,8 @@
     {..., "files_sha256": {"history.json": "9f86d0..."}, "own_sha256": "2c26b4..."}
 
 own_sha256 is the hash of everything else in the object as canonical JSON; files_sha256 names files relative to the
-JSON file's folder, and is there only when it vouches for any. Runs of older versions hold neither; they are read,
+JSON file's folder, and is there only when it vouches for any. Content that has a key of one of these names itself is
+kept apart from them, as {"content": {...}, "own_sha256": "..."}. Runs of older versions hold no hashes; they are read,
 and said to be unchecked. Knows nothing of what the files are.
 """
 
@@ -17,45 +18,56 @@ from typing import Any
 from listenwell.atomic_files import write_json
 from listenwell.errors import CheckpointError, ListenwellError
 
-OWN, FILES = "own_sha256", "files_sha256"
+CONTENT, FILES, OWN = "content", "files_sha256", "own_sha256"
+ENVELOPE = frozenset((CONTENT, FILES, OWN))
 
 
 def write_vouched(path: Path, content: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
     """Write `content` to `path` atomically, with its hash and those of `files`, which lie in or below its folder."""
-    hashes = {file.relative_to(path.parent).as_posix(): hash_file(file) for file in files}
-    write_json(path, with_own_hash({**content, FILES: hashes} if hashes else content))
+    write_json(path, with_own_hash(content, {f.relative_to(path.parent).as_posix(): hash_file(f) for f in files}))
 
 
 def read_vouched(path: Path, kind: type[ListenwellError] = CheckpointError) -> dict[str, Any]:
-    """Return the object at `path` without its own hash. Raises `kind` when it is missing, broken or was changed.
+    """Return the content written to `path`. Raises `kind` when it is missing, broken or was changed.
 
     The files it vouches for are not looked at: `require_files` does.
     """
+    return without_own_hash(path, _read_object(path, kind), kind)
+
+
+def _read_object(path: Path, kind: type[ListenwellError]) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise kind(f"{path}: cannot be read ({error}); delete it and run the command again.") from error
-    if not isinstance(content, dict):
+    if not isinstance(read, dict):
         raise kind(f"{path}: holds no JSON object; delete it and run the command again.")
-    return without_own_hash(path, content, kind)
+    return read
 
 
-def with_own_hash(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `content` with its hash at the end."""
-    plain = json.loads(json.dumps(content))  # as it will be read: keys are text
-    return {**content, OWN: hash_content(plain)}
+def with_own_hash(content: Mapping[str, Any], files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return `content` with the hashes of `files`, where there are any, and its own hash at the end."""
+    sealed = {CONTENT: content} if ENVELOPE & content.keys() else dict(content)
+    if files:
+        sealed[FILES] = dict(files)
+    plain = json.loads(json.dumps(sealed))  # as it will be read: keys are text
+    return {**sealed, OWN: hash_content(plain)}
 
 
 def without_own_hash(
-    path: Path, content: Mapping[str, Any], kind: type[ListenwellError] = CheckpointError
+    path: Path, read: Mapping[str, Any], kind: type[ListenwellError] = CheckpointError
 ) -> dict[str, Any]:
-    """Return `content` without its hash after checking it; `path` is the file it was read from. Raises `kind`."""
-    rest = {key: value for key, value in content.items() if key != OWN}
-    if OWN not in content:
+    """Return the content of the object `read` from `path` after checking its hash. Raises `kind`."""
+    sealed = {key: value for key, value in read.items() if key != OWN}
+    if OWN not in read:
         print(f"listenwell: {path} holds no hash of itself (made by an older version); not checked.", file=sys.stderr)
-    elif (found := hash_content(rest)) != content[OWN]:
-        raise kind(_changed(path, found, content[OWN]))
-    return rest
+    elif (found := hash_content(sealed)) != read[OWN]:
+        raise kind(_changed(path, found, read[OWN]))
+    content = {key: value for key, value in sealed.items() if key != FILES}
+    inner = content[CONTENT] if content.keys() == {CONTENT} else content
+    if not isinstance(inner, dict):
+        raise kind(f"{path}: its content is no JSON object; delete it and run the command again.")
+    return inner
 
 
 def is_whole(content: Any, keys: Set[str]) -> bool:
@@ -67,21 +79,28 @@ def is_whole(content: Any, keys: Set[str]) -> bool:
 
 def require_files(
     path: Path,
-    content: Mapping[str, Any],
     names: Sequence[str] | None = None,
     kind: type[ListenwellError] = CheckpointError,
+    leaving_out: Sequence[str] = (),
 ) -> None:
-    """Check the files that the object read from `path` vouches for; names: these alone, None for all of them.
+    """Check the files that the object at `path` vouches for; names: these alone, None for all but those left out.
 
     Raises `kind` naming the first that is missing or was changed. One that an older version made vouches for none.
     """
-    hashes = content[FILES] if FILES in content else {}
-    if not isinstance(hashes, dict) or not all(isinstance(each, str) for each in hashes.values()):
-        raise kind(f"{path}: its {FILES} holds no hashes by name; delete it and run the command again.")
-    for name in hashes if names is None else names:
+    hashes = vouched_files(path, kind)
+    for name in (name for name in hashes if name not in leaving_out) if names is None else names:
         file = path.parent / name
         if name in hashes and (found := hash_file(file) if file.is_file() else "no file") != hashes[name]:
             raise kind(_changed(file, found, hashes[name], also=path))
+
+
+def vouched_files(path: Path, kind: type[ListenwellError] = CheckpointError) -> dict[str, str]:
+    """The hashes of the files that the object at `path` vouches for, by name. Raises `kind`."""
+    read = _read_object(path, kind)
+    hashes = read[FILES] if FILES in read else {}
+    if not isinstance(hashes, dict) or not all(isinstance(each, str) for each in hashes.values()):
+        raise kind(f"{path}: its {FILES} holds no hashes by name; delete it and run the command again.")
+    return hashes
 
 
 def hash_file(path: Path) -> str:
@@ -90,7 +109,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hash_content(content: Mapping[str, Any]) -> str:
+def hash_content(content: Any) -> str:
     """The sha256 of JSON values as canonical JSON; the order of keys does not matter."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

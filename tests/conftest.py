@@ -13,9 +13,11 @@ from typing import Any
 import hypothesis
 import pytest
 
-# Two loaded cores say nothing about a property: no deadline.
-hypothesis.settings.register_profile("listenwell", deadline=None)
-hypothesis.settings.load_profile("listenwell")
+# Two loaded cores say nothing about a property: no deadline. A landing is judged on the same examples every time; new
+# ones are drawn by LISTENWELL_EXAMPLES=wide (`make soak`), and what they find is written down with @example.
+hypothesis.settings.register_profile("listenwell", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("wide", deadline=None, print_blob=True, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("LISTENWELL_EXAMPLES", "listenwell"))
 
 pytest_plugins = ["pytester"]
 

@@ -24,7 +24,8 @@ import yaml
 import zstandard
 from broken_files import to_json
 
-from listenwell.config import load_config
+from listenwell.atomic_files import companion
+from listenwell.config import config_beside, load_config
 from listenwell.data.archives import Limits, unpack
 from listenwell.data.audio import load_recording
 from listenwell.data.background_file import BackgroundFile, build_background_file
@@ -45,7 +46,7 @@ from listenwell.run_folder import RunFolder
 from listenwell.seal import FIRST, Seal, hash_entry, judge_seal
 from listenwell.study.ledger import open_ledger
 from listenwell.study.run_lock import holder_of
-from listenwell.vouched_files import OWN, read_vouched, require_files, with_own_hash, write_vouched
+from listenwell.vouched_files import ENVELOPE, read_vouched, require_files, with_own_hash, write_vouched
 
 Files = Mapping[str, bytes]
 
@@ -88,7 +89,7 @@ YAML = Fields(yaml.safe_load, lambda content, _: yaml.safe_dump(content).encode(
 def _vouch_again(content: Any, _: bytes) -> bytes:
     if not isinstance(content, dict):
         return to_json(content)
-    return to_json(with_own_hash({key: value for key, value in content.items() if key != OWN}))
+    return to_json(with_own_hash({key: value for key, value in content.items() if key not in ENVELOPE}))
 
 
 VOUCHED = Fields(json.loads, _vouch_again)
@@ -259,7 +260,7 @@ def _unpack(folder: Path) -> None:
         unpack(archive, folder / "out", limits=Limits(n_members=50, n_bytes=10**6))
     finally:
         left = {path.name for path in folder.iterdir()}
-        assert left <= {"corpus.archive", "out", ".out.lock"}
+        assert left <= {"corpus.archive", "out", companion(folder / "out", ".lock").name}
         if (folder / "out").is_dir():
             for path in (folder / "out").rglob("*"):
                 assert not path.is_symlink()
@@ -516,7 +517,8 @@ def _notes(folder: Path) -> list[Files]:
 
 
 def _read_note(folder: Path) -> None:
-    require_files(folder / "note.json", read_vouched(folder / "note.json"))
+    read_vouched(folder / "note.json")
+    require_files(folder / "note.json")
 
 
 def _runs(folder: Path) -> list[Files]:
@@ -526,7 +528,8 @@ def _runs(folder: Path) -> list[Files]:
     holder = {"host": "x", "pid": 3, "since": "2026-01-01T00:00:00+00:00", "beat": 1}
     row = {"method": "fine-tuned", "threshold": "calibrated", "condition": "clean", "test_set": "test"}
     row["metrics"] = [{"name": "balanced_accuracy", "value": 0.5, "low": 0.4, "high": 0.6}]  # type: ignore[assignment]
-    results = {"config": load_config(folder / "config.yaml").model_dump(mode="json"), "rows": [row]}
+    config = config_beside(load_config(folder / "config.yaml"), folder)
+    results = {"config": config.model_dump(mode="json"), "rows": [row]}
     run.holder.write_bytes(to_json(holder))
     write_vouched(run.results, results)
     return [files_of(folder)]

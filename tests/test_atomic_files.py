@@ -2,12 +2,30 @@
 
 import errno
 import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from listenwell.atomic_files import atomic_folder, atomic_path, remove_left_over, write_json, write_text
+from listenwell.atomic_files import (
+    atomic_folder,
+    atomic_path,
+    companion,
+    flush,
+    is_left_over,
+    make_folder,
+    remove_left_over,
+    temporary_prefix,
+    write_json,
+    write_text,
+)
 from listenwell.errors import ListenwellError
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -113,8 +131,10 @@ def test_what_killed_writers_left_in_a_folder_is_removed_and_nothing_else(tmp_pa
     begun = [atomic_folder(tmp_path / "adapter"), atomic_path(tmp_path / "spec.json"), atomic_path(tmp_path / "other")]
     for each in begun:
         each.__enter__()
-    (tmp_path / ".adapter.old.x1_y2z3a").mkdir()
+    (tmp_path / f"{temporary_prefix('adapter', 'old')}x1_y2z3a").mkdir()
     kept = {"spec.json", ".gitignore", ".spec.json.lock", ".spec.json.swp", ".nfs0000000000000001", ".DS_Store"}
+    # what looked like ours when temporary names began with the file's
+    kept |= {".env.template", ".spec.json.abcd1234.json", companion(tmp_path / "spec.json", ".lock").name}
     for name in kept:
         (tmp_path / name).write_text("{}")
     assert len(names(tmp_path)) == len(kept) + 4
@@ -124,8 +144,183 @@ def test_what_killed_writers_left_in_a_folder_is_removed_and_nothing_else(tmp_pa
     assert set(names(tmp_path)) == kept
 
 
-def test_files_of_a_new_folder_may_be_read_by_everybody(tmp_path):
+def test_a_folder_moved_aside_stays_while_it_is_the_only_copy(tmp_path):
+    aside = tmp_path / f"{temporary_prefix('model', 'old')}abcd1234"
+    (aside / "model").mkdir(parents=True)
+    remove_left_over(tmp_path)
+    assert aside.is_dir()
+    (tmp_path / "model").mkdir()
+    remove_left_over(tmp_path)
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_new_files_and_folders_get_the_permissions_that_the_umask_gives(tmp_path, umask):
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~umask
     with atomic_folder(tmp_path / "model") as temporary:
         (temporary / "inner").mkdir(mode=0o700)
         (temporary / "inner" / "weights").touch(mode=0o600)
-    assert [path.stat().st_mode & 0o777 for path in sorted((tmp_path / "model").rglob("*"))] == [0o755, 0o644]
+    modes = [path.stat().st_mode & 0o777 for path in sorted(tmp_path.glob("model/**/*"))]
+    assert [(tmp_path / "model").stat().st_mode & 0o777, *modes] == [0o777 & ~umask, 0o777 & ~umask, 0o666 & ~umask]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o444])
+def test_a_file_or_folder_that_is_there_keeps_its_permissions(tmp_path, mode):
+    path, folder = tmp_path / "a.txt", tmp_path / "model"
+    path.touch()
+    path.chmod(mode)
+    write_text(path, "new")
+    assert path.stat().st_mode & 0o777 == mode
+    folder.mkdir()
+    folder.chmod(mode | 0o700)
+    with atomic_folder(folder) as temporary:
+        assert temporary.stat().st_mode & 0o777 == mode | 0o700
+    assert folder.stat().st_mode & 0o777 == mode | 0o700
+
+
+def test_a_symbolic_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "far" / "model").mkdir(parents=True)
+    (tmp_path / "far" / "a.txt").write_text("old")
+    for name in ("a.txt", "model", "new.txt"):
+        (tmp_path / name).symlink_to(Path("far") / name)
+    write_text(tmp_path / "a.txt", "new")
+    write_text(tmp_path / "new.txt", "new")
+    with atomic_folder(tmp_path / "model") as temporary:
+        (temporary / "weights").touch()
+    assert all((tmp_path / name).is_symlink() for name in ("a.txt", "model", "new.txt"))
+    assert (tmp_path / "far" / "a.txt").read_text() == (tmp_path / "far" / "new.txt").read_text() == "new"
+    assert names(tmp_path / "far" / "model") == ["weights"]
+    assert names(tmp_path / "far") == ["a.txt", "model", "new.txt"]
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    pipe, received = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    write_text(pipe, "content")
+    reader.join()
+    assert received == [b"content"]
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_device_stays_a_device():
+    write_text(Path(os.devnull), "content")
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+@pytest.mark.parametrize("redirection", [">", ">>"])
+def test_standard_output_that_is_a_log_is_written_behind_what_is_there(tmp_path, name, redirection):
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    code = (
+        "from pathlib import Path; from listenwell.atomic_files import write_text; print('printed');"
+        f"write_text(Path('{name}'), 'written\\n'); print('printed after')"
+    )
+    (tmp_path / "program.py").write_text(code)
+    command = f'"{sys.executable}" program.py {redirection} log'
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    before = "before\n" if redirection == ">>" else ""
+    assert log.read_text() == f"{before}printed\nwritten\nprinted after\n"
+    assert names(tmp_path) == ["link", "log", "program.py"]
+
+
+def test_a_stream_that_nobody_reads_is_one_sentence():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(ListenwellError, match=r"fd/\d+: cannot be written to \(Broken pipe\)"):
+        write_text(Path(f"/dev/fd/{writer}"), "content")
+    os.close(writer)
+
+
+@pytest.mark.parametrize("suffix", ["", ".json", ".a-long-suffix-that-is-a-part-of-the-name"])
+@pytest.mark.parametrize("length", [200, 240, 255])
+def test_the_longest_names_are_written(tmp_path, length, suffix):
+    name = "ü" * ((length - len(suffix)) // 2) + suffix
+    write_text(tmp_path / name, "content")
+    with atomic_folder(tmp_path / "folder" / name) as temporary:
+        assert is_left_over(temporary, name)
+    with atomic_folder(tmp_path / "folder" / name):
+        pass
+    companion(tmp_path / name, ".lock").touch()
+    assert names(tmp_path / "folder") == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("file/a.txt", "a file stands where a folder was expected"),
+        ("file/inner/a.txt", "a file stands where a folder was expected"),
+        ("a" * 256, "its name is too long"),
+        ("folder", "is a folder, a file was expected"),
+        ("loop", "is a symbolic link that leads back to itself"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_sentence(tmp_path, name, sentence):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ListenwellError, match=sentence):
+        write_text(tmp_path / name, "new")
+    assert names(tmp_path) == ["file", "folder", "loop"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["file", "file/model"])
+def test_a_folder_is_not_put_in_the_place_of_a_file(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(ListenwellError, match="a file stands where a folder was expected"),
+        atomic_folder(tmp_path / name),
+    ):
+        pass
+    with pytest.raises(ListenwellError, match="a file stands where a folder was expected"):
+        make_folder(tmp_path / name)
+    assert names(tmp_path) == ["file"]
+
+
+def test_what_a_writer_finds_wrong_inside_its_folder_is_its_own_error(tmp_path):
+    def make_twice(folder: Path) -> None:
+        folder.mkdir()
+        folder.mkdir()
+
+    with pytest.raises(FileExistsError), atomic_folder(tmp_path / "model") as folder:
+        make_twice(folder / "weights")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+def test_a_disk_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch, number):
+    fsync = os.fsync
+
+    def refuse_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    write_text(tmp_path / "a.txt", "new")
+    with atomic_folder(tmp_path / "model") as folder:
+        (folder / "inner").mkdir()
+    assert names(tmp_path) == ["a.txt", "model"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_folder_that_may_not_be_opened_is_not_flushed_and_a_file_is_an_error(tmp_path, monkeypatch, number):
+    def refuse(path: Path, flags: int) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    (tmp_path / "a.txt").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    flush(tmp_path)
+    with pytest.raises(PermissionError):
+        flush(tmp_path / "a.txt")

@@ -16,6 +16,7 @@ from listenwell.data.audio import rms
 from listenwell.data.background_file import INDEX, SAMPLES, BackgroundFile, build_background_file
 from listenwell.data.backgrounds import BackgroundBank, repeat_to
 from listenwell.data.clip import Background, Clip
+from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError
 from listenwell.random_streams import stream
 from listenwell.study.run import run_study
@@ -34,7 +35,8 @@ def write_bed(folder: Path, name: str, length_s: float, samples: np.ndarray | No
     path = folder / f"{name}.wav"
     made = 0.05 * stream(0, name).standard_normal(round(length_s * rate_hz))
     soundfile.write(path, made if samples is None else samples, rate_hz)
-    return Background(name, path, length_s, "noise", name, "made", "CC0")
+    (bed,) = fill_backgrounds([Background(name, path, length_s, "noise", name, "made", "CC0")])
+    return bed
 
 
 def test_a_stretch_is_that_part_of_the_recording(beds):
@@ -126,9 +128,9 @@ def test_a_background_that_is_not_in_the_file_or_was_another_one_is_refused(tmp_
     build_background_file(tmp_path / "bank", [bed])
     with pytest.raises(AudioError, match="'b' is not in it"):
         BackgroundFile(tmp_path / "bank", [replace(bed, background_id="b")])
-    write_bed(tmp_path, "a", 0.6)
+    changed = write_bed(tmp_path, "a", 0.5, np.full(8000, 0.25))
     with pytest.raises(AudioError, match="'a' was another recording"):
-        BackgroundFile(tmp_path / "bank", [bed])
+        BackgroundFile(tmp_path / "bank", [changed])
 
 
 @pytest.mark.parametrize("record", [3, {}, {"first": -1, "n_samples": 5, "source": {}}, {"first": None}])

@@ -70,10 +70,10 @@ def expected(finished_study):
 
 @pytest.fixture
 def run(finished_study, tmp_path, monkeypatch):
-    """A copy of the finished study's folder, in its cache."""
+    """The run in a copy of the finished study's project, in its cache."""
     output = finished_study[0].output
     monkeypatch.setenv("LISTENWELL_CACHE", str(output.parent / "cache"))
-    return shutil.copytree(output, tmp_path / "run")
+    return shutil.copytree(output.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("cache")) / output.name
 
 
 def comparable(results):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from listenwell.atomic_files import companion, temporary_prefix
 from listenwell.cache import one_maker
 
 
@@ -31,10 +32,11 @@ def test_processes_that_want_the_same_thing_make_it_once_and_the_others_wait(tmp
 
 
 def test_what_a_killed_maker_left_goes_and_what_others_make_beside_it_stays(tmp_path):
-    for name in (".model.abcd1234", ".model.old.abcd1234", ".model2.abcd1234", ".model.csv.abcd1234"):
-        (tmp_path / name).mkdir()
+    for prefix in (temporary_prefix("model"), temporary_prefix("model", "old"), temporary_prefix("model2"), ".model."):
+        (tmp_path / f"{prefix}abcd1234").mkdir()
     with one_maker(tmp_path / "model"):
-        assert {path.name for path in tmp_path.iterdir()} == {".model.lock", ".model2.abcd1234", ".model.csv.abcd1234"}
+        left = {path.name for path in tmp_path.iterdir()} - {companion(tmp_path / "model", ".lock").name}
+        assert left == {f"{temporary_prefix('model2')}abcd1234", ".model.abcd1234"}
 
 
 def test_a_maker_that_fails_lets_the_next_one_try(tmp_path):

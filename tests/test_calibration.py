@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from listenwell.errors import ConfigError, ManifestError
@@ -19,6 +19,7 @@ from listenwell.evaluate.calibration import (
     read_given_threshold,
     read_platt,
     read_threshold,
+    resampled_choices,
     threshold_interval,
     write_calibration,
     write_threshold,
@@ -56,11 +57,79 @@ def test_no_threshold_beats_the_chosen_one(rows):
     assert balanced_accuracy(decide(scores.astype(float), chosen.value), labels) == pytest.approx(chosen.dev_value)
 
 
-@given(labelled_scores, st.floats(-5, 5))
-def test_the_threshold_moves_with_the_scores(rows, shift):
-    scores, labels = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-    moved = choose_threshold(table(scores + shift, labels)).value
-    assert moved == pytest.approx(choose_threshold(table(scores, labels)).value + shift, abs=1e-9)
+# two cuts are equally good and their stretches equally wide; with these shifts and factors the last bits differ
+TIED = [(0, False), (0, False), (0, True), (1, True), (14, False), (15, True)]
+MIRRORED = [(-score, not label) for score, label in TIED]
+NEGATED = [(-score, label) for score, label in TIED]
+SHIFT = 1.0499421562327438
+criteria = st.sampled_from(
+    ("balanced_accuracy", "accuracy", "eer", "target_recall=0.8", "target_false_alarm=0.2", "cost=1,10,0.2")
+)
+
+
+def columns(rows) -> tuple[np.ndarray, np.ndarray]:
+    scores, labels = zip(*rows, strict=True)
+    return np.array(scores, dtype=float), np.array(labels, dtype=bool)
+
+
+@given(labelled_scores, st.floats(-5, 5) | st.floats(-1e6, 1e6), criteria)
+@example(TIED, SHIFT, "balanced_accuracy")
+@example([(score / 10, label) for score, label in TIED], SHIFT, "balanced_accuracy")
+@example([(score * 10, label) for score, label in TIED], SHIFT, "balanced_accuracy")
+@example(NEGATED, SHIFT, "balanced_accuracy")
+@example(NEGATED, -SHIFT, "balanced_accuracy")
+@example(MIRRORED, SHIFT, "balanced_accuracy")
+@example(MIRRORED, -SHIFT, "balanced_accuracy")
+def test_the_threshold_moves_with_the_scores(rows, shift, criterion):
+    scores, labels = columns(rows)
+    moved, reached = best_threshold(scores + shift, labels, parse_criterion(criterion))
+    value, reached_before = best_threshold(scores, labels, parse_criterion(criterion))
+    assert moved == pytest.approx(value + shift, abs=1e-9)
+    assert reached == reached_before
+
+
+@given(labelled_scores, st.integers(-12, 12).map(lambda power: 10.0**power) | st.floats(1e-6, 1e6), criteria)
+@example(TIED, 0.1, "balanced_accuracy")
+@example(TIED, 1e-3, "balanced_accuracy")
+@example(NEGATED, 0.7, "balanced_accuracy")
+@example(MIRRORED, 1 / 3, "balanced_accuracy")
+@example([(0, False), (-1, True)], 1e-7, "balanced_accuracy")  # both ends equally good and equally far
+def test_the_threshold_grows_with_the_scores(rows, factor, criterion):
+    scores, labels = columns(rows)
+    value = best_threshold(scores, labels, parse_criterion(criterion))[0]
+    grown = best_threshold(scores * factor, labels, parse_criterion(criterion))[0]
+    assert decide(scores * factor, grown).tolist() == decide(scores, value).tolist()
+    beyond = {scores.min() - 1.0: scores.min() * factor - 1.0, scores.max() + 1.0: scores.max() * factor + 1.0}
+    assert grown == pytest.approx(beyond[value] if value in beyond else value * factor, rel=1e-9, abs=1e-12 * factor)
+
+
+@given(labelled_scores, st.randoms(use_true_random=False), st.floats(0.01, 100), criteria)
+def test_the_order_of_the_rows_does_not_move_the_threshold(rows, rng, factor, criterion):
+    shuffled = rng.sample(rows, len(rows))
+    (scores, labels), (others, other_labels) = columns(rows), columns(shuffled)
+    expected = best_threshold(scores * factor, labels, parse_criterion(criterion))
+    assert best_threshold(others * factor, other_labels, parse_criterion(criterion)) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "value"),
+    [
+        ([(0, False), (1, True), (2, False), (6, True)], 4.0),  # the wider of two stretches
+        ([(0, False), (2, True), (3, False), (5, True), (5, True), (5, True)], 4.0),  # as wide, nearer the midpoint
+        ([(0, False), (2, True), (3, False), (5, True)], 1.0),  # as wide and as near: the lower
+    ],
+)
+def test_of_equally_good_cuts_the_widest_then_the_nearest_the_midpoint_then_the_lowest(rows, value):
+    assert best_threshold(*columns(rows))[0] == value
+
+
+def test_the_draws_choose_among_equally_good_cuts_by_the_same_rule():
+    scores, labels = columns(TIED)
+    for shift in (0.0, SHIFT, -SHIFT):
+        grouped = group_scores(scores + shift, labels, np.array(["a"] * len(scores)))
+        chosen = np.concatenate([at for at, _, _ in resampled_choices(grouped, BALANCED_ACCURACY, 0, "threshold")])
+        thresholds = curve_thresholds(grouped)[0][chosen]
+        assert thresholds == pytest.approx(best_threshold(scores + shift, labels)[0])
 
 
 def test_between_separable_classes_the_threshold_lies_in_the_middle():
@@ -71,7 +140,7 @@ def test_candidates_go_from_everything_speech_to_nothing():
     distinct = np.array([0.0, 1.0, 4.0])
     thresholds, half_widths = candidate_thresholds(distinct, distinct)
     assert thresholds.tolist() == [-1.0, 0.5, 2.5, 5.0]
-    assert half_widths.tolist() == [0.5, 0.5, 1.5, 0.5]
+    assert half_widths.tolist() == [0.0, 0.5, 1.5, 0.0]
 
 
 @pytest.mark.parametrize("scores", [[0.1, np.nextafter(0.1, 1)], [1e17, 2e17], [-1.7e308, 1.7e308]])
@@ -223,7 +292,7 @@ def test_the_points_of_the_drawn_curves_stand_at_the_thresholds_between_the_scor
     grouped = group_scores(score, np.array([True, False, True, False]), np.arange(4))
     thresholds, half_widths = curve_thresholds(grouped)
     assert thresholds.tolist() == [8.0, 5.0, 2.0, 0.0]
-    assert half_widths.tolist() == [0.5, 2.0, 1.0, 0.5]
+    assert half_widths.tolist() == [0.0, 2.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The config tree: differences only, every fault with its place, equal trees with equal fingerprints."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.config import Config, config_schema, dump, fingerprint, load_config, settings
+from listenwell.config import (
+    Config,
+    config_beside,
+    config_schema,
+    dump,
+    dump_beside,
+    fingerprint,
+    load_config,
+    settings,
+)
 from listenwell.errors import ConfigError
 
 
@@ -147,3 +157,94 @@ def test_the_schema_is_json_and_knows_every_section_and_help():
 
 def test_the_dump_is_plain_yaml():
     assert yaml.safe_load(dump(Config()))["output"] == "runs/study"
+
+
+IN_THE_FILE = """
+relative_to: file
+output: run
+ledger: ../fits
+data: {manifest: clips.csv, backgrounds: ./b.csv}
+model: {name: ../base}
+"""
+
+
+def test_paths_of_a_file_that_says_so_start_at_its_folder_and_those_of_the_command_line_do_not(tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    expected = {
+        "output": folder / "run",
+        "ledger": tmp_path / "fits",
+        "manifest": str(folder / "clips.csv"),
+        "backgrounds": str(folder / "b.csv"),
+        "name": str(tmp_path / "base"),
+    }
+    load(folder, IN_THE_FILE)
+    for path in (folder / "study.yaml", Path("project/study.yaml")):
+        config = load_config(path)
+        found = {
+            "output": config.output, "ledger": config.ledger, "manifest": config.data.manifest,
+            "backgrounds": config.data.backgrounds, "name": config.model.name,
+        }  # fmt: skip
+        assert found == expected
+        assert config.relative_to == "cwd"
+    changed = load_config(folder / "study.yaml", ["output=elsewhere", "data.manifest=c.csv", "model.name=./m"])
+    assert (changed.output, changed.data.manifest, changed.model.name) == (Path("elsewhere"), "c.csv", "./m")
+    assert changed.data.backgrounds == expected["backgrounds"]
+    from_here = load_config(folder / "study.yaml", ["relative_to=cwd"])
+    assert (from_here.output, from_here.data.manifest) == (Path("run"), "clips.csv")
+
+
+def test_words_hub_names_and_absolute_paths_of_such_a_file_stay_as_they_are(tmp_path):
+    text = "relative_to: file\noutput: /runs/x\ndata: {manifest: starter, backgrounds: none}\nmodel: {name: a/b}\n"
+    config = load(tmp_path, text)
+    assert (str(config.output), config.ledger) == ("/runs/x", None)
+    assert (config.data.manifest, config.data.backgrounds, config.model.name) == ("starter", "none", "a/b")
+    assert load(tmp_path, "relative_to: file\ndata: {backgrounds: starter}").data.backgrounds == "starter"
+
+
+def test_paths_start_at_the_current_folder_unless_the_file_says_otherwise(tmp_path):
+    config = load(tmp_path, IN_THE_FILE.replace("relative_to: file", ""))
+    assert (config.output, config.data.manifest, config.model.name) == (Path("run"), "clips.csv", "../base")
+    assert "relative_to: found here, expected 'cwd' or 'file'." in fault(tmp_path, "relative_to: here")
+    assert "line 2, output: found 3" in fault(tmp_path, "relative_to: file\noutput: 3")
+
+
+def test_where_paths_start_is_not_part_of_the_fingerprint():
+    assert fingerprint(config_beside(Config(), Path("runs/study"))) == fingerprint(Config())
+
+
+@pytest.mark.parametrize("model", ["small", "a/b", "./base", "{folder}/base", "/models/base", "{folder}/runs/x/base"])
+@pytest.mark.parametrize("backgrounds", ["none", "{folder}/none", "../b.csv", "/data/b.csv"])
+def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_run(
+    tmp_path, monkeypatch, model, backgrounds
+):
+    folder = tmp_path / "project"
+    run = folder / "runs" / "x"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    changes = [
+        "output=runs/x", f"ledger={folder}/runs/fits", "data.manifest=runs/clips.csv",
+        f"data.backgrounds={backgrounds.format(folder=folder)}", f"model.name={model.format(folder=folder)}",
+    ]  # fmt: skip
+    config = load_config(None, changes)
+    (run / "config.yaml").write_text(dump_beside(config, Path("runs/x")))
+    monkeypatch.chdir(tmp_path)
+    kept = load_config(run / "config.yaml")
+    assert kept.output == run
+    assert kept.ledger == folder / "runs" / "fits"
+    assert kept.data.manifest == str(folder / "runs" / "clips.csv")
+    wanted = {"none": "none", "../b.csv": str(tmp_path / "b.csv")}
+    assert kept.data.backgrounds == wanted.get(backgrounds, backgrounds.format(folder=folder))
+    assert kept.model.name == (str(folder / "base") if model == "./base" else model.format(folder=folder))
+    assert config_beside(kept, run) == config_beside(load_config(run / "config.yaml"), run)
+    assert load(tmp_path, dump_beside(kept, tmp_path)) == kept
+    shutil.move(folder / "runs", tmp_path / "moved")
+    moved = load_config(tmp_path / "moved" / "x" / "config.yaml")
+    assert (moved.output, moved.ledger) == (tmp_path / "moved" / "x", tmp_path / "moved" / "fits")
+    assert moved.data.manifest == str(tmp_path / "moved" / "clips.csv")
+    inside = f"{folder}/runs/x/base"
+    assert moved.model.name == (str(tmp_path / "moved/x/base") if kept.model.name == inside else kept.model.name)
+    assert moved.data.backgrounds == kept.data.backgrounds
+    # the same tree, wherever it lies
+    assert config_beside(moved, moved.output) == config_beside(kept, run)

@@ -88,9 +88,18 @@ def test_choices_on_the_command_line_reach_the_corpus(tmp_path):
     assert run(*arguments, "--clips", "noise", "--backgrounds", "none", "--clip-s", "1").exit_code == 0
     clips = read_manifest(tmp_path / "out" / "clips.csv")
     assert {(clip.label, clip.duration_s) for clip in clips} == {("NONSPEECH", 1.0)}
+    (tmp_path / "out" / "clips.csv").write_text("corrected by hand")
     again = run(*arguments)
     assert again.exit_code == 2
     assert "clips.csv: is there already" in again.stderr
+
+
+def test_a_corpus_prepared_again_leaves_no_table_of_the_time_before(tmp_path):
+    make_musan(tmp_path / "musan")
+    arguments = ("prepare", "musan", "--root", tmp_path / "musan", "--out", tmp_path / "out")
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments, "--backgrounds", "none").exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clips.csv"]
 
 
 def test_official_parts_and_the_margin_are_chosen_on_the_command_line(tmp_path):

@@ -7,9 +7,11 @@ import http.server
 import io
 import lzma
 import os
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from listenwell.atomic_files import write_bytes
 from listenwell.data import debian_packages
 from listenwell.data.audio import load_recording
 from listenwell.data.debian_packages import (
@@ -24,6 +27,7 @@ from listenwell.data.debian_packages import (
     FolderSource,
     Member,
     MirrorSource,
+    OtherSuiteSource,
     choose_source,
     fetch_members,
     stored_path,
@@ -209,6 +213,12 @@ def test_a_missing_folder_or_package_says_what_to_do(tmp_path: Path, cache: Path
         fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path))
 
 
+BOOKWORM = {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)", "VERSION_CODENAME": "bookworm"}
+TRIXIE = {"PRETTY_NAME": "Debian GNU/Linux 13 (trixie)", "VERSION_CODENAME": "trixie"}
+NOBLE = {"PRETTY_NAME": "Ubuntu 24.04.1 LTS", "VERSION_CODENAME": "noble"}
+SID = {"PRETTY_NAME": "Debian GNU/Linux sid"}
+
+
 def test_the_source_is_the_argument_then_the_environment_then_apt(tmp_path: Path) -> None:
     environment = {"LISTENWELL_DEB_MIRROR": "http://mirror", "LISTENWELL_DEB_SUITE": "trixie"}
     assert choose_source(tmp_path, deb_folder=tmp_path, environment=environment) == FolderSource(tmp_path)
@@ -216,9 +226,22 @@ def test_the_source_is_the_argument_then_the_environment_then_apt(tmp_path: Path
     assert isinstance(mirror, MirrorSource)
     assert (mirror.url, mirror.suite) == ("http://mirror", "trixie")
     assert choose_source(tmp_path, environment={"LISTENWELL_DEB_FOLDER": "/d"}) == FolderSource(Path("/d"))
-    assert choose_source(tmp_path, environment={}) == AptSource(tmp_path / "apt")
+    assert choose_source(tmp_path, environment={}, machine=BOOKWORM) == AptSource(tmp_path / "apt")
     with pytest.raises(ConfigError, match="give one of them"):
         choose_source(tmp_path, deb_folder=tmp_path, mirror="http://mirror")
+
+
+def test_apt_takes_the_wanted_suite_where_the_machine_runs_another(tmp_path: Path) -> None:
+    apt = AptSource(tmp_path / "apt")
+    assert choose_source(tmp_path, environment={}, machine={}) == apt
+    assert choose_source(tmp_path, environment={"LISTENWELL_DEB_SUITE": "trixie"}, machine=TRIXIE) == apt
+    for machine, environment, suite in (
+        (TRIXIE, {}, "bookworm"),
+        (SID, {}, "bookworm"),
+        (BOOKWORM, {"LISTENWELL_DEB_SUITE": "trixie"}, "trixie"),
+    ):
+        source = choose_source(tmp_path, environment=environment, machine=machine)
+        assert source == OtherSuiteSource(tmp_path, suite, machine["PRETTY_NAME"])
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -245,15 +268,24 @@ def write_index(folder: Path, deb_sha256: str, name: str = "Packages.xz") -> Non
     index.write_bytes(compress(("Package: other\nFilename: x\nSHA256: y\n\n" + stanza + "\n").encode()))
 
 
-@pytest.fixture
-def mirror(mirror_folder: Path, cache: Path) -> Iterator[MirrorSource]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(mirror_folder)))
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The host and port of a server that answers with the files of the folder."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield MirrorSource(f"http://127.0.0.1:{server.server_address[1]}/", cache / "debs")
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def mirror(mirror_folder: Path, cache: Path) -> Iterator[MirrorSource]:
+    with served(mirror_folder) as host:
+        yield MirrorSource(f"http://{host}/", cache / "debs")
 
 
 def test_a_mirror_serves_and_its_package_is_deleted_afterwards(mirror: MirrorSource, cache: Path) -> None:
@@ -347,6 +379,105 @@ def test_apt_that_cannot_download_passes_its_complaint_on(
     with pytest.raises(DownloadError, match="404 Not Found"):
         fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
     assert not list((cache / "apt").glob("download.*"))
+
+
+needs_apt = pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt-get")
+
+
+def add_suite(mirror: Path, suite: str, version: str, files: dict[str, bytes]) -> None:
+    """Put package toys of this version into the made mirror's `suite`."""
+    deb = build_deb(files)
+    pool = mirror / "pool" / f"toys_{version}_all.deb"
+    write_bytes(pool, deb)
+    index = (
+        f"Package: toys\nVersion: {version}\nArchitecture: all\nFilename: pool/{pool.name}\nSize: {len(deb)}\n"
+        f"SHA256: {sha256(deb)}\n"
+    ).encode()
+    release = (
+        f"Suite: {suite}\nCodename: {suite}\nComponents: main\nArchitectures: amd64\n"
+        f"SHA256:\n {sha256(index)} {len(index)} main/binary-amd64/Packages\n"
+    ).encode()
+    for path, content in (("main/binary-amd64/Packages", index), ("Release", release)):
+        write_bytes(mirror / "dists" / suite / path, content)
+
+
+def set_up_machine(folder: Path, suite: str, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let apt-get take its sources from these mirrors and prefer `suite`."""
+    sources, config = folder / "machine.list", folder / "apt.conf"
+    sources.write_text("".join(f"deb [trusted=yes] {mirror} {suite} main\n" for mirror in mirrors), encoding="utf-8")
+    settings = {
+        "Acquire::http::Proxy::127.0.0.1": "DIRECT",
+        "APT::Architecture": "amd64",
+        "APT::Architectures": "amd64",
+        "APT::Default-Release": suite,
+        "Dir::Etc::sourcelist": str(sources),
+        "Dir::Etc::sourceparts": "/dev/null",
+    }
+    config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()), encoding="utf-8")
+    monkeypatch.setenv("APT_CONFIG", str(config))
+
+
+@needs_apt
+def test_a_machine_of_another_suite_takes_the_wanted_one_from_its_own_mirrors(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    security, debian = tmp_path / "debian-security", tmp_path / "debian"
+    add_suite(security, "trixie", "2.1", {"./drum.wav": DRUM})
+    add_suite(debian, "trixie", "2.0", {"./drum.wav": DRUM})
+    add_suite(debian, "bookworm", "1.0", TOYS)
+    set_up_machine(tmp_path, "trixie", [f"file:{security}", f"file:{debian}"], monkeypatch)
+    source = choose_source(cache, environment={}, machine=TRIXIE)
+    assert fetch_members([BELL_MEMBER], cache, source)[BELL_MEMBER.sha256].read_bytes() == BELL
+    fetch_members([DRUM_MEMBER], cache, source)
+    assert capfd.readouterr().err == (
+        "listenwell: this machine runs Debian GNU/Linux 13 (trixie); "
+        f"the recordings come in their Debian 12 (bookworm) versions from file:{debian}/.\n"
+    )
+    assert not list(cache.rglob("*.deb"))
+    assert (debian / "pool/toys_1.0_all.deb").exists()
+
+
+@needs_apt
+def test_mirrors_that_were_changed_since_are_asked_anew(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        add_suite(tmp_path / name, "bookworm", "1.0", TOYS)
+        set_up_machine(tmp_path, "trixie", [f"file:{tmp_path / name}"], monkeypatch)
+        with choose_source(cache, environment={}, machine=TRIXIE).open_package("toys") as deb:
+            assert deb.read_bytes() == (tmp_path / name / "pool/toys_1.0_all.deb").read_bytes()
+        shutil.rmtree(tmp_path / name)
+
+
+@needs_apt
+def test_without_the_wanted_suite_the_machines_own_packages_serve_as_far_as_they_go(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    add_suite(tmp_path / "ubuntu", "noble", "3.0", {"./drum.wav": DRUM})
+    set_up_machine(tmp_path, "noble", [f"file:{tmp_path / 'ubuntu'}"], monkeypatch)
+    source = choose_source(cache, environment={}, machine=NOBLE)
+    assert fetch_members([DRUM_MEMBER], cache, source)[DRUM_MEMBER.sha256].read_bytes() == DRUM
+    lack = "this machine runs Ubuntu 24.04.1 LTS, and no mirror of its apt sources gave Debian 12 (bookworm)"
+    assert capfd.readouterr().err == f"listenwell: {lack}; its own packages are tried.\n"
+    for member, missing in ((BELL_MEMBER, BELL_MEMBER.path), (Member("gadgets", "a.wav", "0" * 64), "gadgets")):
+        with pytest.raises(DownloadError) as caught:
+            fetch_members([member], cache, source)
+        message = str(caught.value)
+        assert message.startswith(f"{lack}: ")
+        assert all(part in message for part in (missing, "LISTENWELL_DEB_FOLDER", "LISTENWELL_DEB_MIRROR"))
+        assert ". " not in message.removeprefix(lack)
+        assert "\n" not in message
+
+
+@needs_apt
+def test_a_password_in_an_apt_source_is_not_shown(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    add_suite(tmp_path / "debian", "bookworm", "1.0", TOYS)
+    with served(tmp_path / "debian") as host:
+        set_up_machine(tmp_path, "trixie", [f"http://me:secret@{host}/"], monkeypatch)
+        fetch_members([BELL_MEMBER], cache, choose_source(cache, environment={}, machine=TRIXIE))
+    assert f"from http://{host}/." in capfd.readouterr().err
 
 
 @pytest.mark.network

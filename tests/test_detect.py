@@ -2,7 +2,12 @@
 
 import io
 import json
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +186,78 @@ def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path,
     assert scored == []
     other = ScoreJournal(tmp_path / "journal", "another detector")
     assert other.known(ScoreJournal(tmp_path / "journal", owner_of(detector)).journal.keys()[0]) == []
+
+
+def test_kept_scores_are_the_first_windows_without_a_gap_whatever_lines_there_are(tmp_path):
+    batches = [(0, [0.5, -1.0]), (2, [2.0, 3.0]), (4, [4.0, 5.0]), (8, [8.0]), (0, [0.5, -1.0]), (4, [4.0])]
+    expected = [0.5, -1.0, 2.0, 3.0, 4.0, 5.0]
+    for number in range(20):
+        shuffled = random.Random(number).sample(batches, len(batches))
+        journal = ScoreJournal(tmp_path / f"j{number}", "me")
+        for first, scores in shuffled:
+            journal.add("r", first, np.array(scores))
+        journal.add("other recording", 6, np.array([6.0, 7.0]))
+        assert ScoreJournal(journal.journal.path, "me").known("r") == expected
+    without_the_first = ScoreJournal(tmp_path / "k", "me")
+    without_the_first.add("r", 2, np.array([2.0]))
+    assert ScoreJournal(tmp_path / "k", "me").known("r") == []
+
+
+@pytest.mark.parametrize(
+    "value", [[1.0, 2.0], 3, None, {}, {"first": 0}, {"first": True, "scores": [1.0]}, {"first": 0, "scores": ["1"]}]
+)
+def test_a_kept_value_of_another_form_is_passed_over(tmp_path, value):
+    journal = ScoreJournal(tmp_path / "j", "me")
+    journal.journal.keep("r", value)
+    journal.add("r", 0, np.array([0.5]))
+    assert ScoreJournal(tmp_path / "j", "me").known("r") == [0.5]
+
+
+def start_detect(bundle, recording, out):
+    command = [sys.executable, "-c", "from listenwell.cli.main import main; main()", "detect", str(recording)]
+    settings = ["--detector", str(bundle), "--device", "cpu", "--dtype", "float32", "--workers", "1"]
+    return subprocess.Popen([*command, *settings, "--format", "json", "--out", str(out)], stderr=subprocess.PIPE)
+
+
+def stop_after_lines(process, folder, n_lines, signal_number):
+    """Send the signal once the journal in `folder` holds so many lines; returns the journal."""
+    deadline = time.monotonic() + 100
+    while True:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        for journal in folder.glob(".*.journal"):
+            if journal.read_bytes().count(b'"owner"') >= n_lines:
+                process.send_signal(signal_number)
+                return journal
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_of_two_runs_at_once_the_second_is_refused_and_kills_change_no_byte_of_the_answer(bundle, tmp_path):
+    recording = tmp_path / "long.wav"
+    soundfile.write(recording, sound(900.0), SAMPLE_RATE_HZ)
+    whole, out, elsewhere = tmp_path / "whole.json", tmp_path / "answer.json", tmp_path / "other" / "answer.json"
+    with start_detect(bundle, recording, out) as first:
+        try:
+            kept = stop_after_lines(first, tmp_path, 2, signal.SIGSTOP)
+            with start_detect(bundle, recording, out) as second, start_detect(bundle, recording, elsewhere) as beside:
+                kept_beside = stop_after_lines(beside, elsewhere.parent, 5, signal.SIGKILL)
+                _, complaint = second.communicate(timeout=120)
+            assert second.returncode == 1
+            assert f": another process writes it (process {first.pid} on " in complaint.decode()
+            assert "wait for it, or give another --out." in complaint.decode()
+        finally:
+            first.kill()
+    # what two runs at once leave where there is no lock: lines of both, one after the other and between each other
+    one, other = kept.read_bytes(), kept_beside.read_bytes()
+    mixed = [line for pair in zip(other.splitlines(), one.splitlines(), strict=False) for line in pair]
+    kept.write_bytes(other + b"\n" + b"\n".join(mixed) + b"\n" + one)
+    for to in (out, whole):
+        with start_detect(bundle, recording, to) as last:
+            _, complaint = last.communicate(timeout=200)
+        assert last.returncode == 0, complaint.decode()
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answer.json", "long.wav", "other", "whole.json"]
 
 
 def test_a_recording_that_cannot_be_read_does_not_stop_the_others(detector, long_file, tmp_path):

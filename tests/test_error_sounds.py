@@ -16,11 +16,14 @@ from listenwell.cli.main import app
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.scores import read_scores
+from listenwell.model.loading import load_model
 from listenwell.report import heard_errors
 from listenwell.report.heard_errors import NOT_THERE, read_heard_errors
 from listenwell.report.results import read_results
 from listenwell.report.write import write_report
+from listenwell.run_folder import RunFolder
 from listenwell.study.error_analysis import N_HEARD, N_HEARD_CLEAN, _choose_heard
+from listenwell.study.error_sounds import write_error_sounds
 from listenwell.study.parts import divide
 from listenwell.study.prepare import prepare
 
@@ -64,6 +67,19 @@ def test_the_sound_is_what_was_scored(heard):
         assert stored == pytest.approx(scored, abs=1 / 32768)
         row = (table.clip_id == each["clip_id"]) & (table.condition == each["condition"])
         assert table.score[row] == [each["score"]]
+
+
+def test_what_somebody_put_beside_the_sounds_stays_and_sounds_of_the_time_before_go(finished_study, tmp_path):
+    config, results = finished_study
+    run, parts = RunFolder(tmp_path), divide(*prepare(config), config.data)
+    errors = results["evidence"]["errors"]
+    fewer = {name: {"heard": found["heard"][:1]} for name, found in errors.items()}
+    for wanted in (errors, fewer):
+        write_error_sounds(wanted, parts, load_model(config.model), config.short_clips, config.seed, run)
+        run.errors.joinpath("notes.txt").write_text("mine")
+        run.errors.joinpath("99.wav").write_text("mine")
+    names = [end for number in range(1, len(fewer) + 1) for end in (f"{number:02d}.png", f"{number:02d}.wav")]
+    assert sorted(path.name for path in run.errors.iterdir()) == [*names, "99.wav", "errors.json", "notes.txt"]
 
 
 def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):

@@ -25,7 +25,7 @@ from listenwell.data.exchange.lhotse import (
     write_lhotse,
 )
 from listenwell.data.manifest import read_manifest
-from listenwell.errors import AudioError, ConfigError, ManifestError
+from listenwell.errors import AudioError, ManifestError
 
 SPOKEN = Unsaid("SPEECH", corpus="theirs", licence="CC0")
 
@@ -193,12 +193,22 @@ def test_clips_survive_an_audio_folder_to_the_bit(clips, tmp_path):
         assert back[clip.clip_id] == replace(clip, **moved, pcm_sha256=pcm_sha256(samples))
 
 
-def test_an_audio_folder_is_not_written_over_another_folder(clips, tmp_path):
+def test_an_audio_folder_is_not_written_over_another_folder_nor_over_the_recordings(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "kept.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="exists already"):
-        write_audio_folder(tmp_path / "mine", clips)
-    assert (tmp_path / "mine" / "kept.txt").read_text() == "mine"
+    (tmp_path / "sounds").mkdir()
+    make_corpus(tmp_path / "sounds", n_groups=2, clips_each=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    export = ("corpus", "export", tmp_path / "sounds" / "clips.csv", "--to", "audiofolder", "--out")
+    refused = run(*export, tmp_path / "mine")
+    assert refused.exit_code == 2
+    assert "mine: holds kept.txt, not written by listenwell or changed since" in refused.stderr
+    refused = run(*export, tmp_path / "sounds", "--overwrite")
+    assert refused.exit_code == 2
+    assert "which must not be replaced" in refused.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    for _ in range(2):
+        assert run(*export, tmp_path / "new").exit_code == 0
 
 
 def test_a_split_that_leaves_the_folder_is_refused_and_nothing_is_left(clips, tmp_path):

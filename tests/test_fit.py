@@ -27,7 +27,7 @@ from listenwell.model.short_clips import ShortClipConfig
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import DevSet, FailedFit, Watch, hear_dev, train
 from listenwell.train.fit_log import METRICS, PLANS, FitLog
-from listenwell.train.fit_underway import FitSpec
+from listenwell.train.fit_underway import FitSpec, FitUnderway
 from listenwell.train.interruption import StoppedError
 from listenwell.train.sampling import draw_epoch
 from listenwell.train.schedule import rate_share
@@ -155,16 +155,70 @@ def test_a_fit_in_a_stack_equals_the_fit_alone(model, corpus, tmp_path):
         np.testing.assert_allclose(scores_of(model, corpus, together), scores_of(model, corpus, alone), atol=1e-4)
 
 
-def test_accumulation_equals_the_larger_batch_without_dropout(model, corpus, tmp_path):
-    lora = LoraConfig(rank=4, dropout=0.0)
-    specs = [spec(corpus, "large", lora=lora, batch=8), spec(corpus, "small", lora=lora, batch=4, accumulation=2)]
+def first_clips(corpus, n_clips):
+    clips, bank = corpus
+    return clips[:n_clips], bank
+
+
+# of 24, 20 and 7 clips the last step of an epoch holds 8, 4 (a batch of 4, or half a batch of 8) and 1
+@pytest.mark.parametrize(
+    ("n_clips", "batch", "accumulation"), [(24, 4, 2), (20, 4, 2), (20, 2, 4), (22, 4, 2), (7, 3, 2), (23, 3, 4)]
+)
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_accumulation_equals_the_larger_batch_without_dropout(
+    model, corpus, tmp_path, n_clips, batch, accumulation, class_weights
+):
+    few = first_clips(corpus, n_clips)
+    fields = {"lora": LoraConfig(rank=4, dropout=0.0), "class_weights": class_weights}
+    specs = [
+        spec(few, "large", batch=batch * accumulation, **fields),
+        spec(few, "small", batch=batch, accumulation=accumulation, **fields),
+    ]
     logs = logs_for(tmp_path, specs)
     large, small = (fit(model, corpus, one, watch=Watch(logs=[log]))[0] for one, log in zip(specs, logs, strict=True))
     np.testing.assert_allclose(scores_of(model, corpus, large), scores_of(model, corpus, small), atol=1e-4)
-    steps = [[line for line in metrics_of(log) if "loss" in line] for log in logs]
-    assert len(steps[0]) == 6
-    for one, other in zip(*steps, strict=True):
-        assert one == pytest.approx(other, abs=1e-5)
+    noted = [metrics_of(log) for log in logs]
+    assert sum("loss" in line for line in noted[0]) == 2 * -(-n_clips // (batch * accumulation))
+    for one, other in zip(*noted, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_every_clip_of_a_last_step_weighs_the_same_and_a_step_of_one_batch_weighs_it_by_one(model, corpus):
+    underway = FitUnderway(model, spec(first_clips(corpus, 23), batch=4, accumulation=3))
+    shares = []
+    while not underway.is_at_epoch_end:
+        n_clips = len(underway.next_batch())
+        shares.append(underway._share_of_step(n_clips))
+        underway.pending = (underway.pending + 1) % 3
+    assert shares == pytest.approx([4 / 12, 4 / 12, 4 / 12, 4 / 11, 4 / 11, 3 / 11])
+    alone = FitUnderway(model, spec(first_clips(corpus, 23), batch=4))
+    while not alone.is_at_epoch_end:
+        assert alone._share_of_step(len(alone.next_batch())) == 1.0
+
+
+@pytest.mark.parametrize("n_rounds", [3, 4, 5, 6, 7, 8, 9, 13])
+def test_a_fit_stopped_inside_a_last_step_goes_on_to_the_same_bits(model, corpus, tmp_path, n_rounds, monkeypatch):
+    # 22 clips in batches of 3, four to a step: rounds 5 to 8 of an epoch of 8 are its last step, of 10 clips
+    one = spec(first_clips(corpus, 22), batch=3, accumulation=4, class_weights="balanced")
+    logs = logs_for(tmp_path, [one])
+    (whole,) = fit(model, corpus, one, watch=Watch(logs=logs))
+    expected = (logs[0].folder / METRICS).read_text()
+    kept = checkpoints(tmp_path / "c")
+    save, saved = Checkpoints.save, []
+
+    def save_and_die(to, number, states):
+        save(to, number, states)
+        saved.append(number)
+        if len(saved) == n_rounds:
+            raise KilledError
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
+    with pytest.raises(KilledError):
+        fit(model, corpus, one, watch=Watch(logs=logs, checkpoints=kept))
+    (resumed,) = fit(model, corpus, one, watch=Watch(logs=logs, checkpoints=kept))
+    assert np.array_equal(scores_of(model, corpus, whole), scores_of(model, corpus, resumed))
+    assert whole.history == resumed.history
+    assert (logs[0].folder / METRICS).read_text() == expected
 
 
 def test_training_leaves_the_base_as_it_was(model, corpus):

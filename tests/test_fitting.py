@@ -5,6 +5,7 @@ import json
 import pytest
 from made_sounds import make_study
 
+from listenwell.atomic_files import temporary_prefix
 from listenwell.errors import ConfigError
 from listenwell.run_folder import identity
 from listenwell.study.run import fit_alone
@@ -42,19 +43,20 @@ def test_what_a_kill_left_of_an_ended_stack_is_removed_and_stacks_of_other_fits_
     spec = read_vouched(fit_alone(config).folder / "spec.json")
     whole_identity = identity(**{name: value for name, value in spec.items() if not name.endswith("_sha256")})
     stacks = config.output / "stacks"
-    for name in ("ended", "half-removed", "other"):
+    ended, half_removed, other = ("e" * 16, "a" * 16, "0" * 16)
+    for name in (ended, half_removed, other, "my notes"):
         (stacks / name / "checkpoints").mkdir(parents=True)
-    write_vouched(stacks / "ended" / "members.json", {"members": [whole_identity]})
-    write_vouched(stacks / "other" / "members.json", {"members": ["0" * 16]})
+    write_vouched(stacks / ended / "members.json", {"members": [whole_identity]})
+    write_vouched(stacks / other / "members.json", {"members": ["0" * 16]})
     fit_alone(config)
-    assert [path.name for path in stacks.iterdir()] == ["other"]
+    assert sorted(path.name for path in stacks.iterdir()) == [other, "my notes"]
 
 
 def test_what_a_killed_writer_left_in_a_fit_goes_when_the_fit_is_written(tmp_path):
     config = make_study(tmp_path)
     folder = fit_alone(config).folder
     (folder / "spec.json").unlink()
-    (folder / ".adapter.x1y2z3_4").mkdir()
+    (folder / f"{temporary_prefix('adapter')}x1y2z3_4").mkdir()
     fit_alone(config)
     assert (folder / "spec.json").is_file()
     assert not list(folder.glob(".*"))

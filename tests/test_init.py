@@ -1,6 +1,7 @@
 """From a folder of recordings to a study: labels and groups from folders, a warning where files stand for speakers."""
 
 import itertools
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from listenwell.config import load_config
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
+from listenwell.study import export
 from listenwell.study.init import start_project
 from listenwell.study.run import run_study
+from listenwell.study.runs import list_runs
+from listenwell.study.trace import trace
 
 
 def record(path: Path, *, speech: bool) -> None:
@@ -93,6 +97,78 @@ def test_what_is_there_already_is_not_overwritten_unasked(tmp_path):
     with pytest.raises(ConfigError, match="is there already"):
         start_project(tmp_path)
     start_project(tmp_path, overwrite=True)
+
+
+def test_a_table_of_backgrounds_that_init_did_not_make_is_not_overwritten(tmp_path):
+    make_recordings(tmp_path, by_speaker=True)
+    (tmp_path / "backgrounds.csv").write_text("mine")
+    assert start_project(tmp_path).backgrounds == []  # there are none to write
+    for path in (tmp_path / "clips.csv", tmp_path / "study.yaml"):
+        path.unlink()
+    record(tmp_path / "backgrounds" / "bed.wav", speech=False)
+    with pytest.raises(ConfigError, match=r"backgrounds\.csv: is there already"):
+        start_project(tmp_path)
+    assert (tmp_path / "backgrounds.csv").read_text() == "mine"
+    assert not (tmp_path / "clips.csv").exists()
+    start_project(tmp_path, overwrite=True)
+    assert "bed.wav" in (tmp_path / "backgrounds.csv").read_text()
+
+
+def make_project(folder: Path) -> Path:
+    """A project that init made, with backgrounds; returns its config."""
+    make_recordings(folder, by_speaker=True)
+    for i in range(6):
+        record(folder / "backgrounds" / f"bed{i}.wav", speech=False)
+    return start_project(folder).config
+
+
+def test_a_moved_project_is_read_at_its_new_place(tmp_path, monkeypatch):
+    make_project(tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "copy")
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    for name in ("new", "copy"):
+        config = load_config(Path(name) / "study.yaml")
+        assert config.output == tmp_path / name / "run"
+        assert config.data.manifest == str(tmp_path / name / "clips.csv")
+        assert config.data.backgrounds == str(tmp_path / name / "backgrounds.csv")
+        clips = read_manifest(Path(config.data.manifest))
+        assert all(clip.path.is_relative_to(tmp_path / name) and clip.path.is_file() for clip in clips)
+
+
+QUICK = ("model.name=random", "train.epochs=1", "evaluation.baselines=[webrtc]", "evaluation.conditions=[clean, snr_0]")
+
+
+def files_below(folder: Path, *names: str) -> dict[str, int]:
+    """When each file below these folders was written last."""
+    files = [path for name in names for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
+
+
+def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monkeypatch):
+    monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(export, "N_RECORDINGS", 1)
+    monkeypatch.setattr(export, "RECORDING_S", 6.0)
+    results = run_study(load_config(make_project(tmp_path / "old"), QUICK))
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    run = tmp_path / "new" / "run"
+    done = files_below(run, "fits", "scores")
+    assert any(path.startswith("fits/") for path in done)
+
+    walked = trace(read_manifest(tmp_path / "new" / "clips.csv")[0].clip_id, run)
+    assert str(tmp_path / "new") in str(walked)
+    assert str(tmp_path / "old") not in str(walked)
+    export.export_detector(run, tmp_path / "detector")
+    assert (tmp_path / "detector" / "detector.json").is_file()
+    answer = CliRunner().invoke(app, ["report", str(run)])
+    assert answer.exit_code == 0, answer.output
+    (found,) = list_runs(run)
+    assert found.state == "finished"
+
+    again = run_study(load_config(tmp_path / "new" / "study.yaml", QUICK))
+    assert files_below(run, "fits", "scores") == done  # nothing was trained or scored again
+    assert again["rows"] == results["rows"]
+    assert not (tmp_path / "old").exists()
 
 
 @pytest.mark.parametrize("with_backgrounds", [False, True])

@@ -1,10 +1,15 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.journal import Journal
+from listenwell.atomic_files import companion
+from listenwell.journal import HeldError, Journal
 from listenwell.vouched_files import with_own_hash
 
 
@@ -58,3 +63,63 @@ def test_a_line_that_a_kill_cut_costs_that_line_alone(tmp_path, cut):
 def test_what_is_no_number_is_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         Journal(tmp_path / "journal", "me").keep("k", float("nan"))
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from listenwell.journal import Journal
+journal = Journal(Path(sys.argv[1]), "me", is_alone=True)
+print("held", flush=True)
+sys.stdin.readline()
+journal.remove()
+print("removed", flush=True)
+sys.stdin.readline()
+"""
+
+
+def holder_of(path):
+    """A process that holds the journal; a line sent to it makes it remove the journal, another one end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_journal_that_another_process_holds_is_refused_and_its_holder_named(tmp_path):
+    path = tmp_path / "journal"
+    with holder_of(path) as process:
+        for _ in range(2):
+            with pytest.raises(HeldError, match=rf"journal: another process writes it \(process {process.pid} on "):
+                Journal(path, "another", is_alone=True)
+        Journal(path, "me").keep("a", 1)  # who does not ask to be alone is not refused
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "removed\n"
+        assert list(tmp_path.iterdir()) == []
+        Journal(path, "another", is_alone=True).remove()
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def test_a_killed_holder_holds_nothing(tmp_path):
+    with holder_of(tmp_path / "journal") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        Journal(tmp_path / "journal", "me", is_alone=True).remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_process_may_hold_a_journal_twice_and_gives_it_back_with_the_last(tmp_path):
+    path = tmp_path / "journal"
+    first, second = (Journal(path, "me", is_alone=True) for _ in range(2))
+    first.remove()
+    assert companion(path, ".lock").is_file()
+    del second
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_of_the_longest_name_can_be_held(tmp_path):
+    Journal(tmp_path / ("j" * os.pathconf(tmp_path, "PC_NAME_MAX")), "me", is_alone=True).remove()
+    assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ from listenwell.augment.plan import AugmentConfig
 from listenwell.data.background_file import BackgroundFile, build_background_file
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background
+from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError, TrainingError
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.random_streams import stream
@@ -50,7 +51,9 @@ def beds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("beds")
     for i in range(3):
         soundfile.write(folder / f"{i}.wav", 0.1 * stream(0, "bed", i).standard_normal(32_000), 16_000)
-    return [Background(f"b{i}", folder / f"{i}.wav", 2.0, "noise", f"b{i}", "made", "CC0") for i in range(3)]
+    return fill_backgrounds(
+        [Background(f"b{i}", folder / f"{i}.wav", 2.0, "noise", f"b{i}", "made", "CC0") for i in range(3)]
+    )
 
 
 def all_wanted(clips, epochs=(1, 2), source=0):

@@ -6,14 +6,13 @@ import threading
 import time
 
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, read_parts
 
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.run_folder import RunFolder
 from listenwell.study.fit_request import FitRequest, spec_record
 from listenwell.study.halving import Race
-from listenwell.study.parts import divide, with_talkers
-from listenwell.study.prepare import prepare
+from listenwell.study.parts import with_talkers
 from listenwell.study.ray_executor import requests_from_json, requests_to_json, train_task
 from listenwell.study.run import search_alone
 
@@ -104,7 +103,7 @@ def test_an_unreachable_ray_is_told_with_its_address(tmp_path, monkeypatch):
 
 def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
     config = make_study(tmp_path)
-    parts = divide(*prepare(config), config.data)
+    parts = read_parts(config)
     content = requests_to_json([FitRequest("a", config, parts, config)], RunFolder(config.output))
     (tmp_path / "task.json").write_text(json.dumps(content))
     told = train_task(str(tmp_path / "task.json"), ["the identity that another version computed"])
@@ -114,7 +113,7 @@ def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
 
 def test_requests_survive_json_voices_for_babble_included(tmp_path):
     config = make_study(tmp_path, "augment.babble.probability=1.0")
-    parts = with_talkers(divide(*prepare(config), config.data))
+    parts = with_talkers(read_parts(config))
     race = Race("first", (1, 3), 0.5)
     before = [FitRequest("a", config, parts, config, race), FitRequest("b", config, parts, config)]
     content = json.loads(json.dumps(requests_to_json(before, RunFolder(config.output))))

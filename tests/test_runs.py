@@ -12,13 +12,14 @@ import pytest
 from made_sounds import make_study
 from typer.testing import CliRunner
 
+from listenwell.atomic_files import OWN, temporary_prefix, write_json
 from listenwell.cli.main import app
-from listenwell.config import load_config
-from listenwell.errors import ListenwellError
+from listenwell.config import config_beside, dump, load_config
+from listenwell.errors import ConfigError, ListenwellError
 from listenwell.run_folder import RunFolder
 from listenwell.study.ledger import fits_asked_for, hold_fits, open_ledger
 from listenwell.study.run import fit_alone, run_study
-from listenwell.study.run_lock import hold_run, holder_of, is_held
+from listenwell.study.run_lock import hold_run, holder_of, is_held, written_by_a_run
 from listenwell.study.runs import find_waste, list_runs
 from listenwell.vouched_files import write_vouched
 
@@ -76,6 +77,7 @@ def test_a_holder_on_another_host_is_alive_while_its_beat_grows_whatever_the_clo
             other.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": count}))
             other.replace(run.holder)
 
+    run.lock.touch()
     run.holder.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": 0}))
     thread = threading.Thread(target=beat)
     thread.start()
@@ -135,8 +137,14 @@ def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_pat
     old = fit_alone(config.model_copy(update={"seed": 7})).folder
     results = run_study(config)
     unfinished = fit_alone(config.model_copy(update={"output": tmp_path / "second"})).folder
-    (config.output / ".results.json.x1_abcde.json").write_text("left by a kill")
-    first, second = list_runs(tmp_path)
+    left = config.output / f"{temporary_prefix('results.json')}x1_abcde.json"
+    left.write_text("left by a kill")
+    foreign = [config.output / "fits" / "notes.txt", config.output / "fits" / "mine" / "spec.json"]
+    foreign += [config.output / "stacks" / "plan.md", tmp_path / "other" / "fits" / ("0" * 16) / "spec.json"]
+    for path in (*foreign, tmp_path / "other" / "config.yaml"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("seed: 1")
+    _, first, second = list_runs(tmp_path)
     assert (first.state, first.n_done, first.n_wanted) == ("finished", 1, 1)
     assert (second.state, second.n_done, second.figures) == ("unfinished", 1, ())
     (row,) = [
@@ -148,11 +156,13 @@ def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_pat
     printed = {name: CliRunner().invoke(app, ["runs", name, str(tmp_path)]).stdout for name in ("list", "compare")}
     assert "unfinished" in printed["list"]
     assert f"{first.figures[0].value:.3f} [" in printed["compare"]
-    assert {each.path for each in find_waste(tmp_path)} == {old, config.output / ".results.json.x1_abcde.json"}
+    assert {each.path for each in find_waste(tmp_path)} == {old, left}
     CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--dry-run"])
     assert old.is_dir()
     assert "removed" in CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--yes"]).stdout
     assert not old.exists()
+    assert not left.exists()
+    assert all(path.is_file() for path in foreign)
     assert unfinished.is_dir()
     assert run_study(config)["rows"] == results["rows"]
 
@@ -176,6 +186,7 @@ def test_a_folder_without_runs_is_named(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 3}'])
 def test_a_holder_nobody_can_read_holds_nothing(tmp_path, content):
     run = RunFolder(tmp_path)
+    run.lock.touch()
     run.holder.write_text(content)
     with hold_run(run):
         assert holder_of(run)["pid"] == os.getpid()
@@ -194,7 +205,9 @@ def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
 def test_results_of_other_kinds_are_named(tmp_path, rows):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
-    write_vouched(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
+    write_vouched(
+        run.results, {"config": config_beside(load_config(run.config), run.root).model_dump(mode="json"), "rows": rows}
+    )
     with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
         list_runs(tmp_path)
 
@@ -225,9 +238,67 @@ def test_what_cannot_name_a_fit_is_refused(tmp_path, name):
 
 def test_whoever_holds_a_run_removes_what_a_kill_left_in_it_but_not_from_its_fits(tmp_path):
     run = RunFolder(tmp_path)
-    left = [tmp_path / name / ".rows.csv.abcd1234.csv" for name in (".", "tables", "scores", "fits")]
-    for path in left:
+    with hold_run(run):
+        pass
+    name = f"{temporary_prefix('rows.csv')}abcd1234.csv"
+    left = [tmp_path / folder / name for folder in (".", "tables", "scores", "fits")]
+    foreign = [tmp_path / name for name in (".env.template", ".rows.csv.abcd1234.csv", ".config.yaml.swp")]
+    for path in (*left, *foreign):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     with hold_run(run):
         assert [path.exists() for path in left] == [False, False, False, True]
+    assert all(path.exists() for path in foreign)
+
+
+def test_a_folder_with_names_that_a_run_writes_is_no_run_unless_one_made_it(tmp_path):
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "recipe.yaml").write_text("mine")
+    with hold_run(RunFolder(tmp_path)):
+        pass
+    (tmp_path / "config.yaml").write_text("its own")
+    with hold_run(RunFolder(tmp_path)):
+        pass
+    for name in ("config.yaml", "scores/mine.csv", "results.json", "tables/a.tex", "MODEL_CARD.md", "errors/notes.txt"):
+        foreign = tmp_path / name.partition(".")[0] / name
+        foreign.parent.mkdir(parents=True)
+        foreign.write_text("mine")
+        with (
+            pytest.raises(ConfigError, match="is there already and no run of listenwell wrote it"),
+            hold_run(RunFolder(tmp_path / name.partition(".")[0])),
+        ):
+            pass
+        assert [path for path in (tmp_path / name.partition(".")[0]).rglob("*") if path.is_file()] == [foreign]
+
+
+def test_scores_of_an_older_version_are_known_by_their_provenance(tmp_path):
+    write_json(RunFolder(tmp_path).provenance, {"listenwell": "0.1.0"})
+    RunFolder(tmp_path).config.write_text("seed: 1")
+    with hold_run(RunFolder(tmp_path)):
+        pass
+
+
+def test_every_name_of_a_finished_run_is_known_as_one_that_runs_write(finished_study):
+    config, _ = finished_study
+    known = written_by_a_run(RunFolder(config.output))
+    assert [path for path in config.output.iterdir() if path not in known and not path.name.startswith(OWN)] == []
+
+
+def test_a_study_in_a_project_folder_leaves_what_is_there(tmp_path):
+    study = tmp_path / "study.yaml"
+    study.write_text(dump(make_study(tmp_path, *QUICK)))
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".env.template").write_text("SECRET=")
+    (project / "config.yaml").write_text("my own")
+    refused = CliRunner().invoke(app, ["study", str(study), f"output={project}"])
+    assert refused.exit_code == 2
+    assert "config.yaml: is there already and no run of listenwell wrote it" in refused.stderr
+    assert {path.name: path.read_text() for path in project.iterdir()} == {
+        ".env.template": "SECRET=",
+        "config.yaml": "my own",
+    }
+    (project / "config.yaml").unlink()
+    for _ in range(2):
+        assert CliRunner().invoke(app, ["fit", str(study), f"output={project}"]).exit_code == 0
+    assert (project / ".env.template").read_text() == "SECRET="

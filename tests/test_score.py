@@ -131,7 +131,7 @@ class KilledError(Exception):
 
 def kill_after(n_clips):
     def on_progress(stage, done, total):
-        if done >= n_clips:
+        if stage == "scoring" and done >= n_clips:
             raise KilledError
 
     return on_progress

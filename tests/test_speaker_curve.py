@@ -62,7 +62,7 @@ def test_a_smaller_draw_lies_inside_a_larger_one_and_nothing_else_is_changed(n_s
     for each in drawn:
         assert {f"n{i}" for i in range(3)} <= groups_of(each, "NONSPEECH")
         assert [each.clips[part] for part in ("dev", "test")] == [whole.clips[part] for part in ("dev", "test")]
-        assert each.banks["train"].content == whole.banks["train"].content
+        assert each.banks["train"].entries == whole.banks["train"].entries
         kept = groups_of(each, "SPEECH") | groups_of(whole, "NONSPEECH") - {"s0"}
         assert each.clips["train"] == [c for c in whole.clips["train"] if c.group in kept]
 

@@ -91,7 +91,8 @@ def test_a_clip_can_be_walked_from_the_manifest_to_its_decision(finished):
 
 
 def test_a_broken_log_of_plans_that_nothing_vouches_for_is_named(finished, tmp_path):
-    run = shutil.copytree(finished[0].output, tmp_path / "run")
+    output = finished[0].output
+    run = shutil.copytree(output.parent, tmp_path / "project", ignore=shutil.ignore_patterns("cache")) / output.name
     path = next(run.glob("fits/*/plans.jsonl"))
     whole = path.read_text()
     path.write_text(whole + "[" * 100_000)

@@ -30,6 +30,7 @@ from listenwell.random_streams import stream
 from listenwell.study.make_test_set import Draw, expect_precision, make_test_set
 
 SMALL = SetSize(n_speakers=3, clips_per_speaker=2, n_sounds=4, clips_per_sound=2)
+SMALL_SIZES = ("--speakers", "3", "--speech-clips", "2", "--sounds", "4", "--sound-clips", "2")
 
 
 def made_clips(
@@ -224,11 +225,20 @@ def test_a_file_that_is_not_the_one_of_the_table_is_refused(corpus, tmp_path):
 
 
 def test_a_test_set_is_not_written_over_another(corpus, tmp_path):
-    make_test_set(config_for(corpus), Draw(SMALL), tmp_path / "out")
-    before = (tmp_path / "out" / "test_set.csv").read_bytes()
-    with pytest.raises(ConfigError, match="already holds a test_set"):
-        make_test_set(config_for(corpus, "seed=1"), Draw(SMALL), tmp_path / "out")
-    assert (tmp_path / "out" / "test_set.csv").read_bytes() == before
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "test_set.csv").write_text("of somebody else")
+    draw = ("test-set", "--clips", corpus, *SMALL_SIZES, "--out", tmp_path / "out")
+    refused = run(*draw)
+    assert refused.exit_code == 2
+    assert "test_set.csv: is there already; give another name, or --overwrite to replace it" in refused.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test_set.csv"]
+    assert (tmp_path / "out" / "test_set.csv").read_text() == "of somebody else"
+    done = run(*draw, "--conditions", "clean", "--overwrite")
+    assert done.exit_code == 0
+    assert "--overwrite replaces it" in done.stderr
+    assert run(*draw).exit_code == 2
+    assert run(*draw, "--overwrite").exit_code == 0
+    assert not (tmp_path / "out" / "plans.jsonl").exists()
 
 
 def test_the_plans_replay_every_clip_under_every_condition(corpus, tmp_path):
@@ -319,9 +329,15 @@ def run(*arguments: str | Path):
 
 
 def test_the_command_draws_and_says_what_can_be_known(corpus, tmp_path):
-    sizes = ("--speakers", "3", "--speech-clips", "2", "--sounds", "4", "--sound-clips", "2")
     result = run(
-        "test-set", "--clips", corpus, *sizes, "--out", tmp_path / "out", "--conditions", "clean,100ms,lowpass_3400"
+        "test-set",
+        "--clips",
+        corpus,
+        *SMALL_SIZES,
+        "--out",
+        tmp_path / "out",
+        "--conditions",
+        "clean,100ms,lowpass_3400",
     )
     assert result.exit_code == 0, result.output
     assert "balanced accuracy    14 clips,   7 groups" in result.stdout

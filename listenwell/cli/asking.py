@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overrides
+from listenwell.cli.shared import OneSentenceErrors, Overrides, Overwrite, study_inputs
 from listenwell.errors import ConfigError
 
 app = typer.Typer(cls=OneSentenceErrors)
@@ -20,6 +20,7 @@ def prompts(
     ] = None,
     adapter: Annotated[Path | None, typer.Option("--adapter", help="Folder of a trained adapter.")] = None,
     out: Annotated[Path, typer.Option("--out", help="File that receives the best question.")] = Path("best_prompt.txt"),
+    overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
     """Rank questions to the model on the dev clips of a study, and write the best one to a file.
@@ -29,13 +30,17 @@ def prompts(
     """
     from listenwell.atomic_files import write_text
     from listenwell.config import load_config
+    from listenwell.destination import destinations
     from listenwell.progress import shown_progress
     from listenwell.study.prompts import judge_prompts
 
     questions = [*(asked or []), *(question for path in files or [] for question in _read_questions(path))]
     resolved = load_config(config, overrides or [])
-    with shown_progress() as on_progress:
-        judged = judge_prompts(resolved, questions, adapter, on_progress)
+    read = study_inputs(resolved, config, adapter, *(files or []))
+    with destinations([out], inputs=read, overwrite=overwrite):
+        with shown_progress() as on_progress:
+            judged = judge_prompts(resolved, questions, adapter, on_progress)
+        write_text(out, judged[0].question + "\n")
     for place, each in enumerate(judged, start=1):
         metric = each.balanced_accuracy
         typer.echo(
@@ -45,7 +50,6 @@ def prompts(
     best = judged[0].balanced_accuracy
     alike = sum(each.balanced_accuracy.high >= best.low for each in judged[1:])
     typer.echo(f"{best.n} dev scores of {best.n_groups} groups; {alike} of the others may be as good as the first")
-    write_text(out, judged[0].question + "\n")
     typer.echo(out)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from listenwell.cli.shared import Overwrite
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,25 +92,30 @@ def prepare_corpus(
     quarantine_share: Annotated[
         float | None, typer.Option("--quarantine-share", help="Largest share of unreadable recordings.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
     from listenwell.progress import shown_progress
 
-    with shown_progress() as on_progress:
-        if name == STARTER:
+    if name == STARTER:
+        with shown_progress() as on_progress:
             _prepare_starter(on_progress)
-            return
-        from listenwell.data.corpora.catalogue import find_corpus, write_prepared
+        return
+    from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
+    from listenwell.destination import destinations
 
-        numbers = {
-            "clip_s": clip_s, "clips_per_recording": clips_per_recording, "apart_s": apart_s, "margin_s": margin_s,
-            "quarantine_share": quarantine_share,
-        }  # fmt: skip
-        names = {"clip_kinds": clips, "background_kinds": backgrounds, "parts": parts}
-        settings = _settings(numbers, names)
-        corpus, folder = find_corpus(name), _required_folder("--out", out)
-        prepared = corpus.prepare(_required_folder("--root", root), settings, on_progress)
+    numbers = {
+        "clip_s": clip_s, "clips_per_recording": clips_per_recording, "apart_s": apart_s, "margin_s": margin_s,
+        "quarantine_share": quarantine_share,
+    }  # fmt: skip
+    names = {"clip_kinds": clips, "background_kinds": backgrounds, "parts": parts}
+    settings = _settings(numbers, names)
+    corpus, folder, source = find_corpus(name), _required_folder("--out", out), _required_folder("--root", root)
+    with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as written:
+        with shown_progress() as on_progress:
+            prepared = corpus.prepare(source, settings, on_progress)
         tables = write_prepared(prepared, folder)
+        written.remove_rest()
     _report_prepared(prepared)
     if corpus.draws_on:
         typer.echo(f"drawn from {', '.join(corpus.draws_on)}: other corpora drawn from there may hold the same sources")

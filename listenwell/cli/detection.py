@@ -3,20 +3,22 @@
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors
+from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
     from listenwell.detect.files import Heard
 
 app = typer.Typer(cls=OneSentenceErrors)
+JOURNAL = ".journal"
+STDIN_SHOWN = Path("stdin")
 
 
 @app.command("export")
@@ -26,25 +28,38 @@ def export(
     merged: Annotated[
         Path | None, typer.Option("--merged", help="Also write base and adapter as one model into this folder.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
     """
+    from listenwell.destination import destinations
     from listenwell.progress import shown_progress
     from listenwell.study.export import export_detector, export_merged
 
-    with shown_progress() as on_progress:
-        bundle = export_detector(run, out, on_progress)
-    rule = bundle.rule
-    typer.echo(
-        f"{out}: threshold {bundle.thresholds['balanced_accuracy']:+.3f}; windows of {rule.window_s:g} s every "
-        f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} s, "
-        f"pauses of at least {rule.shortest_pause_s:g} s"
-    )
-    if merged is not None:
-        export_merged(run, merged)
-        typer.echo(f"{merged}: base and adapter as one model, for transformers")
+    with destinations(folders=[out, merged], inputs=_read_by_export(run), overwrite=overwrite):
+        with shown_progress() as on_progress:
+            bundle = export_detector(run, out, on_progress)
+        rule = bundle.rule
+        typer.echo(
+            f"{out}: threshold {bundle.thresholds['balanced_accuracy']:+.3f}; windows of {rule.window_s:g} s every "
+            f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} "
+            f"s, pauses of at least {rule.shortest_pause_s:g} s"
+        )
+        if merged is not None:
+            export_merged(run, merged)
+            typer.echo(f"{merged}: base and adapter as one model, for transformers")
+
+
+def _read_by_export(run: Path) -> Iterator[Path]:
+    """The run, the ledger of its fits, and what its study read."""
+    from listenwell.study.opened_run import open_run
+
+    yield run
+    opened, config = open_run(run)
+    yield opened.fits
+    yield from study_inputs(config)
 
 
 @app.command("detect")
@@ -72,15 +87,18 @@ def detect(
         int | None,
         typer.Option("--workers", help="Batches of windows at the same time; one per core if not given.", min=1),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say of each short recording whether it is SPEECH, and of each long one where speech is.
 
     Recordings of any length and any format libsndfile reads; memory does not grow with their length. With --out, what
     was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
     """
+    from listenwell.atomic_files import companion, is_stream
+    from listenwell.destination import destinations
     from listenwell.detect.detector import Detector
     from listenwell.detect.files import ScoreJournal, audio_seconds, detect_files, owner_of
-    from listenwell.detect.formats import FORMATS
+    from listenwell.detect.formats import FORMATS, ONE_EACH
     from listenwell.detect.recordings import STDIN, find_recordings, save_stdin
     from listenwell.progress import shown_progress
 
@@ -89,19 +107,25 @@ def detect(
     with tempfile.TemporaryDirectory() as folder:
         named = [str(save_stdin(Path(folder))) if name == STDIN else name for name in recordings]
         paths = find_recordings(named)
-        _require_destination(form, out, len(paths))
-        loaded = Detector.load(detector, device, dtype, criterion, threshold, workers)
-        journal = ScoreJournal(_journal_of(out), owner_of(loaded)) if out is not None else None
-        started = time.monotonic()
-        with shown_progress() as on_progress:
-            heard = [
-                _called_stdin(each) if each.path.is_relative_to(folder) else each
-                for each in detect_files(loaded, paths, longest_clip, journal, on_progress)
-            ]
-    seconds = time.monotonic() - started
-    _write(heard, form, out)
-    if journal is not None:
-        journal.journal.remove()
+        shown = [STDIN_SHOWN if path.is_relative_to(folder) else path for path in paths]
+        answers = _answer_files(form, out, shown)
+        with destinations(answers, inputs=[*paths, detector], overwrite=overwrite):
+            loaded = Detector.load(detector, device, dtype, criterion, threshold, workers)
+            journal = None
+            if out is not None and not is_stream(out):
+                # one answer each: within the folder, which alone must be writable
+                beside = out / JOURNAL if form in ONE_EACH else out
+                journal = ScoreJournal(companion(beside, JOURNAL), owner_of(loaded), out)
+            started = time.monotonic()
+            with shown_progress() as on_progress:
+                heard = [
+                    _called_stdin(each) if each.path.is_relative_to(folder) else each
+                    for each in detect_files(loaded, paths, longest_clip, journal, on_progress)
+                ]
+            seconds = time.monotonic() - started
+            _write(heard, form, answers)
+            if journal is not None:
+                journal.journal.remove()
     audio_s = audio_seconds(heard)
     print(
         f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
@@ -116,35 +140,40 @@ def detect(
 
 def _called_stdin(heard: "Heard") -> "Heard":
     """What came on standard input, without the name of the copy that was decoded."""
-    return replace(heard, path=Path("stdin"), problem=heard.problem.replace(str(heard.path), "standard input"))
+    return replace(heard, path=STDIN_SHOWN, problem=heard.problem.replace(str(heard.path), "standard input"))
 
 
-def _require_destination(form: str, out: Path | None, n_recordings: int) -> None:
-    """Say at once, not after an hour, that an answer has nowhere to go."""
-    from listenwell.detect.formats import ONE_EACH
+def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> list[Path]:
+    """The files that get the answer: one, or one per recording, in their order; none for standard output.
 
-    if form in ONE_EACH and n_recordings > 1 and (out is None or out.is_file()):
-        raise ConfigError(f"--format {form} is one file per recording: give --out a folder for {n_recordings} of them.")
-    if form not in ONE_EACH and out is not None and out.is_dir():
-        raise ConfigError(f"--out {out} is a folder; --format {form} is one file, name it.")
+    Raises ConfigError where the format is one file per recording and there is no folder for several.
+    """
+    from listenwell.atomic_files import is_stream
+    from listenwell.detect.files import Heard
+    from listenwell.detect.formats import ONE_EACH, name_files
 
-
-def _journal_of(out: Path) -> Path:
-    return out.parent / f".{out.name}.journal"
-
-
-def _write(heard: "Sequence[Heard]", form: str, out: Path | None) -> None:
-    from listenwell.atomic_files import write_text
-    from listenwell.detect.formats import FORMATS, ONE_EACH, name_files
-
+    if form in ONE_EACH and len(recordings) > 1 and (out is None or is_stream(out) or out.is_file()):
+        raise ConfigError(
+            f"--format {form} is one file per recording: give --out a folder for {len(recordings)} of them."
+        )
     if out is None:
+        return []
+    if form not in ONE_EACH or is_stream(out):
+        return [out]
+    return [out / name for name in name_files([Heard(path, 0.0) for path in recordings], ONE_EACH[form])]
+
+
+def _write(heard: "Sequence[Heard]", form: str, answers: Sequence[Path]) -> None:
+    from listenwell.atomic_files import write_text
+    from listenwell.detect.formats import FORMATS, ONE_EACH
+
+    if not answers:
         typer.echo(FORMATS[form](heard), nl=False)
     elif form in ONE_EACH:
-        read = [each for each in heard if not each.problem]
-        for each, name in zip(read, name_files(read, ONE_EACH[form]), strict=True):
-            write_text(out / name, FORMATS[form]([each]))
-        for each in heard:
+        for each, path in zip(heard, answers, strict=True):
             if each.problem:
                 print(f"listenwell: {each.problem}", file=sys.stderr)
+            else:
+                write_text(path, FORMATS[form]([each]))
     else:
-        write_text(out, FORMATS[form](heard))
+        write_text(answers[0], FORMATS[form](heard))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from listenwell.cli.shared import MetricLines, OneSentenceErrors
+from listenwell.cli.shared import MetricLines, OneSentenceErrors, Overwrite
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,17 +44,20 @@ def calibrate(
     columns: Columns = "",
     scale: ScaleOption = "auto",
     seed: Seed = 42,
+    overwrite: Overwrite = False,
 ) -> None:
     """Choose the threshold that a criterion asks for on dev scores, with its interval; no model is needed."""
+    from listenwell.destination import destinations
     from listenwell.evaluate import calibration
     from listenwell.evaluate.criteria import parse_criterion
     from listenwell.evaluate.predictions import parse_columns, read_predictions
 
     wanted = parse_criterion(criterion)
-    dev = read_predictions(scores, parse_columns(columns), scale)
-    found = calibration.calibrate(dev.table, wanted, seed, dev.scale == "log-odds")
-    if out is not None:
-        calibration.write_calibration(out, found)
+    with destinations([out], inputs=[scores], overwrite=overwrite):
+        dev = read_predictions(scores, parse_columns(columns), scale)
+        found = calibration.calibrate(dev.table, wanted, seed, dev.scale == "log-odds")
+        if out is not None:
+            calibration.write_calibration(out, found)
     typer.echo(_calibration_text(found, dev.note))
 
 
@@ -78,31 +81,35 @@ def evaluate(
     ] = None,
     out: JsonOut = None,
     seed: Seed = 42,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure a score table at a threshold, by condition, with intervals that respect groups."""
     from listenwell.atomic_files import write_json
     from listenwell.data.csv_rows import read_rows
+    from listenwell.destination import destinations
     from listenwell.evaluate.calibration import read_given_threshold, read_platt
     from listenwell.evaluate.judgement import Question, judge_predictions
     from listenwell.evaluate.predictions import parse_columns, read_predictions
     from listenwell.evaluate.summary import parse_parts
     from listenwell.progress import shown_progress
 
-    found = read_predictions(scores, parse_columns(columns), scale)
-    value, chosen = read_given_threshold(threshold, found.default_threshold)
-    question = Question(
-        value,
-        chosen,
-        read_platt(Path(threshold)) if chosen else None,
-        target,
-        _costs(costs),
-        parse_parts(by),
-        {row.required("clip_id") for row in read_rows(clips, ("clip_id",), ("clip_id",))} if clips else (),
-    )
-    with shown_progress() as on_progress:
-        judgement = judge_predictions(found, question, seed, on_progress)
-    if out is not None:
-        write_json(out, asdict(judgement))
+    read = [scores, *([Path(threshold)] if threshold else []), *([clips] if clips else [])]
+    with destinations([out], inputs=read, overwrite=overwrite):
+        found = read_predictions(scores, parse_columns(columns), scale)
+        value, chosen = read_given_threshold(threshold, found.default_threshold)
+        question = Question(
+            value,
+            chosen,
+            read_platt(Path(threshold)) if chosen else None,
+            target,
+            _costs(costs),
+            parse_parts(by),
+            {row.required("clip_id") for row in read_rows(clips, ("clip_id",), ("clip_id",))} if clips else (),
+        )
+        with shown_progress() as on_progress:
+            judgement = judge_predictions(found, question, seed, on_progress)
+        if out is not None:
+            write_json(out, asdict(judgement))
     typer.echo(_judgement_text(judgement))
 
 
@@ -122,19 +129,22 @@ def compare(
     ] = None,
     out: JsonOut = None,
     seed: Seed = 42,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare the first source with each of the others on the same clips, in one table with paired tests."""
     from listenwell.atomic_files import write_json
+    from listenwell.destination import destinations
     from listenwell.evaluate.predictions import parse_columns
-    from listenwell.study.compare import Reading, compare_sources
+    from listenwell.study.compare import Reading, compare_sources, paths_of
 
     reading = Reading(parse_columns(columns), scale, method, test_set)
-    if html is not None:
-        _write_comparison(sources, reading, seed, common=common, html=html, out=out)
-        return
-    compared = compare_sources(sources, reading, seed, common)
-    if out is not None:
-        write_json(out, {**asdict(compared.result), "warnings": compared.warnings})
+    with destinations([out, html], inputs=paths_of(sources), overwrite=overwrite):
+        if html is not None:
+            _write_comparison(sources, reading, seed, common=common, html=html, out=out)
+            return
+        compared = compare_sources(sources, reading, seed, common)
+        if out is not None:
+            write_json(out, {**asdict(compared.result), "warnings": compared.warnings})
     typer.echo("\n".join([*_warning_lines(compared.warnings), *_side_by_side_lines(compared.result)]))
 
 

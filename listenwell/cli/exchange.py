@@ -1,14 +1,17 @@
 """Clips in the formats of other tools: corpus export, corpus import."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors
+from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
 from listenwell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listenwell.data.clip import Clip
 
 app = typer.Typer(cls=OneSentenceErrors)
 
@@ -19,18 +22,25 @@ def export_clips(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     to: Annotated[Literal["lhotse", "audiofolder"], typer.Option("--to", help="What to write.")],
     split: Annotated[str, typer.Option("--split", help="This split of the clips only.")] = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied)."""
     from listenwell.config import load_config
     from listenwell.data.exchange.audio_folder import write_audio_folder
-    from listenwell.data.exchange.lhotse import write_lhotse
+    from listenwell.data.exchange.lhotse import RECORDINGS, SUPERVISIONS, write_lhotse
+    from listenwell.destination import destinations
     from listenwell.progress import shown_progress
     from listenwell.study.prepare import find_manifest, read_split
 
     config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
-    with shown_progress() as on_progress:
+    is_lhotse = to == "lhotse"
+    files, folders = ([out / RECORDINGS, out / SUPERVISIONS], []) if is_lhotse else ([], [out])
+    with (
+        destinations(files, folders, inputs=study_inputs(config), overwrite=overwrite),
+        shown_progress() as on_progress,
+    ):
         chosen = read_split(find_manifest(config, on_progress), split)
-        (write_lhotse if to == "lhotse" else write_audio_folder)(out, chosen, on_progress)
+        (write_lhotse if is_lhotse else write_audio_folder)(out, chosen, on_progress)
     typer.echo(out)
 
 
@@ -54,23 +64,37 @@ def import_clips(
     columns: Annotated[
         list[str] | None, typer.Option("--column", help="A column's other name in the metadata: group=speaker_id.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a clips.csv of lhotse manifests (supervisions or cuts) or of a Hugging Face AudioFolder."""
     from listenwell.data.exchange.audio_folder import read_audio_folder
     from listenwell.data.exchange.lhotse import Unsaid, read_lhotse, read_lhotse_cuts
     from listenwell.data.manifest import write_manifest
+    from listenwell.destination import destinations
 
-    unsaid = Unsaid(label, group_by, corpus, licence, audio_root)
-    if kind == "audiofolder":
-        clips = read_audio_folder(source, dict(_column_names(columns or [])))
-    elif kind == "cuts":
-        clips = read_lhotse_cuts(source, unsaid)
-    elif recordings is None:
-        raise ConfigError("--from supervisions: the sound files are unknown; name their manifest with --recordings.")
-    else:
-        clips = read_lhotse(recordings, source, unsaid)
-    write_manifest(out, clips)
+    unsaid, names = Unsaid(label, group_by, corpus, licence, audio_root), dict(_column_names(columns or []))
+
+    def read() -> "Sequence[Clip]":
+        if kind == "audiofolder":
+            return read_audio_folder(source, names)
+        if kind == "cuts":
+            return read_lhotse_cuts(source, unsaid)
+        if recordings is None:
+            raise ConfigError(
+                "--from supervisions: the sound files are unknown; name their manifest with --recordings."
+            )
+        return read_lhotse(recordings, source, unsaid)
+
+    with destinations([out], inputs=_inputs([source, recordings], read), overwrite=overwrite):
+        clips = read()
+        write_manifest(out, clips)
     typer.echo(f"{len(clips)} clips, {len({clip.group for clip in clips})} groups: {out}")
+
+
+def _inputs(files: Sequence[Path | None], read: "Callable[[], Sequence[Clip]]") -> Iterator[Path]:
+    """The files, and the recordings that are read from them."""
+    yield from (file for file in files if file is not None)
+    yield from (clip.path for clip in read())
 
 
 def _column_names(columns: list[str]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overrides
+from listenwell.cli.shared import OneSentenceErrors, Overrides, Overwrite, study_inputs, table_inputs
 
 if TYPE_CHECKING:
     from listenwell.data.leakage import LeakReport
@@ -23,12 +23,14 @@ def check(
         Path | None, typer.Option("--backgrounds", help="backgrounds.csv to check with a table of clips.")
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the whole report here (JSON).")] = None,
+    overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
     """Look for leaks between train, dev, test sets and backgrounds, by name and by ear; exit status 1 unless clean."""
     from listenwell.atomic_files import write_json
     from listenwell.config import load_config
     from listenwell.data.leakage import CLEAN
+    from listenwell.destination import destinations
     from listenwell.errors import ConfigError
     from listenwell.progress import shown_progress
     from listenwell.study.check import check_study, check_table
@@ -41,13 +43,16 @@ def check(
             f"{source}: is a table of clips, and '{overrides[0]}' would change a config; leave it out, or check the "
             "config of the study."
         )
-    with shown_progress() as on_progress:
-        if is_config:
-            report = check_study(load_config(source, overrides or []), on_progress)
-        else:
-            report = check_table(source, backgrounds, on_progress)
-    if json_out is not None:
-        write_json(json_out, report.to_json())
+    config = load_config(source, overrides or []) if is_config else None
+    read = table_inputs(source, backgrounds) if config is None else study_inputs(config, source)
+    with destinations([json_out], inputs=read, overwrite=overwrite):
+        with shown_progress() as on_progress:
+            if config is not None:
+                report = check_study(config, on_progress)
+            else:
+                report = check_table(source, backgrounds, on_progress)
+        if json_out is not None:
+            write_json(json_out, report.to_json())
     typer.echo(report_text(report))
     if report.verdict != CLEAN:
         raise typer.Exit(1)

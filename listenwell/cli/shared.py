@@ -1,6 +1,7 @@
-"""What several commands share: errors as one sentence, the overrides argument, figures as text."""
+"""What several commands share: errors as one sentence, the overrides argument, what a study reads, figures as text."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[section.key=value]...", help="Changes to the config.", show_default=False),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there, also where listenwell did not write it.")
 ]
 
 
@@ -55,6 +59,36 @@ def study_config(path: Path, overrides: list[str]) -> "Config":
             "you are in, or make it with 'listenwell init FOLDER'."
         )
     return config
+
+
+def study_inputs(config: "Config", *files: Path | None) -> Iterator[Path]:
+    """What a study of this config reads: `files` that were given, its base, its tables and their recordings."""
+    from listenwell.cache import cache_root
+    from listenwell.study.prepare import NONE, STARTER
+
+    yield from (file for file in files if file is not None)
+    yield Path(config.model.name)
+    if STARTER in (config.data.manifest, config.data.backgrounds):
+        yield cache_root() / STARTER
+    if config.data.manifest != STARTER:
+        yield from table_inputs(Path(config.data.manifest), columns=config.data.columns)
+    if config.data.backgrounds not in (STARTER, NONE):
+        yield from table_inputs(None, Path(config.data.backgrounds))
+
+
+def table_inputs(
+    clips: Path | None, backgrounds: Path | None = None, columns: Mapping[str, str] | None = None
+) -> Iterator[Path]:
+    """The tables and the recordings that they name."""
+    from listenwell.data.corpora.table import read_table
+    from listenwell.data.manifest import read_backgrounds
+
+    if clips is not None:
+        yield clips
+        yield from (clip.path for clip in read_table(clips, columns or {}))
+    if backgrounds is not None:
+        yield backgrounds
+        yield from (background.path for background in read_backgrounds(backgrounds))
 
 
 class MetricLines:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors
+from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
 
 app = typer.Typer(cls=OneSentenceErrors)
 
@@ -30,20 +30,26 @@ def draw_test_set(
     backgrounds: Annotated[
         str, typer.Option("--backgrounds", help="backgrounds.csv for snr_ conditions; the starter's for its clips.")
     ] = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw a test set by group and write it with its data sheet; no audio is copied."""
     from listenwell.config import load_config
     from listenwell.data.test_set import SetSize
+    from listenwell.destination import destinations
     from listenwell.progress import shown_progress
-    from listenwell.study.make_test_set import Draw, make_test_set
+    from listenwell.study.make_test_set import FILES, Draw, make_test_set
 
     noise = backgrounds or ("starter" if clips == "starter" else "none")
     changes = [f"data.manifest={json.dumps(clips)}", f"data.backgrounds={json.dumps(noise)}", f"seed={seed}"]
     changes += [f"evaluation.conditions={json.dumps(conditions.split(','))}"] if conditions else []
     config = load_config(None, changes)
     draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
-    with shown_progress() as on_progress:
-        sheet = make_test_set(config, draw, out, config.evaluation.conditions if conditions else (), on_progress)
+    read = study_inputs(config, *(exclude or []))
+    files = [out / name for name in FILES]
+    with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as written:
+        with shown_progress() as on_progress:
+            sheet = make_test_set(config, draw, out, config.evaluation.conditions if conditions else (), on_progress)
+        written.remove_rest()
     for each in sheet.precision:
         widths = ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in each.half_widths)
         typer.echo(
@@ -58,6 +64,7 @@ def check_audio(
     clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the shortcut test.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the findings here (JSON).")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure clipping, DC, silence, level and bandwidth by class, and warn where they tell the label."""
     from dataclasses import asdict
@@ -65,14 +72,16 @@ def check_audio(
     from listenwell.atomic_files import write_json
     from listenwell.config import load_config
     from listenwell.data.audio_checks import check_audio, format_audio_report
+    from listenwell.destination import destinations
     from listenwell.progress import shown_progress
     from listenwell.study.prepare import find_manifest, read_split
 
     config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
-    with shown_progress() as on_progress:
-        report = check_audio(read_split(find_manifest(config, on_progress), ""), seed, on_progress)
+    with destinations([out], inputs=study_inputs(config), overwrite=overwrite):
+        with shown_progress() as on_progress:
+            report = check_audio(read_split(find_manifest(config, on_progress), ""), seed, on_progress)
+        if out is not None:
+            write_json(out, asdict(report))
     typer.echo(format_audio_report(report))
-    if out is not None:
-        write_json(out, asdict(report))
     if report.unreadable:
         raise typer.Exit(1)

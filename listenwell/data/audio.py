@@ -19,6 +19,8 @@ from listenwell.data.clip import Clip
 from listenwell.errors import AudioError
 
 SAMPLE_RATE_HZ = 16_000
+DECODING_VERSION = 1
+"""Raised when a change of this module gives other samples for some file."""
 Waveform = NDArray[np.float32]
 # libsndfile shortens a cut WAV, AIFF, AU or Ogg file without an error; its log tells what the first three promised.
 _SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)

@@ -134,15 +134,9 @@ def _quantise(samples: Waveform) -> NDArray[np.int16]:
     return np.asarray(np.clip(np.rint(samples * np.float32(FULL_SCALE)), -32768, 32767), dtype="<i2")
 
 
-def _describe_source(entry: Background) -> dict[str, Any]:
-    """What tells a recording from another one: its hash where the table has it, else its path, size and time."""
-    if entry.pcm_sha256:
-        return {"pcm_sha256": entry.pcm_sha256}
-    try:
-        state = entry.path.stat()
-    except OSError as error:
-        raise AudioError(f"{entry.path}: no such file; check the path column of the backgrounds.") from error
-    return {"path": str(entry.path), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+def _describe_source(entry: Background) -> list[str | float]:
+    """What tells a recording from another one."""
+    return list(entry.identity)
 
 
 def _fingerprint(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_recording
-from listenwell.data.clip import Background, Clip
+from listenwell.data.clip import Background, Clip, background_hashes
 from listenwell.errors import AudioError
 
 SHORTEST_S = 0.01
@@ -71,10 +71,10 @@ class BackgroundBank:
         return load_recording(background.path, offset_s, duration_s)
 
     @property
-    def content(self) -> list[list[str]]:
-        """What identifies the bank's sound, as JSON values: storing at 16 bit rounds recordings of another format."""
-        stored = [["stored", "16 kHz, 16 bit"]] if self.stored is not None else []
-        return [[entry.background_id, entry.pcm_sha256] for entry in self.entries] + stored
+    def hashes(self) -> dict[str, str]:
+        """What identifies the bank's sound, by field: storing at 16 bit rounds recordings of another format."""
+        stored = {"stored": "16 kHz, 16 bit"} if self.stored is not None else {}
+        return background_hashes(self.entries) | stored
 
 
 def _fit(samples: Waveform, n_samples: int) -> Waveform:

@@ -1,11 +1,15 @@
 """Clip: a labelled stretch of a recording. Background: a recording to mix under clips, or a room to hear them in.
 
-Both are frozen records and name sounds without holding them; `listenwell.data.audio` loads the samples.
+Both are frozen records and name sounds without holding them; `listenwell.data.audio` loads the samples. Whether what
+was made of them may be used again is decided by their identity: what they are and their samples, not where files lie.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from listenwell.vouched_files import hash_content
 
 Label = Literal["SPEECH", "NONSPEECH"]
 LABELS: tuple[Label, ...] = ("SPEECH", "NONSPEECH")
@@ -31,7 +35,8 @@ class Clip:
     recording: the file the clip was cut from, before any processing.
     category: what is heard, finer than the label ("dog", "rain", a speaker's language); may be empty.
     split: the part of the corpus the group belongs to ("train", "study_pool", ...); may be empty.
-    pcm_sha256: sha256 of the clip's 16 kHz float32 samples; may be empty before `prepare` has run.
+    pcm_sha256: sha256 of the clip's 16 kHz float32 samples; empty until the recording is read the first time
+        (listenwell.data.sample_hashes), where its table holds none.
     origin: the identity of the source outside this corpus, in a namespace that corpora share ("freesound:12345",
         "librivox:84"): clips of one origin are related, whatever their corpora call them. Empty where unknown.
     """
@@ -49,6 +54,12 @@ class Clip:
     split: str = ""
     pcm_sha256: str = ""
     origin: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, str, float, float, str]:
+        """Id, label, group, start, duration and the hash of the samples. Raises ValueError before these were read."""
+        sha256 = _known(self.pcm_sha256, self.clip_id)
+        return (self.clip_id, self.label, self.group, self.start_s, self.duration_s, sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +79,31 @@ class Background:
     split: str = ""
     pcm_sha256: str = ""
     origin: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, str, float, str]:
+        """Id, kind, group, duration and the hash of the samples. Raises ValueError before these were read."""
+        sha256 = _known(self.pcm_sha256, self.background_id)
+        return (self.background_id, self.kind, self.group, self.duration_s, sha256)
+
+
+def _known(pcm_sha256: str, name: str) -> str:
+    if not pcm_sha256:
+        raise ValueError(f"'{name}' has no identity before its recording was read (listenwell.data.sample_hashes)")
+    return pcm_sha256
+
+
+def clip_hashes(clips: Sequence[Clip]) -> dict[str, str]:
+    """The hash of each field of the clips' identities, so that what changed can be named."""
+    names = ("clip ids", "labels", "groups", "starts", "durations", "audio")
+    return _hash_fields(names, [clip.identity for clip in clips])
+
+
+def background_hashes(backgrounds: Sequence[Background]) -> dict[str, str]:
+    """The same of backgrounds."""
+    names = ("background ids", "kinds", "groups", "durations", "audio")
+    return _hash_fields(names, [background.identity for background in backgrounds])
+
+
+def _hash_fields(names: Sequence[str], identities: Sequence[Sequence[str | float]]) -> dict[str, str]:
+    return {name: hash_content([identity[i] for identity in identities]) for i, name in enumerate(names)}

@@ -1,10 +1,11 @@
 """Fetch single files out of Debian packages, without root and without dpkg.
 
-Three ways to a package (listenwell.data.deb_archive reads it), chosen by whoever calls:
+Ways to a package (listenwell.data.deb_archive reads it), chosen by whoever calls:
 
-    FolderSource   a folder of .deb files that somebody fetched before;
-    MirrorSource   a mirror URL, read through `dists/<suite>/main/binary-*/Packages`, the .deb checked by its SHA256;
-    AptSource      the machine's own `apt-get`, on private folders, so that neither root nor the system's lists matter.
+    FolderSource       a folder of .deb files that somebody fetched before;
+    MirrorSource       a mirror URL, read through its `Packages` index, the .deb checked by its SHA256;
+    AptSource          the machine's own `apt-get`, on private folders: neither root nor the system's lists matter;
+    OtherSuiteSource   the same on a machine of another suite, from the mirrors that its apt sources name.
 
 What is wanted is named by the sha256 of the *file*, not of the package: another version of a package that still holds
 the same file serves, wherever it put it. Files are kept content-addressed below the cache, and are never written
@@ -17,8 +18,11 @@ import hashlib
 import http.client
 import lzma
 import os
+import platform
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import urllib.error
@@ -30,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from listenwell.atomic_files import atomic_path, disk_faults_named, write_bytes
+from listenwell.atomic_files import atomic_path, disk_faults_named, write_bytes, write_text
 from listenwell.cache import one_maker
 from listenwell.data.deb_archive import iterate_files
 from listenwell.errors import ConfigError, DownloadError
@@ -80,10 +84,15 @@ def choose_source(
     deb_folder: Path | None = None,
     mirror: str | None = None,
     environment: Mapping[str, str] = os.environ,
+    machine: Mapping[str, str] | None = None,
 ) -> PackageSource:
-    """Return the source that was asked for: by argument, then by environment variable, and apt when nothing was."""
+    """Return the source that was asked for: by argument, then by environment variable, and apt when nothing was.
+
+    `machine` holds the fields of /etc/os-release, which is read when they are not given.
+    """
     if deb_folder is not None and mirror is not None:
         raise ConfigError("a folder of .deb files and a mirror were both given; give one of them.")
+    suite = environment.get(SUITE_VARIABLE) or DEFAULT_SUITE
     if deb_folder is None and mirror is None:
         mirror = environment.get(MIRROR_VARIABLE) or None
         named_folder = environment.get(FOLDER_VARIABLE)
@@ -91,8 +100,19 @@ def choose_source(
     if deb_folder is not None:
         return FolderSource(deb_folder)
     if mirror is not None:
-        return MirrorSource(mirror, cache / "debs", environment.get(SUITE_VARIABLE) or DEFAULT_SUITE)
-    return AptSource(cache / "apt")
+        return MirrorSource(mirror, cache / "debs", suite)
+    machine = read_os_release() if machine is None else machine
+    if not machine or machine.get("VERSION_CODENAME") == suite:
+        return AptSource(cache / "apt")
+    return OtherSuiteSource(cache, suite, machine["PRETTY_NAME"])
+
+
+def read_os_release() -> dict[str, str]:
+    """Return what the system says of itself, nothing where it has no os-release file (macOS)."""
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
 
 
 def fetch_members(
@@ -171,7 +191,7 @@ def _describe_lost(deb: Path, lost: Sequence[Member], found_at: Mapping[str, str
     others = f" ({len(lost) - 1} more files of the package likewise)" if len(lost) > 1 else ""
     return (
         f"package {first.package} ({deb.name}): '{first.path}' {found}, expected sha256 {first.sha256}{others}; "
-        f"this is another version of the package than the list was made from. To get that one, {OTHER_WAYS}."
+        f"this is another version of the package than the list was made from; to get that one, {OTHER_WAYS}."
     )
 
 
@@ -281,16 +301,19 @@ def _parse_index(text: str) -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class AptSource:
-    """Packages through the machine's apt-get and its sources, on private folders below `folder`: no root, no locks."""
+    """Packages through the machine's apt-get, on private folders below `folder`: no root, no locks.
+
+    They come from the machine's own sources, or, where `suite` is given, from the mirrors that `point_at` was given.
+    """
 
     folder: Path
+    suite: str | None = None
 
     @contextmanager
     def open_package(self, package: str) -> Iterator[Path]:
         """Download the package, after `apt-get update` where that is due, yield it, delete it."""
+        self._make_folders()
         with disk_faults_named(self.folder):
-            for name in ("state", "lists/partial", "cache/archives/partial"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix="download.", dir=self.folder))
         try:
             if not self._has_lists():
@@ -310,11 +333,40 @@ class AptSource:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def find_mirrors(self) -> list[str]:
+        """Return the URI of every repository in the sources, whether lists of it were fetched before or not."""
+        self._make_folders()
+        # `apt-get indextargets` would name those alone whose lists are there, which a container's seldom are.
+        named = self._apt(["--print-uris", "-q=0", "update"], self.folder).stdout
+        return list(dict.fromkeys(re.findall(r"^'(.+?)/dists/", named, flags=re.MULTILINE)))
+
+    def point_at(self, mirrors: Sequence[str]) -> list[str]:
+        """Take `suite` from these mirrors from now on; return those that carry it."""
+        self._make_folders()
+        # The signature is not asked for, since a machine may lack another suite's keys: every file is checked by the
+        # sha256 of the list afterwards.
+        lines = [f"deb [trusted=yes] {mirror} {self.suite} main\n" for mirror in mirrors]
+        write_text(self.folder / "sources.list", "".join(lines))
+        carried = self._list_mirrors()
+        if not carried:
+            self._complaint_of(["update"], self.folder)
+            carried = self._list_mirrors()
+        return carried
+
+    def _list_mirrors(self) -> list[str]:
+        wanted = ["--format", "$(REPO_URI)", "indextargets", "Created-By: Packages"]
+        return list(dict.fromkeys(self._apt(wanted, self.folder).stdout.split()))
+
+    def _make_folders(self) -> None:
+        with disk_faults_named(self.folder):
+            for name in ("state", "lists/partial", "cache/archives/partial"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+
     def _has_lists(self) -> bool:
         return any((self.folder / "lists").glob("*_Packages*"))
 
     def _update(self) -> None:
-        complaint = self._run(["update"], self.folder)
+        complaint = self._complaint_of(["update"], self.folder)
         if not self._has_lists():
             raise DownloadError(
                 f"apt-get update brought no package lists ({complaint or 'apt has no sources'}); check the network and "
@@ -322,10 +374,16 @@ class AptSource:
             )
 
     def _download(self, package: str, folder: Path) -> str:
-        return self._run(["download", package], folder)
+        return self._complaint_of(["download", package], folder)
 
-    def _run(self, arguments: list[str], folder: Path) -> str:
+    def _complaint_of(self, arguments: list[str], folder: Path) -> str:
         """Run apt-get in `folder`; return "" on success, otherwise its first complaint."""
+        finished = self._apt(arguments, folder)
+        if finished.returncode == 0:
+            return ""
+        return _first_complaint((finished.stderr + finished.stdout).splitlines()) or f"status {finished.returncode}"
+
+    def _apt(self, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         program = shutil.which("apt-get")
         if program is None:
             raise DownloadError(f"this machine has no apt-get; {OTHER_WAYS}.")
@@ -338,14 +396,68 @@ class AptSource:
             "APT::Sandbox::User": "",
             "Acquire::Retries": "3",
         }
+        if self.suite is not None:
+            # What the machine has installed, pinned or made its default is of its own suite.
+            options |= {
+                "Dir::Etc::sourcelist": self.folder / "sources.list",
+                "Dir::Etc::sourceparts": "/dev/null",
+                "Dir::State::status": "/dev/null",
+                "Dir::Etc::preferences": "/dev/null",
+                "Dir::Etc::preferencesparts": "/dev/null",
+                "APT::Default-Release": "",
+            }
         command = [program, "-qq", *(f"-o{key}={value}" for key, value in options.items()), *arguments]
-        finished = subprocess.run(
+        return subprocess.run(
             command, cwd=folder, env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
         )
-        if finished.returncode == 0:
-            return ""
-        return _first_complaint((finished.stderr + finished.stdout).splitlines()) or f"status {finished.returncode}"
 
 
 def _first_complaint(lines: Iterable[str]) -> str:
     return next((line.strip() for line in lines if line.startswith(("E:", "W:", "Err"))), "")
+
+
+@dataclass(slots=True)
+class OtherSuiteSource:
+    """Packages of `suite` on a `machine` of another one, through its apt-get, from the mirrors that its sources name.
+
+    Where none of them carries the suite, the machine's own packages are tried.
+    """
+
+    cache: Path
+    suite: str
+    machine: str
+    _chosen: AptSource | None = field(default=None, repr=False)
+
+    @contextmanager
+    def open_package(self, package: str) -> Iterator[Path]:
+        """Download the package, yield it, delete it; the first one says where all come from."""
+        if self._chosen is None:
+            self._chosen = self._choose()
+        try:
+            with self._chosen.open_package(package) as deb:
+                yield deb
+        except DownloadError as error:
+            if self._chosen.suite is not None:
+                raise
+            raise DownloadError(f"{self._lack}: {error}") from error
+
+    def _choose(self) -> AptSource:
+        own, other = AptSource(self.cache / "apt"), AptSource(self.cache / f"apt-{self.suite}", self.suite)
+        mirrors = other.point_at(own.find_mirrors())
+        if mirrors:
+            shown = ", ".join(re.sub("//[^/]*@", "//", mirror) for mirror in mirrors)
+            found = (
+                f"this machine runs {self.machine}; the recordings come in their {self._called} versions from {shown}"
+            )
+        else:
+            found = f"{self._lack}; its own packages are tried"
+        print(f"listenwell: {found}.", file=sys.stderr, flush=True)
+        return other if mirrors else own
+
+    @property
+    def _called(self) -> str:
+        return f"Debian 12 ({self.suite})" if self.suite == DEFAULT_SUITE else f"Debian {self.suite}"
+
+    @property
+    def _lack(self) -> str:
+        return f"this machine runs {self.machine}, and no mirror of its apt sources gave {self._called}"

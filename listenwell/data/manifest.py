@@ -25,7 +25,8 @@ def read_manifest(path: Path) -> list[Clip]:
     """Return the clips of the table at `path`, in its order, with absolute audio paths.
 
     clip_id, path, label and group are required. start_s defaults to 0, duration_s to the rest of the recording
-    (read from the file's header), recording to the path as written, everything else to "". Raises ManifestError.
+    (read from the file's header), recording to the path as `write_manifest` names it, everything else to "". Raises
+    ManifestError.
     """
     return build_clips(read_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS), path.parent)
 
@@ -44,7 +45,7 @@ def build_clips(rows: Iterable[Row], folder: Path) -> list[Clip]:
             duration_s=_duration_s(row, audio_path, start_s),
             label=row.label(),
             group=row.required("group"),
-            recording=row.text("recording") or row.text("path"),
+            recording=row.text("recording") or _cell(audio_path, folder),
             corpus=row.text("corpus"),
             licence=row.text("licence"),
             category=row.text("category"),

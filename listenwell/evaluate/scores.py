@@ -6,6 +6,7 @@ clip ("", "snr_-5", "200ms", ...). category and corpus, as in Clip, are "" where
 can be read too: clip_id, group, label and score are enough.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from listenwell.data.clip import LABELS
 from listenwell.data.csv_rows import NO_NAMES, Row, read_rows, write_rows
 from listenwell.errors import ManifestError
+from listenwell.vouched_files import hash_content
 
 UNKNOWN: NDArray[np.str_] = np.array([], dtype=np.str_)
 """Stands for a column whose values are unknown."""
@@ -57,6 +59,13 @@ class ScoreTable:
         """True where the label is SPEECH, shape (n,)."""
         is_speech: NDArray[np.bool_] = self.label == "SPEECH"
         return is_speech
+
+    @property
+    def sha256(self) -> str:
+        """The hash of every column."""
+        numbers = b"".join(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes() for name in NUMBERS)
+        words = hash_content([getattr(self, name).tolist() for name in COLUMNS if name not in NUMBERS])
+        return hashlib.sha256(words.encode() + numbers).hexdigest()
 
     def select(self, rows: NDArray[np.bool_]) -> "ScoreTable":
         """Return the table of the rows where `rows`, shape (n,), is True."""

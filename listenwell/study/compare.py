@@ -76,6 +76,11 @@ def _split(text: str) -> tuple[Path, str]:
     return (Path(path), threshold) if path else (Path(text), "")
 
 
+def paths_of(texts: Sequence[str]) -> list[Path]:
+    """What comparing these sources reads: their folders and tables, and the files of their thresholds."""
+    return [Path(part) for text in texts for part in _split(text) if str(part)]
+
+
 def _open_run(path: Path, threshold: str, reading: Reading) -> Source:
     run = RunFolder(path)
     test_set = reading.test_set or _only_test_set(run)

@@ -4,10 +4,12 @@ The folder errors/ of a run holds 01.wav (16 bit), 01.png and so on, and errors.
 float32 samples. results.json names the errors and holds no sound; the report embeds what lies here.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import atomic_folder, write_bytes, write_json
+from listenwell.atomic_files import disk_faults_named, write_bytes, write_json
 from listenwell.augment.conditions import plan_condition
 from listenwell.augment.plan import apply_plan
 from listenwell.data.audio import Waveform, load_waveform, pcm_sha256
@@ -29,32 +31,54 @@ def write_error_sounds(
     seed: int,
     run: RunFolder,
 ) -> None:
-    """Write the sounds of the errors to listen to; errors: test set -> what list_errors found. The folder is replaced.
+    """Write the sounds of the errors to listen to; errors: test set -> what list_errors found. Those of an earlier
+    study go, what somebody else put into the folder stays.
 
     Raises AudioError when a recording is gone.
     """
     records: list[dict[str, Any]] = []
-    with atomic_folder(run.errors) as folder:
-        for test_set, found in errors.items():
-            clips = {clip.clip_id: clip for clip in parts.clips[test_set]}
-            for error in found["heard"]:
-                samples = _hear_version(clips[error["clip_id"]], error["condition"], parts.banks[test_set], seed)
-                mel = hear(model, samples, short_clips)
-                number = len(records) + 1
-                write_bytes(folder / run.error_sound(number).name, encode_wav(samples))
-                write_bytes(folder / run.error_picture(number).name, encode_spectrogram(mel))
-                records.append(
-                    {
-                        "test_set": test_set,
-                        **error,
-                        "number": number,
-                        "n_samples": samples.size,
-                        "sha256": pcm_sha256(samples),
-                        "n_frames": mel.n_frames,
-                        "n_mels": mel.features.shape[0],
-                    }
-                )
-        write_json(folder / run.error_index.name, records)
+    files: dict[Path, bytes] = {}
+    for test_set, found in errors.items():
+        clips = {clip.clip_id: clip for clip in parts.clips[test_set]}
+        for error in found["heard"]:
+            samples = _hear_version(clips[error["clip_id"]], error["condition"], parts.banks[test_set], seed)
+            mel = hear(model, samples, short_clips)
+            number = len(records) + 1
+            files[run.error_sound(number)] = encode_wav(samples)
+            files[run.error_picture(number)] = encode_spectrogram(mel)
+            records.append(
+                {
+                    "test_set": test_set,
+                    **error,
+                    "number": number,
+                    "n_samples": samples.size,
+                    "sha256": pcm_sha256(samples),
+                    "n_frames": mel.n_frames,
+                    "n_mels": mel.features.shape[0],
+                }
+            )
+    _remove_earlier(run)
+    for path, content in files.items():
+        write_bytes(path, content)
+    # last: it never names the sounds of another study
+    write_json(run.error_index, records)
+
+
+def _remove_earlier(run: RunFolder) -> None:
+    """Remove the sounds and pictures that the index names, then the index."""
+    with disk_faults_named(run.errors):
+        for number in _numbers(run):
+            run.error_sound(number).unlink(missing_ok=True)
+            run.error_picture(number).unlink(missing_ok=True)
+        run.error_index.unlink(missing_ok=True)
+
+
+def _numbers(run: RunFolder) -> list[int]:
+    """The numbers in the index; none where it is missing or broken."""
+    try:
+        return [int(record["number"]) for record in json.loads(run.error_index.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return []
 
 
 def _hear_version(clip: Clip, condition: str, bank: BackgroundBank, seed: int) -> Waveform:

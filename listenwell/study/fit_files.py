@@ -11,20 +11,20 @@ costs no training.
 from pathlib import Path
 
 from listenwell.train.fit_log import LOGS
-from listenwell.vouched_files import FILES, read_vouched, require_files
+from listenwell.vouched_files import read_vouched, require_files
 
 SPEC, FAILED, HISTORY = "spec.json", "failed.json", "history.json"
 
 
 def require_adapter(folder: Path) -> None:
     """Raise CheckpointError when a finished fit's adapter or history was changed."""
-    note = read_vouched(folder / SPEC)
-    vouched = note[FILES] if FILES in note else {}
-    require_files(folder / SPEC, note, [name for name in vouched if name not in LOGS])
+    read_vouched(folder / SPEC)
+    require_files(folder / SPEC, leaving_out=LOGS)
 
 
 def require_log(folder: Path, name: str) -> None:
     """Raise CheckpointError when a log was changed since its fit ended; of one under training nothing is known."""
     for note in (folder / SPEC, folder / FAILED):
         if note.is_file():
-            require_files(note, read_vouched(note), [name])
+            read_vouched(note)
+            require_files(note, [name])

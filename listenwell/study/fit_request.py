@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from listenwell.config import Config
-from listenwell.data.clip import Clip
+from listenwell.data.clip import clip_hashes
 from listenwell.model.loading import resolve_dtype
 from listenwell.run_folder import identity
 from listenwell.study.halving import Race
 from listenwell.study.parts import DEV, TRAIN, Parts
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 
@@ -49,19 +49,15 @@ def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
         "recipe_version": RECIPE_VERSION,
         "model": model_fingerprint,
         "dtype": resolve_dtype(config.model),
-        "train_clips": identity(clips=[_content(clip) for clip in parts.clips[TRAIN]]),
-        "dev_clips": identity(clips=[_content(clip) for clip in parts.clips[DEV]]),
+        "train_clips": clip_hashes(parts.clips[TRAIN]),
+        "dev_clips": clip_hashes(parts.clips[DEV]),
         "dev_hearing": dev_hearing(request),
-        "backgrounds": identity(beds=parts.banks[TRAIN].content),
+        "backgrounds": parts.banks[TRAIN].hashes,
     }
-
-
-def _content(clip: Clip) -> list[Any]:
-    return [clip.clip_id, clip.label, clip.group, clip.start_s, clip.duration_s, clip.pcm_sha256 or str(clip.path)]
 
 
 def dev_hearing(request: FitRequest) -> str:
     """The hash of how dev is heard: fits that share it share what is heard."""
     heard_as = request.dev_config.model_dump(mode="json", include={"augment", "seed"})
     short_clips = request.config.short_clips.model_dump(mode="json")
-    return identity(heard_as=heard_as, short_clips=short_clips, beds=request.parts.banks[DEV].content)
+    return identity(heard_as=heard_as, short_clips=short_clips, backgrounds=request.parts.banks[DEV].hashes)

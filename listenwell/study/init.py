@@ -4,7 +4,6 @@ Labels and groups come from folders (listenwell.data.corpora.folders). Where not
 own group, with a warning: several clips of one speaker must not stand on both sides of a split.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from listenwell.data.corpora.folders import read_folders
 from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.errors import ConfigError
 
+CLIPS, BACKGROUNDS = "clips.csv", "backgrounds.csv"
 FEWEST_GROUPS = 3
 FEW_GROUPS = 12
 """Fewer leave dev and test two groups or one."""
@@ -39,17 +39,23 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     group_by: "folder", "file", or a regular expression whose first group is the speaker or source in the file name.
     Raises ManifestError when no labelled recording is found, ConfigError when files are there already.
     """
-    clips_csv, config = folder / "clips.csv", folder / "study.yaml"
-    for path in (clips_csv, config):
-        if path.exists() and not overwrite:
-            raise ConfigError(f"{path}: is there already; use it, move it away, or give --overwrite.")
+    clips_csv, backgrounds_csv, config = (folder / name for name in (CLIPS, BACKGROUNDS, "study.yaml"))
+    _require_free((clips_csv, config), overwrite=overwrite)
     found = read_folders(folder, group_by, quarantine_share=1.0)
+    if found.backgrounds:
+        _require_free((backgrounds_csv,), overwrite=overwrite)
     warnings = [*found.notes, *_group_warnings(found.clips, group_by)]
     write_manifest(clips_csv, found.clips)
     if found.backgrounds:
-        write_backgrounds(folder / "backgrounds.csv", found.backgrounds)
-    write_text(config, config_text(folder, has_backgrounds=bool(found.backgrounds), baselines=installed_baselines()))
+        write_backgrounds(backgrounds_csv, found.backgrounds)
+    write_text(config, config_text(has_backgrounds=bool(found.backgrounds), baselines=installed_baselines()))
     return Started(clips_csv, config, found.clips, found.backgrounds, warnings)
+
+
+def _require_free(paths: Sequence[Path], *, overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ConfigError(f"{path}: is there already; use it, move it away, or give --overwrite.")
 
 
 def _group_warnings(clips: Sequence[Clip], group_by: str) -> list[str]:
@@ -76,10 +82,10 @@ def _group_warnings(clips: Sequence[Clip], group_by: str) -> list[str]:
     return warnings
 
 
-def config_text(folder: Path, *, has_backgrounds: bool, baselines: Sequence[str] = tuple(MODULES)) -> str:
-    """The commented config of a study on the folder's recordings, judged beside these baselines."""
+def config_text(*, has_backgrounds: bool, baselines: Sequence[str] = tuple(MODULES)) -> str:
+    """The commented config of a study on the recordings of its own folder, judged beside these baselines."""
     noise = (
-        f"  backgrounds: {_quoted(folder.resolve() / 'backgrounds.csv')}\n"
+        f"  backgrounds: {BACKGROUNDS}\n"
         if has_backgrounds
         else "  # Noise makes the detector robust: put music and noise into backgrounds/ and run init again, or write\n"
         "  # starter here (fetches about 0.9 GB once) and remove the two settings marked (noise) below.\n"
@@ -99,18 +105,14 @@ def config_text(folder: Path, *, has_backgrounds: bool, baselines: Sequence[str]
     return (
         "# A study on your own recordings. Only what differs from the defaults stands here;\n"
         "# 'listenwell config study.yaml' prints every setting with its help.\n"
-        f"output: {_quoted(folder.resolve() / 'run')}\n\n"
+        "# Paths start at the folder of this file: it can be moved, or copied, with all that lies in it.\n"
+        "relative_to: file\noutput: run\n\n"
         "# small runs on two CPU cores; Qwen/Qwen2-Audio-7B-Instruct needs a GPU.\n"
         "model:\n  name: small\nprompt:\n  layout: text_first\n\n"
-        f"data:\n  manifest: {_quoted(folder.resolve() / 'clips.csv')}\n{noise}"
+        f"data:\n  manifest: {CLIPS}\n{noise}"
         "  # Groups (speakers, sources) are divided into train, dev and test; none stands in two.\n"
         "  dev_share: 0.25\n  test_share: 0.25\n\n"
         "lora:\n  rank: 8\n  alpha: 32\n"
         "train:\n  epochs: 10\n  batch: 8\n  learning_rate: 2e-4\n  projector: trained\n"
         f"{augment}" + (f"evaluation:\n{evaluation}" if evaluation else "")
     )
-
-
-def _quoted(path: Path) -> str:
-    """A path as YAML: one with '#', ': ' or quotes in it must stay one text."""
-    return json.dumps(str(path), ensure_ascii=False)

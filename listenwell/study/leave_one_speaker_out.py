@@ -16,9 +16,10 @@ import numpy as np
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, change_config
 from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import clip_hashes
 from listenwell.data.folds import Fold, make_folds
 from listenwell.data.splits import check_disjoint
-from listenwell.errors import ConfigError, ManifestError, TrainingError
+from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
@@ -31,12 +32,11 @@ from listenwell.study.detectors import LanguageModelDetector
 from listenwell.study.fit_request import FitRequest
 from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.gate import pass_gate
-from listenwell.study.kept_scores import keep_scores, read_kept_scores
+from listenwell.study.kept_scores import load_or_make_scores
 from listenwell.study.parts import DEV, POOL, TRAIN, Parts
-from listenwell.study.score import score_clips
+from listenwell.study.score import SCORING_VERSION, score_clips
 from listenwell.study.search import run_search
 from listenwell.train.fit_underway import Progress
-from listenwell.vouched_files import read_vouched
 
 HELD_OUT = "held_out"
 FIXED = "fixed: the config was chosen on all speakers"
@@ -180,18 +180,22 @@ def _decide_fold(request: FitRequest, fit: FinishedFit, model: AudioLanguageMode
 
 
 def _scores(request: FitRequest, fit: FinishedFit, part: str, model: AudioLanguageModel) -> ScoreTable:
-    path = fit.folder / "scores" / f"{part}.csv"
-    note = path.with_suffix(".json")
-    clip_ids = [clip.clip_id for clip in request.parts.clips[part]]
-    if note.is_file() and path.is_file() and read_vouched(note, ManifestError)["clips"] == clip_ids:
-        return read_kept_scores(path, note)
-    config = request.config
-    detector = LanguageModelDetector(
-        model, config.prompt, config.short_clips, {HELD_OUT: fit.adapter}, config.scoring.batch_seconds
-    )
-    scored = score_clips([detector], request.parts.clips[part], request.parts.banks[part], [CLEAN], config)
-    keep_scores(path, scored.tables[HELD_OUT], {"clips": clip_ids})
-    return scored.tables[HELD_OUT]
+    """Scores of the clips of one part as they are; kept beside the fit."""
+    config, clips = request.config, request.parts.clips[part]
+    made_from = {
+        "version": SCORING_VERSION,
+        "clips": clip_hashes(clips),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
+        "seed": config.seed,
+    }
+
+    def score(missing: Sequence[int]) -> list[ScoreTable]:
+        detector = LanguageModelDetector(
+            model, config.prompt, config.short_clips, {HELD_OUT: fit.adapter}, config.scoring.batch_seconds
+        )
+        return [score_clips([detector], clips, request.parts.banks[part], [CLEAN], config).tables[HELD_OUT]]
+
+    return load_or_make_scores({0: fit.folder / "scores" / f"{part}.csv"}, made_from, score)[0]
 
 
 def describe_folds(

@@ -27,12 +27,12 @@ from listenwell.data.corpora.table import read_table
 from listenwell.data.data_sheet import DataSheet, Precision, format_sheet, sheet_to_json
 from listenwell.data.manifest import write_manifest
 from listenwell.data.test_set import ChosenClip, SetSize, draw_test_set, leave_out_related
-from listenwell.errors import ConfigError, ManifestError
+from listenwell.errors import ManifestError
 from listenwell.evaluate.intervals import CONFIDENCE, PLANNING_ICC, wilson
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.study.prepare import find_manifest, read_noise, read_split
 
-TEST_SET, SHEET_MD, SHEET_JSON, PLANS = "test_set.csv", "data_sheet.md", "data_sheet.json", "plans.jsonl"
+FILES = TEST_SET, SHEET_MD, SHEET_JSON, PLANS = "test_set.csv", "data_sheet.md", "data_sheet.json", "plans.jsonl"
 EXPECTED_SHARES = (0.75, 0.85, 0.95)
 Sizes = NDArray[np.int_]
 MEASURES: dict[Label, str] = {"SPEECH": "recall", "NONSPEECH": "specificity"}
@@ -55,11 +55,9 @@ def make_test_set(
 ) -> DataSheet:
     """Draw from the config's clips with its seed, write the files into `out`, return the data sheet.
 
-    Raises ConfigError when `out` holds a test set already, ManifestError when the clips are too few, AudioError when
-    a chosen clip cannot be used.
+    Files of these names are replaced: `listenwell.destination` asks before. Raises ManifestError when the clips are too
+    few, AudioError when a chosen clip cannot be used.
     """
-    if (out / TEST_SET).exists():
-        raise ConfigError(f"{out}: already holds a {TEST_SET}; give another folder, or remove that one first.")
     manifest = find_manifest(config, on_progress)
     chosen = _draw(manifest, draw, config.seed)
     is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)

@@ -9,11 +9,14 @@ from listenwell.study.fit_files import require_adapter
 
 
 def open_run(root: Path) -> tuple[RunFolder, Config]:
-    """The run below `root` with the ledger its config names. Raises ListenwellError when there is none."""
+    """The run below `root` with the ledger its config names; its output is `root`, wherever the run was made.
+
+    Raises ListenwellError when there is none.
+    """
     path = RunFolder(root).config
     if not path.is_file():
         raise ListenwellError(f"{root}: holds no run (no {path.name}); give the folder that 'output' names.")
-    config = load_config(path)
+    config = load_config(path).model_copy(update={"output": root})
     return RunFolder(root, config.ledger), config
 
 

@@ -7,8 +7,6 @@ in training is heard in no other part. Rooms (impulse responses) are used in tra
 otherwise.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from listenwell.data.settings import DataConfig
 from listenwell.data.splits import check_disjoint, order_groups, split_by_group
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.vouched_files import hash_content
 
 TRAIN, DEV, TEST, POOL = "train", "dev", "test", "study_pool"
 FEWEST_CHOOSING = 6
@@ -125,8 +124,7 @@ def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress =
     entries = [entry for bank in parts.banks.values() for entry in bank.entries]
     if not entries:
         return parts
-    key = hashlib.sha256(json.dumps([[e.background_id, str(e.path), e.pcm_sha256] for e in entries]).encode())
-    folder = cache / "backgrounds" / key.hexdigest()[:16]
+    folder = cache / "backgrounds" / hash_content([entry.identity for entry in entries])[:16]
     if not folder.is_dir():
         with one_maker(folder):
             if not folder.is_dir():

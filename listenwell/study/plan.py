@@ -106,7 +106,11 @@ class StudyPlan:
 
 def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress = ignore_progress) -> StudyPlan:
     """Plan the study of `config`; with `probe`, load the model and time some steps of a stack."""
-    parts = divide(*prepare(config, on_progress), config.data)
+    clips, backgrounds = prepare(config, on_progress)
+    # fits are counted, not found: no recording is read for it
+    named = [replace(clip, pcm_sha256=clip.pcm_sha256 or clip.clip_id) for clip in clips]
+    beds = [replace(each, pcm_sha256=each.pcm_sha256 or each.background_id) for each in backgrounds]
+    parts = divide(named, beds, config.data)
     network = _skeleton(config)
     shape = _shape(network, config)
     by_kind = _requests(config, parts)

@@ -13,16 +13,18 @@ from listenwell.baselines.extra import require_baselines
 from listenwell.baselines.silero import SILERO_VAD, SileroVad
 from listenwell.baselines.webrtc import WebRtcVad
 from listenwell.cache import cache_root
-from listenwell.config import Config, dump
-from listenwell.data.clip import Clip
+from listenwell.config import Config, config_beside, dump_beside
+from listenwell.data.clip import Clip, clip_hashes
 from listenwell.data.data_sheet import DataSheet, sheet_to_json
+from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.data.test_set import ChosenClip
 from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.errors import ManifestError, TrainingError
-from listenwell.evaluate.calibration import Threshold, choose_threshold, scores_sha256, write_threshold
+from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
-from listenwell.evaluate.scores import ScoreTable, write_scores
+from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.journal import Journal
+from listenwell.load_or_make import Made, load_or_make
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.loading import describe_base, load_model
 from listenwell.model.lora import Adapter
@@ -43,14 +45,13 @@ from listenwell.study.fit_request import FitRequest
 from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.gate import pass_gate
 from listenwell.study.judging import EVIDENCE_VERSION, gather_evidence
-from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.ladder import judge_ladder, median_seed
 from listenwell.study.leave_one_speaker_out import run_loso
 from listenwell.study.make_test_set import expect_precision
 from listenwell.study.parts import DEV, Parts, allocation, divide, warnings_of, with_stored_backgrounds, with_talkers
 from listenwell.study.prepare import prepare
 from listenwell.study.run_lock import alone_in_run
-from listenwell.study.score import Unreadable, score_clips, set_aside_unreadable, write_quarantine
+from listenwell.study.score import SCORING_VERSION, Unreadable, score_clips, set_aside_unreadable, write_quarantine
 from listenwell.study.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
 from listenwell.study.search import run_search
 from listenwell.study.seed_agreement import judge_seed_agreement
@@ -58,7 +59,7 @@ from listenwell.study.speaker_curve import curve_arms, judge_speaker_curve, part
 from listenwell.study_settings import SpeakerCurveConfig
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.vouched_files import hash_content, write_vouched
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
@@ -76,7 +77,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     run = RunFolder(config.output, config.ledger)
     parts, quarantine = _divide_readable(config, run, on_progress)
     leaks = pass_gate(config, parts, run.leaks, on_progress)
-    write_text(run.config, dump(config))
+    write_text(run.config, dump_beside(config, run.root))
     write_json(run.allocation, allocation(parts))
     model = load_model(config.model)
     on_step = _as_progress(on_progress)
@@ -106,7 +107,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     write_error_sounds(evidence["errors"], parts, model, delivered_arm.config.short_clips, config.seed, run)
     results = {
         "name": config.output.name,
-        "config": config.model_dump(mode="json"),
+        "config": config_beside(config, run.root).model_dump(mode="json"),
         "model": {"name": config.model.name, "fingerprint": model.fingerprint, **describe_base(config.model)},
         "allocation": allocation(parts),
         "backgrounds": _count_backgrounds(parts),
@@ -176,7 +177,7 @@ def _begin(config: Config, on_progress: OnProgress) -> tuple[RunFolder, Parts, A
     run = RunFolder(config.output, config.ledger)
     parts, _ = _divide_readable(config, run, on_progress)
     pass_gate(config, parts, run.leaks, on_progress)
-    write_text(run.config, dump(config))
+    write_text(run.config, dump_beside(config, run.root))
     return run, parts, load_model(config.model)
 
 
@@ -211,7 +212,7 @@ def _divide_readable(config: Config, run: RunFolder, on_progress: OnProgress) ->
     clips, backgrounds = prepare(config, on_progress)
     readable, unreadable = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
     write_quarantine(run.quarantine("study"), unreadable)
-    parts = divide(readable, backgrounds, config.data)
+    parts = divide(readable, fill_backgrounds(backgrounds, on_progress), config.data)
     if config.data.store_backgrounds:
         parts = with_stored_backgrounds(parts, cache_root(), on_progress)
     return with_talkers(parts) if _uses_babble(config) else parts, unreadable
@@ -250,27 +251,31 @@ def _score_part(
     on_progress: OnProgress,
 ) -> dict[str, ScoreTable]:
     """The score tables of one part, read back when they were made from the same things."""
-    made_from = identity(
-        fits=made_by,
-        clips=[[c.clip_id, c.label, c.group, c.pcm_sha256 or str(c.path)] for c in parts.clips[part]],
-        backgrounds=parts.banks[part].content,
-        evaluation=config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
-        batch_seconds=config.scoring.batch_seconds,
-    )
     note = run.score_identity(part)
-    if note.is_file() and (noted := read_vouched(note, ManifestError))["made_from"] == made_from:
-        return {method: read_kept_scores(run.scores(f"{method}-{part}"), note) for method in noted["methods"]}
-    journal = Journal(run.score_journal(part), made_from)
-    scored = score_clips(
-        detectors, parts.clips[part], parts.banks[part], config.evaluation.conditions, config, on_progress,
-        f"scoring {part}", journal,
-    )  # fmt: skip
-    for method, table in scored.tables.items():
-        write_scores(run.scores(f"{method}-{part}"), table)
-    files = [run.scores(f"{method}-{part}") for method in sorted(scored.tables)]
-    write_vouched(note, {"made_from": made_from, "methods": sorted(scored.tables)}, files)
-    journal.remove()
-    return {method: scored.tables[method] for method in sorted(scored.tables)}
+    made_from = {
+        "version": SCORING_VERSION,
+        "fits": made_by,
+        "clips": clip_hashes(parts.clips[part]),
+        "backgrounds": parts.banks[part].hashes,
+        "evaluation": config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
+        "seed": config.seed,
+    }
+
+    def make() -> Made:
+        journal = Journal(run.score_journal(part), identity(**made_from))
+        scored = score_clips(
+            detectors, parts.clips[part], parts.banks[part], config.evaluation.conditions, config, on_progress,
+            f"scoring {part}", journal,
+        )  # fmt: skip
+        methods = sorted(scored.tables)
+        for method in methods:
+            write_scores(run.scores(f"{method}-{part}"), scored.tables[method])
+        return Made({"methods": methods}, [run.scores(f"{method}-{part}") for method in methods])
+
+    methods = load_or_make(note, made_from, make, ManifestError)["methods"]
+    run.score_journal(part).unlink(missing_ok=True)
+    return {method: read_scores(run.scores(f"{method}-{part}")) for method in methods}
 
 
 def judge_all(
@@ -306,22 +311,28 @@ def _evidence(
     on_progress: OnProgress,
 ) -> dict[str, Any]:
     """The evidence, read back when it was gathered from the same scores: its curves take a minute."""
-    made_from = identity(
-        version=EVIDENCE_VERSION,
-        scores=[[part, method, scores_sha256(table)] for part, own in tables.items() for method, table in own.items()],
-        threshold=threshold.value,
-        comparisons=[asdict(comparison) for comparison in comparisons],
-        by_speaker=by_speaker,
-        evaluation=config.evaluation.model_dump(mode="json"),
-        seed=config.seed,
+    made_from = {
+        "version": EVIDENCE_VERSION,
+        "scores": {part: {method: table.sha256 for method, table in own.items()} for part, own in tables.items()},
+        "threshold": threshold.value,
+        "rows": hash_content([asdict(row) for row in rows]),
+        "comparisons": hash_content([asdict(comparison) for comparison in comparisons]),
+        "leave one speaker out": hash_content(by_speaker),
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+    gathered = load_or_make(
+        run.evidence,
+        made_from,
+        lambda: Made(
+            {
+                "evidence": gather_evidence(
+                    config.evaluation, tables, threshold, rows, comparisons, by_speaker, config.seed, on_progress
+                )
+            }
+        ),
     )
-    if run.evidence.is_file() and (kept := read_vouched(run.evidence))["made_from"] == made_from:
-        found: dict[str, Any] = kept["evidence"]
-        return found
-    found = gather_evidence(
-        config.evaluation, tables, threshold, rows, comparisons, by_speaker, config.seed, on_progress
-    )
-    write_vouched(run.evidence, {"made_from": made_from, "evidence": found})
+    found: dict[str, Any] = gathered["evidence"]
     return found
 
 

@@ -4,6 +4,9 @@ The lock is the operating system's (flock on run.lock): it ends with its process
 killed study is free at once. holder.json names host, process and start, and holds a beat that grows every BEAT_S
 seconds. It serves where machines share a file system whose locks do not reach from one to the other: a holder on
 another host is alive as long as its beat grows. The beat is a count, so no clock is compared.
+
+Every command that works in a run folder holds it, so here is said whose folder it is: run.lock and used_fits.json come
+before all else. Where neither is and something stands under a name that a run writes, it is somebody else's.
 """
 
 import functools
@@ -14,18 +17,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
 from listenwell.atomic_files import disk_faults_named, make_folder, remove_left_over, write_json
 from listenwell.config import Config
-from listenwell.errors import ListenwellError
+from listenwell.errors import ConfigError, ListenwellError
 from listenwell.run_folder import RunFolder, read_json
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 BEAT_S = 5.0
 BEATS_TO_WAIT = 3
+REPORT = ("report.html", "report.md", "MODEL_CARD.md", "tables")
+"""What listenwell.report.write puts into a run."""
 
 
 def alone_in_run(work: Work) -> Work:
@@ -41,7 +47,11 @@ def alone_in_run(work: Work) -> Work:
 
 @contextmanager
 def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
-    """Hold the run folder within the block. Raises ListenwellError, naming the holder, when it is held."""
+    """Hold the run folder within the block.
+
+    Raises ListenwellError, naming the holder, when it is held, and ConfigError when it is somebody else's.
+    """
+    require_own(run)
     make_folder(run.root)
     lock = FileLock(run.lock)
     try:
@@ -51,6 +61,9 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
         raise _refusal(run, holder_of(run)) from error
     try:
         _expect_no_life_elsewhere(run, beat_s)
+        if not run.used_fits.exists():
+            # some disks keep no lock file once it is free
+            write_json(run.used_fits, {})
         # fits may be another's ledger, where somebody else writes
         for folder in (run.root, *(each for each in run.root.iterdir() if each.is_dir() and each.name != "fits")):
             remove_left_over(folder)
@@ -58,6 +71,37 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
             yield
     finally:
         lock.release()
+
+
+def require_own(run: RunFolder) -> None:
+    """Raise ConfigError where a run would write over what none has written."""
+    if is_run(run):
+        return
+    for path in written_by_a_run(run):
+        if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+            raise ConfigError(
+                f"{path}: is there already and no run of listenwell wrote it; give the run another folder, or move "
+                "this away."
+            )
+
+
+def is_run(run: RunFolder) -> bool:
+    """True for the folder of a run; that of scores which an older version made is known by its provenance.json."""
+    if run.lock.is_file() or run.used_fits.is_file():
+        return True
+    try:
+        return "listenwell" in read_json(run.provenance)
+    except ListenwellError:
+        return False
+
+
+def written_by_a_run(run: RunFolder) -> list[Path]:
+    """The files and folders that commands write into a run folder, in the order of their names."""
+    alone = RunFolder(run.root)
+    own = [getattr(alone, name) for name, value in vars(RunFolder).items() if isinstance(value, property)]
+    inner = (alone.scores("x"), alone.threshold("x"), alone.quarantine("x"), alone.fit_lock("x"), *own)
+    names = {path.relative_to(run.root).parts[0] for path in inner}
+    return [run.root / name for name in sorted({*names, *REPORT})]
 
 
 def holder_of(run: RunFolder) -> dict[str, Any] | None:

@@ -2,10 +2,12 @@
 
 A run is a folder with a config.yaml that a study, fit, search or loso command wrote. What is cleaned: fits that the
 finished study's config did not ask for and no other run shown here does, begun stacks of a finished study, and
-temporary files a kill left. A run somebody works in is left alone, and so is a ledger that is no run's own folder.
+temporary files a kill left. A run somebody works in is left alone, and so is a ledger that is no run's own folder, a
+folder that is no run, and a fit or stack beside or in which somebody put other files.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,16 +15,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from listenwell.atomic_files import is_left_over
-from listenwell.config import load_config
+from listenwell.atomic_files import OWN, is_left_over
+from listenwell.config import config_beside, load_config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.fit_files import FAILED, SPEC
 from listenwell.study.ledger import fits_asked_for
-from listenwell.study.run_lock import hold_run, holder_of, is_held
+from listenwell.study.run_lock import hold_run, holder_of, is_held, is_run
 
 State = Literal["running", "finished", "unfinished"]
+IDENTITY = re.compile(r"[0-9a-f]{16}")
+"""The name of a fit's folder, or a stack's."""
+OF_TRAINING = ("*.json", "*.jsonl", "*.csv", "*.safetensors", f"{OWN}*")
+"""What training and the scoring of its fits leave there."""
 MAIN = {"method": FINE_TUNED, "threshold": "calibrated"}
 
 
@@ -102,7 +108,7 @@ def _results_of(run: RunFolder) -> dict[str, Any] | None:
     if not run.results.is_file():
         return None
     results = read_kept_results(run)
-    config = load_config(run.config).model_dump(mode="json")
+    config = config_beside(load_config(run.config), run.root).model_dump(mode="json")
     return results if "config" in results and json.loads(json.dumps(config)) == results["config"] else None
 
 
@@ -128,15 +134,23 @@ def find_waste(folder: Path) -> list[Waste]:
     unfinished = {run.fits.resolve() for run in runs if is_held(run) or _results_of(run) is None}
     waste: list[Waste] = []
     for run in runs:
-        if is_held(run):
+        if is_held(run) or not is_run(run):
             continue
         waste += [_waste(path, "left by a kill") for path in sorted(run.root.rglob(".*")) if is_left_over(path)]
         if (run.root / "fits").resolve() in unfinished or _results_of(run) is None:
             continue
-        waste += [_waste(path, "a stack of a finished study") for path in sorted(run.stacks.glob("*"))]
-        fits = [path for path in sorted((run.root / "fits").glob("[!.]*")) if path.resolve() not in needed]
+        waste += [_waste(path, "a stack of a finished study") for path in _trained(run.stacks)]
+        fits = [path for path in _trained(run.root / "fits") if path.resolve() not in needed]
         waste += [_waste(path, "a fit no config here asks for") for path in fits]
     return [each for each in waste if not any(other.path in each.path.parents for other in waste)]
+
+
+def _trained(folder: Path) -> list[Path]:
+    """The fits or stacks in `folder` that hold nothing else."""
+    named = [path for path in sorted(folder.glob("*")) if IDENTITY.fullmatch(path.name) and not path.is_symlink()]
+    return [
+        path for path in named if all(each.is_dir() or any(map(each.match, OF_TRAINING)) for each in path.rglob("*"))
+    ]
 
 
 def _waste(path: Path, reason: str) -> Waste:

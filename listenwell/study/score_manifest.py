@@ -12,27 +12,27 @@ from typing import Any
 
 from listenwell.atomic_files import write_json, write_text
 from listenwell.augment.conditions import CLEAN, parse_condition
-from listenwell.config import Config, dump
+from listenwell.config import Config, dump_beside
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import Clip
-from listenwell.errors import CheckpointError
+from listenwell.data.clip import clip_hashes
+from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.scores import ScoreTable, write_scores
+from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.evaluate.summary import summarise
 from listenwell.journal import Journal
+from listenwell.load_or_make import Made, load_or_make
 from listenwell.model.adapter_files import read_adapter
-from listenwell.model.loading import load_model
+from listenwell.model.loading import load_model, resolve_dtype
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.run_folder import RunFolder, identity, provenance
 from listenwell.study.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
-from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.opened_run import find_adapter
 from listenwell.study.prepare import find_manifest, read_noise, read_split
-from listenwell.study.score import score_clips, write_quarantine
+from listenwell.study.score import SCORING_VERSION, score_clips, set_aside_unreadable, write_quarantine
 from listenwell.study.sealing import content_sha256, is_test_split, note_opening
-from listenwell.vouched_files import hash_file, read_vouched, write_vouched
+from listenwell.vouched_files import hash_file, write_vouched
 
 DEFAULT_THRESHOLD = 0.0
 """Both answers equally likely."""
@@ -60,10 +60,10 @@ def score_manifest(
     on_progress: OnProgress = ignore_progress,
 ) -> ScoredManifest:
     """Score `split` of the config's clips ("" = all) and write scores, quarantine and results below config.output."""
-    manifest = find_manifest(config, on_progress)
-    clips = read_split(manifest, split, config.data.columns)
+    clips = read_split(find_manifest(config, on_progress), split, config.data.columns)
+    readable, unreadable = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
     is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
-    bank = BackgroundBank(read_noise(config, split, on_progress) if is_noisy else [])
+    bank = BackgroundBank(fill_backgrounds(read_noise(config, split, on_progress), on_progress) if is_noisy else [])
     model = load_model(config.model)
     method, adapter = ZERO_SHOT, None
     if adapter_folder is not None:
@@ -73,45 +73,47 @@ def score_manifest(
         config = _as_trained(config, listens)
     run, name = RunFolder(config.output), split or "all"
     if is_test_split(split):
-        note_opening(split, content_sha256(clips), run.root)
-    made_from = {
-        "settings": config.model_dump(mode="json", include={"model", "prompt", "short_clips"}),
-        "batch_seconds": config.scoring.batch_seconds,
+        note_opening(split, content_sha256(readable), run.root)
+    made_from: dict[str, Any] = {
+        "version": SCORING_VERSION,
+        "settings": config.model_dump(mode="json", include={"prompt", "short_clips"}),
+        "device": config.model.device,
+        "dtype": resolve_dtype(config.model),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
         "model": model.fingerprint,
-        "adapter": hash_file(adapter_folder / "adapter_model.safetensors") if adapter_folder else "",
+        "adapter": {each.name: hash_file(each) for each in sorted(adapter_folder.iterdir())} if adapter_folder else {},
         "conditions": list(conditions),
-        "noise_seed": config.seed if bank.entries else None,
-        "clips": identity(clips=[[clip.clip_id, clip.label, clip.group, _content(clip)] for clip in clips]),
-        "backgrounds": identity(beds=bank.content),
-        "manifest": hash_file(manifest),
+        "seed": config.seed if bank.entries else None,
+        "clips": clip_hashes(readable),
+        "backgrounds": bank.hashes,
     }
-    previous = _read_identity(run.score_identity(name))
-    if previous["made_from"] == made_from and run.scores(name).exists():
-        table = read_kept_scores(run.scores(name), run.score_identity(name))
-        n_unreadable, clips_per_s = previous["n_unreadable"], None
-    else:
+    clips_per_s = None
+
+    def make() -> Made:
+        nonlocal clips_per_s
         started = time.monotonic()
         detector = LanguageModelDetector(
             model, config.prompt, config.short_clips, {method: adapter}, config.scoring.batch_seconds
         )
         journal = Journal(run.score_journal(name), identity(**made_from))
-        scored = score_clips([detector], clips, bank, conditions, config, on_progress, journal=journal)
-        table, n_unreadable = scored.tables[method], len(scored.unreadable)
+        table = score_clips([detector], readable, bank, conditions, config, on_progress, journal=journal).tables[method]
         clips_per_s = len(table) / (time.monotonic() - started)
         write_scores(run.scores(name), table)
-        write_quarantine(run.quarantine(name), scored.unreadable)
-        note = {"made_from": made_from, "n_unreadable": n_unreadable}
-        write_vouched(run.score_identity(name), note, [run.scores(name)])
-        journal.remove()
+        return Made({}, [run.scores(name)])
+
+    load_or_make(run.score_identity(name), made_from, make)
+    run.score_journal(name).unlink(missing_ok=True)
+    table = read_scores(run.scores(name))
+    write_quarantine(run.quarantine(name), unreadable)
     metrics = {
         condition: summarise(table.select(table.condition == condition), DEFAULT_THRESHOLD, config.seed)
         for condition in conditions
     }
-    write_text(run.config, dump(config))
+    write_text(run.config, dump_beside(config, run.root))
     write_json(run.provenance, provenance())
     shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
     write_vouched(run.results, {method: {name: shown}, "made_from": made_from})
-    return ScoredManifest(method, table, metrics, n_unreadable, clips_per_s)
+    return ScoredManifest(method, table, metrics, len(unreadable), clips_per_s)
 
 
 def _as_trained(config: Config, listens: dict[str, Any]) -> Config:
@@ -124,25 +126,3 @@ def _as_trained(config: Config, listens: dict[str, Any]) -> Config:
             "short_clips": ShortClipConfig(**listens["short_clips"]),
         }
     )
-
-
-def _content(clip: Clip) -> str:
-    """Return what stands for the clip's sound: its hash where the table has it, else size and time of the file."""
-    if clip.pcm_sha256:
-        return clip.pcm_sha256
-    try:
-        found = clip.path.stat()
-    except OSError:
-        return "missing"
-    return f"{found.st_size} bytes {found.st_mtime_ns} ns"
-
-
-def _read_identity(path: Path) -> dict[str, Any]:
-    """Return what an earlier run noted, or a note that matches nothing where there is none or it is damaged."""
-    nothing: dict[str, Any] = {"made_from": None, "n_unreadable": 0}
-    if not path.is_file():
-        return nothing
-    try:
-        return nothing | read_vouched(path)
-    except CheckpointError:
-        return nothing

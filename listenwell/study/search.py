@@ -8,13 +8,12 @@ optimism, Efron 1983).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from listenwell.config import Config, change_config
-from listenwell.data.clip import LABELS
+from listenwell.data.clip import LABELS, clip_hashes
 from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
@@ -29,12 +28,11 @@ from listenwell.study.detectors import language_model_detectors
 from listenwell.study.fit_request import FitRequest
 from listenwell.study.fitting import FinishedFit, fit_all
 from listenwell.study.halving import DroppedFit, Race
-from listenwell.study.kept_scores import keep_scores, read_kept_scores
+from listenwell.study.kept_scores import load_or_make_scores
 from listenwell.study.parts import DEV, Parts
-from listenwell.study.score import score_clips
+from listenwell.study.score import SCORING_VERSION, score_clips
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
-from listenwell.vouched_files import read_vouched
 
 N_RESAMPLES = 200
 
@@ -215,27 +213,23 @@ def _dev_tables(
     on_progress: OnProgress,
 ) -> dict[int, ScoreTable]:
     """Dev scores of every fit under all conditions of the study; those kept beside a fit are read back."""
-    kept = {i: fit.folder / "scores" / "search-dev.csv" for i, fit in done.items()}
-    made_from = identity(
-        clips=[[c.clip_id, c.label, c.group, c.pcm_sha256 or str(c.path)] for c in parts.clips[DEV]],
-        backgrounds=[[b.background_id, b.pcm_sha256] for b in parts.banks[DEV].entries],
-        settings=config.model_dump(mode="json", include={"evaluation", "seed", "augment", "scoring"}),
-    )
-    missing = [i for i, path in kept.items() if not _is_kept(path, made_from)]
-    if missing:
+    places = {i: fit.folder / "scores" / "search-dev.csv" for i, fit in done.items()}
+    made_from = {
+        "version": SCORING_VERSION,
+        "clips": clip_hashes(parts.clips[DEV]),
+        "backgrounds": parts.banks[DEV].hashes,
+        "settings": config.model_dump(mode="json", include={"evaluation", "seed", "augment", "scoring"}),
+    }
+
+    def score(missing: Sequence[int]) -> list[ScoreTable]:
         detectors = language_model_detectors(model, [(str(i), configs[i], done[i].adapter) for i in missing])
-        conditions = config.evaluation.conditions
         scored = score_clips(
-            detectors, parts.clips[DEV], parts.banks[DEV], conditions, config, on_progress, "judging dev"
-        )
-        for i in missing:
-            keep_scores(kept[i], scored.tables[str(i)], {"made_from": made_from})
-    return {i: read_kept_scores(path, path.with_suffix(".json")) for i, path in kept.items()}
+            detectors, parts.clips[DEV], parts.banks[DEV], config.evaluation.conditions, config, on_progress,
+            "judging dev",
+        )  # fmt: skip
+        return [scored.tables[str(i)] for i in missing]
 
-
-def _is_kept(path: Path, made_from: str) -> bool:
-    note = path.with_suffix(".json")
-    return path.is_file() and note.is_file() and bool(read_vouched(note, ManifestError)["made_from"] == made_from)
+    return load_or_make_scores(places, made_from, score)
 
 
 def selection_optimism(

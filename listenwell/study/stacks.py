@@ -64,7 +64,7 @@ def remove_ended_stacks(by_identity: Mapping[str, int], races: Races, run: RunFo
 
     by_identity, races: what is asked for now; stacks of other fits stay.
     """
-    for folder in sorted(run.stacks.glob("*")):
+    for folder in sorted(run.stacks.glob("[0-9a-f]" * 16)):
         path = folder / "members.json"
         members = read_vouched(path)["members"] if path.is_file() else []
         if set(members) <= set(by_identity) and all(races.is_over(member) for member in members):

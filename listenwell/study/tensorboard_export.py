@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.atomic_files import atomic_folder
+from listenwell.destination import destinations
 from listenwell.errors import ListenwellError
 from listenwell.study.fit_files import require_log
 from listenwell.study.ledger import fits_asked_for
@@ -19,11 +20,12 @@ from listenwell.train.fit_log import METRICS
 COUNTERS = ("step", "epoch")
 
 
-def export_tensorboard(run_root: Path, out: Path) -> list[Path]:
+def export_tensorboard(run_root: Path, out: Path, *, overwrite: bool = False) -> list[Path]:
     """Write one folder of event files per fit of the run into `out` and return them; an older export is replaced.
 
     Fits under training are copied as far as they are. Raises ListenwellError when there is nothing to copy, or
-    TensorBoard is not installed, or a finished fit's metrics were changed.
+    TensorBoard is not installed, or a finished fit's metrics were changed; ConfigError where such a folder holds what
+    listenwell did not write, unless `overwrite`.
     """
     fits = [fit for fit in _fits_of(run_root) if (fit / METRICS).is_file()]
     if not fits:
@@ -31,11 +33,13 @@ def export_tensorboard(run_root: Path, out: Path) -> list[Path]:
             f"{run_root}: none of its fits has written a {METRICS} yet; give the folder of a run that trains or has "
             "trained."
         )
-    for fit in fits:
-        require_log(fit, METRICS)
-        with atomic_folder(out / fit.name) as temporary:
-            _write_events(temporary, fit / METRICS)
-    return [out / fit.name for fit in fits]
+    folders = [out / fit.name for fit in fits]
+    with destinations(folders=folders, inputs=[run_root, *fits], overwrite=overwrite):
+        for fit, folder in zip(fits, folders, strict=True):
+            require_log(fit, METRICS)
+            with atomic_folder(folder) as temporary:
+                _write_events(temporary, fit / METRICS)
+    return folders
 
 
 def _fits_of(run_root: Path) -> list[Path]:

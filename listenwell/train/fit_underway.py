@@ -92,7 +92,7 @@ class FitUnderway:
         self.label_weights = _label_weights(spec)
         self.epoch, self.step, self.n_clips = 1, 0, 0
         self.n_batches = self.n_batches_in_epoch = self.pending = 0
-        self.losses: list[float] = []
+        self.losses: list[float] = []  # one for every clip of this epoch so far: the mean of its batch
         self.history: list[dict[str, Any]] = []
         self.best: tuple[float, int, Adapter] | None = None
         self.failure: str | None = None
@@ -146,9 +146,13 @@ class FitUnderway:
         return (losses * weights).mean() * self._share_of_step(len(batch))
 
     def _share_of_step(self, n_clips: int) -> float:
-        """The weight of this batch's mean loss in its optimiser step."""
-        in_step = self.spec.train.batch * self.spec.train.accumulation
-        return n_clips / in_step if self.spec.train.accumulation > 1 else 1.0
+        """The weight of this batch's mean loss in its optimiser step: its share of the clips that are in the step.
+
+        An epoch's last step holds what is left. All batches before this one are full, so 1 without accumulation.
+        """
+        train = self.spec.train
+        left = self.pending * train.batch + n_clips + len(self.upcoming)
+        return n_clips / min(train.batch * train.accumulation, left)
 
     def after_backward(
         self,
@@ -166,8 +170,9 @@ class FitUnderway:
         mean = loss / self._share_of_step(len(batch))
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        self.losses.append(mean)
+        self.losses += [mean] * len(batch)
         self.n_clips += len(batch)
+        in_step = self.pending * self.spec.train.batch + len(batch)
         self.pending += 1
         if self.pending < self.spec.train.accumulation and not self.is_at_epoch_end:
             return None
@@ -175,7 +180,7 @@ class FitUnderway:
         if not math.isfinite(norm):
             return self._fail("gradient", norm, batch)
         rate = self.schedule.get_last_lr()[0]
-        mean = float(np.mean(self.losses[-self.pending :]))
+        mean = float(np.mean(self.losses[-in_step:]))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()

@@ -58,12 +58,11 @@ def fetch_corpus(corpus: Corpus, root: Path, mirror: str = "", on_progress: OnPr
 
 
 def write_prepared(prepared: Prepared, folder: Path) -> list[Path]:
-    """Write the tables that have rows into `folder`; return their paths. Raises ConfigError when one is there already,
-    since tables of two runs beside each other would not fit together.
+    """Write the tables that have rows into `folder`; return their paths.
+
+    Tables that are there are replaced: `listenwell.destination` asks before, and removes those without rows, since
+    tables of two runs beside each other would not fit together.
     """
-    for name in TABLES:
-        if (folder / name).exists():
-            raise ConfigError(f"{folder / name}: is there already; move it away or give another folder with --out.")
     clips, backgrounds, quarantine = (folder / name for name in TABLES)
     if prepared.clips:
         write_manifest(clips, prepared.clips)
@@ -71,4 +70,5 @@ def write_prepared(prepared: Prepared, folder: Path) -> list[Path]:
         write_backgrounds(backgrounds, prepared.backgrounds)
     if prepared.quarantine:
         write_rows(quarantine, ("path", "reason"), [(str(each.path), each.reason) for each in prepared.quarantine])
-    return [path for path in (clips, backgrounds, quarantine) if path.exists()]
+    rows = {clips: prepared.clips, backgrounds: prepared.backgrounds, quarantine: prepared.quarantine}
+    return [path for path, of_path in rows.items() if of_path]

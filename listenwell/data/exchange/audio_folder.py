@@ -22,7 +22,7 @@ from listenwell.data.clip import Clip
 from listenwell.data.csv_rows import NO_NAMES, Row, read_rows, rename_columns, write_rows
 from listenwell.data.exchange.json_lines import read_json_lines
 from listenwell.data.manifest import CLIP_COLUMNS, build_clips
-from listenwell.errors import ConfigError, ManifestError
+from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -80,10 +80,9 @@ def _clip_row(row: Row, place: Path, folder: Path) -> Row:
 def write_audio_folder(folder: Path, clips: Sequence[Clip], on_progress: OnProgress = ignore_progress) -> None:
     """Write every clip as a WAV file (16 kHz mono, 32-bit float: the samples to the bit) with its metadata.csv.
 
-    Raises ConfigError when `folder` exists, AudioError for a clip that cannot be read.
+    A folder that is there is replaced: `listenwell.destination` asks before. Raises AudioError for a clip that cannot
+    be read.
     """
-    if folder.exists():
-        raise ConfigError(f"{folder}: exists already; give the name of a new folder.")
     with atomic_folder(folder) as temporary:
         rows: dict[Path, list[list[str]]] = {}
         for n, clip in enumerate(clips, start=1):

@@ -1,0 +1,379 @@
+"""A command replaces what it wrote itself and nothing else: not what others put there, and never what it reads."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from listenwell.atomic_files import atomic_folder, write_text
+from listenwell.cli.main import app
+from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.destination import destinations
+from listenwell.errors import ConfigError
+from listenwell.random_streams import stream
+from listenwell.study import export
+
+FOREIGN = "not written by listenwell or changed since; give another name, or --overwrite to replace it"
+ROOT = Path(__file__).parents[1]
+SOUND = 0.1 * stream(0, "sound").normal(size=SAMPLE_RATE_HZ)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Notes of these tests alone."""
+    monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    return Path(os.environ["LISTENWELL_CACHE"])
+
+
+def write_file(path: Path, content: str = "ours", **options) -> None:
+    with destinations([path], **options):
+        write_text(path, content)
+
+
+def write_folder(path: Path, content: str = "ours", **options) -> None:
+    with destinations(folders=[path], **options), atomic_folder(path) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "weights").write_text(content)
+
+
+def run(*arguments: str | Path):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_what_is_not_there_or_empty_is_written_and_own_work_is_replaced(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    for content in ("first", "second"):
+        for name in ("new.txt", "empty.txt", "far/new.txt"):
+            write_file(tmp_path / name, content)
+            assert (tmp_path / name).read_text() == content
+        for name in ("new", "empty"):
+            write_folder(tmp_path / name, content)
+            assert content_of(tmp_path / name) == {"inner/weights": content.encode()}
+
+
+def test_own_work_is_known_by_any_name_it_has(tmp_path, monkeypatch):
+    write_file(tmp_path / "a.txt", "first")
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    write_file(Path("link") / ".." / tmp_path.name / "a.txt", "second")
+    assert (tmp_path / "a.txt").read_text() == "second"
+
+
+def test_a_foreign_file_stays_unless_it_may_be_overwritten(tmp_path, capsys):
+    path = tmp_path / "a.txt"
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match=rf"a\.txt: is there already, {FOREIGN}"):
+        write_file(path)
+    assert path.read_text() == "mine"
+    assert capsys.readouterr().err == ""
+    write_file(path, overwrite=True)
+    assert path.read_text() == "ours"
+    assert f"listenwell: {path}: is there already" in capsys.readouterr().err
+    write_file(path)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("change", ["edited", "replaced by a link", "a file more"])
+def test_own_work_that_was_changed_is_foreign(tmp_path, change):
+    write_file(tmp_path / "a.txt")
+    write_folder(tmp_path / "model")
+    weights = tmp_path / "model" / "inner" / "weights"
+    if change == "a file more":
+        (tmp_path / "model" / "inner" / "notes.txt").write_text("mine")
+    elif change == "edited":
+        (tmp_path / "a.txt").write_text("mine")
+        weights.write_text("mine")
+        with pytest.raises(ConfigError, match=FOREIGN):
+            write_file(tmp_path / "a.txt")
+    else:
+        shutil.move(weights, tmp_path / "weights")
+        weights.symlink_to(tmp_path / "weights")
+    before = content_of(tmp_path)
+    with pytest.raises(ConfigError, match=rf"model: holds inner/(weights|notes\.txt), {FOREIGN}"):
+        write_folder(tmp_path / "model")
+    assert content_of(tmp_path) == before
+
+
+def test_a_folder_of_others_is_named_with_what_it_holds(tmp_path, capsys):
+    for i in range(5):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / f"{i}.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"mine: holds 0\.txt, 1\.txt, 2\.txt and 2 more, not written by listenwell"):
+        write_folder(tmp_path / "mine")
+    write_folder(tmp_path / "mine", overwrite=True)
+    assert "and 2 more" in capsys.readouterr().err
+    assert list(content_of(tmp_path / "mine")) == ["inner/weights"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_read_is_never_replaced(tmp_path, overwrite):
+    table, sounds = tmp_path / "table.csv", tmp_path / "sounds"
+    sounds.mkdir()
+    for path in (table, sounds / "a.wav", sounds / "notes.txt"):
+        path.write_text("mine")
+    (tmp_path / "link.csv").symlink_to(table)
+    os.link(table, tmp_path / "hard.csv")
+    before = content_of(tmp_path)
+    for name in ("table.csv", "link.csv", "hard.csv"):
+        with pytest.raises(ConfigError, match=f"{name}: is read by this command and never written over"):
+            write_file(tmp_path / name, inputs=[table], overwrite=overwrite)
+    for inputs in ([sounds], [sounds / "a.wav"]):
+        with pytest.raises(
+            ConfigError, match=r"sounds: (is read by this command|holds .*, which must not be replaced)"
+        ):
+            write_folder(sounds, inputs=inputs, overwrite=overwrite)
+    with pytest.raises(ConfigError, match=r"notes\.txt: lies in .*sounds, which this command reads"):
+        write_file(sounds / "notes.txt", inputs=[sounds], overwrite=overwrite)
+    assert content_of(tmp_path) == before
+    write_file(sounds / "answer.txt", inputs=[sounds])
+    write_file(sounds / "answer.txt", inputs=[sounds])
+    with pytest.raises(ConfigError, match="is read by this command"):
+        write_file(sounds / "answer.txt", inputs=[sounds / "answer.txt"], overwrite=overwrite)
+
+
+@pytest.mark.parametrize("place", ["", "home", "home/project"])
+def test_the_folder_one_works_in_and_the_home_are_never_replaced(tmp_path, monkeypatch, place):
+    (tmp_path / "home" / "project").mkdir(parents=True)
+    (tmp_path / "home" / "project" / "thesis.tex").write_text("mine")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home" / "project")
+    with pytest.raises(ConfigError, match="which must not be replaced"):
+        write_folder(tmp_path / place, overwrite=True)
+    assert (tmp_path / "home" / "project" / "thesis.tex").read_text() == "mine"
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path):
+    for files, folders in (
+        ([tmp_path / "a"] * 2, []),
+        ([], [tmp_path / "a"] * 2),
+        ([tmp_path / "a" / "b"], [tmp_path / "a"]),
+    ):
+        with pytest.raises(ConfigError, match="would be written twice"), destinations(files, folders):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("file/a", "a file stands where a folder was expected"),
+        ("file/inner/a", "a file stands where a folder was expected"),
+        ("far/" + "a" * 256, "its name is too long"),
+        ("loop", "is a symbolic link that leads back to itself"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path, name, sentence):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+    for places in ({"files": [tmp_path / name]}, {"folders": [tmp_path / name]}):
+        with pytest.raises(ConfigError, match=sentence), destinations(**places):
+            pytest.fail("the work began")
+    with pytest.raises(ConfigError, match="is a folder, a file was expected"), destinations([tmp_path]):
+        pytest.fail("the work began")
+    with pytest.raises(ConfigError, match="a file stands"), destinations(folders=[tmp_path / "file"]):
+        pytest.fail("the work began")
+
+
+def test_streams_need_no_note(own_cache):
+    for name in ("/dev/stdout", "/dev/null"):
+        write_file(Path(name), "")
+    assert list(own_cache.iterdir()) == []
+
+
+def test_work_that_fails_has_not_written_what_somebody_else_put_there_meanwhile(tmp_path):
+    def work():
+        with destinations([tmp_path / "done.txt", tmp_path / "mine.txt"]):
+            write_text(tmp_path / "done.txt", "ours")
+            (tmp_path / "mine.txt").write_text("mine")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        work()
+    write_file(tmp_path / "done.txt")
+    with pytest.raises(ConfigError, match=r"mine\.txt: is there already"):
+        write_file(tmp_path / "mine.txt")
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"place": 3, "files": 3}', '{"files": ["."]}'])
+def test_a_broken_note_makes_the_work_foreign(tmp_path, own_cache, note):
+    write_file(tmp_path / "a.txt")
+    (path,) = own_cache.glob("written/*.json")
+    path.write_text(note)
+    with pytest.raises(ConfigError, match=FOREIGN):
+        write_file(tmp_path / "a.txt")
+
+
+def test_a_cache_that_cannot_be_written_costs_the_note_alone(tmp_path, own_cache, capsys):
+    (own_cache / "written").write_text("a file")
+    write_file(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "ours"
+    assert "the cache could not note it" in capsys.readouterr().err
+
+
+def test_names_of_any_bytes_are_noted(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    for _ in range(2):
+        write_file(tmp_path / name)
+        with destinations(folders=[tmp_path / "folder"]), atomic_folder(tmp_path / "folder") as folder:
+            (folder / name).write_text("ours")
+
+
+# the commands
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scores") / "dev.csv"
+    rows = [f"c{i},g{i % 6},{'SPEECH' if i % 2 else 'NONSPEECH'},{i % 5 - 2 + 3 * (i % 2)}" for i in range(60)]
+    path.write_text("\n".join(["clip_id,group,label,score", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("calibrate", "SCORES", "--out", "OUT"),
+        ("evaluate", "SCORES", "--out", "OUT"),
+        ("compare", "SCORES", "OTHER", "--out", "OUT"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_on_scores_replace_their_own_answer_and_no_other_file(tmp_path, scores, command):
+    other = shutil.copyfile(scores, tmp_path / "other.csv")
+
+    def ask(out: Path, *more: str):
+        words = {"SCORES": str(scores), "OTHER": f"{other}@0.5", "OUT": str(out)}
+        return run(*[words[word] if word in words else word for word in command], *more)
+
+    out, before = tmp_path / "answer.json", scores.read_bytes()
+    for _ in range(2):
+        assert ask(out).exit_code == 0
+    out.write_text("mine")
+    refused = ask(out)
+    assert (refused.exit_code, out.read_text()) == (2, "mine")
+    assert FOREIGN in refused.stderr
+    done = ask(out, "--overwrite")
+    assert done.exit_code == 0
+    assert "--overwrite replaces it" in done.stderr
+    for read in (scores, *([other] if "OTHER" in command else [])):
+        refused = ask(read, "--overwrite")
+        assert (refused.exit_code, read.read_bytes()) == (2, before)
+        assert "is read by this command and never written over" in refused.stderr
+
+
+def test_an_answer_goes_through_a_pipe_of_the_shell(tmp_path, scores):
+    command = f'"{sys.executable}" -m listenwell calibrate {scores} --out >(cat > piped.json; touch done)'
+    wait = "; while ! [ -e done ]; do sleep 0.05; done"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-c", command + wait], cwd=tmp_path, check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert '"criterion": "balanced_accuracy"' in (tmp_path / "piped.json").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"piped.json", "done"}
+
+
+@pytest.fixture
+def detect(made_detector, tmp_path):
+    """Detect in two recordings, in this format."""
+    for name in ("rec.wav", "other.wav"):
+        soundfile.write(tmp_path / name, SOUND, SAMPLE_RATE_HZ)
+
+    def detect(form: str, out: Path, *more: str):
+        recordings = (tmp_path / "rec.wav", tmp_path / "other.wav")
+        return run("detect", *recordings, "--detector", made_detector, "--format", form, "--out", out, *more)
+
+    return detect
+
+
+@pytest.mark.parametrize(("form", "name"), [("textgrid", "rec.TextGrid"), ("audacity", "rec.txt")])
+def test_detect_does_not_write_over_labels_made_by_hand(detect, tmp_path, form, name):
+    (tmp_path / name).write_text("made by hand")
+    before = content_of(tmp_path)
+    refused = detect(form, tmp_path)
+    assert refused.exit_code == 2
+    assert f"{name}: is there already, {FOREIGN}" in refused.stderr
+    assert content_of(tmp_path) == before
+    for _ in range(2):
+        assert detect(form, tmp_path / "answers").exit_code == 0
+    assert len(content_of(tmp_path / "answers")) == 2
+    assert detect(form, tmp_path, "--overwrite").exit_code == 0
+    assert (tmp_path / name).read_text() != "made by hand"
+
+
+@pytest.mark.parametrize("name", ["rec.wav", "link.wav", "folder/../rec.wav"])
+def test_detect_never_writes_over_a_recording(detect, tmp_path, name):
+    (tmp_path / "link.wav").symlink_to("rec.wav")
+    (tmp_path / "folder").mkdir()
+    before = content_of(tmp_path)
+    refused = detect("json", tmp_path / name, "--overwrite")
+    assert refused.exit_code == 2
+    assert "is read by this command and never written over" in refused.stderr
+    assert content_of(tmp_path) == before
+
+
+def test_a_destination_is_checked_before_the_model_is_loaded(tmp_path):
+    soundfile.write(tmp_path / "rec.wav", SOUND, SAMPLE_RATE_HZ)
+    (tmp_path / "answer.txt").write_text("mine")
+    nothing = tmp_path / "nothing"
+    for out, sentence in (("answer.txt", FOREIGN), (".", "is a folder"), ("answer.txt/x", "a file stands")):
+        refused = run("detect", tmp_path / "rec.wav", "--detector", nothing, "--out", tmp_path / out)
+        assert refused.exit_code == 2
+        assert sentence in refused.stderr
+    for option in ("--out", "--merged"):
+        refused = run("export", nothing, "--out", tmp_path / "new", option, tmp_path / "answer.txt")
+        assert "a file stands where a folder was expected" in refused.stderr
+    refused = run("export", nothing, "--out", tmp_path / "new", "--merged", tmp_path / "new")
+    assert "would be written twice" in refused.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"rec.wav", "answer.txt"}
+
+
+@pytest.fixture
+def finished(made_detector, tmp_path, monkeypatch):
+    """A copy of the run that the detector was made of, beside its corpus, with rules tuned on little."""
+    monkeypatch.setattr(export, "N_RECORDINGS", 1)
+    monkeypatch.setattr(export, "RECORDING_S", 6.0)
+    shutil.copytree(made_detector.parent, tmp_path / "study", ignore=shutil.ignore_patterns("cache"))
+    return tmp_path / "study" / "run"
+
+
+def test_export_replaces_its_own_detector_and_no_other_folder(finished, tmp_path):
+    own, mine = tmp_path / "detector", tmp_path / "mine"
+    for _ in range(2):
+        done = run("export", finished, "--out", own)
+        assert done.exit_code == 0, done.output
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("mine")
+    (own / "notes.txt").write_text("mine")
+    before = content_of(tmp_path)
+    for arguments in (("--out", mine), ("--out", tmp_path / "new", "--merged", mine)):
+        refused = run("export", finished, *arguments)
+        assert refused.exit_code == 2
+        assert f"mine: holds thesis.tex, {FOREIGN}" in refused.stderr
+    assert f"detector: holds notes.txt, {FOREIGN}" in run("export", finished, "--out", own).stderr
+    for out in (finished, tmp_path, finished / "fits", finished / "scores"):
+        refused = run("export", finished, "--out", out, "--overwrite")
+        assert refused.exit_code == 2, out
+    assert content_of(tmp_path) == before
+
+
+def test_score_adds_to_its_own_folder_and_to_no_other(made_detector, tmp_path):
+    clips, mine = made_detector.parent / "clips.csv", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.yaml").write_text("mine")
+    score = ("score", "--clips", clips, "--model", "random", "--out")
+    refused = run(*score, mine)
+    assert refused.exit_code == 2
+    assert "config.yaml: is there already and no run of listenwell wrote it" in refused.stderr
+    assert content_of(mine) == {"config.yaml": b"mine"}
+    refused = run(*score, made_detector.parent / "run")
+    assert refused.exit_code == 2
+    assert "is the folder of a study" in refused.stderr
+    for _ in range(2):
+        assert run(*score, tmp_path / "own").exit_code == 0

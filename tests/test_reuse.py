@@ -1,0 +1,259 @@
+"""Results are never those of other data: what a user changes is found, and what stays the same is not made again."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from made_sounds import make_study
+
+from listenwell.config import load_config
+from listenwell.data import sample_hashes
+from listenwell.data.audio import load_recording, pcm_sha256
+from listenwell.data.clip import Background, Clip
+from listenwell.data.manifest import read_manifest
+from listenwell.data.sample_hashes import SampleHashes, fill_backgrounds
+from listenwell.run_folder import RunFolder
+from listenwell.study.run import run_study
+from listenwell.study.score import set_aside_unreadable
+from listenwell.study.score_manifest import score_manifest
+from listenwell.study.sealing import read_seal
+
+SETTINGS = (
+    "train.epochs=1", "train.batch=4", "search.grid=[{lora.rank: 2}, {lora.rank: 4}]", "loso.arms=[final]",
+    "loso.folds=4", "loso.dev_speakers=1", "evaluation.baselines=[]", "evaluation.conditions=[clean, snr_0]",
+)  # fmt: skip
+TABLES = ("clips.csv", "backgrounds.csv")
+
+
+class Stages:
+    """Remembers which stages of the work were gone through."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def __call__(self, stage, done, total):
+        self.seen.add(stage)
+
+
+def run(folder, *overrides):
+    """The results of the study in `folder`, and which stages were gone through for them."""
+    stages = Stages()
+    return run_study(study_of(folder, *overrides), stages), stages.seen
+
+
+def study_of(folder, *overrides):
+    tables = [f"data.manifest={folder / 'clips.csv'}", f"data.backgrounds={folder / 'backgrounds.csv'}"]
+    kept = [f"output={folder / 'run'}", "model.name=random", "train.learning_rate=0.005"]
+    return load_config(None, [*tables, *kept, *SETTINGS, *overrides])
+
+
+def tables_of(folder):
+    """Every score table of a run by its place."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.glob("run/**/scores/*.csv")}
+
+
+FOUND = ("rows", "comparisons", "thresholds", "search", "leave_one_speaker_out", "leaks", "evidence", "allocation")
+
+
+def found_in(value, place=""):
+    """What a study found, number by number, by place; identities of fits are left out."""
+    if isinstance(value, dict):
+        return {k: v for key, inner in value.items() for k, v in found_in(inner, f"{place}.{key}").items()}
+    if isinstance(value, list | tuple):
+        return {k: v for i, inner in enumerate(value) for k, v in found_in(inner, f"{place}.{i}").items()}
+    return {} if place.endswith(("identity", "sha256")) else {place: value}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder of recordings whose tables hold no hashes, with its finished study."""
+    folder = tmp_path_factory.mktemp("project")
+    make_study(folder)
+    assert not any(row["pcm_sha256"] for name in TABLES for row in rows_of(folder / name))
+    run(folder)
+    return folder
+
+
+def rows_of(table):
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "project"))
+
+
+def clips_of(folder, part):
+    """The rows of the clips of one part, as the finished study allotted them."""
+    groups = {
+        group
+        for each in json.loads((folder / "run" / "allocation.json").read_text())
+        if each["part"] == part
+        for group in each["groups"]
+    }
+    return [clip for clip in read_manifest(folder / "clips.csv") if clip.group in groups]
+
+
+def edit(folder, clip_id, column, value):
+    rows = rows_of(folder / "clips.csv")
+    for row in rows:
+        if row["clip_id"] == clip_id:
+            row[column] = value
+    with (folder / "clips.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def export_again(path):
+    """The same name, size, format and modification time; other samples."""
+    before = path.stat()
+    samples, rate_hz = soundfile.read(path, dtype="int16")
+    soundfile.write(path, samples[::-1].astype(np.int16), rate_hz)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def change_train_audio(folder):
+    export_again(clips_of(folder, "train")[0].path)
+
+
+def change_dev_audio(folder):
+    export_again(clips_of(folder, "dev")[0].path)
+
+
+def change_test_audio(folder):
+    export_again(clips_of(folder, "test")[0].path)
+
+
+def change_background(folder):
+    for i in range(8):
+        export_again(folder / f"bed_{i}.wav")
+
+
+def change_group(folder):
+    first, second = sorted({clip.group for clip in clips_of(folder, "test") if clip.label == "SPEECH"})[:2]
+    edit(folder, next(c.clip_id for c in clips_of(folder, "test") if c.group == first), "group", second)
+
+
+def change_label(folder):
+    train = [clip for clip in clips_of(folder, "train") if clip.label == "SPEECH"]
+    edit(folder, train[0].clip_id, "label", "NONSPEECH")
+
+
+def change_start(folder):
+    clip = max(clips_of(folder, "test"), key=lambda clip: clip.duration_s)
+    edit(folder, clip.clip_id, "duration_s", repr(clip.duration_s - 0.25))
+    edit(folder, clip.clip_id, "start_s", "0.125")
+
+
+CHANGES = {
+    change_train_audio: "clips.train.audio",
+    change_dev_audio: "clips.dev.audio",
+    change_test_audio: "clips.test.audio",
+    change_background: "backgrounds.",
+    change_group: "clips.test.groups",
+    change_label: "clips.train.labels",
+    change_start: "clips.test.starts",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_of_the_data_gives_what_a_new_run_gives_and_is_named(project, tmp_path, capsys, change):
+    change(project)
+    capsys.readouterr()
+    again, _ = run(project)
+    assert f"leaks.json is made again: changed since: {CHANGES[change]}" in capsys.readouterr().err
+    fresh = Path(shutil.copytree(project, tmp_path / "fresh", ignore=shutil.ignore_patterns("run")))
+    expected, _ = run(fresh)
+    for name in FOUND:
+        # other fits train together, which rounds otherwise
+        assert found_in(again[name]) == pytest.approx(found_in(expected[name]), abs=1e-3), name
+
+
+def test_scores_of_held_out_clips_follow_their_labels_groups_and_sounds(project, capsys):
+    """What leave-one-speaker-out kept beside a fit that stays the same."""
+    run(project, "scoring.batch_seconds=1")
+    told = capsys.readouterr().err
+    assert "held_out.json is made again: changed since: scoring.batch_seconds" in told
+    assert "search-dev.json is made again: changed since: settings.scoring.batch_seconds" in told
+    assert "test.json is made again: changed since: scoring.batch_seconds" in told
+
+
+@pytest.mark.parametrize("how", ["again", "touched", "moved", "copied"])
+def test_what_stays_the_same_is_not_made_again(project, tmp_path, capsys, how):
+    if how == "touched":
+        for path in project.glob("*.wav"):
+            path.touch()
+    if how == "moved":
+        project = Path(shutil.move(project, tmp_path / "elsewhere"))
+    if how == "copied":
+        project = Path(shutil.copytree(project, tmp_path / "elsewhere"))
+    before = tables_of(project)
+    _, stages = run(project)
+    assert not [s for s in stages if s.startswith(("training", "scoring", "listening", "judging dev", "fitting"))]
+    assert "made again" not in capsys.readouterr().err
+    assert tables_of(project) == before
+
+
+def test_earlier_looks_at_a_test_are_remembered_of_a_copied_folder(project, finished):
+    shutil.rmtree(project / "run")
+    run(project)
+    assert [each["run"] for each in read_seal(RunFolder(project / "run"))["earlier"]]
+
+
+def test_scores_of_a_manifest_follow_its_recordings(project, tmp_path, capsys):
+    config = study_of(project, f"output={tmp_path / 'scores'}")
+    first = score_manifest(config)
+    assert score_manifest(config).clips_per_s is None
+    moved = Path(shutil.move(project, tmp_path / "elsewhere"))
+    config = study_of(moved, f"output={tmp_path / 'scores'}")
+    assert score_manifest(config).clips_per_s is None
+    export_again(read_manifest(moved / "clips.csv")[0].path)
+    again = score_manifest(config)
+    assert "all.json is made again: changed since: clips.audio." in capsys.readouterr().err
+    assert again.table.score[0] != first.table.score[0]
+    assert np.array_equal(again.table.score[1:], first.table.score[1:])
+
+
+def test_a_second_reading_decodes_nothing_and_an_exported_file_is_decoded_again(project, monkeypatch):
+    clips = read_manifest(project / "clips.csv")
+    first, _ = set_aside_unreadable(clips, 0.0)
+    hashes = SampleHashes([clip.path for clip in clips])
+    hashes.save()
+    assert not hashes.has_new
+    assert [hashes.fill_clip(clip) for clip in clips] == first
+    assert not hashes.has_new
+    export_again(clips[3].path)
+    second, _ = set_aside_unreadable(clips, 0.0)
+    assert [a.pcm_sha256 != b.pcm_sha256 for a, b in zip(first, second, strict=True)].index(True) == 3
+    assert second[:3] + second[4:] == first[:3] + first[4:]
+
+
+def test_a_damaged_memory_of_hashes_costs_a_reading_and_no_more(project):
+    clips = read_manifest(project / "clips.csv")
+    first, _ = set_aside_unreadable(clips, 0.0)
+    SampleHashes([clip.path for clip in clips]).path.write_text("{")
+    assert set_aside_unreadable(clips, 0.0) == (first, [])
+
+
+def test_the_hash_of_a_background_is_that_of_all_its_samples(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "bed.wav", 0.1 * np.sin(np.arange(50_001)), 16_000)
+    bed = Background("bed", tmp_path / "bed.wav", 50_001 / 16_000, "noise", "bed", "made", "CC0")
+    whole = pcm_sha256(load_recording(bed.path))
+    assert fill_backgrounds([bed])[0].pcm_sha256 == whole
+    SampleHashes([bed.path]).path.unlink()
+    monkeypatch.setattr(sample_hashes, "PIECE_S", 1.0)
+    assert fill_backgrounds([bed])[0].pcm_sha256 == whole
+
+
+def test_a_clip_has_no_identity_before_its_samples_were_read(tmp_path):
+    clip = Clip("a", tmp_path / "a.wav", 0.0, 1.0, "SPEECH", "g", "r", "c", "l")
+    with pytest.raises(ValueError, match="'a' has no identity before its recording was read"):
+        _ = clip.identity
