@@ -37,7 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], s
 
 def test_the_page_is_written_last(tmp_path):
     (tmp_path / "MODEL_CARD.md").mkdir()  # no file can take its place
-    with pytest.raises(IsADirectoryError, match="MODEL_CARD"):
+    with pytest.raises(ListenwellError, match=r"MODEL_CARD\.md: is a folder"):
         write_report(make_results(), tmp_path)
     assert not (tmp_path / "report.html").exists()
 

@@ -36,9 +36,11 @@ def export(
     """
     from listenwell.destination import destinations
     from listenwell.progress import shown_progress
-    from listenwell.study.export import export_detector, export_merged
 
     with destinations(folders=[out, merged], inputs=_read_by_export(run), overwrite=overwrite):
+        # seconds pass until it is imported
+        from listenwell.study.export import export_detector, export_merged
+
         with shown_progress() as on_progress:
             bundle = export_detector(run, out, on_progress)
         rule = bundle.rule
