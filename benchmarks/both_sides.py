@@ -30,6 +30,7 @@ from listenwell.augment.plan import AugmentConfig
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
+from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.model.hearing import hear
 from listenwell.model.loading import resolve_dtype
 from listenwell.model.prompt import PromptConfig, prompt_text
@@ -87,7 +88,7 @@ def write_backgrounds(folder: Path, n: int = 4) -> BackgroundBank:
         path = folder / f"bed-{i}.wav"
         soundfile.write(path, 0.1 * stream(0, "bed", i).standard_normal(20 * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
         entries.append(Background(f"b{i}", path, 20.0, "noise", f"b{i}", "made", "CC0"))
-    return BackgroundBank(entries)
+    return BackgroundBank(fill_backgrounds(entries))
 
 
 def make_spec(name: str, clips: Sequence[Clip], bank: BackgroundBank | None = None, **lora: Any) -> FitSpec:

@@ -90,7 +90,7 @@ def judge_fit(fit: FinishedFit, parts: Parts, config: Config, model: AudioLangua
         model, config.prompt, config.short_clips, {"it": fit.adapter}, config.scoring.batch_seconds
     )
     tables = {
-        part: score_clips([detector], parts.clips[part], parts.banks[part], CONDITIONS, config).tables["it"]
+        part: score_clips([detector], parts.clips[part], parts.banks[part], CONDITIONS, config)["it"]
         for part in (DEV, HELD_OUT)
     }
     isolated = {clip.clip_id for clip in parts.clips[HELD_OUT] if "/letters/" in clip.recording}

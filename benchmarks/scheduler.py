@@ -32,6 +32,7 @@ from listenwell.run_folder import RunFolder, provenance
 from listenwell.study.fit_request import FitRequest
 from listenwell.study.fitting import fit_all
 from listenwell.study.parts import DEV, TRAIN, Parts
+from listenwell.study.reading import set_aside_unreadable
 from listenwell.study.scheduling import simulate
 
 EPOCHS = (6, 2, 4, 1, 5, 3, 2, 5)
@@ -93,7 +94,8 @@ def measure_round(folder: Path, number: int) -> dict[str, Any]:
 
 def describe(folder: Path) -> tuple[Config, Parts]:
     """The config of all fits, and the clips they train on."""
-    clips, bank = write_clips(folder, CLIP_S, N_CLIPS + N_DEV_CLIPS), write_backgrounds(folder)
+    clips, _ = set_aside_unreadable(write_clips(folder, CLIP_S, N_CLIPS + N_DEV_CLIPS), 0.0)
+    bank = write_backgrounds(folder)
     config = load_config(None, ["model.name=random", "model.device=cpu", "train.stack=1", "executor.cpus=1"])
     return config, Parts({TRAIN: clips[N_DEV_CLIPS:], DEV: clips[:N_DEV_CLIPS]}, {TRAIN: bank, DEV: bank})
 

@@ -104,7 +104,7 @@ def our_scoring(folder: Path, clips: Sequence[Clip], dtype: str, workers: int | 
     config = Config(scoring=ScoringConfig(workers=workers))
     model = load_model(ModelConfig(name=str(folder), device="cpu", dtype=dtype))
     detector = LanguageModelDetector(model, PromptConfig(), SHORT_CLIPS, {"m": None}, config.scoring.batch_seconds)
-    return lambda: score_clips([detector], clips, BackgroundBank([]), ["clean"], config).tables["m"].score
+    return lambda: score_clips([detector], clips, BackgroundBank([]), ["clean"], config)["m"].score
 
 
 if __name__ == "__main__":

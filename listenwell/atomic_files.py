@@ -278,11 +278,17 @@ def remove_left_over(folder: Path, name: str = "") -> None:
 
     Call it only where nobody else writes these.
     """
-    for path in sorted(each for each in folder.glob(f"{OWN}*") if is_left_over(each, name)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    for path in folder.glob(f"{OWN}*"):
+        if is_left_over(path, name):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all it holds; it may be gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ folder the command runs in; those in a file that says `relative_to: file` at the
 moved with what it names. Each section lives beside the code it configures and documents its own fields.
 """
 
+import copy
 import difflib
 import functools
 import hashlib
@@ -98,7 +99,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     if path is not None:
         values, places = read_yaml(path)
         if _starts_at_file(values, overrides):
-            _change_paths(values, lambda written: os.path.abspath(path.parent / written))
+            _change_paths(values, lambda written: _start_at(path.parent, written))
     for override in overrides:
         _apply_override(values, places, override)
     faults = [*_boolean_faults(Config, values, ""), *_text_faults(values, "")]
@@ -145,10 +146,12 @@ def config_beside(config: Config, folder: Path) -> Config:
     What lies at or below the folder around `folder` is named relative to the file, everything else absolute; so
     `folder` may be moved with what lies beside it. `load_config` gives back an equal config, its paths absolute.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))
 
     def name_beside(written: str) -> str:
+        # a table that is a link names its recordings from where the link lies
         path = Path(os.path.abspath(written))
+        path = Path(os.path.realpath(path.parent), path.name)
         return Path(os.path.relpath(path, folder)).as_posix() if path.is_relative_to(folder.parent) else str(path)
 
     values = config.model_dump()
@@ -158,6 +161,27 @@ def config_beside(config: Config, folder: Path) -> Config:
     if name != config.model.name and not os.path.isabs(name) and not WRITTEN_AS_PATH.match(name):
         values["model"]["name"] = f"./{name}"
     return Config.model_validate({**values, "relative_to": "file"})
+
+
+def read_kept_config(results: Mapping[str, Any], folder: Path) -> Config | None:
+    """Return the config that results in `folder` were made from, as `load_config` would; None where they hold none.
+
+    What an older version did not know has its default.
+    """
+    values = copy.deepcopy(results["config"]) if "config" in results else None
+    if not isinstance(values, dict):
+        return None
+    if _starts_at_file(values, ()):
+        _change_paths(values, lambda written: _start_at(folder, written))
+    try:
+        return Config.model_validate(values).model_copy(update={"relative_to": "cwd"})
+    except ValidationError:
+        return None
+
+
+def _start_at(folder: Path, written: str) -> str:
+    """A path as it stands in a file that lies in `folder`, whichever links lead there."""
+    return os.path.abspath(Path(os.path.realpath(folder), written))
 
 
 def dump_beside(config: Config, folder: Path) -> str:

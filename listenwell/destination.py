@@ -71,7 +71,7 @@ def destinations(
     _require_apart(places)
     for place in places:
         _require_possible(place)
-    taken = [place for place in places if place.files()]
+    taken = [place for place in places if place.files() or (place.is_folder and os.path.isdir(place.real))]
     if taken:
         read = _Inputs(inputs)
         for place in taken:
@@ -119,7 +119,7 @@ def _require_possible(place: _Place) -> None:
         raise _impossible(place, errno.ELOOP)
     if os.path.exists(place.real) and os.path.isdir(place.real) != place.is_folder:
         raise _impossible(place, errno.ENOTDIR if place.is_folder else errno.EISDIR)
-    base = next(each for each in place.real.parents if os.path.lexists(each))
+    base = next((each for each in place.real.parents if os.path.lexists(each)), place.real)
     if not os.path.isdir(base):
         raise _impossible(place, errno.ENOTDIR)
     if any(len(os.fsencode(name)) > _longest_name(base) for name in place.real.relative_to(base).parts):

@@ -9,7 +9,6 @@ is refused by name, never made again unasked: scores of a test that change in si
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,12 @@ N_SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """value: JSON values by name, none called "made_from"; files: written in or below the folder they are kept in."""
+    """value: JSON values by name, none called "made_from". write: writes the files that are kept in or below the same
+    folder, once the old ones vouch for nothing any more, and returns them.
+    """
 
     value: Mapping[str, Any]
-    files: Sequence[Path] = ()
+    write: Callable[[], Sequence[Path]] = lambda: ()
 
 
 def load_or_make(
@@ -34,14 +35,13 @@ def load_or_make(
     made_from: Mapping[str, Any],
     make: Callable[[], Made],
     kind: type[ListenwellError] = CheckpointError,
-    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, Any]:
     """Return the value kept at `path` where it was made from the same things, otherwise make it and keep it.
 
-    alone: holds off, while something is made, other processes that make the same. Raises `kind` when what is kept, or a
-    file beside it, was changed or damaged.
+    Whoever shares `path` with other processes holds a lock meanwhile. Raises `kind` when what is kept, or a file beside
+    it, was changed or damaged.
     """
-    return load_or_make_all([path], made_from, lambda missing: [make() for _ in missing], kind, alone)[0]
+    return load_or_make_all([path], made_from, lambda missing: [make() for _ in missing], kind)[0]
 
 
 def load_or_make_all(
@@ -49,21 +49,27 @@ def load_or_make_all(
     made_from: Mapping[str, Any],
     make: Callable[[Sequence[int]], Sequence[Made]],
     kind: type[ListenwellError] = CheckpointError,
-    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> list[dict[str, Any]]:
     """`load_or_make` of several things that are made together; make: from the positions of those missing, in order."""
-    wanted = json.loads(json.dumps(made_from, allow_nan=False))
-    kept = [_load(path, wanted, kind, say=_say) for path in paths]
-    if None in kept:
-        with alone():
-            # others may have made it since
-            kept = [_load(path, wanted, kind, say=lambda line: None) for path in paths]
-            missing = [position for position, value in enumerate(kept) if value is None]
-            for position, made in zip(missing, make(missing) if missing else [], strict=True):
-                value = json.loads(json.dumps(made.value))
-                write_vouched(paths[position], {MADE_FROM: wanted, **value}, made.files)
-                kept[position] = value
+    wanted = _plain(made_from)
+    kept = [_load(path, wanted, kind, _say) for path in paths]
+    missing = [position for position, value in enumerate(kept) if value is None]
+    for position, made in zip(missing, make(missing) if missing else [], strict=True):
+        path, value = paths[position], _plain(made.value)
+        path.unlink(missing_ok=True)
+        write_vouched(path, {MADE_FROM: wanted, **value}, made.write())
+        kept[position] = value
     return [value for value in kept if value is not None]
+
+
+def is_kept(path: Path, made_from: Mapping[str, Any], kind: type[ListenwellError] = CheckpointError) -> bool:
+    """True when `load_or_make` would make nothing. Raises `kind` as it does."""
+    return _load(path, _plain(made_from), kind, lambda line: None) is not None
+
+
+def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content as JSON gives it back."""
+    return dict(json.loads(json.dumps(content, allow_nan=False)))
 
 
 def _say(line: str) -> None:

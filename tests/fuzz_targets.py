@@ -25,7 +25,7 @@ import zstandard
 from broken_files import to_json
 
 from listenwell.atomic_files import companion
-from listenwell.config import config_beside, load_config
+from listenwell.config import load_config
 from listenwell.data.archives import Limits, unpack
 from listenwell.data.audio import load_recording
 from listenwell.data.background_file import BackgroundFile, build_background_file
@@ -528,8 +528,7 @@ def _runs(folder: Path) -> list[Files]:
     holder = {"host": "x", "pid": 3, "since": "2026-01-01T00:00:00+00:00", "beat": 1}
     row = {"method": "fine-tuned", "threshold": "calibrated", "condition": "clean", "test_set": "test"}
     row["metrics"] = [{"name": "balanced_accuracy", "value": 0.5, "low": 0.4, "high": 0.6}]  # type: ignore[assignment]
-    config = config_beside(load_config(folder / "config.yaml"), folder)
-    results = {"config": config.model_dump(mode="json"), "rows": [row]}
+    results = {"config": load_config(folder / "config.yaml").model_dump(mode="json"), "rows": [row]}
     run.holder.write_bytes(to_json(holder))
     write_vouched(run.results, results)
     return [files_of(folder)]

@@ -9,11 +9,7 @@ from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.clip import Background, Clip
 from listenwell.data.manifest import read_manifest, write_backgrounds, write_manifest
-from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.random_streams import stream
-from listenwell.study.parts import Parts, divide
-from listenwell.study.prepare import prepare
-from listenwell.study.score import set_aside_unreadable
 
 N_BEDS = 8
 
@@ -45,13 +41,6 @@ def make_backgrounds(folder: Path) -> Path:
         beds.append(Background(path.stem, path, 1.5, "noise", f"bed_group_{i}", "made", "CC0"))
     write_backgrounds(folder / "backgrounds.csv", beds)
     return folder / "backgrounds.csv"
-
-
-def read_parts(config: Config) -> Parts:
-    """The parts of a study, every recording read, so that clips and backgrounds have an identity."""
-    clips, backgrounds = prepare(config)
-    readable, _ = set_aside_unreadable(clips, 0.0)
-    return divide(readable, fill_backgrounds(backgrounds), config.data)
 
 
 def make_study(folder: Path, *overrides: str, base: Path | None = None) -> Config:

@@ -17,6 +17,7 @@ from listenwell.config import (
     dump_beside,
     fingerprint,
     load_config,
+    read_kept_config,
     settings,
 )
 from listenwell.errors import ConfigError
@@ -248,3 +249,14 @@ def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_r
     assert moved.data.backgrounds == kept.data.backgrounds
     # the same tree, wherever it lies
     assert config_beside(moved, moved.output) == config_beside(kept, run)
+
+
+def test_results_of_an_older_version_were_made_from_the_config_beside_them(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: 3\noutput: runs/old\ndata:\n  manifest: /data/clips.csv\n")
+    values = load_config(path).model_dump(mode="json")
+    del values["relative_to"]
+    assert read_kept_config({"config": values}, tmp_path) == load_config(path)
+    assert read_kept_config({"config": values | {"seed": 4}}, tmp_path) != load_config(path)
+    assert read_kept_config({"config": {"seed": "x"}}, tmp_path) is None
+    assert read_kept_config({}, tmp_path) is None

@@ -152,6 +152,15 @@ def test_the_folder_one_works_in_and_the_home_are_never_replaced(tmp_path, monke
     assert (tmp_path / "home" / "project" / "thesis.tex").read_text() == "mine"
 
 
+def test_an_empty_folder_one_works_in_and_the_root_are_never_replaced(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for place in (Path(), Path("/")):
+        with pytest.raises(ConfigError, match="must not be replaced"), destinations(folders=[place], overwrite=True):
+            raise AssertionError("the work began")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
 def test_two_outputs_of_one_name_are_refused(tmp_path):
     for files, folders in (
         ([tmp_path / "a"] * 2, []),

@@ -82,6 +82,18 @@ def test_what_somebody_put_beside_the_sounds_stays_and_sounds_of_the_time_before
     assert sorted(path.name for path in run.errors.iterdir()) == [*names, "99.wav", "errors.json", "notes.txt"]
 
 
+def test_a_numbered_file_that_the_index_does_not_name_is_not_replaced(finished_study, tmp_path):
+    config, results = finished_study
+    run, parts = RunFolder(tmp_path), divide(*prepare(config), config.data)
+    run.errors.mkdir()
+    run.error_sound(1).write_text("mine")
+    write_error_sounds(
+        results["evidence"]["errors"], parts, load_model(config.model), config.short_clips, config.seed, run
+    )
+    assert run.error_sound(1).read_text() == "mine"
+    assert all(each["number"] > 1 for each in json.loads(run.error_index.read_text()))
+
+
 def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):
     _, results, index = heard
     threshold = results["thresholds"]["fine-tuned"]["value"]

@@ -1,13 +1,12 @@
 """What was kept is used for the same thing alone; otherwise it is made again, and one line says why."""
 
 import json
-from contextlib import contextmanager
 
 import pytest
 
 from listenwell.errors import CheckpointError, ManifestError
-from listenwell.load_or_make import Made, load_or_make, load_or_make_all
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.load_or_make import Made, is_kept, load_or_make, load_or_make_all
+from listenwell.vouched_files import write_vouched
 
 FROM = {"clips": {"labels": "a", "audio": "b"}, "seed": 1}
 
@@ -60,8 +59,11 @@ def test_a_file_beside_it_that_is_gone_is_made_again_and_a_changed_one_is_refuse
     path, table = tmp_path / "kept.json", tmp_path / "table.csv"
 
     def make():
+        return Made({}, write)
+
+    def write():
         table.write_text("1\n")
-        return Made({}, [table])
+        return [table]
 
     load_or_make(path, FROM, make)
     table.unlink()
@@ -93,13 +95,28 @@ def test_of_several_only_the_missing_are_made_together(tmp_path):
     assert asked == [[0, 2, 3]]
 
 
-def test_what_another_process_made_while_this_one_waited_is_taken(tmp_path):
+def test_a_kill_between_a_file_and_its_note_is_no_damage(tmp_path):
+    path, table = tmp_path / "kept.json", tmp_path / "table.csv"
+
+    def write():
+        table.write_text("1\n")
+        return [table]
+
+    def killed():
+        table.write_text("2\n")
+        raise KeyboardInterrupt
+
+    load_or_make(path, FROM, lambda: Made({}, write))
+    with pytest.raises(KeyboardInterrupt):
+        load_or_make(path, {"seed": 2}, lambda: Made({}, killed))
+    load_or_make(path, FROM, lambda: Made({}, write))
+    assert table.read_text() == "1\n"
+
+
+def test_whether_something_is_kept_is_told_without_a_word(tmp_path, capsys):
     path = tmp_path / "kept.json"
-
-    @contextmanager
-    def after_another():
-        load_or_make(path, FROM, made(7))
-        yield
-
-    assert load_or_make(path, FROM, made(None), alone=after_another) == {"number": 7}
-    assert read_vouched(path)["number"] == 7
+    assert not is_kept(path, FROM)
+    load_or_make(path, FROM, made(1))
+    assert is_kept(path, FROM)
+    assert not is_kept(path, {"seed": 2})
+    assert capsys.readouterr().err == ""

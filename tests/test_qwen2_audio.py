@@ -132,7 +132,7 @@ def test_the_small_model_tells_speech_from_sounds_before_any_fine_tuning():
     adapters = {ZERO_SHOT: None}
     model = load_model(config.model)
     detector = LanguageModelDetector(model, config.prompt, config.short_clips, adapters, config.scoring.batch_seconds)
-    table = score_clips([detector], clips, parts.banks[DEV], ["clean"], config).tables[ZERO_SHOT]
+    table = score_clips([detector], clips, parts.banks[DEV], ["clean"], config)[ZERO_SHOT]
     assert len(table) > 100
     assert roc_auc(table.score, table.is_speech) > 0.95
     assert balanced_accuracy(decide(table.score, 0.0), table.is_speech) > 0.75

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from made_sounds import make_study, read_parts
+from made_sounds import make_study
 
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.run_folder import RunFolder
@@ -14,6 +14,7 @@ from listenwell.study.fit_request import FitRequest, spec_record
 from listenwell.study.halving import Race
 from listenwell.study.parts import with_talkers
 from listenwell.study.ray_executor import requests_from_json, requests_to_json, train_task
+from listenwell.study.reading import read_parts
 from listenwell.study.run import search_alone
 
 SETTINGS = (
@@ -101,9 +102,14 @@ def test_an_unreachable_ray_is_told_with_its_address(tmp_path, monkeypatch):
         search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "executor.address=ray://127.0.0.1:9"))
 
 
+def test_backgrounds_stored_on_this_machine_alone_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.store_backgrounds keeps its file on this machine"):
+        search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "data.store_backgrounds=true"))
+
+
 def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
     config = make_study(tmp_path)
-    parts = read_parts(config)
+    parts = read_parts(config)[0]
     content = requests_to_json([FitRequest("a", config, parts, config)], RunFolder(config.output))
     (tmp_path / "task.json").write_text(json.dumps(content))
     told = train_task(str(tmp_path / "task.json"), ["the identity that another version computed"])
@@ -113,7 +119,7 @@ def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
 
 def test_requests_survive_json_voices_for_babble_included(tmp_path):
     config = make_study(tmp_path, "augment.babble.probability=1.0")
-    parts = with_talkers(read_parts(config))
+    parts = with_talkers(read_parts(config)[0])
     race = Race("first", (1, 3), 0.5)
     before = [FitRequest("a", config, parts, config, race), FitRequest("b", config, parts, config)]
     content = json.loads(json.dumps(requests_to_json(before, RunFolder(config.output))))

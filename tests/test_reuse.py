@@ -17,11 +17,14 @@ from listenwell.data.audio import load_recording, pcm_sha256
 from listenwell.data.clip import Background, Clip
 from listenwell.data.manifest import read_manifest
 from listenwell.data.sample_hashes import SampleHashes, fill_backgrounds
+from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder
+from listenwell.study.export import export_detector
+from listenwell.study.reading import set_aside_unreadable
 from listenwell.study.run import run_study
-from listenwell.study.score import set_aside_unreadable
 from listenwell.study.score_manifest import score_manifest
 from listenwell.study.sealing import read_seal
+from listenwell.study.trace import trace
 
 SETTINGS = (
     "train.epochs=1", "train.batch=4", "search.grid=[{lora.rank: 2}, {lora.rank: 4}]", "loso.arms=[final]",
@@ -182,7 +185,7 @@ def test_scores_of_held_out_clips_follow_their_labels_groups_and_sounds(project,
     run(project, "scoring.batch_seconds=1")
     told = capsys.readouterr().err
     assert "held_out.json is made again: changed since: scoring.batch_seconds" in told
-    assert "search-dev.json is made again: changed since: settings.scoring.batch_seconds" in told
+    assert "search-dev.json is made again: changed since: scoring.batch_seconds" in told
     assert "test.json is made again: changed since: scoring.batch_seconds" in told
 
 
@@ -200,6 +203,36 @@ def test_what_stays_the_same_is_not_made_again(project, tmp_path, capsys, how):
     assert not [s for s in stages if s.startswith(("training", "scoring", "listening", "judging dev", "fitting"))]
     assert "made again" not in capsys.readouterr().err
     assert tables_of(project) == before
+
+
+def test_arms_that_change_their_names_take_their_scores_along(project):
+    def scores_of(arm):
+        return (project / "run" / "scores" / f"{arm}-seed42-test.csv").read_bytes()
+
+    run(project, "arms={a: {lora.rank: 1}, b: {train.learning_rate: 0.05}}")
+    a, b = scores_of("a"), scores_of("b")
+    run(project, "arms={b: {lora.rank: 1}, a: {train.learning_rate: 0.05}}")
+    assert (scores_of("a"), scores_of("b")) == (b, a)
+    assert a != b
+
+
+@pytest.mark.parametrize("command", [trace, export_detector])
+def test_a_run_whose_data_changed_is_not_opened_as_if_they_had_not(project, tmp_path, command):
+    first = clips_of(project, "train")[0]
+    edit(project, first.clip_id, "group", clips_of(project, "test")[0].group)
+    arguments = (first.clip_id, project / "run") if command is trace else (project / "run", tmp_path / "detector")
+    with pytest.raises(ListenwellError, match=r"not those the study was run on \(allocation\.json"):
+        command(*arguments)
+
+
+def test_a_study_behind_a_link_is_opened_from_either_side(project, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    real = shutil.move(project / "run", tmp_path / "scratch" / "run")
+    (project / "run").symlink_to(real)
+    run(project)
+    clip_id = clips_of(project, "test")[0].clip_id
+    for place in (project / "run", Path(real)):
+        assert trace(clip_id, place)["part"] == "test"
 
 
 def test_earlier_looks_at_a_test_are_remembered_of_a_copied_folder(project, finished):
@@ -234,6 +267,14 @@ def test_a_second_reading_decodes_nothing_and_an_exported_file_is_decoded_again(
     second, _ = set_aside_unreadable(clips, 0.0)
     assert [a.pcm_sha256 != b.pcm_sha256 for a, b in zip(first, second, strict=True)].index(True) == 3
     assert second[:3] + second[4:] == first[:3] + first[4:]
+
+
+def test_a_cache_that_cannot_be_written_costs_the_memory_and_no_more(project, monkeypatch, capsys):
+    (project / "file").write_text("")
+    monkeypatch.setenv("LISTENWELL_CACHE", str(project / "file"))
+    readable, _ = set_aside_unreadable(read_manifest(project / "clips.csv"), 0.0)
+    assert all(clip.pcm_sha256 for clip in readable)
+    assert "what was read is not remembered" in capsys.readouterr().err
 
 
 def test_a_damaged_memory_of_hashes_costs_a_reading_and_no_more(project):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from listenwell.atomic_files import OWN, temporary_prefix, write_json
 from listenwell.cli.main import app
-from listenwell.config import config_beside, dump, load_config
+from listenwell.config import dump, load_config
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.run_folder import RunFolder
 from listenwell.study.ledger import fits_asked_for, hold_fits, open_ledger
@@ -205,9 +205,7 @@ def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
 def test_results_of_other_kinds_are_named(tmp_path, rows):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
-    write_vouched(
-        run.results, {"config": config_beside(load_config(run.config), run.root).model_dump(mode="json"), "rows": rows}
-    )
+    write_vouched(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
     with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
         list_runs(tmp_path)
 
@@ -241,10 +239,12 @@ def test_whoever_holds_a_run_removes_what_a_kill_left_in_it_but_not_from_its_fit
     with hold_run(run):
         pass
     name = f"{temporary_prefix('rows.csv')}abcd1234.csv"
-    left = [tmp_path / folder / name for folder in (".", "tables", "scores", "fits")]
-    foreign = [tmp_path / name for name in (".env.template", ".rows.csv.abcd1234.csv", ".config.yaml.swp")]
+    left = [tmp_path / f"{temporary_prefix('results.json')}abcd1234.json"]
+    left += [tmp_path / folder / name for folder in ("tables", "scores", "fits")]
+    foreign = [tmp_path / each for each in (".env.template", ".rows.csv.abcd1234.csv", ".config.yaml.swp", name)]
+    foreign += [tmp_path / "another_run" / name, tmp_path / "detector" / "adapter" / name]
     for path in (*left, *foreign):
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
     with hold_run(run):
         assert [path.exists() for path in left] == [False, False, False, True]

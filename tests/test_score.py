@@ -13,13 +13,14 @@ from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError
-from listenwell.journal import Journal
+from listenwell.evaluate.scores import ScoreTable
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
 from listenwell.model.settings import LoraConfig
 from listenwell.random_streams import stream
 from listenwell.study.detectors import ZERO_SHOT, LanguageModelDetector
-from listenwell.study.score import Scored, Version, plan_batches, score_clips, write_quarantine
+from listenwell.study.reading import set_aside_unreadable, write_quarantine
+from listenwell.study.score import Version, plan_batches, score_clips
 from listenwell.study.score_manifest import score_manifest
 
 RANDOM = "model.name=random"
@@ -32,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def score_all(clips, config: Config) -> Scored:
+def score_all(clips, config: Config) -> dict[str, ScoreTable]:
     model = load_model(config.model)
     detector = LanguageModelDetector(
         model, config.prompt, config.short_clips, {ZERO_SHOT: None}, config.scoring.batch_seconds
@@ -41,7 +42,7 @@ def score_all(clips, config: Config) -> Scored:
 
 
 def table_of(clips, config: Config):
-    return score_all(clips, config).tables[ZERO_SHOT]
+    return score_all(clips, config)[ZERO_SHOT]
 
 
 def config_for(corpus: Path, out: Path, *overrides: str) -> Config:
@@ -51,11 +52,9 @@ def config_for(corpus: Path, out: Path, *overrides: str) -> Config:
 def test_every_clip_is_scored_in_the_order_of_the_table(corpus, tmp_path):
     config = config_for(corpus, tmp_path)
     clips = make_corpus(corpus)
-    scored = score_all(clips, config)
-    table = scored.tables[ZERO_SHOT]
+    table = table_of(clips, config)
     assert table.clip_id.tolist() == [clip.clip_id for clip in clips]
     assert table.duration_ms == pytest.approx([clip.duration_s * 1000 for clip in clips])
-    assert scored.unreadable == []
     assert set(table.condition) == {"clean"}
     assert np.ptp(table.score) > 0
 
@@ -82,7 +81,7 @@ def test_any_number_of_workers_gives_the_same_bits_with_several_adapters_at_once
     for workers in (1, 4):
         config = config_for(corpus, tmp_path, "scoring.batch_seconds=1", f"scoring.workers={workers}")
         detector = LanguageModelDetector(model, config.prompt, config.short_clips, adapters, 1.0)
-        tables.append(score_clips([detector], clips, BackgroundBank([]), ["clean", "100ms"], config).tables)
+        tables.append(score_clips([detector], clips, BackgroundBank([]), ["clean", "100ms"], config))
     for name in adapters:
         assert np.array_equal(tables[0][name].score, tables[1][name].score)
     assert np.abs(tables[0]["adapter 1"].score - tables[0]["adapter 2"].score).min() > 0
@@ -105,15 +104,26 @@ def test_a_clip_longer_than_a_batch_goes_alone(corpus):
 def test_unreadable_clips_are_listed_up_to_the_share_and_stop_the_run_above(tmp_path):
     clips = make_corpus(tmp_path)
     clips[3].path.write_bytes(b"")
-    lenient = config_for(tmp_path, tmp_path / "out", "data.quarantine_share=0.1")
-    scored = score_all(clips, lenient)
-    unreadable = scored.unreadable
-    assert len(scored.tables[ZERO_SHOT]) == len(clips) - 1
+    readable, unreadable = set_aside_unreadable(clips, 0.1)
+    assert [each.clip_id for each in readable] == [each.clip_id for each in clips if each != clips[3]]
     assert [(each.clip_id, "0 bytes" in each.reason) for each in unreadable] == [(clips[3].clip_id, True)]
     write_quarantine(tmp_path / "quarantine.csv", unreadable)
     assert clips[3].clip_id in (tmp_path / "quarantine.csv").read_text()
     with pytest.raises(AudioError, match=r"already 1 of 16 clips cannot be read, at most 2\.0% may"):
-        score_all(clips, config_for(tmp_path, tmp_path / "out"))
+        set_aside_unreadable(clips, 0.02)
+
+
+@pytest.mark.parametrize("content", ["gone", "changed"])
+def test_a_clip_that_changes_before_it_is_scored_stops_the_scoring(tmp_path, content):
+    config = config_for(tmp_path, tmp_path / "out")
+    clips, _ = set_aside_unreadable(make_corpus(tmp_path), 0.0)
+    if content == "gone":
+        clips[3].path.unlink()
+    else:
+        samples, rate_hz = soundfile.read(clips[3].path, dtype="int16")
+        soundfile.write(clips[3].path, samples[::-1].copy(), rate_hz)
+    with pytest.raises(AudioError, match=r"no such file|since this run read it first"):
+        score_all(clips, config)
 
 
 def test_a_second_run_reads_the_scores_back_to_the_bit(corpus, tmp_path):
@@ -172,24 +182,6 @@ def test_scores_kept_under_other_settings_are_not_taken(corpus, tmp_path, monkey
     sizes = counted(monkeypatch)
     score_manifest(config_for(corpus, tmp_path, "scoring.batch_seconds=4", "prompt.question=Speech?"))
     assert sum(sizes) == 16
-
-
-def test_a_batch_with_an_unreadable_clip_is_heard_again(tmp_path):
-    clips = make_corpus(tmp_path)
-    clips[3].path.write_bytes(b"")
-    config = config_for(tmp_path, tmp_path / "out", "data.quarantine_share=0.1", "scoring.batch_seconds=4")
-    model = load_model(config.model)
-    detector = LanguageModelDetector(model, config.prompt, config.short_clips, {ZERO_SHOT: None}, 4.0)
-    first, again = (
-        score_clips(
-            [detector], clips, BackgroundBank([]), ["clean"], config, journal=Journal(tmp_path / "j", "these settings")
-        )
-        for _ in range(2)
-    )
-    assert (
-        [each.clip_id for each in first.unreadable] == [each.clip_id for each in again.unreadable] == [clips[3].clip_id]
-    )
-    assert np.array_equal(first.tables[ZERO_SHOT].score, again.tables[ZERO_SHOT].score)
 
 
 @pytest.mark.parametrize("change", ["prompt.question=Speech?", "short_clips.minimum_s=0.7"])

@@ -1,5 +1,6 @@
 """The commands that make a detector out of a run and use it."""
 
+import os
 import sys
 import tempfile
 import time
@@ -117,7 +118,7 @@ def detect(
             if out is not None and not is_stream(out):
                 # one answer each: within the folder, which alone must be writable
                 beside = out / JOURNAL if form in ONE_EACH else out
-                journal = ScoreJournal(companion(beside, JOURNAL), owner_of(loaded), out)
+                journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded), out)
             started = time.monotonic()
             with shown_progress() as on_progress:
                 heard = [

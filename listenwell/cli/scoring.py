@@ -47,7 +47,7 @@ def score(
     resolved = load_config(config, [*changes, *(overrides or [])])
     run = RunFolder(resolved.output)
     require_own(run)
-    if run.allocation.exists():
+    if run.leaks.exists():
         raise ConfigError(
             f"{run.root}: is the folder of a study, whose results would be lost; give another with --out."
         )

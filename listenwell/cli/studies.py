@@ -50,7 +50,9 @@ def init(
         str,
         typer.Option("--group", help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'."),
     ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace clips.csv and study.yaml.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace clips.csv, backgrounds.csv and study.yaml.")
+    ] = False,
 ) -> None:
     """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml."""
     from listenwell.study.init import start_project

@@ -33,14 +33,29 @@ _SMALLEST_UNKNOWN_BYTES = 0x7FFF_0000
 
 
 def load_waveform(clip: Clip) -> Waveform:
-    """Return the samples of `clip`, shape (n_samples,). Raises AudioError, also when the clip is silent."""
+    """Return the samples of `clip`, shape (n_samples,).
+
+    Raises AudioError, also when the clip is silent, or its samples are not those that the clip has the hash of.
+    """
     samples = load_recording(clip.path, clip.start_s, clip.duration_s)
     if is_silent(samples):
         raise AudioError(
             f"{clip.path}: clip '{clip.clip_id}' is silent (every sample is 0), so it cannot bear the label "
             f"{clip.label}; remove it from the manifest."
         )
+    if clip.pcm_sha256:
+        require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", pcm_sha256(samples), clip.pcm_sha256)
     return samples
+
+
+def require_unchanged(what: str, found: str, expected: str) -> None:
+    """Raise AudioError when samples have another hash than the one they had when they were first read."""
+    if found != expected:
+        raise AudioError(
+            f"{what} was changed since its manifest was written, or since this run read it first (pcm_sha256 "
+            f"{found[:12]}, expected {expected[:12]}); restore the recording, or write the manifest again, which "
+            "another version of libsndfile or soxr makes necessary too."
+        )
 
 
 def load_recording(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> Waveform:

@@ -8,6 +8,7 @@ it, and one exported again under the same name does not.
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,9 +19,16 @@ import soundfile
 import soxr
 
 from listenwell.cache import cache_root
-from listenwell.data.audio import DECODING_VERSION, SAMPLE_RATE_HZ, load_recording, load_waveform, pcm_sha256
+from listenwell.data.audio import (
+    DECODING_VERSION,
+    SAMPLE_RATE_HZ,
+    load_recording,
+    load_waveform,
+    pcm_sha256,
+    require_unchanged,
+)
 from listenwell.data.clip import Background, Clip
-from listenwell.errors import AudioError, ListenwellError
+from listenwell.errors import ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.vouched_files import read_vouched, write_vouched
 
@@ -47,21 +55,26 @@ class SampleHashes:
         """
         key = self._key(clip.path, clip.start_s, clip.duration_s)
         found = self._find(key, clip.path, lambda: pcm_sha256(load_waveform(clip)))
-        _require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", found, clip.pcm_sha256)
+        require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", found, clip.pcm_sha256 or found)
         return replace(clip, pcm_sha256=found)
 
     def fill_background(self, background: Background) -> Background:
         """The background with the hash of all samples of its recording. Raises AudioError likewise."""
         key = self._key(background.path, 0.0, None)
         found = self._find(key, background.path, lambda: _hash_recording(background))
-        _require_unchanged(f"{background.path}: background '{background.background_id}'", found, background.pcm_sha256)
+        what = f"{background.path}: background '{background.background_id}'"
+        require_unchanged(what, found, background.pcm_sha256 or found)
         return replace(background, pcm_sha256=found)
 
     def save(self) -> None:
-        """Put what is new on the disk."""
-        if self.has_new:
+        """Put what is new on the disk; where that cannot be written, the next run decodes again."""
+        if not self.has_new:
+            return
+        try:
             # another process may have added some meanwhile
             write_vouched(self.path, {"decoder": DECODER, "hashes": _read(self.path) | self.known})
+        except (OSError, ListenwellError) as error:
+            print(f"listenwell: what was read is not remembered ({error})", file=sys.stderr)
 
     def _key(self, path: Path, start_s: float, duration_s: float | None) -> str:
         inside = os.path.relpath(os.path.abspath(path), self.folder)
@@ -96,17 +109,8 @@ def fill_backgrounds(backgrounds: Sequence[Background], on_progress: OnProgress 
     return filled
 
 
-def _require_unchanged(what: str, found: str, expected: str) -> None:
-    """Raise AudioError when the table holds a hash of the samples and it is another one."""
-    if expected not in ("", found):
-        raise AudioError(
-            f"{what} was changed since its manifest was written (pcm_sha256 {found[:12]}, expected {expected[:12]}); "
-            "restore the recording, or write the manifest again."
-        )
-
-
 def _hash_recording(background: Background) -> str:
-    """As `pcm_sha256` of the whole recording; hours of it piece by piece."""
+    """As `pcm_sha256` of the whole recording; above PIECE_S of the pieces, each resampled alone."""
     if background.duration_s <= PIECE_S:
         return pcm_sha256(load_recording(background.path))
     digest, start_s = hashlib.sha256(), 0.0

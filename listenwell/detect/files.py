@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import listenwell
 from listenwell.data.audio import Waveform
 from listenwell.detect.detector import Decision, Detector
 from listenwell.detect.recordings import measure_duration, read_blocks
@@ -172,6 +173,7 @@ def owner_of(detector: Detector) -> str:
     """What scores depend on besides the recording; the threshold is not among it."""
     bundle = detector.bundle
     return identity(
+        version=listenwell.__version__,
         base=bundle.base_fingerprint,
         adapter=bundle.adapter_sha256,
         dtype=str(detector.model.dtype),

@@ -97,8 +97,8 @@ def measure(
         detector = LanguageModelDetector(
             model, prompt, config.short_clips, {layout: None}, config.scoring.batch_seconds
         )
-        scored = score_clips([detector], clips, parts.banks[DEV], MEASURED_CONDITIONS, config, on_progress, layout)
-        table = scored.tables[layout]
+        tables = score_clips([detector], clips, parts.banks[DEV], MEASURED_CONDITIONS, config, on_progress, layout)
+        table = tables[layout]
         for condition in MEASURED_CONDITIONS:
             metrics = summarise(table.select(table.condition == condition), 0.0, config.seed)
             figures[f"{layout} {condition}"] = [asdict(metric) for metric in metrics]

@@ -11,9 +11,8 @@ from listenwell.data.leakage import LeakReport, check_leaks
 from listenwell.data.manifest import read_backgrounds
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.study.parts import Parts, divide
-from listenwell.study.prepare import prepare
-from listenwell.study.score import set_aside_unreadable
+from listenwell.study.parts import Parts
+from listenwell.study.reading import read_parts
 
 UNNAMED = "no split"
 Sounding = TypeVar("Sounding", Clip, Background)
@@ -24,9 +23,7 @@ def check_study(config: Config, on_progress: OnProgress = ignore_progress) -> Le
 
     Clips that cannot be read are set aside first, as the study does. Raises AudioError when they are too many.
     """
-    clips, backgrounds = prepare(config, on_progress)
-    readable, _ = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
-    return check_parts(divide(readable, backgrounds, config.data), on_progress)
+    return check_parts(read_parts(config, on_progress)[0], on_progress)
 
 
 def check_parts(parts: Parts, on_progress: OnProgress = ignore_progress) -> LeakReport:

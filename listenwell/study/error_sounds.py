@@ -4,8 +4,9 @@ The folder errors/ of a run holds 01.wav (16 bit), 01.png and so on, and errors.
 float32 samples. results.json names the errors and holds no sound; the report embeds what lies here.
 """
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,13 @@ def write_error_sounds(
     """
     records: list[dict[str, Any]] = []
     files: dict[Path, bytes] = {}
+    numbers = _free_numbers(run)
     for test_set, found in errors.items():
         clips = {clip.clip_id: clip for clip in parts.clips[test_set]}
         for error in found["heard"]:
             samples = _hear_version(clips[error["clip_id"]], error["condition"], parts.banks[test_set], seed)
             mel = hear(model, samples, short_clips)
-            number = len(records) + 1
+            number = next(numbers)
             files[run.error_sound(number)] = encode_wav(samples)
             files[run.error_picture(number)] = encode_spectrogram(mel)
             records.append(
@@ -79,6 +81,14 @@ def _numbers(run: RunFolder) -> list[int]:
         return [int(record["number"]) for record in json.loads(run.error_index.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return []
+
+
+def _free_numbers(run: RunFolder) -> Iterator[int]:
+    """Numbers from 1 on, without those of files that the index does not name."""
+    own = set(_numbers(run))
+    for number in itertools.count(1):
+        if number in own or not (run.error_sound(number).exists() or run.error_picture(number).exists()):
+            yield number
 
 
 def _hear_version(clip: Clip, condition: str, bank: BackgroundBank, seed: int) -> Waveform:

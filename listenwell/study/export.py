@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from listenwell.atomic_files import atomic_folder
-from listenwell.config import Config
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.detect.bundle import MODEL_CARD, Bundle, write_bundle
 from listenwell.detect.detector import Detector
@@ -34,9 +33,8 @@ from listenwell.run_folder import provenance, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
-from listenwell.study.opened_run import delivered_adapter, open_run
-from listenwell.study.parts import DEV, divide
-from listenwell.study.prepare import prepare
+from listenwell.study.opened_run import delivered_adapter, open_run, parts_of_run
+from listenwell.study.parts import DEV
 from listenwell.vouched_files import hash_file
 
 CRITERIA = ("balanced_accuracy", "accuracy", "eer", "target_recall=0.95", "target_false_alarm=0.01")
@@ -71,7 +69,9 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
         provenance=provenance() | {"run": results["name"], "fit": results["fits"][0]["identity"]},
     )
     detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
-    bundle = replace(bundle, rule=tune_rule(detector, _dev_recordings(config, on_progress), on_progress))
+    parts = parts_of_run(run, config, on_progress)
+    recordings = lay_out_recordings(parts.clips[DEV], parts.banks[DEV], N_RECORDINGS, RECORDING_S, config.seed)
+    bundle = replace(bundle, rule=tune_rule(detector, recordings, on_progress))
     card = run_root / MODEL_CARD
     write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)
     return bundle
@@ -100,11 +100,6 @@ def export_merged(run_root: Path, out: Path) -> None:
 
 def _evidence(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row for row in results["rows"] if row["method"] == FINE_TUNED and row["threshold"] == "calibrated"]
-
-
-def _dev_recordings(config: Config, on_progress: OnProgress) -> list[LongRecording]:
-    parts = divide(*prepare(config, on_progress), config.data)
-    return lay_out_recordings(parts.clips[DEV], parts.banks[DEV], N_RECORDINGS, RECORDING_S, config.seed)
 
 
 def tune_rule(

@@ -1,7 +1,6 @@
 """Score tables on disk, and the note beside each that says what it was made from and holds its hash."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +8,49 @@ from listenwell.atomic_files import remove_left_over
 from listenwell.cache import one_maker
 from listenwell.errors import ManifestError
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
-from listenwell.load_or_make import Made, load_or_make_all
+from listenwell.load_or_make import Made, is_kept, load_or_make_all
 from listenwell.vouched_files import require_files
 
 
 def load_or_make_scores(
     places: Mapping[int, Path], made_from: Mapping[str, Any], score: Callable[[Sequence[int]], Sequence[ScoreTable]]
 ) -> dict[int, ScoreTable]:
-    """Return the tables kept at `places` (CSV, beside their fits), those missing scored together and kept.
+    """Return the tables kept at `places` (CSV, beside fits of one ledger), those missing scored together and kept.
 
-    Studies that share the fits come in turn. Raises ManifestError where a table was changed.
+    Studies that share the ledger write in turn, and none reads what another wrote meanwhile. Raises ManifestError where
+    a table was changed.
     """
     keys, paths = list(places), list(places.values())
+    notes = [path.with_suffix(".json") for path in paths]
+    if not paths:
+        return {}
+
+    def are_kept() -> bool:
+        return all(is_kept(note, made_from, ManifestError) for note in notes)
 
     def make(missing: Sequence[int]) -> list[Made]:
-        for position, table in zip(missing, score([keys[position] for position in missing]), strict=True):
-            write_scores(paths[position], table)
-        return [Made({}, [paths[position]]) for position in missing]
+        tables = score([keys[position] for position in missing])
+        return [_made(paths[position], table) for position, table in zip(missing, tables, strict=True)]
 
-    load_or_make_all(
-        [path.with_suffix(".json") for path in paths], made_from, make, ManifestError, lambda: _alone(paths)
-    )
-    return {key: read_scores(path) for key, path in places.items()}
+    if are_kept():
+        tables = {key: read_scores(path) for key, path in places.items()}
+        # a note goes before its table is written
+        if are_kept():
+            return tables
+    fits = paths[0].parents[2]
+    with one_maker(fits):
+        for path in paths:
+            remove_left_over(path.parent)
+        load_or_make_all(notes, made_from, make, ManifestError)
+        return {key: read_scores(path) for key, path in places.items()}
 
 
-@contextmanager
-def _alone(paths: Sequence[Path]) -> Iterator[None]:
-    """Hold the folders of these tables; what killed writers left in them goes."""
-    with ExitStack() as held:
-        for folder in sorted({path.parent for path in paths}):
-            held.enter_context(one_maker(folder))
-            remove_left_over(folder)
-        yield
+def _made(path: Path, table: ScoreTable) -> Made:
+    def write() -> list[Path]:
+        write_scores(path, table)
+        return [path]
+
+    return Made({}, write)
 
 
 def read_kept_scores(table: Path, note: Path) -> ScoreTable:

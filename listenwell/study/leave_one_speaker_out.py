@@ -193,7 +193,7 @@ def _scores(request: FitRequest, fit: FinishedFit, part: str, model: AudioLangua
         detector = LanguageModelDetector(
             model, config.prompt, config.short_clips, {HELD_OUT: fit.adapter}, config.scoring.batch_seconds
         )
-        return [score_clips([detector], clips, request.parts.banks[part], [CLEAN], config).tables[HELD_OUT]]
+        return [score_clips([detector], clips, request.parts.banks[part], [CLEAN], config)[HELD_OUT]]
 
     return load_or_make_scores({0: fit.folder / "scores" / f"{part}.csv"}, made_from, score)[0]
 

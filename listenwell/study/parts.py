@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.cache import one_maker
-from listenwell.data.background_file import BackgroundFile, build_background_file
+from listenwell.data.background_file import FORMAT, BackgroundFile, build_background_file
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, ROOM, Background, Clip
 from listenwell.data.settings import DataConfig
@@ -124,7 +124,8 @@ def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress =
     entries = [entry for bank in parts.banks.values() for entry in bank.entries]
     if not entries:
         return parts
-    folder = cache / "backgrounds" / hash_content([entry.identity for entry in entries])[:16]
+    content = [FORMAT, *sorted(entry.identity for entry in entries)]
+    folder = cache / "backgrounds" / hash_content(content)[:16]
     if not folder.is_dir():
         with one_maker(folder):
             if not folder.is_dir():

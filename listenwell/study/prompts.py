@@ -28,9 +28,9 @@ from listenwell.model.lora import Adapter
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.study.parts import DEV, divide
-from listenwell.study.prepare import prepare
-from listenwell.study.score import score_clips, set_aside_unreadable
+from listenwell.study.parts import DEV
+from listenwell.study.reading import read_parts
+from listenwell.study.score import score_clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +76,16 @@ def judge_prompts(
     """
     if len(set(questions)) < 2:
         raise ConfigError(f"prompts: {len(set(questions))} question was given; give at least two different ones.")
-    clips, backgrounds = prepare(config, on_progress)
-    readable, _ = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
-    parts = divide(readable, backgrounds, config.data)
+    parts, _ = read_parts(config, on_progress)
     model = load_model(config.model)
     adapter = None if adapter_folder is None else read_adapter(adapter_folder, model)[0]
     prompts = [config.prompt.model_copy(update={"question": question}) for question in dict.fromkeys(questions)]
     detector = _PromptDetector(model, adapter, prompts, config.short_clips, config.scoring.batch_seconds)
-    scored = score_clips(
+    tables = score_clips(
         [detector], parts.clips[DEV], parts.banks[DEV], config.evaluation.conditions, config, on_progress,
         "asking on dev",
     )  # fmt: skip
-    judged = [_judge(prompt.question, scored.tables[str(i)]) for i, prompt in enumerate(prompts)]
+    judged = [_judge(prompt.question, tables[str(i)]) for i, prompt in enumerate(prompts)]
     return sorted(judged, key=lambda each: (-each.balanced_accuracy.value, -each.auc))
 
 

@@ -42,6 +42,11 @@ def train_on_ray(stacks: Sequence[Sequence[str]], requests: Sequence[FitRequest]
     Raises ConfigError when Ray is not there, TrainingError when a stack failed or its workers died too often.
     """
     executor = requests[0].config.executor
+    if any(request.parts.banks[TRAIN].stored is not None for request in requests):
+        raise ConfigError(
+            "data.store_backgrounds keeps its file on this machine, where workers on others do not find it; set it to "
+            "false, or executor.kind to local."
+        )
     ray = _connect(executor)
     content = requests_to_json(requests, run)
     path = (run.tasks / f"{identity(**content)[:16]}.json").absolute()

@@ -6,6 +6,7 @@ clip is scored, and the test sets are scored once, under all conditions, by all 
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from listenwell.atomic_files import write_json, write_text
@@ -16,7 +17,6 @@ from listenwell.cache import cache_root
 from listenwell.config import Config, config_beside, dump_beside
 from listenwell.data.clip import Clip, clip_hashes
 from listenwell.data.data_sheet import DataSheet, sheet_to_json
-from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.data.test_set import ChosenClip
 from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.errors import ManifestError, TrainingError
@@ -48,10 +48,10 @@ from listenwell.study.judging import EVIDENCE_VERSION, gather_evidence
 from listenwell.study.ladder import judge_ladder, median_seed
 from listenwell.study.leave_one_speaker_out import run_loso
 from listenwell.study.make_test_set import expect_precision
-from listenwell.study.parts import DEV, Parts, allocation, divide, warnings_of, with_stored_backgrounds, with_talkers
-from listenwell.study.prepare import prepare
+from listenwell.study.parts import DEV, Parts, allocation, warnings_of, with_stored_backgrounds, with_talkers
+from listenwell.study.reading import Unreadable, read_parts, write_quarantine
 from listenwell.study.run_lock import alone_in_run
-from listenwell.study.score import SCORING_VERSION, Unreadable, score_clips, set_aside_unreadable, write_quarantine
+from listenwell.study.score import SCORING_VERSION, score_clips
 from listenwell.study.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
 from listenwell.study.search import run_search
 from listenwell.study.seed_agreement import judge_seed_agreement
@@ -86,7 +86,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     delivered_arm, delivered = median_seed([(arm, fit) for arm, fit in fits if arm.name == FINAL])
     method_of = {arm.fit_name: FINE_TUNED if arm is delivered_arm else arm.fit_name for arm, _ in fits}
     detectors, defaults = _detectors(config, model, [(method_of[arm.fit_name], arm, fit) for arm, fit in fits])
-    made_by = [fit.record["identity"] for _, fit in fits]
+    made_by = {method_of[arm.fit_name]: fit.record["identity"] for arm, fit in fits}
     tables: dict[str, dict[str, ScoreTable]] = {}
     thresholds: dict[str, Threshold] = {}
     for part in (DEV, *parts.test_sets):
@@ -97,7 +97,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
             thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
             for method, threshold in thresholds.items():
                 write_threshold(run.threshold(method), threshold)
-            commit_thresholds(run, thresholds, identity(fits=made_by))
+            commit_thresholds(run, thresholds, identity(fits=list(made_by.values())))
     rows, comparisons = judge_all(tables, thresholds, defaults, parts.test_sets, config.seed, on_progress)
     on_all = [(arm, fit) for arm, fit in fits if arm.speaker_share == 1.0]
     ladder = judge_ladder(on_all, tables, thresholds, method_of, parts.test_sets, config.seed)
@@ -209,10 +209,8 @@ def _fit_arms(
 
 def _divide_readable(config: Config, run: RunFolder, on_progress: OnProgress) -> tuple[Parts, list[Unreadable]]:
     """The parts of the readable clips; the others go to the quarantine list."""
-    clips, backgrounds = prepare(config, on_progress)
-    readable, unreadable = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
+    parts, unreadable = read_parts(config, on_progress)
     write_quarantine(run.quarantine("study"), unreadable)
-    parts = divide(readable, fill_backgrounds(backgrounds, on_progress), config.data)
     if config.data.store_backgrounds:
         parts = with_stored_backgrounds(parts, cache_root(), on_progress)
     return with_talkers(parts) if _uses_babble(config) else parts, unreadable
@@ -246,7 +244,7 @@ def _score_part(
     config: Config,
     parts: Parts,
     detectors: list[Detector],
-    made_by: list[str],
+    made_by: Mapping[str, str],
     run: RunFolder,
     on_progress: OnProgress,
 ) -> dict[str, ScoreTable]:
@@ -254,7 +252,7 @@ def _score_part(
     note = run.score_identity(part)
     made_from = {
         "version": SCORING_VERSION,
-        "fits": made_by,
+        "fits": dict(made_by),
         "clips": clip_hashes(parts.clips[part]),
         "backgrounds": parts.banks[part].hashes,
         "evaluation": config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
@@ -264,14 +262,17 @@ def _score_part(
 
     def make() -> Made:
         journal = Journal(run.score_journal(part), identity(**made_from))
-        scored = score_clips(
+        tables = score_clips(
             detectors, parts.clips[part], parts.banks[part], config.evaluation.conditions, config, on_progress,
             f"scoring {part}", journal,
         )  # fmt: skip
-        methods = sorted(scored.tables)
-        for method in methods:
-            write_scores(run.scores(f"{method}-{part}"), scored.tables[method])
-        return Made({"methods": methods}, [run.scores(f"{method}-{part}") for method in methods])
+
+        def write() -> list[Path]:
+            for method, table in tables.items():
+                write_scores(run.scores(f"{method}-{part}"), table)
+            return [run.scores(f"{method}-{part}") for method in sorted(tables)]
+
+        return Made({"methods": sorted(tables)}, write)
 
     methods = load_or_make(note, made_from, make, ManifestError)["methods"]
     run.score_journal(part).unlink(missing_ok=True)

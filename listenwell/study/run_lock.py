@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
-from listenwell.atomic_files import disk_faults_named, make_folder, remove_left_over, write_json
+from listenwell.atomic_files import OWN, disk_faults_named, is_left_over, make_folder, remove, write_json
 from listenwell.config import Config
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.run_folder import RunFolder, read_json
@@ -65,8 +65,8 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
             # some disks keep no lock file once it is free
             write_json(run.used_fits, {})
         # fits may be another's ledger, where somebody else writes
-        for folder in (run.root, *(each for each in run.root.iterdir() if each.is_dir() and each.name != "fits")):
-            remove_left_over(folder)
+        for path in left_overs(run, fits=False):
+            remove(path)
         with _beating(run, beat_s):
             yield
     finally:
@@ -102,6 +102,19 @@ def written_by_a_run(run: RunFolder) -> list[Path]:
     inner = (alone.scores("x"), alone.threshold("x"), alone.quarantine("x"), alone.fit_lock("x"), *own)
     names = {path.relative_to(run.root).parts[0] for path in inner}
     return [run.root / name for name in sorted({*names, *REPORT})]
+
+
+def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
+    """What killed writers left of the run's own files; fits: below the folder of fits too, which others may train.
+
+    Other folders may lie in a run's, with writers of their own.
+    """
+    found: list[Path] = []
+    for own in written_by_a_run(run):
+        found += [path for path in run.root.glob(f"{OWN}*") if is_left_over(path, own.name)]
+        if own.is_dir() and not own.is_symlink() and (fits or own.name != run.fits.name):
+            found += [path for path in own.rglob(f"{OWN}*") if is_left_over(path)]
+    return sorted(found)
 
 
 def holder_of(run: RunFolder) -> dict[str, Any] | None:

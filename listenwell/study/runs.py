@@ -6,29 +6,32 @@ temporary files a kill left. A run somebody works in is left alone, and so is a 
 folder that is no run, and a fit or stack beside or in which somebody put other files.
 """
 
-import json
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from listenwell.atomic_files import OWN, is_left_over
-from listenwell.config import config_beside, load_config
+from listenwell.atomic_files import OWN, remove
+from listenwell.config import load_config, read_kept_config
 from listenwell.errors import ListenwellError
 from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
-from listenwell.study.fit_files import FAILED, SPEC
+from listenwell.study.fit_files import FAILED, HISTORY, SPEC
 from listenwell.study.ledger import fits_asked_for
-from listenwell.study.run_lock import hold_run, holder_of, is_held, is_run
+from listenwell.study.run_lock import hold_run, holder_of, is_held, is_run, left_overs
+from listenwell.train.fit_log import LOGS
 
 State = Literal["running", "finished", "unfinished"]
 IDENTITY = re.compile(r"[0-9a-f]{16}")
 """The name of a fit's folder, or a stack's."""
-OF_TRAINING = ("*.json", "*.jsonl", "*.csv", "*.safetensors", f"{OWN}*")
-"""What training and the scoring of its fits leave there."""
+OF_TRAINING = (
+    *(SPEC, HISTORY, FAILED, "dropped-*.json", *LOGS, "members.json"),
+    *("adapter/*.json", "adapter/*.safetensors", "scores/*.csv", "scores/*.json"),
+    *("checkpoints/*/state.json", "checkpoints/*/tensors.safetensors", f"{OWN}*"),
+)
+"""What training and the scoring of its fits leave there, by the end of the path."""
 MAIN = {"method": FINE_TUNED, "threshold": "calibrated"}
 
 
@@ -108,8 +111,7 @@ def _results_of(run: RunFolder) -> dict[str, Any] | None:
     if not run.results.is_file():
         return None
     results = read_kept_results(run)
-    config = config_beside(load_config(run.config), run.root).model_dump(mode="json")
-    return results if "config" in results and json.loads(json.dumps(config)) == results["config"] else None
+    return results if read_kept_config(results, run.root) == load_config(run.config) else None
 
 
 def _figures_of(run: RunFolder, results: dict[str, Any]) -> tuple[Figure, ...]:
@@ -132,11 +134,13 @@ def find_waste(folder: Path) -> list[Waste]:
     runs = find_runs(folder)
     needed = {run.fit(each).resolve() for run in runs for each in fits_asked_for(run)}
     unfinished = {run.fits.resolve() for run in runs if is_held(run) or _results_of(run) is None}
+    held = {run.fits.resolve() for run in runs if is_held(run)}
     waste: list[Waste] = []
     for run in runs:
         if is_held(run) or not is_run(run):
             continue
-        waste += [_waste(path, "left by a kill") for path in sorted(run.root.rglob(".*")) if is_left_over(path)]
+        are_trained = (run.root / "fits").resolve() in held
+        waste += [_waste(path, "left by a kill") for path in left_overs(run, fits=not are_trained)]
         if (run.root / "fits").resolve() in unfinished or _results_of(run) is None:
             continue
         waste += [_waste(path, "a stack of a finished study") for path in _trained(run.stacks)]
@@ -166,4 +170,4 @@ def remove_waste(folder: Path, waste: Sequence[Waste]) -> None:
             with hold_run(run):
                 for each in own:
                     # to hold a run removes some of it already
-                    shutil.rmtree(each.path) if each.path.is_dir() else each.path.unlink(missing_ok=True)
+                    remove(each.path)

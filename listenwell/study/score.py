@@ -2,14 +2,13 @@
 
 Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
 and names alone and each is computed on one thread, so the same clips give the same scores to the bit with any number
-of workers. With a journal, batches scored before a kill are not scored again. Clips that cannot be read go to a
-quarantine list; more of them than `data.quarantine_share` stop the run.
+of workers. With a journal, batches scored before a kill are not scored again. Clips were read before
+(listenwell.study.reading); one that cannot be read any more, or holds other samples by now, stops the scoring.
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,7 @@ from listenwell.config import Config
 from listenwell.data.audio import Waveform, load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.data.csv_rows import write_rows
-from listenwell.data.sample_hashes import sample_hashes
-from listenwell.errors import AudioError, ModelError
+from listenwell.errors import ModelError
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.journal import Journal
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
@@ -49,43 +46,6 @@ class Version:
         return self.clip.duration_s if duration_ms is None else min(self.clip.duration_s, duration_ms / 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A clip left out, and why."""
-
-    clip_id: str
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One table per method, all of the same rows, and the clips that could not be read."""
-
-    tables: dict[str, ScoreTable]
-    unreadable: list[Unreadable]
-
-
-def set_aside_unreadable(
-    clips: Sequence[Clip], quarantine_share: float, on_progress: OnProgress = ignore_progress
-) -> tuple[list[Clip], list[Unreadable]]:
-    """Return the clips that can be used, with the hashes of their samples, and the others with their reasons.
-
-    Every recording is decoded, unless an earlier run did so and it has not changed since. Raises AudioError when more
-    than quarantine_share of the clips cannot be read.
-    """
-    readable, unreadable = [], []
-    with sample_hashes(clips) as hashes:
-        for n_read, clip in enumerate(clips, start=1):
-            try:
-                readable.append(hashes.fill_clip(clip))
-            except AudioError as error:
-                unreadable.append(Unreadable(clip.clip_id, clip.path, str(error)))
-                _stop_above_share(unreadable, len(clips), quarantine_share)
-            on_progress("reading", n_read, len(clips))
-    return readable, unreadable
-
-
 def score_clips(
     detectors: Sequence[Detector],
     clips: Sequence[Clip],
@@ -95,43 +55,34 @@ def score_clips(
     on_progress: OnProgress = ignore_progress,
     stage: str = "scoring",
     journal: Journal | None = None,
-) -> Scored:
-    """Score every clip under every condition; rows stand in the order of conditions, then clips.
+) -> dict[str, ScoreTable]:
+    """Score every clip under every condition; one table per method, its rows in the order of conditions, then clips.
 
     journal: keeps the scores of every batch as it is done; its owner is all that decides a score besides clip and
-    condition. Raises AudioError when more than config.data.quarantine_share of the clips are unreadable, ModelError
-    when a score is not finite.
+    condition. Raises AudioError when a clip cannot be read, ModelError when a score is not finite.
     """
     versions = [Version(clip, condition) for condition in conditions for clip in clips]
     batches = list(plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s))
     known = {i: scored for i, batch in enumerate(batches) if (scored := _known_batch(journal, batch)) is not None}
     left = [batch for i, batch in enumerate(batches) if i not in known]
     scores: dict[str, dict[Version, float]] = {}
-    unreadable: dict[str, Unreadable] = {}
 
     def score_batch(batch: Sequence[Version]) -> _ScoredBatch:
-        heard, lost = _render(batch, bank, config.seed)
-        waveforms = [samples for _, samples in heard]
-        found = [detector.scores(waveforms) for detector in detectors] if heard else []
-        return _ScoredBatch(len(batch), [v for v, _ in heard], {m: s for each in found for m, s in each.items()}, lost)
+        waveforms = [_hear(version, bank, config.seed) for version in batch]
+        found = [detector.scores(waveforms) for detector in detectors]
+        return _ScoredBatch(batch, {method: values for each in found for method, values in each.items()})
 
     n_done = 0
     with one_thread_each(), cancelling_pool(n_workers(config.scoring)) as pool:
         for scored in itertools.chain(known.values(), pool.map(score_batch, left)):
-            unreadable |= {lost.clip_id: lost for lost in scored.unreadable}
-            _stop_above_share(list(unreadable.values()), len(clips), config.data.quarantine_share)
             for method, values in scored.scores.items():
                 found = scores.setdefault(method, {})
                 found.update({v: _finite(value, method, v) for v, value in zip(scored.versions, values, strict=True)})
-            if journal is not None and not scored.is_known and not scored.unreadable:
+            if journal is not None and not scored.is_known:
                 journal.keep(_batch_key(scored.versions), {m: values.tolist() for m, values in scored.scores.items()})
-            n_done += scored.n_versions
+            n_done += len(scored.versions)
             on_progress(stage, n_done, len(versions))
-    kept = [version for version in versions if version.clip.clip_id not in unreadable]
-    return Scored(
-        {method: _table(kept, found) for method, found in scores.items()},
-        sorted(unreadable.values(), key=lambda u: u.clip_id),
-    )
+    return {method: _table(versions, found) for method, found in scores.items()}
 
 
 def plan_batches(versions: Sequence[Version], batch_seconds: float, minimum_s: float) -> Iterator[list[Version]]:
@@ -150,10 +101,8 @@ def plan_batches(versions: Sequence[Version], batch_seconds: float, minimum_s: f
 
 @dataclass(frozen=True, slots=True)
 class _ScoredBatch:
-    n_versions: int
-    versions: list[Version]
+    versions: Sequence[Version]
     scores: dict[str, NDArray[np.float64]]
-    unreadable: list[Unreadable]
     is_known: bool = False
 
 
@@ -163,7 +112,7 @@ def _known_batch(journal: Journal | None, batch: Sequence[Version]) -> _ScoredBa
     if not kept:
         return None
     scores = {method: np.array(values, dtype=np.float64) for method, values in kept[-1].items()}
-    return _ScoredBatch(len(batch), list(batch), scores, [], is_known=True)
+    return _ScoredBatch(batch, scores, is_known=True)
 
 
 def _batch_key(batch: Sequence[Version]) -> str:
@@ -175,35 +124,10 @@ def n_workers(config: ScoringConfig) -> int:
     return default_workers() if config.workers is None else config.workers
 
 
-def _render(
-    batch: Sequence[Version], bank: BackgroundBank, seed: int
-) -> tuple[list[tuple[Version, Waveform]], list[Unreadable]]:
-    """The waveforms of the readable versions, and the clips that are not."""
-    heard: list[tuple[Version, Waveform]] = []
-    unreadable = []
-    for version in batch:
-        clip = version.clip
-        try:
-            samples = load_waveform(clip)
-        except AudioError as error:
-            unreadable.append(Unreadable(clip.clip_id, clip.path, str(error)))
-            continue
-        plan = plan_condition(version.condition, clip, samples, bank, seed)
-        heard.append((version, apply_plan(samples, plan, bank.load)))
-    return heard, unreadable
-
-
-def write_quarantine(path: Path, unreadable: Sequence[Unreadable]) -> None:
-    """Write the clips left out and why, as CSV; also when there is none, so that an older list does not stay."""
-    write_rows(path, ("clip_id", "path", "reason"), [(u.clip_id, str(u.path), u.reason) for u in unreadable])
-
-
-def _stop_above_share(unreadable: Sequence[Unreadable], n_clips: int, share: float) -> None:
-    if len(unreadable) > share * n_clips:
-        raise AudioError(
-            f"data: already {len(unreadable)} of {n_clips} clips cannot be read, at most {share:.1%} may "
-            f"(data.quarantine_share); the last: {unreadable[-1].reason}"
-        )
+def _hear(version: Version, bank: BackgroundBank, seed: int) -> Waveform:
+    """The waveform (n_samples,) of a version."""
+    samples = load_waveform(version.clip)
+    return apply_plan(samples, plan_condition(version.condition, version.clip, samples, bank, seed), bank.load)
 
 
 def _finite(score: float, method: str, version: Version) -> float:

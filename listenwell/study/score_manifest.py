@@ -30,7 +30,8 @@ from listenwell.run_folder import RunFolder, identity, provenance
 from listenwell.study.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
 from listenwell.study.opened_run import find_adapter
 from listenwell.study.prepare import find_manifest, read_noise, read_split
-from listenwell.study.score import SCORING_VERSION, score_clips, set_aside_unreadable, write_quarantine
+from listenwell.study.reading import set_aside_unreadable, write_quarantine
+from listenwell.study.score import SCORING_VERSION, score_clips
 from listenwell.study.sealing import content_sha256, is_test_split, note_opening
 from listenwell.vouched_files import hash_file, write_vouched
 
@@ -77,11 +78,10 @@ def score_manifest(
     made_from: dict[str, Any] = {
         "version": SCORING_VERSION,
         "settings": config.model_dump(mode="json", include={"prompt", "short_clips"}),
-        "device": config.model.device,
         "dtype": resolve_dtype(config.model),
         "scoring.batch_seconds": config.scoring.batch_seconds,
         "model": model.fingerprint,
-        "adapter": {each.name: hash_file(each) for each in sorted(adapter_folder.iterdir())} if adapter_folder else {},
+        "adapter": {each.name: hash_file(each) for each in _deciding_files(adapter_folder)},
         "conditions": list(conditions),
         "seed": config.seed if bank.entries else None,
         "clips": clip_hashes(readable),
@@ -96,10 +96,14 @@ def score_manifest(
             model, config.prompt, config.short_clips, {method: adapter}, config.scoring.batch_seconds
         )
         journal = Journal(run.score_journal(name), identity(**made_from))
-        table = score_clips([detector], readable, bank, conditions, config, on_progress, journal=journal).tables[method]
+        table = score_clips([detector], readable, bank, conditions, config, on_progress, journal=journal)[method]
         clips_per_s = len(table) / (time.monotonic() - started)
-        write_scores(run.scores(name), table)
-        return Made({}, [run.scores(name)])
+
+        def write() -> list[Path]:
+            write_scores(run.scores(name), table)
+            return [run.scores(name)]
+
+        return Made({}, write)
 
     load_or_make(run.score_identity(name), made_from, make)
     run.score_journal(name).unlink(missing_ok=True)
@@ -114,6 +118,13 @@ def score_manifest(
     shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
     write_vouched(run.results, {method: {name: shown}, "made_from": made_from})
     return ScoredManifest(method, table, metrics, len(unreadable), clips_per_s)
+
+
+def _deciding_files(adapter_folder: Path | None) -> list[Path]:
+    """Weights and settings of an adapter; what else lies in its folder decides nothing."""
+    if adapter_folder is None:
+        return []
+    return [each for kind in ("*.safetensors", "*.json") for each in sorted(adapter_folder.glob(kind))]
 
 
 def _as_trained(config: Config, listens: dict[str, Any]) -> Config:

@@ -218,16 +218,18 @@ def _dev_tables(
         "version": SCORING_VERSION,
         "clips": clip_hashes(parts.clips[DEV]),
         "backgrounds": parts.banks[DEV].hashes,
-        "settings": config.model_dump(mode="json", include={"evaluation", "seed", "augment", "scoring"}),
+        "conditions": list(config.evaluation.conditions),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
+        "seed": config.seed,
     }
 
     def score(missing: Sequence[int]) -> list[ScoreTable]:
         detectors = language_model_detectors(model, [(str(i), configs[i], done[i].adapter) for i in missing])
-        scored = score_clips(
+        tables = score_clips(
             detectors, parts.clips[DEV], parts.banks[DEV], config.evaluation.conditions, config, on_progress,
             "judging dev",
         )  # fmt: skip
-        return [scored.tables[str(i)] for i in missing]
+        return [tables[str(i)] for i in missing]
 
     return load_or_make_scores(places, made_from, score)
 

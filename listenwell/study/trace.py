@@ -24,9 +24,8 @@ from listenwell.model.short_clips import lengthen
 from listenwell.run_folder import RunFolder
 from listenwell.study.fit_files import require_log
 from listenwell.study.kept_scores import read_kept_scores
-from listenwell.study.opened_run import open_run
-from listenwell.study.parts import TRAIN, divide
-from listenwell.study.prepare import prepare
+from listenwell.study.opened_run import open_run, parts_of_run
+from listenwell.study.parts import TRAIN
 from listenwell.train.fit_log import PLANS
 from listenwell.vouched_files import read_vouched
 
@@ -37,7 +36,7 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
     Raises ListenwellError when the run or the clip is not known.
     """
     run, config = open_run(root)
-    parts = divide(*prepare(config), config.data)
+    parts = parts_of_run(run, config)
     part, clip = _find(clip_id, parts.clips)
     bank = parts.banks[part]
     walked: dict[str, Any] = {

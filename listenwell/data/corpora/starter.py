@@ -4,12 +4,14 @@
 
 Three parts that share no speaker, no sound source and no background: the study pool, the sealed test (10 speakers x 5
 clips, 20 sound classes x 3), and an out-of-corpus part whose packages give nothing to the other two. The corpus lies
-below the cache in a folder named after its fingerprint (list, rendering code, seed), complete or not at all.
+below the cache in a folder named after its fingerprint (list, rendering code, seed), complete when starter.json is
+there.
 """
 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from listenwell.data.shortcuts import (
     measure_conditions,
 )
 from listenwell.errors import ManifestError
-from listenwell.load_or_make import Made, load_or_make
+from listenwell.load_or_make import Made, is_kept, load_or_make
 from listenwell.random_streams import stream
 
 DEFAULT_SEED = 1
@@ -73,13 +75,14 @@ def prepare_starter(
     """
     fingerprint = fingerprint_corpus(seed)
     folder = cache / "starter" / fingerprint[:16]
-    summary = load_or_make(
-        folder / SUMMARY,
-        {"fingerprint": fingerprint},
-        lambda: _make(folder, cache, source or choose_source(cache), seed, workers, report),
-        ManifestError,
-        lambda: one_maker(folder),
-    )
+    note, made_from = folder / SUMMARY, {"fingerprint": fingerprint}
+    with nullcontext() if is_kept(note, made_from, ManifestError) else one_maker(folder):
+        summary = load_or_make(
+            note,
+            made_from,
+            lambda: _make(folder, cache, source or choose_source(cache), seed, workers, report),
+            ManifestError,
+        )
     return StarterCorpus(folder, fingerprint, summary, summary["text"])
 
 
@@ -100,7 +103,7 @@ def _make(folder: Path, cache: Path, source: PackageSource, seed: int, workers: 
         "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
         "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
     }
-    return Made(summary, [folder / CLIPS, folder / BACKGROUNDS])
+    return Made(summary, lambda: [folder / CLIPS, folder / BACKGROUNDS])
 
 
 def fingerprint_corpus(seed: int) -> str:
