@@ -142,7 +142,7 @@ class MeasuredClips:
     @property
     def is_speech(self) -> NDArray[np.bool_]:
         """True for the clips labelled SPEECH, shape (n_clips,)."""
-        return np.asarray([label == "SPEECH" for label in self.labels])
+        return np.asarray([label == "SPEECH" for label in self.labels], dtype=np.bool_)
 
     def select(self, names: Sequence[str]) -> Features:
         """Return the named measurements, shape (n_clips, n_names)."""
