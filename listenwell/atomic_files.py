@@ -19,7 +19,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, err
 """What network disks and file systems in user space answer to a flush of a folder that they do not know."""
 IN_WORDS = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
 """SQLite's."""
-_WATCHING: list[set[Path]] = []
+_WATCHERS: list[tuple[set[Path], Callable[[Path], None]]] = []
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -71,18 +71,28 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def watch_written() -> Iterator[set[Path]]:
-    """Yield a set that gets every file and folder written in the block, absolute and without links."""
+def watch_written(check: Callable[[Path], None]) -> Iterator[set[Path]]:
+    """Yield a set that gets every file and folder written in the block, absolute and without links.
+
+    check: called with each just before it is written or replaced; what it raises leaves all as it is.
+    """
     written: set[Path] = set()
-    _WATCHING.append(written)
+    watcher = (written, check)
+    _WATCHERS.append(watcher)
     try:
         yield written
     finally:
-        _WATCHING[:] = [each for each in _WATCHING if each is not written]
+        _WATCHERS[:] = [each for each in _WATCHERS if each is not watcher]
+
+
+def _check_before_writing(path: Path) -> None:
+    for written, check in _WATCHERS:
+        if (real := Path(os.path.realpath(path))) not in written:
+            check(real)
 
 
 def _tell_written(path: Path) -> None:
-    for written in _WATCHING:
+    for written, _ in _WATCHERS:
         written.add(Path(os.path.realpath(path)))
 
 
@@ -110,6 +120,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             flush(temporary)
             _set_mode(temporary, mode)
+            _check_before_writing(path)
             os.replace(temporary, path)
             flush(path.parent)
             _tell_written(path)
@@ -141,6 +152,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     _set_mode(each, usual if each.is_dir() else usual & 0o666)
                     flush(each)
             _set_mode(temporary, mode)
+            _check_before_writing(path)
             if path.exists():
                 _replace_folder(temporary, path)
             else:

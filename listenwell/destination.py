@@ -76,7 +76,15 @@ def destinations(
         read = _Inputs(inputs)
         for place in taken:
             _require_ours(place, read, overwrite=overwrite, keep_own=keep_own)
-    with watch_written() as written:
+    foreign = {place.real: set(_foreign(place, keep_own=keep_own)) for place in places}
+
+    def check(real: Path) -> None:
+        """What somebody put there since the work began stays."""
+        for place in places:
+            if place.real == real and (new := set(_foreign(place, keep_own=keep_own)) - foreign[real]):
+                raise ConfigError(f"{place.path}: somebody else wrote {_shown(sorted(new))} meanwhile; it stays.")
+
+    with watch_written(check) as written:
         try:
             yield Written(taken, written)
         finally:
@@ -151,6 +159,8 @@ class _Inputs:
             if number is not None:
                 self.read[number] = path
                 parents.setdefault(Path(os.path.realpath(path)).parent, path)
+                # a link in a folder is read there too
+                parents.setdefault(Path(os.path.realpath(Path(os.path.abspath(path)).parent)), path)
         # replaced as a whole, these would take along what nobody has named
         for path in (Path.cwd(), Path(os.path.expanduser("~")), cache_root()):
             parents.setdefault(Path(os.path.realpath(path)), path)
@@ -178,7 +188,7 @@ def _require_ours(place: _Place, inputs: _Inputs, *, overwrite: bool, keep_own: 
         raise ConfigError(
             f"{place.path}: holds {inputs.around[number]}, which must not be replaced; give a folder of its own."
         )
-    foreign = list(place.files()) if keep_own else _foreign(place)
+    foreign = _foreign(place, keep_own=keep_own)
     if not foreign:
         return
     for folder in place.real.parents:
@@ -187,19 +197,21 @@ def _require_ours(place: _Place, inputs: _Inputs, *, overwrite: bool, keep_own: 
                 f"{place.path}: lies in {inputs.read[number]}, which this command reads, and listenwell did not write "
                 "it; give another name."
             )
-    if place.is_folder:
-        shown = ", ".join(foreign[:SHOWN]) + (f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else "")
-        found = f"holds {shown}"
-    else:
-        found = "is there already"
-    found += "" if keep_own else ", not written by listenwell or changed since"
+    found = f"holds {_shown(foreign)}" if place.is_folder else "is there already"
+    found += "" if keep_own else ", which is not known as listenwell's own, unchanged work"
     if not overwrite:
         raise ConfigError(f"{place.path}: {found}; give another name, or --overwrite to replace it.")
     print(f"listenwell: {place.path}: {found}; --overwrite replaces it.", file=sys.stderr)
 
 
-def _foreign(place: _Place) -> list[str]:
-    """The files at the place that are not as they were noted."""
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _foreign(place: _Place, *, keep_own: bool) -> list[str]:
+    """The files at the place that are not as they were noted; with keep_own all of them."""
+    if keep_own:
+        return list(place.files())
     noted = _read_note(place)
     return [name for name, file in place.files().items() if name not in noted or not _is_as_noted(file, noted[name])]
 

@@ -146,6 +146,8 @@ def _call(name: str, *arguments: Any) -> None:
     """Call a function of libc. Raises OSError with what it answers."""
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
         number = ctypes.get_errno()
+        if name == "unshare" and number == errno.EINVAL:
+            raise PermissionError(number, f"{name}: some library has threads running in this process")
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 

@@ -18,7 +18,7 @@ from listenwell.errors import ConfigError
 from listenwell.random_streams import stream
 from listenwell.study import export
 
-FOREIGN = "not written by listenwell or changed since; give another name, or --overwrite to replace it"
+FOREIGN = "which is not known as listenwell's own, unchanged work; give another name, or --overwrite to replace it"
 ROOT = Path(__file__).parents[1]
 SOUND = 0.1 * stream(0, "sound").normal(size=SAMPLE_RATE_HZ)
 
@@ -108,7 +108,7 @@ def test_a_folder_of_others_is_named_with_what_it_holds(tmp_path, capsys):
     for i in range(5):
         (tmp_path / "mine").mkdir(exist_ok=True)
         (tmp_path / "mine" / f"{i}.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"mine: holds 0\.txt, 1\.txt, 2\.txt and 2 more, not written by listenwell"):
+    with pytest.raises(ConfigError, match=r"mine: holds 0\.txt, 1\.txt, 2\.txt and 2 more, which is not known as"):
         write_folder(tmp_path / "mine")
     write_folder(tmp_path / "mine", overwrite=True)
     assert "and 2 more" in capsys.readouterr().err
@@ -159,6 +159,35 @@ def test_an_empty_folder_one_works_in_and_the_root_are_never_replaced(tmp_path, 
         with pytest.raises(ConfigError, match="must not be replaced"), destinations(folders=[place], overwrite=True):
             raise AssertionError("the work began")
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_somebody_puts_there_while_the_work_goes_on_stays(tmp_path, overwrite):
+    def write_a_folder():
+        with destinations(folders=[tmp_path / "det"], overwrite=overwrite), atomic_folder(tmp_path / "det") as folder:
+            (folder / "own.txt").write_text("own")
+            (tmp_path / "det").mkdir()
+            (tmp_path / "det" / "thesis.txt").write_text("mine")
+
+    def write_a_file():
+        with destinations([tmp_path / "a.txt"], overwrite=overwrite):
+            (tmp_path / "a.txt").write_text("mine")
+            write_text(tmp_path / "a.txt", "own")
+
+    for write, kept in ((write_a_folder, tmp_path / "det" / "thesis.txt"), (write_a_file, tmp_path / "a.txt")):
+        with pytest.raises(ConfigError, match="somebody else wrote .* meanwhile; it stays"):
+            write()
+        assert kept.read_text() == "mine"
+
+
+def test_a_folder_of_links_to_what_is_read_is_not_replaced(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "store" / "a.wav").write_text("sound")
+    (tmp_path / "links" / "a.wav").symlink_to(tmp_path / "store" / "a.wav")
+    with pytest.raises(ConfigError, match="must not be replaced"):
+        write_folder(tmp_path / "links", inputs=[tmp_path / "links" / "a.wav"], overwrite=True)
+    assert (tmp_path / "links" / "a.wav").is_symlink()
 
 
 def test_two_outputs_of_one_name_are_refused(tmp_path):

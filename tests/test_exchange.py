@@ -202,7 +202,7 @@ def test_an_audio_folder_is_not_written_over_another_folder_nor_over_the_recordi
     export = ("corpus", "export", tmp_path / "sounds" / "clips.csv", "--to", "audiofolder", "--out")
     refused = run(*export, tmp_path / "mine")
     assert refused.exit_code == 2
-    assert "mine: holds kept.txt, not written by listenwell or changed since" in refused.stderr
+    assert "mine: holds kept.txt, which is not known as listenwell's own, unchanged work" in refused.stderr
     refused = run(*export, tmp_path / "sounds", "--overwrite")
     assert refused.exit_code == 2
     assert "which must not be replaced" in refused.stderr

@@ -225,6 +225,28 @@ def test_a_run_whose_data_changed_is_not_opened_as_if_they_had_not(project, tmp_
         command(*arguments)
 
 
+@pytest.mark.parametrize("command", [trace, export_detector])
+@pytest.mark.parametrize("change", [change_train_audio, change_dev_audio, change_test_audio])
+def test_a_run_whose_recordings_changed_is_not_opened_either(project, tmp_path, command, change):
+    clip_id = clips_of(project, "dev")[0].clip_id
+    change(project)
+    arguments = (clip_id, project / "run") if command is trace else (project / "run", tmp_path / "detector")
+    with pytest.raises(ListenwellError, match="not those the study was run on"):
+        command(*arguments)
+
+
+def test_a_study_that_was_not_finished_again_is_not_exported(project, tmp_path):
+    def stop_before_the_test(stage, done, total):
+        if stage == "scoring test":
+            raise KeyboardInterrupt
+
+    change_train_audio(project)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study_of(project), stop_before_the_test)
+    with pytest.raises(ListenwellError, match="a later study in this folder was not finished"):
+        export_detector(project / "run", tmp_path / "detector")
+
+
 def test_a_study_behind_a_link_is_opened_from_either_side(project, tmp_path):
     (tmp_path / "scratch").mkdir()
     real = shutil.move(project / "run", tmp_path / "scratch" / "run")

@@ -25,7 +25,7 @@ from listenwell.data.clip import Clip
 from listenwell.data.data_sheet import DataSheet, escape_markdown, format_sheet, sheet_to_json
 from listenwell.data.manifest import read_backgrounds, read_manifest, write_manifest
 from listenwell.data.test_set import ChosenClip, SetSize, draw_test_set, leave_out_related
-from listenwell.errors import ConfigError, ManifestError
+from listenwell.errors import AudioError, ConfigError, ManifestError
 from listenwell.random_streams import stream
 from listenwell.study.make_test_set import Draw, expect_precision, make_test_set
 
@@ -220,7 +220,7 @@ def test_a_nan_group_is_refused_before_anything_is_drawn(corpus, tmp_path):
 
 def test_a_file_that_is_not_the_one_of_the_table_is_refused(corpus, tmp_path):
     write_manifest(corpus, [replace(clip, pcm_sha256="0" * 64) for clip in read_manifest(corpus)])
-    with pytest.raises(ManifestError, match="the file is not the one the table was made from"):
+    with pytest.raises(AudioError, match="was changed since its manifest was written"):
         make_test_set(config_for(corpus), Draw(SMALL), tmp_path / "out")
 
 

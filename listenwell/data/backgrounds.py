@@ -15,6 +15,7 @@ from listenwell.data.clip import Background, Clip, background_hashes
 from listenwell.errors import AudioError
 
 SHORTEST_S = 0.01
+STORED = "stored"
 FADE_S = 0.02
 """A repeated background fades into itself over this long, or a quarter of it where it is shorter."""
 
@@ -73,7 +74,7 @@ class BackgroundBank:
     @property
     def hashes(self) -> dict[str, str]:
         """What identifies the bank's sound, by field: storing at 16 bit rounds recordings of another format."""
-        stored = {"stored": "16 kHz, 16 bit"} if self.stored is not None else {}
+        stored = {STORED: "16 kHz, 16 bit"} if self.stored is not None else {}
         return background_hashes(self.entries) | stored
 
 

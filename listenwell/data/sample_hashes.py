@@ -122,12 +122,12 @@ def _hash_recording(background: Background) -> str:
 
 
 def _state_of(path: Path) -> list[int]:
-    """Size, and times of the last change of content and of name or mode, in ns; nothing where it cannot be asked."""
+    """Size, times of the last change of content and of name or mode in ns, inode; nothing where it cannot be asked."""
     try:
         found = path.stat()
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _DECIDING_FILES = (
     "*.safetensors", "config.json", "tokenizer.json", "*processor_config.json", "chat_template.jinja",
     "chat_template.json",
 )  # fmt: skip
+_SLOW_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json")
+"""Read where there is no tokenizer.json."""
 
 
 def write_base(out: Path, network: Any, processor: Any, description: Mapping[str, Any]) -> None:
@@ -61,5 +63,6 @@ def fingerprint(folder: Path | str, name: str, quantization: Quantization = "non
 
 
 def _hash_files(folder: Path) -> str:
-    files = sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern)})
+    patterns = _DECIDING_FILES if (folder / "tokenizer.json").is_file() else (*_DECIDING_FILES, *_SLOW_TOKENIZER)
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
     return hashlib.sha256("\n".join(f"{file.name} {hash_file(file)}" for file in files).encode()).hexdigest()

@@ -73,7 +73,10 @@ def load_model(config: ModelConfig) -> AudioLanguageModel:
     folder = model_folder(config.name)
     try:
         family = family_of(config.name, AutoConfig.from_pretrained(folder))
-        network, report = family.network.from_pretrained(folder, dtype=dtype, output_loading_info=True, **quantised)
+        # weights in other files are pickles, and stand in no fingerprint
+        network, report = family.network.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, use_safetensors=True, **quantised
+        )
         processor = load_processor(folder)
     except ModelError:
         raise

@@ -33,7 +33,7 @@ from listenwell.run_folder import provenance, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.kept_scores import read_kept_scores
 from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
-from listenwell.study.opened_run import delivered_adapter, open_run, parts_of_run
+from listenwell.study.opened_run import delivered_adapter, open_run, parts_of_run, require_finished
 from listenwell.study.parts import DEV
 from listenwell.vouched_files import hash_file
 
@@ -51,6 +51,7 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
     run, config = open_run(run_root)
     adapter_folder = delivered_adapter(run)
     results = read_kept_results(run)
+    require_finished(run, results)
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
     dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))

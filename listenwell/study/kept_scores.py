@@ -9,7 +9,7 @@ from listenwell.cache import one_maker
 from listenwell.errors import ManifestError
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.load_or_make import Made, is_kept, load_or_make_all
-from listenwell.vouched_files import require_files
+from listenwell.vouched_files import require_files, vouched_files
 
 
 def load_or_make_scores(
@@ -58,5 +58,8 @@ def read_kept_scores(table: Path, note: Path) -> ScoreTable:
 
     Raises ManifestError when one of them is missing, broken, or was changed.
     """
+    vouched = vouched_files(note, ManifestError)
+    if vouched and table.name not in vouched:
+        raise ManifestError(f"{table}: is of an earlier run, {note.name} does not name it; score it again.")
     require_files(note, [table.name], ManifestError)
     return read_scores(table)

@@ -22,7 +22,7 @@ from listenwell.augment.plan import Plan
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import LABELS, Clip, Label
+from listenwell.data.clip import LABELS, Label
 from listenwell.data.corpora.table import read_table
 from listenwell.data.data_sheet import DataSheet, Precision, format_sheet, sheet_to_json
 from listenwell.data.manifest import write_manifest
@@ -65,7 +65,7 @@ def make_test_set(
     checked, plans = [], []
     for n_read, each in enumerate(chosen, start=1):
         samples = load_waveform(each.clip)
-        checked.append(replace(each, clip=_with_hash(each.clip, pcm_sha256(samples))))
+        checked.append(replace(each, clip=replace(each.clip, pcm_sha256=pcm_sha256(samples))))
         plans += [plan_condition(condition, each.clip, samples, bank, config.seed) for condition in conditions]
         on_progress("reading", n_read, len(chosen))
     sheet = DataSheet(_asked(config, draw, conditions), checked, expect_precision(checked))
@@ -85,16 +85,6 @@ def _draw(manifest: Path, draw: Draw, seed: int) -> list[ChosenClip]:
         n_related = len(pool) - len(free)
         left_out = f"{n_related} clips left out as related to clips used elsewhere, " if n_related else ""
         raise ManifestError(f"{manifest}: {left_out}{error}") from error
-
-
-def _with_hash(clip: Clip, found: str) -> Clip:
-    """Return the clip with the hash of its samples. Raises ManifestError when the table gives another one."""
-    if clip.pcm_sha256 not in ("", found):
-        raise ManifestError(
-            f"{clip.path}: clip '{clip.clip_id}' has samples with the hash {found[:16]}..., but its table says "
-            f"{clip.pcm_sha256[:16]}...; the file is not the one the table was made from, make the table again."
-        )
-    return replace(clip, pcm_sha256=found)
 
 
 def _asked(config: Config, draw: Draw, conditions: Sequence[str]) -> dict[str, object]:

@@ -48,6 +48,7 @@ from listenwell.study.leave_one_speaker_out import (
 from listenwell.study.parts import DEV, TRAIN, Parts, divide
 from listenwell.study.prepare import prepare
 from listenwell.study.probe import time_steps
+from listenwell.study.reading import read_parts
 from listenwell.study.scheduling import simulate
 from listenwell.study.speaker_curve import curve_arms, parts_of_arms
 from listenwell.train.schedule import count_steps
@@ -106,11 +107,7 @@ class StudyPlan:
 
 def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress = ignore_progress) -> StudyPlan:
     """Plan the study of `config`; with `probe`, load the model and time some steps of a stack."""
-    clips, backgrounds = prepare(config, on_progress)
-    # fits are counted, not found: no recording is read for it
-    named = [replace(clip, pcm_sha256=clip.pcm_sha256 or clip.clip_id) for clip in clips]
-    beds = [replace(each, pcm_sha256=each.pcm_sha256 or each.background_id) for each in backgrounds]
-    parts = divide(named, beds, config.data)
+    parts = read_parts(config, on_progress)[0] if probe else _unread_parts(config, on_progress)
     network = _skeleton(config)
     shape = _shape(network, config)
     by_kind = _requests(config, parts)
@@ -147,6 +144,14 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
         ),
         power=tuple(_power(name, parts.clips[name]) for name in parts.test_sets),
     )
+
+
+def _unread_parts(config: Config, on_progress: OnProgress) -> Parts:
+    """The parts before any recording is read. Their fits are counted, not found, so that names serve as hashes."""
+    clips, backgrounds = prepare(config, on_progress)
+    named = [replace(clip, pcm_sha256=clip.pcm_sha256 or clip.clip_id) for clip in clips]
+    beds = [replace(each, pcm_sha256=each.pcm_sha256 or each.background_id) for each in backgrounds]
+    return divide(named, beds, config.data)
 
 
 def _on_machines(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from listenwell.atomic_files import OWN, remove
 from listenwell.config import load_config, read_kept_config
-from listenwell.errors import ListenwellError
+from listenwell.errors import ConfigError, ListenwellError
 from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.fit_files import FAILED, HISTORY, SPEC
@@ -28,7 +28,8 @@ IDENTITY = re.compile(r"[0-9a-f]{16}")
 """The name of a fit's folder, or a stack's."""
 OF_TRAINING = (
     *(SPEC, HISTORY, FAILED, "dropped-*.json", *LOGS, "members.json"),
-    *("adapter/*.json", "adapter/*.safetensors", "scores/*.csv", "scores/*.json"),
+    *("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/listenwell.json"),
+    *(f"scores/{name}.{kind}" for name in ("dev", "held_out", "search-dev") for kind in ("csv", "json")),
     *("checkpoints/*/state.json", "checkpoints/*/tensors.safetensors", f"{OWN}*"),
 )
 """What training and the scoring of its fits leave there, by the end of the path."""
@@ -78,10 +79,19 @@ def list_runs(folder: Path) -> list[RunState]:
 def find_runs(folder: Path) -> list[RunFolder]:
     """Every run at or below `folder`, sorted by path."""
     configs = sorted({path for path in [folder / "config.yaml", *folder.rglob("config.yaml")] if path.is_file()})
-    runs = [RunFolder(path.parent, load_config(path).ledger) for path in configs]
+    # a config.yaml may be another program's
+    runs = [RunFolder(path.parent, load_config(path).ledger) for path in configs if _may_be_a_run(path)]
     if not runs:
         raise ListenwellError(f"{folder}: holds no run (no config.yaml); give the folder that 'output' names.")
     return runs
+
+
+def _may_be_a_run(config: Path) -> bool:
+    try:
+        load_config(config)
+    except ConfigError:
+        return is_run(RunFolder(config.parent))
+    return True
 
 
 def _state_of(run: RunFolder) -> RunState:
@@ -168,6 +178,8 @@ def remove_waste(folder: Path, waste: Sequence[Waste]) -> None:
         own = [each for each in waste if run.root in each.path.parents and each.path.exists()]
         if own:
             with hold_run(run):
+                # a study may have come to need some of it since
+                needed = {each.fit(fit).resolve() for each in find_runs(folder) for fit in fits_asked_for(each)}
                 for each in own:
-                    # to hold a run removes some of it already
-                    remove(each.path)
+                    if each.path.resolve() not in needed:
+                        remove(each.path)

@@ -24,8 +24,9 @@ from listenwell.model.short_clips import lengthen
 from listenwell.run_folder import RunFolder
 from listenwell.study.fit_files import require_log
 from listenwell.study.kept_scores import read_kept_scores
-from listenwell.study.opened_run import open_run, parts_of_run
-from listenwell.study.parts import TRAIN
+from listenwell.study.ledger import fits_asked_for
+from listenwell.study.opened_run import open_run, parts_of_run, scores_made_from
+from listenwell.study.parts import DEV, TRAIN
 from listenwell.train.fit_log import PLANS
 from listenwell.vouched_files import read_vouched
 
@@ -73,7 +74,11 @@ def _find(clip_id: str, parts: dict[str, list[Clip]]) -> tuple[str, Clip]:
 def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     """The plans under which the run's fits heard the clip, as they were written."""
     plans = []
-    for path in sorted(run.fits.glob(f"*/{PLANS}")):
+    scored = scores_made_from(run, DEV)
+    used = fits_asked_for(run) if scored is None else scored["fits"].values()
+    for path in sorted({run.fit(fit) / PLANS for fit in used}):
+        if not path.is_file():
+            continue
         require_log(path.parent, PLANS)
         try:
             with path.open(encoding="utf-8") as file:
