@@ -175,7 +175,7 @@ def test_what_somebody_puts_there_while_the_work_goes_on_stays(tmp_path, overwri
             write_text(tmp_path / "a.txt", "own")
 
     for write, kept in ((write_a_folder, tmp_path / "det" / "thesis.txt"), (write_a_file, tmp_path / "a.txt")):
-        with pytest.raises(ConfigError, match="somebody else wrote .* meanwhile; it stays"):
+        with pytest.raises(ConfigError, match=r"somebody else wrote .* meanwhile; it stays"):
             write()
         assert kept.read_text() == "mine"
 
