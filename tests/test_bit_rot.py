@@ -124,10 +124,11 @@ READ_LATER = {
 
 @pytest.mark.parametrize(("pattern", "command"), [(p, c) for p, commands in READ_LATER.items() for c in commands])
 def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, run, tmp_path, pattern, command):
-    config, _ = finished_study
-    damaged = first_file(run, pattern)
+    config, results = finished_study
+    delivered = f"fits/{results['fits'][0]['identity']}"
+    damaged = first_file(run, pattern.replace("fits/*", delivered))
     flip_bit(damaged, pattern, command)
-    clip = json.loads(first_file(config.output, "fits/*/plans.jsonl").read_text().splitlines()[0])["clip_id"]
+    clip = json.loads((config.output / delivered / "plans.jsonl").read_text().splitlines()[0])["clip_id"]
     out = ["--out", str(tmp_path / "out")]
     arguments = {
         "runs list": [str(run)],

@@ -1,7 +1,6 @@
 """Stacks on Ray: the same fits to the bit as trained here, also when a worker is killed in the middle."""
 
 import json
-import os
 import threading
 import time
 
@@ -29,11 +28,11 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
     ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'listenwell[ray]'")
-    os.environ["LISTENWELL_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    yield ray
-    ray.shutdown()
-    del os.environ["LISTENWELL_CACHE"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LISTENWELL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+        yield ray
+        ray.shutdown()
 
 
 def fit_files(config):

@@ -103,9 +103,9 @@ def test_what_opened_the_test_later_is_not_counted_as_earlier(finished, tmp_path
     before = describe_seal(run, sets)["earlier"]
     time.sleep(1.1)  # the logs count seconds
     for name, content in sets.items():
-        note_opening(name, content, tmp_path / "later")
+        note_opening(name, content, tmp_path / "opened_after_the_run")
     assert describe_seal(run, sets)["earlier"] == before
-    assert "later" not in [opening["run"] for opening in before]
+    assert "opened_after_the_run" not in [opening["run"] for opening in before]
 
 
 def test_a_changed_log_shows_as_unsealed(finished, tmp_path):

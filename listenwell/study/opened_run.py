@@ -63,14 +63,15 @@ def _is_of_other_data(run: RunFolder, part: str, parts: Parts) -> bool:
 def _spec_of_delivered(run: RunFolder) -> dict[str, Any] | None:
     """What the fit was trained on whose dev scores are kept; None where there is none."""
     scored = scores_made_from(run, DEV)
-    return None if scored is None else read_vouched(run.fit(scored["fits"][FINE_TUNED]) / SPEC)
+    spec = None if scored is None else run.fit(scored["fits"][FINE_TUNED]) / SPEC
+    return read_vouched(spec) if spec is not None and spec.is_file() else None
 
 
 def scores_made_from(run: RunFolder, part: str) -> dict[str, Any] | None:
-    """What the kept scores of a part were made from; None where there are none, or an older version made them."""
+    """What a study's scores of a part were made from; None where no study, or an older version, made them."""
     note = run.score_identity(part)
     kept = read_vouched(note).get(MADE_FROM) if note.is_file() else None
-    return kept if isinstance(kept, dict) else None
+    return kept if isinstance(kept, dict) and isinstance(kept.get("fits"), dict) else None
 
 
 def require_finished(run: RunFolder, results: Mapping[str, Any]) -> None:

@@ -117,7 +117,10 @@ def _log10(value: float) -> float:
 def _scores_of(clip_id: str, part: str, run: RunFolder) -> dict[str, dict[str, Any]]:
     """Score, calibrated threshold and decision, by condition and method."""
     found: dict[str, dict[str, Any]] = {}
-    for method in read_vouched(run.score_identity(part), ManifestError)["methods"]:
+    scored = read_vouched(run.score_identity(part), ManifestError)
+    if "methods" not in scored:
+        raise ListenwellError(f"{run.root}: holds scores alone and no study; give the folder of a study.")
+    for method in scored["methods"]:
         threshold = read_threshold(run.threshold(method))
         table = read_kept_scores(run.scores(f"{method}-{part}"), run.score_identity(part))
         for row in (table.clip_id == clip_id).nonzero()[0]:
