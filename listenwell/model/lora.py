@@ -21,7 +21,7 @@ import torch
 from listenwell.errors import ModelError
 from listenwell.model.low_rank_change import Dropped, add_low_rank_change
 from listenwell.model.settings import LoraConfig
-from listenwell.random_streams import stream
+from listenwell.random_streams import stream, stream_key
 
 SAME_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
 """Modules that read the same input as another one of their layer, which comes first."""
@@ -54,7 +54,8 @@ class Adapter:
 
     dropout acts while dropout_key is set, in training only: masks are drawn from the stream (seed, "dropout", batch,
     module), (seed, batch) being the key. So a batch run again, to save memory or after a restart, meets the same masks.
-    Modules that read the same input share the first one's mask.
+    Modules that read the same input share the first one's mask. On a GPU torch's generator draws them there, from the
+    same keys: other masks than on a CPU, but 6 ms of copying and drawing less for every module of a 7 B.
     """
 
     scale: float
@@ -154,6 +155,8 @@ class _Attached:
 
     def __init__(self, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None) -> None:
         self.adapters, self.row_lengths = adapters, row_lengths
+        self._factors = [adapter.scale / (1 - adapter.dropped_share) for adapter in adapters]
+        self._factor: torch.Tensor | None = None
         self._last: tuple[torch.Tensor, Dropped] | None = None
 
     def change(self, name: str, module: torch.nn.Linear, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -162,14 +165,19 @@ class _Attached:
         rank = max(pair.a.shape[0] for pair in pairs if pair is not None)
         a = torch.stack([_filled_a(pair, rank, module) for pair in pairs]).to(x.dtype)
         b = torch.stack([_filled_b(pair, rank, module) for pair in pairs]).to(x.dtype)
-        factors = [adapter.scale / (1 - adapter.dropped_share) for adapter in self.adapters]
-        factor = torch.tensor(factors, dtype=x.dtype, device=x.device)[:, None, None]
+        factor = self._factor_like(x)
         dropped = self._dropped(name, x)
         if len(self.adapters) == 1:
             # one adapter takes all rows: they are one long row
             x, flat = x.reshape(1, -1, x.shape[2]), output.reshape(1, -1, output.shape[2])
             return add_low_rank_change(flat, x, dropped, a, b, factor).view(output.shape)
         return add_low_rank_change(output, x, dropped, a, b, factor)
+
+    def _factor_like(self, x: torch.Tensor) -> torch.Tensor:
+        """Alpha / rank of each adapter, over the share that dropout keeps: (K, 1, 1), copied to the device once."""
+        if self._factor is None or self._factor.dtype != x.dtype or self._factor.device != x.device:
+            self._factor = torch.tensor(self._factors, dtype=x.dtype, device=x.device)[:, None, None]
+        return self._factor
 
     def _dropped(self, name: str, x: torch.Tensor) -> Dropped:
         """The input x (rows, L, n_in) after dropout, as one long row where one adapter takes all."""
@@ -189,13 +197,15 @@ class _Attached:
 def _filled_a(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:
     if pair is None:
         return torch.zeros(rank, module.in_features, device=module.weight.device)
-    return torch.nn.functional.pad(pair.a, (0, 0, 0, rank - pair.a.shape[0]))
+    n_missing = rank - pair.a.shape[0]
+    return torch.nn.functional.pad(pair.a, (0, 0, 0, n_missing)) if n_missing else pair.a
 
 
 def _filled_b(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:
     if pair is None:
         return torch.zeros(module.out_features, rank, device=module.weight.device)
-    return torch.nn.functional.pad(pair.b, (0, rank - pair.b.shape[1]))
+    n_missing = rank - pair.b.shape[1]
+    return torch.nn.functional.pad(pair.b, (0, n_missing)) if n_missing else pair.b
 
 
 def _keep_mask(
@@ -203,6 +213,8 @@ def _keep_mask(
 ) -> torch.Tensor:
     """Of x's shape (rows, L, n_in) and precision: 0 where an input is dropped, otherwise 1, each row by its adapter's
     own stream. Fill positions keep their inputs."""
+    if x.device.type != "cpu":
+        return draw_mask_on_device(name, x, adapters, row_lengths)
     owners = list(adapters) * (x.shape[0] if len(adapters) == 1 else 1)
     draws = [
         None if adapter.dropout_key is None else stream(adapter.dropout_key[0], "dropout", adapter.dropout_key[1], name)
@@ -214,6 +226,27 @@ def _keep_mask(
             drawn = np.frombuffer(draw.bytes(n * x.shape[2]), dtype=np.uint8).reshape(n, -1)
             np.greater_equal(drawn, round(owner.dropout * 256), out=row[:n], casting="unsafe")
     return torch.from_numpy(keep).to(x.device).to(x.dtype)
+
+
+def draw_mask_on_device(
+    name: str, x: torch.Tensor, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None
+) -> torch.Tensor:
+    """As `_keep_mask`, drawn where x lies: one draw per adapter, over the valid positions of all its rows."""
+    keep = torch.ones_like(x)
+    lengths = row_lengths or [x.shape[1]] * x.shape[0]
+    for k, adapter in enumerate(adapters):
+        if adapter.dropout_key is None or not adapter.drops:
+            continue
+        rows = range(x.shape[0]) if len(adapters) == 1 else [k]
+        seed, batch = adapter.dropout_key
+        generator = torch.Generator(x.device)
+        generator.manual_seed(stream_key(seed, "dropout", batch, name) % 2**63)
+        shape = (sum(lengths[row] for row in rows), x.shape[2])
+        drawn = torch.randint(256, shape, generator=generator, dtype=torch.uint8, device=x.device)
+        kept = torch.split(drawn >= round(adapter.dropout * 256), [lengths[row] for row in rows])
+        for row, those in zip(rows, kept, strict=True):
+            keep[row, : lengths[row]] = those
+    return keep
 
 
 def merged_weight(weight: torch.Tensor, pair: LoraPair, scale: float) -> torch.Tensor:

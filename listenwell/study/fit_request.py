@@ -14,7 +14,7 @@ from listenwell.run_folder import identity
 from listenwell.study.halving import Race
 from listenwell.study.parts import DEV, TRAIN, Parts
 
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 
