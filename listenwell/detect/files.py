@@ -29,13 +29,17 @@ LONGEST_CLIP_S = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One recording: its whole-clip decision, or its segments, or why it could not be read."""
+    """One recording: its whole-clip decision, or its segments, or why it could not be read.
+
+    note: what its owner should know of an answer: that it is broken off, that one channel was taken.
+    """
 
     path: Path
     duration_s: float
     decision: Decision | None = None
     segments: tuple[Segment, ...] = ()
     problem: str = ""
+    note: str = ""
 
 
 class Scores(Protocol):
