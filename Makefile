@@ -63,8 +63,9 @@ check: env docs ## style, types, documentation, import rows, README commands and
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_import_rows.py tests/test_readme.py tests/test_shipped_configs.py
 
+# not --quiet: it hides the warnings from --strict too, which then counts none
 docs: env ## the documentation site, in site/; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(TOOLS): Makefile
 	$(PYTHON) -m venv $(TOOLS)

@@ -51,7 +51,7 @@ def main() -> None:
     detector = Detector.load(asked.detector, workers=1)
     silero = SileroVad(fetch_weight_file(SILERO_VAD, cache_root()))
     sides: dict[str, Callable[[Waveform], Stretches]] = {
-        "listenwell": lambda samples: [(s.start_s, s.end_s) for s in detector.segments(samples)],
+        "listenwell": lambda samples: [(s.start_s, s.end_s) for s in detector.segments(samples, SAMPLE_RATE_HZ)],
         "silero": lambda samples: silero_segments(silero.chunk_probabilities(samples)),
     }
     report = {

@@ -9,12 +9,35 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from listenwell.atomic_files import companion, disk_faults_named, make_folder, remove_left_over
+from listenwell.errors import ListenwellError
+
+VARIABLE = "LISTENWELL_CACHE"
 
 
 def cache_root() -> Path:
-    """Return the folder named by LISTENWELL_CACHE, else ~/.cache/listenwell; it may not exist yet."""
-    chosen = os.environ.get("LISTENWELL_CACHE")
-    return Path(os.path.abspath(chosen)) if chosen else Path.home() / ".cache" / "listenwell"
+    """Return the folder named by LISTENWELL_CACHE, else ~/.cache/listenwell; it may not exist yet.
+
+    Where no home folder is known nothing can be made in it, so that only what must write there fails.
+    """
+    if chosen := os.environ.get(VARIABLE):
+        return Path(os.path.abspath(chosen))
+    home = os.path.expanduser("~")  # "~" itself for a user the system does not know
+    return Path(os.devnull if home == "~" else os.path.abspath(home), ".cache", "listenwell")
+
+
+@contextmanager
+def cache_faults_named(path: Path) -> Iterator[None]:
+    """Say of a `path` in the cache that cannot be written which variable names another one; other paths pass."""
+    try:
+        yield
+    except (OSError, ListenwellError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(error, Timeout) or not isinstance(cause, OSError) or not path.is_relative_to(cache_root()):
+            raise
+        raise ListenwellError(
+            f"{path}: the cache of weights and recordings cannot be written ({cause.strerror}); set {VARIABLE} to a "
+            "folder you may write to."
+        ) from error
 
 
 @contextmanager
@@ -23,11 +46,11 @@ def one_maker(path: Path) -> Iterator[None]:
 
     The lock file beside it goes once `path` is there, which nobody makes again.
     """
-    make_folder(path.parent)
     own = companion(path, ".lock")
     lock = FileLock(own)
     try:
-        with disk_faults_named(own):
+        with cache_faults_named(path), disk_faults_named(own):
+            make_folder(path.parent)
             lock.acquire(timeout=0)
     except Timeout:
         print(f"listenwell: another process makes {path}; waiting for it.", file=sys.stderr, flush=True)

@@ -26,6 +26,10 @@ class AudioError(ListenwellError):
     """A recording cannot be read, or holds no usable sound."""
 
 
+class AudioWarning(UserWarning):
+    """A recording was read, and its owner should know how."""
+
+
 class DownloadError(ListenwellError):
     """A file could not be fetched, or is not the file that was expected."""
 

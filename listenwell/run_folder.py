@@ -37,7 +37,7 @@ import listenwell
 from listenwell.errors import ListenwellError
 from listenwell.vouched_files import without_own_hash
 
-LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
+LIBRARIES = ("numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from listenwell.data.download import FetchedFile
 from listenwell.data.exchange.lhotse import Unsaid, read_lhotse, read_lhotse_cuts
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.bundle import read_bundle
-from listenwell.detect.recordings import measure_duration, read_blocks
+from listenwell.detect.recordings import open_blocks
 from listenwell.evaluate.calibration import BALANCED_ACCURACY, calibrate, read_platt, read_threshold, write_calibration
 from listenwell.evaluate.predictions import read_predictions
 from listenwell.journal import Journal
@@ -222,9 +222,9 @@ def _read_sound(folder: Path) -> None:
 
 
 def _read_long_sound(folder: Path) -> None:
-    measure_duration(folder / "clip.wav")
-    for block in read_blocks(folder / "clip.wav"):
-        assert np.isfinite(block).all()
+    with open_blocks(folder / "clip.wav") as blocks:
+        for block in blocks:
+            assert np.isfinite(block).all()
 
 
 # Archives

@@ -1,13 +1,16 @@
 """What lies in the cache is made once, by whoever comes first."""
 
 import multiprocessing
+import os
+import pwd
 import time
 from pathlib import Path
 
 import pytest
 
 from listenwell.atomic_files import companion, temporary_prefix
-from listenwell.cache import one_maker
+from listenwell.cache import cache_root, one_maker
+from listenwell.errors import ListenwellError
 
 
 def make_slowly(path: Path, n_made) -> None:
@@ -45,3 +48,30 @@ def test_a_maker_that_fails_lets_the_next_one_try(tmp_path):
     with one_maker(tmp_path / "model"):
         (tmp_path / "model").mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("home", ["/proc", "/dev/null", None], ids=["read-only", "a file", "none"])
+def test_a_home_without_room_for_the_cache_is_one_sentence_that_names_the_variable(monkeypatch, home):
+    monkeypatch.delenv("LISTENWELL_CACHE")
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+
+    def unknown_user(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown_user)
+    path = cache_root() / "models" / "small"
+    assert not path.exists()
+    with (
+        pytest.raises(ListenwellError, match=r"cannot be written .*; set LISTENWELL_CACHE"),
+        one_maker(path),
+    ):
+        pass
+
+
+def test_a_home_named_from_here_is_the_same_everywhere(monkeypatch, tmp_path):
+    monkeypatch.delenv("LISTENWELL_CACHE")
+    monkeypatch.setenv("HOME", "home")
+    monkeypatch.chdir(tmp_path)
+    assert cache_root() == Path(os.path.abspath("home"), ".cache", "listenwell")

@@ -1,11 +1,18 @@
 """The command line: exit statuses, one-sentence errors, and the whole path on the random model."""
 
+import inspect
 import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import typer
 import yaml
 from made_sounds import make_corpus
 from typer.testing import CliRunner, Result
@@ -14,8 +21,11 @@ import listenwell
 from listenwell.cli import main as cli
 from listenwell.cli.shared import MetricLines
 from listenwell.config import dump, load_config
+from listenwell.errors import ConfigError, ModelError
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.scores import read_scores
+from listenwell.model.loading import resolve_device
+from listenwell.progress import shown_progress
 
 
 def run(*arguments: str | Path) -> Result:
@@ -25,6 +35,88 @@ def run(*arguments: str | Path) -> Result:
 def test_no_command_and_help_list_the_commands():
     assert "score" in run("--help").stdout
     assert "score" in run().output
+
+
+def every_command(command: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield names, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from every_command(inner, *names, name)
+
+
+EVERY_COMMAND = list(every_command(typer.main.get_command(cli.app)))
+
+
+def packed(text: str) -> str:
+    """Without white space: lines are broken where the terminal ends."""
+    return re.sub(r"\s", "", text)
+
+
+@pytest.mark.parametrize(("names", "command"), EVERY_COMMAND, ids=[" ".join(names) for names, _ in EVERY_COMMAND])
+def test_every_help_stands_word_for_word_in_the_help_of_its_command(names, command):
+    printed = packed(run(*names, "--help").stdout)
+    texts = [command.help, *(each.help for each in command.params if getattr(each, "help", None))]
+    texts += [inspect.cleandoc(each.help).split("\n\n")[0] for each in getattr(command, "commands", {}).values()]
+    assert [text for text in texts if packed(text) not in printed] == []
+
+
+def test_brackets_of_what_was_typed_stand_in_the_error():
+    assert "No such command '[bold]x[/bold]'" in run("[bold]x[/bold]").stderr
+    assert "No such option: --[red]" in run("config", "--[red]").stderr
+
+
+def test_brackets_of_a_file_name_stand_in_its_progress(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with shown_progress() as report:
+        report("[red]a[/b].wav", 3, 3)
+    assert "[red]a[/b].wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("encoding", "of_answers"), [("cp1252", "cp1252"), ("ascii", "utf-8"), ("utf-8", "utf-8")])
+def test_a_terminal_that_lacks_a_letter_shows_it_escaped(tmp_path, encoding, of_answers):
+    """Answers go through typer, which takes ASCII for a setting forgotten and writes UTF-8."""
+    for name in ("žluť", "录音", "😀", os.fsdecode(b"caf\xe9")):
+        (tmp_path / f"{name}.yaml").write_text("seed: x\n")
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        command = [sys.executable, "-m", "listenwell", "config", str(tmp_path / f"{name}.yaml")]
+        found = subprocess.run(command, capture_output=True, env=environment)
+        assert found.returncode == 2
+        expected = f"{name}.yaml line 1".encode(encoding, errors="backslashreplace")
+        assert expected in found.stderr
+        assert b"Traceback" not in found.stderr
+    command = [sys.executable, "-m", "listenwell", "config", f"data.manifest={tmp_path}/žluť.csv"]
+    shown = subprocess.run(command, capture_output=True, env=environment, check=True).stdout
+    assert f"{tmp_path}/žluť.csv".encode(of_answers, errors="backslashreplace") in shown
+
+
+def test_an_answer_is_printed_though_standard_error_is_closed():
+    found = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m listenwell config 2>&-"], stdout=subprocess.PIPE, check=True
+    )
+    assert b"seed: 42" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "n_cuda", "says"),
+    [
+        ("cuda", 0, "device 'cuda': torch .* sees no CUDA device; use cpu or auto"),
+        ("cuda:7", 0, "device 'cuda:7': torch .* sees no CUDA device"),
+        ("cuda:7", 2, "device 'cuda:7': torch .* sees CUDA devices up to cuda:1 only"),
+        ("mps", 0, "device 'mps': torch .* sees no Metal"),
+    ],
+)
+def test_a_device_that_this_machine_lacks_is_one_sentence(monkeypatch, name, n_cuda, says):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n_cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ModelError, match=says):
+        resolve_device(name)
+    if n_cuda:
+        assert resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_a_device_that_nobody_has_is_named_with_the_one_that_was_meant():
+    with pytest.raises(ConfigError, match=r"found gpu:1, but the value is no device \(did you mean 'cuda:1'\?\)"):
+        load_config(None, ["model.device=gpu:1"])
 
 
 def test_the_module_runs_and_prints_its_version():

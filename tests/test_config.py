@@ -75,7 +75,7 @@ def test_the_tree_is_frozen():
         ("scoring:\n  batch_seconds: .inf", "found .inf, but the value should be a finite number"),
         ("prompt:\n  question: 7", "line 2, prompt.question: found 7, expected text; put it in quotes"),
         ("prompt: {layout: both}", "prompt.layout: found both, expected 'audio_first' or 'text_first'."),
-        ("model: {device: gpu}", "model.device: found gpu, expected: auto takes a CUDA device"),
+        ("model: {device: gpu}", "model.device: found gpu, but the value is no device (did you mean 'cuda'?)"),
         ("model: small", "model: found small, expected a section of settings below this key."),
         ("seed: 1\nseed: 2", "study.yaml line 2: 'seed' already stands in line 1; keep one of them."),
         ("model:\n  name: a\n  name: b", "line 3: 'model.name' already stands in line 2"),

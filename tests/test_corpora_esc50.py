@@ -52,6 +52,6 @@ def test_a_half_unpacked_archive_is_refused(tmp_path):
     for path in (tmp_path / "audio").glob("4-*"):
         path.unlink()
     with pytest.raises(
-        AudioError, match=r"1 of 5 recordings cannot be used.*half unpacked.*4-400001-A-10.wav: does not"
+        AudioError, match=r"1 of 5 recordings cannot be used.*half unpacked.*4-400001-A-10.wav: no such file"
     ):
         esc50.prepare(tmp_path, PrepareSettings())

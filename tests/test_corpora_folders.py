@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_corpora import record
 
-from listenwell.data.audio import load_waveform
+from listenwell.data.audio import load_waveform, recording_s
 from listenwell.data.corpora import folders
-from listenwell.data.corpora.layout import cut_stretches, find_folders, recording_s
+from listenwell.data.corpora.layout import cut_stretches, find_folders
 from listenwell.data.corpora.records import PrepareSettings
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import AudioError, ConfigError, ManifestError
@@ -75,7 +75,7 @@ def test_missing_empty_and_cut_recordings_are_told_apart(tmp_path):
     record(tmp_path / "cut.wav", 1.0, cut=True)
     soundfile.write(tmp_path / "none.wav", [], 16_000)
     for name, sentence in (
-        ("no", "does not exist"), ("empty", "cannot be read as sound"), ("cut", "truncated"), ("none", "no samples")
+        ("no", "no such file"), ("empty", "the file is empty"), ("cut", "truncated"), ("none", "no samples")
     ):  # fmt: skip
         with pytest.raises(AudioError, match=sentence):
             recording_s(tmp_path / f"{name}.wav")

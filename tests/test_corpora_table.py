@@ -111,9 +111,9 @@ def test_a_mapped_column_that_is_not_there_is_named(tmp_path, suffix):
         (["[" * 100_000], "line 1: is not valid JSON"),
         (['{"clip_id": ' + "9" * 5000 + "}"], "line 1: is not valid JSON"),
         (['{"clip_id": "a", "path": "\\ud800", "label": "1", "group": "g"}'], "line 1: path holds half a character"),
-        (["[1]"], "line 1: holds a list"),
+        (["[1]"], r"line 1: found \[1\] where an object in braces was expected"),
         ([""], "has no rows"),
-        (['{"clip_id": "a"}'], "line 1: the required columns path, label, group are missing"),
+        (['{"clip_id": "a"}'], "line 1: the required columns path, label, group are missing, found clip_id; say which"),
         (['{"clip_id": ["a"], "path": "a", "label": "speech", "group": "g"}'], "line 1: clip_id holds a list"),
         (['{"clip_id": "a", "path": "a", "label": "speech", "group": "g", "license": ""}'], "unknown column 'license'"),
     ],
@@ -124,8 +124,38 @@ def test_faulty_json_lines_are_named(tmp_path, lines, sentence):
         read_table(tmp_path / "t.jsonl")
 
 
+def test_a_manifest_of_nemo_is_read_by_the_names_it_has(tmp_path):
+    lines = [
+        '{"audio_filepath": "talk.wav", "offset": 1.5, "duration": 2, "label": "speech", "speaker": "anna"}',
+        '{"audio_filepath": "talk.wav", "duration": 1.5, "label": 0.0, "speaker": "rain", "text": null}',
+    ]
+    for suffix, encoding in ((".json", "utf-8"), (".jsonl", "utf-16")):
+        (tmp_path / f"m{suffix}").write_text("\n".join(lines), encoding=encoding)
+        clips = read_table(tmp_path / f"m{suffix}", {"path": "audio_filepath", "group": "speaker"})
+        assert [(clip.clip_id, clip.start_s, clip.duration_s, clip.label) for clip in clips] == [
+            ("talk.wav@1500", 1.5, 2.0, "SPEECH"),
+            ("talk.wav", 0.0, 1.5, "NONSPEECH"),
+        ]
+
+
+def test_a_line_whose_times_are_not_understood_is_named_wherever_it_stands(tmp_path):
+    lines = [
+        '{"path": "a", "label": 1, "group": "g", "duration": 1}',
+        '{"path": "b", "label": 1, "group": "g", "frames": 3, "offset": 2}',
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ManifestError, match="line 2: the column 'offset' looks like a time"):
+        read_table(tmp_path / "t.jsonl")
+
+
+def test_times_are_those_that_data_columns_names(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label,group,t,u,duration\na.wav,1,g,500,1250,9\n")
+    (clip,) = read_table(tmp_path / "t.csv", {"start_ms": "t", "end_ms": "u"})
+    assert (clip.start_s, clip.duration_s) == (0.5, 0.75)
+
+
 def test_missing_and_foreign_files_are_named(tmp_path):
-    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe")
+    (tmp_path / "b.jsonl").write_bytes(b"\xfe\xfe")
     (tmp_path / "b.parquet").write_bytes(b"no parquet at all")
     for name, sentence in (
         ("no.jsonl", "cannot be opened"),

@@ -1,22 +1,28 @@
-"""From a folder of recordings to a study: labels and groups from folders, a warning where files stand for speakers."""
+"""From a folder or a table of recordings to a study: labels, groups, a warning where files stand for speakers."""
 
 import itertools
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import soundfile
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import load_config
-from listenwell.data.manifest import read_manifest
+from listenwell.data.corpora.table import read_table
+from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
 from listenwell.study import export
-from listenwell.study.init import start_project
+from listenwell.study.init import start_from_table, start_project
+from listenwell.study.parts import divide
+from listenwell.study.prepare import prepare
 from listenwell.study.run import run_study
 from listenwell.study.runs import list_runs
 from listenwell.study.trace import trace
@@ -207,3 +213,109 @@ def test_a_study_with_a_baseline_that_is_not_installed_stops_before_it_trains(tm
     assert answer.exit_code == 1
     assert "evaluation.baselines: silero: the Python package onnxruntime is not installed" in answer.output
     assert not (tmp_path / "run" / "fits").exists()
+
+
+def make_table(folder: Path, name: str = "data.csv") -> Path:
+    """The thirty recordings in a table that knows them by other names, no ids among them."""
+    make_recordings(folder, by_speaker=True)
+    rows = [
+        {
+            "audio_filepath": path.relative_to(folder).as_posix(),
+            "offset": 0.0,
+            "duration": 0.5,
+            "class": float(path.parts[-3] == "speech"),
+            "Speaker ID": f"{path.parts[-3]} {path.parts[-2]}",
+            "text": 'say "hi',
+        }
+        for path in sorted(folder.rglob("*.wav"))
+    ]
+    table = folder / name
+    if table.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)
+    elif table.suffix in (".jsonl", ".json"):
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = ["\t".join(map(str, row)) for row in [rows[0].keys(), *(row.values() for row in rows)]]
+        table.write_text("\n".join(lines))
+    return table
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.tsv", "manifest.json", "data.jsonl", "on, off.parquet"])
+def test_a_table_of_others_becomes_a_study_and_what_was_taken_for_what_is_shown(tmp_path, name):
+    answer = CliRunner().invoke(app, ["init", str(make_table(tmp_path, name))])
+    assert answer.exit_code == 0, answer.output
+    for line in (
+        "path         is column audio_filepath", "label        is column class", "group        is column Speaker ID",
+        "start_s      is column offset", "duration_s   is column duration", "clip_id      is made of path and start",
+        "left alone:  text", "SPEECH        15 clips     5 groups",
+    ):  # fmt: skip
+        assert line in answer.stdout
+    config = load_config(tmp_path / "study.yaml")
+    assert config.data.columns == {
+        "path": "audio_filepath", "label": "class", "group": "Speaker ID", "start_s": "offset",
+        "duration_s": "duration",
+    }  # fmt: skip
+    clips, _ = prepare(config)
+    assert clips[0].clip_id == "nonspeech/who0/0.wav"
+    assert {clip.duration_s for clip in clips} == {0.5}
+    assert not (tmp_path / "clips.csv").exists()
+
+
+def test_every_command_of_a_study_reads_the_columns_of_its_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    start_from_table(make_table(tmp_path, "data.jsonl"))
+    quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]", "data.on_leak=report"]
+    for command in (
+        ["prepare", "study.yaml"], ["plan", "study.yaml", *quick],
+        ["fit", "study.yaml", *quick], ["study", "study.yaml", *quick], ["trace", "speech/who0/0.wav", "--run", "run"],
+        ["score", "--config", "study.yaml", "--out", "scores", *quick],
+        ["augment", "preview", "study.yaml", "--clips", first_trained(tmp_path), "--out", "heard.html", *quick],
+    ):  # fmt: skip
+        answer = CliRunner().invoke(app, command)
+        assert answer.exit_code == 0, (command, answer.output)
+    assert "compared 30 clips" in CliRunner().invoke(app, ["check", "study.yaml"]).output
+
+
+def first_trained(folder: Path) -> str:
+    config = load_config(folder / "study.yaml")
+    return divide(*prepare(config), config.data).clips["train"][0].clip_id
+
+
+def test_a_table_of_our_own_is_read_under_its_names_beside_the_columns_of_the_config(tmp_path):
+    columns = start_from_table(make_table(tmp_path)).taken
+    clips = read_table(tmp_path / "data.csv", columns)
+    write_manifest(tmp_path / "test_set.csv", clips[:3])
+    assert read_table(tmp_path / "test_set.csv", columns) == clips[:3]
+
+
+@pytest.mark.parametrize(
+    ("header", "group", "sentence"),
+    [
+        (
+            "path,label,who",
+            "",
+            r"no column is clearly the group \(speaker or source\), found path, label, who; name it",
+        ),
+        ("path,label,speaker,spk_id", "", "both speaker and spk_id may be the group .*--group COLUMN"),
+        ("path,label,who", "speaker", "no column is clearly the group"),
+        ("audio,file_name,label,speaker", "", "both audio and file_name may be the path .*call it 'path' in the table"),
+        ("path,kind,speaker", "", r"no column is clearly the label .* write data.columns: \{label: COLUMN\}"),
+    ],
+)
+def test_a_column_that_cannot_be_told_is_asked_for_by_name(tmp_path, header, group, sentence):
+    (tmp_path / "data.csv").write_text(header + "\n" + "1," * header.count(",") + "1\n")
+    with pytest.raises(ConfigError, match=sentence):
+        start_from_table(tmp_path / "data.csv", group)
+    assert not (tmp_path / "study.yaml").exists()
+
+
+def test_a_named_group_and_an_id_that_is_none_are_taken_as_they_are(tmp_path):
+    make_recordings(tmp_path, by_speaker=True)
+    rows = [f"speech/who{i}/0.wav,1,w{i},same" for i in range(3)]
+    (tmp_path / "data.csv").write_text("\n".join(["file,label,who,id", *rows]))
+    started = start_from_table(tmp_path / "data.csv", "who")
+    assert dict(started.taken) == {"path": "file", "label": "label", "group": "who"}
+    assert any("every SPEECH clip is its own group (column who)" in warning for warning in started.warnings)
+    with pytest.raises(ConfigError, match="is there already"):
+        start_from_table(tmp_path / "data.csv", "who")

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listenwell.data.clip import LABELS, Background, Clip
+from listenwell.data.csv_rows import LABEL_WORDS, MISSING_VALUES
 from listenwell.data.manifest import read_backgrounds, read_manifest, write_backgrounds, write_manifest
 from listenwell.errors import ListenwellError, ManifestError
 
 CLIP = Clip("c1", Path("a.wav"), 0.25, 1.5, "SPEECH", "anna", "a", "own", "CC0", "german", "train", "00ff")
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=12).map(str.strip)
-NAME = TEXT.filter(lambda text: text.lower() not in ("", "nan", "<na>"))
+NAME = TEXT.filter(lambda text: text.lower() not in MISSING_VALUES)
 SECONDS = st.floats(0, 1e6)
 
 
@@ -36,7 +37,8 @@ def fault(folder: Path, *lines: str) -> str:
     clips=st.lists(
         st.builds(
             Clip, NAME, st.sampled_from([Path("x.wav"), Path("sub/y.wav"), Path("/elsewhere/z.wav")]), SECONDS,
-            SECONDS.filter(bool), st.sampled_from(LABELS), NAME, NAME, TEXT, TEXT, TEXT, st.just("train"), TEXT,
+            SECONDS.filter(bool), st.sampled_from(LABELS), NAME, NAME, TEXT, TEXT, TEXT, st.just("train"),
+            NAME | st.just(""),
         ),
         min_size=1, unique_by=lambda clip: clip.clip_id,
     )
@@ -94,9 +96,14 @@ HEADER = "clip_id,path,label,group,start_s,duration_s,split"
     [
         ("c2,b.wav,MUSIC,bob,0,1,", "line 3: unknown label 'MUSIC'; expected SPEECH or NONSPEECH"),
         ("c1,b.wav,SPEECH,bob,0,1,", "line 3: the clip_id 'c1' already stands in line 2"),
-        (",b.wav,SPEECH,bob,0,1,", "line 3: the clip_id is empty"),
         ("c2,b.wav,SPEECH,,0,1,", "line 3: the group is empty"),
-        ("c2,b.wav,SPEECH,NaN,0,1,", "line 3: the group is 'NaN'"),
+        *(
+            (
+                f"c2,b.wav,SPEECH,{word},0,1,",
+                f"line 3: the group is '{re.escape(word)}', which stands for a missing value",
+            )
+            for word in ("NaN", "None", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "<NA>", "-", "?")
+        ),
         ("c2,b.wav,SPEECH,bob,soon,1,", "line 3: start_s is 'soon'; expected a finite number"),
         ("c2,b.wav,SPEECH,bob,inf,1,", "line 3: start_s is 'inf'; expected a finite number"),
         ("c2,b.wav,SPEECH,bob,-1,1,", "line 3: start_s is -1; times are 0 or more"),
@@ -106,6 +113,7 @@ HEADER = "clip_id,path,label,group,start_s,duration_s,split"
         ("c2,../b.wav,SPEECH,bob,0,1,", "line 3: the path '../b.wav' lies outside the table's folder"),
         ("c2,x/../../b.wav,SPEECH,bob,0,1,", "lies outside the table's folder"),
         ("c2,b.wav,SPEECH,anna,0,1,test", "line 3: group 'anna' is in split 'test' here and in 'train' in line 2"),
+        ("c2,b.wav,SPEECH,bob,1_000,1,", "line 3: start_s is '1_000'; expected a finite number"),
         ("c2,b.wav,SPEECH,bob,0", "line 3: 5 cells, expected 7"),
         ('c2,b.wav,SPEECH,"bob,0,1,', "is not valid CSV"),
     ],
@@ -120,7 +128,7 @@ def test_a_faulty_row_is_named_with_file_line_and_expectation(tmp_path, row, sen
     ("header", "sentence"),
     [
         ("clip_id,path,label", "the required column group is missing, found clip_id, path, label"),
-        ("path,duration_s", "the required columns clip_id, label, group are missing"),
+        ("path,duration_s", "the required columns label, group are missing"),
         ("clip_id,path,label,group,license", "unknown column 'license', probably 'licence' was meant"),
         ("clip_id,path,label,group,label", "the column 'label' stands twice"),
         ("", "the file is empty"),
@@ -150,10 +158,10 @@ def test_a_clip_that_starts_after_the_end_is_refused(tmp_path):
 
 
 def test_a_missing_a_binary_and_a_folder_table_are_named(tmp_path):
-    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00clip")
+    (tmp_path / "b.csv").write_bytes(b"clip\xff")
     for path, sentence in (
         (tmp_path / "no.csv", "cannot be opened"),
-        (tmp_path / "b.csv", "not UTF-8"),
+        (tmp_path / "b.csv", r"not UTF-8 text \(found the byte 0xff\)"),
         (tmp_path, "cannot"),
     ):
         with pytest.raises(ManifestError, match=sentence):
@@ -192,3 +200,172 @@ def test_a_path_no_system_takes_is_named_with_its_line(tmp_path):
     (tmp_path / "clips.csv").write_text(f"clip_id,path,label,group\na,{'a' * 300},SPEECH,g\n")
     with pytest.raises(ManifestError, match=r"clips\.csv line 2: duration_s is empty and .*aaa does not exist"):
         read_manifest(tmp_path / "clips.csv")
+
+
+ROWS_OF_TEXT = [
+    "path\tlabel\tgroup\ttext",
+    'a.wav\tspeech\tanna\t"hi',
+    "b.wav\tspeech\tben\tyes",
+    'c.wav\t0\train\tbye"',
+]
+
+
+def audio(folder: Path, names: str = "abc") -> Path:
+    for name in names:
+        soundfile.write(folder / f"{name}.wav", np.zeros(16_000, np.float32), 8_000)
+    return folder
+
+
+def test_a_lone_quote_in_a_table_with_tabs_is_a_sign_like_others(tmp_path):
+    path = table(audio(tmp_path), *ROWS_OF_TEXT, 'a.wav\t1\tanna\t"in ""quotes"" of its own"')
+    with pytest.raises(ManifestError, match=r"line 5: the same stretch of 'a.wav' already stands in line 2"):
+        read_manifest(path)  # so all five lines were read
+    assert [clip.clip_id for clip in read_manifest(table(tmp_path, *ROWS_OF_TEXT))] == ["a.wav", "b.wav", "c.wav"]
+
+
+@pytest.mark.parametrize("delimiter", ",;")
+def test_a_lone_quote_elsewhere_swallows_no_row_but_is_named(tmp_path, delimiter):
+    lines = [line.replace("\t", delimiter) for line in ROWS_OF_TEXT]
+    for n in (3, 4):  # closed in the last line, and never closed
+        message = fault(audio(tmp_path), *lines[:n])
+        assert "line 2: is not valid CSV (a quote opens that takes in line 3, which looks like a row)" in message
+
+
+@pytest.mark.parametrize("delimiter", ",\t")
+def test_a_quoted_cell_may_hold_lines_that_are_no_rows(tmp_path, delimiter):
+    lines = ["path,label,group,text", 'a.wav,1,anna,"hi,', 'you ""there"""', 'b.wav,0,"rain', 'and ""hail""",x']
+    path = table(audio(tmp_path), *(line.replace(",", delimiter) for line in lines))
+    assert [(clip.path.name, clip.group) for clip in read_manifest(path)] == [
+        ("a.wav", "anna"),
+        ("b.wav", 'rain\nand "hail"'),
+    ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("start", ["", "sep=;\n", '"sep=;"\n', "SEP=;\n"])
+def test_what_spreadsheets_write_is_read(tmp_path, end, encoding, start):
+    text = start + "path;label;group;start;end\na.wav;1,0;Jörg;0,5;1,5\n\nb.wav;0,0;rain;;\n"
+    (audio(tmp_path) / "t.csv").write_bytes(text.replace("\n", end).encode(encoding))
+    assert [(clip.label, clip.group, clip.start_s, clip.duration_s) for clip in read_manifest(tmp_path / "t.csv")] == [
+        ("SPEECH", "Jörg", 0.5, 1.0),
+        ("NONSPEECH", "rain", 0.0, 2.0),
+    ]
+
+
+def test_the_first_line_of_a_spreadsheet_names_any_delimiter_and_counts_as_a_line(tmp_path):
+    lines = ("sep=|", "path|label|group", "a.wav|speech|Hund, groß; braun", "b.wav|dog|x")
+    assert "line 4: unknown label 'dog'" in fault(audio(tmp_path), *lines)
+
+
+def test_utf_16_without_its_mark_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "t.csv").write_bytes("path,label,group\na.wav,1,g\n".encode("utf-16-le"))
+    with pytest.raises(ManifestError, match=r"line 1: holds a zero byte, .*in UTF-8"):
+        read_manifest(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "cells", "stretch"),
+    [
+        ("start_s,end_s", "0.5,1.25", (0.5, 0.75)),
+        ("begin,stop", "0.5,1.25", (0.5, 0.75)),
+        ("onset,offset", "0.5,1.25", (0.5, 0.75)),
+        ("onset,duration", "0.5,0.75", (0.5, 0.75)),
+        ("offset,duration", "0.5,0.75", (0.5, 0.75)),
+        ("start_ms,end_ms", "500,1250", (0.5, 0.75)),
+        ("startMs,durationMs", "500,750", (0.5, 0.75)),
+        ("start_time,duration_s", "0.5,0.75", (0.5, 0.75)),
+        ("t_start,t_end", "0.5,1.25", (0.5, 0.75)),
+        ("tmin,tmax", "0.5,1.25", (0.5, 0.75)),
+        ("Begin Time (s),End Time (s)", "0.5,1.25", (0.5, 0.75)),
+        ("segment_start,segment_end_seconds", "0.5,1.25", (0.5, 0.75)),
+        ("start,end,duration", "0.5,1.25,0.751", (0.5, 0.751)),
+        ("start,end,length", "0.5,1.25,9999", (0.5, 0.75)),
+        ("sample_rate,num_samples,second_speaker", "8000,16000,ben", (0.0, 2.0)),
+        ("start,end,speed", "NA,n/a,3", (0.0, 2.0)),
+        ("end", "0.3", (0.0, 0.3)),
+        ("dur", "0.3", (0.0, 0.3)),
+        ("start", "0.5", (0.5, 1.5)),
+    ],
+)
+def test_times_are_understood_by_the_names_others_give_them(tmp_path, names, cells, stretch):
+    path = table(audio(tmp_path), f"path,label,group,{names}", f"a.wav,1,g,{cells}")
+    assert [(clip.start_s, clip.duration_s) for clip in read_manifest(path)] == [stretch]
+
+
+@pytest.mark.parametrize(
+    ("names", "cells", "sentence"),
+    [
+        ("offset", "0.5", "line 1: the column 'offset' looks like a time of the clips"),
+        ("start,offset", "0.5,1", "line 1: the column 'offset' looks like a time"),
+        ("start_sample,end_sample", "8000,9000", "line 1: the column 'start_sample' looks like a time"),
+        ("frame_offset,num_frames", "8000,9000", "line 1: the column 'frame_offset' looks like a time"),
+        ("startFrame", "8000", "line 1: the column 'startFrame' looks like a time"),
+        ("length", "1", "line 1: the column 'length' looks like a time"),
+        ("seconds", "1", "line 1: the column 'seconds' looks like a time"),
+        ("Dauer", "1", "line 1: the column 'Dauer' looks like a time"),
+        ("start_s,num_samples", "1,8000", "line 1: the column 'num_samples' looks like a time"),
+        ("timestamp", "1", "line 1: the column 'timestamp' looks like a time"),
+        ("start,end_of_turn", "0.5,1", "line 1: the column 'end_of_turn' looks like a time"),
+        ("end,end_time", "1,1", "line 1: the columns 'end' and 'end_time' both say the end"),
+        ("start_s,start_ms", "1,1000", "line 1: the columns 'start_s' and 'start_ms' both say the start"),
+        ("start,end", "1,0.5", "line 2: the clip ends at 0.5 s but starts at 1 s"),
+        ("start,end", "1,1", "line 2: the clip ends at 1 s but starts at 1 s"),
+        ("start,end,duration", "0.5,1,30", "line 2: start 0.5 s and end 1 s are 0.5 s apart, but the duration is 30 s"),
+        ("start,stop,duration", "0,16000,1", "line 2: start 0 s and end 16000 s are 16000 s apart"),
+        ("start,end", "00:00:01,00:00:02", "line 2: start_s is '00:00:01'; expected a finite number"),
+    ],
+)
+def test_times_that_are_not_understood_or_contradict_each_other_are_refused(tmp_path, names, cells, sentence):
+    assert sentence in fault(audio(tmp_path), f"path,label,group,{names}", f"a.wav,1,g,{cells}")
+
+
+def test_times_under_names_that_nobody_knows_do_not_make_several_clips_of_a_whole_recording(tmp_path):
+    lines = ("clip_id,path,label,group,von,bis", "1,a.wav,1,g,0,1", "2,a.wav,0,h,1,2")
+    assert "line 3: the same stretch of 'a.wav' already stands in line 2" in fault(audio(tmp_path), *lines)
+
+
+def test_clips_without_an_id_are_called_by_path_and_start_whatever_stands_beside_them(tmp_path):
+    header, rows = "path,label,group,start,end", ["sub/../a.wav,1,g,0,1", "a.wav,1,g,1.5,2", "a.wav,1,g,1.5,1.7501"]
+    audio(tmp_path)
+    ids = [clip.clip_id for clip in read_manifest(table(tmp_path, header, *rows))]
+    assert ids == ["sub/../a.wav", "a.wav@1500", "a.wav@1500-1750.1"]
+    assert [clip.clip_id for clip in read_manifest(table(tmp_path, header, rows[1]))] == [ids[1]]
+    assert "line 5: the same stretch of 'a.wav' already stands in line 3" in fault(tmp_path, header, *rows, rows[1])
+
+
+@pytest.mark.parametrize(
+    "word", [*LABEL_WORDS, "1", "0", "1.0", "0.0", "Non-Speech", "NO speech", "not_speech", "TRUE"]
+)
+def test_a_label_may_be_said_in_words_that_mean_one_thing(tmp_path, word):
+    (clip,) = read_manifest(table(audio(tmp_path), "path,label,group", f"a.wav,{word},g"))
+    assert clip.label == ("NONSPEECH" if word.lower().startswith(("n", "0", "f")) else "SPEECH")
+
+
+@pytest.mark.parametrize("word", ["noise", "music", "silence", "unvoiced", "-1", "2", "0.5", "s", "speech, music"])
+def test_a_label_that_may_mean_two_things_is_refused_with_the_words_that_do_not(tmp_path, word):
+    message = fault(audio(tmp_path), "path,label,group", f'a.wav,"{word}",g')
+    assert f"line 2: unknown label '{word}'; expected SPEECH or NONSPEECH (also voice, no speech" in message
+
+
+def test_na_is_a_value_where_a_text_is_free_and_none_where_it_says_who_or_which(tmp_path):
+    header = "clip_id,path,label,group,category,corpus,recording,split,origin"
+    (clip,) = read_manifest(table(audio(tmp_path), header, "NA,a.wav,1,g,NA,NA,NA,NA,NA"))
+    assert (clip.clip_id, clip.category, clip.corpus) == ("a.wav", "NA", "NA")
+    assert (clip.recording, clip.split, clip.origin) == ("a.wav", "", "")
+
+
+def test_a_path_that_windows_wrote_is_found_unless_a_file_has_that_very_name(tmp_path):
+    (tmp_path / "sub").mkdir()
+    audio(tmp_path / "sub")
+    path = table(tmp_path, "path,label,group", "sub\\a.wav,1,g")
+    assert read_manifest(path)[0].path == tmp_path / "sub" / "a.wav"
+    (tmp_path / "sub" / "a.wav").rename(tmp_path / "sub\\a.wav")
+    assert read_manifest(path)[0].path == tmp_path / "sub\\a.wav"
+    assert "'../a.wav' lies outside" in fault(tmp_path, "path,label,group", "..\\a.wav,1,g")
+
+
+def test_a_background_is_a_recording_from_its_beginning(tmp_path):
+    lines = ("background_id,path,kind,group,start,end", "b1,a.wav,noise,x,0,1", "b2,a.wav,noise,x,1,2")
+    with pytest.raises(ManifestError, match=r"line 3: the background starts at 1 s"):
+        read_backgrounds(table(audio(tmp_path), *lines))

@@ -1,7 +1,11 @@
 """The commands of the walk-through pages and of the notebook run, in the order in which a reader meets them."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +93,20 @@ def test_the_notebook_holds_no_outputs_and_its_cells_run(recordings, monkeypatch
         run_commands(block_commands("\n".join(shell)), monkeypatch)
     assert "SPEECH" in capsys.readouterr().out
     assert (recordings.parent / "detector.tar.gz").is_file()
+
+
+@pytest.mark.parametrize(
+    "link", ["", "[x](no-such-page.md)", "[x](faq.md#no-such-heading)", "[x](../gone.md)", "[x](/faq.md)"]
+)
+def test_the_site_is_not_built_with_a_broken_link(tmp_path, link):
+    pytest.importorskip("mkdocs")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copyfile(ROOT / "mkdocs.yml", tmp_path / "mkdocs.yml")
+    page = tmp_path / "docs" / "faq.md"
+    page.write_text(f"{page.read_text(encoding='utf-8')}\n{link}\n", encoding="utf-8")
+    recipe = re.search(r"^docs:.*\n\t(\w+)=(\w+) \$\(BIN\)/mkdocs (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    command = [sys.executable, "-m", "mkdocs", *recipe[3].split()]
+    environment = os.environ | {recipe[1]: recipe[2]}
+    built = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (built.returncode == 0) == (link == ""), built.stderr

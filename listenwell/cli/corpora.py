@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from listenwell.cli.shared import Overwrite
+from listenwell.cli.shared import OneSentenceErrors, Overwrite
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from listenwell.data.download import RemoteFile
     from listenwell.progress import OnProgress
 
-app = typer.Typer(no_args_is_help=True, help="Recordings to study: list, download, prepare, check.")
+app = typer.Typer(
+    cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, check."
+)
 
 STARTER = "starter"  # catalogue.STARTER, which is not imported before a command runs
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a corpus; 'corpus list' shows them.")]
@@ -90,7 +92,8 @@ def prepare_corpus(
     ] = None,
     parts: Annotated[str | None, typer.Option("--parts", help="Official parts, such as dev-clean,test-clean.")] = None,
     quarantine_share: Annotated[
-        float | None, typer.Option("--quarantine-share", help="Largest share of unreadable recordings.")
+        float | None,
+        typer.Option("--quarantine-share", help="Largest share of unreadable recordings.", min=0, max=1),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -1,8 +1,8 @@
 """The commands that make a detector out of a run and use it."""
 
+import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,11 +15,13 @@ from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
+    from listenwell.detect.bundle import Bundle
     from listenwell.detect.files import Heard
 
 app = typer.Typer(cls=OneSentenceErrors)
 JOURNAL = ".journal"
 STDIN_SHOWN = Path("stdin")
+MEAN, EACH = "mean", "each"
 
 
 @app.command("export")
@@ -90,45 +92,59 @@ def detect(
         int | None,
         typer.Option("--workers", help="Batches of windows at the same time; one per core if not given.", min=1),
     ] = None,
+    channel: Annotated[
+        str,
+        typer.Option(
+            "--channel", help="Of several channels: mean, each (an answer for each), or one's number, from 0."
+        ),
+    ] = MEAN,
     overwrite: Overwrite = False,
 ) -> None:
     """Say of each short recording whether it is SPEECH, and of each long one where speech is.
 
-    Recordings of any length and any format libsndfile reads; memory does not grow with their length. With --out, what
-    was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
+    Recordings of any length and any format FFmpeg reads, pipes too; memory does not grow with their length. With --out,
+    what was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
     """
     from listenwell.atomic_files import companion, is_stream
     from listenwell.destination import destinations
     from listenwell.detect.detector import Detector
     from listenwell.detect.files import ScoreJournal, audio_seconds, detect_files, owner_of
     from listenwell.detect.formats import FORMATS, ONE_EACH
-    from listenwell.detect.recordings import STDIN, find_recordings, save_stdin
+    from listenwell.detect.recordings import STDIN, find_recordings
     from listenwell.progress import shown_progress
 
     if form not in FORMATS:
         raise ConfigError(f"--format '{form}': expected one of {', '.join(FORMATS)}.")
-    with tempfile.TemporaryDirectory() as folder:
-        named = [str(save_stdin(Path(folder))) if name == STDIN else name for name in recordings]
-        paths = find_recordings(named)
-        shown = [STDIN_SHOWN if path.is_relative_to(folder) else path for path in paths]
-        answers = _answer_files(form, out, shown)
-        with destinations(answers, inputs=[*paths, detector], overwrite=overwrite):
-            loaded = Detector.load(detector, device, dtype, criterion, threshold, workers)
-            journal = None
-            if out is not None and not is_stream(out):
-                # one answer each: within the folder, which alone must be writable
-                beside = out / JOURNAL if form in ONE_EACH else out
-                journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded), out)
-            started = time.monotonic()
-            with shown_progress() as on_progress:
-                heard = [
-                    _called_stdin(each) if each.path.is_relative_to(folder) else each
-                    for each in detect_files(loaded, paths, longest_clip, journal, on_progress)
-                ]
-            seconds = time.monotonic() - started
-            _write(heard, form, answers)
-            if journal is not None:
-                journal.journal.remove()
+    _require_usable(device, dtype, threshold, longest_clip)
+    one_channel = _read_channel(channel)
+    if channel == EACH and form in ONE_EACH:
+        raise ConfigError(f"--channel {EACH}: a file of --format {form} holds one answer; give json, csv or rttm.")
+    found = find_recordings(recordings)
+    for sentence in found.left_out:
+        print(f"listenwell: {sentence}", file=sys.stderr)
+    shown = [STDIN_SHOWN if path == STDIN else path for path in found.paths]
+    answers = _answer_files(form, out, shown)
+    files = [path for path in found.paths if path.is_file()]
+    with destinations(answers, inputs=[*files, detector], overwrite=overwrite) as written:
+        loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
+        if threshold is None:
+            _say_criterion(criterion, loaded.bundle)
+        journal = None
+        if out is not None and not is_stream(out):
+            # one answer each: within the folder, which alone must be writable
+            beside = out / JOURNAL if form in ONE_EACH else out
+            journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded), out)
+        started = time.monotonic()
+        with shown_progress() as on_progress:
+            heard = [
+                replace(each, path=STDIN_SHOWN) if each.path == STDIN else each
+                for each in detect_files(loaded, found.paths, longest_clip, journal, on_progress, channel == EACH)
+            ]
+        seconds = time.monotonic() - started
+        _write(heard, form, answers)
+        written.remove_rest()
+        if journal is not None:
+            journal.journal.remove()
     audio_s = audio_seconds(heard)
     print(
         f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
@@ -141,9 +157,50 @@ def detect(
         raise typer.Exit(1)
 
 
-def _called_stdin(heard: "Heard") -> "Heard":
-    """What came on standard input, without the name of the copy that was decoded."""
-    return replace(heard, path=STDIN_SHOWN, problem=heard.problem.replace(str(heard.path), "standard input"))
+def _read_channel(channel: str) -> int | None:
+    """Raises ConfigError for what is neither mean, each nor the number of a channel."""
+    if channel in (MEAN, EACH):
+        return None
+    if not channel.isdecimal():
+        raise ConfigError(f"--channel '{channel}': expected {MEAN}, {EACH}, or the number of a channel, from 0.")
+    return int(channel)
+
+
+def _require_usable(device: str, dtype: str, threshold: float | None, longest_clip: float) -> None:
+    """Raise ConfigError for an option whose value can never be used."""
+    from pydantic import ValidationError
+
+    from listenwell.model.settings import ModelConfig
+
+    try:
+        ModelConfig.model_validate({"device": device, "dtype": dtype})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        message = wrong["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--{wrong['loc'][0]} {wrong['input']}: {message[0].lower()}{message[1:]}.") from error
+    if not math.isfinite(threshold or 0.0):
+        raise ConfigError(f"--threshold {threshold}: no score reaches or misses it; give a finite number.")
+    if math.isnan(longest_clip):
+        raise ConfigError("--longest-clip nan: is no number; give seconds, 0 or more.")
+
+
+def _say_criterion(criterion: str, bundle: "Bundle") -> None:
+    """Say what a threshold other than the default rests on, and where it finds less speech than that one."""
+    from listenwell.detect.bundle import DEFAULT_CRITERION
+
+    if criterion == DEFAULT_CRITERION:
+        return
+    value, default = bundle.thresholds[criterion], bundle.thresholds[DEFAULT_CRITERION]
+    says = f"--criterion {criterion} decides at {value:+.3f}, {DEFAULT_CRITERION} at {default:+.3f}"
+    if bundle.dev is not None:
+        recall, usual = bundle.dev.recalls[criterion], bundle.dev.recalls[DEFAULT_CRITERION]
+        says += f" (recall on the {bundle.dev.n_speech} dev scores of speech: {recall:.3f} and {usual:.3f})"
+    if value > default:
+        says += "; it finds less speech than the other"
+        says += (
+            ", for dev reaches this recall without a lower threshold" if criterion.startswith("target_recall") else ""
+        )
+    print(f"listenwell: {says}.", file=sys.stderr)
 
 
 def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> list[Path]:
@@ -152,8 +209,7 @@ def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> li
     Raises ConfigError where the format is one file per recording and there is no folder for several.
     """
     from listenwell.atomic_files import is_stream
-    from listenwell.detect.files import Heard
-    from listenwell.detect.formats import ONE_EACH, name_files
+    from listenwell.detect.formats import ONE_EACH, name_recordings
 
     if form in ONE_EACH and len(recordings) > 1 and (out is None or is_stream(out) or out.is_file()):
         raise ConfigError(
@@ -163,20 +219,37 @@ def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> li
         return []
     if form not in ONE_EACH or is_stream(out):
         return [out]
-    return [out / name for name in name_files([Heard(path, 0.0) for path in recordings], ONE_EACH[form])]
+    names = name_recordings(recordings)
+    return [out / f"{names[path]}{ONE_EACH[form]}" for path in recordings]
 
 
 def _write(heard: "Sequence[Heard]", form: str, answers: Sequence[Path]) -> None:
-    from listenwell.atomic_files import write_text
-    from listenwell.detect.formats import FORMATS, ONE_EACH
+    """Write the answer; say on standard error what is called otherwise in it, what to know of it, what is missing."""
+    from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown
 
-    if not answers:
-        typer.echo(FORMATS[form](heard), nl=False)
-    elif form in ONE_EACH:
-        for each, path in zip(heard, answers, strict=True):
-            if each.problem:
-                print(f"listenwell: {each.problem}", file=sys.stderr)
-            else:
-                write_text(path, FORMATS[form]([each]))
+    if form in ONE_EACH:
+        places: Sequence[Path | None] = answers or [None] * len(heard)
+        names = {each.path: path.stem for each, path in zip(heard, places, strict=True) if path is not None}
+        for each, path in zip(heard, places, strict=True):
+            if not each.problem:
+                _put(path, FORMATS[form]([each]))
     else:
-        write_text(answers[0], FORMATS[form](heard))
+        names = dict(name_tokens([each.path for each in heard])) if form == "rttm" else {}
+        _put(answers[0] if answers else None, FORMATS[form](heard))
+    for each in heard:
+        if each.problem:
+            print(f"listenwell: {problem_line(each)}", file=sys.stderr)
+        elif each.path in names and shown(names[each.path]) != shown(each.path.stem):
+            print(f"listenwell: {shown(each.path)}: is called {shown(names[each.path])} in the answer", file=sys.stderr)
+        if each.note:
+            print(f"listenwell: {shown(each.path)}: {shown(each.note)}", file=sys.stderr)
+
+
+def _put(path: Path | None, text: str) -> None:
+    """Write to the file, or to standard output; bytes of a name that is no UTF-8 are written escaped."""
+    from listenwell.atomic_files import write_bytes
+
+    if path is None:
+        typer.echo(text, nl=False)
+    else:
+        write_bytes(path, text.encode("utf-8", errors="backslashreplace"))

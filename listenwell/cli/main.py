@@ -5,7 +5,11 @@ error made for the user is one sentence on standard error: exit status 1 when th
 its config was wrong, 130 after Ctrl-C. Progress goes to standard error, results to standard output.
 """
 
-from typing import Annotated
+import io
+import os
+import sys
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -26,9 +30,11 @@ from listenwell.cli import (
     test_sets,
 )
 from listenwell.cli.shared import OneSentenceErrors
+from listenwell.errors import AudioWarning
 
 app = typer.Typer(
     cls=OneSentenceErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take '[a-z]' and '[section.key=value]' in a help or a file name for a colour
     help="Fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.",
 )  # fmt: skip
 for commands in (studies, scoring, evidence, leaks, test_sets, detection, asking):
@@ -42,8 +48,28 @@ app.add_typer(seals.app, name="seal")
 
 
 def main() -> None:
-    """Run the command line; the entry point of the package."""
+    """Run the command line; the entry point of the package.
+
+    What the terminal cannot show, such as the bytes of a name that is no UTF-8, is printed escaped; what is said to
+    a closed standard error is lost, and nothing else.
+    """
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning  # type: ignore[assignment] # warnings passes the place by position
     app(prog_name="listenwell")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """A warning about a recording as one sentence; others as Python shows them."""
+    if issubclass(category, AudioWarning):
+        print(f"listenwell: {message}", file=sys.stderr)
+    else:
+        _python_shows(message, category, *place)
+
+
+_python_shows = warnings.showwarning
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from listenwell.cli.shared import Overwrite
+from listenwell.cli.shared import OneSentenceErrors, Overwrite
 from listenwell.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Base models: build, align.")
+app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Base models: build, align.")
 
 
 @app.command("build")

@@ -1,5 +1,6 @@
 """What several commands share: errors as one sentence, the overrides argument, what a study reads, figures as text."""
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,15 @@ Overwrite = Annotated[
 
 
 class OneSentenceErrors(TyperGroup):
-    """Prints a ListenwellError or Ctrl-C as one sentence and turns it into the exit status."""
+    """Prints a ListenwellError or Ctrl-C as one sentence and turns it into the exit status; cuts no help off."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, each with the whole first paragraph of its help."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, inspect.cleandoc(each.help or "").split("\n\n")[0]) for name, each in commands.items() if each]
+            )
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""

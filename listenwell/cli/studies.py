@@ -45,23 +45,41 @@ def study(
 
 @app.command("init")
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of your recordings.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER|TABLE", help="Folder of your recordings, or a table of them.")
+    ],
     group: Annotated[
         str,
-        typer.Option("--group", help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'."),
+        typer.Option(
+            "--group",
+            help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'; of a table, its column.",
+        ),
     ] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace clips.csv, backgrounds.csv and study.yaml.")
     ] = False,
 ) -> None:
-    """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml."""
-    from listenwell.study.init import start_project
+    """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml.
 
-    if not group and sys.stdin.isatty():
-        group = typer.prompt(
-            "Which group (speaker or sound source) does a file belong to? folder, file, or a pattern", default="folder"
-        )
-    started = start_project(folder, group or "folder", overwrite=overwrite)
+    Or at a table of clips (CSV, JSON Lines, Parquet): study.yaml says which of its columns are read as what.
+    """
+    from listenwell.study.init import start_from_table, start_project
+
+    if source.is_file():
+        started = start_from_table(source, group, overwrite=overwrite)
+        for column, name in started.taken.items():
+            typer.echo(f"{column:12} is column {name}")
+        if "clip_id" not in started.taken:
+            typer.echo(f"{'clip_id':12} is made of path and start")
+        if started.left:
+            typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
+    else:
+        if not group and sys.stdin.isatty():
+            group = typer.prompt(
+                "Which group (speaker or sound source) does a file belong to? folder, file, or a pattern",
+                default="folder",
+            )
+        started = start_project(source, group or "folder", overwrite=overwrite)
     for label in ("SPEECH", "NONSPEECH"):
         chosen = [clip for clip in started.clips if clip.label == label]
         typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")

@@ -1,35 +1,34 @@
 """Load recordings as mono float32 waveforms, shape (n_samples,), 16 kHz, full scale +-1.
 
-Decoding is libsndfile's (WAV, FLAC, Ogg, MP3, AIFF), resampling is soxr's "HQ" recipe. Several channels are
-averaged. What cannot be used raises AudioError naming the file; nothing is repaired in silence. A header is not
-believed: memory grows with what was decoded, block by block, and up to a limit.
+Every format that listenwell.data.decoding opens; resampling is soxr's "HQ" recipe. What cannot be used raises
+AudioError naming the file: missing, broken off, NaN. Where samples were used that their owner should look at
+(a recorder's unfinished header, channels in antiphase), an AudioWarning says so. Memory grows with what was decoded,
+block by block, and up to a limit.
 """
 
 import hashlib
-import os
-import re
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from listenwell.data.channels import Downmix
 from listenwell.data.clip import Clip
-from listenwell.errors import AudioError
+from listenwell.data.decoding import Recording, block_frames, open_recording
+from listenwell.errors import AudioError, AudioWarning
 
 SAMPLE_RATE_HZ = 16_000
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Raised when a change of this module gives other samples for some file."""
 Waveform = NDArray[np.float32]
-# libsndfile shortens a cut WAV, AIFF, AU or Ogg file without an error; its log tells what the first three promised.
-_SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_LONGEST_OGG_PAGE_BYTES = 27 + 255 + 255 * 255
-_BLOCK_VALUES = 2**22
 _MOST_FRAMES = 2**29
 """2 GiB of samples; 9 hours at 16 kHz, 3 at 48 kHz. A few kilobytes of FLAC can hold more."""
-_SMALLEST_UNKNOWN_BYTES = 0x7FFF_0000
-"""Programs that write WAV into a pipe do not know its length and promise this much or more."""
+_LAST_MOMENT_S = 0.05
+_ROUNDED_S = 0.05
+"""Tables round durations, and FFmpeg finds a place to a thousandth of a second: a stretch may end so much too late."""
 
 
 def load_waveform(clip: Clip) -> Waveform:
@@ -37,7 +36,7 @@ def load_waveform(clip: Clip) -> Waveform:
 
     Raises AudioError, also when the clip is silent, or its samples are not those that the clip has the hash of.
     """
-    samples = load_recording(clip.path, clip.start_s, clip.duration_s)
+    samples = load_recording(clip.path, clip.start_s, clip.duration_s, clip.channel)
     if is_silent(samples):
         raise AudioError(
             f"{clip.path}: clip '{clip.clip_id}' is silent (every sample is 0), so it cannot bear the label "
@@ -54,24 +53,64 @@ def require_unchanged(what: str, found: str, expected: str) -> None:
         raise AudioError(
             f"{what} was changed since its manifest was written, or since this run read it first (pcm_sha256 "
             f"{found[:12]}, expected {expected[:12]}); restore the recording, or write the manifest again, which "
-            "another version of libsndfile or soxr makes necessary too."
+            "other versions of the decoders make necessary too."
         )
 
 
-def load_recording(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> Waveform:
+def load_recording(
+    path: Path, start_s: float = 0.0, duration_s: float | None = None, channel: int | None = None
+) -> Waveform:
     """Return `duration_s` seconds of the recording from `start_s`, or all of it, shape (n_samples,).
 
-    Raises AudioError when the file is missing, empty, not decodable, shorter than asked, too long to be loaded at once,
-    or holds NaN or infinity.
+    channel: its number, from 0; None is the mean of all. Raises AudioError when the file is missing, empty, not
+    decodable, broken off, shorter than asked, too long to be loaded at once, or holds NaN or infinity.
     """
-    samples, source_rate_hz = _decode(path, start_s, duration_s)
+    with open_recording(path) as recording:
+        samples = _read(recording, start_s, duration_s, channel)
+        rate_hz = recording.rate_hz
+    for note in recording.notes:
+        warnings.warn(f"{path}: {note}.", AudioWarning, stacklevel=2)
     _require_finite(path, samples)
-    if source_rate_hz != SAMPLE_RATE_HZ:
-        samples = soxr.resample(samples, source_rate_hz, SAMPLE_RATE_HZ, quality="HQ").astype(np.float32)
+    if rate_hz != SAMPLE_RATE_HZ:
+        samples = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ, quality="HQ").astype(np.float32)
         _require_finite(path, samples)
     if samples.size == 0:
         raise AudioError(f"{path}: shorter than one sample at 16 kHz; remove it from the manifest.")
     return np.ascontiguousarray(samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a recording holds, at its own rate."""
+
+    n_frames: int
+    rate_hz: int
+    n_channels: int
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.n_frames / self.rate_hz
+
+
+def recording_s(path: Path) -> float:
+    """Return how long the recording is. Raises AudioError when it is broken off, or its last moment cannot be read."""
+    return measure_extent(path).seconds
+
+
+def measure_extent(path: Path, must_be_whole: bool = True) -> Extent:
+    """Return the recording's extent: as its header says where it can be relied on, else by decoding it.
+
+    Raises AudioError when it cannot be opened, or must be whole and is broken off or unreadable at its end.
+    """
+    with open_recording(path) as recording:
+        known = recording.n_frames
+        first = 0 if known is None else max(0, known - round(_LAST_MOMENT_S * recording.rate_hz))
+        if known is None or must_be_whole:
+            n_frames = first + sum(map(len, recording.blocks(first, block_frames(recording))))
+        if must_be_whole:
+            _require_whole(recording)
+        return Extent(n_frames if known is None else known, recording.rate_hz, recording.n_channels)
 
 
 def _require_finite(path: Path, samples: Waveform) -> None:
@@ -80,99 +119,58 @@ def _require_finite(path: Path, samples: Waveform) -> None:
         raise AudioError(f"{path}: holds NaN or infinite samples; export the file again from its source.")
 
 
-def _decode(path: Path, start_s: float, duration_s: float | None) -> tuple[Waveform, int]:
-    """Return samples (n_frames,) at the file's own rate, and that rate in Hz."""
-    if not os.path.exists(path):
-        raise AudioError(f"{path}: no such file; check the path column of the manifest.")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder, a sound file was expected.")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes); fetch or export it again.")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate_hz: int = file.samplerate
-            declared = file.frames
-            first = round(start_s * rate_hz)
-            wanted = declared - first if duration_s is None else round(duration_s * rate_hz)
-            if _is_cut(path, file.extra_info):
-                raise AudioError(
-                    f"{path}: truncated, the header promises more than the {declared / rate_hz:.3f} s that are there; "
-                    "fetch or export it again."
-                )
-            if declared == 0:
-                raise AudioError(f"{path}: holds no samples; remove it from the manifest.")
-            if first < 0 or wanted <= 0 or first + wanted > declared + 1:
-                raise AudioError(
-                    f"{path}: asked for {wanted / rate_hz:.3f} s from {start_s:.3f} s, but the recording lasts "
-                    f"{declared / rate_hz:.3f} s; correct start_s and duration_s in the manifest."
-                )
-            if file.seekable():
-                file.seek(first)
-            else:  # GSM 6.10 without a header
-                file.read(first)
-            most_s = _MOST_FRAMES / max(rate_hz, SAMPLE_RATE_HZ)
-            if wanted > most_s * rate_hz:
-                raise AudioError(
-                    f"{path}: {wanted / rate_hz / 3600:.1f} h at {rate_hz} Hz were asked for, at most "
-                    f"{most_s / 3600:.1f} h are loaded at once; cut it into shorter files, or name stretches with "
-                    "start_s and duration_s."
-                )
-            samples = _read_mono(file, wanted)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+def _require_whole(recording: Recording) -> None:
+    if recording.fault:
+        raise AudioError(f"{recording.name}: {recording.fault}; fetch or export it again.")
+
+
+def _read(recording: Recording, start_s: float, duration_s: float | None, channel: int | None) -> Waveform:
+    """Return the stretch at the recording's own rate, (n_frames,)."""
+    _require_whole(recording)
+    rate_hz = recording.rate_hz
+    first = round(start_s * rate_hz)
+    wanted = None if duration_s is None else round(duration_s * rate_hz)
+    if recording.n_frames is not None:
+        left = recording.n_frames - first
+        wanted = left if wanted is None or 0 < wanted - left <= _ROUNDED_S * rate_hz else wanted
+        _require_inside(recording, first, wanted, recording.n_frames)
+    most_s = _MOST_FRAMES / max(rate_hz, SAMPLE_RATE_HZ)
+    if wanted is not None and wanted > most_s * rate_hz:
+        raise _too_long(recording.name, wanted / rate_hz, rate_hz, most_s)
+    downmix, blocks, n_read = Downmix(recording.name, channel), list[Waveform](), 0
+    n_block = block_frames(recording) if wanted is None else max(1, min(block_frames(recording), wanted))
+    for block in recording.blocks(first, n_block):
+        blocks.append(downmix.mix(block))
+        n_read += len(block)
+        if wanted is not None and n_read >= wanted:
+            break
+        if n_read > most_s * rate_hz:
+            raise _too_long(recording.name, n_read / rate_hz, rate_hz, most_s)
+    if downmix.note:
+        recording.notes.append(downmix.note)
+    _require_whole(recording)
+    if wanted is not None and n_read < wanted - _ROUNDED_S * rate_hz:
+        _require_inside(recording, first, wanted, first + n_read)
+    if not n_read:
+        raise AudioError(f"{recording.name}: holds no samples from {start_s:.3f} s on; correct start_s.")
+    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return samples[:wanted]
+
+
+def _require_inside(recording: Recording, first: int, wanted: int, n_frames: int) -> None:
+    rate_hz = recording.rate_hz
+    if first < 0 or wanted <= 0 or first + wanted > n_frames + 1:
         raise AudioError(
-            f"{path}: cannot be decoded ({str(error).rstrip('.')}); WAV, FLAC, Ogg, MP3 and AIFF are read, "
-            "convert the file or remove it."
-        ) from error
-    if samples.size < wanted - 1:
-        raise AudioError(
-            f"{path}: truncated, the header promises {declared / rate_hz:.3f} s but only "
-            f"{(first + samples.size) / rate_hz:.3f} s could be read; fetch or export it again."
+            f"{recording.name}: asked for {wanted / rate_hz:.3f} s from {first / rate_hz:.3f} s, but the recording "
+            f"lasts {n_frames / rate_hz:.3f} s; correct start_s and duration_s in the manifest."
         )
-    return samples, rate_hz
 
 
-def _read_mono(file: soundfile.SoundFile, n_frames: int) -> Waveform:
-    """The next n_frames of `file`, fewer where it ends, its channels averaged."""
-    blocks, n_left = [], n_frames
-    while n_left > 0:
-        n_asked = min(n_left, block_frames(file))
-        frames = file.read(n_asked, dtype="float32", always_2d=True)
-        blocks.append(mix_down(frames))
-        n_left = n_left - n_asked if len(frames) == n_asked else 0
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
-def block_frames(file: soundfile.SoundFile) -> int:
-    """How many frames are decoded at once: 16 MiB of float32, however many channels there are."""
-    return _BLOCK_VALUES // int(file.channels)
-
-
-def mix_down(frames: NDArray[np.float32]) -> Waveform:
-    """The mean over the channels of frames (n_frames, n_channels); infinite where their sum overflows."""
-    if frames.shape[1] == 1:
-        return frames[:, 0]
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(frames.mean(axis=1, dtype=np.float32))
-
-
-def _is_cut(path: Path, log: str) -> bool:
-    """Tell whether the file ends before its promised end; `log` is libsndfile's account of the header."""
-    chunk = _SHORT_CHUNK.search(log)
-    if chunk is not None:
-        return int(chunk[2]) < int(chunk[1]) < _SMALLEST_UNKNOWN_BYTES
-    return _ends_inside_ogg_page(path)
-
-
-def _ends_inside_ogg_page(path: Path) -> bool:
-    """Tell whether an Ogg file's last page is incomplete (RFC 3533: 27 bytes, n sizes of segments, the segments)."""
-    with path.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return False
-        file.seek(max(0, path.stat().st_size - 2 * _LONGEST_OGG_PAGE_BYTES))
-        end = file.read()
-    page = end[end.rfind(b"OggS") :]
-    sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    return len(page) < 27 or len(sizes) < page[26] or len(page) < 27 + page[26] + sum(sizes)
+def _too_long(name: str, seconds: float, rate_hz: int, most_s: float) -> AudioError:
+    return AudioError(
+        f"{name}: {seconds / 3600:.1f} h at {rate_hz} Hz were asked for, at most {most_s / 3600:.1f} h are loaded at "
+        "once; cut it into shorter files, or name stretches with start_s and duration_s."
+    )
 
 
 def is_silent(samples: Waveform) -> bool:

@@ -39,6 +39,7 @@ class Clip:
         (listenwell.data.sample_hashes), where its table holds none.
     origin: the identity of the source outside this corpus, in a namespace that corpora share ("freesound:12345",
         "librivox:84"): clips of one origin are related, whatever their corpora call them. Empty where unknown.
+    channel: the one of the recording's that the clip is, from 0; None is the mean of all.
     """
 
     clip_id: str
@@ -54,6 +55,7 @@ class Clip:
     split: str = ""
     pcm_sha256: str = ""
     origin: str = ""
+    channel: int | None = None
 
     @property
     def identity(self) -> tuple[str, str, str, float, float, str]:

@@ -2,7 +2,8 @@
 
 One row per record, one column per field of `Clip` or `Background`, in the CSV of `listenwell.data.csv_rows`. Paths
 are relative to the table's own folder, so corpus and table move together, and may not leave it; absolute paths
-are allowed. Reading stops at the first fault with a ManifestError: file, line, found, expected, next step.
+are allowed. Of three times of a clip (start, end, duration; listenwell.data.column_names) two are enough, and three
+must agree. Reading stops at the first fault with a ManifestError: file, line, found, expected, next step.
 """
 
 import os
@@ -10,48 +11,59 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-import soundfile
-
+from listenwell.data.audio import measure_extent
 from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
-from listenwell.data.csv_rows import Row, UniqueColumn, read_rows, write_rows
+from listenwell.data.column_names import TIME_COLUMNS, timed_rows
+from listenwell.data.csv_rows import (
+    Row,
+    UniqueColumn,
+    csv_records,
+    write_rows,
+)
+from listenwell.errors import AudioError
 
 CLIP_COLUMNS = tuple(field.name for field in fields(Clip))
 BACKGROUND_COLUMNS = tuple(field.name for field in fields(Background))
-REQUIRED_CLIP_COLUMNS = ("clip_id", "path", "label", "group")
+READ_CLIP_COLUMNS = tuple(dict.fromkeys((*CLIP_COLUMNS, *TIME_COLUMNS)))
+"""What a table of clips may hold: their fields, and their times in other words."""
+REQUIRED_CLIP_COLUMNS = ("path", "label", "group")
 REQUIRED_BACKGROUND_COLUMNS = ("background_id", "path", "kind", "group")
+_AGREE_S = 0.02
+"""Start, end and duration of a clip may differ by what is lost where times are rounded to hundredths."""
 
 
 def read_manifest(path: Path) -> list[Clip]:
     """Return the clips of the table at `path`, in its order, with absolute audio paths.
 
-    clip_id, path, label and group are required. start_s defaults to 0, duration_s to the rest of the recording
-    (read from the file's header), recording to the path as `write_manifest` names it, everything else to "". Raises
-    ManifestError.
+    path, label and group are required. clip_id defaults to the path as the table has it, with the start in milliseconds
+    behind it where that is not 0 ("talk.wav@1500"); start_s to 0, duration_s to the rest of the recording (read from
+    the file's header), recording to the path as `write_manifest` names it, everything else to "". Raises ManifestError.
     """
-    return build_clips(read_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS), path.parent)
+    return build_clips(timed_rows(path, csv_records(path), CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS), path.parent)
 
 
 def build_clips(rows: Iterable[Row], folder: Path) -> list[Clip]:
     """Return one clip per row, as `read_manifest` does; relative paths start at `folder`. Raises ManifestError."""
     folder, clips = _absolute(folder), []
-    clip_ids, splits = UniqueColumn("clip_id"), _GroupSplits()
+    names, splits = _ClipNames(), _GroupSplits()
     for row in rows:
         audio_path = _audio_path(row, folder)
-        start_s = row.seconds("start_s") if row.has("start_s") else 0.0
+        start_s, duration_s = _stretch_s(row, audio_path)
         clip = Clip(
-            clip_id=clip_ids.add(row),
+            clip_id=names.add(row, start_s, duration_s),
             path=audio_path,
             start_s=start_s,
-            duration_s=_duration_s(row, audio_path, start_s),
+            duration_s=duration_s,
             label=row.label(),
             group=row.required("group"),
-            recording=row.text("recording") or _cell(audio_path, folder),
+            recording=row.identifier("recording") or _cell(audio_path, folder),
             corpus=row.text("corpus"),
             licence=row.text("licence"),
             category=row.text("category"),
-            split=row.text("split"),
-            pcm_sha256=row.text("pcm_sha256"),
-            origin=row.text("origin"),
+            split=row.identifier("split"),
+            pcm_sha256=row.identifier("pcm_sha256"),
+            origin=row.identifier("origin"),
+            channel=_channel(row),
         )
         splits.add(row, clip.group, clip.split)
         clips.append(clip)
@@ -59,8 +71,13 @@ def build_clips(rows: Iterable[Row], folder: Path) -> list[Clip]:
 
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
-    """Write `clips` to the table at `path` atomically; audio below its folder is named relative to it."""
-    _write_records(path, CLIP_COLUMNS, clips)
+    """Write `clips` to the table at `path` atomically; audio below its folder is named relative to it.
+
+    The column `channel` is there where a clip is one channel of several.
+    """
+    clips = list(clips)
+    is_mean = all(clip.channel is None for clip in clips)
+    _write_records(path, [column for column in CLIP_COLUMNS if column != "channel" or not is_mean], clips)
 
 
 def read_backgrounds(path: Path) -> list[Background]:
@@ -70,19 +87,25 @@ def read_backgrounds(path: Path) -> list[Background]:
     """
     folder, backgrounds = _absolute(path.parent), []
     background_ids, splits = UniqueColumn("background_id"), _GroupSplits()
-    for row in read_rows(path, BACKGROUND_COLUMNS, REQUIRED_BACKGROUND_COLUMNS):
+    for row in timed_rows(path, csv_records(path), BACKGROUND_COLUMNS, REQUIRED_BACKGROUND_COLUMNS):
         audio_path = _audio_path(row, folder)
+        start_s, duration_s = _stretch_s(row, audio_path)
+        if start_s > 0:
+            raise row.fault(
+                f"the background starts at {start_s:g} s, but a background is a recording from its beginning; cut the "
+                "stretch into a file of its own."
+            )
         background = Background(
             background_id=background_ids.add(row),
             path=audio_path,
-            duration_s=_duration_s(row, audio_path, start_s=0.0),
+            duration_s=duration_s,
             kind=row.one_of("kind", BACKGROUND_KINDS),
             group=row.required("group"),
             corpus=row.text("corpus"),
             licence=row.text("licence"),
-            split=row.text("split"),
-            pcm_sha256=row.text("pcm_sha256"),
-            origin=row.text("origin"),
+            split=row.identifier("split"),
+            pcm_sha256=row.identifier("pcm_sha256"),
+            origin=row.identifier("origin"),
         )
         splits.add(row, background.group, background.split)
         backgrounds.append(background)
@@ -100,8 +123,13 @@ def _write_records(path: Path, columns: Sequence[str], records: Iterable[Clip | 
 
 
 def _audio_path(row: Row, folder: Path) -> Path:
-    """Return the absolute path of the row's recording; relative paths start at `folder` and stay below it."""
+    """Return the absolute path of the row's recording; relative paths start at `folder` and stay below it.
+
+    A path that Windows wrote is read with / for its backslashes, where no file has a backslash in its name.
+    """
     text = row.required("path")
+    if "\\" in text and not os.path.exists(folder / text):
+        text = text.replace("\\", "/")
     if os.path.isabs(text):
         return Path(text)
     if os.path.normpath(text).split(os.sep)[0] == os.pardir:
@@ -112,13 +140,43 @@ def _audio_path(row: Row, folder: Path) -> Path:
     return _absolute(folder / text)
 
 
-def _duration_s(row: Row, audio_path: Path, start_s: float) -> float:
-    """Return the row's duration, or where its cell is empty what the recording holds after `start_s`."""
-    if row.has("duration_s"):
-        duration_s = row.seconds("duration_s")
-        if duration_s == 0:
-            raise row.fault("duration_s is 0; give a length above 0, or leave the cell empty for the whole recording.")
-        return duration_s
+def _stretch_s(row: Row, audio_path: Path) -> tuple[float, float]:
+    """Return the start and duration of the row's clip: to the end of the recording where neither says how long."""
+    start_s, end_s, duration_s = _time_s(row, "start") or 0.0, _time_s(row, "end"), _time_s(row, "duration")
+    if duration_s == 0:
+        raise row.fault("duration_s is 0; give a length above 0, or leave the cell empty for the whole recording.")
+    if end_s is not None and end_s <= start_s:
+        raise row.fault(f"the clip ends at {end_s:g} s but starts at {start_s:g} s; correct the times.")
+    if end_s is None:
+        return start_s, duration_s or _rest_s(row, audio_path, start_s)
+    length_s = round(end_s - start_s, 9)
+    if duration_s is not None and abs(length_s - duration_s) > _AGREE_S:
+        raise row.fault(
+            f"start {start_s:g} s and end {end_s:g} s are {length_s:g} s apart, but the duration is {duration_s:g} s; "
+            "correct the times to seconds (or name the columns _ms), or name in data.columns the two that count."
+        )
+    return start_s, duration_s or length_s
+
+
+def _time_s(row: Row, role: str) -> float | None:
+    if row.has(f"{role}_s"):
+        return row.seconds(f"{role}_s")
+    return row.seconds(f"{role}_ms") / 1000 if row.has(f"{role}_ms") else None
+
+
+def _channel(row: Row) -> int | None:
+    """The number of the clip's channel, None for the mean of all."""
+    if not row.has("channel"):
+        return None
+    if not row.text("channel").isdecimal():
+        raise row.fault(
+            f"channel is '{row.text('channel')}'; the number of one from 0, or nothing for the mean of all was "
+            "expected, correct the cell, or rename the column where it means something else."
+        )
+    return int(row.text("channel"))
+
+
+def _rest_s(row: Row, audio_path: Path, start_s: float) -> float:
     recording_s = _recording_s(row, audio_path)
     if recording_s <= start_s:
         raise row.fault(
@@ -128,15 +186,39 @@ def _duration_s(row: Row, audio_path: Path, start_s: float) -> float:
 
 
 def _recording_s(row: Row, audio_path: Path) -> float:
+    """The recording's length, also of one that is broken off: reading its clips says so."""
     try:
-        header = soundfile.info(audio_path)
-    except (soundfile.LibsndfileError, OSError) as error:
+        return measure_extent(audio_path, must_be_whole=False).seconds
+    except AudioError as error:
         found = "cannot be read as sound" if os.path.exists(audio_path) else "does not exist"
         raise row.fault(
             f"duration_s is empty and {audio_path} {found}, so its length is unknown; "
             "correct the path, fill in duration_s or remove the row."
         ) from error
-    return float(header.frames) / float(header.samplerate)
+
+
+class _ClipNames:
+    """Gives every clip its clip_id, made of path and times where the row has none, and refuses one that is there."""
+
+    def __init__(self) -> None:
+        self.ids, self.stretches = UniqueColumn("clip_id"), dict[tuple[str, float, float, str], int]()
+
+    def add(self, row: Row, start_s: float, duration_s: float) -> str:
+        path, channel, is_whole = row.text("path"), row.text("channel"), not any(map(row.has, TIME_COLUMNS))
+        if is_whole or not row.has("clip_id"):
+            line = self.stretches.setdefault((path, start_s, duration_s, channel), row.line)
+            if line != row.line:
+                raise row.fault(
+                    f"the same stretch of '{path}' already stands in line {line}; remove one of the rows, or say with "
+                    "data.columns which columns hold the times, such as {start_s: FROM, end_s: TO}."
+                )
+        if row.has("clip_id"):
+            return self.ids.add(row)
+        take, start_ms = path + (f"#{channel}" if channel else ""), 1000 * start_s
+        name = f"{take}@{start_ms:.12g}" if start_s else take
+        if name in self.ids.lines:
+            name = f"{take}@{start_ms:.12g}-{start_ms + 1000 * duration_s:.12g}"
+        return self.ids.add(row, name)
 
 
 class _GroupSplits:
@@ -154,7 +236,9 @@ class _GroupSplits:
             )
 
 
-def _cell(value: str | float | Path, folder: Path) -> str:
+def _cell(value: str | float | Path | None, folder: Path) -> str:
+    if value is None or isinstance(value, int):
+        return "" if value is None else str(value)
     if isinstance(value, Path):
         path = _absolute(value)
         return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import soundfile
-import soxr
 
 from listenwell.cache import cache_root
 from listenwell.data.audio import (
@@ -32,7 +32,10 @@ from listenwell.errors import ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.vouched_files import read_vouched, write_vouched
 
-DECODER = f"{DECODING_VERSION}, libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
+DECODER = ", ".join(
+    [f"{DECODING_VERSION}, libsndfile {soundfile.__libsndfile_version__}"]
+    + [f"{name} {version(name)}" for name in ("av", "soxr")]
+)
 PIECE_S = 1800.0
 """Backgrounds of hours are decoded and hashed in pieces of this length."""
 
@@ -53,7 +56,7 @@ class SampleHashes:
 
         Raises AudioError where they cannot be used, as `load_waveform` does, or are not those its table tells of.
         """
-        key = self._key(clip.path, clip.start_s, clip.duration_s)
+        key = self._key(clip.path, clip.start_s, clip.duration_s, clip.channel)
         found = self._find(key, clip.path, lambda: pcm_sha256(load_waveform(clip)))
         require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", found, clip.pcm_sha256 or found)
         return replace(clip, pcm_sha256=found)
@@ -76,9 +79,11 @@ class SampleHashes:
         except (OSError, ListenwellError) as error:
             print(f"listenwell: what was read is not remembered ({error})", file=sys.stderr)
 
-    def _key(self, path: Path, start_s: float, duration_s: float | None) -> str:
+    def _key(self, path: Path, start_s: float, duration_s: float | None, channel: int | None = None) -> str:
         inside = os.path.relpath(os.path.abspath(path), self.folder)
-        return f"{start_s!r} {duration_s!r} {inside}".encode(errors="surrogateescape").decode(errors="backslashreplace")
+        which = "" if channel is None else f"channel {channel} "
+        key = f"{start_s!r} {duration_s!r} {which}{inside}"
+        return key.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
     def _find(self, key: str, path: Path, decode: Callable[[], str]) -> str:
         state = _state_of(path)

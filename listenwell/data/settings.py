@@ -1,6 +1,6 @@
 """Which recordings a study uses, and how many of them may be unreadable."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,9 +11,13 @@ class DataConfig(Section):
     """The clips and backgrounds of the study."""
 
     manifest: str = Field("starter", min_length=1)
-    """starter (Debian packages, prepared in the cache), or the path of your clips.csv (or .jsonl, .parquet)."""
+    """starter (Debian packages, prepared in the cache), or the path of your clips.csv (or .tsv, .jsonl, .parquet)."""
     columns: dict[str, str] = Field({})
-    """Column names of your table where they differ from those of clips.csv, as {clip_id: utt, path: wav}."""
+    """Column names of your table where they differ from those of clips.csv, as {path: wav, group: speaker}; listenwell
+    init TABLE writes them. Needed are path, label and group; times may also be end_s, start_ms, end_ms, duration_ms."""
+    channel: Literal["mean", "each"] | Annotated[int, Field(ge=0)] = "mean"
+    """Which channel of a recording is a clip: mean (of all), the number of one from 0, or each (a clip of every one); a
+    column channel of your table goes before it."""
     backgrounds: str = Field("starter", min_length=1)
     """starter, none, or the path of your backgrounds.csv; noise and music to mix under the clips."""
     store_backgrounds: bool = False

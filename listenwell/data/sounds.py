@@ -28,6 +28,7 @@ class Sound:
     recording: str
     corpus: str
     origin: str
+    channel: int | None = None
 
     @property
     def name(self) -> str:
@@ -36,7 +37,7 @@ class Sound:
 
     def load(self) -> Waveform:
         """Return the samples, shape (n_samples,), 16 kHz. Raises AudioError."""
-        return load_recording(self.path, self.start_s, self.duration_s)
+        return load_recording(self.path, self.start_s, self.duration_s, self.channel)
 
 
 def list_sounds(
@@ -76,6 +77,7 @@ def _from_clip(part: str, clip: Clip) -> Sound:
         recording=clip.recording,
         corpus=clip.corpus,
         origin=clip.origin,
+        channel=clip.channel,
     )
 
 

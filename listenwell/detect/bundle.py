@@ -29,11 +29,20 @@ DEFAULT_CRITERION = "balanced_accuracy"
 
 
 @dataclass(frozen=True, slots=True)
+class DevRecalls:
+    """What the thresholds rest on: the recall of each on dev, by criterion, and of how many SPEECH clips."""
+
+    recalls: Mapping[str, float]
+    n_speech: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """The content of detector.json.
 
     thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by Platt's map on dev. evidence:
-    the rows of the run's results for this model and its chosen threshold.
+    the rows of the run's results for this model and its chosen threshold. dev: None in detectors exported before it was
+    kept.
     """
 
     base: str
@@ -47,6 +56,7 @@ class Bundle:
     rule: SegmentRule
     evidence: list[dict[str, Any]]
     provenance: Mapping[str, Any]
+    dev: DevRecalls | None = None
 
 
 def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path | None = None) -> None:
@@ -65,6 +75,7 @@ def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path |
             "prompt": bundle.prompt.model_dump(mode="json"),
             "short_clips": bundle.short_clips.model_dump(mode="json"),
             "thresholds": dict(bundle.thresholds),
+            "dev": None if bundle.dev is None else asdict(bundle.dev),
             "probability": asdict(bundle.probability),
             "rule": asdict(bundle.rule),
             "evidence": bundle.evidence,
@@ -97,12 +108,19 @@ def read_bundle(folder: Path) -> Bundle:
             rule=SegmentRule(**{field.name: float(record["rule"][field.name]) for field in fields(SegmentRule)}),
             evidence=record["evidence"],
             provenance=record["provenance"],
+            dev=_read_dev(record["dev"]) if record.get("dev") is not None else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path}: is broken ({error}); export the detector again.") from error
+    if bundle.dev is not None and not bundle.dev.recalls.keys() >= bundle.thresholds.keys():
+        raise ModelError(f"{path}: is broken (a threshold without its recall on dev); export the detector again.")
     if DEFAULT_CRITERION not in bundle.thresholds or not all(map(math.isfinite, bundle.thresholds.values())):
         raise ModelError(f"{path}: its thresholds are not usable ({bundle.thresholds}); export the detector again.")
     return bundle
+
+
+def _read_dev(record: Mapping[str, Any]) -> DevRecalls:
+    return DevRecalls({name: float(recall) for name, recall in record["recalls"].items()}, int(record["n_speech"]))
 
 
 def _read_map(record: Mapping[str, Any]) -> ProbabilityMap:

@@ -1,14 +1,16 @@
 """The trained detector: a score for a clip, segments of a long recording, decisions on a live stream.
 
     detector = Detector.load(Path("detector"))
-    detector.decide(waveform, sample_rate_hz)      one short clip
-    detector.segments(Path("meeting.wav"))         a recording of any length, in constant memory
+    detector.decide(waveform, 16_000)              one short clip, an array or tensor
+    detector.segments("meeting.m4a")               a recording of any length, in constant memory
 
 A score is logit(SPEECH answer) - logit(NONSPEECH answer); a clip is SPEECH at or above the threshold, which was chosen
-on dev. Waveforms: mono float32 (n_samples,), full scale +-1.
+on dev. What may be given as audio: listenwell.data.waveforms.
 """
 
 import itertools
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +20,18 @@ import soxr
 from numpy.typing import NDArray
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
+from listenwell.data.waveforms import Audio, as_mono, as_source, as_waveform, check_rate, is_file
 from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle
-from listenwell.detect.recordings import cut_windows, read_blocks
-from listenwell.detect.segmentation import Floats, Segment, find_segments, window_activity
-from listenwell.errors import AudioError, ConfigError, ModelError
+from listenwell.detect.recordings import Blocks, cut_windows, open_blocks
+from listenwell.detect.segmentation import (
+    Floats,
+    Segment,
+    count_frames,
+    count_windows,
+    find_segments,
+    window_activity,
+)
+from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.hearing import hear
@@ -56,9 +66,13 @@ class Detector:
         bundle: Bundle,
         threshold: float,
         workers: int | None = None,
+        channel: int | None = None,
     ) -> None:
-        """workers: batches of windows scored at the same time; None is one per core, one on a GPU."""
+        """Workers and channel: as in `load`. Raises ConfigError for a threshold that is no number."""
+        if not math.isfinite(threshold):
+            raise ConfigError(f"the threshold is {threshold}; a finite score was expected.")
         self.model, self.adapter, self.bundle, self.threshold = model, adapter, bundle, threshold
+        self.channel = channel
         self.workers = default_workers() if workers is None else workers
         self._prompt = model.prompt(bundle.prompt)
 
@@ -71,12 +85,14 @@ class Detector:
         criterion: str = DEFAULT_CRITERION,
         threshold: float | None = None,
         workers: int | None = None,
+        channel: int | None = None,
     ) -> "Detector":
         """Load what `listenwell export` wrote, and the base it names.
 
         criterion: which of the thresholds chosen on dev decides, unless `threshold` gives one. workers: batches of
-        windows scored at the same time; None is one per core, one on a GPU. Raises ModelError when the folder or the
-        base is not what was exported, ConfigError for an unknown criterion, device or dtype.
+        windows scored at the same time; None is one per core, one on a GPU. channel: the one of several to decide by,
+        from 0; None is their mean. Raises ModelError when the folder or the base is not what was exported, ConfigError
+        for an unknown criterion, device or dtype.
         """
         bundle = read_bundle(Path(folder))
         if criterion not in bundle.thresholds:
@@ -93,7 +109,8 @@ class Detector:
                 "export, or train and export again."
             )
         adapter, _ = read_adapter(Path(folder) / ADAPTER, model)
-        return cls(model, adapter, bundle, bundle.thresholds[criterion] if threshold is None else threshold, workers)
+        chosen = bundle.thresholds[criterion] if threshold is None else threshold
+        return cls(model, adapter, bundle, chosen, workers, channel)
 
     def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
         """Return the scores (B,) of B waveforms (n_samples,), 16 kHz. Raises AudioError for one that is unusable."""
@@ -110,35 +127,48 @@ class Detector:
     def _tower_adapter(self) -> Adapter | None:
         return self.adapter if self.model.changes_tower(self.adapter) else None
 
-    def score(self, waveform: Waveform, sample_rate_hz: int = SAMPLE_RATE_HZ) -> float:
-        """Return the score of one clip, (n_samples,) or (n_samples, n_channels). Raises AudioError."""
-        return float(self.scores([as_heard(waveform, sample_rate_hz)])[0])
+    def score(self, audio: Audio, sample_rate_hz: float | None = None) -> float:
+        """Return the score of one clip: an array or tensor at sample_rate_hz, a file, or {"array", "sampling_rate"}.
 
-    def decide(self, waveform: Waveform, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Decision:
-        """Return score, probability and decision of one clip. Raises AudioError."""
-        return self.decision(self.score(waveform, sample_rate_hz))
+        What may be given is listenwell.data.waveforms'. Raises AudioError.
+        """
+        if is_file(audio):
+            with open_blocks(as_source(audio, sample_rate_hz), self.channel) as blocks:
+                samples = np.concatenate([np.empty(0, dtype=np.float32), *_warned(blocks)])
+        else:
+            samples = as_waveform(audio, sample_rate_hz, self.channel)
+        return float(self.scores([samples])[0])
+
+    def decide(self, audio: Audio, sample_rate_hz: float | None = None) -> Decision:
+        """Return score, probability and decision of one clip, given as to `score`. Raises AudioError."""
+        return self.decision(self.score(audio, sample_rate_hz))
 
     def decision(self, score: float) -> Decision:
         """What a score means to this detector."""
         probability = float(self.bundle.probability.probabilities(np.array([score]))[0])
         return Decision(score, probability, score >= self.threshold)
 
-    def segments(self, recording: Path | Waveform, sample_rate_hz: int = SAMPLE_RATE_HZ) -> list[Segment]:
-        """Return the stretches of speech in a recording: a file, or a waveform at sample_rate_hz. Raises AudioError."""
-        counted = _Counted(
-            read_blocks(recording) if isinstance(recording, Path) else iter([as_heard(recording, sample_rate_hz)])
-        )
-        scores = np.concatenate(list(self.window_scores(counted)))
-        return self.find_segments(scores, counted.n_samples / SAMPLE_RATE_HZ)
+    def segments(self, audio: Audio, sample_rate_hz: float | None = None) -> list[Segment]:
+        """Return the stretches of speech in a recording, given as to `score`; a file's memory is constant.
 
-    def window_scores(self, blocks: Iterator[Waveform], skip: int = 0) -> Iterator[Floats]:
+        Raises AudioError.
+        """
+        if is_file(audio):
+            with open_blocks(as_source(audio, sample_rate_hz), self.channel) as blocks:
+                scores = np.concatenate(list(self.window_scores(_warned(blocks))))
+                return self.find_segments(scores, blocks.duration_s)
+        samples = as_waveform(audio, sample_rate_hz, self.channel)
+        scores = np.concatenate(list(self.window_scores(iter([samples]))))
+        return self.find_segments(scores, samples.size / SAMPLE_RATE_HZ)
+
+    def window_scores(self, blocks: Iterable[Waveform], skip: int = 0) -> Iterator[Floats]:
         """Yield the scores of the windows of a recording, batch by batch, (n,) each; the first `skip` are left out.
 
         Batches follow from the windows' numbers alone, so scores do not depend on `skip` (a multiple of BATCH, but at
         the recording's end) or on the number of workers.
         """
         rule = self.bundle.rule
-        windows = itertools.islice(cut_windows(blocks, rule.window_s, rule.hop_s), skip, None)
+        windows = itertools.islice(cut_windows(iter(blocks), rule.window_s, rule.hop_s), skip, None)
         batches = iter(lambda: list(itertools.islice(windows, BATCH)), [])
         with cancelling_pool(self.workers) as pool:
             while group := list(itertools.islice(batches, self.workers)):
@@ -160,9 +190,9 @@ class Detector:
         slope = self.bundle.probability.slope
         return slope if slope > 0 else 1.0
 
-    def stream(self, on_frame: Callable[["Frame"], None]) -> "Stream":
+    def stream(self, on_frame: Callable[["Frame"], None], sample_rate_hz: float) -> "Stream":
         """Return a listener for a live signal: feed it blocks of any size, it tells of every frame of hop_s."""
-        return Stream(self, on_frame)
+        return Stream(self, on_frame, sample_rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,73 +206,90 @@ class Frame:
 
 
 class Stream:
-    """Live decisions: `feed` takes 16 kHz samples as they come; a frame is decided once its last window is heard.
+    """Live decisions: `feed` takes samples as they come; a frame is decided once its last window has come.
 
-    So the delay is window_s - hop_s after a frame's end, plus the time of one forward pass. Memory is one window.
+    So the delay is window_s - hop_s after a frame's end, plus the time of one forward pass. `close` decides what is
+    left: all frames together are those of the recording. Memory is one window. A context manager that closes itself.
     """
 
-    def __init__(self, detector: Detector, on_frame: Callable[[Frame], None]) -> None:
-        rule = detector.bundle.rule
+    def __init__(self, detector: Detector, on_frame: Callable[[Frame], None], sample_rate_hz: float) -> None:
+        """Raises AudioError for a rate that is none."""
+        rule, rate_hz = detector.bundle.rule, check_rate(sample_rate_hz)
         self._detector, self._on_frame = detector, on_frame
         self._n_window, self._n_hop = (round(s * SAMPLE_RATE_HZ) for s in (rule.window_s, rule.hop_s))
         self._per_window = max(1, round(rule.window_s / rule.hop_s))
+        self._resampler = None
+        if rate_hz != SAMPLE_RATE_HZ:
+            self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
         self._kept = np.empty(0, dtype=np.float32)
         self._recent: list[float] = []
-        self._n_frames = 0
-        self._is_speech = False
+        self._n_frames = self._n_samples = self._n_windows = 0
+        self._is_speech = self._is_closed = False
 
-    def feed(self, samples: Waveform) -> None:
-        """Take the next samples (n,), 16 kHz. Raises AudioError for samples that are not finite."""
-        self._kept = np.concatenate([self._kept, np.asarray(samples, dtype=np.float32)])
-        while self._kept.size >= self._n_window:
-            score = float(self._detector.scores([self._kept[: self._n_window]])[0])
-            self._kept = self._kept[self._n_hop :]
-            self._recent = [*self._recent, float(self._detector.activity(np.array([score]))[0])][-self._per_window :]
-            self._tell(sum(self._recent) / len(self._recent))
+    def __enter__(self) -> "Stream":
+        return self
 
-    def _tell(self, activity: float) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+
+    def feed(self, samples: Audio) -> None:
+        """Take the next samples: (n,), (n, 1) or several channels, floats or integers. Raises AudioError."""
+        if self._is_closed:
+            raise AudioError("the stream is closed; begin another with Detector.stream.")
+        mono = as_mono(samples, self._detector.channel)
+        self._take(mono if self._resampler is None else self._resampler.resample_chunk(mono))
+
+    def close(self) -> None:
+        """Decide the frames up to the end of the signal. Twice does nothing more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._resampler is not None:
+            self._take(self._resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
+        if self._n_samples == 0:
+            return
+        duration_s = self._n_samples / SAMPLE_RATE_HZ
         rule = self._detector.bundle.rule
+        if self._n_windows < count_windows(duration_s, rule):
+            self._score(self._kept)
+        while self._n_frames < count_frames(duration_s, rule):
+            # windows that began later than the last one would lie behind the end
+            self._recent = self._recent[-max(1, self._n_windows + self._per_window - 1 - self._n_frames) :]
+            self._tell()
+
+    def _take(self, mono: Waveform) -> None:
+        self._n_samples += mono.size
+        self._kept = np.concatenate([self._kept, mono])
+        while self._kept.size >= self._n_window:
+            self._score(self._kept[: self._n_window])
+            self._kept = self._kept[self._n_hop :]
+
+    def _score(self, window: Waveform) -> None:
+        score = float(self._detector.scores([window])[0])
+        self._recent = [*self._recent, float(self._detector.activity(np.array([score]))[0])][-self._per_window :]
+        self._n_windows += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        rule, activity = self._detector.bundle.rule, sum(self._recent) / len(self._recent)
         self._is_speech = activity >= rule.on or (self._is_speech and activity >= rule.off)
         start_s = self._n_frames * rule.hop_s
         self._n_frames += 1
         self._on_frame(Frame(start_s, start_s + rule.hop_s, activity, self._is_speech))
 
 
-class _Counted:
-    """An iterator of blocks that counts the samples gone through it."""
-
-    def __init__(self, blocks: Iterable[Waveform]) -> None:
-        self._blocks = iter(blocks)
-        self.n_samples = 0
-
-    def __iter__(self) -> "_Counted":
-        return self
-
-    def __next__(self) -> Waveform:
-        block = next(self._blocks)
-        self.n_samples += block.size
-        return block
-
-
-def as_heard(waveform: Waveform, sample_rate_hz: int) -> Waveform:
-    """Return a waveform (n_samples,) or (n_samples, n_channels) as mono float32 at 16 kHz. Raises AudioError."""
-    samples = np.asarray(waveform)
-    if samples.dtype.kind != "f":
-        raise AudioError(f"the waveform holds {samples.dtype}; floating-point samples within +-1 were expected.")
-    if samples.ndim not in (1, 2) or samples.size == 0:
-        raise AudioError(
-            f"the waveform has shape {samples.shape}; (n_samples,) or (n_samples, n_channels) was expected."
-        )
-    if sample_rate_hz <= 0:
-        raise AudioError(f"the sample rate is {sample_rate_hz} Hz; a positive number was expected.")
-    mono = samples.astype(np.float32) if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32)
-    if sample_rate_hz != SAMPLE_RATE_HZ:
-        mono = soxr.resample(mono, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ").astype(np.float32)
-    return np.ascontiguousarray(mono)
+def _warned(blocks: Blocks) -> Iterator[Waveform]:
+    """The blocks; at their end an AudioWarning with their note."""
+    yield from blocks
+    if blocks.note:
+        warnings.warn(f"{blocks.recording.name}: {blocks.note}.", AudioWarning, stacklevel=3)
 
 
 def _require_usable(samples: Waveform) -> None:
-    if samples.size == 0:
-        raise AudioError("a clip has no samples; remove it.")
+    if samples.ndim != 1 or samples.dtype.kind != "f" or samples.size == 0:
+        raise AudioError(
+            f"a clip has shape {samples.shape} and holds {samples.dtype}; floats (n_samples,) at 16 kHz were expected."
+        )
     if not np.isfinite(samples).all():
         raise AudioError("a clip holds NaN or infinite samples; export it again from its source.")

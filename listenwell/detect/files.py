@@ -1,13 +1,15 @@
 """Many recordings, one after another, with a journal: what was scored before a kill is not scored again.
 
 The journal (listenwell.journal) lies beside the output: which recording (path, size, time), the number of a window and
-the scores from it on. Scores are all that is dear; segments and tables follow from them in an instant. The journal goes
-when the output is written. One process at a time writes an output.
+the scores from it on, and at its end how long it was. Scores are all that is dear; segments and tables follow from them
+in an instant. The journal goes when the output is written. One process at a time writes an output.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +17,9 @@ import numpy as np
 
 import listenwell
 from listenwell.data.audio import Waveform
+from listenwell.data.decoding import open_recording
 from listenwell.detect.detector import Decision, Detector
-from listenwell.detect.recordings import measure_duration, read_blocks
+from listenwell.detect.recordings import Blocks, open_blocks
 from listenwell.detect.segmentation import Floats, Segment, count_windows
 from listenwell.errors import AudioError, ListenwellError
 from listenwell.journal import HeldError, Journal
@@ -31,7 +34,8 @@ LONGEST_CLIP_S = 4.0
 class Heard:
     """One recording: its whole-clip decision, or its segments, or why it could not be read.
 
-    note: what its owner should know of an answer: that it is broken off, that one channel was taken.
+    note: what its owner should know of an answer: that it is broken off, that one channel was taken. channel: the one
+    decided, from 0, where each is; None for all together.
     """
 
     path: Path
@@ -40,6 +44,15 @@ class Heard:
     segments: tuple[Segment, ...] = ()
     problem: str = ""
     note: str = ""
+    channel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What is known of a recording that was decoded to its end."""
+
+    duration_s: float
+    note: str
 
 
 class Scores(Protocol):
@@ -51,6 +64,12 @@ class Scores(Protocol):
     def add(self, key: str, first: int, scores: Floats) -> None:
         """Keep the scores of the windows from number `first` on."""
 
+    def end(self, key: str) -> End | None:
+        """What was kept of the recording's end; None before it was reached."""
+
+    def finish(self, key: str, end: End) -> None:
+        """Keep that all scores are there."""
+
 
 class NoJournal:
     """Keeps nothing."""
@@ -61,6 +80,13 @@ class NoJournal:
 
     def add(self, key: str, first: int, scores: Floats) -> None:
         """Forget them."""
+
+    def end(self, key: str) -> End | None:
+        """Nothing."""
+        return None
+
+    def finish(self, key: str, end: End) -> None:
+        """Forget it."""
 
 
 class ScoreJournal:
@@ -92,6 +118,17 @@ class ScoreJournal:
         """Keep the scores of the windows from number `first` on, on the disk."""
         self.journal.keep(key, {"first": first, "scores": scores.tolist()})
 
+    def end(self, key: str) -> End | None:
+        """What was kept of the recording's end; None before it was reached."""
+        for value in self.journal.known(key):
+            if isinstance(value, dict) and value.keys() == {"duration_s", "note"}:
+                return End(float(value["duration_s"]), str(value["note"]))
+        return None
+
+    def finish(self, key: str, end: End) -> None:
+        """Keep that all scores are there, on the disk."""
+        self.journal.keep(key, {"duration_s": end.duration_s, "note": end.note})
+
 
 def _is_batch(value: Any) -> bool:
     """True for what `add` keeps; older versions kept the scores alone."""
@@ -109,63 +146,93 @@ def detect_files(
     longest_clip_s: float = LONGEST_CLIP_S,
     journal: Scores | None = None,
     on_progress: OnProgress = ignore_progress,
+    each_channel: bool = False,
 ) -> Iterator[Heard]:
     """Yield what is heard in each recording, in order; one that cannot be read is yielded with its problem.
 
     longest_clip_s: longer recordings are cut into segments; 0 segments every one, infinity decides every one whole.
+    each_channel: an answer for each channel of a recording.
     """
     kept = journal or NoJournal()
     for n_done, path in enumerate(paths):
         try:
-            yield _detect_file(detector, path, longest_clip_s, kept, on_progress)
+            channels = _channels(path) if each_channel else [detector.channel]
+            for channel in channels:
+                found = _detect_file(detector, path, channel, longest_clip_s, kept, on_progress)
+                yield replace(found, channel=channel) if each_channel else found
         except AudioError as error:
             yield Heard(path, 0.0, problem=str(error))
         on_progress("recordings", n_done + 1, len(paths))
 
 
+def _channels(path: Path) -> list[int]:
+    if not path.is_file():
+        raise AudioError(
+            f"{path}: a stream can be decoded once only, so not channel by channel; give one channel, or a file."
+        )
+    with open_recording(path) as recording:
+        return list(range(recording.n_channels))
+
+
 def _detect_file(
-    detector: Detector, path: Path, longest_clip_s: float, journal: Scores, on_progress: OnProgress
+    detector: Detector, path: Path, channel: int | None, longest_clip_s: float, kept: Scores, on_progress: OnProgress
 ) -> Heard:
-    duration_s = measure_duration(path)
-    if duration_s <= longest_clip_s:
-        scores = _score(journal, _key(path, "whole"), 1, lambda skip: _score_whole(detector, path), on_progress, path)
-        return Heard(path, duration_s, decision=detector.decision(float(scores[0])))
-    n_windows = count_windows(duration_s, detector.bundle.rule)
-    scores = _score(
-        journal, _key(path, "windows"), n_windows,
-        lambda skip: detector.window_scores(read_blocks(path), skip), on_progress, path,
-    )  # fmt: skip
-    return Heard(path, duration_s, segments=tuple(detector.find_segments(scores, duration_s)))
+    whole, windows = (_key(path, how, channel) for how in ("whole", "windows"))
+    for key, is_whole in ((whole, True), (windows, False)):
+        end = kept.end(key)
+        if end is not None and (end.duration_s <= longest_clip_s) == is_whole:
+            return _answer(detector, path, np.array(kept.known(key)), end, is_whole)
+    with open_blocks(path, channel) as blocks:
+        source = iter(blocks)
+        start: list[Waveform] = []
+        while blocks.duration_s <= longest_clip_s and (block := next(source, None)) is not None:
+            start.append(block)
+        is_whole = blocks.duration_s <= longest_clip_s
+        key = whole if is_whole else windows
+        if is_whole:
+            samples = np.concatenate([np.empty(0, dtype=np.float32), *start])
+            scores = detector.scores([samples])
+            kept.add(key, 0, scores)
+        else:
+            scores = _score_windows(detector, itertools.chain(start, source), blocks, path, kept, key, on_progress)
+        end = End(blocks.duration_s, blocks.note)
+    kept.finish(key, end)
+    return _answer(detector, path, scores, end, is_whole)
 
 
-def _score_whole(detector: Detector, path: Path) -> Iterator[Floats]:
-    samples: Waveform = np.concatenate(list(read_blocks(path)))
-    yield detector.scores([samples])
-
-
-def _score(
-    journal: Scores,
-    key: str,
-    n_windows: int,
-    score_from: Callable[[int], Iterator[Floats]],
-    on_progress: OnProgress,
+def _score_windows(
+    detector: Detector,
+    source: Iterator[Waveform],
+    blocks: Blocks,
     path: Path,
+    kept: Scores,
+    key: str,
+    on_progress: OnProgress,
 ) -> Floats:
     """All window scores of a recording: those the journal knows, then the rest."""
-    scores = list(journal.known(key))
-    if len(scores) < n_windows:
-        for batch in score_from(len(scores)):
-            journal.add(key, len(scores), batch)
-            scores += batch.tolist()
-            if n_windows > 1:  # one line per clip would bury the count of recordings
-                on_progress(path.name, min(len(scores), n_windows), n_windows)
+    n_frames, rate_hz = blocks.recording.n_frames, blocks.recording.rate_hz
+    expected = 0 if n_frames is None else count_windows(n_frames / rate_hz, detector.bundle.rule)
+    scores = list(kept.known(key))
+    for batch in detector.window_scores(source, len(scores)):
+        kept.add(key, len(scores), batch)
+        scores += batch.tolist()
+        on_progress(path.name, len(scores), max(expected, len(scores)))
     return np.array(scores)
 
 
-def _key(path: Path, how: str) -> str:
-    """The recording as it is now: a file that changed since is scored again."""
+def _answer(detector: Detector, path: Path, scores: Floats, end: End, is_whole: bool) -> Heard:
+    if is_whole:
+        return Heard(path, end.duration_s, decision=detector.decision(float(scores[0])), note=end.note)
+    return Heard(path, end.duration_s, segments=tuple(detector.find_segments(scores, end.duration_s)), note=end.note)
+
+
+def _key(path: Path, how: str, channel: int | None) -> str:
+    """The recording as it is now: a file that changed since is scored again, and a stream always."""
+    if not path.is_file():
+        return f"{how} {path} {time.time_ns()}"
     state = path.stat()
-    return f"{how} {path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+    which = "" if channel is None else f" channel {channel}"
+    return f"{how} {path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}{which}"
 
 
 def audio_seconds(heard: Sequence[Heard]) -> float:

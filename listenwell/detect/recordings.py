@@ -1,104 +1,103 @@
-"""Find recordings, and read them of any length in constant memory, as 16 kHz mono.
+"""Which recordings are asked for, and their samples block by block in constant memory, as 16 kHz mono.
 
-Decoding is libsndfile's, block by block; resampling is soxr's streaming "HQ".
+Resampling is soxr's streaming "HQ". What breaks off is read as far as it goes, and the note says so.
 """
 
 import glob
 import math
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, block_frames, mix_down
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
+from listenwell.data.channels import Downmix
+from listenwell.data.decoding import Recording, Source, block_frames, open_recording
+from listenwell.data.sound_files import FoundFiles, find_sound_files
 from listenwell.errors import AudioError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".gsm", ".w64", ".caf")
-"""What is looked for in folders; a file that is named is read whatever its name."""
 BLOCK_S = 10.0
-STDIN = "-"
+STDIN = Path("-")
 
 
-def find_recordings(asked: Sequence[str]) -> list[Path]:
-    """Return the recordings that paths, folders (searched through, by suffix) and patterns name, each once, in order.
+def find_recordings(names: Sequence[str]) -> FoundFiles:
+    """Return the recordings that paths, folders (searched through) and patterns name, each once, in order.
 
-    Raises AudioError for a name that leads to none.
+    "-" is standard input. Raises AudioError for a name that leads to none.
     """
     found: dict[Path, None] = {}
-    for name in asked:
+    left_out: list[str] = []
+    for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
-                raise AudioError(f"{path}: holds no recordings ({', '.join(SUFFIXES)}); name the files themselves.")
-        else:
-            inside = [path] if path.is_file() else sorted(Path(match) for match in glob.glob(name, recursive=True))
-            if not inside:
-                raise AudioError(f"{name}: no such file, folder or pattern; check the name.")
-        found |= dict.fromkeys(file for file in inside if not file.is_dir())
-    return list(found)
+            inside = find_sound_files(path)
+            left_out += inside.left_out
+            if not inside.paths:
+                raise AudioError(
+                    " ".join([f"{path}: holds no recordings; name the files themselves.", *inside.left_out])
+                )
+            found |= dict.fromkeys(inside.paths)
+            continue
+        matches = [path] if path == STDIN or path.exists() else sorted(map(Path, glob.glob(name, recursive=True)))
+        if not matches:
+            raise AudioError(f"{name}: no such file, folder or pattern; check the name.")
+        found |= dict.fromkeys(file for file in matches if not file.is_dir())
+    return FoundFiles(list(found), left_out)
 
 
-def save_stdin(folder: Path) -> Path:
-    """Copy what comes on standard input into `folder`, since decoding must seek, and return the file."""
-    path = Path(tempfile.mkstemp(prefix="stdin-", dir=folder)[1])
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    if path.stat().st_size == 0:
-        raise AudioError("standard input: is empty; pipe a sound file into the command.")
-    return path
+@dataclass
+class Blocks:
+    """The blocks of an open recording, each (n_samples,) float32 at 16 kHz; iterate once.
 
-
-def measure_duration(path: Path) -> float:
-    """Return how many seconds the header promises. Raises AudioError when the file cannot be read."""
-    with _opened(path) as file:
-        return float(file.frames / file.samplerate)
-
-
-def read_blocks(path: Path) -> Iterator[Waveform]:
-    """Yield the recording block by block, each (n_samples,) float32 at 16 kHz.
-
-    Raises AudioError when it cannot be decoded, ends before its header says, or holds NaN or infinity.
+    Afterwards duration_s says how long it was, and `note` what its owner should know. channel: the one to take, from 0;
+    None is the mean. Iterating raises AudioError for NaN and infinity.
     """
-    with _opened(path) as file:
-        rate_hz, n_read = file.samplerate, 0
+
+    recording: Recording
+    channel: int | None = None
+    duration_s: float = 0.0
+    note: str = ""
+
+    def __iter__(self) -> Iterator[Waveform]:
+        recording, rate_hz, n_read = self.recording, self.recording.rate_hz, 0
+        downmix = Downmix(recording.name, self.channel)
         resampler = None
         if rate_hz != SAMPLE_RATE_HZ:
             resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-        try:
-            # not file.blocks: it refuses what cannot be sought in, such as GSM
-            n_asked = min(round(BLOCK_S * rate_hz), block_frames(file))
-            while len(frames := file.read(n_asked, dtype="float32", always_2d=True)):
-                samples = np.ascontiguousarray(mix_down(frames))
-                _require_finite(path, samples, n_read / rate_hz)
-                n_read += samples.size
-                yield samples if resampler is None else _heard(path, resampler, samples, n_read / rate_hz)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: cannot be decoded after {n_read / rate_hz:.1f} s ({error}).") from error
-        if n_read < file.frames - 1:
-            raise AudioError(
-                f"{path}: truncated, its header promises {file.frames / rate_hz:.3f} s but {n_read / rate_hz:.3f} s "
-                "could be read; fetch or export it again."
-            )
+        for frames in recording.blocks(0, block_frames(recording, BLOCK_S)):
+            samples = np.ascontiguousarray(downmix.mix(frames))
+            self._require_finite(samples)
+            n_read += samples.size
+            self.duration_s = n_read / rate_hz
+            yield samples if resampler is None else self._resample(resampler, samples)
+        notes = [recording.fault, *recording.notes, downmix.note]
+        self.note = "; ".join(note for note in notes if note)
         if resampler is not None:
-            yield _heard(path, resampler, np.empty(0, dtype=np.float32), n_read / rate_hz, last=True)
+            yield self._resample(resampler, np.empty(0, dtype=np.float32), last=True)
+
+    def _resample(self, resampler: soxr.ResampleStream, samples: Waveform, last: bool = False) -> Waveform:
+        """What the resampler makes of the next samples; numbers near the largest float32 can become infinite."""
+        resampled: Waveform = resampler.resample_chunk(samples, last=last)
+        self._require_finite(resampled)
+        return resampled
+
+    def _require_finite(self, samples: Waveform) -> None:
+        if not np.isfinite(samples).all():
+            raise AudioError(
+                f"{self.recording.name}: holds NaN or infinite samples near {self.duration_s:.1f} s; export it again."
+            )
 
 
-def _heard(path: Path, resampler: soxr.ResampleStream, samples: Waveform, at_s: float, last: bool = False) -> Waveform:
-    """What the resampler makes of the next samples; numbers near the largest float32 can become infinite."""
-    heard: Waveform = resampler.resample_chunk(samples, last=last)
-    _require_finite(path, heard, at_s)
-    return heard
-
-
-def _require_finite(path: Path, samples: Waveform, at_s: float) -> None:
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples near {at_s:.1f} s; export it again.")
+@contextmanager
+def open_blocks(source: Source, channel: int | None = None) -> Iterator[Blocks]:
+    """Open a file, a stream, or STDIN. Raises AudioError where nothing can be decoded."""
+    opened = open_recording(sys.stdin.buffer, "standard input") if source == STDIN else open_recording(source)
+    with opened as recording:
+        yield Blocks(recording, channel)
 
 
 def cut_windows(blocks: Iterator[Waveform], window_s: float, hop_s: float) -> Iterator[Waveform]:
@@ -118,17 +117,3 @@ def cut_windows(blocks: Iterator[Waveform], window_s: float, hop_s: float) -> It
     if kept.size == 0 and n_cut == 0:
         raise AudioError("the recording holds no samples; remove it.")
     yield kept
-
-
-def _opened(path: Path) -> soundfile.SoundFile:
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError(
-            f"{path}: cannot be decoded ({str(error).rstrip('.')}); WAV, FLAC, Ogg, MP3 and AIFF are read, convert the "
-            "file or remove it."
-        ) from error
-    if file.frames == 0:
-        file.close()
-        raise AudioError(f"{path}: holds no samples; remove it.")
-    return file

@@ -44,6 +44,11 @@ def count_windows(duration_s: float, rule: SegmentRule) -> int:
     return max(1, math.ceil(round((duration_s - rule.window_s) / rule.hop_s, 9)) + 1)
 
 
+def count_frames(duration_s: float, rule: SegmentRule) -> int:
+    """Return how many frames a recording of duration_s has."""
+    return math.ceil(round(duration_s / rule.hop_s, 9))
+
+
 def window_activity(scores: Floats, threshold: float, slope: float) -> Floats:
     """Return the activity of each window, (n,)."""
     return np.asarray(expit(slope * (scores - threshold)))
@@ -61,8 +66,7 @@ def frame_activity(windows: Floats, n_frames: int, rule: SegmentRule) -> Floats:
 
 def find_segments(windows: Floats, duration_s: float, rule: SegmentRule) -> list[Segment]:
     """Return the stretches of speech in a recording, in order, from the activity of its windows (n,)."""
-    n_frames = math.ceil(round(duration_s / rule.hop_s, 9))
-    activity = frame_activity(windows, n_frames, rule)
+    activity = frame_activity(windows, count_frames(duration_s, rule), rule)
     runs = _long_enough(
         _join(_runs(hysteresis(activity, rule)), rule.shortest_pause_s / rule.hop_s),
         rule.shortest_speech_s / rule.hop_s,

@@ -158,11 +158,15 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ModelError(f"model.device '{name}' is no device name; give auto, cpu, cuda or cuda:1.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(
-            f"model.device is '{name}', but torch {torch.__version__} sees no CUDA device; use cpu or auto."
-        )
+        raise ModelError(f"device '{name}' is no device name; give auto, cpu, cuda or cuda:1.") from error
+    sees = f"device '{name}': torch {torch.__version__} sees"
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and not n_cuda:
+        raise ModelError(f"{sees} no CUDA device; use cpu or auto.")
+    if device.type == "cuda" and (device.index or 0) >= n_cuda:
+        raise ModelError(f"{sees} CUDA devices up to cuda:{n_cuda - 1} only; use one of these, cpu or auto.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError(f"{sees} no Metal (mps) device; use cpu or auto.")
     return device
 
 

@@ -9,6 +9,7 @@ from listenwell.section import Section
 
 REGEX = "regex:"
 NAMED_TARGETS = ("attention", "attention+mlp")
+DEVICES = r"auto|cpu|cuda(:\d+)?|mps"
 
 
 def _usable_targets(targets: str) -> str:
@@ -27,6 +28,15 @@ def _usable_targets(targets: str) -> str:
     return targets
 
 
+def _usable_device(name: str) -> str:
+    """Return `name` as it is. Raises ValueError when it is none of DEVICES."""
+    if re.fullmatch(DEVICES, name):
+        return name
+    meant = re.sub(r"(?:gpu|cuda):?(?=\d|$)", "cuda:", name.strip().lower()).rstrip(":")
+    hint = f" (did you mean '{meant}'?)" if re.fullmatch(DEVICES, meant) else ""
+    raise ValueError(f"is no device{hint}; give auto, cpu, cuda, cuda:1 or mps")
+
+
 class ModelConfig(Section):
     """The audio language model under study."""
 
@@ -38,7 +48,7 @@ class ModelConfig(Section):
     quantization: Literal["none", "8bit", "4bit"] = "none"
     """Precision of the language model's linear layers, by bitsandbytes: needs a CUDA device and the extra quant. Tower,
     projector, embeddings and head keep dtype. It makes another base, with other scores and adapters of its own."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    device: Annotated[str, AfterValidator(_usable_device)] = "auto"
     """auto takes a CUDA device where there is one, otherwise the CPU; or cpu, cuda, cuda:1, mps."""
 
 

@@ -15,7 +15,7 @@ import torch
 
 from listenwell.atomic_files import atomic_folder
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.detect.bundle import MODEL_CARD, Bundle, write_bundle
+from listenwell.detect.bundle import MODEL_CARD, Bundle, DevRecalls, write_bundle
 from listenwell.detect.detector import Detector
 from listenwell.detect.segmentation import Floats, SegmentRule, find_segments
 from listenwell.errors import ListenwellError
@@ -56,6 +56,8 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
     adapter, listens = read_adapter(adapter_folder, model)
     dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
     thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
+    speech = dev.score[dev.is_speech]
+    recalls = {criterion: float(np.mean(speech >= value)) for criterion, value in thresholds.items()}
     bundle = Bundle(
         base=config.model.name,
         base_fingerprint=model.fingerprint,
@@ -68,6 +70,7 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
         rule=SegmentRule(),
         evidence=_evidence(results),
         provenance=provenance() | {"run": results["name"], "fit": results["fits"][0]["identity"]},
+        dev=DevRecalls(recalls, speech.size),
     )
     detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
     parts = parts_of_run(run, config, on_progress)

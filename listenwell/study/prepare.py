@@ -1,10 +1,13 @@
 """Find the clips and backgrounds a config names; the starter corpus is fetched and prepared in the cache first."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from listenwell.cache import cache_root
 from listenwell.config import Config
+from listenwell.data.audio import measure_extent
 from listenwell.data.clip import Background, Clip
 from listenwell.data.corpora.starter import prepare_starter
 from listenwell.data.corpora.table import read_table
@@ -22,7 +25,7 @@ def prepare(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[
     Raises ConfigError when there are no backgrounds but noise is to be mixed in training or testing: that would
     silently be another study.
     """
-    clips = read_table(find_manifest(config, on_progress), config.data.columns)
+    clips = choose_channels(read_table(find_manifest(config, on_progress), config.data.columns), config.data.channel)
     if config.data.backgrounds != NONE:
         return clips, read_backgrounds(_find_backgrounds(config, on_progress))
     noisy = [condition for condition in config.evaluation.conditions if condition.startswith("snr_")]
@@ -33,6 +36,24 @@ def prepare(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[
             "a backgrounds.csv, or set the probability to 0 and leave the snr_ conditions out."
         )
     return clips, []
+
+
+def choose_channels(clips: Sequence[Clip], channel: int | Literal["mean", "each"]) -> list[Clip]:
+    """Return the clips as `data.channel` says; those whose table names a channel stay. Raises AudioError."""
+    if channel == "mean":
+        return list(clips)
+    if channel != "each":
+        return [replace(clip, channel=channel) if clip.channel is None else clip for clip in clips]
+    n_channels: dict[Path, int] = {}
+    chosen = []
+    for clip in clips:
+        if clip.channel is None and clip.path not in n_channels:
+            n_channels[clip.path] = measure_extent(clip.path, must_be_whole=False).n_channels
+        if clip.channel is not None or n_channels[clip.path] == 1:
+            chosen.append(clip)
+            continue
+        chosen += [replace(clip, clip_id=f"{clip.clip_id}#{k}", channel=k) for k in range(n_channels[clip.path])]
+    return chosen
 
 
 def read_noise(config: Config, split: str, on_progress: OnProgress = ignore_progress) -> list[Background]:

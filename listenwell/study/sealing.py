@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from listenwell.cache import cache_root
+from listenwell.cache import cache_faults_named, cache_root
 from listenwell.data.clip import Clip
 from listenwell.errors import SealError
 from listenwell.evaluate.calibration import Threshold
@@ -38,7 +38,8 @@ def note_opening(name: str, content: str, opened_by: Path) -> None:
     """Remember on this machine that the run folder `opened_by` opened the clips with this hash."""
     ledger, folder = _ledger(content), str(opened_by.resolve())
     if all(entry["run"] != folder for entry in read_chain(ledger)):
-        append_entry(ledger, OPENED, {"test_set": name, "run": folder})
+        with cache_faults_named(ledger):
+            append_entry(ledger, OPENED, {"test_set": name, "run": folder})
 
 
 def is_test_split(split: str) -> bool:

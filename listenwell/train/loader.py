@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +28,7 @@ from listenwell.augment.plan import AugmentConfig, Plan, apply_plan, draw_plan
 from listenwell.data.audio import Waveform, load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.errors import TrainingError
+from listenwell.errors import AudioWarning, TrainingError
 from listenwell.model.hearing import hear
 from listenwell.model.mel import LogMel, log_mel
 from listenwell.model.short_clips import ShortClipConfig
@@ -190,6 +191,7 @@ _given: tuple[Sequence[Source], Ear] | None = None
 
 def _begin_worker(sources: Sequence[Source], ear: Ear) -> None:
     """Leave Ctrl-C to the training process, compute on one thread, and end when that process ends."""
+    warnings.simplefilter("ignore", AudioWarning)  # the training process has said them
     global _given
     _given = (sources, ear)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,9 +3,11 @@
     speech/<speaker>/*.wav      nonspeech/<source>/*.wav      backgrounds/**/*.wav
 
 The label comes from a folder's name on the way to the file ("speech", "nonspeech" and their like), the group from the
-folder below it (speech/alice/03.wav -> alice), or from the file name by a pattern. Every recording is one clip.
+folder below it (speech/alice/03.wav -> alice), or from the file name by a pattern. Every recording is one clip. What
+counts as a recording: listenwell.data.sound_files.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +15,10 @@ from pathlib import Path
 from listenwell.data.clip import Background, Clip, Label
 from listenwell.data.corpora.layout import read_lengths
 from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
+from listenwell.data.sound_files import find_sound_files
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"})
 LABEL_FOLDERS: dict[str, Label] = {
     **dict.fromkeys(("speech", "voice", "voices", "speakers", "talking"), "SPEECH"),
     **dict.fromkeys(("nonspeech", "non-speech", "non_speech", "no_speech", "noise", "sounds", "other"), "NONSPEECH"),
@@ -42,7 +44,8 @@ def read_folders(
     """
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds your recordings.")
-    recordings = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found = find_sound_files(root)
+    recordings = [path for path in found.paths if _is_text(path)]
     beds = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
     others = [path for path in recordings if path.relative_to(root).parts[0] != BACKGROUND_FOLDER]
     labelled = {path: at for path in others if (at := _label_at(root, path)) is not None}
@@ -58,7 +61,9 @@ def read_folders(
         )
     backgrounds = [_lay_background(root, path, lengths_s[path]) for path in beds if path in lengths_s]
     n_unlabelled = len(others) - len(labelled)
-    notes = []
+    notes = list(found.left_out)
+    if n_unnamed := len(found.paths) - len(recordings):
+        notes.append(f"{n_unnamed} recordings have names that are no UTF-8, which no table holds, and were left out.")
     if n_unlabelled:
         notes.append(f"{n_unlabelled} recordings lie in no folder named speech or nonspeech and were left out.")
     if quarantine:
@@ -67,10 +72,24 @@ def read_folders(
     return Prepared(clips, backgrounds, quarantine=quarantine, notes=notes)
 
 
+def _is_text(path: Path) -> bool:
+    """False for a name whose bytes are no UTF-8."""
+    return str(path).encode("utf-8", errors="replace") == os.fsencode(path)
+
+
 def _label_at(root: Path, path: Path) -> int | None:
-    """Return which folder on the way to the file names the label, the outermost one, or None."""
+    """Return which folder on the way to the file names the label, the innermost one, or None.
+
+    Raises ManifestError where two name different ones.
+    """
     names = path.relative_to(root).parts[:-1]
-    return next((i for i, name in enumerate(names) if name.lower() in LABEL_FOLDERS), None)
+    found = [i for i, name in enumerate(names) if name.lower() in LABEL_FOLDERS]
+    if len({LABEL_FOLDERS[names[i].lower()] for i in found}) > 1:
+        lies = " and in ".join(f"'{names[i]}'" for i in found)
+        raise ManifestError(
+            f"{path.relative_to(root)}: lies in {lies}, which name different labels; move it, or rename a folder."
+        )
+    return found[-1] if found else None
 
 
 def _describe_clip(root: Path, path: Path, label_at: int, group_by: str, length_s: float) -> Clip:

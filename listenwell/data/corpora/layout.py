@@ -4,18 +4,17 @@ Times are seconds from the start of a recording. Headers and the last moment of 
 whole of it: enough to find files that are missing, empty, no sound, or cut off.
 """
 
+import fnmatch
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import soundfile
-
-from listenwell.data.audio import load_recording
+from listenwell.data.audio import recording_s
 from listenwell.data.corpora.records import PrepareSettings, Unreadable
+from listenwell.data.sound_files import walk
 from listenwell.errors import AudioError, ManifestError
 from listenwell.progress import OnProgress
 
-LAST_MOMENT_S = 0.05
 DEEPEST_LEVEL = 2
 
 
@@ -49,26 +48,14 @@ def find_folder(root: Path, landmark: str, title: str) -> Path:
 
 
 def find_files(root: Path, pattern: str) -> list[Path]:
-    """Return the files below `root` whose names match, sorted; what lies in hidden folders is left alone."""
-    found = (path for path in sorted(root.rglob(pattern)) if path.is_file())
+    """Return the files below `root` whose names match, sorted, through links; hidden ones are left alone."""
+    found = (path for path in walk(root) if fnmatch.fnmatch(path.name, pattern) and path.is_file())
     return [path for path in found if not _is_hidden(path, root)]
 
 
 def _is_hidden(path: Path, root: Path) -> bool:
     """Tell whether `path` lies in a hidden folder below `root`; what is being unpacked does."""
     return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def recording_s(path: Path) -> float:
-    """Return the length of a recording. Raises AudioError when its header or its last moment cannot be read."""
-    try:
-        header = soundfile.info(path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        found = "cannot be read as sound" if path.exists() else "does not exist"
-        raise AudioError(f"{path}: {found}; fetch or unpack it again, or remove it.") from error
-    length_s = float(header.frames) / float(header.samplerate)
-    load_recording(path, max(0.0, length_s - LAST_MOMENT_S), min(length_s, LAST_MOMENT_S))
-    return length_s
 
 
 def read_lengths(

@@ -167,7 +167,8 @@ def _describe_clip(plan: ClipPlan, path: Path, samples: NDArray[np.int16]) -> Cl
 
 def load_take(path: Path) -> Samples:
     """Return a recording without the silence at its edges, at unit level. Raises AudioError when it is silent."""
-    samples = load_recording(path).astype(np.float64)
+    # as long as its header says: four recordings of the list have a second of nothing chained to them
+    samples = load_recording(path, 0.0, soundfile.info(path).duration).astype(np.float64)
     samples -= samples.mean()
     sounding = trim_recording(samples)
     if not len(sounding):

@@ -10,7 +10,7 @@ clips of any split. The `datasets` library is not needed.
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,16 +19,19 @@ import soundfile
 from listenwell.atomic_files import atomic_folder
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform, pcm_sha256
 from listenwell.data.clip import Clip
-from listenwell.data.csv_rows import NO_NAMES, Row, read_rows, rename_columns, write_rows
-from listenwell.data.exchange.json_lines import read_json_lines
-from listenwell.data.manifest import CLIP_COLUMNS, build_clips
+from listenwell.data.column_names import TIME_COLUMNS, timed_rows
+from listenwell.data.corpora.table import table_records
+from listenwell.data.csv_rows import NO_NAMES, Row, write_rows
+from listenwell.data.manifest import build_clips
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 FILE_NAME = "file_name"
-COLUMNS = (FILE_NAME, *(field.name for field in fields(Clip) if field.name not in ("path", "start_s", "duration_s")))
+NOT_OF_FILES = ("path", "start_s", "duration_s", "channel")
+COLUMNS = (FILE_NAME, *(field.name for field in fields(Clip) if field.name not in NOT_OF_FILES))
 REQUIRED = (FILE_NAME, "label", "group")
+PLACES = tuple(column for column in TIME_COLUMNS if not column.startswith("duration"))
 DEV, VALIDATION = "dev", "validation"
 
 
@@ -44,37 +47,22 @@ def read_audio_folder(folder: Path, names: Mapping[str, str] = NO_NAMES) -> list
             f"{folder}: no {' or '.join(METADATA)} in it or in a folder of it; give the folder of an AudioFolder data "
             "set whose metadata says label and group."
         )
-    rows = (_clip_row(row, table.parent, folder) for table in tables for row in _metadata_rows(table, names))
+    rows = (
+        _clip_row(row, table.parent, folder)
+        for table in tables
+        for row in timed_rows(table, table_records(table), COLUMNS, REQUIRED, names)
+    )
     return build_clips(rows, folder)
 
 
-def _metadata_rows(table: Path, names: Mapping[str, str]) -> Iterator[Row]:
-    if table.suffix == ".csv":
-        yield from read_rows(table, COLUMNS, REQUIRED, names)
-        return
-    for line in read_json_lines(table):
-        header = rename_columns(list(line.values), names)
-        cells = {
-            name: str(value).strip()
-            for name, value in zip(header, line.values.values(), strict=True)
-            if value is not None
-        }
-        yield Row(table, line.line, dict.fromkeys(COLUMNS, "") | cells, decimal_comma=False)
-
-
 def _clip_row(row: Row, place: Path, folder: Path) -> Row:
-    """Return the metadata's row as a row of clips.csv."""
+    """Return the metadata's row as a row of clips.csv. A duration alone describes the file, which is the clip."""
     split = place.name if place != folder else ""
-    path = os.path.join(split, row.required(FILE_NAME))
-    cells = {
-        **dict.fromkeys(CLIP_COLUMNS, ""),
-        **{column: row.text(column) for column in COLUMNS if column != FILE_NAME},
-        "path": path,
-        "clip_id": row.text("clip_id") or path,
-        "recording": row.text("recording") or path,
-        "split": row.text("split") or (DEV if split == VALIDATION else split),
-    }
-    return Row(row.file, row.line, cells, row.decimal_comma)
+    times = TIME_COLUMNS if any(map(row.has, PLACES)) else ()
+    said = {column: row.text(column) for column in (*COLUMNS[1:], *times)}
+    said["path"] = os.path.join(split, row.required(FILE_NAME))
+    said["split"] = row.identifier("split") or (DEV if split == VALIDATION else split)
+    return Row(row.file, row.line, dict.fromkeys((*TIME_COLUMNS, "channel"), "") | said, row.decimal_comma)
 
 
 def write_audio_folder(folder: Path, clips: Sequence[Clip], on_progress: OnProgress = ignore_progress) -> None:

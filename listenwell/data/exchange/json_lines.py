@@ -2,13 +2,13 @@
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from listenwell.atomic_files import atomic_path
+from listenwell.data.csv_rows import Record, open_text
 from listenwell.errors import ManifestError
 
 
@@ -61,32 +61,25 @@ class JsonLine:
 
 def read_json_lines(path: Path) -> Iterator[JsonLine]:
     """Yield the lines of the file; one named *.gz is decompressed. Raises ManifestError."""
-    try:
-        with _open(path) as file:
-            for line, text in enumerate(file, start=1):
-                if text.strip():
-                    yield _read_line(path, line, text)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: is not UTF-8 text (byte {error.start}); save it in UTF-8.") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error}); give the path of a file of JSON Lines, fetch it again if it is cut."
-        ) from error
+    with open_text(path) as file:
+        for line, text in enumerate(file, start=1):
+            if text.strip():
+                yield _read_line(path, line, text)
 
 
-def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8-sig")
+def json_records(path: Path) -> Iterator[Record]:
+    """Yield the lines of the file as rows of a table (listenwell.data.csv_rows). Raises ManifestError."""
+    return (Record(each.line, tuple(each.values), tuple(each.values.values())) for each in read_json_lines(path))
 
 
 def _read_line(path: Path, line: int, text: str) -> JsonLine:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{path} line {line}: is not valid JSON ({error.msg}); correct the line.") from error
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path} line {line}: cannot be read as JSON ({error}); correct the line.") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        problem = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise ManifestError(
+            f"{path} line {line}: is not valid JSON ({problem}); one object in braces was expected on the line."
+        ) from error
     return JsonLine(path, line, {}).part(values)
 
 

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import soundfile
-
+from listenwell.data.audio import Extent, measure_extent
 from listenwell.data.clip import Clip, Label
 from listenwell.data.csv_rows import Row
 from listenwell.data.exchange.json_lines import JsonLine, read_json_lines, write_json_lines
-from listenwell.data.manifest import CLIP_COLUMNS, build_clips
-from listenwell.errors import AudioError
+from listenwell.data.manifest import READ_CLIP_COLUMNS, build_clips
 from listenwell.progress import OnProgress, ignore_progress
 
 RECORDINGS, SUPERVISIONS = "recordings.jsonl.gz", "supervisions.jsonl.gz"
@@ -82,29 +80,22 @@ def write_lhotse(folder: Path, clips: Sequence[Clip], on_progress: OnProgress = 
     records = []
     for n_done, clip in enumerate(clips, start=1):
         if clip.path not in n_channels:
-            header = _read_header(clip.path)
-            n_channels[clip.path] = header.channels
-            records.append(_recording_record(clip.path, header))
+            extent = measure_extent(clip.path, must_be_whole=False)
+            n_channels[clip.path] = extent.n_channels
+            records.append(_recording_record(clip.path, extent))
         on_progress("reading headers", n_done, len(clips))
     write_json_lines(folder / RECORDINGS, records)
     write_json_lines(folder / SUPERVISIONS, _supervision_records(clips, n_channels))
 
 
-def _read_header(path: Path) -> Any:
-    try:
-        return soundfile.info(path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path}: cannot be read as sound ({error}); correct the path or remove its clips.") from error
-
-
-def _recording_record(path: Path, header: Any) -> dict[str, Any]:
-    channels = list(range(header.channels))
+def _recording_record(path: Path, extent: Extent) -> dict[str, Any]:
+    channels = list(range(extent.n_channels))
     return {
         "id": path.as_posix(),
         "sources": [{"type": "file", "channels": channels, "source": path.as_posix()}],
-        "sampling_rate": header.samplerate,
-        "num_samples": header.frames,
-        "duration": header.frames / header.samplerate,
+        "sampling_rate": extent.rate_hz,
+        "num_samples": extent.n_frames,
+        "duration": extent.seconds,
         "channel_ids": channels,
     }
 
@@ -194,5 +185,5 @@ def _row(line: JsonLine, file: _SoundFile, start_s: float, duration_s: float, un
     cells["corpus"] = cells["corpus"] or unsaid.corpus
     cells["licence"] = cells["licence"] or unsaid.licence
     cells |= {"clip_id": clip_id, "path": file.path, "start_s": repr(start_s), "duration_s": repr(duration_s)}
-    texts = {column: "" if cells[column] is None else str(cells[column]) for column in CLIP_COLUMNS}
-    return Row(line.file, line.line, texts, decimal_comma=False)
+    texts = {column: "" if value is None else str(value) for column, value in cells.items()}
+    return Row(line.file, line.line, dict.fromkeys(READ_CLIP_COLUMNS, "") | texts, decimal_comma=False)

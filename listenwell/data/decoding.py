@@ -1,0 +1,255 @@
+"""Open a recording of any format and decode it to its true end.
+
+libsndfile reads what it can vouch for: WAV, AIFF, AU, CAF, W64, FLAC, and Ogg that holds one stream. FFmpeg's libraries
+read the rest (MP3, whose headers guess; AAC, M4A, WebM, WMA, AC-3, ...), and what libsndfile cannot vouch for: headers
+that tell no length, files joined end to end, what it does not open. A length in a header is a guess: the decoded end
+counts. Frames are float32 (n_frames, n_channels), full scale +-1, at the recording's own rate.
+"""
+
+import io
+import itertools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from listenwell.data.joined_files import Part, Parts, find_parts
+from listenwell.errors import AudioError
+
+Frames = NDArray[np.float32]
+Source = Path | BinaryIO
+"""A file's path, or an open stream of bytes; one that cannot seek, such as a pipe, is decoded as it comes."""
+_VOUCHED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "RAW")
+# libsndfile shortens a cut WAV, AIFF, AU or W64 file without an error; its log tells what they promised.
+_SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_SMALLEST_UNKNOWN_BYTES = 0x7FFF_0000
+"""Programs that write WAV into a pipe do not know its length and promise this much or more."""
+_BLOCK_VALUES = 2**22
+_MOST_AFTER = 0.5
+_CRASHED = "its header tells no length, as a recorder leaves it that was stopped; what follows was read"
+
+
+class Recording(Protocol):
+    """An open recording.
+
+    n_frames: its length where the header can be relied on, else None: then only decoding tells. fault: "" or why there
+    should be more, at the latest once the last block was read. notes: what its owner should know beside that.
+    """
+
+    name: str
+    rate_hz: int
+    n_channels: int
+    notes: list[str]
+    fault: str
+
+    @property
+    def n_frames(self) -> int | None:
+        """Frames there are, None where only decoding tells."""
+
+    def blocks(self, first: int, n_block: int) -> Iterator[Frames]:
+        """Yield the frames from number `first` on, about n_block at a time, at most 16 MiB. Once. Raises AudioError."""
+
+
+@contextmanager
+def open_recording(source: Source, name: str | None = None) -> Iterator[Recording]:
+    """Open a file or a stream; a file is closed at the end of the block. name: what sentences call it, else its path.
+
+    Raises AudioError where nothing can be decoded.
+    """
+    called = name or (str(source) if isinstance(source, Path) else "the open file")
+    with ExitStack() as stack:
+        try:
+            recording = _open(source, called, stack)
+        except OSError as error:
+            raise AudioError(f"{called}: cannot be read ({error.strerror or error}); check its permissions.") from error
+        yield recording
+
+
+def block_frames(recording: Recording, seconds: float = float("inf")) -> int:
+    """How many frames to decode at once: those of so many seconds, at most 16 MiB of float32."""
+    return max(1, int(min(seconds * recording.rate_hz, _BLOCK_VALUES // recording.n_channels)))
+
+
+def _open(source: Source, name: str, stack: ExitStack) -> Recording:
+    if isinstance(source, Path):
+        _require_file(source)
+        if not source.is_file():  # a named pipe, /dev/stdin
+            return _open_stream(name, stack.enter_context(source.open("rb")), stack)
+    elif not source.seekable():
+        return _open_stream(name, source, stack)
+    parts = find_parts(source)
+    if parts.is_joined:
+        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        return JoinedRecording(name, file, parts, stack)
+    return _open_one(source, name, parts, stack)
+
+
+def _open_one(source: Source, name: str, parts: Parts, stack: ExitStack) -> Recording:
+    try:
+        if _is_mpeg(source):
+            raise _NotVouchedError("")
+        return LibsndfileRecording(name, source, parts, stack)
+    except _NotVouchedError as reason:
+        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        recording = _with_ffmpeg(name, file, stack, parts.is_cut)
+        recording.notes += [str(reason)] if str(reason) else []
+        return recording
+
+
+def _require_file(path: Path) -> None:
+    if not os.path.exists(path):
+        raise AudioError(f"{path}: no such file; check the path.")
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder, a sound file was expected.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); fetch or export it again.")
+
+
+def _is_mpeg(source: Source) -> bool:
+    """True for MP3 and its like, with tags or without; libmpg123 believes their headers, and writes to stderr."""
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        file.seek(0)
+        head = file.read(3)
+        file.seek(0)
+    return head == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0)
+
+
+def _open_stream(name: str, stream: BinaryIO, stack: ExitStack) -> Recording:
+    """Decode a stream as it comes, but for M4A and MP4, whose table may lie at their end: these are copied first."""
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
+    start = buffered.peek(12)
+    if not start:
+        raise AudioError(f"{name}: is empty; pipe a sound file into it.")
+    if start[4:8] != b"ftyp":
+        return _with_ffmpeg(name, cast(BinaryIO, buffered), stack)
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(buffered, copy)
+    return _with_ffmpeg(name, cast(BinaryIO, copy), stack)
+
+
+def _with_ffmpeg(name: str, file: BinaryIO, stack: ExitStack, is_cut: bool = False) -> Recording:
+    # a tenth of a second and many libraries, which most studies never need
+    from listenwell.data.ffmpeg import FfmpegRecording
+
+    recording = FfmpegRecording(name, file, is_cut)
+    stack.callback(recording.close)
+    return recording
+
+
+class _NotVouchedError(Exception):
+    """Libsndfile does not open the file, or cannot tell where it ends. Its text is a note for the owner, or ""."""
+
+
+class LibsndfileRecording:
+    """A recording that libsndfile opens and whose end it knows."""
+
+    def __init__(self, name: str, source: Source, parts: Parts, stack: ExitStack) -> None:
+        """Raises _NotVouchedError where FFmpeg should read it."""
+        self.name, self.notes, self.fault = name, list[str](), ""
+        try:
+            # bytes, since a name need not be UTF-8
+            opened = os.fsencode(source) if isinstance(source, Path) else source
+            self._file = file = stack.enter_context(soundfile.SoundFile(opened))
+        except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+            raise _NotVouchedError("") from error
+        self._require_vouched()
+        self.rate_hz, self.n_channels, self.n_frames = int(file.samplerate), int(file.channels), int(file.frames)
+        chunk = _SHORT_CHUNK.search(file.extra_info)
+        if chunk is not None and int(chunk[2]) < int(chunk[1]) < _SMALLEST_UNKNOWN_BYTES:
+            there_s = self.n_frames / self.rate_hz
+            self.fault = f"truncated, the header promises more than the {there_s:.3f} s that are there"
+        if parts.is_cut:
+            self.fault = "truncated, its last page is incomplete"
+        if parts.share_after > _MOST_AFTER:
+            share = f"{100 * parts.share_after:.0f} %"
+            self.notes.append(f"{share} of it lie behind the end that its header tells, and were not read")
+
+    def _require_vouched(self) -> None:
+        file = self._file
+        if file.format not in _VOUCHED_FORMATS or file.subtype.startswith("MPEG"):
+            raise _NotVouchedError("")
+        if file.frames == 0:
+            raise _NotVouchedError(_CRASHED)
+        if file.format == "FLAC":
+            try:
+                file.seek(file.frames - 1)
+                is_whole = len(file.read(1)) == 1
+                file.seek(0)
+            except (soundfile.LibsndfileError, ValueError, RuntimeError):
+                is_whole = False
+            if not is_whole:
+                raise _NotVouchedError("")
+
+    def blocks(self, first: int, n_block: int) -> Iterator[Frames]:
+        """Yield the frames from number `first` on, n_block at a time. Once."""
+        file, n_read = self._file, 0
+        if file.seekable():
+            file.seek(min(first, self.n_frames))
+        else:  # GSM 6.10 without a header
+            file.read(first)
+        try:
+            # not file.blocks: it refuses what cannot be sought in
+            while len(block := file.read(n_block, dtype="float32", always_2d=True)):
+                n_read += len(block)
+                yield block
+        except soundfile.LibsndfileError as error:
+            at_s = (first + n_read) / self.rate_hz
+            self.fault = f"damaged, it cannot be decoded after {at_s:.3f} s ({str(error).rstrip('.')})"
+            return
+        if not self.fault and first + n_read < self.n_frames - 1:
+            self.fault = (
+                f"truncated, the header promises {self.n_frames / self.rate_hz:.3f} s but only "
+                f"{(first + n_read) / self.rate_hz:.3f} s could be read"
+            )
+
+
+class JoinedRecording:
+    """Files joined end to end, as one recording at the rate of the first and with as many channels."""
+
+    n_frames = None
+
+    def __init__(self, name: str, file: BinaryIO, parts: Parts, stack: ExitStack) -> None:
+        """Raises AudioError where the first cannot be decoded."""
+        self.name, self.notes, self.fault = name, list[str](), ""
+        self._files = [Part(file, start, end) for start, end in itertools.pairwise(parts.bounds)]
+        self._is_cut, self._stack = parts.is_cut, stack
+        self._first = self._open(0)
+        self.rate_hz, self.n_channels = self._first.rate_hz, self._first.n_channels
+
+    def _open(self, number: int) -> Recording:
+        part = cast(BinaryIO, self._files[number])
+        part.seek(0)
+        is_cut = self._is_cut and number == len(self._files) - 1
+        return _open_one(part, self.name, Parts(is_cut=is_cut), self._stack)
+
+    def blocks(self, first: int, n_block: int) -> Iterator[Frames]:
+        """Yield the frames from number `first` on, about n_block at a time. Once."""
+        at = 0
+        for number in range(len(self._files)):
+            recording = self._first if number == 0 else self._open(number)
+            for block in self._fit(recording, n_block):
+                if at + len(block) > first:
+                    yield block[max(0, first - at) :]
+                at += len(block)
+            self.fault = self.fault or recording.fault
+
+    def _fit(self, recording: Recording, n_block: int) -> Iterator[Frames]:
+        """The blocks of one part, at this rate and with these channels."""
+        resampler = None
+        if recording.rate_hz != self.rate_hz:
+            resampler = soxr.ResampleStream(recording.rate_hz, self.rate_hz, self.n_channels, "float32", "HQ")
+        for block in recording.blocks(0, n_block):
+            if recording.n_channels != self.n_channels:
+                block = np.repeat(block.mean(axis=1, keepdims=True, dtype=np.float32), self.n_channels, axis=1)
+            yield block if resampler is None else resampler.resample_chunk(block)
+        if resampler is not None:
+            yield resampler.resample_chunk(np.empty((0, self.n_channels), dtype=np.float32), last=True)

@@ -1,0 +1,137 @@
+"""Find the files that one file holds end to end: joined WAVs and FLACs, chained Ogg (RFC 3533).
+
+Decoders read the first and stop, or stumble where the second has another rate. Positions are bytes.
+"""
+
+import functools
+import io
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+"""The marker, and the head of the STREAMINFO block, which is always 34 bytes long."""
+_OGG_BEGINS = 0x02
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where the files begin that one holds, and where the last one ends; the first begins at 0.
+
+    is_joined: they are several, or something else follows the only one. is_cut: the last one breaks off (known of Ogg
+    alone). share_after: of the bytes, those that follow the end which the header of a WAV tells.
+    """
+
+    bounds: tuple[int, ...] = ()
+    is_joined: bool = False
+    is_cut: bool = False
+    share_after: float = 0.0
+
+
+def find_parts(source: Path | BinaryIO) -> Parts:
+    """Return the parts of a file or of a stream that can seek, which is left at its start."""
+    if isinstance(source, Path):
+        found = os.stat(source)
+        return _parts_of_path(os.fsencode(source), found.st_size, found.st_mtime_ns)
+    source.seek(0)
+    content = source.read()
+    source.seek(0)
+    return _parts_of_bytes(content)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parts_of_path(path: bytes, size: int, modified_ns: int) -> Parts:
+    """Remembered as long as size and time stay: clips of one recording ask again and again."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _parts_of_bytes(content)
+
+
+def _parts_of_bytes(content: bytes | mmap.mmap) -> Parts:
+    head = content[:4]
+    if head == b"OggS":
+        return _ogg_parts(content)
+    if head == b"fLaC":
+        starts = sorted(start for marker in _FLAC_STARTS for start in _find_all(content, marker, 8))
+        return Parts((0, *starts, len(content)), is_joined=bool(starts))
+    if head == b"RIFF":
+        return _riff_parts(content)
+    return Parts()
+
+
+def _find_all(content: bytes | mmap.mmap, marker: bytes, start: int) -> Iterator[int]:
+    at = content.find(marker, start)
+    while at >= 0:
+        yield at
+        at = content.find(marker, at + len(marker))
+
+
+def _riff_parts(content: bytes | mmap.mmap) -> Parts:
+    """A RIFF file follows another where the size in the first one's header ends."""
+    starts, at = [0], 0
+    while content[at : at + 4] == b"RIFF" and content[at + 8 : at + 12] == b"WAVE":
+        starts.append(at)
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    # a size that was never filled in says nothing, and zeros are no sound
+    n_after = len(content[at:].rstrip(b"\0")) if at > 8 else 0
+    bounds = (*dict.fromkeys(starts), len(content))
+    return Parts(bounds, is_joined=len(bounds) > 2, share_after=n_after / len(content))
+
+
+def _ogg_parts(content: bytes | mmap.mmap) -> Parts:
+    """Pages: 27 bytes, of which byte 5 holds flags, 6 to 13 a position, 26 the number of segments; sizes; the segments.
+
+    A chain begins anew at a page that begins a stream and follows one that does not; without a position above 0 it
+    holds headers only, which libsndfile stumbles over.
+    """
+    starts, at, begins, begun_at, is_cut = list[int](), 0, True, 0, False
+    while 0 <= at < len(content):
+        sizes_end = at + 27 + content[at + 26] if at + 27 <= len(content) else len(content) + 1
+        end = sizes_end + sum(content[at + 27 : sizes_end])
+        if end > len(content):
+            is_cut = True
+            break
+        begun_before, begins = begins, bool(content[at + 5] & _OGG_BEGINS)
+        if begins and not begun_before:
+            begun_at = at
+        holds_sound = int.from_bytes(content[at + 6 : at + 14], "little", signed=True) > 0
+        if holds_sound and begun_at not in starts[-1:]:
+            starts.append(begun_at)
+        # what is no page, such as a tag, is passed over
+        at = end if content[end : end + 4] == b"OggS" else content.find(b"OggS", end)
+    headers_follow = bool(starts) and begun_at > starts[-1] and not is_cut
+    bounds = (*(starts or [0]), begun_at if headers_follow else len(content))
+    return Parts(bounds, is_joined=len(bounds) > 2 or headers_follow, is_cut=is_cut)
+
+
+class Part(io.RawIOBase):
+    """The bytes of a file from `start` to `end`, as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, end - start, 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer with the next bytes; return how many there were."""
+        self._file.seek(self._start + self._at)
+        content = self._file.read(min(len(buffer), max(0, self._size - self._at)))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place of the part."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The place in the part."""
+        return self._at
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    seekable = readable

@@ -1,0 +1,238 @@
+"""What the formats say of a recording: who it is, what was heard, and that it was not read."""
+
+import csv
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from listenwell.cli.main import app
+from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.detect.bundle import DevRecalls, read_bundle, write_bundle
+from listenwell.detect.detector import Decision
+from listenwell.detect.files import Heard
+from listenwell.detect.formats import (
+    FORMATS,
+    ONE_EACH,
+    name_recordings,
+    name_tokens,
+    write_csv,
+    write_json_records,
+    write_rttm,
+    write_table,
+)
+from listenwell.detect.segmentation import Segment
+from listenwell.errors import ModelError
+from listenwell.random_streams import stream
+
+SPEECH = (Segment(1.0, 2.5, 0.9),)
+LATIN_1 = Path(os.fsdecode(b"caf\xe9.wav"))
+
+
+@pytest.fixture
+def detect(made_detector):
+    def run(*arguments: str | Path) -> Result:
+        call = ["detect", "--detector", made_detector, "--device", "cpu", "--dtype", "float32", *arguments]
+        return CliRunner().invoke(app, [str(argument) for argument in call])
+
+    return run
+
+
+def record(path: Path, seconds: float = 0.5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = 0.1 * stream(4, str(path)).standard_normal(round(seconds * SAMPLE_RATE_HZ))
+    with path.open("wb") as file:
+        soundfile.write(file, samples.astype(np.float32), SAMPLE_RATE_HZ, format="WAV")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.wav", "b/y.wav"], ["x", "y"]),
+        (["day1/rec.wav", "day2/rec.wav"], ["day1_rec", "day2_rec"]),
+        (["x.wav", "x.mp3"], ["x.wav", "x.mp3"]),
+        (["1/a/rec.wav", "2/a/rec.wav", "2/b/rec.wav"], ["1_a_rec", "2_a_rec", "b_rec"]),
+        (["a b.wav", "a_b.wav"], ["a_b", "a_b_2"]),
+        (["a/b.wav", "c/b.wav", "a_b.wav"], ["a_b", "c_b", "a_b_2"]),
+        (["Rec.wav", "rec.wav"], ["Rec", "rec_2"]),
+        (["027.30M.wav", "027.31M.wav"], ["027.30M", "027.31M"]),
+        ([" .wav", "two\nlines.wav", '"said".wav'], ["_", "two_lines", "_said_"]),
+        ([str(LATIN_1)], [r"caf\udce9"]),
+    ],
+)
+def test_recordings_that_share_a_name_are_told_apart_by_no_more_than_it_takes(paths, names):
+    assert list(name_tokens([Path(path) for path in paths]).values()) == names
+
+
+PATHS = st.lists(
+    st.builds(
+        lambda folders, stem, suffix: Path("asked", *folders, stem + suffix),
+        st.lists(st.sampled_from(["a", "a_b", "b", "A"]), max_size=2),
+        st.sampled_from(["b", "a b", "a_b", "a_b_2", "B", "b.wav", " ", "é" * 120]),
+        st.sampled_from([".wav", ".mp3", ""]),
+    ),
+    unique=True,
+    max_size=8,
+)
+
+
+@given(paths=PATHS)
+def test_no_two_recordings_are_called_the_same_and_every_name_can_be_written(paths):
+    for names in (name_recordings(paths), name_tokens(paths)):
+        assert list(names) == paths
+        assert len({name.casefold() for name in names.values()}) == len(paths)
+        assert all(0 < len(name.encode()) <= 210 for name in names.values())
+    assert all(name.split() == [name] for name in name_tokens(paths).values())
+
+
+def test_rttm_tells_no_speech_from_not_read():
+    heard = [Heard(Path("a.wav"), 9.0, segments=SPEECH), Heard(Path("b.wav"), 9.0)]
+    heard += [Heard(Path("c.wav"), 1.0, decision=Decision(-2.0, 0.1, is_speech=False))]
+    heard += [Heard(Path("d.wav"), 0.0, problem="d.wav: cannot be decoded.")]
+    words = [line.split() for line in write_rttm(heard).splitlines()]
+    assert [(line[0], line[1]) for line in words] == [("SPEAKER", "a"), ("SPKR-INFO", "b"), ("SPKR-INFO", "c")]
+    assert {len(line) for line in words} == {10}
+
+
+def test_a_note_and_a_channel_stand_in_json_and_csv():
+    heard = [Heard(Path("a.wav"), 9.0, segments=SPEECH, note="broken off at 9.0 s", channel=1), Heard(Path("b"), 1.0)]
+    first, second = json.loads(write_json_records(heard))
+    assert (first["note"], first["channel"]) == ("broken off at 9.0 s", 1)
+    assert not {"note", "channel"} & set(second)
+    rows = list(csv.DictReader(io.StringIO(write_csv(heard))))
+    assert list(rows[0])[-1] == "note"
+    assert [(row["note"], row["channel"]) for row in rows] == [("broken off at 9.0 s", "1"), ("", "")]
+    assert write_rttm(heard).split()[:3] == ["SPEAKER", "a", "2"]
+    assert "a.wav channel 1" in write_table(heard)
+
+
+def test_a_name_that_is_no_utf_8_is_written_and_json_gives_it_back():
+    heard = [Heard(LATIN_1, 9.0, segments=SPEECH), Heard(Path("two\nlines.wav"), 9.0)]
+    for form in FORMATS.keys() - ONE_EACH.keys() - {"csv"}:
+        FORMATS[form](heard).encode()
+    assert json.loads(write_json_records(heard))[0]["path"] == str(LATIN_1)
+    assert write_table(heard).splitlines()[-1].startswith(r"two\nlines.wav ")
+
+
+def test_two_recordings_of_one_name_have_two_ids_and_two_files(detect, tmp_path):
+    folder = tmp_path / "calls"
+    for day in ("day1", "day2"):
+        record(folder / day / "rec.wav")
+    found = detect(folder, "--format", "rttm", "--threshold", "-99")
+    assert [line.split()[1] for line in found.stdout.splitlines()] == ["day1_rec", "day2_rec"]
+    assert f"{folder}/day2/rec.wav: is called day2_rec in the answer" in found.stderr
+    found = detect(folder, "--format", "audacity", "--out", tmp_path / "labels")
+    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["day1_rec.txt", "day2_rec.txt"]
+    assert "is called day1_rec in the answer" in found.stderr
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_recording_that_cannot_be_read_leaves_a_line_and_the_status_and_no_answer(detect, tmp_path, form):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF....WAVE")
+    found = detect(broken, "--format", form)
+    assert found.exit_code == 1
+    assert sum(line.startswith(f"listenwell: {broken}: ") for line in found.stderr.splitlines()) == 1
+    if form not in ("table", "json", "csv"):
+        assert found.stdout == ""
+    assert "NONSPEECH" not in found.stdout
+
+
+def test_the_answer_of_an_earlier_run_goes_when_its_recording_cannot_be_read_any_more(detect, tmp_path):
+    recording, out = record(tmp_path / "calls" / "a.wav"), tmp_path / "out"
+    record(tmp_path / "calls" / "b.wav")
+    assert detect(recording.parent, "--format", "textgrid", "--out", out).exit_code == 0
+    recording.write_bytes(b"")
+    assert detect(recording.parent, "--format", "textgrid", "--out", out).exit_code == 1
+    assert [path.name for path in out.iterdir()] == ["b.TextGrid"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_files_of_any_name_are_answered_in_every_format(detect, tmp_path, form):
+    names = ["čeština.wav", "录音.wav", "😀.wav", "[bold]x.wav", "two\nlines.wav", str(LATIN_1)]
+    for name in names:
+        record(tmp_path / "calls" / name)
+    (tmp_path / "calls" / os.fsdecode(b"bro\xe9ken.wav")).write_bytes(b"RIFF....WAVE")
+    out = tmp_path / "out"
+    found = detect(tmp_path / "calls", "--format", form, "--out", out)
+    assert found.exit_code == 1, found.output
+    assert r"bro\udce9ken.wav" in found.stderr
+    if form in ONE_EACH:
+        assert len(list(out.iterdir())) == len(names)
+    else:
+        out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--threshold", "nan"), "--threshold nan: no score reaches or misses it"),
+        (("--threshold", "inf"), "--threshold inf"),
+        (("--threshold", "abc"), "--threshold"),
+        (("--longest-clip", "nan"), "--longest-clip"),
+        (("--device", "gpu"), "--device gpu: is no device (did you mean 'cuda'?)"),
+        (("--device", "CUDA0"), "(did you mean 'cuda:0'?)"),
+        (("--device", "tpu"), "--device tpu: is no device; give auto, cpu, cuda, cuda:1 or mps."),
+        (("--dtype", "float16"), "--dtype float16: input should be 'auto', 'float32' or 'bfloat16'."),
+        (("--dtype", "bf16"), "--dtype bf16"),
+        (("--workers", "0"), "--workers"),
+        (("--channel", "each", "--format", "audacity"), "--channel each"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_can_never_be_used_is_one_sentence(tmp_path, arguments, says):
+    found = CliRunner().invoke(app, ["detect", str(tmp_path), *arguments])
+    assert found.exit_code == 2
+    assert says in found.stderr
+    assert "Traceback" not in found.output
+
+
+def with_thresholds(made_detector: Path, folder: Path, target: float, *, known: bool) -> Path:
+    """The made detector with another threshold for target_recall=0.95."""
+    bundle = read_bundle(made_detector)
+    assert bundle.dev is not None
+    thresholds = {**bundle.thresholds, "balanced_accuracy": 0.0, "target_recall=0.95": target}
+    recalls = {**bundle.dev.recalls, "balanced_accuracy": 1.0, "target_recall=0.95": 0.958}
+    dev = DevRecalls(recalls, 24) if known else None
+    write_bundle(folder, replace(bundle, thresholds=thresholds, dev=dev), made_detector / "adapter")
+    return folder
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["kept", "older detector"])
+def test_a_target_recall_that_finds_less_speech_says_so_and_what_it_rests_on(made_detector, tmp_path, known):
+    recording = record(tmp_path / "a.wav")
+    for target, is_less in ((1.0, True), (-1.0, False)):
+        folder = with_thresholds(made_detector, tmp_path / f"detector{target}", target, known=known)
+        call = ["detect", str(recording), "--detector", str(folder), "--device", "cpu"]
+        said = CliRunner().invoke(app, [*call, "--criterion", "target_recall=0.95"]).stderr
+        assert f"decides at {target:+.3f}, balanced_accuracy at +0.000" in said
+        assert ("finds less speech than the other, for dev reaches this recall" in said) == is_less
+        assert ("(recall on the 24 dev scores of speech: 0.958 and 1.000)" in said) == known
+        assert "--criterion" not in CliRunner().invoke(app, call).stderr
+
+
+def test_the_recalls_of_an_export_are_those_of_its_thresholds_on_dev(made_detector):
+    bundle = read_bundle(made_detector)
+    table = (made_detector.parent / "run" / "scores" / "fine-tuned-dev.csv").read_text()
+    dev = list(csv.DictReader(io.StringIO(table)))
+    speech = [float(row["score"]) for row in dev if row["label"] == "SPEECH"]
+    assert bundle.dev is not None
+    assert bundle.dev.n_speech == len(speech)
+    for criterion, threshold in bundle.thresholds.items():
+        assert bundle.dev.recalls[criterion] == sum(score >= threshold for score in speech) / len(speech)
+
+
+def test_a_detector_with_a_threshold_that_has_no_recall_is_broken(made_detector, tmp_path):
+    bundle = read_bundle(made_detector)
+    write_bundle(tmp_path / "bundle", replace(bundle, dev=DevRecalls({}, 3)), made_detector / "adapter")
+    with pytest.raises(ModelError, match="without its recall on dev"):
+        read_bundle(tmp_path / "bundle")
