@@ -6,12 +6,14 @@ import struct
 import sys
 import threading
 
+import av
 import numpy as np
 import pytest
 import soundfile
 from made_recordings import ENCODERS, change, cut, encode, join
 
 from listenwell.data.audio import load_recording, load_waveform, recording_s
+from listenwell.data.channels import Downmix
 from listenwell.data.decoding import block_frames, open_recording
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import AudioError, AudioWarning
@@ -138,7 +140,7 @@ def test_what_lies_behind_the_end_that_a_wav_tells_is_named(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, SWEEP, RATE_HZ, subtype="PCM_16")
     change(change(path, 4, struct.pack("<I", 36 + 32_000)), 40, struct.pack("<I", 32_000))
-    with pytest.warns(AudioWarning, match="75 % of it lie behind the end"):
+    with pytest.warns(AudioWarning, match="75% of it lie behind the end"):
         assert load_recording(path).size == RATE_HZ
 
 
@@ -164,7 +166,9 @@ def test_a_damaged_flac_is_told_from_a_whole_one(tmp_path):
     path = tmp_path / "a.flac"
     soundfile.write(path, np.tile(SWEEP, 4), RATE_HZ)
     change(path, path.stat().st_size // 2, bytes(200))
-    assert decode(path)[2].startswith("damaged, ")
+    samples, rate_hz, fault, _ = decode(path)
+    assert fault.startswith("damaged, ")
+    assert samples.size / rate_hz == pytest.approx(16.0, abs=0.5)
     with pytest.raises(AudioError, match="damaged"):
         load_recording(path)
 
@@ -175,6 +179,21 @@ def test_pictures_and_subtitles_are_named(tmp_path):
     for name in ("a.png", "a.srt"):
         with pytest.raises(AudioError, match=r"holds no sound|cannot be decoded"):
             load_recording(tmp_path / name)
+
+
+@pytest.mark.parametrize("n_channels", [9, 32])
+def test_more_than_eight_channels_are_read(tmp_path, n_channels):
+    channels = np.stack([SWEEP * (k + 1) / n_channels for k in range(n_channels)], axis=1)
+    layout = f"{n_channels} channels"
+    with av.open(str(tmp_path / "a.nut"), "w", format="nut") as container:
+        stream = container.add_stream("pcm_s16le_planar", rate=RATE_HZ)
+        stream.codec_context.layout = layout
+        frame = av.AudioFrame.from_ndarray(channels.reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate = RATE_HZ
+        planar = av.AudioResampler(format="s16p", layout=layout, rate=RATE_HZ).resample(frame)
+        for each in (*planar, None):
+            container.mux(stream.encode(each))
+    assert load_recording(tmp_path / "a.nut", channel=n_channels - 1) == pytest.approx(SWEEP, abs=1e-4)
 
 
 @pytest.mark.parametrize("text", ["#EXTM3U\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {}\n"])
@@ -223,6 +242,33 @@ def test_an_open_file_and_a_pipe_give_what_the_path_gives(tmp_path, suffix):
     assert np.abs(piped[: expected.size] - expected[: piped.size]).max() < 1e-3
 
 
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+def test_what_is_raised_while_ffmpeg_reads_is_not_lost(tmp_path, failure):
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > 5000:
+                raise failure
+            return super().read(size)
+
+    content = encode(tmp_path / "a.mp3", SWEEP).read_bytes()
+    with pytest.raises((KeyboardInterrupt, AudioError)) as caught:
+        decode(Failing(content))
+    assert isinstance(caught.value, KeyboardInterrupt) or "Input/output error" in str(caught.value)
+
+
+def test_what_a_pipe_holds_behind_a_wav_is_named(tmp_path):
+    soundfile.write(tmp_path / "a.wav", SWEEP, RATE_HZ)
+    reading, writing = os.pipe()
+    content = (tmp_path / "a.wav").read_bytes()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb") as writer:
+        thread = threading.Thread(target=lambda: (writer.write(2 * content), writer.close()))
+        thread.start()
+        samples, _, _, notes = decode(reader)
+        thread.join()
+    assert samples.size == SWEEP.size
+    assert notes == ["50% of it lie behind the end that its header tells, and were not read"]
+
+
 def test_an_empty_pipe_is_named(tmp_path):
     reading, writing = os.pipe()
     os.close(writing)
@@ -239,6 +285,19 @@ def test_channels_that_cancel_each_other_are_not_averaged_away(tmp_path):
     assert np.array_equal(load_recording(tmp_path / "b.wav", channel=0), SWEEP)
     with pytest.raises(AudioError, match="has no channel 2, only 2"):
         load_recording(tmp_path / "b.wav", channel=2)
+
+
+@pytest.mark.parametrize("n_block", [1, 7, 1600, 5000, 10**6])
+def test_where_channels_cancel_each_other_does_not_depend_on_the_blocks(n_block):
+    hum = 1e-4 * np.sin(SECONDS[:32_000])
+    frames = np.column_stack([np.append(hum, 0 * hum), np.append(-hum, 0.3 * SWEEP[:32_000])]).astype(np.float32)
+    whole = Downmix("a", RATE_HZ)
+    expected = np.concatenate([whole.mix(frames), whole.flush()])
+    downmix = Downmix("a", RATE_HZ)
+    mixed = [downmix.mix(frames[i : i + n_block]) for i in range(0, len(frames), n_block)][: 10**5]
+    assert np.array_equal(np.concatenate([*mixed, downmix.flush()]), expected)
+    assert np.array_equal(expected[:32_000], frames[:32_000, 0])
+    assert np.abs(expected[34_000:] - frames[34_000:, 1] / 2).max() < 1e-6
 
 
 def test_a_study_takes_the_mean_one_channel_or_each(tmp_path):

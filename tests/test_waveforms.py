@@ -81,6 +81,16 @@ def test_what_could_be_two_things_or_is_none_is_refused(given, sentence):
         as_waveform(given, 16_000)
 
 
+def test_a_file_opened_as_text_and_bytes_are_refused(tmp_path):
+    (tmp_path / "a").write_text("x")
+    with (tmp_path / "a").open() as file, pytest.raises(AudioError, match="opened as text"):
+        as_source(file, None)
+    with pytest.raises(AudioError, match="is closed"):
+        as_source(file, None)
+    with pytest.raises(AudioError, match=r"io\.BytesIO"):
+        as_waveform(b"RIFF", 16_000)
+
+
 @pytest.mark.parametrize("rate", [0, -1, 16, float("nan"), float("inf"), "16000", True, 10**9])
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(AudioError, match="sample_rate_hz is"):

@@ -137,7 +137,7 @@ def _read(recording: Recording, start_s: float, duration_s: float | None, channe
     most_s = _MOST_FRAMES / max(rate_hz, SAMPLE_RATE_HZ)
     if wanted is not None and wanted > most_s * rate_hz:
         raise _too_long(recording.name, wanted / rate_hz, rate_hz, most_s)
-    downmix, blocks, n_read = Downmix(recording.name, channel), list[Waveform](), 0
+    downmix, blocks, n_read = Downmix(recording.name, rate_hz, channel), list[Waveform](), 0
     n_block = block_frames(recording) if wanted is None else max(1, min(block_frames(recording), wanted))
     for block in recording.blocks(first, n_block):
         blocks.append(downmix.mix(block))
@@ -146,6 +146,7 @@ def _read(recording: Recording, start_s: float, duration_s: float | None, channe
             break
         if n_read > most_s * rate_hz:
             raise _too_long(recording.name, n_read / rate_hz, rate_hz, most_s)
+    blocks.append(downmix.flush())
     if downmix.note:
         recording.notes.append(downmix.note)
     _require_whole(recording)
@@ -153,8 +154,7 @@ def _read(recording: Recording, start_s: float, duration_s: float | None, channe
         _require_inside(recording, first, wanted, first + n_read)
     if not n_read:
         raise AudioError(f"{recording.name}: holds no samples from {start_s:.3f} s on; correct start_s.")
-    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return samples[:wanted]
+    return np.concatenate(blocks)[:wanted]
 
 
 def _require_inside(recording: Recording, first: int, wanted: int, n_frames: int) -> None:

@@ -22,7 +22,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from listenwell.data.joined_files import Part, Parts, find_parts
+from listenwell.data.joined_files import BEHIND_THE_END, MOST_AFTER, Part, Parts, find_parts
 from listenwell.errors import AudioError
 
 Frames = NDArray[np.float32]
@@ -31,10 +31,10 @@ Source = Path | BinaryIO
 _VOUCHED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "RAW")
 # libsndfile shortens a cut WAV, AIFF, AU or W64 file without an error; its log tells what they promised.
 _SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_LATE_START = "Granule position is nonsensical"
 _SMALLEST_UNKNOWN_BYTES = 0x7FFF_0000
 """Programs that write WAV into a pipe do not know its length and promise this much or more."""
 _BLOCK_VALUES = 2**22
-_MOST_AFTER = 0.5
 _CRASHED = "its header tells no length, as a recorder leaves it that was stopped; what follows was read"
 
 
@@ -120,7 +120,7 @@ def _is_mpeg(source: Source) -> bool:
         file.seek(0)
         head = file.read(3)
         file.seek(0)
-    return head == b"ID3" or (head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0)
+    return head == b"ID3" or (len(head) == 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
 
 
 def _open_stream(name: str, stream: BinaryIO, stack: ExitStack) -> Recording:
@@ -155,6 +155,7 @@ class LibsndfileRecording:
     def __init__(self, name: str, source: Source, parts: Parts, stack: ExitStack) -> None:
         """Raises _NotVouchedError where FFmpeg should read it."""
         self.name, self.notes, self.fault = name, list[str](), ""
+        self._source, self._stack = source, stack
         try:
             # bytes, since a name need not be UTF-8
             opened = os.fsencode(source) if isinstance(source, Path) else source
@@ -169,9 +170,8 @@ class LibsndfileRecording:
             self.fault = f"truncated, the header promises more than the {there_s:.3f} s that are there"
         if parts.is_cut:
             self.fault = "truncated, its last page is incomplete"
-        if parts.share_after > _MOST_AFTER:
-            share = f"{100 * parts.share_after:.0f} %"
-            self.notes.append(f"{share} of it lie behind the end that its header tells, and were not read")
+        if parts.share_after > MOST_AFTER:
+            self.notes.append(BEHIND_THE_END.format(parts.share_after))
 
     def _require_vouched(self) -> None:
         file = self._file
@@ -179,6 +179,8 @@ class LibsndfileRecording:
             raise _NotVouchedError("")
         if file.frames == 0:
             raise _NotVouchedError(_CRASHED)
+        if _LATE_START in file.extra_info:  # an Ogg cut out of another: places in it are not found
+            raise _NotVouchedError("")
         if file.format == "FLAC":
             try:
                 file.seek(file.frames - 1)
@@ -192,18 +194,22 @@ class LibsndfileRecording:
     def blocks(self, first: int, n_block: int) -> Iterator[Frames]:
         """Yield the frames from number `first` on, n_block at a time. Once."""
         file, n_read = self._file, 0
-        if file.seekable():
-            file.seek(min(first, self.n_frames))
-        else:  # GSM 6.10 without a header
-            file.read(first)
         try:
+            if file.seekable():
+                file.seek(min(first, self.n_frames))
+            else:  # GSM 6.10 without a header
+                file.read(first)
             # not file.blocks: it refuses what cannot be sought in
             while len(block := file.read(n_block, dtype="float32", always_2d=True)):
                 n_read += len(block)
                 yield block
         except soundfile.LibsndfileError as error:
-            at_s = (first + n_read) / self.rate_hz
-            self.fault = f"damaged, it cannot be decoded after {at_s:.3f} s ({str(error).rstrip('.')})"
+            at_s, reason = (first + n_read) / self.rate_hz, str(error).rstrip(".")
+            # libsndfile stops at a damaged spot, and FFmpeg goes on behind it
+            source = self._source
+            opened = self._stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            yield from _with_ffmpeg(self.name, opened, self._stack).blocks(first + n_read, n_block)
+            self.fault = f"damaged, it cannot be decoded rightly after {at_s:.3f} s ({reason})"
             return
         if not self.fault and first + n_read < self.n_frames - 1:
             self.fault = (
@@ -221,26 +227,27 @@ class JoinedRecording:
         """Raises AudioError where the first cannot be decoded."""
         self.name, self.notes, self.fault = name, list[str](), ""
         self._files = [Part(file, start, end) for start, end in itertools.pairwise(parts.bounds)]
-        self._is_cut, self._stack = parts.is_cut, stack
-        self._first = self._open(0)
+        self._is_cut = parts.is_cut
+        self._first = self._open(0, stack)
         self.rate_hz, self.n_channels = self._first.rate_hz, self._first.n_channels
 
-    def _open(self, number: int) -> Recording:
+    def _open(self, number: int, stack: ExitStack) -> Recording:
         part = cast(BinaryIO, self._files[number])
         part.seek(0)
         is_cut = self._is_cut and number == len(self._files) - 1
-        return _open_one(part, self.name, Parts(is_cut=is_cut), self._stack)
+        return _open_one(part, self.name, Parts(is_cut=is_cut), stack)
 
     def blocks(self, first: int, n_block: int) -> Iterator[Frames]:
         """Yield the frames from number `first` on, about n_block at a time. Once."""
         at = 0
         for number in range(len(self._files)):
-            recording = self._first if number == 0 else self._open(number)
-            for block in self._fit(recording, n_block):
-                if at + len(block) > first:
-                    yield block[max(0, first - at) :]
-                at += len(block)
-            self.fault = self.fault or recording.fault
+            with ExitStack() as stack:
+                recording = self._first if number == 0 else self._open(number, stack)
+                for block in self._fit(recording, n_block):
+                    if at + len(block) > first:
+                        yield block[max(0, first - at) :]
+                    at += len(block)
+                self.fault = self.fault or recording.fault
 
     def _fit(self, recording: Recording, n_block: int) -> Iterator[Frames]:
         """The blocks of one part, at this rate and with these channels."""

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from listenwell.data.joined_files import BEHIND_THE_END, MOST_AFTER
 from listenwell.errors import AudioError
 
 Frames = NDArray[np.float32]
@@ -24,6 +25,10 @@ _UNKNOWN_BYTES = 0x7FFF_0000
 """WAV written into a pipe promises this much or more."""
 _MOST_LOST = 0.01
 """Share of packets of a whole file that are no sound: tags lie between files that were joined."""
+_SYNC = {"mp3": b"\xff", "aac": b"\xff", "ac3": b"\x0bw", "eac3": b"\x0bw", "dts": b"\x7f\xfe", "flac": b"\xff"}
+"""How a frame of a file without a container begins; what begins otherwise is no sound, such as a tag."""
+_EXACT_SEEKS = ("mp3", "aac", "mov", "matroska", "flv", "mpegts", "flac", "ogg", "wv", "tta")
+"""Where FFmpeg finds a place to a thousandth of a second; of other formats it guesses from the bit rate."""
 _SEEK_FROM_S, _RUN_UP_S, _FARTHEST_S = 30.0, 3.0, 30.0
 """Later stretches are sought, so much before their start that decoders have settled; what lies farther off is wrong."""
 # kbit/s of MPEG audio by version and layer (ISO 11172-3, 13818-3)
@@ -33,24 +38,27 @@ _KBITS = {
     (2, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+# Of hostile files PyAV also raises IndexError, and OSError where FFmpeg reports one.
+_FAILURES = (av.FFmpegError, OSError, ValueError, IndexError)
 
 
 class FfmpegRecording:
-    """One recording, decoded as it comes; where its rate changes on the way, that of its start is kept."""
+    """One recording, decoded as it comes; where rate or channels change on the way, those of its start are kept."""
 
     n_frames = None
 
     def __init__(self, name: str, file: BinaryIO, is_cut: bool = False) -> None:
         """is_cut: it is known to break off. Raises AudioError for what is no sound, or holds none."""
         self.name, self.fault, self.notes = name, "", list[str]()
-        self._file, self._is_cut = file, is_cut
-        self.rate_hz, self.n_channels, self._layout = 0, 0, ""
+        self._reader, self._is_cut = _Reader(file), is_cut
+        self.rate_hz, self.n_channels, self._layout, self._form = 0, 0, "", ""
         self._first_pts: int | None = None
+        self._begun_at: tuple[Any, Any] = (None, None)
         self._resampler: tuple[Any, av.AudioResampler] | None = None
         self._arrays = self._decode_all()
         start = next(self._arrays, None)
         if start is None:
-            raise AudioError(f"{name}: holds no samples; remove it.")
+            raise AudioError(f"{name}: {self.fault or 'holds no samples'}; fetch or export it again, or remove it.")
         self._start = start
 
     def close(self) -> None:
@@ -61,7 +69,7 @@ class FfmpegRecording:
         """Yield the frames from number `first` on, n_block or some more at a time. Once."""
         arrays: Iterator[Frames] = itertools.chain([self._start], self._arrays)
         at = 0
-        if first > _SEEK_FROM_S * self.rate_hz and self._file.seekable():
+        if first > _SEEK_FROM_S * self.rate_hz and self._reader.seekable() and self._form in _EXACT_SEEKS:
             arrays, at = self._seek(first)
         kept, n_kept = list[Frames](), 0
         for array in arrays:
@@ -77,110 +85,146 @@ class FfmpegRecording:
     def _seek(self, first: int) -> tuple[Iterator[Frames], int]:
         """The arrays from shortly before frame `first` on, all where it is not found, and the first one's number."""
         self._arrays.close()
-        self._file.seek(0)
+        self._resampler = None
         frames = self._decode_from(first / self.rate_hz - _RUN_UP_S)
         start = next(frames, None)
-        pts, base = (start.pts, start.time_base) if start is not None else (None, None)
+        pts, base = self._begun_at
         if start is not None and pts is not None and base is not None and self._first_pts is not None:
             at = round(float((pts - self._first_pts) * base) * self.rate_hz)
             if first - _FARTHEST_S * self.rate_hz <= at <= first:
-                self._arrays = (self._to_array(frame) for frame in itertools.chain([start], frames))
+                self._arrays = (_samples(frame) for frame in itertools.chain([start], frames))
                 return self._arrays, at
         frames.close()
+        self._resampler, self.fault = None, ""
         self._arrays = self._decode_all()
         return self._arrays, 0
 
     def _decode_all(self) -> Generator[Frames]:
         """Yield what the decoder gives."""
-        if self._file.seekable():
-            self._file.seek(0)
-        for frame in self._decode_from():
-            if self.rate_hz == 0:
-                self.rate_hz, self.n_channels = frame.sample_rate, frame.layout.nb_channels
-                self._layout, self._first_pts = frame.layout.name, frame.pts
-            yield self._to_array(frame)
+        yield from map(_samples, self._decode_from())
         if self._is_cut:
             self.fault = "truncated, its last page is incomplete"
 
     def _decode_from(self, from_s: float | None = None) -> Generator[av.AudioFrame]:
-        """Yield the frames, from about from_s on; a whole file is told from one that breaks off."""
+        """Yield the frames as packed floats, from about from_s on; a whole file is told from one that breaks off."""
+        self._reader.rewind()
+        self._begun_at = (None, None)
         try:
             # no file may name others to be read, as playlists do
-            container: Any = av.open(self._file, options={"protocol_whitelist": "none"}, metadata_errors="replace")
-        except (av.FFmpegError, ValueError) as error:
+            options = {"protocol_whitelist": "none"}
+            container: Any = av.open(self._reader, options=options, metadata_errors="replace")
+        except _FAILURES as error:
+            self._reader.raise_failure(self.name)
             raise AudioError(
                 f"{self.name}: cannot be decoded ({_reason(error)}); {READABLE}, convert the file or remove it."
             ) from error
         with container:
-            if not container.streams.audio:
-                raise AudioError(f"{self.name}: holds no sound ({container.format.long_name}); remove it.")
-            stream = container.streams.audio[0]
-            if len(container.streams.audio) > 1:
-                self.notes.append(f"holds {len(container.streams.audio)} sound tracks, the first was read")
-            if from_s is not None and stream.time_base:
-                container.seek(int(from_s / stream.time_base) + (self._first_pts or 0), stream=stream)
+            self._form = container.format.name.split(",")[0]
+            stream = self._find_stream(container)
             tally = _Tally()
+            failed: Exception | None = None
             try:
+                if from_s is not None:
+                    container.seek(int(from_s / stream.time_base) + (self._first_pts or 0), stream=stream)
                 for packet in container.demux(stream):
-                    yield from tally.decode(packet)
-            except (av.FFmpegError, OSError) as error:
-                self.fault = f"truncated, it cannot be decoded after {tally.seconds:.3f} s ({_reason(error)})"
-            if from_s is None and not self.fault:
-                self.fault = tally.find_fault(container, stream)
+                    for frame in tally.decode(packet):
+                        yield from self._pack(frame)
+                if self._resampler is not None:
+                    yield from self._resampler[1].resample(None)
+            except _FAILURES as failure:
+                failed = failure
+            self._reader.raise_failure(self.name)
+            if from_s is None:
+                self.fault = tally.find_fault(container, stream, self._form, failed)
+                if self._form == "wav" and not self._reader.seekable():
+                    self._note_rest(tally.n_samples * stream.codec_context.format.bytes)
 
-    def _to_array(self, frame: av.AudioFrame) -> Frames:
-        """The frame's samples (n, n_channels), at the rate of the first one and with as many channels."""
-        if frame.sample_rate == self.rate_hz and frame.layout.nb_channels == self.n_channels:
-            return _to_array(frame)
-        form = (frame.sample_rate, frame.layout.name, frame.format.name)
+    def _note_rest(self, n_bytes: int) -> None:
+        """Tell of what a pipe holds behind the end of a WAV that gave n_bytes of each channel."""
+        n_sound, n_piped = n_bytes * self.n_channels, self._reader.count_all()
+        if n_piped - n_sound > MOST_AFTER * n_piped:
+            self.notes.append(BEHIND_THE_END.format(1 - n_sound / n_piped))
+
+    def _find_stream(self, container: Any) -> Any:
+        """The first sound track that FFmpeg has a decoder for."""
+        if not container.streams.audio:
+            raise AudioError(f"{self.name}: holds no sound ({container.format.long_name}); remove it.")
+        stream = container.streams.audio[0]
+        if stream.codec_context is None or not stream.time_base:
+            raise AudioError(f"{self.name}: its sound is coded in a way that FFmpeg does not decode; convert the file.")
+        if len(container.streams.audio) > 1 and not self.notes:
+            self.notes.append(f"holds {len(container.streams.audio)} sound tracks, the first was read")
+        return stream
+
+    def _pack(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """The frame as packed floats, at the rate of the first one and with as many channels.
+
+        Planes are not read one by one: PyAV counts more of them than there are where there are more than eight.
+        """
+        if self._begun_at == (None, None):
+            self._begun_at = frame.pts, frame.time_base
+        if self.rate_hz == 0:
+            self.rate_hz, self.n_channels = frame.sample_rate, frame.layout.nb_channels
+            self._layout, self._first_pts = frame.layout.name, frame.pts
+        form, ended = (frame.sample_rate, frame.layout.name, frame.format.name), []
         if self._resampler is None or self._resampler[0] != form:
-            self._resampler = form, av.AudioResampler(format="fltp", layout=self._layout, rate=self.rate_hz)
-        arrays = [_to_array(each) for each in self._resampler[1].resample(frame)]
-        return np.concatenate(arrays) if arrays else np.empty((0, self.n_channels), dtype=np.float32)
+            ended = [] if self._resampler is None else self._resampler[1].resample(None)
+            self._resampler = form, av.AudioResampler(format="flt", layout=self._layout, rate=self.rate_hz)
+        return [*ended, *self._resampler[1].resample(frame)]
 
 
 class _Tally:
     """Counts what a file's packets gave."""
 
     def __init__(self) -> None:
-        self.seconds, self.n_samples, self.n_packets, self.n_lost, self.n_lost_at_end = 0.0, 0, 0, 0, 0
-        self.last = b""
+        self.seconds, self.n_samples, self.n_packets, self.n_lost = 0.0, 0, 0, 0
+        self.lost_at_end, self.last, self.last_bytes, self.bytes_before = list[bytes](), b"", 0, 0
 
     def decode(self, packet: Any) -> Iterator[av.AudioFrame]:
         """Yield the packet's frames; one that cannot be decoded is passed over."""
         if packet.size:
             self.n_packets += 1
-            self.last = packet
+            self.bytes_before, self.last_bytes = self.last_bytes, packet.size
+            self.last = bytes(packet)[:4]
         try:
             frames = packet.decode()
         except av.FFmpegError:
             self.n_lost += 1
-            self.n_lost_at_end += 1
+            self.lost_at_end.append(self.last)
             return
         for frame in frames:
-            self.n_lost_at_end = 0
+            self.lost_at_end.clear()
             self.n_samples += frame.samples
             self.seconds += frame.samples / frame.sample_rate
             yield frame
 
-    def find_fault(self, container: Any, stream: Any) -> str:
+    def find_fault(self, container: Any, stream: Any, form: str, error: Exception | None) -> str:
         """Why the file should hold more than it gave, "" where nothing says so."""
-        form = container.format.name.split(",")[0]
+        if self.n_packets and not self.n_samples:
+            return f"damaged, none of its {self.n_packets} packets can be decoded"
         promised_s = _promised_s(container, stream) if form in _TELL_LENGTH else 0.0
-        is_pcm = stream.codec_context.name.startswith("pcm")
-        n_given = self.n_samples if is_pcm else self.n_packets
         if self.seconds < promised_s - _SHORT_BY_S:
             return f"truncated, the header promises {promised_s:.3f} s but only {self.seconds:.3f} s could be read"
+        is_pcm = stream.codec_context.name.startswith("pcm")
+        n_given = self.n_samples if is_pcm else self.n_packets
         if (is_pcm or form == "avi") and n_given < stream.frames:
             return f"truncated, only {n_given} of {stream.frames} frames are there ({self.seconds:.3f} s)"
-        # tags at the end of an MP3 are lost packets too
-        guessed_s = (container.duration or 0) / av.time_base if form == "mp3" else 0.0
-        is_short = form != "mp3" or self.seconds < guessed_s - _SHORT_BY_S
-        if (self.n_lost_at_end and is_short) or _is_part_of_frame(self.last):
+        # without a container, or past the length that the header tells, what follows may be no sound
+        if error is not None and not promised_s and form not in (*_SYNC, "mpegts"):
+            return f"truncated, it cannot be decoded after {self.seconds:.3f} s ({_reason(error)})"
+        if self._ends_inside_frame(form):
             return f"truncated, its last frame is incomplete (after {self.seconds:.3f} s)"
         if self.n_lost > _MOST_LOST * self.n_packets:
             return f"damaged, {self.n_lost} of {self.n_packets} packets cannot be decoded"
         return ""
+
+    def _ends_inside_frame(self, form: str) -> bool:
+        if form == "mp3":
+            return self.last_bytes < _mpeg_frame_bytes(self.last)
+        if form in ("ac3", "eac3"):  # at a constant rate, frames differ by two bytes
+            return self.last.startswith(_SYNC[form]) and self.last_bytes < self.bytes_before - 2
+        lost = [start for start in self.lost_at_end if start.startswith(_SYNC.get(form, b""))]
+        return bool(lost) and form != "mpegts"
 
 
 def _promised_s(container: Any, stream: Any) -> float:
@@ -192,34 +236,83 @@ def _promised_s(container: Any, stream: Any) -> float:
         promised_s = container.duration / av.time_base - max(0.0, start_s)
     else:
         return 0.0
-    is_unknown = promised_s * stream.rate * stream.channels * 2 >= _UNKNOWN_BYTES
+    context = stream.codec_context
+    is_unknown = promised_s * context.sample_rate * context.layout.nb_channels * 2 >= _UNKNOWN_BYTES
     return 0.0 if container.format.name == "wav" and is_unknown else promised_s
 
 
-def _is_part_of_frame(packet: Any) -> bool:
-    """True for an MPEG audio frame of layer 2 or 3 that is shorter than its own header says."""
-    head = bytes(packet)[:4] if packet else b""
+def _mpeg_frame_bytes(head: bytes) -> int:
+    """How long the header of an MPEG audio frame of layer 2 or 3 says it is; 0 for what is none."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return False
+        return 0
     version, layer = 1 if head[1] & 0x18 == 0x18 else 2, 4 - (head[1] >> 1 & 3)
     index, rate_index = head[2] >> 4, head[2] >> 2 & 3
     if (version, layer) not in _KBITS or index in (0, 15) or rate_index == 3:
-        return False
+        return 0
     rate_hz = (44_100, 48_000, 32_000)[rate_index] >> {0x18: 0, 0x10: 1}.get(head[1] & 0x18, 2)
     samples = 576 if (version, layer) == (2, 3) else 1152
-    return len(bytes(packet)) < samples // 8 * 1000 * _KBITS[version, layer][index] // rate_hz
+    return samples // 8 * 1000 * _KBITS[version, layer][index] // rate_hz
 
 
-def _to_array(frame: av.AudioFrame) -> Frames:
-    """The samples of a frame of any format, (n, n_channels)."""
-    samples = frame.to_ndarray()
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / np.float32(128)
-    if samples.dtype.kind == "i":
-        return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    return samples.astype(np.float32, copy=False)
+def _samples(frame: av.AudioFrame) -> Frames:
+    """The samples of a frame of packed floats, (n, n_channels)."""
+    samples: Frames = frame.to_ndarray().astype(np.float32, copy=False)
+    return samples.reshape(-1, frame.layout.nb_channels)
 
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
+class _Reader:
+    """A file as PyAV reads it. What is raised within its call, Ctrl-C too, PyAV would swallow: it is kept for later."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._n_read = file, 0
+        self._failure: BaseException | None = None
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; none after a failure, so that FFmpeg comes to an end."""
+        if self._failure is not None:
+            return b""
+        try:
+            content = self._file.read(size)
+            self._n_read += len(content)
+            return content
+        except BaseException as failure:
+            self._failure = failure
+            return b""
+
+    def raise_failure(self, name: str) -> None:
+        """Raise what was raised while FFmpeg read, an AudioError where the disk failed."""
+        if isinstance(self._failure, OSError):
+            raise AudioError(f"{name}: cannot be read ({_reason(self._failure)}); try again.") from self._failure
+        if self._failure is not None:
+            raise self._failure
+
+    def count_all(self) -> int:
+        """How many bytes a pipe holds, read to its end."""
+        while content := self._file.read(2**20):
+            self._n_read += len(content)
+        return self._n_read
+
+    def rewind(self) -> None:
+        """Go to the start, where that is possible."""
+        if self.seekable():
+            self._file.seek(0)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place of the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place in the file."""
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """False for a pipe."""
+        return self._file.seekable()

@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 """The marker, and the head of the STREAMINFO block, which is always 34 bytes long."""
 _OGG_BEGINS = 0x02
+MOST_AFTER = 0.4
+"""Share of a WAV behind the end of its last chunk from which on its owner is told; less may be padding or a tag."""
+BEHIND_THE_END = "{:.0%} of it lie behind the end that its header tells, and were not read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,14 @@ def find_parts(source: Path | BinaryIO) -> Parts:
     if isinstance(source, Path):
         found = os.stat(source)
         return _parts_of_path(os.fsencode(source), found.st_size, found.st_mtime_ns)
-    source.seek(0)
-    content = source.read()
-    source.seek(0)
-    return _parts_of_bytes(content)
+    try:
+        with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _parts_of_bytes(content)
+    except (OSError, ValueError, AttributeError):  # no file of the system, such as io.BytesIO
+        source.seek(0)
+        found_parts = _parts_of_bytes(source.read())
+        source.seek(0)
+        return found_parts
 
 
 @functools.lru_cache(maxsize=4096)
@@ -51,6 +58,12 @@ def _parts_of_path(path: bytes, size: int, modified_ns: int) -> Parts:
 
 def _parts_of_bytes(content: bytes | mmap.mmap) -> Parts:
     head = content[:4]
+    if (
+        head[:3] == b"ID3"
+        and (after := _id3_end(content))
+        and content[after : after + 4] in (b"RIFF", b"fLaC", b"OggS")
+    ):
+        return Parts((after, len(content)), is_joined=True)
     if head == b"OggS":
         return _ogg_parts(content)
     if head == b"fLaC":
@@ -68,17 +81,27 @@ def _find_all(content: bytes | mmap.mmap, marker: bytes, start: int) -> Iterator
         at = content.find(marker, at + len(marker))
 
 
+def _id3_end(content: bytes | mmap.mmap) -> int:
+    """Where an ID3v2 tag ends: 10 bytes and a size of four times seven bits."""
+    size = content[6:10]
+    return 10 + sum(byte << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False)) if len(size) == 4 else 0
+
+
 def _riff_parts(content: bytes | mmap.mmap) -> Parts:
-    """A RIFF file follows another where the size in the first one's header ends."""
-    starts, at = [0], 0
-    while content[at : at + 4] == b"RIFF" and content[at + 8 : at + 12] == b"WAVE":
-        starts.append(at)
-        size = int.from_bytes(content[at + 4 : at + 8], "little")
-        at += 8 + size + size % 2
-    # a size that was never filled in says nothing, and zeros are no sound
-    n_after = len(content[at:].rstrip(b"\0")) if at > 8 else 0
-    bounds = (*dict.fromkeys(starts), len(content))
-    return Parts(bounds, is_joined=len(bounds) > 2, share_after=n_after / len(content))
+    """A WAV file follows another where the chunks of the first end; a size that was never filled in tells nothing."""
+    starts, at, is_told = [0], 12, True
+    while at + 8 <= len(content) and is_told:
+        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        if name == b"RIFF" and content[at + 8 : at + 12] == b"WAVE":
+            starts.append(at)
+            at += 12
+        elif name.isascii() and name.decode("ascii").isprintable():
+            is_told = name != b"data" or size > 0
+            at += 8 + size + size % 2
+        else:
+            break
+    n_after = max(0, len(content) - at) if is_told else 0
+    return Parts((*starts, len(content)), is_joined=len(starts) > 1, share_after=n_after / len(content))
 
 
 def _ogg_parts(content: bytes | mmap.mmap) -> Parts:

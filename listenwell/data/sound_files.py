@@ -13,7 +13,7 @@ from pathlib import Path
 SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .spx .mp3 .mp2 .mpga .aiff .aif .aifc .au .snd .gsm .w64 .rf64 .caf .sph .nist "
     ".voc .m4a .m4b .mp4 .m4v .mov .3gp .3g2 .aac .adts .ac3 .eac3 .dts .wma .asf .wmv .webm .weba .mka .mkv .avi .flv "
-    ".amr .awb .ape .wv .tta .tak .mpg .mpeg .vob .ra .rm .alac".split()
+    ".amr .awb .ape .wv .tta .tak .mpg .mpeg .mts .m2ts .vob .ra .rm .alac .thd .nut".split()
 )
 MOST_KINDS = 6
 # where a format's mark stands, for files whose name says nothing
@@ -21,6 +21,8 @@ _MARKS = (
     (0, b"RIFF"), (0, b"RF64"), (0, b"riff"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"FORM"), (0, b".snd"),
     (0, b"caff"), (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (0, b"NIST_1A"), (0, b"#!AMR"), (0, b"\xff\xfb"),
     (0, b"\xff\xf3"), (0, b"\xff\xf1"), (0, b"wvpk"), (0, b"MAC "), (0, b"TTA1"), (0, b"0&\xb2u"),
+    (0, b"\x0bw"), (0, b"\x7f\xfe\x80\x01"), (0, b"FLV\x01"), (0, b"\xff\xfd"), (0, b"\0\0\x01\xba"), (0, b"Creative"),
+    (0, b".RMF"), (188, b"G"),
 )  # fmt: skip
 
 
@@ -40,8 +42,8 @@ def find_sound_files(root: Path) -> FoundFiles:
             hidden += [path] if path.suffix.lower() in SUFFIXES else []
         elif not path.exists():
             lost.append(path)
-        elif path.is_file():
-            (paths if path.suffix.lower() in SUFFIXES or _has_mark(path) else others).append(path)
+        else:
+            (paths if path.is_file() and (path.suffix.lower() in SUFFIXES or _has_mark(path)) else others).append(path)
     left_out = []
     if hidden:
         verb = "file is" if len(hidden) == 1 else "files are"
@@ -74,7 +76,9 @@ def walk(root: Path) -> Iterator[Path]:
 def _has_mark(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(256)
     except OSError:
         return False
-    return any(head[at : at + len(mark)] == mark for at, mark in _MARKS)
+    # a transport stream has the same letter every 188 bytes
+    found = [head[at : at + len(mark)] == mark and (at < 188 or head[:1] == mark) for at, mark in _MARKS]
+    return any(found)

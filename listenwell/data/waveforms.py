@@ -32,14 +32,18 @@ _RATES_HZ = (1_000, 1_000_000)
 
 def is_file(audio: Audio) -> bool:
     """True for a path and an open file."""
-    return isinstance(audio, str | os.PathLike | io.IOBase) or hasattr(audio, "read")
+    return isinstance(audio, str | os.PathLike) or all(hasattr(audio, name) for name in ("read", "seek", "seekable"))
 
 
 def as_source(audio: Audio, sample_rate_hz: float | None) -> Path | BinaryIO:
     """Return the path or the open file. Raises AudioError when a rate is given: a file says its own."""
     if sample_rate_hz is not None:
         raise AudioError(f"sample_rate_hz is {sample_rate_hz}, but a file says its own rate; leave it out.")
-    source: Path | BinaryIO = Path(audio) if isinstance(audio, str | os.PathLike) else audio
+    if isinstance(audio, str | os.PathLike):
+        return Path(audio)
+    if isinstance(audio, io.TextIOBase) or audio.closed:
+        raise AudioError("the open file is closed, or was opened as text; open it with open(path, 'rb').")
+    source: BinaryIO = audio
     return source
 
 
@@ -48,7 +52,9 @@ def as_waveform(audio: Audio, sample_rate_hz: float | None, channel: int | None 
     if isinstance(audio, Mapping):
         audio, sample_rate_hz = _unpack(audio, sample_rate_hz)
     rate_hz = check_rate(sample_rate_hz)
-    samples = as_mono(audio, channel)
+    frames = as_frames(audio)
+    downmix = Downmix("the waveform", rate_hz, channel)
+    samples = np.concatenate([downmix.mix(frames), downmix.flush()])
     if samples.size == 0:
         raise AudioError("the waveform holds no samples (it is empty).")
     if rate_hz != SAMPLE_RATE_HZ:
@@ -69,13 +75,15 @@ def check_rate(sample_rate_hz: float | None) -> float:
     return float(sample_rate_hz)
 
 
-def as_mono(audio: Audio, channel: int | None = None) -> Waveform:
-    """Return the samples (n,) of an array, list or tensor at its own rate; n may be 0. Raises AudioError."""
-    samples = _one_or_two_dimensions(_to_array(audio))
-    scaled = _scale(samples)
-    if scaled.size == 0:
-        return scaled.reshape(-1)
-    return Downmix("the waveform", channel).mix(scaled if scaled.ndim == 2 else scaled[:, None])
+def as_frames(audio: Audio, n_channels: int | None = None) -> NDArray[np.float32]:
+    """Return an array, list or tensor as frames (n, n_channels) at its own rate; n may be 0. Raises AudioError.
+
+    n_channels: how many there are, where that is known.
+    """
+    array = _to_array(audio)
+    is_known = n_channels is not None and array.ndim == 2 and array.shape[1] == n_channels
+    frames = _scale(array if is_known else _one_or_two_dimensions(array))
+    return frames.reshape(0, 1) if frames.size == 0 else frames.reshape(len(frames), -1)
 
 
 def _unpack(audio: Mapping[str, Any], sample_rate_hz: float | None) -> tuple[Any, float | None]:
@@ -93,16 +101,22 @@ def _unpack(audio: Mapping[str, Any], sample_rate_hz: float | None) -> tuple[Any
 
 
 def _to_array(audio: Audio) -> NDArray[Any]:
-    if hasattr(audio, "detach"):  # a tensor, which may need a gradient, lie on a GPU, or be bfloat16, which numpy lacks
-        audio = audio.detach().cpu()
-        audio = audio.float() if audio.is_floating_point() else audio
+    if isinstance(audio, bytes | bytearray | memoryview):
+        raise AudioError("bytes were given; the content of a sound file goes in as io.BytesIO(content).")
     try:
-        return np.asarray(audio)
-    except (ValueError, TypeError) as error:
+        return np.asarray(_to_host(audio))
+    except (ValueError, TypeError, RuntimeError) as error:
         raise AudioError(
             f"a {type(audio).__name__} cannot be taken for a waveform ({error}); an array, a list of numbers, a "
             "tensor, a path or an open file was expected, the sample rate apart."
         ) from error
+
+
+def _to_host(audio: Audio) -> Any:
+    if hasattr(audio, "detach"):  # a tensor, which may need a gradient, lie on a GPU, or be bfloat16, which numpy lacks
+        audio = audio.detach().cpu()
+        return audio.float() if audio.is_floating_point() else audio
+    return audio
 
 
 def _one_or_two_dimensions(samples: NDArray[Any]) -> NDArray[Any]:

@@ -20,9 +20,10 @@ import soxr
 from numpy.typing import NDArray
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
-from listenwell.data.waveforms import Audio, as_mono, as_source, as_waveform, check_rate, is_file
+from listenwell.data.channels import Downmix
+from listenwell.data.waveforms import Audio, as_frames, as_source, as_waveform, check_rate, is_file
 from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle
-from listenwell.detect.recordings import Blocks, cut_windows, open_blocks
+from listenwell.detect.recordings import Blocks, cut_windows, join_blocks, open_blocks
 from listenwell.detect.segmentation import (
     Floats,
     Segment,
@@ -134,7 +135,7 @@ class Detector:
         """
         if is_file(audio):
             with open_blocks(as_source(audio, sample_rate_hz), self.channel) as blocks:
-                samples = np.concatenate([np.empty(0, dtype=np.float32), *_warned(blocks)])
+                samples = join_blocks(blocks.recording.name, _warned(blocks))
         else:
             samples = as_waveform(audio, sample_rate_hz, self.channel)
         return float(self.scores([samples])[0])
@@ -218,6 +219,8 @@ class Stream:
         self._detector, self._on_frame = detector, on_frame
         self._n_window, self._n_hop = (round(s * SAMPLE_RATE_HZ) for s in (rule.window_s, rule.hop_s))
         self._per_window = max(1, round(rule.window_s / rule.hop_s))
+        self._downmix = Downmix("the stream", rate_hz, detector.channel)
+        self._n_channels: int | None = None
         self._resampler = None
         if rate_hz != SAMPLE_RATE_HZ:
             self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
@@ -237,16 +240,17 @@ class Stream:
         """Take the next samples: (n,), (n, 1) or several channels, floats or integers. Raises AudioError."""
         if self._is_closed:
             raise AudioError("the stream is closed; begin another with Detector.stream.")
-        mono = as_mono(samples, self._detector.channel)
-        self._take(mono if self._resampler is None else self._resampler.resample_chunk(mono))
+        frames = as_frames(samples, self._n_channels)
+        if len(frames):
+            self._n_channels = frames.shape[1]
+            self._take(self._downmix.mix(frames))
 
     def close(self) -> None:
         """Decide the frames up to the end of the signal. Twice does nothing more."""
         if self._is_closed:
             return
         self._is_closed = True
-        if self._resampler is not None:
-            self._take(self._resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
+        self._take(self._downmix.flush(), last=True)
         if self._n_samples == 0:
             return
         duration_s = self._n_samples / SAMPLE_RATE_HZ
@@ -258,7 +262,9 @@ class Stream:
             self._recent = self._recent[-max(1, self._n_windows + self._per_window - 1 - self._n_frames) :]
             self._tell()
 
-    def _take(self, mono: Waveform) -> None:
+    def _take(self, mono: Waveform, last: bool = False) -> None:
+        if self._resampler is not None:
+            mono = self._resampler.resample_chunk(np.ascontiguousarray(mono), last=last)
         self._n_samples += mono.size
         self._kept = np.concatenate([self._kept, mono])
         while self._kept.size >= self._n_window:

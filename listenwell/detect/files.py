@@ -19,7 +19,7 @@ import listenwell
 from listenwell.data.audio import Waveform
 from listenwell.data.decoding import open_recording
 from listenwell.detect.detector import Decision, Detector
-from listenwell.detect.recordings import Blocks, open_blocks
+from listenwell.detect.recordings import Blocks, join_blocks, open_blocks
 from listenwell.detect.segmentation import Floats, Segment, count_windows
 from listenwell.errors import AudioError, ListenwellError
 from listenwell.journal import HeldError, Journal
@@ -190,8 +190,7 @@ def _detect_file(
         is_whole = blocks.duration_s <= longest_clip_s
         key = whole if is_whole else windows
         if is_whole:
-            samples = np.concatenate([np.empty(0, dtype=np.float32), *start])
-            scores = detector.scores([samples])
+            scores = detector.scores([join_blocks(str(path), start)])
             kept.add(key, 0, scores)
         else:
             scores = _score_windows(detector, itertools.chain(start, source), blocks, path, kept, key, on_progress)

@@ -4,9 +4,10 @@ Resampling is soxr's streaming "HQ". What breaks off is read as far as it goes, 
 """
 
 import glob
+import itertools
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,16 +65,18 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Waveform]:
         recording, rate_hz, n_read = self.recording, self.recording.rate_hz, 0
-        downmix = Downmix(recording.name, self.channel)
+        downmix = Downmix(recording.name, rate_hz, self.channel)
         resampler = None
         if rate_hz != SAMPLE_RATE_HZ:
             resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-        for frames in recording.blocks(0, block_frames(recording, BLOCK_S)):
-            samples = np.ascontiguousarray(downmix.mix(frames))
+        mixed = itertools.chain(map(downmix.mix, recording.blocks(0, block_frames(recording, BLOCK_S))), [None])
+        for block in mixed:
+            samples = np.ascontiguousarray(downmix.flush() if block is None else block)
             self._require_finite(samples)
             n_read += samples.size
             self.duration_s = n_read / rate_hz
-            yield samples if resampler is None else self._resample(resampler, samples)
+            if samples.size:
+                yield samples if resampler is None else self._resample(resampler, samples)
         notes = [recording.fault, *recording.notes, downmix.note]
         self.note = "; ".join(note for note in notes if note)
         if resampler is not None:
@@ -95,9 +98,19 @@ class Blocks:
 @contextmanager
 def open_blocks(source: Source, channel: int | None = None) -> Iterator[Blocks]:
     """Open a file, a stream, or STDIN. Raises AudioError where nothing can be decoded."""
+    if source == STDIN and sys.stdin is None:
+        raise AudioError("standard input: is closed; pipe a sound file into the command.")
     opened = open_recording(sys.stdin.buffer, "standard input") if source == STDIN else open_recording(source)
     with opened as recording:
         yield Blocks(recording, channel)
+
+
+def join_blocks(name: str, blocks: Iterable[Waveform]) -> Waveform:
+    """Return the blocks as one waveform. Raises AudioError where there is no sample."""
+    samples: Waveform = np.concatenate([np.empty(0, dtype=np.float32), *blocks])
+    if samples.size == 0:
+        raise AudioError(f"{name}: is shorter than one sample at 16 kHz; remove it.")
+    return samples
 
 
 def cut_windows(blocks: Iterator[Waveform], window_s: float, hop_s: float) -> Iterator[Waveform]:
