@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -95,7 +95,7 @@ def _open(source: Source, name: str, stack: ExitStack) -> Recording:
 
 def _open_one(source: Source, name: str, parts: Parts, stack: ExitStack) -> Recording:
     try:
-        if _is_mpeg(source):
+        if parts.is_mpeg:
             raise _NotVouchedError("")
         return LibsndfileRecording(name, source, parts, stack)
     except _NotVouchedError as reason:
@@ -112,15 +112,6 @@ def _require_file(path: Path) -> None:
         raise AudioError(f"{path}: is a folder, a sound file was expected.")
     if path.is_file() and path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); fetch or export it again.")
-
-
-def _is_mpeg(source: Source) -> bool:
-    """True for MP3 and its like, with tags or without; libmpg123 believes their headers, and writes to stderr."""
-    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
-        file.seek(0)
-        head = file.read(3)
-        file.seek(0)
-    return head == b"ID3" or (len(head) == 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
 
 
 def _open_stream(name: str, stream: BinaryIO, stack: ExitStack) -> Recording:

@@ -25,13 +25,15 @@ class Parts:
     """Where the files begin that one holds, and where the last one ends; the first begins at 0.
 
     is_joined: they are several, or something else follows the only one. is_cut: the last one breaks off (known of Ogg
-    alone). share_after: of the bytes, those that follow the end which the header of a WAV tells.
+    alone). share_after: of the bytes, those that follow the end which the header of a WAV tells. is_mpeg: it is an MP3
+    or its like, with tags or without.
     """
 
     bounds: tuple[int, ...] = ()
     is_joined: bool = False
     is_cut: bool = False
     share_after: float = 0.0
+    is_mpeg: bool = False
 
 
 def find_parts(source: Path | BinaryIO) -> Parts:
@@ -71,7 +73,7 @@ def _parts_of_bytes(content: bytes | mmap.mmap) -> Parts:
         return Parts((0, *starts, len(content)), is_joined=bool(starts))
     if head == b"RIFF":
         return _riff_parts(content)
-    return Parts()
+    return Parts(is_mpeg=head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"))
 
 
 def _find_all(content: bytes | mmap.mmap, marker: bytes, start: int) -> Iterator[int]:
