@@ -136,6 +136,15 @@ def test_a_wav_whose_recorder_stopped_before_it_wrote_the_length_is_read(tmp_pat
             assert np.array_equal(load_recording(path), whole)
 
 
+def test_a_title_that_is_no_utf_8_does_not_matter(tmp_path):
+    soundfile.write(tmp_path / "a.wav", SWEEP, RATE_HZ, subtype="PCM_16")
+    whole = (tmp_path / "a.wav").read_bytes()
+    title = b"LIST\x10\0\0\0INFOINAM\x04\0\0\0\xe9\xff\xe9\0"
+    (tmp_path / "a.wav").write_bytes(whole[:36] + title + b"data\0\0\0\0" + whole[44:])
+    with pytest.warns(AudioWarning, match="tells no length"):
+        assert load_recording(tmp_path / "a.wav").size == SWEEP.size
+
+
 def test_what_lies_behind_the_end_that_a_wav_tells_is_named(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, SWEEP, RATE_HZ, subtype="PCM_16")

@@ -229,5 +229,5 @@ def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path, monke
     np.testing.assert_allclose(scores, (by_merged[:, 0] - by_merged[:, 1]).numpy(), rtol=0, atol=1e-4)
     assert np.abs(scores - (bare[:, 0] - bare[:, 1]).numpy()).max() > 1e-3
     recording = np.concatenate(some_clips())
-    found = detector.segments(recording)
+    found = detector.segments(recording, 16_000)
     assert all(0 <= segment.start_s < segment.end_s <= recording.size / 16_000 for segment in found)

@@ -29,6 +29,8 @@ _SYNC = {"mp3": b"\xff", "aac": b"\xff", "ac3": b"\x0bw", "eac3": b"\x0bw", "dts
 """How a frame of a file without a container begins; what begins otherwise is no sound, such as a tag."""
 _EXACT_SEEKS = ("mp3", "aac", "mov", "matroska", "flv", "mpegts", "flac", "ogg", "wv", "tta")
 """Where FFmpeg finds a place to a thousandth of a second; of other formats it guesses from the bit rate."""
+_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Tags that are no UTF-8 are no reason to refuse a file; from version 19 on PyAV says so itself."""
 _SEEK_FROM_S, _RUN_UP_S, _FARTHEST_S = 30.0, 3.0, 30.0
 """Later stretches are sought, so much before their start that decoders have settled; what lies farther off is wrong."""
 # kbit/s of MPEG audio by version and layer (ISO 11172-3, 13818-3)
@@ -112,7 +114,7 @@ class FfmpegRecording:
         try:
             # no file may name others to be read, as playlists do
             options = {"protocol_whitelist": "none"}
-            container: Any = av.open(self._reader, options=options, metadata_errors="replace")
+            container: Any = av.open(self._reader, options=options, **_TAGS)
         except _FAILURES as error:
             self._reader.raise_failure(self.name)
             raise AudioError(
