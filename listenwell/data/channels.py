@@ -53,9 +53,11 @@ class Downmix:
         with np.errstate(over="ignore", invalid="ignore"):
             mean = np.asarray(frames.mean(axis=1, dtype=np.float32))
             # of every step and all before it: the power of the mean, then that of each channel
-            squares = np.square(np.column_stack([mean, frames]), dtype=np.float64)
-            powers = squares.reshape(-1, n_step, 1 + n_channels).sum(axis=1)
-            powers = np.cumsum(powers, axis=0) + (self._powers if self._powers.size else 0.0)
+            by_step, of_mean = frames.reshape(-1, n_step, n_channels), mean.reshape(-1, n_step)
+            powers = np.column_stack(
+                [np.einsum("si,si->s", of_mean, of_mean), np.einsum("sic,sic->sc", by_step, by_step)]
+            )
+            powers = np.cumsum(powers, axis=0, dtype=np.float64) + (self._powers if self._powers.size else 0.0)
             loudest = powers[:, 1:].max(axis=1, initial=0.0)
             cancels = (loudest > 0) & (powers[:, 0] <= ANTIPHASE_POWER * loudest)
         self._powers = powers[-1] if len(powers) else self._powers
