@@ -6,15 +6,17 @@ over the whole vocabulary with all other positions ignored, the gradient is clip
 Scoring there is `generate` of one answer, or one padded forward, clip by clip. Listenwell's side is listenwell's own
 training loop (`train`), reading its clips from WAV files, and its own scoring.
 
-Clips are seconds of noise, the same on both sides. Nothing here writes results.
+Clips are seconds of noise, the same on both sides.
 
 Times are wall seconds of all cores, or with --one-thread processor seconds of one: what others do on the machine at the
 same time then counts little, and nothing is known of how well either side uses a second core.
 """
 
 import argparse
+import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,18 +28,22 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model
 
+from listenwell.atomic_files import write_json
 from listenwell.augment.plan import AugmentConfig
+from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.model.hearing import hear
-from listenwell.model.loading import resolve_dtype
+from listenwell.model.loading import quiet_transformers, resolve_dtype
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.short_clips import ShortClipConfig
+from listenwell.model.small import build_small_model
 from listenwell.random_streams import stream
+from listenwell.run_folder import provenance
 from listenwell.train.fit import FitResult, Watch, hear_dev, train
 from listenwell.train.fit_underway import FitSpec
 from listenwell.train.settings import TrainConfig
@@ -51,9 +57,34 @@ Work = Callable[[], object]
 Clock = Callable[[], float]
 
 
-def add_clock(parser: argparse.ArgumentParser) -> None:
-    """The option that `take_clock` reads."""
+def run(
+    script: str,
+    about: str,
+    layers: int,
+    measure: Callable[[Path, Path, Clock], dict[str, Any]],
+    child: Callable[..., None] | None = None,
+) -> None:
+    """A benchmark's command: measure(model folder, scratch folder, clock), and write results/SCRIPT.json.
+
+    With --child, be one measurement of the script's own, child(model folder, *words), and print its peak memory.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
+    parser.add_argument("--out", type=Path, default=Path(script).parent / "results" / f"{Path(script).stem}.json")
     parser.add_argument("--one-thread", action="store_true", help="measure processor seconds of one thread")
+    parser.add_argument("--child", nargs="+", help="used by the script itself")
+    asked = parser.parse_args()
+    quiet_transformers()
+    if child is not None and asked.child:
+        child(asked.model, *asked.child)
+        print(own_peak_mib())
+        return
+    clock, counted = take_clock(asked.one_thread)
+    with tempfile.TemporaryDirectory() as folder:
+        model = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=layers, aligned=False)
+        report = measure(model, Path(folder), clock)
+    write_json(asked.out, {"layers": layers, "clock": counted} | report | {"provenance": provenance()})
+    print(json.dumps(report, indent=1), asked.out)
 
 
 def take_clock(one_thread: bool) -> tuple[Clock, str]:
@@ -226,9 +257,9 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_memory_mib(script: str, *arguments: str) -> float:
-    """Run a child process of the script and return the last number it prints, which `own_peak_mib` gave it."""
-    command = [sys.executable, script, *arguments]
+def peak_memory_mib(script: str, model: Path, *words: str) -> float:
+    """The peak memory of one measurement of the script, in a process of its own (--child of `run`)."""
+    command = [sys.executable, script, "--model", str(model), "--child", *words]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -238,6 +269,6 @@ def own_peak_mib() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this machine's processor multiplies bfloat16 in hardware."""
-    return resolve_dtype(ModelConfig(dtype="auto", device="cpu")) == "bfloat16"
+def precisions() -> list[str]:
+    """float32, and bfloat16 where this machine's processor multiplies it in hardware."""
+    return list(dict.fromkeys(["float32", resolve_dtype(ModelConfig(dtype="auto", device="cpu"))]))

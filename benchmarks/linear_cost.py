@@ -7,8 +7,6 @@ Also fits seconds = constant + slope x clip seconds to listenwell's side and say
     python benchmarks/linear_cost.py                writes benchmarks/results/linear_cost.json, about a minute
 """
 
-import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +16,40 @@ from both_sides import (
     RANK,
     SHORT_CLIPS,
     Clock,
-    add_clock,
     in_turns,
     make_waveforms,
-    take_clock,
+    run,
     usual_scoring,
     usual_step,
 )
 from usual_recipe import LAYERS, usual_parts
 
-from listenwell.atomic_files import write_json
-from listenwell.cache import cache_root
 from listenwell.model.hearing import hear
 from listenwell.model.listening import answer_scores, embed_clips
-from listenwell.model.loading import load_model, quiet_transformers
+from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
 from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.small import build_small_model
-from listenwell.run_folder import provenance
 
 SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
-def main() -> None:
-    """Measure and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "linear_cost.json")
-    add_clock(parser)
-    asked = parser.parse_args()
-    quiet_transformers()
-    # numpy's products on one thread, as training has them; both sides gain
-    with tempfile.TemporaryDirectory() as folder, numpy_on_one_thread():
-        built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
-        report = measure(built, *take_clock(asked.one_thread))
-    write_json(asked.out, report)
-    for row in report["rows"]:
-        print({name: round(value, 4) for name, value in row.items()})
-    print(report["line"], asked.out)
+def measure(folder: Path, scratch: Path, clock: Clock) -> dict[str, Any]:
+    """Everything the JSON holds; numpy's products on one thread, as training has them: both sides gain."""
+    with numpy_on_one_thread():
+        rows = measure_lengths(folder, clock)
+    return {
+        "claim": "cost is linear in the clip's seconds, where the padded recipe pays 30 s for every clip",
+        "batch": 1, "dtype": "float32", "seed": 0,
+        "rows": rows,
+        "line": {side: fit_line(rows, side) for side in ("ours_scored", "ours_trained")},
+    }  # fmt: skip
 
 
-def measure(folder: Path, clock: Clock, counted: str) -> dict[str, Any]:
-    """Everything the JSON holds."""
+def measure_lengths(folder: Path, clock: Clock) -> list[dict[str, float]]:
+    """Seconds of each side by length of the clip."""
     model = load_model(ModelConfig(name=str(folder), device="cpu"))
     scored, processor = usual_parts(folder)
     trained, _ = usual_parts(folder)
@@ -79,13 +66,7 @@ def measure(folder: Path, clock: Clock, counted: str) -> dict[str, Any]:
         }
         taken = in_turns(sides, {side: 3 if side.startswith("ours") else 1 for side in sides}, 2, clock)
         rows.append({"clip_s": seconds} | taken)
-    return {
-        "claim": "cost is linear in the clip's seconds, where the padded recipe pays 30 s for every clip",
-        "layers": LAYERS, "batch": 1, "dtype": "float32", "seed": 0, "clock": counted,
-        "rows": rows,
-        "line": {side: fit_line(rows, side) for side in ("ours_scored", "ours_trained")},
-        "provenance": provenance(),
-    }  # fmt: skip
+    return rows
 
 
 def bare(network: Any) -> Any:
@@ -137,4 +118,4 @@ def fit_line(rows: list[dict[str, float]], side: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, __doc__, LAYERS, measure)

@@ -1,18 +1,21 @@
-"""Large tables, folders and ledgers, and an hour of plans: time and memory, by size.
+"""Large tables, folders and ledgers, score tables of a million rows, and an hour of plans: time and memory, by size.
 
     manifest   read a table of 10^4, 10^5, 10^6 clips that names their durations
     folder     `listenwell init` on 10^3, 10^4, 10^5 short WAV files, which it opens all
     ledger     10^2, 10^3, 10^4 fits: the run noted, listed, and looked through for waste
     plans      the default policy with most other stages switched on, for 2,000 clips and 80 backgrounds, for as many
                plans as 1,000 a second make in an hour; the memory at every tenth of them
+    evaluate   `listenwell evaluate` on another program's predictions, 21,340 and 10^6 rows, 20 clips a group
+    compare    `listenwell compare` on two such tables
 
 Every size in a process of its own. The exponent is the slope of log seconds over log size between the last two sizes:
-1 is linear. Score tables of 10^6 rows: benchmarks/evaluation_speed.py; eight hours of audio: benchmarks/long_file.py.
+1 is linear. Eight hours of audio: benchmarks/long_file.py.
 
     python benchmarks/load.py [NAME ...]           writes benchmarks/results/load.json, half an hour
 """
 
 import argparse
+import io
 import json
 import math
 import resource
@@ -21,16 +24,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from scipy.special import expit
 
 from listenwell.atomic_files import write_json, write_text
 from listenwell.augment.plan import AugmentConfig, draw_plan
+from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.clip import Background, Clip
+from listenwell.data.csv_rows import write_rows
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.random_streams import stream
 from listenwell.run_folder import RunFolder, provenance
@@ -58,10 +65,11 @@ def main() -> None:
     for name in asked.names or SIZES:
         rows = [{"n": n} | measure_apart(name, n) for n in SIZES[name]]
         found[name] = {"rows": rows} | ({"exponent": exponent(rows)} if len(rows) > 1 else {})
-        print(name, json.dumps(found[name]), flush=True)
+        found[name]["provenance"] = provenance()
+        print(name, json.dumps(rows), flush=True)
         write_json(RESULTS, {
             "claim": "time and memory grow no faster than the size, and an hour of plans takes no memory",
-            "seed": 42, "loads": found, "provenance": provenance(),
+            "seed": 42, "loads": found,
         })  # fmt: skip
 
 
@@ -155,17 +163,48 @@ def plan_for_an_hour(folder: Path, n: int) -> Measured:
     return measured | {"peak_mib_by_tenth": peaks, "plans_per_processor_second": n / float(measured["processor_s"])}  # type: ignore[arg-type]
 
 
+def evaluate_predictions(folder: Path, n: int) -> Measured:
+    return time_command("evaluate", write_predictions(folder, n, 0))
+
+
+def compare_predictions(folder: Path, n: int) -> Measured:
+    return time_command("compare", write_predictions(folder, n, 0), write_predictions(folder, n, 1))
+
+
+def time_command(name: str, *tables: Path) -> Measured:
+    def work() -> None:
+        with redirect_stdout(io.StringIO()):
+            app([name, *map(str, tables), "--columns", "id=path,label=y,score=prob,group=spk"], standalone_mode=False)
+
+    return timed(work)
+
+
+def write_predictions(folder: Path, n: int, number: int) -> Path:
+    """Probabilities of the same clips and groups for every `number`, its own noise in each."""
+    shared, own = stream(42, "clips", n), stream(42, "noise", n, number)
+    group = shared.integers(max(n // CLIPS_PER_GROUP, 4), size=n)
+    effects = 0.5 * shared.normal(size=n)[group]
+    probability = expit(own.normal(size=n) + 1.5 * (group % 2) + effects)
+    rows = ((f"clip_{i:07d}", str(g % 2), f"{probability[i]:.6f}", f"spk{g}") for i, g in enumerate(group))
+    write_rows(folder / f"{number}.csv", ("path", "y", "prob", "spk"), rows)
+    return folder / f"{number}.csv"
+
+
 LOADS: dict[str, Callable[[Path, int], Measured]] = {
     "manifest": read_large_manifest,
     "folder": init_large_folder,
     "ledger": look_through_ledger,
     "plans": plan_for_an_hour,
+    "evaluate": evaluate_predictions,
+    "compare": compare_predictions,
 }
 SIZES = {
     "manifest": (10_000, 100_000, 1_000_000),
     "folder": (1_000, 10_000, 100_000),
     "ledger": (100, 1_000, 10_000),
     "plans": (3_600_000,),
+    "evaluate": (21_340, 1_000_000),
+    "compare": (21_340, 1_000_000),
 }
 
 

@@ -28,14 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
+from long_recordings import Stretches, foreign_clips
 
 from listenwell.atomic_files import companion, write_json
-from listenwell.cache import cache_root
 from listenwell.cli.detection import JOURNAL
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.corpora.starter import prepare_starter
-from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.bundle import read_bundle
 from listenwell.detect.detector import BATCH
 from listenwell.detect.segmentation import count_windows
@@ -43,8 +40,7 @@ from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.run_folder import provenance
 from listenwell.study.long_recordings import lay_out_recording, mark_frames
 
-PART, SEED, PIECE_S = "out_of_corpus", 11, 60.0
-Stretches = list[tuple[float, float]]
+SEED, PIECE_S = 11, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +100,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def make_file(path: Path, least_s: float) -> tuple[Path, Stretches]:
     """Write at least least_s seconds of FLAC and return the file and where it is speech."""
-    corpus = prepare_starter(cache_root())
-    clips = [clip for clip in read_manifest(corpus.clips_csv) if clip.split == PART]
-    bank = BackgroundBank([bed for bed in read_backgrounds(corpus.backgrounds_csv) if bed.split == PART])
+    clips, bank = foreign_clips()
     speech: Stretches = []
     n_samples = number = 0
     with soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, 1, "PCM_16") as file:

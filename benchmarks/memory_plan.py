@@ -8,7 +8,6 @@ what training adds to that, so it is compared apart; twice the tower is trained 
     python benchmarks/memory_plan.py                writes benchmarks/results/memory_plan.json, about four minutes
 """
 
-import argparse
 import itertools
 import tempfile
 from pathlib import Path
@@ -17,51 +16,28 @@ from typing import Any
 from both_sides import (
     NO_AUGMENTATION,
     SHORT_CLIPS,
+    Clock,
     make_waveforms,
     our_step_times,
-    own_peak_mib,
     peak_memory_mib,
+    run,
     write_clips,
 )
 
-from listenwell.atomic_files import write_json
-from listenwell.cache import cache_root
 from listenwell.config import load_config
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.model.hearing import hear
 from listenwell.model.listening import answer_scores, embed_clips
-from listenwell.model.loading import load_model, quiet_transformers
+from listenwell.model.loading import load_model
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.small import DEFAULT_LAYERS, build_small_model
-from listenwell.run_folder import provenance
+from listenwell.model.small import DEFAULT_LAYERS
 from listenwell.study.cost import FitCost, activations_bytes, adapter_parameters, adapters_bytes
 from listenwell.study.plan import _linears, _shape, _skeleton
 from listenwell.train.fit_underway import FitSpec
 from listenwell.train.settings import TrainConfig
 
 BATCHES, FITS, STEPS = (8, 16), (1, 6), 3
-
-
-def main() -> None:
-    """Measure and write the JSON; with --child, be one measurement."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--child", nargs="+", help="used by this script itself")
-    parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory_plan.json")
-    asked = parser.parse_args()
-    quiet_transformers()
-    if asked.child:
-        be_child(asked.model, *asked.child)
-        print(own_peak_mib())
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        built = asked.model or build_small_model(Path(folder) / "model", cache_root(), aligned=False)
-        report = measure(built)
-    write_json(asked.out, report)
-    for row in report["rows"]:
-        print(row)
-    print({name: report[name] for name in report if name not in ("rows", "provenance")}, asked.out)
 
 
 def be_child(folder: Path, what: str, batch: str = "0", n_fits: str = "0", recomputes: str = "0") -> None:
@@ -76,34 +52,25 @@ def be_child(folder: Path, what: str, batch: str = "0", n_fits: str = "0", recom
     with tempfile.TemporaryDirectory() as clips_folder:
         clips = write_clips(Path(clips_folder), 1.0, int(batch) * STEPS)
         specs = [
-            FitSpec(
-                f"fit {i}",
-                lora,
-                trained,
-                NO_AUGMENTATION,
-                i,
-                clips,
-                BackgroundBank([]),
-            )
+            FitSpec(f"fit {i}", lora, trained, NO_AUGMENTATION, i, clips, BackgroundBank([]))
             for i in range(int(n_fits))
         ]
         our_step_times(model, specs)
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def measure(folder: Path, scratch: Path, clock: Clock) -> dict[str, Any]:
     """Everything the JSON holds, in MiB."""
-    scored = peak_memory_mib(__file__, "--model", str(folder), "--child", "scored")
+    scored = peak_memory_mib(__file__, folder, "scored")
     cases = [("language_model", *case) for case in itertools.product(BATCHES, FITS, (False, True))]
     rows = [compare(folder, scored, *case) for case in [*cases, ("both", 8, 1, False), ("both", 8, 6, False)]]
     return {
         "claim": "the plan's memory of a training step lies within a quarter of what the step takes",
-        "layers": DEFAULT_LAYERS, "clip_s": 1.0, "rank": LoraConfig().rank, "dtype": "float32",
+        "clip_s": 1.0, "rank": LoraConfig().rank, "dtype": "float32",
         "after_scoring_a_clip_mib": scored,
         "rows": rows,
         "least_and_most_planned_over_measured":
             [min(row["training_planned_over_measured"] for row in rows),
              max(row["training_planned_over_measured"] for row in rows)],
-        "provenance": provenance(),
     }  # fmt: skip
 
 
@@ -118,8 +85,7 @@ def compare(folder: Path, scored: float, scope: str, batch: int, n_fits: int, re
     parameters = adapter_parameters(_linears(network, config), LoraConfig().rank)
     fit = FitCost(STEPS, batch, 1, batch * STEPS, 2, 1.0, parameters, scope != "language_model", recomputes)
     planned = adapters_bytes([fit] * n_fits) + activations_bytes(_shape(network, config), [fit] * n_fits, batch)
-    child = ("--child", scope, str(batch), str(n_fits), str(int(recomputes)))
-    peak = peak_memory_mib(__file__, "--model", str(folder), *child)
+    peak = peak_memory_mib(__file__, folder, scope, str(batch), str(n_fits), str(int(recomputes)))
     return {
         "scope": scope, "batch": batch, "fits": n_fits, "gradient_checkpointing": recomputes,
         "peak_mib": peak,
@@ -130,4 +96,4 @@ def compare(folder: Path, scored: float, scope: str, batch: int, n_fits: int, re
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, __doc__, DEFAULT_LAYERS, measure, be_child)

@@ -8,8 +8,6 @@ scores of both sides are compared too, and what bfloat16 does to them.
     python benchmarks/scoring_speed.py              writes benchmarks/results/scoring_speed.json, about two minutes
 """
 
-import argparse
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,50 +17,30 @@ import torch
 from both_sides import (
     SHORT_CLIPS,
     Clock,
-    add_clock,
     in_turns,
-    multiplies_bfloat16,
-    take_clock,
+    precisions,
+    run,
     usual_scoring,
     write_clips,
 )
 from usual_recipe import LAYERS, usual_parts
 
-from listenwell.atomic_files import write_json
-from listenwell.cache import cache_root
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.model.loading import load_model, quiet_transformers
+from listenwell.model.loading import load_model
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import ModelConfig, ScoringConfig
-from listenwell.model.small import build_small_model
-from listenwell.run_folder import provenance
 from listenwell.study.detectors import LanguageModelDetector
 from listenwell.study.score import score_clips
 
 N_OURS, N_USUAL, ROUNDS = 64, 4, 3
 
 
-def main() -> None:
-    """Measure and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scoring_speed.json")
-    add_clock(parser)
-    asked = parser.parse_args()
-    quiet_transformers()
-    with tempfile.TemporaryDirectory() as folder:
-        built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
-        report = measure(built, write_clips(Path(folder), 1.0, N_OURS), *take_clock(asked.one_thread))
-    write_json(asked.out, report)
-    print({key: value for key, value in report.items() if key != "provenance"}, asked.out)
-
-
-def measure(folder: Path, clips: Sequence[Clip], clock: Clock, counted: str) -> dict[str, Any]:
+def measure(folder: Path, scratch: Path, clock: Clock) -> dict[str, Any]:
     """Everything the JSON holds."""
-    dtypes = ["float32", "bfloat16"] if multiplies_bfloat16() else ["float32"]
+    dtypes, clips = precisions(), write_clips(scratch, 1.0, N_OURS)
     waveforms = [load_waveform(clip) for clip in clips[:N_USUAL]]
     sides: dict[str, Callable[[], Any]] = {}
     for dtype in dtypes:
@@ -79,8 +57,7 @@ def measure(folder: Path, clips: Sequence[Clip], clock: Clock, counted: str) -> 
     usual_sides = ("generate", "padded")
     return {
         "claim": "scoring 30 times as fast as generate and 15 times as padded logits, clip by clip",
-        "layers": LAYERS, "clip_s": 1.0, "n_clips": N_OURS, "seed": 42,
-        "clock": counted,
+        "clip_s": 1.0, "n_clips": N_OURS, "seed": 42,
         "seconds_per_clip": per_clip,
         "ratio_same_dtype": {
             dtype: {side: per_clip[f"{side} {dtype}"] / per_clip[f"ours {dtype}"] for side in usual_sides}
@@ -96,7 +73,6 @@ def measure(folder: Path, clips: Sequence[Clip], clock: Clock, counted: str) -> 
                     "largest_difference_from_float32": float(np.max(np.abs(scores[dtype] - scores["float32"])))}
             for dtype in dtypes
         },
-        "provenance": provenance(),
     }  # fmt: skip
 
 
@@ -108,4 +84,4 @@ def our_scoring(folder: Path, clips: Sequence[Clip], dtype: str, workers: int | 
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, __doc__, LAYERS, measure)

@@ -7,8 +7,6 @@ stack step is one optimiser step of all six. Also compares the losses of both wa
     python benchmarks/stack.py               writes benchmarks/results/stack.json, about two minutes
 """
 
-import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,16 @@ import numpy as np
 from both_sides import (
     BATCH,
     Clock,
-    add_clock,
     make_spec,
-    multiplies_bfloat16,
     our_step_times,
-    take_clock,
+    precisions,
+    run,
     write_backgrounds,
     write_clips,
 )
 
-from listenwell.atomic_files import write_json
-from listenwell.cache import cache_root
-from listenwell.model.loading import load_model, quiet_transformers
+from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
-from listenwell.model.small import build_small_model
-from listenwell.run_folder import provenance
 
 LAYERS, ROUNDS, STEPS = 4, 3, 5
 GRID = (
@@ -43,29 +36,12 @@ GRID = (
 )
 
 
-def main() -> None:
-    """Measure and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a model folder; default: the small model, built for the run")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stack.json")
-    add_clock(parser)
-    asked = parser.parse_args()
-    quiet_transformers()
-    with tempfile.TemporaryDirectory() as folder:
-        built = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=LAYERS, aligned=False)
-        report = measure(built, Path(folder), *take_clock(asked.one_thread))
-    write_json(asked.out, report)
-    print({key: value for key, value in report.items() if key != "provenance"}, asked.out)
-
-
-def measure(model: Path, folder: Path, clock: Clock, counted: str) -> dict[str, Any]:
+def measure(model: Path, folder: Path, clock: Clock) -> dict[str, Any]:
     """Everything the JSON holds."""
-    dtypes = ["float32", "bfloat16"] if multiplies_bfloat16() else ["float32"]
     return {
         "claim": "six fits as one stack are faster than one by one, to the same losses",
-        "layers": LAYERS, "batch": BATCH, "clip_s": 1.0, "fits": GRID, "seed": 42, "clock": counted,
-        "by_dtype": {dtype: measure_one(model, folder, dtype, clock) for dtype in dtypes},
-        "provenance": provenance(),
+        "batch": BATCH, "clip_s": 1.0, "fits": GRID, "seed": 42,
+        "by_dtype": {dtype: measure_one(model, folder, dtype, clock) for dtype in precisions()},
     }  # fmt: skip
 
 
@@ -91,4 +67,4 @@ def measure_one(folder: Path, work: Path, dtype: str, clock: Clock) -> dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, __doc__, LAYERS, measure)

@@ -1,4 +1,4 @@
-"""The one config tree: sections from all over the package, loaded, overridden, checked, printed, hashed.
+"""The one config tree: sections from all over the package, loaded, overridden, checked, printed.
 
 A YAML file holds only what differs from the defaults; `section.key=value` on the command line comes on top, the
 value read as YAML. Unknown keys and wrong types are refused with their place (file, line, dotted key) and, where a
@@ -10,8 +10,6 @@ moved with what it names. Each section lives beside the code it configures and d
 import copy
 import difflib
 import functools
-import hashlib
-import json
 import os
 import re
 import typing
@@ -24,14 +22,19 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from listenwell.augment.plan import AugmentConfig
-from listenwell.data.settings import DataConfig
 from listenwell.errors import ConfigError
-from listenwell.evaluate.settings import EvaluationConfig
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig, ScoringConfig
 from listenwell.model.short_clips import ShortClipConfig
 from listenwell.section import Section
-from listenwell.study_settings import ExecutorConfig, LosoConfig, SearchConfig, SpeakerCurveConfig
+from listenwell.study_settings import (
+    DataConfig,
+    EvaluationConfig,
+    ExecutorConfig,
+    LosoConfig,
+    SearchConfig,
+    SpeakerCurveConfig,
+)
 from listenwell.train.settings import TrainConfig
 from listenwell.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
 
@@ -52,7 +55,7 @@ class Config(Section):
     seed: int = Field(42, ge=0)
     """Every random draw derives from this number and the name of what is drawn."""
     output: Path = Path("runs/study")
-    """The folder that receives scores, results and report; not part of the fingerprint."""
+    """The folder that receives scores, results and report; changes no result."""
     ledger: Path | None = None
     """A folder of fits that studies share, such as another's output; null: the study's own. Changes no result."""
     relative_to: Literal["cwd", "file"] = "cwd"
@@ -244,13 +247,6 @@ def _section_head(config: Config, names: Sequence[str], *, with_help: bool) -> l
     indent = "  " * (len(names) - 1)
     section = functools.reduce(getattr, names, config)
     return [*(["", f"{indent}# {type(section).__doc__}"] if with_help else []), f"{indent}{names[-1]}:"]
-
-
-def fingerprint(config: Config) -> str:
-    """Return the sha256 of the tree as canonical JSON, without what CHANGES_NOTHING."""
-    content = config.model_dump(mode="json", exclude=set(CHANGES_NOTHING))
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def config_schema() -> dict[str, Any]:

@@ -1,15 +1,75 @@
-"""What a study does beside its fits: search, leave one speaker out, the speaker curve, where stacks train.
+"""What a study works on and does beside its fits: recordings, measures, search, leave one speaker out, the speaker
+curve, where stacks train.
 
 These sections stand below `listenwell.config`, which composes them, since the study itself stands above it.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from listenwell.augment.conditions import CLEAN, FULL, FULL_CONDITIONS, parse_condition
+from listenwell.errors import ConfigError
 from listenwell.section import Section
 
 Choice = bool | int | float | str | None
+
+
+class DataConfig(Section):
+    """The clips and backgrounds of the study."""
+
+    manifest: str = Field("starter", min_length=1)
+    """starter (Debian packages, prepared in the cache), or the path of your clips.csv (or .tsv, .jsonl, .parquet)."""
+    columns: dict[str, str] = Field({})
+    """Column names of your table where they differ from those of clips.csv, as {path: wav, group: speaker}; listenwell
+    init TABLE writes them. Needed are path, label and group; times may also be end_s, start_ms, end_ms, duration_ms."""
+    channel: Literal["mean", "each"] | Annotated[int, Field(ge=0)] = "mean"
+    """Which channel of a recording is a clip: mean (of all), the number of one from 0, or each (a clip of every one); a
+    column channel of your table goes before it."""
+    backgrounds: str = Field("starter", min_length=1)
+    """starter, none, or the path of your backgrounds.csv; noise and music to mix under the clips."""
+    store_backgrounds: bool = False
+    """Resample all backgrounds once into one 16 kHz, 16 bit file in the cache, mapped into memory: for large banks."""
+    dev_share: float = Field(0.25, gt=0.0, lt=0.5)
+    """Share of the undivided groups that become dev, where the manifest names no dev split."""
+    test_share: float = Field(0.25, gt=0.0, lt=0.5)
+    """Share of the undivided groups that become test, where the manifest names no test split."""
+    split_seed: int = Field(0, ge=0)
+    """Seed of that division; the starter's alignment heard only the training groups of seed 0 and share 0.25."""
+    quarantine_share: float = Field(0.02, ge=0.0, le=1.0)
+    """Largest share of unreadable clips: fewer are listed in quarantine.csv and left out, more stop the run."""
+    on_leak: Literal["stop", "report"] = "stop"
+    """What a leak between train, dev and test does: stop the study, or be reported on its page."""
+
+
+class EvaluationConfig(Section):
+    """Conditions and opponents of the test."""
+
+    conditions: tuple[str, ...] = (
+        "clean", "snr_-5", "snr_0", "snr_5", "snr_10", "snr_20", "100ms", "200ms", "500ms", "1000ms",
+    )  # fmt: skip
+    """Versions of every dev and test clip: clean, 100ms, snr_-5, t60_0.3, lowpass_3400 and the like, or full."""
+    baselines: tuple[Literal["silero", "webrtc"], ...] = ("silero", "webrtc")
+    """Classic voice activity detectors judged on the same clips; they need the extra 'baselines'."""
+
+    least_clean: float = Field(0.75, gt=0, lt=1)
+    """Success criterion: least balanced accuracy on the clean clips of every test set."""
+    least_noisy: float = Field(0.8, gt=0, lt=1)
+    """Success criterion: least balanced accuracy over all snr_ conditions of every test set."""
+    least_loso: float = Field(0.75, gt=0, lt=1)
+    """Success criterion: least balanced accuracy of leave-one-speaker-out."""
+
+    @field_validator("conditions")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(each for name in names for each in (FULL_CONDITIONS if name == FULL else (name,)))
+        try:
+            conditions = [parse_condition(name) for name in names]
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        if CLEAN not in names or len(set(conditions)) < len(conditions):
+            raise ValueError("must name 'clean' and no condition twice")
+        return names
 
 
 class SampledConfig(Section):

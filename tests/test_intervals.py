@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_scores import make_scores
+from made_scores import average_precision, equal_error_rate, make_scores, min_dcf
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -19,7 +19,7 @@ from listenwell.evaluate.intervals import (
     proportion,
     wilson,
 )
-from listenwell.evaluate.metrics import Costs, average_precision, equal_error_rate, min_dcf, roc_auc
+from listenwell.evaluate.metrics import Costs, roc_auc
 from listenwell.evaluate.ranking import _enough_groups_err, auc_metric, ranking_metrics
 
 Z = 1.959963984540054

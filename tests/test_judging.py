@@ -10,10 +10,10 @@ from made_sounds import make_study
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.methods import JudgedMethod, compare, judge
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.settings import EvaluationConfig
 from listenwell.random_streams import stream
 from listenwell.study.judging import gather_evidence
 from listenwell.study.run import run_study
+from listenwell.study_settings import EvaluationConfig
 
 LEVELS_DB = (-5.0, 0.0, 5.0, 10.0)
 

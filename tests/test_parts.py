@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from listenwell.data.clip import LABELS, Clip
-from listenwell.data.settings import DataConfig
 from listenwell.study.parts import divide, warnings_of
+from listenwell.study_settings import DataConfig
 
 
 def corpus(**groups_of: int) -> list[Clip]:

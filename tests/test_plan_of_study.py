@@ -18,7 +18,7 @@ from listenwell.study.run import run_study
 
 SHAPE = cost.Shape(tower_parameters=100, language_parameters=1000, all_parameters=1200, width=8, layers=3,
                    bytes_per_weight=2)  # fmt: skip
-FIT = cost.FitCost(n_steps=5, clips_per_step=2, epochs=1, n_clips_heard=10, n_dev_clips=0, clip_s=2.0,
+FIT = cost.FitCost(n_steps=5, epochs=1, n_clips_heard=10, n_dev_clips=0, clip_s=2.0,
                    adapter_parameters=0, trains_tower=False, recomputes=False)  # fmt: skip
 
 

@@ -55,10 +55,18 @@ def test_every_local_link_leads_to_a_file(page):
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_every_benchmark_that_is_cited_is_there_or_its_commit_is_named(page):
+    text = page.read_text(encoding="utf-8")
+    for cited in re.finditer(r"`(?:python )?(benchmarks/[\w/.*]+)[^`]*`", text):
+        named = re.search(r"commit\s+`[0-9a-f]{7}`", text[cited.end() : cited.end() + 40])
+        assert named or (ROOT / cited[1]).exists(), cited[1]
+
+
 def test_the_figures_are_those_of_the_studies_on_file():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_figures(readme) == readme
 
 
 def test_the_page_of_settings_is_that_of_the_fields():
-    assert PAGE.read_text(encoding="utf-8") == config_page(), "run: python benchmarks/config_page.py"
+    assert PAGE.read_text(encoding="utf-8") == config_page(), "run: python tools/config_page.py"

@@ -9,7 +9,7 @@ from made_pages import Page
 from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.scores import ScoreTable, read_scores
 from listenwell.report.results import read_results
-from listenwell.report.seed_agreement import seed_agreement_tables
+from listenwell.report.training import seed_agreement_tables
 from listenwell.study.seed_agreement import N_LISTED, describe_agreement
 
 

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from listenwell.errors import ManifestError
 from listenwell.evaluate.metrics import roc_auc
-from listenwell.evaluate.significance import corrected_t, delong, holm, mcnemar_exact, sign_flip
+from listenwell.evaluate.significance import delong, holm, mcnemar_exact
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
@@ -70,49 +70,10 @@ def test_delong_of_a_score_with_itself_says_nothing_differs():
     assert (found.difference, found.p_value, found.low) == (0.0, 1.0, None)
 
 
-def test_corrected_t_by_hand():
-    # mean .02, variance .0001, J 5, test share 1/5: error = sqrt(.0001 (1/5 + .2/.8)), t(4)
-    differences = 0.02 + 0.01 * np.array([-1.0, 1.0, 0.0, -1.0, 1.0])
-    found = corrected_t(differences, test_share=0.2)
-    t = 0.02 / np.sqrt(0.0001 * 0.45)
-    assert found.p_value == pytest.approx(2 * stats.t.sf(t, 4))
-    assert found.p_value > stats.ttest_1samp(differences, 0).pvalue
-    assert found.difference == pytest.approx(0.02)
-
-
-def test_the_sign_flip_of_ten_equal_signs_is_exact_and_its_interval_that_of_t():
-    differences = np.linspace(0.01, 0.05, 10)
-    found = sign_flip(differences, seed=0)
-    assert found.p_value == 2 / 2**10
-    assert (found.name, found.n, found.assumes) == ("sign flip over speakers", 10, "independent speakers")
-    expected = stats.t.interval(0.95, 9, differences.mean(), stats.sem(differences))
-    assert (found.low, found.high) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("test", [lambda d: sign_flip(d, 0), lambda d: corrected_t(d, 0.2)])
-def test_one_difference_is_not_enough(test):
-    with pytest.raises(ManifestError, match="at least two"):
-        test(np.array([0.1]))
-
-
-def test_differences_without_spread_have_no_interval():
-    assert corrected_t(np.zeros(5), 0.2).p_value == 1.0
-    always = corrected_t(np.full(5, 0.125), 0.2)
-    assert (always.difference, always.p_value, always.low, always.high) == (0.125, 0.0, None, None)
-    spread = corrected_t(np.linspace(0.1, 0.2, 5), 0.2)
-    assert (always.name, always.n, always.assumes) == (spread.name, 5, spread.assumes)
-
-
 def test_delong_of_always_right_against_always_wrong_has_no_spread_and_leaves_no_doubt():
     is_speech = np.array([True, True, False, False])
     found = delong(is_speech * 1.0, -1.0 * is_speech, is_speech)
     assert (found.difference, found.p_value, found.low, found.high, found.n) == (1.0, 0.0, None, None, 4)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 20.0, float("nan")])
-def test_a_share_tested_on_that_is_no_share_is_refused(share):
-    with pytest.raises(ManifestError, match="expected between 0 and 1"):
-        corrected_t(np.array([0.1, 0.2]), share)
 
 
 @pytest.mark.parametrize("few", ["speech", "other"])

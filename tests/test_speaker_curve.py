@@ -20,7 +20,7 @@ from listenwell.evaluate.comparison import compare_balanced_accuracy
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.scores import read_scores
 from listenwell.report.results import read_results
-from listenwell.report.speaker_curve import speaker_curve_tables
+from listenwell.report.training import speaker_curve_tables
 from listenwell.study.arms import Arm
 from listenwell.study.parts import Parts, with_talkers
 from listenwell.study.run import fit_alone, run_study

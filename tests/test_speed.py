@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.augment.speed import SpeedConfig, change_speed
+from listenwell.augment.pitch_time import SpeedConfig, change_speed
 from listenwell.data.audio import SAMPLE_RATE_HZ, peak
 
 

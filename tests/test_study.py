@@ -11,13 +11,13 @@ import soundfile
 from made_sounds import N_BEDS, make_corpus, make_study
 
 from listenwell.data.clip import Background
-from listenwell.data.settings import DataConfig
 from listenwell.errors import AudioError, ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.scores import read_scores
 from listenwell.run_folder import RunFolder, read_kept_results
 from listenwell.study.parts import divide
 from listenwell.study.run import run_study
 from listenwell.study.trace import trace
+from listenwell.study_settings import DataConfig
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
-"""Pitch without duration, duration without pitch: Signalsmith Stretch and exact resampling.
+"""Speed, pitch and tempo: exact resampling, and Signalsmith Stretch.
 
+    speed v: resampled, pitch and duration together, as a tape does (speed perturbation: Ko, Peddinti, Povey &
+    Khudanpur 2015, "Audio augmentation for speech recognition"). A speed of 1.1 lasts 1 / 1.1 as long and sounds
+    12 log2(1.1) = 1.65 semitones higher; above 1, what would pass half the sampling rate is filtered out.
     tempo t: stretched to 1 / t of its length.   pitch of s semitones, p = 2^(s / 12): stretched to p times, then
     resampled by p. Both: one stretch by p / t, one resampling.
 The stretch keeps frequencies to 0.2 cents; its own transposition was up to 34 cents off for tones below 250 Hz at
@@ -13,12 +16,29 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import soxr
 from pydantic import Field, model_validator
 
 from listenwell.augment.level import keep_in_range, measure_level
-from listenwell.augment.speed import count_after, fit_length, resample
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
 from listenwell.section import Section
+
+
+class SpeedConfig(Section):
+    """Playing clips faster or slower (pitch and duration together)."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of clips whose speed is changed."""
+    lowest: float = Field(0.9, ge=0.5, le=2)
+    """Lowest speed; 1 is unchanged, speeds are uniform."""
+    highest: float = Field(1.1, ge=0.5, le=2)
+    """Highest speed."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SpeedConfig":
+        if self.lowest > self.highest:
+            raise ValueError(f"lowest ({self.lowest}) is above highest ({self.highest}); swap them")
+        return self
 
 
 class PitchConfig(Section):
@@ -58,6 +78,15 @@ class TempoConfig(Section):
         return self
 
 
+def change_speed(samples: Waveform, speed: float) -> Waveform:
+    """Return the samples played at `speed`, shape (count_after(n_samples, speed),), within +-1.
+
+    Raises ValueError for a speed that is not above 0.
+    """
+    wanted = count_after(samples.size, speed)
+    return keep_in_range(fit_length(resample(samples, SAMPLE_RATE_HZ * speed), wanted))
+
+
 def change_pitch_and_tempo(samples: Waveform, semitones: float = 0.0, tempo: float = 1.0) -> Waveform:
     """Return the samples `semitones` higher at `tempo`, shape (count_after(n_samples, tempo),).
 
@@ -91,3 +120,23 @@ def _stretcher(thread: int) -> Any:
     # twice as long.
     stretcher.preset(1, SAMPLE_RATE_HZ, cheaper=True)
     return stretcher
+
+
+def count_after(n_samples: int, rate: float) -> int:
+    """How many samples n_samples last at `rate` (a speed or a tempo): at least one. ValueError unless rate > 0."""
+    if not rate > 0:
+        raise ValueError(f"the rate is {rate:g}; expected a number above 0, 1 leaves the clip as it is")
+    return max(1, round(n_samples / rate))
+
+
+def resample(samples: Waveform, from_hz: float) -> Waveform:
+    """Resample from `from_hz` to 16 kHz; the count is a sample off its exact number at times (`fit_length`)."""
+    resampled: Waveform = soxr.resample(samples, from_hz, SAMPLE_RATE_HZ, quality="HQ")
+    return resampled
+
+
+def fit_length(samples: Waveform, n_wanted: int) -> Waveform:
+    """Return the samples cut, or followed by zeros, to shape (n_wanted,)."""
+    fitted = np.zeros(n_wanted, dtype=np.float32)
+    fitted[: samples.size] = samples[:n_wanted]
+    return fitted

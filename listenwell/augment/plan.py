@@ -18,10 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from listenwell.augment.clipping import ClippingConfig, clip_peaks
 from listenwell.augment.crop import STEP_SAMPLES, CropConfig, draw_crop
 from listenwell.augment.filters import Band, BandConfig, draw_line, filter_band
-from listenwell.augment.gain import GainConfig, change_gain
 from listenwell.augment.mixing import add_backgrounds
 from listenwell.augment.mu_law import code_mu_law
 from listenwell.augment.noise import (
@@ -35,11 +33,18 @@ from listenwell.augment.noise import (
     draw_noise,
     lay_bed,
 )
-from listenwell.augment.pitch_time import PitchConfig, TempoConfig, change_pitch_and_tempo
+from listenwell.augment.pitch_time import (
+    PitchConfig,
+    SpeedConfig,
+    TempoConfig,
+    change_pitch_and_tempo,
+    change_speed,
+    count_after,
+)
+from listenwell.augment.recording import ClippingConfig, GainConfig, change_gain, clip_peaks
 from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room, convolve_room, draw_room, reverberate
 from listenwell.augment.room_tone import RoomTone, RoomToneConfig, draw_room_tone, lay_in_room_tone
 from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, Warp, draw_masks
-from listenwell.augment.speed import SpeedConfig, change_speed, count_after
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.clip import Background, Clip
 from listenwell.random_streams import stream

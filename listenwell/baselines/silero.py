@@ -46,13 +46,13 @@ class SileroVad:
     name = "silero"
     default_threshold = DEFAULT_THRESHOLD
 
-    def __init__(self, onnx_file: Path, n_threads: int = 1) -> None:
+    def __init__(self, onnx_file: Path) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise missing_package("Silero VAD", "onnxruntime") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
+        options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(onnx_file), sess_options=options, providers=["CPUExecutionProvider"]

@@ -19,13 +19,6 @@ BACKGROUND_KINDS = ("music", "vocal_music", "noise", "speech", ROOM)
 """vocal_music and speech (babble) hold voices: under a NONSPEECH clip they would contradict its label. A room is an
 impulse response: clips are convolved with it, nothing is mixed, and it is not heard itself."""
 
-# What people utter or do without words, and crowds: the hard subset of NONSPEECH, reported apart. In the words of the
-# starter corpus and of ESC-50.
-HUMAN_SOUNDS = frozenset(
-    "laughing coughing moaning groaning screaming grunting burping breathing crowd cheering clapping eating "
-    "crying_baby sneezing snoring drinking_sipping".split()
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Clip:

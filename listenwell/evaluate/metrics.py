@@ -23,11 +23,6 @@ def decide(score: Floats, threshold: float) -> Bools:
     return np.asarray(score, dtype=np.float64) >= threshold
 
 
-def accuracy(says_speech: Bools, is_speech: Bools) -> float:
-    """Share of right decisions."""
-    return float(np.mean(says_speech == is_speech))
-
-
 def recall(says_speech: Bools, is_speech: Bools) -> float:
     """Share of the speech clips called speech (sensitivity, 1 - miss rate)."""
     require_classes(is_speech, "recall", speech=True, nonspeech=False)
@@ -43,11 +38,6 @@ def specificity(says_speech: Bools, is_speech: Bools) -> float:
 def balanced_accuracy(says_speech: Bools, is_speech: Bools) -> float:
     """(recall + specificity) / 2, so that neither class counts more for having more clips."""
     return (recall(says_speech, is_speech) + specificity(says_speech, is_speech)) / 2
-
-
-def precision(says_speech: Bools, is_speech: Bools) -> float:
-    """Share of the clips called speech that are speech; NaN when none is called so. Depends on the mix of classes."""
-    return float(np.mean(is_speech[says_speech])) if says_speech.any() else float("nan")
 
 
 def roc_auc(score: Floats, is_speech: Bools) -> float:
@@ -76,16 +66,6 @@ def roc_points(score: Floats, is_speech: Bools) -> tuple[Floats, Floats]:
     return false_alarms, hits
 
 
-def equal_error_rate(score: Floats, is_speech: Bools) -> float:
-    """Rate at which misses and false alarms are equal, the ROC points joined by straight lines."""
-    return float(equal_error_of(*roc_points(score, is_speech)))
-
-
-def average_precision(score: Floats, is_speech: Bools) -> float:
-    """Area under the precision-recall curve as a sum of steps; that of a detector by chance is the share of speech."""
-    return float(average_precision_of(*roc_points(score, is_speech), float(np.mean(is_speech))))
-
-
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What a miss and a false alarm cost, and how often the clips to come are speech."""
@@ -104,13 +84,8 @@ class Costs:
         return min(self.miss * self.speech_prior, self.false_alarm * (1.0 - self.speech_prior))
 
 
-def min_dcf(score: Floats, is_speech: Bools, costs: Costs) -> float:
-    """Least expected cost over all thresholds as a share of the cost without listening (NIST's minDCF)."""
-    return float(least_cost_of(*roc_points(score, is_speech), costs))
-
-
 def equal_error_of(false_alarms: Floats, hits: Floats) -> Floats:
-    """Return the equal error rate of each curve, shape (...)."""
+    """Return the rate at which misses and false alarms are equal, points joined by straight lines; shape (...)."""
     gap = false_alarms - (1.0 - hits)
     after = np.argmax(gap >= 0, axis=-1)[..., None]
     before = after - 1
@@ -120,14 +95,17 @@ def equal_error_of(false_alarms: Floats, hits: Floats) -> Floats:
 
 
 def average_precision_of(false_alarms: Floats, hits: Floats, prevalence: float) -> Floats:
-    """Return the average precision of each curve at this share of speech, shape (...)."""
+    """Return the average precision of each curve at this share of speech, shape (...).
+
+    The area under the precision-recall curve as a sum of steps; that of a detector by chance is the share of speech.
+    """
     said = prevalence * hits[..., 1:] + (1.0 - prevalence) * false_alarms[..., 1:]
     precisions = np.divide(prevalence * hits[..., 1:], said, out=np.zeros_like(said), where=said > 0)
     return np.asarray((np.diff(hits, axis=-1) * precisions).sum(axis=-1))
 
 
 def least_cost_of(false_alarms: Floats, hits: Floats, costs: Costs) -> Floats:
-    """Return the normalised least cost of each curve, shape (...)."""
+    """Return the least expected cost of each curve as a share of the cost without listening (NIST's minDCF)."""
     return np.asarray(costs.expected(false_alarms, hits).min(axis=-1) / costs.blind())
 
 

@@ -80,7 +80,7 @@ def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: Giv
     """Read the CSV file at `path`; names as in read_scores. Raises ManifestError with file and line."""
     percents = _PercentSigns()
     table = read_scores(path, names, percents.read)
-    percents.check(path)
+    percents.check()
     if percents.lines or scale == "percent":
         _check_range(path, table, 100.0, "percentages")
         table = replace(table, score=table.score / 100.0)
@@ -111,7 +111,7 @@ class _PercentSigns:
         self.lines += 1
         return replace(row, cells={**row.cells, "score": text[:-1].strip()}).number("score")
 
-    def check(self, path: Path) -> None:
+    def check(self) -> None:
         """Raise ManifestError when only some scores carry the sign."""
         if self.lines and self.first_without is not None:
             row = self.first_without

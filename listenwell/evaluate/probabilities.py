@@ -94,22 +94,22 @@ def _fit(columns: Floats, is_speech: Bools) -> list[float]:
     return [float(weight) for weight in found.x]
 
 
-def reliability_table(probability: Floats, is_speech: Bools, n_bins: int = N_BINS) -> list[ReliabilityBin]:
+def reliability_table(probability: Floats, is_speech: Bools) -> list[ReliabilityBin]:
     """Return bins of equal width over [0, 1], empty ones left out."""
-    bins = _bin_of(probability, n_bins)
+    bins = _bin_of(probability)
     table = []
-    for index in range(n_bins):
+    for index in range(N_BINS):
         rows = bins == index
         if rows.any():
             share = float(np.mean(is_speech[rows]))
             mean = float(np.mean(probability[rows]))
-            table.append(ReliabilityBin(index / n_bins, (index + 1) / n_bins, int(rows.sum()), mean, share))
+            table.append(ReliabilityBin(index / N_BINS, (index + 1) / N_BINS, int(rows.sum()), mean, share))
     return table
 
 
-def expected_calibration_error(probability: Floats, is_speech: Bools, n_bins: int = N_BINS) -> float:
+def expected_calibration_error(probability: Floats, is_speech: Bools) -> float:
     """Mean over clips of |mean probability - share of speech| of their bin; 0 for honest probabilities."""
-    table = reliability_table(probability, is_speech, n_bins)
+    table = reliability_table(probability, is_speech)
     return sum(each.n * abs(each.mean_probability - each.speech_share) for each in table) / len(probability)
 
 
@@ -129,11 +129,11 @@ def probability_metrics(probability: Floats, is_speech: Bools, group: Groups, se
     member, n_groups = number_groups(group)
     counts = class_sums(np.ones(len(probability)), is_speech, member, n_groups)
     losses = {"brier": brier_losses(probability, is_speech), "log_loss": log_losses(probability, is_speech)}
-    means = [_mean_loss(name, each, is_speech, member, counts) for name, each in losses.items()]
+    means = [_mean_loss(name, each, member, counts) for name, each in losses.items()]
     return [*means, _calibration_error(probability, is_speech, member, counts, seed)]
 
 
-def _mean_loss(name: str, losses: Floats, is_speech: Bools, member: Whole, counts: Floats) -> Metric:
+def _mean_loss(name: str, losses: Floats, member: Whole, counts: Floats) -> Metric:
     """The mean loss, its interval symmetric on the logarithmic scale; standard error over groups within strata."""
     n_clips, n_groups = len(losses), len(counts)
     value = float(np.mean(losses))
@@ -149,7 +149,7 @@ def _mean_loss(name: str, losses: Floats, is_speech: Bools, member: Whole, count
 
 def _calibration_error(probability: Floats, is_speech: Bools, member: Whole, counts: Floats, seed: int) -> Metric:
     n_groups = len(counts)
-    bins = _bin_of(probability, N_BINS)
+    bins = _bin_of(probability)
     cell = member * N_BINS + bins
     excess = np.bincount(cell, weights=probability - is_speech, minlength=n_groups * N_BINS).reshape(n_groups, N_BINS)
     sizes = counts.sum(axis=1)
@@ -163,8 +163,8 @@ def _calibration_error(probability: Floats, is_speech: Bools, member: Whole, cou
     return Metric("calibration_error", value, low, high, len(bins), n_groups, method, note)
 
 
-def _bin_of(probability: Floats, n_bins: int) -> Whole:
-    return np.asarray(np.minimum((probability * n_bins).astype(np.intp), n_bins - 1))
+def _bin_of(probability: Floats) -> Whole:
+    return np.asarray(np.minimum((probability * N_BINS).astype(np.intp), N_BINS - 1))
 
 
 def _few(n_groups: int) -> str:

@@ -4,10 +4,8 @@
 |---|---|---|
 | mcnemar_exact | is A more often right than B on the same clips? | clips |
 | delong | do the AUCs of A and B differ on the same clips? | clips |
-| corrected_t | do mean differences over resampled train-test splits differ from 0? | splits, corrected |
-| sign_flip | do the differences of held-out speakers differ from 0? | speakers |
 
-The first two count every clip, so with several clips per group their p values are too small: their place is beside the
+Both count every clip, so with several clips per group their p values are too small: their place is beside the
 paired permutation by group, never instead of it. All p values are two-sided.
 """
 
@@ -16,11 +14,10 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from scipy.special import bdtr, ndtr, ndtri, stdtr
+from scipy.special import bdtr, ndtr, ndtri
 
 from listenwell.errors import ManifestError
-from listenwell.evaluate.comparison import permutation_p_value
-from listenwell.evaluate.intervals import CONFIDENCE, t_quantile
+from listenwell.evaluate.intervals import CONFIDENCE
 from listenwell.evaluate.metrics import Bools, Floats, require_classes, roc_auc
 from listenwell.evaluate.ranking import placements
 
@@ -68,32 +65,6 @@ def delong(a_score: Floats, b_score: Floats, is_speech: Bools) -> SideTest:
     return SideTest(name, difference, float(2.0 * ndtr(-z)), n, assumes, difference - half, difference + half)
 
 
-def corrected_t(differences: Floats, test_share: float) -> SideTest:
-    """Test the mean of differences (J,) over J random train-test splits of one corpus.
-
-    Splits share training clips, so the variance is taken times 1/J + test / train (Nadeau & Bengio 2003, Machine
-    Learning 52:239). test_share: of the clips, in each split tested on. Raises ManifestError for fewer than two.
-    """
-    n = _need_two(differences, "corrected t")
-    if not 0.0 < test_share < 1.0:
-        raise ManifestError(f"corrected t: the share tested on is {test_share:g}; expected between 0 and 1.")
-    variance = float(np.var(differences, ddof=1)) * (1.0 / n + test_share / (1.0 - test_share))
-    return _t_result("corrected t (Nadeau-Bengio)", differences, sqrt(variance), "splits of one corpus")
-
-
-def sign_flip(differences: Floats, seed: int) -> SideTest:
-    """Test the mean of the differences (S,) of S held-out speakers: each as likely + as - if nothing differs.
-
-    Exact for few speakers; the interval is that of t. Raises ManifestError for fewer than two.
-    """
-    n = _need_two(differences, "sign flip")
-    result = _t_result("sign flip over speakers", differences, float(np.std(differences, ddof=1)) / sqrt(n), "speakers")
-    return SideTest(
-        result.name, result.difference, permutation_p_value(differences, seed), n, "independent speakers",
-        result.low, result.high,
-    )  # fmt: skip
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p values of a declared family corrected by Holm's step-down (1979, Scand. J. Stat. 6:65)."""
     order = np.argsort(p_values, kind="stable")
@@ -101,18 +72,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
     return [float(p) for p in corrected]
-
-
-def _t_result(name: str, differences: Floats, error: float, assumes: str) -> SideTest:
-    mean, n = float(np.mean(differences)), len(differences)
-    if error == 0:
-        return SideTest(name, mean, 1.0 if mean == 0 else 0.0, n, assumes)
-    half = t_quantile(n) * error
-    p_value = float(2.0 * stdtr(n - 1, -abs(mean) / error))
-    return SideTest(name, mean, p_value, n, assumes, mean - half, mean + half)
-
-
-def _need_two(differences: Floats, test: str) -> int:
-    if len(differences) < 2:
-        raise ManifestError(f"{test}: {len(differences)} difference; at least two were expected.")
-    return len(differences)

@@ -33,8 +33,7 @@ from listenwell.model.qwen2_5_omni import Qwen25Omni
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
-from listenwell.model.small import DEFAULT_LAYERS, build_small_model
-from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN
+from listenwell.model.small import DEFAULT_LAYERS, SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, build_small_model
 from listenwell.vouched_files import hash_file
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -6,7 +6,7 @@ of windows took 4 s on one thread and 26 to 400 s on two; a spectrogram's one pr
 batch also makes its bits the same on any number of cores.
 
 numpy's BLAS threads spin for some milliseconds after every product, on cores that torch's threads need: a training step
-that makes its spectrograms itself takes half as long again (benchmarks/blas_threads.py).
+that makes its spectrograms itself takes half as long again (docs/speed.md).
 """
 
 import functools

@@ -27,6 +27,7 @@ from listenwell.model.small import AUDIO_TOKENS
 from listenwell.random_streams import stream
 
 RandomShape = Literal["small", "qwen2_audio_7b", "qwen2_5_omni"]
+SEED = 0
 _TEXT_SHAPES: dict[str, dict[str, Any]] = {
     "small": {"model_type": "llama", "num_key_value_heads": 2},
     "qwen2_audio_7b": {"model_type": "qwen2", "num_key_value_heads": 4},
@@ -58,20 +59,20 @@ _OMNI_TEMPLATE = (
 """What the template of Qwen2.5-Omni makes of audio and text; Qwen2-Audio's is written in its processor."""
 
 
-def build_random_model(out: Path, shape: RandomShape = "small", seed: int = 0) -> Path:
-    """Write a random model into the folder `out` and return it; the same seed gives the same weights."""
+def build_random_model(out: Path, shape: RandomShape = "small") -> Path:
+    """Write a random model into the folder `out` and return it; the same weights each time."""
     tokenizer = byte_tokenizer()
     network = _omni(tokenizer) if shape == "qwen2_5_omni" else _qwen2_audio(tokenizer, shape)
     with torch.no_grad():
         for name, parameter in sorted(network.named_parameters()):
-            draw = stream(seed, "random_model", name).normal(0, 0.2, tuple(parameter.shape))
+            draw = stream(SEED, "random_model", name).normal(0, 0.2, tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(draw) + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
     processor = Qwen2AudioProcessor(
         feature_extractor=WhisperFeatureExtractor(feature_size=_MEL_BINS[shape]),
         tokenizer=tokenizer,
         chat_template=_OMNI_TEMPLATE if shape == "qwen2_5_omni" else None,
     )
-    write_base(out, network, processor, {"name": "random", "shape": shape, "seed": seed})
+    write_base(out, network, processor, {"name": "random", "shape": shape, "seed": SEED})
     return out
 
 

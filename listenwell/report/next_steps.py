@@ -17,7 +17,7 @@ from listenwell.report.results import (
     metric_of,
     unseen_test_set,
 )
-from listenwell.report.speaker_curve import rows_of_curve
+from listenwell.report.training import rows_of_curve
 from listenwell.report.wording import (
     condition_title,
     format_difference,

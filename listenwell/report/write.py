@@ -23,9 +23,8 @@ from listenwell.report.evidence import finding_table, leak_statement, seal_state
 from listenwell.report.figures.accuracy import accuracy_curves
 from listenwell.report.figures.detection import detection_curves
 from listenwell.report.figures.groups import group_plots
-from listenwell.report.figures.learning import learning_curves
+from listenwell.report.figures.learning import learning_curves, speaker_curves
 from listenwell.report.figures.reliability import reliability_diagrams
-from listenwell.report.figures.speaker_curve import speaker_curves
 from listenwell.report.heard_errors import heard_table, read_heard_errors
 from listenwell.report.judging import (
     criteria_table,
@@ -41,11 +40,14 @@ from listenwell.report.model_card import MODEL_CARD, TEMPLATE, card_tables, fron
 from listenwell.report.next_steps import find_next_steps
 from listenwell.report.rendering import render_markdown, render_page
 from listenwell.report.results import read_results
-from listenwell.report.seed_agreement import seed_agreement_tables
-from listenwell.report.speaker_curve import speaker_curve_tables
 from listenwell.report.table_files import write_tables
 from listenwell.report.tables import comparison_tables, full_tables, main_tables
-from listenwell.report.training import history_table, overfitting_sentence
+from listenwell.report.training import (
+    history_table,
+    overfitting_sentence,
+    seed_agreement_tables,
+    speaker_curve_tables,
+)
 
 PAGE, MARKDOWN = "report.html", "report.md"
 

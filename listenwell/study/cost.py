@@ -48,7 +48,6 @@ class FitCost:
     """One fit as it enters the sum. clip_s: mean seconds of a clip as the model hears it."""
 
     n_steps: int
-    clips_per_step: int
     epochs: int
     n_clips_heard: int
     n_dev_clips: int

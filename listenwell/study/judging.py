@@ -19,7 +19,6 @@ from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison, Row, vers
 from listenwell.evaluate.metrics import Bools, Floats, roc_points
 from listenwell.evaluate.probabilities import fit_platt, probability_metrics, reliability_table
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.settings import EvaluationConfig
 from listenwell.evaluate.significance import holm
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
@@ -28,6 +27,7 @@ from listenwell.progress import OnProgress, ignore_progress
 from listenwell.study.detectors import FINE_TUNED
 from listenwell.study.error_analysis import list_errors
 from listenwell.study.parts import DEV
+from listenwell.study_settings import EvaluationConfig
 
 EVIDENCE_VERSION = 2
 """Raised when a change of the code gathers something else from the same scores."""

@@ -21,6 +21,7 @@ PAUSE_S = (0.3, 3.0)
 SNR_DB = (0.0, 20.0)
 CLIP_LEVEL = 0.05
 TRUTH_STEP_S = 0.01
+LEAST_OVERLAP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +88,15 @@ def mark_frames(stretches: Sequence[tuple[float, float]], duration_s: float) -> 
     return marked
 
 
-def segment_f1(
-    found: Sequence[tuple[float, float]], truth: Sequence[tuple[float, float]], least_overlap: float = 0.5
-) -> float:
-    """Return F1 of segments: one found and one true segment match when their overlap is at least least_overlap of
+def segment_f1(found: Sequence[tuple[float, float]], truth: Sequence[tuple[float, float]]) -> float:
+    """Return F1 of segments: one found and one true segment match when their overlap is at least LEAST_OVERLAP of
     their union, each matched once, the best first."""
     pairs = sorted(
         (
             (_overlap(one, other), i, j)
             for i, one in enumerate(found)
             for j, other in enumerate(truth)
-            if _overlap(one, other) >= least_overlap
+            if _overlap(one, other) >= LEAST_OVERLAP
         ),
         reverse=True,
     )

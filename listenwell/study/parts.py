@@ -16,10 +16,10 @@ from listenwell.cache import one_maker
 from listenwell.data.background_file import FORMAT, BackgroundFile, build_background_file
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, ROOM, Background, Clip
-from listenwell.data.settings import DataConfig
 from listenwell.data.splits import check_disjoint, order_groups, split_by_group
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.study_settings import DataConfig
 from listenwell.vouched_files import hash_content
 
 TRAIN, DEV, TEST, POOL = "train", "dev", "test", "study_pool"

@@ -270,7 +270,6 @@ def _cost(request: FitRequest, network: Any) -> FitCost:
     linears = _linears(network, config)
     return FitCost(
         n_steps=count_steps(config.train, per_epoch),
-        clips_per_step=config.train.batch * config.train.accumulation,
         epochs=config.train.epochs,
         n_clips_heard=per_epoch * config.train.epochs,
         n_dev_clips=len(request.parts.clips[DEV]),

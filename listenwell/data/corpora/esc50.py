@@ -5,7 +5,7 @@
 
 src_file is the Freesound id of the recording that a clip was cut from: clips that share it are one group and one
 origin ("freesound:<id>"), and the official folds keep them together. Everything is NONSPEECH; what people utter is a
-hard subset, told by its category (listenwell.data.clip.HUMAN_SOUNDS).
+hard subset, told by its category.
 """
 
 from pathlib import Path
@@ -34,12 +34,6 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
         if path in lengths_s:
             clips += _cut_sound(row, path, lengths_s[path], settings)
     return Prepared(clips, quarantine=quarantine)
-
-
-def official_folds(root: Path) -> dict[str, int]:
-    """Return the official fold, 1 to 5, of every file by its name without ".wav", which is in each clip's recording."""
-    rows = _read_sounds(find_folder(root, LANDMARK, TITLE))
-    return {Path(row.text("filename")).stem: int(row.number("fold")) for row in rows}
 
 
 def _read_sounds(folder: Path) -> list[Row]:

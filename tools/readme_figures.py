@@ -1,7 +1,7 @@
 """Rewrite the README's figures from studies' results, so that every number there comes from a file.
 
-    python benchmarks/readme_figures.py --starter runs/starter    # copies its results and report to docs/starter-study
-    python benchmarks/readme_figures.py --full runs/starter_full  # copies its ladder and report to docs/starter-full
+    python tools/readme_figures.py --starter runs/starter    # copies its results and report to docs/starter-study
+    python tools/readme_figures.py --full runs/starter_full  # copies its ladder and report to docs/starter-full
 
 Without an argument it only rewrites the README from what lies there; a test checks that this changes nothing.
 """

@@ -1,6 +1,6 @@
 """Write the pictures of docs/reading-the-report.md from the report of a finished study.
 
-Run as python benchmarks/report_pictures.py RUN; needs Chromium and Pillow. Pages are drawn 960 px wide, 48 colours.
+Run as python tools/report_pictures.py RUN; needs Chromium and Pillow. Pages are drawn 960 px wide, 48 colours.
 """
 
 import io

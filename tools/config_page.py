@@ -1,6 +1,6 @@
 """Rewrite docs/config.md, the reference of every setting, from the config's fields and their help.
 
-Run as python benchmarks/config_page.py; a test checks that this changes nothing.
+Run as python tools/config_page.py; a test checks that this changes nothing.
 """
 
 import functools
@@ -14,7 +14,7 @@ from listenwell.config import Config, Setting, settings
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 HEAD = """# Every setting
 
-Written by `python benchmarks/config_page.py` from the fields themselves. A config file holds only what differs from
+Written by `python tools/config_page.py` from the fields themselves. A config file holds only what differs from
 these defaults; `section.key=value` on the command line comes on top. `listenwell config CONFIG` prints what a study
 will use, `listenwell config --schema` the JSON Schema for editors. A key below is the heading's section and the name.
 """

@@ -1,6 +1,6 @@
 """The pictures of docs/augmentation.md: one word of the starter corpus before and after every stage, as log-mel.
 
-    python benchmarks/augmentation_pictures.py CLIP_ID BACKGROUND_ID     writes docs/augmentation/STAGE.jpg
+    python tools/augmentation_pictures.py CLIP_ID BACKGROUND_ID     writes docs/augmentation/STAGE.jpg
 
 The stages are those of a plan, done by `apply_plan`, so a picture shows what training hears.
 """
