@@ -357,6 +357,10 @@ def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
         Detector.load(tmp_path, device="cpu")
     with pytest.raises(ConfigError, match="thresholds for"):
         Detector.load(bundle, criterion="best")
+    with pytest.raises(ConfigError, match="device gpu: is no device"):
+        Detector.load(bundle, device="gpu")
+    with pytest.raises(ConfigError, match="the threshold is nan"):
+        Detector.load(bundle, device="cpu", threshold=float("nan"))
 
 
 def test_the_rate_of_an_array_has_no_default(detector):

@@ -168,16 +168,10 @@ def _read_channel(channel: str) -> int | None:
 
 def _require_usable(device: str, dtype: str, threshold: float | None, longest_clip: float) -> None:
     """Raise ConfigError for an option whose value can never be used."""
-    from pydantic import ValidationError
+    from listenwell.model.settings import find_device_fault
 
-    from listenwell.model.settings import ModelConfig
-
-    try:
-        ModelConfig.model_validate({"device": device, "dtype": dtype})
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        message = wrong["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"--{wrong['loc'][0]} {wrong['input']}: {message[0].lower()}{message[1:]}.") from error
+    if fault := find_device_fault(device, dtype):
+        raise ConfigError(f"--{fault}")
     if not math.isfinite(threshold or 0.0):
         raise ConfigError(f"--threshold {threshold}: no score reaches or misses it; give a finite number.")
     if math.isnan(longest_clip):

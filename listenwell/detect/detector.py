@@ -40,7 +40,7 @@ from listenwell.model.listening import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
-from listenwell.model.settings import ModelConfig
+from listenwell.model.settings import ModelConfig, find_device_fault
 
 BATCH = 32
 BATCH_SECONDS = 32.0
@@ -95,6 +95,8 @@ class Detector:
         from 0; None is their mean. Raises ModelError when the folder or the base is not what was exported, ConfigError
         for an unknown criterion, device or dtype.
         """
+        if fault := find_device_fault(device, dtype):
+            raise ConfigError(fault)
         bundle = read_bundle(Path(folder))
         if criterion not in bundle.thresholds:
             raise ConfigError(

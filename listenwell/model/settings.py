@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from listenwell.section import Section
 
@@ -50,6 +50,17 @@ class ModelConfig(Section):
     projector, embeddings and head keep dtype. It makes another base, with other scores and adapters of its own."""
     device: Annotated[str, AfterValidator(_usable_device)] = "auto"
     """auto takes a CUDA device where there is one, otherwise the CPU; or cpu, cuda, cuda:1, mps."""
+
+
+def find_device_fault(device: str, dtype: str) -> str:
+    """Return what is wrong with a device or a precision ("device gpu: is no device ..."), "" where nothing is."""
+    try:
+        ModelConfig.model_validate({"device": device, "dtype": dtype})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        message = wrong["msg"].removeprefix("Value error, ")
+        return f"{wrong['loc'][0]} {wrong['input']}: {message[0].lower()}{message[1:]}."
+    return ""
 
 
 class ScoringConfig(Section):
