@@ -59,7 +59,7 @@ class Downmix:
             )
             powers = np.cumsum(powers, axis=0, dtype=np.float64) + (self._powers if self._powers.size else 0.0)
             loudest = powers[:, 1:].max(axis=1, initial=0.0)
-            cancels = (loudest > 0) & (powers[:, 0] <= ANTIPHASE_POWER * loudest)
+            cancels = (loudest > 0) & np.isfinite(loudest) & (powers[:, 0] <= ANTIPHASE_POWER * loudest)
         self._powers = powers[-1] if len(powers) else self._powers
         if not cancels.any():
             return mean

@@ -9,6 +9,7 @@ things is refused.
 import io
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.channels import Downmix
-from listenwell.errors import AudioError
+from listenwell.errors import AudioError, AudioWarning
 
 Audio = Any
 """An array, list or tensor; a path or an open file; a mapping of an array and its rate."""
@@ -55,6 +56,8 @@ def as_waveform(audio: Audio, sample_rate_hz: float | None, channel: int | None 
     frames = as_frames(audio)
     downmix = Downmix("the waveform", rate_hz, channel)
     samples = np.concatenate([downmix.mix(frames), downmix.flush()])
+    if downmix.note:
+        warnings.warn(f"the waveform: {downmix.note}.", AudioWarning, stacklevel=2)
     if samples.size == 0:
         raise AudioError("the waveform holds no samples (it is empty).")
     if rate_hz != SAMPLE_RATE_HZ:

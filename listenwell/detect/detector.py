@@ -253,6 +253,8 @@ class Stream:
             return
         self._is_closed = True
         self._take(self._downmix.flush(), last=True)
+        if self._downmix.note:
+            warnings.warn(f"the stream: {self._downmix.note}.", AudioWarning, stacklevel=2)
         if self._n_samples == 0:
             return
         duration_s = self._n_samples / SAMPLE_RATE_HZ
