@@ -136,6 +136,13 @@ def test_a_wav_whose_recorder_stopped_before_it_wrote_the_length_is_read(tmp_pat
             assert np.array_equal(load_recording(path), whole)
 
 
+def test_a_wav_behind_a_tag_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", SWEEP, RATE_HZ)
+    whole = load_recording(tmp_path / "a.wav")
+    (tmp_path / "a.wav").write_bytes(b"ID3\x03\0\0\0\0\x01\x02" + bytes(130) + (tmp_path / "a.wav").read_bytes())
+    assert np.array_equal(load_recording(tmp_path / "a.wav"), whole)
+
+
 def test_a_title_that_is_no_utf_8_does_not_matter(tmp_path):
     soundfile.write(tmp_path / "a.wav", SWEEP, RATE_HZ, subtype="PCM_16")
     whole = (tmp_path / "a.wav").read_bytes()

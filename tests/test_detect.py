@@ -225,6 +225,16 @@ def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path,
     assert other.known(ScoreJournal(tmp_path / "journal", owner_of(detector)).journal.keys()[0]) == []
 
 
+def test_a_recording_whose_kept_scores_have_a_gap_is_scored_again(detector, long_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
+    (whole,) = detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(detector)))
+    lines = (tmp_path / "j").read_text().splitlines(keepends=True)
+    (tmp_path / "j").write_text("".join(line for line in lines if '"first": 8' not in line))
+    assert len((tmp_path / "j").read_text().splitlines()) == len(lines) - 1
+    (again,) = detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(detector)))
+    assert again == whole
+
+
 def test_kept_scores_are_the_first_windows_without_a_gap_whatever_lines_there_are(tmp_path):
     batches = [(0, [0.5, -1.0]), (2, [2.0, 3.0]), (4, [4.0, 5.0]), (8, [8.0]), (0, [0.5, -1.0]), (4, [4.0])]
     expected = [0.5, -1.0, 2.0, 3.0, 4.0, 5.0]

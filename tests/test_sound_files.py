@@ -31,6 +31,14 @@ def test_every_sound_is_found_whatever_its_suffix_and_through_links(tmp_path):
     assert found.left_out == [f"{root}: 1 link leads to no file and is left out, the first: lost.wav."]
 
 
+def test_links_that_lead_to_each_other_end(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        record(tmp_path / name / "x.wav")
+        (tmp_path / name / "link").symlink_to(tmp_path / other)
+    found = [path.relative_to(tmp_path).as_posix() for path in find_sound_files(tmp_path).paths]
+    assert found == ["a/link/x.wav", "a/x.wav", "b/link/x.wav", "b/x.wav"]
+
+
 def test_what_is_left_out_is_counted_and_named(tmp_path):
     record(tmp_path / "a.wav")
     record(tmp_path / "._a.wav")

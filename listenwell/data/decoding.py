@@ -128,7 +128,7 @@ def _open_stream(name: str, stream: BinaryIO, stack: ExitStack) -> Recording:
 
 
 def _with_ffmpeg(name: str, file: BinaryIO, stack: ExitStack, is_cut: bool = False) -> Recording:
-    # a tenth of a second and many libraries, which most studies never need
+    # a fifth of a second and many libraries, which most studies never need
     from listenwell.data.ffmpeg import FfmpegRecording
 
     recording = FfmpegRecording(name, file, is_cut)

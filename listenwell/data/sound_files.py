@@ -60,17 +60,24 @@ def find_sound_files(root: Path) -> FoundFiles:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Yield what is no folder below `root`, sorted; links are followed, but to no folder they lie in."""
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        here = os.path.join(os.path.realpath(folder), "")
-        folders[:] = [
-            name
-            for name in folders
-            if not here.startswith(os.path.join(os.path.realpath(os.path.join(folder, name)), ""))
-        ]
-        found += [Path(folder, name) for name in names]
-    yield from sorted(found)
+    """Yield what is no folder below `root`, sorted; links are followed, but to no folder that led there."""
+    yield from sorted(_below(root, frozenset()))
+
+
+def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # it may not be read
+        yield folder
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _below(folder / entry.name, above | {real})
+        else:
+            yield folder / entry.name
 
 
 def _has_mark(path: Path) -> bool:

@@ -69,7 +69,7 @@ class Detector:
         workers: int | None = None,
         channel: int | None = None,
     ) -> None:
-        """Workers and channel: as in `load`. Raises ConfigError for a threshold that is no number."""
+        """As in `load`: workers, channel. Raises ConfigError for a threshold that is no number."""
         if not math.isfinite(threshold):
             raise ConfigError(f"the threshold is {threshold}; a finite score was expected.")
         self.model, self.adapter, self.bundle, self.threshold = model, adapter, bundle, threshold

@@ -121,8 +121,8 @@ class ScoreJournal:
     def end(self, key: str) -> End | None:
         """What was kept of the recording's end; None before it was reached."""
         for value in self.journal.known(key):
-            if isinstance(value, dict) and value.keys() == {"duration_s", "note"}:
-                return End(float(value["duration_s"]), str(value["note"]))
+            if isinstance(value, dict) and isinstance(value.get("duration_s"), float):
+                return End(value["duration_s"], str(value.get("note", "")))
         return None
 
     def finish(self, key: str, end: End) -> None:
@@ -179,9 +179,11 @@ def _detect_file(
 ) -> Heard:
     whole, windows = (_key(path, how, channel) for how in ("whole", "windows"))
     for key, is_whole in ((whole, True), (windows, False)):
-        end = kept.end(key)
-        if end is not None and (end.duration_s <= longest_clip_s) == is_whole:
-            return _answer(detector, path, np.array(kept.known(key)), end, is_whole)
+        end, known = kept.end(key), kept.known(key)
+        if end is None or (end.duration_s <= longest_clip_s) != is_whole:
+            continue
+        if len(known) >= (1 if is_whole else count_windows(end.duration_s, detector.bundle.rule)):
+            return _answer(detector, path, np.array(known), end, is_whole)
     with open_blocks(path, channel) as blocks:
         source = iter(blocks)
         start: list[Waveform] = []
