@@ -28,22 +28,21 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model
 
-from listenwell.atomic_files import write_json
 from listenwell.augment.plan import AugmentConfig
-from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
-from listenwell.model.hearing import hear
 from listenwell.model.loading import quiet_transformers, resolve_dtype
+from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.short_clips import ShortClipConfig
-from listenwell.model.small import build_small_model
+from listenwell.model.small.assembly import build_small_model
 from listenwell.random_streams import stream
-from listenwell.run_folder import provenance
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.cache import cache_root
+from listenwell.storage.run_folder import provenance
 from listenwell.train.fit import FitResult, Watch, hear_dev, train
 from listenwell.train.fit_underway import FitSpec
 from listenwell.train.settings import TrainConfig

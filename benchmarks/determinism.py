@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from listenwell.atomic_files import write_json
 from listenwell.evaluate.scores import read_scores
-from listenwell.run_folder import provenance
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.run_folder import provenance
 
 ROOT = Path(__file__).parents[1]
 SHORT = (

@@ -21,8 +21,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from listenwell.atomic_files import write_json
-from listenwell.run_folder import provenance
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.run_folder import provenance
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 6

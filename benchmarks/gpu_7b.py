@@ -48,17 +48,17 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from listenwell.atomic_files import write_json
 from listenwell.config import Config
 from listenwell.data.backgrounds import BackgroundBank
+from listenwell.judge.detectors import LanguageModelDetector
+from listenwell.judge.score import score_clips
 from listenwell.model.loading import quiet_transformers
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.random_models import byte_tokenizer
-from listenwell.model.small import AUDIO_TOKENS
-from listenwell.run_folder import provenance
-from listenwell.study.detectors import LanguageModelDetector
-from listenwell.study.score import score_clips
+from listenwell.model.small.assembly import AUDIO_TOKENS
+from listenwell.model.small.random_models import byte_tokenizer
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.run_folder import provenance
 
 FITS, STEPS, N_EQUAL, N_USUAL = (1, 2, 6), 4, 4, 8
 RESULT = Path(__file__).parent / "results" / "gpu_7b.json"

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
-from listenwell.atomic_files import write_json
 from listenwell.evaluate.comparison import compare_balanced_accuracy
 from listenwell.evaluate.intervals import Whole, share_bounds, wilson_bounds
 from listenwell.evaluate.metrics import Bools, Floats
@@ -24,7 +23,8 @@ from listenwell.evaluate.psychometric import fit_curve
 from listenwell.evaluate.ranking import auc_metric, ranking_metrics
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.random_streams import stream
-from listenwell.run_folder import provenance
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.run_folder import provenance
 
 SEED = 42
 N_GROUPS, SHARES, ICCS = (5, 10, 30, 60), (0.5, 0.75, 0.9, 0.95, 0.98), (0.0, 0.1, 0.3, 0.5)

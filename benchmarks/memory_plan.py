@@ -26,14 +26,21 @@ from both_sides import (
 
 from listenwell.config import load_config
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.model.hearing import hear
-from listenwell.model.listening import answer_scores, embed_clips
+from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
+from listenwell.model.mel import hear
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.small import DEFAULT_LAYERS
-from listenwell.study.cost import FitCost, activations_bytes, adapter_parameters, adapters_bytes
-from listenwell.study.plan import _linears, _shape, _skeleton
+from listenwell.model.small.assembly import DEFAULT_LAYERS
+from listenwell.tasks.plan import (
+    FitCost,
+    _linears,
+    _shape,
+    _skeleton,
+    activations_bytes,
+    adapter_parameters,
+    adapters_bytes,
+)
 from listenwell.train.fit_underway import FitSpec
 from listenwell.train.settings import TrainConfig
 

@@ -2,7 +2,7 @@
 
 The small model with eight language-model layers, 1 s clips, both sides in one process and in turns, in float32 and,
 where the processor multiplies bfloat16, in that too: either side in either. Ours is the road of every study
-(listenwell.study.score): batches by duration, each computed on one thread, as many at once as there are cores. The
+(listenwell.judge.score): batches by duration, each computed on one thread, as many at once as there are cores. The
 scores of both sides are compared too, and what bfloat16 does to them.
 
     python benchmarks/scoring_speed.py              writes benchmarks/results/scoring_speed.json, about two minutes
@@ -29,11 +29,11 @@ from listenwell.config import Config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
+from listenwell.judge.detectors import LanguageModelDetector
+from listenwell.judge.score import score_clips
 from listenwell.model.loading import load_model
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import ModelConfig, ScoringConfig
-from listenwell.study.detectors import LanguageModelDetector
-from listenwell.study.score import score_clips
 
 N_OURS, N_USUAL, ROUNDS = 64, 4, 3
 

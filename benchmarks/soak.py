@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import write_json
-from listenwell.run_folder import provenance
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.run_folder import provenance
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "soak.json"

@@ -23,20 +23,19 @@ from pydantic_core import ErrorDetails
 
 from listenwell.augment.plan import AugmentConfig
 from listenwell.errors import ConfigError
+from listenwell.model.mel import ShortClipConfig
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig, ScoringConfig
-from listenwell.model.short_clips import ShortClipConfig
 from listenwell.section import Section
+from listenwell.storage.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
 from listenwell.study_settings import (
     DataConfig,
     EvaluationConfig,
     ExecutorConfig,
     LosoConfig,
     SearchConfig,
-    SpeakerCurveConfig,
 )
 from listenwell.train.settings import TrainConfig
-from listenwell.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
 
 CHANGES_NOTHING = ("output", "ledger", "relative_to")
 """Settings that say where things lie and change no result."""
@@ -77,7 +76,6 @@ class Config(Section):
     """Named variants to compare, each a mapping of dotted settings; search.best: true adds what the search found."""
     search: SearchConfig = SearchConfig()
     loso: LosoConfig = LosoConfig()
-    speaker_curve: SpeakerCurveConfig = SpeakerCurveConfig()
     executor: ExecutorConfig = ExecutorConfig()
 
 

@@ -144,21 +144,6 @@ class LosoConfig(Section):
     """Dotted settings of every fold's fit, such as {train.epochs: 3}: folds are many."""
 
 
-class SpeakerCurveConfig(Section):
-    """Accuracy against the number of training speakers: the study's own fit on nested shares of them."""
-
-    shares: tuple[float, ...] = ()
-    """Shares of the training speakers, such as [0.25, 0.5], the smallest first; each is one more fit per seed, on the
-    same other sounds. All speakers are the study's own fit. Empty: no curve."""
-
-    @field_validator("shares")
-    @classmethod
-    def _ascending(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not 0 < share < 1 for share in shares) or list(shares) != sorted(set(shares)):
-            raise ValueError("must be different shares between 0 and 1, the smallest first")
-        return shares
-
-
 class ExecutorConfig(Section):
     """Where stacks train. Changes no result."""
 

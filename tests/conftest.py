@@ -64,8 +64,8 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
 @pytest.fixture(scope="session")
 def starter_corpus(private_cache: None) -> Any:
     """The real starter corpus, prepared in the cache where it is not there yet: 0.9 GB to download."""
-    from listenwell.cache import cache_root
     from listenwell.data.corpora.starter import prepare_starter
+    from listenwell.storage.cache import cache_root
 
     return prepare_starter(cache_root())
 
@@ -85,7 +85,6 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "seeds=[1, 2]",
             "arms={quiet: {augment.noise.probability: 0.0}}",
             "search.grid=[{lora.rank: 4}, {lora.rank: 2}]",
-            "speaker_curve.shares=[0.25, 0.5]",
             "loso.arms=[final]",
             "loso.dev_speakers=1",
             "loso.changes={train.epochs: 1}",
@@ -107,8 +106,8 @@ def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The detector of a small study; its study (`run`), corpus and merged model (`merged`) lie beside its folder."""
     from made_sounds import make_study
 
-    from listenwell.study import export
     from listenwell.study.run import run_study
+    from listenwell.tasks import export
 
     folder = tmp_path_factory.mktemp("detector")
     with pytest.MonkeyPatch.context() as patched:

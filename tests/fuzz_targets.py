@@ -24,29 +24,28 @@ import yaml
 import zstandard
 from broken_files import to_json
 
-from listenwell.atomic_files import companion
 from listenwell.config import load_config
-from listenwell.data.archives import Limits, unpack
 from listenwell.data.audio import load_recording
-from listenwell.data.background_file import BackgroundFile, build_background_file
+from listenwell.data.backgrounds import BackgroundFile, build_background_file
 from listenwell.data.clip import Background
-from listenwell.data.corpora.table import read_table
 from listenwell.data.corpora.voxconverse import read_rttm
-from listenwell.data.deb_archive import iterate_files
-from listenwell.data.download import FetchedFile
-from listenwell.data.exchange.lhotse import Unsaid, read_lhotse, read_lhotse_cuts
-from listenwell.data.manifest import read_backgrounds, read_manifest
+from listenwell.data.exchange import Unsaid, read_lhotse, read_lhotse_cuts
+from listenwell.data.fetch.archives import Limits, unpack
+from listenwell.data.fetch.deb_archive import iterate_files
+from listenwell.data.fetch.download import FetchedFile
+from listenwell.data.manifest import read_backgrounds, read_manifest, read_table
 from listenwell.detect.bundle import read_bundle
 from listenwell.detect.recordings import open_blocks
 from listenwell.evaluate.calibration import BALANCED_ACCURACY, calibrate, read_platt, read_threshold, write_calibration
 from listenwell.evaluate.predictions import read_predictions
-from listenwell.journal import Journal
-from listenwell.model.ctranslate2_weights import read_ctranslate2
-from listenwell.run_folder import RunFolder
-from listenwell.seal import FIRST, Seal, hash_entry, judge_seal
-from listenwell.study.ledger import open_ledger
-from listenwell.study.run_lock import holder_of
-from listenwell.vouched_files import ENVELOPE, read_vouched, require_files, with_own_hash, write_vouched
+from listenwell.fits.ledger import open_ledger
+from listenwell.model.small.assembly import read_ctranslate2
+from listenwell.storage.atomic_files import companion
+from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import ENVELOPE, read_vouched, require_files, with_own_hash, write_vouched
+from listenwell.storage.run_folder import RunFolder
+from listenwell.storage.run_lock import holder_of
+from listenwell.storage.seal import FIRST, Seal, hash_entry, judge_seal
 
 Files = Mapping[str, bytes]
 
@@ -349,7 +348,7 @@ def _read_checkpoints(folder: Path) -> None:
 
 def random_base(folder: Path) -> Path:
     """The folder of a random model, built once."""
-    from listenwell.model.random_models import build_random_model
+    from listenwell.model.small.random_models import build_random_model
 
     return folder if folder.is_dir() else build_random_model(folder, "small")
 
@@ -386,8 +385,8 @@ ADAPTERS = Adapters()
 def _alignments(folder: Path) -> list[Files]:
     import torch
 
-    from listenwell.model.alignment import Alignment, write_alignment
     from listenwell.model.lora import Adapter, LoraPair
+    from listenwell.model.small.assembly import Alignment, write_alignment
 
     pairs = {"model.layers.0.q": LoraPair(torch.ones(2, 4), torch.ones(4, 2))}
     write_alignment(
@@ -397,7 +396,7 @@ def _alignments(folder: Path) -> list[Files]:
 
 
 def _read_alignment(folder: Path) -> None:
-    from listenwell.model.alignment import read_alignment
+    from listenwell.model.small.assembly import read_alignment
 
     read_alignment(folder / "a.safetensors")
 
@@ -417,8 +416,8 @@ def _bundles(folder: Path) -> list[Files]:
     from listenwell.detect.bundle import Bundle, write_bundle
     from listenwell.detect.segmentation import SegmentRule
     from listenwell.evaluate.probabilities import ProbabilityMap
+    from listenwell.model.mel import ShortClipConfig
     from listenwell.model.prompt import PromptConfig
-    from listenwell.model.short_clips import ShortClipConfig
 
     (folder / "adapter").mkdir()
     (folder / "adapter" / "adapter_config.json").write_text("{}")
@@ -535,7 +534,7 @@ def _runs(folder: Path) -> list[Files]:
 
 
 def _read_run(folder: Path) -> None:
-    from listenwell.study.runs import find_waste, list_runs
+    from listenwell.tasks.runs import find_waste, list_runs
 
     holder_of(RunFolder(folder))
     list_runs(folder)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperModel
 
-from listenwell.model.random_models import byte_tokenizer
+from listenwell.model.small.random_models import byte_tokenizer
 
 
 def make_open_weights(folder: Path) -> Path:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from listenwell.data.corpora import starter, starter_list
-from listenwell.data.corpora.starter_list import COLUMNS, PARTS, read_members
-from listenwell.data.debian_packages import FolderSource
+from listenwell.data.corpora import starter
+from listenwell.data.corpora import starter_render as starter_list
+from listenwell.data.corpora.starter_render import COLUMNS, PARTS, read_members
+from listenwell.data.fetch.debian_packages import FolderSource
 from listenwell.random_streams import stream
 from tests.test_debian_packages import build_deb
 

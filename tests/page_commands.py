@@ -25,9 +25,9 @@ from listenwell.cli.main import app
 from listenwell.config import Config, settings
 from listenwell.data.clip import Clip
 from listenwell.data.manifest import write_manifest
-from listenwell.model.random_models import build_random_model
+from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.study import export
+from listenwell.tasks import export
 
 QUICK = {
     "model.device": "cpu",

@@ -14,12 +14,12 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from listenwell.errors import ModelError
 from listenwell.model.adapter_files import read_adapter, write_adapter
-from listenwell.model.listening import answer_scores
+from listenwell.model.audio_language_model import answer_scores
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
 from listenwell.model.prompt import PromptConfig, prompt_text
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import LoraConfig, ModelConfig
+from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 
 CLIP = (0.1 * stream(0, "clip").standard_normal(9000)).astype(np.float32)

@@ -8,26 +8,29 @@ import pytest
 import torch
 from made_models import make_open_weights
 from made_sounds import make_corpus
+from train_alignment import SHARED_PREFIX, AlignmentConfig, align, draw_question, main, measure
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform
 from listenwell.data.clip import Clip
 from listenwell.data.corpora.starter import prepare_starter
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ModelError
-from listenwell.model.align import SHARED_PREFIX, AlignmentConfig, align, draw_question
-from listenwell.model.alignment import SHIPPED_ALIGNMENT, merge_alignment, read_alignment, write_alignment
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.random_models import build_random_model
-from listenwell.model.small import assemble, fetch_parts
+from listenwell.model.small.assembly import (
+    SHIPPED_ALIGNMENT,
+    assemble,
+    fetch_parts,
+    merge_alignment,
+    read_alignment,
+    write_alignment,
+)
+from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.study.aligning import measure
-from listenwell.study.parts import DEV, divide
-from listenwell.study.prepare import prepare
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import DEV, divide
 from tests.made_starter import make_starter
 
 PHRASES = ["a person speaking french", "dog", "drums", "rain", "speech"]
@@ -136,14 +139,13 @@ def test_one_label_alone_is_refused(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_aligns_measures_and_writes_what_merges_to_the_model_it_measured(tmp_path, monkeypatch):
+def test_the_tool_aligns_measures_and_writes_what_merges_to_the_model_it_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "source").mkdir()
     prepare_starter(tmp_path / "cache", make_starter(tmp_path / "source", monkeypatch), workers=1)
     weights, out = make_open_weights(tmp_path / "weights"), tmp_path / "aligned.safetensors"
-    arguments = ["--out", str(out), "--layers", "2", "--steps", "3", "--source", str(weights)]
-    done = CliRunner().invoke(app, ["model", "align", *arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    main([str(out), "--layers", "2", "--steps", "3", "--source", str(weights)])
+    printed = capsys.readouterr().out
     record = json.loads(out.with_suffix(".json").read_text())
     clips = read_manifest(next((tmp_path / "cache" / "starter").glob("*/clips.csv")))
     heard = {clip.group for clip in clips if clip.split in ("study_pool", "train")}
@@ -157,4 +159,4 @@ def test_the_command_aligns_measures_and_writes_what_merges_to_the_model_it_meas
     again = measure(network, processor, config, parts.clips[DEV], parts)
     assert json.loads(json.dumps(again)) == record["zero_shot_on_dev_groups"]
     for name, metrics in again.items():
-        assert f"{name:24} balanced accuracy {metrics[0]['value']:.3f}" in done.stdout
+        assert f"{name:24} balanced accuracy {metrics[0]['value']:.3f}" in printed

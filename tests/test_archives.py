@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.data.archives import MARKER, Limits, unpack
-from listenwell.data.download import RESERVE_BYTES, FetchedFile
+from listenwell.data.fetch.archives import MARKER, Limits, unpack
+from listenwell.data.fetch.download import RESERVE_BYTES, FetchedFile
 from listenwell.errors import DownloadError
 from listenwell.random_streams import stream
 
@@ -145,7 +145,7 @@ def test_a_write_that_the_system_refuses_leaves_nothing(tmp_path):
     archive = pack(tmp_path / "corpus.tar.gz", FILES)
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from listenwell.data.archives import unpack; from listenwell.data.download import FetchedFile\n"
+        "from listenwell.data.fetch.archives import unpack; from listenwell.data.fetch.download import FetchedFile\n"
         "from listenwell.errors import ListenwellError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: unpack(FetchedFile(Path(sys.argv[1]), ''), Path(sys.argv[2]))\n"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.atomic_files import (
+from listenwell.errors import ListenwellError
+from listenwell.storage.atomic_files import (
     atomic_folder,
     atomic_path,
     companion,
@@ -23,7 +24,6 @@ from listenwell.atomic_files import (
     write_json,
     write_text,
 )
-from listenwell.errors import ListenwellError
 
 ROOT = Path(__file__).parents[1]
 
@@ -224,7 +224,7 @@ def test_standard_output_that_is_a_log_is_written_behind_what_is_there(tmp_path,
     log.write_text("before\n")
     (tmp_path / "link").symlink_to("/dev/stdout")
     code = (
-        "from pathlib import Path; from listenwell.atomic_files import write_text; print('printed');"
+        "from pathlib import Path; from listenwell.storage.atomic_files import write_text; print('printed');"
         f"write_text(Path('{name}'), 'written\\n'); print('printed after')"
     )
     (tmp_path / "program.py").write_text(code)

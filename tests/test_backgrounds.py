@@ -13,8 +13,7 @@ from made_sounds import make_study
 
 from listenwell.data import backgrounds
 from listenwell.data.audio import rms
-from listenwell.data.background_file import INDEX, SAMPLES, BackgroundFile, build_background_file
-from listenwell.data.backgrounds import BackgroundBank, repeat_to
+from listenwell.data.backgrounds import INDEX, SAMPLES, BackgroundBank, BackgroundFile, build_background_file, repeat_to
 from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError

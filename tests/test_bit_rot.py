@@ -16,15 +16,15 @@ from listenwell.cli.main import app
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError, ManifestError, ModelError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold, write_threshold
-from listenwell.journal import Journal
 from listenwell.model.base_files import BASE_FILE
 from listenwell.model.loading import load_model
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
+from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.study.compare import Reading, open_source
+from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import FILES, OWN
 from listenwell.study.run import run_study
-from listenwell.vouched_files import FILES, OWN
+from listenwell.tasks.compare import Reading, open_source
 
 N_FLIPS = int(os.environ["LISTENWELL_FLIPS"]) if "LISTENWELL_FLIPS" in os.environ else 1
 ABOUT_ONE_RUN = ("name", "config", "provenance")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.atomic_files import companion, temporary_prefix
-from listenwell.cache import cache_root, one_maker
 from listenwell.errors import ListenwellError
+from listenwell.storage.atomic_files import companion, temporary_prefix
+from listenwell.storage.cache import cache_root, one_maker
 
 
 def make_slowly(path: Path, n_made) -> None:

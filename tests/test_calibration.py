@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.bootstrap import group_scores
 from listenwell.evaluate.calibration import (
+    BALANCED_ACCURACY,
     best_threshold,
     calibrate,
     candidate_thresholds,
     choose_threshold,
     curve_thresholds,
+    parse_criterion,
     read_given_threshold,
     read_platt,
     read_threshold,
@@ -24,10 +26,9 @@ from listenwell.evaluate.calibration import (
     write_calibration,
     write_threshold,
 )
-from listenwell.evaluate.criteria import BALANCED_ACCURACY, parse_criterion
 from listenwell.evaluate.metrics import balanced_accuracy, decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.vouched_files import write_vouched
+from listenwell.storage.load_or_make import write_vouched
 
 
 def table(scores, labels) -> ScoreTable:

@@ -9,14 +9,14 @@ import pytest
 from made_sounds import make_backgrounds, make_corpus, make_study
 from typer.testing import CliRunner
 
-from listenwell.cli.leaks import report_text
+from listenwell.cli.inspect import report_text
 from listenwell.cli.main import app
 from listenwell.config import dump
+from listenwell.data.check.leaks import Finding, LeakReport
 from listenwell.data.clip import Clip
-from listenwell.data.leakage import Finding, LeakReport
 from listenwell.data.manifest import read_backgrounds, write_backgrounds, write_manifest
 from listenwell.errors import ManifestError
-from listenwell.study.check import check_study, check_table
+from listenwell.splits.gate import check_study, check_table
 
 
 def make_table(folder: Path) -> tuple[Path, list[Clip]]:

@@ -14,16 +14,16 @@ from listenwell.cli.main import app
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.calibration import choose_threshold, write_threshold
 from listenwell.evaluate.judgement import Question, judge_predictions
+from listenwell.evaluate.methods import summarise_parts
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.pairing import Contender, compare_contenders
 from listenwell.evaluate.predictions import Predictions
 from listenwell.evaluate.probabilities import reliability_table
 from listenwell.evaluate.scores import write_scores
-from listenwell.evaluate.summary import summarise_parts
 from listenwell.evaluate.transfer import measure_transfer
 from listenwell.evaluate.traps import find_traps
-from listenwell.study.compare import Reading, compare_sources, open_source
-from listenwell.vouched_files import write_vouched
+from listenwell.storage.load_or_make import write_vouched
+from listenwell.tasks.compare import Reading, compare_sources, open_source
 
 GOOD, POOR = make_scores(gap=4.0, seed=1), make_scores(gap=1.0, seed=2)
 READING = Reading({})

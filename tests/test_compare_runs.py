@@ -28,15 +28,14 @@ from listenwell.report.wording import (
     format_number,
     show_signs,
 )
-from listenwell.run_folder import RunFolder, read_kept_results
-from listenwell.study.compare import Reading
-from listenwell.study.compare_runs import compare_runs
+from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study.run import run_study
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.tasks.compare import Reading, compare_runs
 
 READING = Reading({})
 OTHERWISE = {
-    "arms": {}, "seeds": (), "search.grid": (), "loso.arms": (), "speaker_curve.shares": (), "lora.rank": 2,
+    "arms": {}, "seeds": (), "search.grid": (), "loso.arms": (), "lora.rank": 2,
     "augment.noise.probability": 0.0,
 }  # fmt: skip
 HOSTILE = "<script>alert('x')</script>\"|\u202e`[a](javascript:b)"

@@ -25,8 +25,8 @@ from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError
 from listenwell.random_streams import stream
 from listenwell.report.wording import condition_title
-from listenwell.study.score_manifest import score_manifest
 from listenwell.study_settings import EvaluationConfig
+from listenwell.tasks.score_table import score_manifest
 
 CLIP = Clip("c1", Path("c1.wav"), 0.0, 1.0, "SPEECH", "g1", "r1", "made", "CC0")
 SAMPLES = (0.1 * stream(1, "clip").standard_normal(16_000)).astype(np.float32)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from listenwell.data.conditions import (
+from listenwell.data.recording_history import (
     CUT_OFF_BANDS_HZ,
     DURATION_S,
     EDGE_SILENCE_S,

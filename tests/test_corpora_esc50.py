@@ -4,7 +4,7 @@ import pytest
 from made_corpora import ESC50_ROWS, make_esc50, record
 
 from listenwell.data.corpora import esc50
-from listenwell.data.corpora.records import PrepareSettings
+from listenwell.data.corpora.corpus import PrepareSettings
 from listenwell.errors import AudioError, ManifestError
 
 

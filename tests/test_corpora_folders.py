@@ -8,8 +8,7 @@ from made_corpora import record
 
 from listenwell.data.audio import load_waveform, recording_s
 from listenwell.data.corpora import folders
-from listenwell.data.corpora.layout import cut_stretches, find_folders
-from listenwell.data.corpora.records import PrepareSettings
+from listenwell.data.corpora.corpus import PrepareSettings, cut_stretches, find_folders
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import AudioError, ConfigError, ManifestError
 

@@ -4,7 +4,7 @@ import pytest
 from made_corpora import make_librispeech, record
 
 from listenwell.data.corpora import librispeech
-from listenwell.data.corpora.records import PrepareSettings
+from listenwell.data.corpora.corpus import PrepareSettings
 from listenwell.errors import ManifestError
 
 

@@ -4,7 +4,7 @@ import pytest
 from made_corpora import make_esc50, make_librispeech, make_musan, make_rirs, record, write_lines
 
 from listenwell.data.corpora import esc50, librispeech, musan, rirs
-from listenwell.data.corpora.records import PrepareSettings
+from listenwell.data.corpora.corpus import PrepareSettings
 from listenwell.errors import AudioError, ConfigError, ManifestError
 
 

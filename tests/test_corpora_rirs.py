@@ -4,7 +4,7 @@ import pytest
 from made_corpora import make_rirs, write_lines
 
 from listenwell.data.corpora import rirs
-from listenwell.data.corpora.records import PrepareSettings
+from listenwell.data.corpora.corpus import PrepareSettings
 from listenwell.errors import AudioError, ManifestError
 
 

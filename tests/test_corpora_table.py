@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import load_config
-from listenwell.data.corpora.table import read_table
-from listenwell.data.manifest import read_manifest
+from listenwell.data.manifest import read_manifest, read_table
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.study.prepare import prepare
+from listenwell.splits.clips import prepare
 
 COLUMNS = {"clip_id": "utt", "path": "wav", "label": "is_speech", "group": "spk"}
 RECORDS = [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_corpora import make_voxconverse, record, speaker, write_lines
 
 from listenwell.data.corpora import voxconverse
-from listenwell.data.corpora.records import PrepareSettings
+from listenwell.data.corpora.corpus import PrepareSettings
 from listenwell.data.corpora.voxconverse import Turn, cut_recording, find_alone, read_rttm
 from listenwell.errors import AudioError, ManifestError
 

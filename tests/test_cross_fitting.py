@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy, cross_fitted_decisions
+from listenwell.evaluate.calibration import cross_fitted_balanced_accuracy, cross_fitted_decisions
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable
 

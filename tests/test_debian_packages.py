@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from listenwell.atomic_files import write_bytes
-from listenwell.data import debian_packages
 from listenwell.data.audio import load_recording
-from listenwell.data.debian_packages import (
+from listenwell.data.fetch import debian_packages
+from listenwell.data.fetch.debian_packages import (
     AptSource,
     FolderSource,
     Member,
@@ -33,6 +32,7 @@ from listenwell.data.debian_packages import (
     stored_path,
 )
 from listenwell.errors import ConfigError, DownloadError, ListenwellError
+from listenwell.storage.atomic_files import write_bytes
 
 BELL, DRUM = b"RIFF of a bell" * 100, b"RIFF of a drum" * 100
 
@@ -189,7 +189,7 @@ def test_what_is_not_a_package_is_an_error(debs: Path, cache: Path, content: byt
 
 
 def test_a_package_without_end_is_refused(debs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.deb_archive.MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr("listenwell.data.fetch.deb_archive.MAX_UNPACKED_BYTES", 1000)
     with pytest.raises(DownloadError, match="unpacks to more than"):
         fetch_members([BELL_MEMBER], cache, FolderSource(debs))
 
@@ -482,7 +482,7 @@ def test_a_password_in_an_apt_source_is_not_shown(
 
 @pytest.mark.network
 def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
-    from listenwell.data.corpora.starter_list import read_members
+    from listenwell.data.corpora.starter_render import read_members
 
     wanted = [member.file for member in read_members() if member.package == "sound-icons"]
     stored = fetch_members(wanted, tmp_path, debian_packages.choose_source(tmp_path))

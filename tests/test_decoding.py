@@ -12,12 +12,11 @@ import pytest
 import soundfile
 from made_recordings import ENCODERS, change, cut, encode, join
 
-from listenwell.data.audio import load_recording, load_waveform, recording_s
-from listenwell.data.channels import Downmix
+from listenwell.data.audio import Downmix, load_recording, load_waveform, recording_s
 from listenwell.data.decoding import block_frames, open_recording
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import AudioError, AudioWarning
-from listenwell.study.prepare import choose_channels
+from listenwell.splits.clips import choose_channels
 
 RATE_HZ = 16_000
 SECONDS = np.arange(4 * RATE_HZ) / RATE_HZ

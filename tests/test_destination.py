@@ -10,13 +10,13 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from listenwell.atomic_files import atomic_folder, write_text
 from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.destination import destinations
 from listenwell.errors import ConfigError
 from listenwell.random_streams import stream
-from listenwell.study import export
+from listenwell.storage.atomic_files import atomic_folder, write_text
+from listenwell.storage.destination import destinations
+from listenwell.tasks import export
 
 FOREIGN = "which is not known as listenwell's own, unchanged work; give another name, or --overwrite to replace it"
 ROOT = Path(__file__).parents[1]

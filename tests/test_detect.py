@@ -41,13 +41,13 @@ from listenwell.detect.segmentation import (
     hysteresis,
 )
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ListenwellError, ModelError
-from listenwell.model.hearing import hear
-from listenwell.model.listening import answer_scores, embed_clips
+from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
+from listenwell.model.mel import hear
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
-from listenwell.study import export
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.tasks import export
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.data.download import LARGEST_FAILURES, RESERVE_BYTES, RemoteFile, download
+from listenwell.data.fetch.download import LARGEST_FAILURES, RESERVE_BYTES, RemoteFile, download
 from listenwell.errors import DownloadError, ListenwellError
 from listenwell.random_streams import stream
 
@@ -279,7 +279,8 @@ def test_a_file_of_unknown_length_arrives(tmp_path):
 def test_ctrl_c_keeps_the_part_and_the_next_run_goes_on(tmp_path):
     behaviour = Behaviour(pause_s=0.2)  # six seconds in all: the signal comes long before the end
     code = (
-        "import signal, sys; from pathlib import Path; from listenwell.data.download import RemoteFile, download\n"
+        "import signal, sys; from pathlib import Path\n"
+        "from listenwell.data.fetch.download import RemoteFile, download\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "download(RemoteFile('corpus.bin', sys.argv[1]), Path(sys.argv[2]))"
     )

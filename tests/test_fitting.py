@@ -5,11 +5,11 @@ import json
 import pytest
 from made_sounds import make_study
 
-from listenwell.atomic_files import temporary_prefix
 from listenwell.errors import ConfigError
-from listenwell.run_folder import identity
+from listenwell.storage.atomic_files import temporary_prefix
+from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.run_folder import identity
 from listenwell.study.run import fit_alone
-from listenwell.vouched_files import read_vouched, write_vouched
 
 
 def test_the_modules_an_adapter_changes_are_told_when_it_starts_and_stand_in_its_record(tmp_path, capsys):

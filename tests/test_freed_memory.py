@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from listenwell.train import freed_memory
+from listenwell.train import fit as freed_memory
 
 PROGRAM = """
 import sys
 import numpy
 from pathlib import Path
-from listenwell.train.freed_memory import return_freed_memory
+from listenwell.train.fit import return_freed_memory
 if sys.argv[1] == "yes":
     return_freed_memory()
 def held_mib():

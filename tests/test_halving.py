@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 
-from listenwell.study.halving import dropped_at
+from listenwell.fits.halving import dropped_at
 from listenwell.train.fit import Standing
 
 

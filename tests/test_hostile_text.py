@@ -8,16 +8,16 @@ import pytest
 from made_scores import make_scores
 
 from listenwell.config import load_config
-from listenwell.data.corpora.table import read_table
-from listenwell.data.exchange.json_lines import read_json_lines
+from listenwell.data.manifest import read_table
+from listenwell.data.tables import read_json_lines
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold
 from listenwell.evaluate.predictions import read_predictions
-from listenwell.run_folder import RunFolder
-from listenwell.seal import read_chain
-from listenwell.study.ledger import config_key
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.fits.ledger import config_key
+from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.run_folder import RunFolder
+from listenwell.storage.seal import read_chain
 
 MOST_S = 5.0
 

@@ -15,17 +15,16 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import load_config
-from listenwell.data.corpora.table import read_table
-from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.data.manifest import read_manifest, read_table, write_manifest
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
-from listenwell.study import export
-from listenwell.study.init import start_from_table, start_project
-from listenwell.study.parts import divide
-from listenwell.study.prepare import prepare
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import divide
 from listenwell.study.run import run_study
-from listenwell.study.runs import list_runs
-from listenwell.study.trace import trace
+from listenwell.tasks import export
+from listenwell.tasks.init import start_from_table, start_project
+from listenwell.tasks.runs import list_runs
+from listenwell.tasks.trace import trace
 
 
 def record(path: Path, *, speech: bool) -> None:

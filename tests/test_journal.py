@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.atomic_files import companion
-from listenwell.journal import HeldError, Journal
-from listenwell.vouched_files import with_own_hash
+from listenwell.storage.atomic_files import companion
+from listenwell.storage.journal import HeldError, Journal
+from listenwell.storage.load_or_make import with_own_hash
 
 
 def test_values_come_back_by_key_in_their_order_to_their_owner_alone(tmp_path):
@@ -68,7 +68,7 @@ def test_what_is_no_number_is_refused(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from listenwell.journal import Journal
+from listenwell.storage.journal import Journal
 journal = Journal(Path(sys.argv[1]), "me", is_alone=True)
 print("held", flush=True)
 sys.stdin.readline()

@@ -10,8 +10,8 @@ from made_sounds import make_study
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.methods import JudgedMethod, compare, judge
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.judge.evidence import gather_evidence
 from listenwell.random_streams import stream
-from listenwell.study.judging import gather_evidence
 from listenwell.study.run import run_study
 from listenwell.study_settings import EvaluationConfig
 

@@ -14,7 +14,7 @@ from made_sounds import make_study
 
 from listenwell.config import dump
 from listenwell.random_streams import stream
-from listenwell.run_folder import RunFolder, read_kept_results
+from listenwell.storage.run_folder import RunFolder, read_kept_results
 
 N_KILLS = int(os.environ["LISTENWELL_KILLS"]) if "LISTENWELL_KILLS" in os.environ else 5
 SETTINGS = (

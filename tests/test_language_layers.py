@@ -5,10 +5,10 @@ import torch
 from torch.nn.functional import rms_norm
 
 from listenwell.errors import ModelError
-from listenwell.model import language_layers
-from listenwell.model.language_layers import _attend, _RmsNorm, _Rotate, require_known_layers
+from listenwell.model import language_side as language_layers
+from listenwell.model.language_side import _attend, _RmsNorm, _Rotate, require_known_layers
 from listenwell.model.loading import load_model
-from listenwell.model.low_rank_change import Dropped, add_low_rank_change
+from listenwell.model.lora import Dropped, add_low_rank_change
 from listenwell.model.packing import lay_out_rows
 from listenwell.model.settings import ModelConfig
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from listenwell.data.clip import Background, Clip, Label
-from listenwell.data.leakage import (
+from listenwell.data.check.leaks import (
     CLEAN,
     INCOMPLETE,
     LEAKS,
@@ -21,7 +20,8 @@ from listenwell.data.leakage import (
     find_shared_names,
     find_two_groups,
 )
-from listenwell.data.sounds import Sound, list_sounds
+from listenwell.data.check.near_duplicates import Sound, list_sounds
+from listenwell.data.clip import Background, Clip, Label
 from listenwell.errors import ManifestError
 from listenwell.random_streams import stream
 

@@ -9,16 +9,15 @@ from made_sounds import make_corpus, make_study
 
 from listenwell.config import load_config
 from listenwell.data.clip import LABELS
-from listenwell.data.folds import make_folds
 from listenwell.data.manifest import read_manifest, write_manifest
-from listenwell.data.splits import order_groups
+from listenwell.data.splits import make_folds, order_groups
 from listenwell.errors import ConfigError, LeakageError, ManifestError
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.study.leave_one_speaker_out import describe_folds, fold_parts, folds_of
-from listenwell.study.parts import divide
-from listenwell.study.plan import plan_study
-from listenwell.study.prepare import prepare
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import divide
+from listenwell.study.leave_one_out import describe_folds, fold_parts, folds_of
 from listenwell.study.run import loso_alone
+from listenwell.tasks.plan import plan_study
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1")
 NESTED = (
@@ -149,7 +148,7 @@ def test_with_folds_of_several_speakers_every_speaker_has_its_own_line(nested):
 
 def test_a_finished_nested_run_trains_nothing_again(nested, monkeypatch):
     config, records = nested
-    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
+    monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
     assert json.dumps(loso_alone(config)) == json.dumps(records)
 
 

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from listenwell.errors import CheckpointError, ManifestError
-from listenwell.load_or_make import Made, is_kept, load_or_make, load_or_make_all
-from listenwell.vouched_files import write_vouched
+from listenwell.storage.load_or_make import Made, is_kept, load_or_make, load_or_make_all, write_vouched
 
 FROM = {"clips": {"labels": "a", "audio": "b"}, "seed": 1}
 

@@ -15,12 +15,11 @@ import soundfile
 from made_sounds import make_corpus
 
 from listenwell.augment.plan import AugmentConfig
-from listenwell.data.background_file import BackgroundFile, build_background_file
-from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.backgrounds import BackgroundBank, BackgroundFile, build_background_file
 from listenwell.data.clip import Background
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError, TrainingError
-from listenwell.model.short_clips import ShortClipConfig
+from listenwell.model.mel import ShortClipConfig
 from listenwell.random_streams import stream
 from listenwell.train.loader import ClipLoader, Ear, Source, Wanted
 

@@ -3,8 +3,8 @@ import torch
 
 from listenwell.errors import ModelError
 from listenwell.model.loading import load_model, model_folder, resolve_dtype
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
+from listenwell.model.small.random_models import build_random_model
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

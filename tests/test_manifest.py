@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listenwell.data.clip import LABELS, Background, Clip
-from listenwell.data.csv_rows import LABEL_WORDS, MISSING_VALUES
 from listenwell.data.manifest import read_backgrounds, read_manifest, write_backgrounds, write_manifest
+from listenwell.data.tables import LABEL_WORDS, MISSING_VALUES
 from listenwell.errors import ListenwellError, ManifestError
 
 CLIP = Clip("c1", Path("a.wav"), 0.25, 1.5, "SPEECH", "anna", "a", "own", "CC0", "german", "train", "00ff")

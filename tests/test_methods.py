@@ -8,10 +8,9 @@ from made_scores import make_scores, stack
 
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.comparison import compare_balanced_accuracy
-from listenwell.evaluate.methods import NOISY, JudgedMethod, compare, judge, versions
+from listenwell.evaluate.methods import NOISY, JudgedMethod, compare, decision_metrics, judge, versions
 from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.ranking import ranking_metrics
-from listenwell.evaluate.summary import decision_metrics
 
 OURS = make_scores(gap=3.0, seed=1)
 THEIRS = replace(OURS, score=make_scores(gap=2.9, seed=2).score)

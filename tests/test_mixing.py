@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.augment.level import find_peak, measure_level
-from listenwell.augment.mixing import add_backgrounds, find_active_part, gain_for_snr, mix_at_snr, sum_at_one_level
+from listenwell.augment.mixing import (
+    add_backgrounds,
+    find_active_part,
+    find_peak,
+    gain_for_snr,
+    measure_level,
+    mix_at_snr,
+    sum_at_one_level,
+)
 from listenwell.data.audio import peak, rms
 from listenwell.errors import AudioError
 from listenwell.random_streams import stream

@@ -11,9 +11,16 @@ import soxr
 
 from listenwell.augment.mixing import mix_at_snr
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.data.near_duplicates import NearDuplicate, find_near_duplicates, index_sounds
-from listenwell.data.sounds import Sound
-from listenwell.data.whitened_correlation import BLOCK_SAMPLES, correlate, pad_spectrum, whiten
+from listenwell.data.check.near_duplicates import (
+    BLOCK_SAMPLES,
+    NearDuplicate,
+    Sound,
+    correlate,
+    find_near_duplicates,
+    index_sounds,
+    pad_spectrum,
+    whiten,
+)
 from listenwell.random_streams import stream
 
 N_SOUNDS = 6
@@ -158,7 +165,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path: Path, mon
     ours, theirs = [make_voice(i) for i in range(6)], [0.3 * make_voice(i) for i in range(6)]
     found = []
     for n_threads in (1, 3):
-        monkeypatch.setattr("listenwell.data.near_duplicates.os.cpu_count", lambda n=n_threads: n)
+        monkeypatch.setattr("listenwell.data.check.near_duplicates.os.cpu_count", lambda n=n_threads: n)
         found.append(search(tmp_path, ours, theirs))
     assert found[0] == found[1]
 

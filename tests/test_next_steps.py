@@ -5,9 +5,8 @@ import copy
 import pytest
 from made_results import make_results
 
-from listenwell.report.next_steps import _more_training_speakers, find_next_steps
+from listenwell.report.next_steps import find_next_steps
 from listenwell.report.results import read_results
-from listenwell.report.wording import MINUS
 
 
 @pytest.fixture
@@ -87,44 +86,3 @@ def test_a_fit_that_was_best_at_its_end_may_train_longer(results):
     assert "Train for more epochs" in advice(results)
     fit["best_epoch"] = 1
     assert "more epochs" not in advice(results)
-
-
-def curve(*gains):
-    """Three points, 6, 12 and 24 speakers; gains: of the last doubling, by condition."""
-    points = [{"arm": arm, "n_speakers": n, "share": n / 24, "fits": []} for arm, n in
-              (("speakers-0.25", 6), ("speakers-0.5", 12), ("final", 24))]  # fmt: skip
-    rows = [
-        {"arm": "final", "n_speakers": 24, "test_set": "out_of_corpus", "condition": condition,
-         "gain": {"over": 12, "of_seeds": [difference] * 3, "difference": difference, "low": low, "high": high}}
-        for condition, difference, low, high in gains
-    ]  # fmt: skip
-    return {"points": points, "rows": rows}
-
-
-def advice_on(results, *gains) -> list[str]:
-    """What the rule on training speakers says of a curve with these gains."""
-    results["speaker_curve"] = curve(*gains)
-    return [f"{step.advice} {step.evidence}" for step in _more_training_speakers(read_results(results))]
-
-
-def test_speakers_are_asked_for_only_where_the_last_doubling_surely_gained(results):
-    (said,) = advice_on(results, ("clean", 0.001, -0.01, 0.012), ("noisy", 0.03, 0.01, 0.05))
-    assert said.startswith("Add training speakers: the last doubling still gained.")
-    assert "from 12 to 24 speakers: noisy +0.030 [+0.010, +0.050] (3 draws of speakers)" in said
-    assert advice_on(results, ("clean", 0.03, -0.01, 0.07)) == []
-
-
-def test_more_speakers_are_said_not_to_help_only_where_every_interval_lies_below_next_to_nothing(results):
-    (said,) = advice_on(results, ("clean", 0.001, -0.004, 0.006), ("noisy", -0.01, -0.02, 0.002))
-    assert said.startswith("More training speakers of this kind will not help")
-    assert f"clean +0.001 [{MINUS}0.004, +0.006]; noisy" in said
-    assert advice_on(results, ("clean", 0.001, -0.004, 0.006), ("noisy", 0.0, -0.03, 0.03)) == []
-
-
-def test_a_step_that_is_no_doubling_and_an_unknown_width_carry_no_advice_on_speakers(results):
-    assert advice_on(results, ("clean", 0.0, -1.0, 1.0), ("noisy", 0.0, -1.0, 1.0)) == []
-    results["speaker_curve"] = curve(("clean", 0.05, 0.02, 0.08))
-    results["speaker_curve"]["rows"][0]["gain"]["over"] = 13
-    assert list(_more_training_speakers(read_results(results))) == []
-    results["speaker_curve"] = None
-    assert list(_more_training_speakers(read_results(results))) == []

@@ -8,10 +8,10 @@ from listenwell.cli.main import app
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import CheckpointError, ListenwellError
 from listenwell.evaluate.scores import read_scores
-from listenwell.study import export
-from listenwell.study.opened_run import delivered_adapter, find_adapter, open_run
+from listenwell.storage.load_or_make import hash_file
 from listenwell.study.run import run_study
-from listenwell.vouched_files import hash_file
+from listenwell.tasks import export
+from listenwell.tasks.opened_run import delivered_adapter, find_adapter, open_run
 
 
 @pytest.fixture(scope="module")

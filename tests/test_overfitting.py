@@ -1,6 +1,6 @@
 import pytest
 
-from listenwell.train.overfitting import describe_overfitting
+from listenwell.train.fit_log import describe_overfitting
 
 
 def history(*losses: tuple[float, float]) -> list[dict]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from listenwell.data.clip import LABELS, Clip
-from listenwell.study.parts import divide, warnings_of
+from listenwell.splits.divide import divide, warnings_of
 from listenwell.study_settings import DataConfig
 
 

@@ -11,10 +11,10 @@ from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
-from listenwell.model.targets import find_targets
-from listenwell.study import cost
-from listenwell.study.plan import _linears, _skeleton, plan_study
+from listenwell.model.settings import find_targets
 from listenwell.study.run import run_study
+from listenwell.tasks import plan as cost
+from listenwell.tasks.plan import _linears, _skeleton, plan_study
 
 SHAPE = cost.Shape(tower_parameters=100, language_parameters=1000, all_parameters=1200, width=8, layers=3,
                    bytes_per_weight=2)  # fmt: skip
@@ -63,7 +63,7 @@ def test_adapter_parameters_are_those_of_the_adapter_trained(tmp_path, scope, ta
 def test_the_plan_counts_the_fits_and_steps_that_the_study_then_takes(tmp_path):
     config = make_study(
         tmp_path, "seeds=[1, 2]", "train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1",
-        "loso.arms=[final]", "speaker_curve.shares=[0.5]", "arms={same: {}, quiet: {augment.noise.probability: 0.0}}",
+        "loso.arms=[final]", "arms={same: {}, quiet: {augment.noise.probability: 0.0}}",
         "search.grid=[{lora.rank: 2}, {seed: 1}]".replace("{seed: 1}", "{lora.rank: 4}"),
     )  # fmt: skip
     planned = plan_study(config)

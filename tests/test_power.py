@@ -14,9 +14,10 @@ from listenwell.evaluate.power import (
     groups_for_half_width,
     groups_to_shrink,
     half_width_of,
+    judge_criterion,
+    judge_within,
     worth_of,
 )
-from listenwell.evaluate.verdicts import judge_criterion, judge_within
 
 
 @given(st.floats(0.5, 0.98), st.floats(0.02, 0.3), st.integers(1, 20), st.floats(0, 1))

@@ -25,13 +25,13 @@ from listenwell.config import Config, dump, load_config
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.model.hearing import hear
 from listenwell.model.loading import load_model
-from listenwell.report.listening import HIDDEN_RGB
-from listenwell.study.parts import TRAIN, divide
-from listenwell.study.prepare import prepare
-from listenwell.study.preview import preview
+from listenwell.model.mel import hear
+from listenwell.report.errors import HIDDEN_RGB
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import TRAIN, divide
 from listenwell.study.run import run_study
+from listenwell.tasks.preview import preview
 
 LOUD = ("augment.noise.probability=1", "augment.crop.probability=1", "augment.spec_augment.probability=1",
         "augment.band.probability=1", "augment.pitch.probability=1", "train.epochs=1")  # fmt: skip

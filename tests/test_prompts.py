@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.errors import ConfigError
-from listenwell.study.prompts import judge_prompts
+from listenwell.tasks.prompts import judge_prompts
 
 QUESTIONS = ["Is this human speech? Answer yes or no.", "Does somebody talk? Answer yes or no.", "yes or no?"]
 
@@ -34,18 +34,3 @@ def test_the_command_writes_the_best_question(tmp_path):
     assert result.exit_code == 0, result.output
     assert (tmp_path / "best.txt").read_text().strip() in ("Who is there?", "Is it speech?", "Voice?")
     assert "dev scores of" in result.output
-
-
-def test_doctor_names_what_is_there_and_what_is_missing(monkeypatch):
-    from listenwell.study import doctor
-
-    monkeypatch.setattr(doctor, "HUBS", {"http://127.0.0.1:9": "nothing"})
-    monkeypatch.setitem(doctor.OPTIONAL, "no_such_package_anywhere", "a test")
-    result = CliRunner().invoke(app, ["doctor"])
-    assert result.exit_code == 0, result.output
-    lines = {line.split()[1]: line for line in result.output.splitlines()}
-    assert lines["torch"].startswith("ok")
-    assert lines["no_such_package_anywhere"].startswith("missing")
-    assert "out of reach" in lines["http://127.0.0.1:9"]
-    monkeypatch.setattr(doctor, "NEEDED", ("no_such_package_anywhere",))
-    assert CliRunner().invoke(app, ["doctor"]).exit_code == 1

@@ -8,15 +8,15 @@ import torch
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
 from listenwell.errors import ConfigError, ModelError
-from listenwell.model import quantization
-from listenwell.model.listening import answer_scores
+from listenwell.model import base_files as quantization
+from listenwell.model.audio_language_model import answer_scores
+from listenwell.model.base_files import loading_options, quantization_config
 from listenwell.model.loading import fingerprint, load_model
 from listenwell.model.lora import merge_adapter, new_adapter
 from listenwell.model.prompt import PromptConfig
-from listenwell.model.quantization import loading_options, quantization_config
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import LoraConfig, ModelConfig
+from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 
 CUDA, CPU = torch.device("cuda:0"), torch.device("cpu")

@@ -17,16 +17,15 @@ from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.base_files import BASE_FILE
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
+from listenwell.model.mel import lengthen
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_5_omni import Qwen25Omni
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.short_clips import lengthen
+from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.study import export
-from listenwell.study.cost import FIT_STATE_COPIES
-from listenwell.study.plan import plan_study
 from listenwell.study.run import run_study
+from listenwell.tasks import export
+from listenwell.tasks.plan import FIT_STATE_COPIES, plan_study
 
 LENGTHS = (16_000, 9_001, 32_000, 32_161, 640, 71_234, 1_000, 63_999)
 """0.04 to 4.5 s: within one window of 2 s, a whole one, one frame more, two less a sample, three."""

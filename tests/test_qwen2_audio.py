@@ -9,16 +9,16 @@ from listenwell.config import load_config
 from listenwell.data.clip import LABELS
 from listenwell.errors import ModelError
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
+from listenwell.judge.detectors import ZERO_SHOT, LanguageModelDetector
+from listenwell.judge.score import score_clips
 from listenwell.model.loading import load_model, model_folder
 from listenwell.model.mel import n_audio_tokens
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
-from listenwell.study.detectors import ZERO_SHOT, LanguageModelDetector
-from listenwell.study.parts import DEV, divide
-from listenwell.study.prepare import prepare
-from listenwell.study.score import score_clips
+from listenwell.model.small.random_models import build_random_model
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import DEV, divide
 
 SHAPES = ("small", "qwen2_audio_7b")
 LENGTHS = (16_000, 9_001, 640, 31_234, 1_000, 16_000)

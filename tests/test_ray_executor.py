@@ -8,12 +8,11 @@ import pytest
 from made_sounds import make_study
 
 from listenwell.errors import ConfigError, TrainingError
-from listenwell.run_folder import RunFolder
-from listenwell.study.fit_request import FitRequest, spec_record
-from listenwell.study.halving import Race
-from listenwell.study.parts import with_talkers
-from listenwell.study.ray_executor import requests_from_json, requests_to_json, train_task
-from listenwell.study.reading import read_parts
+from listenwell.fits.ray_executor import requests_from_json, requests_to_json, train_task
+from listenwell.fits.request import FitRequest, Race, spec_record
+from listenwell.splits.clips import read_parts
+from listenwell.splits.divide import with_talkers
+from listenwell.storage.run_folder import RunFolder
 from listenwell.study.run import search_alone
 
 SETTINGS = (

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.augment.filters import BandConfig, draw_line
-from listenwell.augment.mu_law import code_mu_law
+from listenwell.augment.filters import BandConfig, code_mu_law, draw_line
 from listenwell.augment.recording import ClippingConfig, GainConfig, change_gain, clip_peaks
 from listenwell.data.audio import peak, rms
 from listenwell.random_streams import stream

@@ -14,7 +14,7 @@ from made_sounds import make_corpus, make_study
 
 from listenwell.config import dump
 from listenwell.data.audio import load_waveform, pcm_sha256
-from listenwell.study.reading import set_aside_unreadable
+from listenwell.splits.clips import set_aside_unreadable
 
 PACKAGE = Path(__file__).parents[1] / "listenwell"
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -10,12 +10,11 @@ from made_results import make_fit
 
 from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import read_scores
-from listenwell.report.figures.detection import detection_curves
-from listenwell.report.figures.groups import MOST_SHOWN, group_plots
+from listenwell.report.arms import overfitting_sentence
+from listenwell.report.figures.curves import detection_curves
+from listenwell.report.figures.groups import MOST_SHOWN, group_plots, reliability_diagrams
 from listenwell.report.figures.learning import learning_curves
-from listenwell.report.figures.reliability import reliability_diagrams
 from listenwell.report.results import read_results
-from listenwell.report.training import overfitting_sentence
 
 
 @pytest.fixture

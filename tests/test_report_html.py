@@ -14,9 +14,8 @@ from made_results import make_results
 from listenwell.data.manifest import read_manifest
 from listenwell.report.comparison import comparison_page
 from listenwell.report.write import PAGE, write_report
-from listenwell.study.compare import Reading
-from listenwell.study.compare_runs import compare_runs
-from listenwell.study.preview import preview
+from listenwell.tasks.compare import Reading, compare_runs
+from listenwell.tasks.preview import preview
 
 VALIDATOR = "html-validate@9.7.1"
 RULES = {

@@ -25,10 +25,8 @@ SCOPES = {
     r"Probabilities by Platt": ("evidence.probability",),
     r"as one family": ("evidence.holm",),
     r"groups with errors|worst errors|clip by clip|errors to listen": ("evidence.errors",),
-    r"seeds agree|under every seed": ("seed_agreement",),
     r"^Fit ": ("fits",),
     r"The ladder": ("ladder",),
-    r"^Learning curve over training speakers": ("speaker_curve.rows",),
     r"^Search": ("search",),
     r"^Leave one speaker out": ("leave_one_speaker_out",),
     r"Clips and groups of each part": ("allocation",),
@@ -41,11 +39,9 @@ SCOPES = {
     r"What made these": ("provenance", "model"),
 }
 """Caption -> the parts of results.json its numbers come from."""
-CURVE = "Learning curve over training speakers"
 OTHER_SCOPES = {
     ("The ladder", "Leave one speaker out"): "leave_one_speaker_out",
     ("Thresholds", "Default"): "methods",
-    **{(CURVE, head): "speaker_curve.points" for head in ("Training speakers", "Speech clips", "Steps")},
 }
 """Caption, head -> the part this column comes from, where it is another."""
 

@@ -18,13 +18,13 @@ from listenwell.data.clip import Background, Clip
 from listenwell.data.manifest import read_manifest
 from listenwell.data.sample_hashes import SampleHashes, fill_backgrounds
 from listenwell.errors import ListenwellError
-from listenwell.run_folder import RunFolder
-from listenwell.study.export import export_detector
-from listenwell.study.reading import set_aside_unreadable
+from listenwell.splits.clips import set_aside_unreadable
+from listenwell.splits.sealing import read_seal
+from listenwell.storage.run_folder import RunFolder
 from listenwell.study.run import run_study
-from listenwell.study.score_manifest import score_manifest
-from listenwell.study.sealing import read_seal
-from listenwell.study.trace import trace
+from listenwell.tasks.export import export_detector
+from listenwell.tasks.score_table import score_manifest
+from listenwell.tasks.trace import trace
 
 SETTINGS = (
     "train.epochs=1", "train.batch=4", "search.grid=[{lora.rank: 2}, {lora.rank: 4}]", "loso.arms=[final]",

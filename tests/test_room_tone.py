@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.strategies import floats, integers
 from scipy.signal import welch
 
-from listenwell.augment.room_tone import RoomTone, RoomToneConfig, draw_room_tone, lay_in_room_tone, make_noise
+from listenwell.augment.recording import RoomTone, RoomToneConfig, draw_room_tone, lay_in_room_tone, make_noise
 from listenwell.config import load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ, rms
 from listenwell.errors import ConfigError

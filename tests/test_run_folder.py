@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import listenwell
-from listenwell.cache import cache_root
 from listenwell.errors import ListenwellError
-from listenwell.run_folder import RunFolder, git_commit, identity, provenance, read_json
+from listenwell.storage.cache import cache_root
+from listenwell.storage.run_folder import RunFolder, git_commit, identity, provenance, read_json
 
 
 def test_every_artefact_has_its_own_place(tmp_path):

@@ -12,16 +12,16 @@ import pytest
 from made_sounds import make_study
 from typer.testing import CliRunner
 
-from listenwell.atomic_files import OWN, temporary_prefix, write_json
 from listenwell.cli.main import app
 from listenwell.config import dump, load_config
 from listenwell.errors import ConfigError, ListenwellError
-from listenwell.run_folder import RunFolder
-from listenwell.study.ledger import fits_asked_for, hold_fits, open_ledger
+from listenwell.fits.ledger import fits_asked_for, hold_fits, open_ledger
+from listenwell.storage.atomic_files import OWN, temporary_prefix, write_json
+from listenwell.storage.load_or_make import write_vouched
+from listenwell.storage.run_folder import RunFolder
+from listenwell.storage.run_lock import hold_run, holder_of, is_held, written_by_a_run
 from listenwell.study.run import fit_alone, run_study
-from listenwell.study.run_lock import hold_run, holder_of, is_held, written_by_a_run
-from listenwell.study.runs import find_waste, list_runs
-from listenwell.vouched_files import write_vouched
+from listenwell.tasks.runs import find_waste, list_runs
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]")
 
@@ -99,7 +99,7 @@ def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path, monkeypatc
     config = make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}")
     first = fit_alone(config)
     assert first.folder.parent == tmp_path / "shared" / "fits"
-    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
+    monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
     again = fit_alone(config.model_copy(update={"output": tmp_path / "other"}))
     assert again.record == first.record
     assert not (tmp_path / "other" / "fits").exists()

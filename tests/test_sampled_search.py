@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import change_config, dump, load_config
 from listenwell.errors import ConfigError
-from listenwell.run_folder import RunFolder
-from listenwell.study.halving import DroppedFit
+from listenwell.fits.halving import DroppedFit
+from listenwell.storage.run_folder import RunFolder
 from listenwell.study.run import fit_alone, search_alone
 from listenwell.study.sampled_search import draw_and_judge
 
@@ -92,7 +92,7 @@ def test_optunas_own_tools_read_the_database(tmp_path):
 def test_a_stopped_search_goes_on_and_ends_as_if_never_stopped(tmp_path, monkeypatch):
     config = make_study(tmp_path, *QUICK)
     whole = search_alone(config.model_copy(update={"output": tmp_path / "whole"}))
-    from listenwell.study import stacks
+    from listenwell.fits import stacks
 
     n_left = [3]
     train = stacks._write_fit
@@ -183,7 +183,7 @@ def test_a_dropped_trial_is_no_finished_fit_and_whoever_wants_it_whole_trains_it
     assert len(alone.record["history"]) == 4
     best = min(epoch["dev_loss"] for epoch in alone.record["history"][: first["rung"]])
     assert best == pytest.approx(first["dev_loss"], abs=1e-4)
-    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
+    monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
     assert search_alone(config) == found
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 
-from listenwell.study.scheduling import simulate
+from listenwell.tasks.plan import simulate
 
 durations = lists(floats(0.1, 100.0), min_size=1, max_size=30)
 

@@ -14,14 +14,14 @@ from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.judge.detectors import ZERO_SHOT, LanguageModelDetector
+from listenwell.judge.score import Version, plan_batches, score_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
 from listenwell.model.settings import LoraConfig
 from listenwell.random_streams import stream
-from listenwell.study.detectors import ZERO_SHOT, LanguageModelDetector
-from listenwell.study.reading import set_aside_unreadable, write_quarantine
-from listenwell.study.score import Version, plan_batches, score_clips
-from listenwell.study.score_manifest import score_manifest
+from listenwell.splits.clips import set_aside_unreadable, write_quarantine
+from listenwell.tasks.score_table import score_manifest
 
 RANDOM = "model.name=random"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from listenwell.errors import SealError
-from listenwell.seal import Seal, append_entry, hash_entry, judge_seal, late_commits, read_chain
+from listenwell.storage.seal import Seal, append_entry, hash_entry, judge_seal, late_commits, read_chain
 
 FIRST, SECOND = {"fine-tuned": "aa"}, {"fine-tuned": "bb"}
 

@@ -19,13 +19,12 @@ from listenwell.augment.plan import AugmentConfig
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.manifest import read_manifest
-from listenwell.model.hearing import hear
 from listenwell.model.loading import load_model
+from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.short_clips import ShortClipConfig
+from listenwell.model.small.random_models import build_random_model
 from listenwell.train.fit import hear_dev, train
 from listenwell.train.fit_underway import FitSpec
 from listenwell.train.settings import TrainConfig

@@ -7,7 +7,7 @@ import yaml
 from made_sounds import make_study
 
 from listenwell.config import Config, load_config, settings
-from listenwell.model.random_models import build_random_model
+from listenwell.model.small.random_models import build_random_model
 from listenwell.study.run import run_study
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))

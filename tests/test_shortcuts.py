@@ -6,8 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from listenwell.data.conditions import Conditions, apply_conditions
-from listenwell.data.shortcuts import (
+from listenwell.data.check.shortcuts import (
     CONDITION_NAMES,
     CONTENT_NAMES,
     MeasuredClips,
@@ -15,6 +14,7 @@ from listenwell.data.shortcuts import (
     format_shortcuts,
     measure_conditions,
 )
+from listenwell.data.recording_history import Conditions, apply_conditions
 from listenwell.random_streams import stream
 
 NOISE = stream(3, "noise").standard_normal(32_000)
@@ -22,7 +22,7 @@ NOISE = stream(3, "noise").standard_normal(32_000)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.shortcuts.N_RESAMPLES", 200)
+    monkeypatch.setattr("listenwell.data.check.shortcuts.N_RESAMPLES", 200)
 
 
 def make_clips(n_groups: int, seed: int, speech_is_narrower: float = 0.0) -> MeasuredClips:

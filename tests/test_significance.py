@@ -9,8 +9,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from listenwell.errors import ManifestError
+from listenwell.evaluate.comparison import delong, holm, mcnemar_exact
 from listenwell.evaluate.metrics import roc_auc
-from listenwell.evaluate.significance import delong, holm, mcnemar_exact
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))

@@ -13,7 +13,7 @@ import soundfile
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.clip import LABELS
 from listenwell.data.corpora.starter import StarterCorpus, prepare_starter
-from listenwell.data.corpora.starter_list import (
+from listenwell.data.corpora.starter_render import (
     PARTS,
     StarterMember,
     check_allocation,
@@ -21,7 +21,7 @@ from listenwell.data.corpora.starter_list import (
     read_members,
     summarise_allocation,
 )
-from listenwell.data.debian_packages import FolderSource
+from listenwell.data.fetch.debian_packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import DownloadError, ListenwellError, ManifestError
 from tests.made_starter import N_GROUPS, make_starter

@@ -12,10 +12,10 @@ from listenwell.cli.main import app
 from listenwell.config import change_config, dump
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, TrainingError
-from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
+from listenwell.evaluate.calibration import cross_fitted_balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.run_folder import RunFolder, read_kept_results
-from listenwell.study.arms import expand_arms
+from listenwell.fits.arms import expand_arms
+from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study.run import run_study
 from listenwell.study.search import selection_optimism
 
@@ -77,9 +77,9 @@ def test_every_speaker_is_held_out_once_with_sounds_of_its_own(wide):
 
 def test_a_second_run_trains_and_scores_nothing(wide, monkeypatch):
     config, results = wide
-    for work in ("listenwell.study.stacks.train", "listenwell.study.run.score_clips"):
+    for work in ("listenwell.fits.stacks.train", "listenwell.study.run.score_clips"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
-    monkeypatch.setattr("listenwell.study.leave_one_speaker_out.score_clips", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr("listenwell.study.leave_one_out.score_clips", lambda *_, **__: pytest.fail("again"))
     again = run_study(config)
     for part in ("rows", "ladder", "leave_one_speaker_out", "search"):
         assert json.loads(json.dumps(again[part])) == json.loads(json.dumps(results[part]))
@@ -230,6 +230,6 @@ def test_a_study_whose_own_fit_leaves_the_numbers_stops_and_does_not_try_again(t
     config = make_study(tmp_path, *settings, "train.epochs=40", "evaluation.conditions=[clean]")
     with pytest.raises(TrainingError, match="on the clips"):
         run_study(config)
-    monkeypatch.setattr("listenwell.study.stacks.train", lambda *_, **__: pytest.fail("was tried again"))
+    monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was tried again"))
     with pytest.raises(TrainingError, match="on the clips"):
         run_study(config)

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import LeakageError
-from listenwell.run_folder import RunFolder, read_kept_results
+from listenwell.splits.sealing import describe_seal, note_opening
+from listenwell.storage.load_or_make import write_vouched
+from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study.run import fit_alone, run_study
-from listenwell.study.sealing import describe_seal, note_opening
-from listenwell.vouched_files import write_vouched
 
 
 @pytest.fixture(scope="module")

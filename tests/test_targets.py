@@ -5,9 +5,8 @@ import pytest
 from listenwell.config import load_config
 from listenwell.errors import ConfigError
 from listenwell.model.loading import load_model
-from listenwell.model.random_models import build_random_model
-from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.targets import count_by_half, find_targets
+from listenwell.model.settings import LoraConfig, ModelConfig, count_by_half, find_targets
+from listenwell.model.small.random_models import build_random_model
 
 
 @pytest.fixture(scope="module")

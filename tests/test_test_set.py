@@ -22,12 +22,21 @@ from listenwell.config import Config, load_config
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.data.data_sheet import DataSheet, escape_markdown, format_sheet, sheet_to_json
 from listenwell.data.manifest import read_backgrounds, read_manifest, write_manifest
-from listenwell.data.test_set import ChosenClip, SetSize, draw_test_set, leave_out_related
+from listenwell.data.test_set import (
+    ChosenClip,
+    DataSheet,
+    SetSize,
+    draw_test_set,
+    escape_markdown,
+    format_sheet,
+    leave_out_related,
+    sheet_to_json,
+)
 from listenwell.errors import AudioError, ConfigError, ManifestError
+from listenwell.judge.expected_precision import expect_precision
 from listenwell.random_streams import stream
-from listenwell.study.make_test_set import Draw, expect_precision, make_test_set
+from listenwell.tasks.test_set import Draw, make_test_set
 
 SMALL = SetSize(n_speakers=3, clips_per_speaker=2, n_sounds=4, clips_per_sound=2)
 SMALL_SIZES = ("--speakers", "3", "--speech-clips", "2", "--sounds", "4", "--sound-clips", "2")

@@ -7,8 +7,7 @@ import pytest
 from made_scores import make_scores
 from scipy.special import expit
 
-from listenwell.evaluate.calibration import best_threshold, choose_threshold
-from listenwell.evaluate.criteria import parse_criterion
+from listenwell.evaluate.calibration import best_threshold, choose_threshold, parse_criterion
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.predictions import Predictions
 from listenwell.evaluate.transfer import measure_transfer

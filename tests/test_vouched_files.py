@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from listenwell.errors import CheckpointError, ManifestError
-from listenwell.vouched_files import (
+from listenwell.storage.load_or_make import (
     FILES,
     OWN,
     hash_content,

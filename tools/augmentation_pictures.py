@@ -17,14 +17,14 @@ from transformers import WhisperFeatureExtractor
 from listenwell.augment.filters import Band
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, apply_plan
+from listenwell.augment.recording import RoomTone
 from listenwell.augment.reverb import Room
-from listenwell.augment.room_tone import RoomTone
 from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import load_config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.model.mel import LogMel, log_mel
-from listenwell.study.prepare import prepare
+from listenwell.splits.clips import prepare
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from listenwell.atomic_files import write_text
 from listenwell.config import Config, Setting, settings
+from listenwell.storage.atomic_files import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 HEAD = """# Every setting

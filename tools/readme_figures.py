@@ -12,11 +12,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import write_json
-from listenwell.report.figures.accuracy import accuracy_curves
-from listenwell.report.ladder import mean_over_seeds
+from listenwell.report.arms import mean_over_seeds
+from listenwell.report.figures.curves import accuracy_curves
 from listenwell.report.results import distinct, read_results
 from listenwell.report.wording import format_difference, format_difference_interval
+from listenwell.storage.atomic_files import write_json
 
 ROOT = Path(__file__).parents[1]
 STUDY, FULL = ROOT / "docs" / "starter-study", ROOT / "docs" / "starter-full"

@@ -12,8 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from listenwell.augment.level import measure_level
-from listenwell.augment.mixing import LEAST_LEVEL, LevelOver, find_part, gain_between, sum_at_one_level
+from listenwell.augment.mixing import LEAST_LEVEL, LevelOver, find_part, gain_between, measure_level, sum_at_one_level
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError

@@ -19,7 +19,7 @@ import numpy as np
 import soxr
 from pydantic import Field, model_validator
 
-from listenwell.augment.level import keep_in_range, measure_level
+from listenwell.augment.mixing import keep_in_range, measure_level
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
 from listenwell.section import Section
 

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from listenwell.augment.crop import STEP_SAMPLES, CropConfig, draw_crop
-from listenwell.augment.filters import Band, BandConfig, draw_line, filter_band
+from listenwell.augment.filters import Band, BandConfig, code_mu_law, draw_line, filter_band
 from listenwell.augment.mixing import add_backgrounds
-from listenwell.augment.mu_law import code_mu_law
 from listenwell.augment.noise import (
     BabbleConfig,
     Bed,
@@ -41,9 +40,17 @@ from listenwell.augment.pitch_time import (
     change_speed,
     count_after,
 )
-from listenwell.augment.recording import ClippingConfig, GainConfig, change_gain, clip_peaks
+from listenwell.augment.recording import (
+    ClippingConfig,
+    GainConfig,
+    RoomTone,
+    RoomToneConfig,
+    change_gain,
+    clip_peaks,
+    draw_room_tone,
+    lay_in_room_tone,
+)
 from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room, convolve_room, draw_room, reverberate
-from listenwell.augment.room_tone import RoomTone, RoomToneConfig, draw_room_tone, lay_in_room_tone
 from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, Warp, draw_masks
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.clip import Background, Clip

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from listenwell.baselines.extra import missing_package
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.data.wheel_files import WheelFile
+from listenwell.data.fetch.wheel_files import WheelFile
 
 SILERO_VAD = WheelFile(
     project="silero-vad",

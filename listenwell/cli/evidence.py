@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from listenwell.evaluate.metrics import Costs
     from listenwell.evaluate.pairing import Pair, SideBySide
     from listenwell.evaluate.power import Need
-    from listenwell.study.compare import Reading
+    from listenwell.tasks.compare import Reading
 
 app = typer.Typer(cls=OneSentenceErrors)
 
@@ -47,10 +47,10 @@ def calibrate(
     overwrite: Overwrite = False,
 ) -> None:
     """Choose the threshold that a criterion asks for on dev scores, with its interval; no model is needed."""
-    from listenwell.destination import destinations
     from listenwell.evaluate import calibration
-    from listenwell.evaluate.criteria import parse_criterion
+    from listenwell.evaluate.calibration import parse_criterion
     from listenwell.evaluate.predictions import parse_columns, read_predictions
+    from listenwell.storage.destination import destinations
 
     wanted = parse_criterion(criterion)
     with destinations([out], inputs=[scores], overwrite=overwrite):
@@ -84,14 +84,14 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a score table at a threshold, by condition, with intervals that respect groups."""
-    from listenwell.atomic_files import write_json
-    from listenwell.data.csv_rows import read_rows
-    from listenwell.destination import destinations
+    from listenwell.data.tables import read_rows
     from listenwell.evaluate.calibration import read_given_threshold, read_platt
     from listenwell.evaluate.judgement import Question, judge_predictions
+    from listenwell.evaluate.methods import parse_parts
     from listenwell.evaluate.predictions import parse_columns, read_predictions
-    from listenwell.evaluate.summary import parse_parts
     from listenwell.progress import shown_progress
+    from listenwell.storage.atomic_files import write_json
+    from listenwell.storage.destination import destinations
 
     read = [scores, *([Path(threshold)] if threshold else []), *([clips] if clips else [])]
     with destinations([out], inputs=read, overwrite=overwrite):
@@ -132,10 +132,10 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Compare the first source with each of the others on the same clips, in one table with paired tests."""
-    from listenwell.atomic_files import write_json
-    from listenwell.destination import destinations
     from listenwell.evaluate.predictions import parse_columns
-    from listenwell.study.compare import Reading, compare_sources, paths_of
+    from listenwell.storage.atomic_files import write_json
+    from listenwell.storage.destination import destinations
+    from listenwell.tasks.compare import Reading, compare_sources, paths_of
 
     reading = Reading(parse_columns(columns), scale, method, test_set)
     with destinations([out, html], inputs=paths_of(sources), overwrite=overwrite):
@@ -151,9 +151,9 @@ def compare(
 def _write_comparison(
     sources: list[str], reading: "Reading", seed: int, *, common: bool, html: Path, out: Path | None
 ) -> None:
-    from listenwell.atomic_files import write_json, write_text
     from listenwell.report.comparison import answer_comparison, comparison_page
-    from listenwell.study.compare_runs import compare_runs
+    from listenwell.storage.atomic_files import write_json, write_text
+    from listenwell.tasks.compare import compare_runs
 
     comparison = compare_runs(sources, reading, seed, common)
     write_text(html, comparison_page(comparison))
@@ -202,7 +202,7 @@ def power(
 
 
 def _calibration_text(found: "Calibration", note: str) -> str:
-    from listenwell.evaluate.criteria import MEASURES
+    from listenwell.evaluate.calibration import MEASURES
 
     threshold = found.threshold
     measure = MEASURES[threshold.criterion.partition("=")[0]]
@@ -295,7 +295,7 @@ def _worth_lines(table: Path, icc: float) -> list[str]:
 
 
 def _costs(text: str) -> "Costs":
-    from listenwell.evaluate.criteria import parse_criterion
+    from listenwell.evaluate.calibration import parse_criterion
     from listenwell.evaluate.metrics import Costs
 
     return Costs(*parse_criterion(f"cost={text}").numbers)

@@ -14,21 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from listenwell import __version__
-from listenwell.cli import (
-    asking,
-    augment,
-    corpora,
-    detection,
-    evidence,
-    exchange,
-    leaks,
-    models,
-    runs,
-    scoring,
-    seals,
-    studies,
-    test_sets,
-)
+from listenwell.cli import advanced, data, evidence, inspect, start, use
 from listenwell.cli.shared import OneSentenceErrors
 from listenwell.errors import AudioWarning
 
@@ -37,14 +23,17 @@ app = typer.Typer(
     rich_markup_mode=None,  # it would take '[a-z]' and '[section.key=value]' in a help or a file name for a colour
     help="Fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.",
 )  # fmt: skip
-for commands in (studies, scoring, evidence, leaks, test_sets, detection, asking):
-    app.add_typer(commands.app)
-app.add_typer(augment.app, name="augment")
-corpora.app.add_typer(exchange.app)
-app.add_typer(corpora.app, name="corpus")
-app.add_typer(models.app, name="model")
-app.add_typer(runs.app, name="runs")
-app.add_typer(seals.app, name="seal")
+for panel in (start, use, evidence, inspect, data, advanced):
+    app.add_typer(panel.app)
+data.corpus_app.add_typer(data.exchange_app)
+for group, name in (
+    (inspect.augment_app, "augment"),
+    (data.corpus_app, "corpus"),
+    (advanced.model_app, "model"),
+    (inspect.runs_app, "runs"),
+    (inspect.seal_app, "seal"),
+):
+    app.add_typer(group, name=name)
 
 
 def main() -> None:

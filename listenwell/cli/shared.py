@@ -72,8 +72,8 @@ def study_config(path: Path, overrides: list[str]) -> "Config":
 
 def study_inputs(config: "Config", *files: Path | None) -> Iterator[Path]:
     """What a study of this config reads: `files` that were given, its base, its tables and their recordings."""
-    from listenwell.cache import cache_root
-    from listenwell.study.prepare import NONE, STARTER
+    from listenwell.splits.clips import NONE, STARTER
+    from listenwell.storage.cache import cache_root
 
     yield from (file for file in files if file is not None)
     yield Path(config.model.name)
@@ -89,8 +89,7 @@ def table_inputs(
     clips: Path | None, backgrounds: Path | None = None, columns: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
     """The tables and the recordings that they name."""
-    from listenwell.data.corpora.table import read_table
-    from listenwell.data.manifest import read_backgrounds
+    from listenwell.data.manifest import read_backgrounds, read_table
 
     if clips is not None:
         yield clips

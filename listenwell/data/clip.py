@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from listenwell.vouched_files import hash_content
+from listenwell.storage.load_or_make import hash_content
 
 Label = Literal["SPEECH", "NONSPEECH"]
 LABELS: tuple[Label, ...] = ("SPEECH", "NONSPEECH")

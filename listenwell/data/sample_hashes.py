@@ -18,7 +18,6 @@ from typing import Any
 
 import soundfile
 
-from listenwell.cache import cache_root
 from listenwell.data.audio import (
     DECODING_VERSION,
     SAMPLE_RATE_HZ,
@@ -30,7 +29,8 @@ from listenwell.data.audio import (
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.vouched_files import read_vouched, write_vouched
+from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import read_vouched, write_vouched
 
 DECODER = ", ".join(
     [f"{DECODING_VERSION}, libsndfile {soundfile.__libsndfile_version__}"]

@@ -18,8 +18,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.data.channels import Downmix
+from listenwell.data.audio import SAMPLE_RATE_HZ, Downmix, Waveform
 from listenwell.errors import AudioError, AudioWarning
 
 Audio = Any

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import atomic_folder
 from listenwell.detect.segmentation import SegmentRule
 from listenwell.errors import ModelError
 from listenwell.evaluate.probabilities import ProbabilityMap
+from listenwell.model.mel import ShortClipConfig
 from listenwell.model.prompt import PromptConfig
-from listenwell.model.short_clips import ShortClipConfig
-from listenwell.vouched_files import hash_file, read_vouched, write_vouched
+from listenwell.storage.atomic_files import atomic_folder
+from listenwell.storage.load_or_make import hash_file, read_vouched, write_vouched
 
 FORMAT = 1
 ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"

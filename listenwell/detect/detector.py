@@ -19,8 +19,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
-from listenwell.data.channels import Downmix
+from listenwell.data.audio import SAMPLE_RATE_HZ, Downmix, Waveform, is_silent
 from listenwell.data.waveforms import Audio, as_frames, as_source, as_waveform, check_rate, is_file
 from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle
 from listenwell.detect.recordings import Blocks, cut_windows, join_blocks, open_blocks
@@ -34,11 +33,10 @@ from listenwell.detect.segmentation import (
 )
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
 from listenwell.model.adapter_files import read_adapter
-from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.hearing import hear
-from listenwell.model.listening import answer_scores, embed_clips
+from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
+from listenwell.model.mel import hear
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.settings import ModelConfig, find_device_fault
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.data.channels import Downmix
+from listenwell.data.audio import SAMPLE_RATE_HZ, Downmix, Waveform
 from listenwell.data.decoding import Recording, Source, block_frames, open_recording
 from listenwell.data.sound_files import FoundFiles, find_sound_files
 from listenwell.errors import AudioError

@@ -7,8 +7,9 @@ import numpy as np
 
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import versions
+from listenwell.evaluate.methods import Part, PartMetric, summarise, summarise_parts, versions
 from listenwell.evaluate.metrics import Costs
+from listenwell.evaluate.power import Verdict, judge_criterion
 from listenwell.evaluate.predictions import Predictions
 from listenwell.evaluate.probabilities import ProbabilityMap, ReliabilityBin, reliability_table
 from listenwell.evaluate.psychometric import (
@@ -21,10 +22,8 @@ from listenwell.evaluate.psychometric import (
 )
 from listenwell.evaluate.ranking import EQUAL_COSTS
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.summary import Part, PartMetric, summarise, summarise_parts
 from listenwell.evaluate.transfer import Transfer, measure_transfer
 from listenwell.evaluate.traps import find_traps, warn_dropped_rows
-from listenwell.evaluate.verdicts import Verdict, judge_criterion
 from listenwell.progress import OnProgress, ignore_progress
 
 CURVE_MEASURES: tuple[Measure, ...] = ("recall", "balanced_accuracy")

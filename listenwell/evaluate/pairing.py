@@ -12,14 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.errors import ManifestError
-from listenwell.evaluate.comparison import PairedDifference, compare_balanced_accuracy
+from listenwell.evaluate.comparison import (
+    PairedDifference,
+    SideTest,
+    compare_balanced_accuracy,
+    delong,
+    holm,
+    mcnemar_exact,
+)
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import versions
+from listenwell.evaluate.methods import decision_metrics, versions
 from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.ranking import auc_metric
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.significance import SideTest, delong, holm, mcnemar_exact
-from listenwell.evaluate.summary import decision_metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import logit
 
-from listenwell.data.csv_rows import NO_NAMES, Row
+from listenwell.data.tables import NO_NAMES, Row
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.metrics import Floats
 from listenwell.evaluate.probabilities import LOG_ODDS

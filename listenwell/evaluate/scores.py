@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.data.clip import LABELS
-from listenwell.data.csv_rows import NO_NAMES, Row, read_rows, write_rows
+from listenwell.data.tables import NO_NAMES, Row, read_rows, write_rows
 from listenwell.errors import ManifestError
-from listenwell.vouched_files import hash_content
+from listenwell.storage.load_or_make import hash_content
 
 UNKNOWN: NDArray[np.str_] = np.array([], dtype=np.str_)
 """Stands for a column whose values are unknown."""

@@ -15,17 +15,19 @@ import numpy as np
 
 from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples
 from listenwell.evaluate.calibration import (
+    BALANCED_ACCURACY,
+    Criterion,
     Threshold,
     best_threshold,
     curve_thresholds,
+    parse_criterion,
     percentile_note,
     resampled_choices,
 )
-from listenwell.evaluate.criteria import BALANCED_ACCURACY, Criterion, parse_criterion
 from listenwell.evaluate.intervals import Metric, expanded_tails
 from listenwell.evaluate.metrics import Floats, balanced_accuracy, decide
+from listenwell.evaluate.power import Verdict, judge_within
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.verdicts import Verdict, judge_within
 
 LARGEST_SHIFT = 0.5
 """The success criterion of the field: dev and test threshold within half a logit."""

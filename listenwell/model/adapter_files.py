@@ -16,12 +16,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from listenwell.atomic_files import atomic_folder, write_json
 from listenwell.errors import ModelError
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights
-from listenwell.model.settings import LoraConfig
-from listenwell.model.targets import EVERY_LINEAR, NamesTargets
+from listenwell.model.settings import EVERY_LINEAR, LoraConfig, NamesTargets
+from listenwell.storage.atomic_files import atomic_folder, write_json
 
 _WEIGHTS, _CONFIG, _OURS = "adapter_model.safetensors", "adapter_config.json", "listenwell.json"
 _PREFIX = "base_model.model."

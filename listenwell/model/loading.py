@@ -22,19 +22,23 @@ from transformers import (
     Qwen2AudioProcessor,
 )
 
-from listenwell.cache import cache_root, one_maker
 from listenwell.errors import ModelError
 from listenwell.model import qwen2_5_omni, qwen2_audio
-from listenwell.model.alignment import SHIPPED_ALIGNMENT
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.base_files import describe_files, fingerprint
-from listenwell.model.quantization import loading_options
+from listenwell.model.base_files import describe_files, fingerprint, loading_options
 from listenwell.model.qwen2_5_omni import Qwen25Omni
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.random_models import build_random_model
 from listenwell.model.settings import ModelConfig
-from listenwell.model.small import DEFAULT_LAYERS, SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN, build_small_model
-from listenwell.vouched_files import hash_file
+from listenwell.model.small.assembly import (
+    DEFAULT_LAYERS,
+    SHIPPED_ALIGNMENT,
+    SMOLLM2_135M_INSTRUCT,
+    WHISPER_TINY_EN,
+    build_small_model,
+)
+from listenwell.model.small.random_models import build_random_model
+from listenwell.storage.cache import cache_root, one_maker
+from listenwell.storage.load_or_make import hash_file
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "arm_bf16"}

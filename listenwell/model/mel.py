@@ -7,17 +7,73 @@ not a reflection of the clip's end, and the few frames after it (the margin, whi
 into) are what the padded spectrogram holds there. Knows nothing of torch.
 
 Shapes: F mel bins, T frames. Waveforms are mono float32 (n_samples,), 16 kHz.
+
+The declared policy for very short clips, applied wherever a clip meets the model.
+
+A Whisper-style tower turns 40 ms into one token, and a 20 ms clip into none: the model would hear nothing. A clip
+shorter than `minimum_s` is placed in `minimum_s` of faint noise (or zeros). The noise is one fixed array, so what
+the model hears is a pure function of the clip's samples. Waveforms: mono float32 (n_samples,), 16 kHz.
+
+From a waveform to the spectrogram the model gets: the one road of training, scoring and detection.
+
+    samples -> lengthen (short-clip policy) -> log-mel -> masks (training only)
+Waveforms: mono float32 (n_samples,), 16 kHz. Knows nothing of torch, so that processes which prepare clips start fast.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from pydantic import Field
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
+from listenwell.augment.spec_augment import Masks, apply_masks
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak
 from listenwell.errors import AudioError, ModelError
+from listenwell.random_streams import stream
+from listenwell.section import Section
+
+
+class ShortClipConfig(Section):
+    """How clips shorter than `minimum_s` are lengthened, the same in training, scoring and detection."""
+
+    minimum_s: float = Field(0.6, ge=0.04, le=30.0)
+    """Clips shorter than this many seconds are lengthened to it; 0.04 s is one audio token."""
+    placement: Literal["centre", "start"] = "centre"
+    """Where the clip lies inside the lengthened stretch."""
+    fill: Literal["noise", "zeros"] = "noise"
+    """What surrounds the clip."""
+    fill_level_db: float = Field(-60.0, ge=-120.0, le=0.0)
+    """Standard deviation of the noise relative to the clip's peak, in dB."""
+
+
+def lengthen(samples: Waveform, config: ShortClipConfig) -> Waveform:
+    """Return `samples` unchanged when long enough, otherwise placed in `minimum_s` of fill."""
+    n_wanted = round(config.minimum_s * SAMPLE_RATE_HZ)
+    if samples.size >= n_wanted:
+        return samples
+    filled = np.zeros(n_wanted, dtype=np.float32)
+    if config.fill == "noise":
+        filled += fill_noise(n_wanted) * np.float32(peak(samples) * 10 ** (config.fill_level_db / 20))
+    start = first_sample(samples.size, config)
+    filled[start : start + samples.size] = samples
+    return filled
+
+
+def first_sample(n_samples: int, config: ShortClipConfig) -> int:
+    """Where the first of n_samples lies after lengthening."""
+    n_missing = max(0, round(config.minimum_s * SAMPLE_RATE_HZ) - n_samples)
+    return n_missing // 2 if config.placement == "centre" else 0
+
+
+@lru_cache(maxsize=4)
+def fill_noise(n_samples: int) -> Waveform:
+    """Return the fixed white Gaussian noise of unit variance, shape (n_samples,)."""
+    return stream(0, "short_clips", "fill").standard_normal(n_samples, dtype=np.float32)
+
 
 WINDOW_LENGTH = 400
 HOP_LENGTH = 160
@@ -81,3 +137,22 @@ def require_tokens(mels: Sequence[LogMel]) -> None:
                 f"a clip of {mel.n_frames} frames ({mel.n_frames * 10} ms) gives no audio token, the model would "
                 "hear nothing; lengthen it first (short_clips.minimum_s of at least 0.04)."
             )
+
+
+class MakesSpectrograms(Protocol):
+    """A model, or its mel filters alone."""
+
+    def log_mel(self, samples: Waveform) -> LogMel:
+        """Spectrogram of one waveform (n_samples,)."""
+
+
+def hear(
+    model: MakesSpectrograms, samples: Waveform, short_clips: ShortClipConfig, masks: Masks | None = None
+) -> LogMel:
+    """The spectrogram the model gets of a clip; masks lie on the clip's own frames, not on what lengthened it."""
+    mel = model.log_mel(lengthen(samples, short_clips))
+    if masks is None:
+        return mel
+    first_frame = first_sample(samples.size, short_clips) // HOP_LENGTH
+    fill = mel.floor if masks.fill == "floor" else float(mel.features[:, : mel.n_frames].mean())
+    return LogMel(apply_masks(mel.features, masks, first_frame, fill), mel.n_frames)

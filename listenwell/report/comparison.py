@@ -1,7 +1,7 @@
 """Two finished studies side by side as one page: settings, balanced accuracy on the same clips, thresholds, groups.
 
 The page calls them A and B, in the order given; every difference is A minus B. Knows nothing of run folders or scores:
-`listenwell.study.compare_runs` reads those.
+`listenwell.tasks.compare` reads those.
 """
 
 import json
@@ -13,8 +13,7 @@ from listenwell.config import CHANGES_NOTHING
 from listenwell.evaluate.methods import CALIBRATED, NOISY
 from listenwell.evaluate.pairing import Pair, SideBySide
 from listenwell.report.answer import Answer, summarise_verdicts
-from listenwell.report.appendix import flatten_provenance, plain_table
-from listenwell.report.evidence import Statement, leak_statement, seal_statement
+from listenwell.report.evidence import Statement, flatten_provenance, leak_statement, plain_table, seal_statement
 from listenwell.report.rendering import render_page
 from listenwell.report.results import CLEAN, StudyResults
 from listenwell.report.tables import Cell, Column, Table, TableRow, numbers, texts

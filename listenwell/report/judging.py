@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from listenwell.report.appendix import plain_table
+from listenwell.report.evidence import plain_table
 from listenwell.report.results import StudyResults, evidence_of
 from listenwell.report.tables import Table, numbers, texts
 from listenwell.report.wording import (

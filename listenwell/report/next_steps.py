@@ -17,7 +17,6 @@ from listenwell.report.results import (
     metric_of,
     unseen_test_set,
 )
-from listenwell.report.training import rows_of_curve
 from listenwell.report.wording import (
     condition_title,
     format_difference,
@@ -26,7 +25,6 @@ from listenwell.report.wording import (
     format_number,
     method_title,
     plain_sentence,
-    verdict_of,
 )
 
 CONCENTRATED_SHARE = 0.5
@@ -177,40 +175,9 @@ def _arms_that_brought_nothing(results: StudyResults) -> Iterator[NextStep]:
             )
 
 
-def _more_training_speakers(results: StudyResults) -> Iterator[NextStep]:
-    """What the last doubling of the training speakers brought: surely something, or surely next to nothing."""
-    test_set = unseen_test_set(results)
-    doublings = [
-        (row, row["gain"])
-        for row in rows_of_curve(results, test_set)
-        if row["arm"] == results.raw["speaker_curve"]["points"][-1]["arm"]
-        and row["gain"] is not None
-        and row["n_speakers"] >= 2 * row["gain"]["over"]
-    ]
-    gained = [(row, gain) for row, gain in doublings if verdict_of(gain["low"], gain["high"]) == "better"]
-    if gained:
-        advice = "Add training speakers: the last doubling still gained."
-    elif doublings and all(gain["high"] < NEXT_TO_NOTHING for _, gain in doublings):
-        advice = "More training speakers of this kind will not help; other kinds of voices or sounds may."
-    else:
-        return
-    told = "; ".join(
-        f"{condition_title(row['condition'])} {format_difference(gain['difference'])} "
-        f"{format_difference_interval(gain['low'], gain['high'])}"
-        for row, gain in gained or doublings
-    )
-    row, gain = (gained or doublings)[0]
-    n_draws = f"{len(gain['of_seeds'])} draw{'s' * (len(gain['of_seeds']) != 1)} of speakers"
-    yield NextStep(
-        advice,
-        f"{results.title_of(test_set)}, from {gain['over']} to {row['n_speakers']} speakers: {told} ({n_draws}).",
-    )
-
-
 RULES: tuple[Callable[[StudyResults], Iterator[NextStep]], ...] = (
     _threshold_moves,
     _errors_sit_in_few_groups,
-    _more_training_speakers,
     _a_condition_costs_much,
     _decisions_are_lopsided,
     _more_epochs_might_help,

@@ -26,8 +26,6 @@ OPTIONAL: dict[str, Any] = {
     "provenance": {},
     "warnings": [],
     "ladder": [],
-    "speaker_curve": None,
-    "seed_agreement": [],
     "search": None,
     "leave_one_speaker_out": [],
     "failed_fits": [],

@@ -10,10 +10,10 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from listenwell.atomic_files import write_text
 from listenwell.report.results import StudyResults
 from listenwell.report.tables import Table, comparison_tables, main_tables
 from listenwell.report.wording import DASH, MINUS, show_signs
+from listenwell.storage.atomic_files import write_text
 
 FOLDER, ROWS, COMPARISONS, LATEX = "tables", "rows.csv", "comparisons.csv", "tables.tex"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

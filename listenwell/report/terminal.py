@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
+from listenwell.report.arms import ladder_tables, search_tables, speaker_tables
 from listenwell.report.results import read_results
 from listenwell.report.tables import Table, main_tables
 

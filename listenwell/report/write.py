@@ -9,23 +9,31 @@ from typing import Any
 
 import yaml
 
-from listenwell.atomic_files import write_text
 from listenwell.report.answer import find_answers
-from listenwell.report.appendix import (
+from listenwell.report.arms import (
+    history_table,
+    ladder_tables,
+    overfitting_sentence,
+    search_tables,
+    speaker_tables,
+)
+from listenwell.report.errors import heard_table, read_heard_errors
+from listenwell.report.evidence import (
     allocation_table,
     background_table,
+    finding_table,
+    leak_statement,
     provenance_table,
     quarantine_table,
+    seal_statement,
+    seal_table,
     shared_groups,
+    sheet_tables,
     threshold_table,
 )
-from listenwell.report.evidence import finding_table, leak_statement, seal_statement, seal_table, sheet_tables
-from listenwell.report.figures.accuracy import accuracy_curves
-from listenwell.report.figures.detection import detection_curves
-from listenwell.report.figures.groups import group_plots
-from listenwell.report.figures.learning import learning_curves, speaker_curves
-from listenwell.report.figures.reliability import reliability_diagrams
-from listenwell.report.heard_errors import heard_table, read_heard_errors
+from listenwell.report.figures.curves import accuracy_curves, detection_curves
+from listenwell.report.figures.groups import group_plots, reliability_diagrams
+from listenwell.report.figures.learning import learning_curves
 from listenwell.report.judging import (
     criteria_table,
     crossing_table,
@@ -35,19 +43,13 @@ from listenwell.report.judging import (
     transfer_table,
     trap_warnings,
 )
-from listenwell.report.ladder import ladder_tables, search_tables, speaker_tables
 from listenwell.report.model_card import MODEL_CARD, TEMPLATE, card_tables, front_matter, has_card
 from listenwell.report.next_steps import find_next_steps
 from listenwell.report.rendering import render_markdown, render_page
 from listenwell.report.results import read_results
 from listenwell.report.table_files import write_tables
 from listenwell.report.tables import comparison_tables, full_tables, main_tables
-from listenwell.report.training import (
-    history_table,
-    overfitting_sentence,
-    seed_agreement_tables,
-    speaker_curve_tables,
-)
+from listenwell.storage.atomic_files import write_text
 
 PAGE, MARKDOWN = "report.html", "report.md"
 
@@ -59,7 +61,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
     """
     study = read_results(results)
     heard = read_heard_errors(study, folder)
-    compared = [*ladder_tables(study), *speaker_curve_tables(study), *search_tables(study.raw["search"])]
+    compared = [*ladder_tables(study), *search_tables(study.raw["search"])]
     values = {
         **study.raw,
         "answers": find_answers(study),
@@ -81,7 +83,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
             if (table := make(study)) is not None
         ],
         "holm_table": holm_table(study),
-        "error_tables": [*error_tables(study), *seed_agreement_tables(study)],
+        "error_tables": error_tables(study),
         "heard_tables": [table for each in heard if (table := heard_table(each)) is not None],
         "traps": trap_warnings(study),
         "finding_table": finding_table(study),
@@ -97,7 +99,6 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
         "reliability_diagrams": reliability_diagrams(study),
         "group_plots": group_plots(study),
         "learning_curves": learning_curves(study),
-        "speaker_curves": speaker_curves(study),
         "heard_errors": heard,
     }
     write_text(folder / MARKDOWN, render_markdown("page.md.j2", values))

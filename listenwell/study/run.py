@@ -9,30 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import write_json, write_text
 from listenwell.baselines.extra import require_baselines
 from listenwell.baselines.silero import SILERO_VAD, SileroVad
 from listenwell.baselines.webrtc import WebRtcVad
-from listenwell.cache import cache_root
 from listenwell.config import Config, config_beside, dump_beside
 from listenwell.data.clip import Clip, clip_hashes
-from listenwell.data.data_sheet import DataSheet, sheet_to_json
-from listenwell.data.test_set import ChosenClip
-from listenwell.data.wheel_files import fetch_weight_file
+from listenwell.data.fetch.wheel_files import fetch_weight_file
+from listenwell.data.test_set import ChosenClip, DataSheet, sheet_to_json
 from listenwell.errors import ManifestError, TrainingError
 from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
 from listenwell.evaluate.methods import Comparison, JudgedMethod, Row, compare, judge
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
-from listenwell.journal import Journal
-from listenwell.load_or_make import Made, load_or_make
-from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.loading import describe_base, load_model
-from listenwell.model.lora import Adapter
-from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.write import write_report
-from listenwell.run_folder import RunFolder, identity, provenance
-from listenwell.study.arms import FINAL, Arm, expand_arms
-from listenwell.study.detectors import (
+from listenwell.fits.arms import FINAL, Arm, expand_arms
+from listenwell.fits.fitting import FinishedFit, fit_all
+from listenwell.fits.request import FitRequest
+from listenwell.judge.detectors import (
     FINE_TUNED,
     ZERO_SHOT,
     Baseline,
@@ -40,26 +31,30 @@ from listenwell.study.detectors import (
     Detector,
     language_model_detectors,
 )
-from listenwell.study.error_sounds import write_error_sounds
-from listenwell.study.fit_request import FitRequest
-from listenwell.study.fitting import FinishedFit, fit_all
-from listenwell.study.gate import pass_gate
-from listenwell.study.judging import EVIDENCE_VERSION, gather_evidence
-from listenwell.study.ladder import judge_ladder, median_seed
-from listenwell.study.leave_one_speaker_out import run_loso
-from listenwell.study.make_test_set import expect_precision
-from listenwell.study.parts import DEV, Parts, allocation, warnings_of, with_stored_backgrounds, with_talkers
-from listenwell.study.reading import Unreadable, read_parts, write_quarantine
-from listenwell.study.run_lock import alone_in_run
-from listenwell.study.score import SCORING_VERSION, score_clips
-from listenwell.study.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
+from listenwell.judge.errors import write_error_sounds
+from listenwell.judge.evidence import EVIDENCE_VERSION, gather_evidence
+from listenwell.judge.expected_precision import expect_precision
+from listenwell.judge.ladder import judge_ladder, median_seed
+from listenwell.judge.score import SCORING_VERSION, score_clips
+from listenwell.model.audio_language_model import AudioLanguageModel
+from listenwell.model.loading import describe_base, load_model
+from listenwell.model.lora import Adapter
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.write import write_report
+from listenwell.splits.clips import Unreadable, read_parts, write_quarantine
+from listenwell.splits.divide import DEV, Parts, allocation, warnings_of, with_stored_backgrounds, with_talkers
+from listenwell.splits.gate import pass_gate
+from listenwell.splits.sealing import commit_thresholds, content_sha256, describe_seal, open_test_set
+from listenwell.storage.atomic_files import write_json, write_text
+from listenwell.storage.cache import cache_root
+from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import Made, hash_content, load_or_make, write_vouched
+from listenwell.storage.run_folder import RunFolder, identity, provenance
+from listenwell.storage.run_lock import alone_in_run
+from listenwell.study.leave_one_out import run_loso
 from listenwell.study.search import run_search
-from listenwell.study.seed_agreement import judge_seed_agreement
-from listenwell.study.speaker_curve import curve_arms, judge_speaker_curve, parts_of_arms
-from listenwell.study_settings import SpeakerCurveConfig
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
-from listenwell.vouched_files import hash_content, write_vouched
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
@@ -99,8 +94,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
                 write_threshold(run.threshold(method), threshold)
             commit_thresholds(run, thresholds, identity(fits=list(made_by.values())))
     rows, comparisons = judge_all(tables, thresholds, defaults, parts.test_sets, config.seed, on_progress)
-    on_all = [(arm, fit) for arm, fit in fits if arm.speaker_share == 1.0]
-    ladder = judge_ladder(on_all, tables, thresholds, method_of, parts.test_sets, config.seed)
+    ladder = judge_ladder(fits, tables, thresholds, method_of, parts.test_sets, config.seed)
     best = searched["best"] if searched else None
     by_speaker = run_loso(config, best, model, parts, run, on_step, on_progress) if config.loso.arms else []
     evidence = _evidence(config, tables, thresholds[FINE_TUNED], rows, comparisons, by_speaker, run, on_progress)
@@ -114,8 +108,6 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
         "fits": [delivered.record, *(fit.record for arm, fit in fits if arm.name == FINAL and fit is not delivered)],
         "failed_fits": failed,
         "ladder": ladder,
-        "speaker_curve": judge_speaker_curve(fits, tables, thresholds, method_of, parts, config.seed),
-        "seed_agreement": judge_seed_agreement(fits, tables, thresholds, method_of, parts.test_sets),
         "search": searched,
         "leave_one_speaker_out": by_speaker,
         "thresholds": {method: asdict(thresholds[method]) for method in defaults},
@@ -143,7 +135,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
 def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> FinishedFit:
     """Divide and fit, the first half of a study; a later study finds the fit done."""
     run, parts, model = _begin(config, on_progress)
-    alone = config.model_copy(update={"arms": {}, "seeds": (), "speaker_curve": SpeakerCurveConfig()})
+    alone = config.model_copy(update={"arms": {}, "seeds": ()})
     ((_, finished),), _ = _fit_arms(alone, None, model, parts, run, _as_progress(on_progress))
     return finished
 
@@ -193,12 +185,9 @@ def _fit_arms(
 
     Raises TrainingError when no fit of the config itself ended well: there is nothing to deliver.
     """
-    arms = [*curve_arms(config), *expand_arms(config, searched["best"] if searched else None)]
+    arms = expand_arms(config, searched["best"] if searched else None)
     names = [FINE_TUNED if arm.name == FINAL else arm.fit_name for arm in arms]
-    trained_on = parts_of_arms(arms, parts)
-    requests = [
-        FitRequest(name, arm.config, own, config) for name, arm, own in zip(names, arms, trained_on, strict=True)
-    ]
+    requests = [FitRequest(name, arm.config, parts, config) for name, arm in zip(names, arms, strict=True)]
     results = list(zip(arms, fit_all(requests, model, run, on_step), strict=True))
     done = [(arm, fit) for arm, fit in results if isinstance(fit, FinishedFit)]
     failed = [{"name": arm.fit_name, "reason": fit.reason} for arm, fit in results if isinstance(fit, FailedFit)]

@@ -6,7 +6,7 @@ nothing was trained yet: a killed search resumes, and no point is trained twice.
 generation for its own tools and never read here, so it can be lost or damaged without harm.
 
 Every fit keeps the schedule of its full length, so trials stay comparable; the worse ones of a stack end at rungs
-(listenwell.study.halving), and the sampler learns from those too, as Optuna does from pruned trials: behind all that
+(listenwell.fits.halving), and the sampler learns from those too, as Optuna does from pruned trials: behind all that
 were trained whole, by the rung reached, then by the dev loss there.
 """
 
@@ -23,11 +23,11 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
-from listenwell.atomic_files import atomic_path
 from listenwell.config import Config
 from listenwell.errors import ConfigError
+from listenwell.fits.halving import DroppedFit
 from listenwell.random_streams import stream
-from listenwell.study.halving import DroppedFit
+from listenwell.storage.atomic_files import atomic_path
 from listenwell.study_settings import SampledConfig
 
 Point = dict[str, Any]

@@ -1,7 +1,7 @@
 """Search settings: every point tried is a fit, dev alone judges, and the winner's advantage is not believed.
 
 The objective is balanced accuracy on dev with a threshold that other dev groups chose (cross-fitted), ties broken by
-the lower dev loss. Trials of a sampled search that train together run a race (listenwell.study.halving); one that ended
+the lower dev loss. Trials of a sampled search that train together run a race (listenwell.fits.halving); one that ended
 at a rung has no objective and is told apart. The best of many equal configs looks better than it is; how much is
 estimated by drawing dev groups again: choose on the drawn groups, judge on those left out, and compare (bootstrap
 optimism, Efron 1983).
@@ -15,22 +15,20 @@ import numpy as np
 from listenwell.config import Config, change_config
 from listenwell.data.clip import LABELS, clip_hashes
 from listenwell.errors import ConfigError, ManifestError, TrainingError
-from listenwell.evaluate.calibration import choose_threshold
-from listenwell.evaluate.cross_fitting import cross_fitted_balanced_accuracy
+from listenwell.evaluate.calibration import choose_threshold, cross_fitted_balanced_accuracy
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.fits.arms import check_changes
+from listenwell.fits.fitting import FinishedFit, fit_all
+from listenwell.fits.halving import DroppedFit
+from listenwell.fits.request import FitRequest, Race
+from listenwell.judge.detectors import language_model_detectors
+from listenwell.judge.score import SCORING_VERSION, load_or_make_scores, score_clips
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
-from listenwell.run_folder import RunFolder, identity
-from listenwell.study.arms import check_changes
-from listenwell.study.detectors import language_model_detectors
-from listenwell.study.fit_request import FitRequest
-from listenwell.study.fitting import FinishedFit, fit_all
-from listenwell.study.halving import DroppedFit, Race
-from listenwell.study.kept_scores import load_or_make_scores
-from listenwell.study.parts import DEV, Parts
-from listenwell.study.score import SCORING_VERSION, score_clips
+from listenwell.splits.divide import DEV, Parts
+from listenwell.storage.run_folder import RunFolder, identity
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
 

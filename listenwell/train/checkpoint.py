@@ -1,7 +1,7 @@
 """Checkpoints of a stack under training: whole or not there, verified before use, the newest good one wins.
 
 A checkpoint is a folder `step-00000120` of two files: tensors.safetensors, and state.json, which holds everything else
-and the sha256 of the tensors and of itself. The folder appears by one rename (listenwell.atomic_files), so a kill
+and the sha256 of the tensors and of itself. The folder appears by one rename (storage.atomic_files), so a kill
 leaves the one before; a flipped bit or a cut file fails its hash, and the next older one is taken. No pickle.
 
 Knows nothing of what is in the states: a state is a JSON record and named tensors, one per fit of the stack.
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from listenwell.atomic_files import atomic_folder, make_folder, write_text
 from listenwell.errors import CheckpointError
-from listenwell.vouched_files import hash_file
+from listenwell.storage.atomic_files import atomic_folder, make_folder, write_text
+from listenwell.storage.load_or_make import hash_file
 
 FORMAT_VERSION = 2
 TENSORS, STATE = "tensors.safetensors", "state.json"

@@ -9,8 +9,16 @@ s = logit(SPEECH) - logit(NONSPEECH), or over the whole vocabulary where asked. 
 The best epoch is the one with the lowest logistic loss on the dev clips, each heard under one fixed plan.
 
 Out of memory splits the stack in two, for good: the halves take turns, which changes results within rounding only.
+
+Give memory that was freed back to the system at once, where the C library is glibc.
+
+glibc raises the size from which an allocation is a mapping of its own, up to 32 MiB, and keeps what lies below in a
+heap that only shrinks from its end. Gradient checkpointing frees every layer's activations, but between small tensors
+that stay: in the small model, six fits of sixteen clips, a step's peak was 1492 MiB so and 917 MiB with a fixed size.
+It costs about a tenth of the time, in calls of the system.
 """
 
+import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,19 +29,30 @@ import torch
 from numpy.typing import NDArray
 
 from listenwell.errors import TrainingError
-from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.listening import answer_scores, embed_clips
+from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.lora import Adapter
-from listenwell.model.mel import LogMel
+from listenwell.model.mel import LogMel, ShortClipConfig
 from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.model.prompt import Prompt
-from listenwell.model.short_clips import ShortClipConfig
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit_log import FitLog
 from listenwell.train.fit_underway import FitSpec, FitUnderway, Progress
-from listenwell.train.freed_memory import return_freed_memory
 from listenwell.train.interruption import StoppedError, listen_for_stop
 from listenwell.train.loader import ClipLoader, Ear, PreparedClip, Source
+
+MAPPED_FROM_BYTES = 2**20
+_M_MMAP_THRESHOLD = -3
+
+
+def return_freed_memory() -> None:
+    """From now on, allocations of MAPPED_FROM_BYTES and more go back when they are freed; elsewhere nothing happens."""
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
+    except (OSError, AttributeError):  # another C library
+        return
+
 
 DEV_BATCH_SECONDS = 32.0
 BATCHES_AHEAD = 2

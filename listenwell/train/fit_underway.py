@@ -22,14 +22,11 @@ from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights, new_adapter
 from listenwell.model.prompt import Prompt
-from listenwell.model.settings import LoraConfig
-from listenwell.model.targets import find_targets
+from listenwell.model.settings import LoraConfig, find_targets
 from listenwell.train.checkpoint import FitState
 from listenwell.train.fit_log import FitLog
-from listenwell.train.loader import PreparedClip, Source, Wanted
-from listenwell.train.sampling import draw_epoch
-from listenwell.train.schedule import count_steps, count_warmup_steps, rate_share
-from listenwell.train.settings import TrainConfig
+from listenwell.train.loader import PreparedClip, Source, Wanted, draw_epoch
+from listenwell.train.settings import TrainConfig, count_steps, count_warmup_steps, rate_share
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from listenwell.data.archives import unpack
 from listenwell.data.corpora import esc50, folders, librispeech, musan, rirs, voxconverse
-from listenwell.data.corpora.records import Corpus, Prepared
-from listenwell.data.csv_rows import write_rows
-from listenwell.data.download import download
+from listenwell.data.corpora.corpus import Corpus, Prepared
+from listenwell.data.fetch.archives import unpack
+from listenwell.data.fetch.download import download
 from listenwell.data.manifest import write_backgrounds, write_manifest
+from listenwell.data.tables import write_rows
 from listenwell.errors import ConfigError
 from listenwell.progress import OnProgress, ignore_progress
 
@@ -60,7 +60,7 @@ def fetch_corpus(corpus: Corpus, root: Path, mirror: str = "", on_progress: OnPr
 def write_prepared(prepared: Prepared, folder: Path) -> list[Path]:
     """Write the tables that have rows into `folder`; return their paths.
 
-    Tables that are there are replaced: `listenwell.destination` asks before, and removes those without rows, since
+    Tables that are there are replaced: `storage.destination` asks before, and removes those without rows, since
     tables of two runs beside each other would not fit together.
     """
     clips, backgrounds, quarantine = (folder / name for name in TABLES)

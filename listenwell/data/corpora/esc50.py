@@ -11,10 +11,17 @@ hard subset, told by its category.
 from pathlib import Path
 
 from listenwell.data.clip import Clip
-from listenwell.data.corpora.layout import cut_stretches, find_folder, name_clip, read_lengths
-from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
-from listenwell.data.csv_rows import Row, read_rows
-from listenwell.data.download import RemoteFile
+from listenwell.data.corpora.corpus import (
+    Corpus,
+    Prepared,
+    PrepareSettings,
+    cut_stretches,
+    find_folder,
+    name_clip,
+    read_lengths,
+)
+from listenwell.data.fetch.download import RemoteFile
+from listenwell.data.tables import Row, read_rows
 from listenwell.progress import OnProgress, ignore_progress
 
 NAME, TITLE, LANDMARK = "esc50", "ESC-50", "meta/esc50.csv"

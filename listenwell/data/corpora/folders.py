@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from listenwell.data.clip import Background, Clip, Label
-from listenwell.data.corpora.layout import read_lengths
-from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
+from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, read_lengths
 from listenwell.data.sound_files import find_sound_files
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress

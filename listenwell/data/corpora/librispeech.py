@@ -10,9 +10,16 @@ A speaker's number is the reader's in LibriVox, the same in all subsets, and so 
 from pathlib import Path
 
 from listenwell.data.clip import Clip
-from listenwell.data.corpora.layout import cut_stretches, find_folders, name_clip, read_lengths
-from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
-from listenwell.data.download import RemoteFile
+from listenwell.data.corpora.corpus import (
+    Corpus,
+    Prepared,
+    PrepareSettings,
+    cut_stretches,
+    find_folders,
+    name_clip,
+    read_lengths,
+)
+from listenwell.data.fetch.download import RemoteFile
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 

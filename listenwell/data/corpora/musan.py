@@ -17,9 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.data.clip import Background, Clip, Label
-from listenwell.data.corpora.layout import cut_stretches, find_folder, name_clip, read_lengths
-from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
-from listenwell.data.download import RemoteFile
+from listenwell.data.corpora.corpus import (
+    Corpus,
+    Prepared,
+    PrepareSettings,
+    cut_stretches,
+    find_folder,
+    name_clip,
+    read_lengths,
+)
+from listenwell.data.fetch.download import RemoteFile
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 

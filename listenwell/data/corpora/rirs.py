@@ -12,9 +12,8 @@ MUSAN's Freesound noises under the same names, which their origin "musan:<track>
 from pathlib import Path
 
 from listenwell.data.clip import ROOM, Background
-from listenwell.data.corpora.layout import find_folder, read_lengths
-from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings
-from listenwell.data.download import RemoteFile
+from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, find_folder, read_lengths
+from listenwell.data.fetch.download import RemoteFile
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 

@@ -1,6 +1,6 @@
 """The starter corpus: real speech and real sounds from Debian packages, prepared in minutes on any machine.
 
-    fetch (listenwell.data.debian_packages) -> render (starter_render) -> clips.csv, backgrounds.csv -> shortcut test
+    fetch (data.fetch.debian_packages) -> render (starter_render) -> clips.csv, backgrounds.csv -> shortcut test
 
 Three parts that share no speaker, no sound source and no background: the study pool, the sealed test (10 speakers x 5
 clips, 20 sound classes x 3), and an out-of-corpus part whose packages give nothing to the other two. The corpus lies
@@ -16,25 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from listenwell.atomic_files import atomic_folder
-from listenwell.cache import one_maker
-from listenwell.data import conditions
+from listenwell.data import recording_history as conditions
 from listenwell.data.audio import load_recording
-from listenwell.data.clip import Clip
-from listenwell.data.corpora import starter_list, starter_render
-from listenwell.data.corpora.starter_list import PARTS, format_allocation, read_members, summarise_allocation
-from listenwell.data.debian_packages import PackageSource, Report, choose_source, fetch_members, ignore_report
-from listenwell.data.manifest import write_backgrounds, write_manifest
-from listenwell.data.shortcuts import (
+from listenwell.data.check.shortcuts import (
     MeasuredClips,
     ShortcutReport,
     find_shortcuts,
     format_shortcuts,
     measure_conditions,
 )
+from listenwell.data.clip import Clip
+from listenwell.data.corpora import starter_render
+from listenwell.data.corpora import starter_render as starter_list
+from listenwell.data.corpora.starter_render import PARTS, format_allocation, read_members, summarise_allocation
+from listenwell.data.fetch.debian_packages import PackageSource, Report, choose_source, fetch_members, ignore_report
+from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.errors import ManifestError
-from listenwell.load_or_make import Made, is_kept, load_or_make
 from listenwell.random_streams import stream
+from listenwell.storage.atomic_files import atomic_folder
+from listenwell.storage.cache import one_maker
+from listenwell.storage.load_or_make import Made, is_kept, load_or_make
 
 SEED = 1
 CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"

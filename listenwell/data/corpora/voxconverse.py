@@ -14,9 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.data.clip import Clip
-from listenwell.data.corpora.layout import check_share, cut_stretches, find_files, name_clip, read_lengths
-from listenwell.data.corpora.records import Corpus, Prepared, PrepareSettings, Unreadable
-from listenwell.data.download import RemoteFile
+from listenwell.data.corpora.corpus import (
+    Corpus,
+    Prepared,
+    PrepareSettings,
+    Unreadable,
+    check_share,
+    cut_stretches,
+    find_files,
+    name_clip,
+    read_lengths,
+)
+from listenwell.data.fetch.download import RemoteFile
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 

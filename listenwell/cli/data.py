@@ -1,0 +1,406 @@
+"""Commands on corpora: list, download, prepare, check.
+
+Commands on tables of clips: test-set, audio-check.
+
+Clips in the formats of other tools: corpus export, corpus import.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
+from listenwell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listenwell.data.clip import Clip
+    from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings
+    from listenwell.data.fetch.download import RemoteFile
+    from listenwell.progress import OnProgress
+
+corpus_app = typer.Typer(
+    cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, check."
+)
+
+STARTER = "starter"  # catalogue.STARTER, which is not imported before a command runs
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a corpus; 'corpus list' shows them.")]
+Root = Annotated[Path | None, typer.Option("--root", help="Folder of the corpus, or one above it.")]
+
+
+@corpus_app.command("list")
+def list_corpora(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Show all about one corpus.", show_default=False)] = "",
+) -> None:
+    """List the corpora: hours, size of the download, licence, what they are good for; or all about one of them."""
+    from listenwell.data.corpora.catalogue import CORPORA, find_corpus
+
+    if name:
+        typer.echo(_corpus_text(find_corpus(name)))
+        return
+    rows = [
+        ("name", "hours", "download", "licence", "what for"),
+        (STARTER, "-", "0.9 GB", "see docs", "speech and sounds from Debian packages; no account, no root"),
+        *(
+            (
+                corpus.name,
+                f"{corpus.hours:g}" if corpus.hours else "-",
+                _size_text(corpus.archives),
+                corpus.licence,
+                corpus.purpose,
+            )
+            for corpus in CORPORA.values()
+        ),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@corpus_app.command("download")
+def download_corpus(
+    name: Name,
+    root: Root = None,
+    url: Annotated[
+        str, typer.Option("--url", help="Mirror: URL of a folder that holds the archives under their own names.")
+    ] = "",
+) -> None:
+    """Fetch a corpus and unpack it; an interrupted download goes on where it stopped. Prints the folders."""
+    from listenwell.data.corpora.catalogue import fetch_corpus, find_corpus
+    from listenwell.progress import shown_progress
+
+    corpus = find_corpus(name)
+    with shown_progress() as on_progress:
+        folders = fetch_corpus(corpus, _required_folder("--root", root), url, on_progress)
+    typer.echo(f"{corpus.title}: {corpus.licence}; cite {corpus.citation}")
+    for folder in folders:
+        typer.echo(folder)
+
+
+@corpus_app.command("prepare")
+def prepare_corpus(
+    name: Name = STARTER,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for clips.csv and backgrounds.csv.")] = None,
+    clip_s: Annotated[float | None, typer.Option("--clip-s", help="Longest clip, in seconds.")] = None,
+    clips_per_recording: Annotated[
+        int | None, typer.Option("--clips-per-recording", help="Most clips of one recording.")
+    ] = None,
+    apart_s: Annotated[float | None, typer.Option("--apart-s", help="Least time between two clips.")] = None,
+    margin_s: Annotated[float | None, typer.Option("--margin-s", help="Least distance from another speaker.")] = None,
+    clips: Annotated[
+        str | None, typer.Option("--clips", help="MUSAN: kinds that become clips, such as speech,noise; or none.")
+    ] = None,
+    backgrounds: Annotated[
+        str | None, typer.Option("--backgrounds", help="Kinds that become backgrounds, such as music; or none.")
+    ] = None,
+    parts: Annotated[str | None, typer.Option("--parts", help="Official parts, such as dev-clean,test-clean.")] = None,
+    quarantine_share: Annotated[
+        float | None,
+        typer.Option("--quarantine-share", help="Largest share of unreadable recordings.", min=0, max=1),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
+    from listenwell.progress import shown_progress
+
+    if name == STARTER:
+        with shown_progress() as on_progress:
+            _prepare_starter(on_progress)
+        return
+    from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
+    from listenwell.storage.destination import destinations
+
+    numbers = {
+        "clip_s": clip_s, "clips_per_recording": clips_per_recording, "apart_s": apart_s, "margin_s": margin_s,
+        "quarantine_share": quarantine_share,
+    }  # fmt: skip
+    names = {"clip_kinds": clips, "background_kinds": backgrounds, "parts": parts}
+    settings = _settings(numbers, names)
+    corpus, folder, source = find_corpus(name), _required_folder("--out", out), _required_folder("--root", root)
+    with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as written:
+        with shown_progress() as on_progress:
+            prepared = corpus.prepare(source, settings, on_progress)
+        tables = write_prepared(prepared, folder)
+        written.remove_rest()
+    _report_prepared(prepared)
+    if corpus.draws_on:
+        typer.echo(f"drawn from {', '.join(corpus.draws_on)}: other corpora drawn from there may hold the same sources")
+    for table in tables:
+        typer.echo(table)
+
+
+@corpus_app.command("check")
+def check_corpus(
+    name: Annotated[str, typer.Argument(help="A corpus, or the path of a clips.csv, .jsonl or .parquet.")] = STARTER,
+    root: Root = None,
+) -> None:
+    """Read every clip of a corpus and say which cannot be used."""
+    from listenwell.data.audio import load_waveform
+    from listenwell.errors import AudioError
+    from listenwell.progress import shown_progress
+
+    with shown_progress() as on_progress:
+        clips, faults = _find_clips(name, root, on_progress), []
+        for done, clip in enumerate(clips, start=1):
+            try:
+                load_waveform(clip)
+            except AudioError as error:
+                faults.append(f"clip '{clip.clip_id}': {error}")
+            on_progress("reading", done, len(clips))
+    for fault in faults:
+        typer.echo(fault)
+    typer.echo(f"{len(clips) - len(faults)} of {len(clips)} clips can be used")
+    if faults:
+        raise typer.Exit(1)
+
+
+def _find_clips(name: str, root: Path | None, on_progress: "OnProgress") -> "Sequence[Clip]":
+    """Return the clips of a corpus, or of a table where no corpus has this name."""
+    from listenwell.data.corpora.catalogue import CORPORA
+    from listenwell.data.corpora.corpus import PrepareSettings
+    from listenwell.data.corpora.starter import prepare_starter
+    from listenwell.data.manifest import read_table
+    from listenwell.storage.cache import cache_root
+
+    if name == STARTER:
+        return read_table(prepare_starter(cache_root(), report=on_progress).clips_csv)
+    if name in CORPORA:
+        return CORPORA[name].prepare(_required_folder("--root", root), PrepareSettings(), on_progress).clips
+    return read_table(Path(name))
+
+
+def _prepare_starter(on_progress: "OnProgress") -> None:
+    from listenwell.data.corpora.starter import prepare_starter
+    from listenwell.storage.cache import cache_root
+
+    corpus = prepare_starter(cache_root(), report=on_progress)
+    typer.echo(corpus.text)
+    typer.echo(corpus.clips_csv)
+
+
+def _settings(numbers: Mapping[str, float | None], names: Mapping[str, str | None]) -> "PrepareSettings":
+    """Return the default settings with what was given on the command line in their place."""
+    from dataclasses import replace
+
+    from listenwell.data.corpora.corpus import PrepareSettings
+
+    given: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
+    for key, text in names.items():
+        if text is not None:
+            given[key] = tuple(name for name in text.split(",") if name != "none")
+    return replace(PrepareSettings(), **given)
+
+
+def _required_folder(option: str, folder: Path | None) -> Path:
+    if folder is None:
+        raise ConfigError(f"{option}: is missing; give a folder, such as {option} corpora/musan.")
+    return folder
+
+
+def _report_prepared(prepared: "Prepared") -> None:
+    for label in ("SPEECH", "NONSPEECH"):
+        chosen = [clip for clip in prepared.clips if clip.label == label]
+        if chosen:
+            typer.echo(f"{label:18} {len(chosen):6} clips  {len({clip.group for clip in chosen}):5} groups")
+    for kind in sorted({bed.kind for bed in prepared.backgrounds}):
+        beds = [bed for bed in prepared.backgrounds if bed.kind == kind]
+        typer.echo(f"{kind:18} {len(beds):6} backgrounds  {len({bed.group for bed in beds}):5} groups")
+    if prepared.quarantine:
+        typer.echo(f"{len(prepared.quarantine)} recordings cannot be used, see quarantine.csv")
+    for note in prepared.notes:
+        typer.echo(note)
+
+
+def _corpus_text(corpus: "Corpus") -> str:
+    lines = [
+        ("title", corpus.title),
+        ("what for", corpus.purpose),
+        ("hours", f"{corpus.hours:g}" if corpus.hours else "-"),
+        ("licence", corpus.licence),
+        ("citation", corpus.citation),
+        ("home page", corpus.home_page),
+        ("layout", corpus.layout),
+        ("drawn from", ", ".join(corpus.draws_on)),
+        *(("archive", f"{each.url}  {each.checksum or 'recorded on first use'}") for each in corpus.archives),
+    ]
+    return "\n".join(f"{title:10} {text}" for title, text in lines if text)
+
+
+def _size_text(archives: Sequence["RemoteFile"]) -> str:
+    """Return the size of the download, as far as it is published."""
+    known = sum(archive.n_bytes for archive in archives)
+    if not archives:
+        return "none"
+    return f"{known / 1e9:.1f} GB" if all(archive.n_bytes for archive in archives) else "not published"
+
+
+app = typer.Typer(cls=OneSentenceErrors)
+
+
+@app.command("test-set")
+def draw_test_set(
+    clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for test_set.csv and its data sheet.")],
+    speakers: Annotated[int, typer.Option("--speakers", min=1, help="Speakers.")] = 10,
+    speech_clips: Annotated[int, typer.Option("--speech-clips", min=1, help="Clips of each speaker.")] = 5,
+    sounds: Annotated[int, typer.Option("--sounds", min=1, help="Sources of other sounds.")] = 20,
+    sound_clips: Annotated[int, typer.Option("--sound-clips", min=1, help="Clips of each source.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")] = 0,
+    from_split: Annotated[str, typer.Option("--from-split", help="Draw from this split of the clips only.")] = "",
+    exclude: Annotated[
+        list[Path] | None, typer.Option("--exclude", help="Table of clips used elsewhere; may be given again.")
+    ] = None,
+    conditions: Annotated[
+        str, typer.Option("--conditions", help="Also write plans for these, such as clean,snr_0,t60_0.3, or full.")
+    ] = "",
+    backgrounds: Annotated[
+        str, typer.Option("--backgrounds", help="backgrounds.csv for snr_ conditions; the starter's for its clips.")
+    ] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a test set by group and write it with its data sheet; no audio is copied."""
+    from listenwell.config import load_config
+    from listenwell.data.test_set import SetSize
+    from listenwell.progress import shown_progress
+    from listenwell.storage.destination import destinations
+    from listenwell.tasks.test_set import FILES, Draw, make_test_set
+
+    noise = backgrounds or ("starter" if clips == "starter" else "none")
+    changes = [f"data.manifest={json.dumps(clips)}", f"data.backgrounds={json.dumps(noise)}", f"seed={seed}"]
+    changes += [f"evaluation.conditions={json.dumps(conditions.split(','))}"] if conditions else []
+    config = load_config(None, changes)
+    draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
+    read = study_inputs(config, *(exclude or []))
+    files = [out / name for name in FILES]
+    with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as written:
+        with shown_progress() as on_progress:
+            sheet = make_test_set(config, draw, out, config.evaluation.conditions if conditions else (), on_progress)
+        written.remove_rest()
+    for each in sheet.precision:
+        widths = ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in each.half_widths)
+        typer.echo(
+            f"{each.measure:18} {each.n_clips:4} clips, {each.n_groups:3} groups, effective n "
+            f"{each.effective_n:.0f}; 95 % interval {widths}"
+        )
+    typer.echo(out / "test_set.csv")
+
+
+@app.command("audio-check")
+def check_audio(
+    clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the shortcut test.")] = 0,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the findings here (JSON).")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure clipping, DC, silence, level and bandwidth by class, and warn where they tell the label."""
+    from dataclasses import asdict
+
+    from listenwell.config import load_config
+    from listenwell.data.check.audio_checks import check_audio, format_audio_report
+    from listenwell.progress import shown_progress
+    from listenwell.splits.clips import find_manifest, read_split
+    from listenwell.storage.atomic_files import write_json
+    from listenwell.storage.destination import destinations
+
+    config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
+    with destinations([out], inputs=study_inputs(config), overwrite=overwrite):
+        with shown_progress() as on_progress:
+            report = check_audio(read_split(find_manifest(config, on_progress), ""), seed, on_progress)
+        if out is not None:
+            write_json(out, asdict(report))
+    typer.echo(format_audio_report(report))
+    if report.unreadable:
+        raise typer.Exit(1)
+
+
+exchange_app = typer.Typer(cls=OneSentenceErrors)
+
+
+@exchange_app.command("export")
+def export_clips(
+    clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    to: Annotated[Literal["lhotse", "audiofolder"], typer.Option("--to", help="What to write.")],
+    split: Annotated[str, typer.Option("--split", help="This split of the clips only.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied)."""
+    from listenwell.config import load_config
+    from listenwell.data.exchange import RECORDINGS, SUPERVISIONS, write_audio_folder, write_lhotse
+    from listenwell.progress import shown_progress
+    from listenwell.splits.clips import find_manifest, read_split
+    from listenwell.storage.destination import destinations
+
+    config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
+    is_lhotse = to == "lhotse"
+    files, folders = ([out / RECORDINGS, out / SUPERVISIONS], []) if is_lhotse else ([], [out])
+    with (
+        destinations(files, folders, inputs=study_inputs(config), overwrite=overwrite),
+        shown_progress() as on_progress,
+    ):
+        chosen = read_split(find_manifest(config, on_progress), split)
+        (write_lhotse if is_lhotse else write_audio_folder)(out, chosen, on_progress)
+    typer.echo(out)
+
+
+@exchange_app.command("import")
+def import_clips(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Supervisions, cuts, or the AudioFolder.")],
+    out: Annotated[Path, typer.Option("--out", help="The clips.csv to write.")],
+    kind: Annotated[Literal["supervisions", "cuts", "audiofolder"], typer.Option("--from", help="What SOURCE is.")],
+    recordings: Annotated[Path | None, typer.Option("--recordings", help="The recordings of supervisions.")] = None,
+    label: Annotated[
+        Literal["SPEECH", "NONSPEECH"] | None, typer.Option("--label", help="Label where lhotse's manifest says none.")
+    ] = None,
+    group_by: Annotated[
+        Literal["speaker", "recording"], typer.Option("--group-by", help="Group where lhotse's manifest says none.")
+    ] = "speaker",
+    corpus: Annotated[str, typer.Option("--corpus", help="Corpus where lhotse's manifest says none.")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Licence where lhotse's manifest says none.")] = "",
+    audio_root: Annotated[
+        Path, typer.Option("--audio-root", help="Where relative paths in lhotse's manifest begin.")
+    ] = Path(),
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", help="A column's other name in the metadata: group=speaker_id.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a clips.csv of lhotse manifests (supervisions or cuts) or of a Hugging Face AudioFolder."""
+    from listenwell.data.exchange import Unsaid, read_audio_folder, read_lhotse, read_lhotse_cuts
+    from listenwell.data.manifest import write_manifest
+    from listenwell.storage.destination import destinations
+
+    unsaid, names = Unsaid(label, group_by, corpus, licence, audio_root), dict(_column_names(columns or []))
+
+    def read() -> "Sequence[Clip]":
+        if kind == "audiofolder":
+            return read_audio_folder(source, names)
+        if kind == "cuts":
+            return read_lhotse_cuts(source, unsaid)
+        if recordings is None:
+            raise ConfigError(
+                "--from supervisions: the sound files are unknown; name their manifest with --recordings."
+            )
+        return read_lhotse(recordings, source, unsaid)
+
+    with destinations([out], inputs=_inputs([source, recordings], read), overwrite=overwrite):
+        clips = read()
+        write_manifest(out, clips)
+    typer.echo(f"{len(clips)} clips, {len({clip.group for clip in clips})} groups: {out}")
+
+
+def _inputs(files: Sequence[Path | None], read: "Callable[[], Sequence[Clip]]") -> Iterator[Path]:
+    """The files, and the recordings that are read from them."""
+    yield from (file for file in files if file is not None)
+    yield from (clip.path for clip in read())
+
+
+def _column_names(columns: list[str]) -> Iterator[tuple[str, str]]:
+    for column in columns:
+        ours, equals, theirs = column.partition("=")
+        if not (ours and equals and theirs):
+            raise ConfigError(f"--column '{column}': expected ours=theirs, for instance group=speaker_id.")
+        yield ours, theirs

@@ -1,0 +1,239 @@
+"""Commands around runs that exist: list, compare, clean, tensorboard.
+
+Commands on the seal of a study's test sets: show.
+
+The command check: the leak gate over a study or a table of clips.
+
+Commands on augmentation: preview.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from listenwell.cli.shared import OneSentenceErrors, Overrides, Overwrite, study_inputs, table_inputs
+from listenwell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listenwell.data.check.leaks import LeakReport
+
+runs_app = typer.Typer(
+    cls=OneSentenceErrors, no_args_is_help=True, help="List, compare and clean the runs in a folder."
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run, or a folder of runs such as runs/.")]
+
+
+@runs_app.command("list")
+def list_(folder: Folder) -> None:
+    """Show every run: its state, when it last changed, fits done, dropped, failed and asked for, its main figure."""
+    from listenwell.tasks.runs import list_runs
+
+    typer.echo(
+        f"{'run':30} {'state':10} {'changed (UTC)':16} {'done':>5} {'dropped':>7} {'failed':>6} {'asked':>5}  "
+        "main figure"
+    )
+    for run in list_runs(folder):
+        main = run.figures[0] if run.figures else None
+        shown = "" if main is None else f"{main.value:.3f} [{main.low:.3f}, {main.high:.3f}] {main.test_set}"
+        typer.echo(
+            f"{run.folder!s:30} {run.state:10} {run.changed:%Y-%m-%d %H:%M} {run.n_done:5} {run.n_dropped:7} "
+            f"{run.n_failed:6} {run.n_wanted:5}  {shown or run.holder}"
+        )
+
+
+@runs_app.command("compare")
+def compare(folder: Folder) -> None:
+    """Set the finished runs side by side: balanced accuracy of the delivered detector, calibrated, with its interval.
+
+    Intervals that overlap do not settle which run is better: 'listenwell compare RUN RUN' pairs two runs clip by clip.
+    """
+    from listenwell.tasks.runs import list_runs
+
+    typer.echo(f"{'test set':14} {'condition':9} {'run':30} balanced accuracy")
+    rows = [(figure, run.folder) for run in list_runs(folder) for figure in run.figures]
+    for figure, run in sorted(rows, key=lambda row: (row[0].test_set, row[0].condition, -row[0].value)):
+        typer.echo(
+            f"{figure.test_set:14} {figure.condition:9} {run!s:30} "
+            f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+        )
+
+
+@runs_app.command("clean")
+def clean(
+    folder: Folder,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove what finished runs no longer need: fits their configs do not ask for, begun stacks, leftovers of a kill.
+
+    Nothing a finished study's report or a run in FOLDER refers to is touched, nor a run that somebody works in. A run
+    outside FOLDER that uses these fits as its ledger is not seen: give the folder that holds both.
+    """
+    from listenwell.tasks.runs import find_waste, remove_waste
+
+    waste = find_waste(folder)
+    for each in waste:
+        typer.echo(f"{each.n_bytes / 2**20:9.1f} MiB  {each.path}  ({each.reason})")
+    total = f"{sum(each.n_bytes for each in waste) / 2**20:.1f} MiB in {len(waste)} places"
+    if dry_run or not waste:
+        typer.echo(f"{total}; nothing was removed.")
+        return
+    if not yes:
+        typer.confirm(f"Remove {total}?", abort=True)
+    remove_waste(folder, waste)
+    typer.echo(f"removed {total}.")
+
+
+@runs_app.command("tensorboard")
+def tensorboard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that trains or trained.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the event files, one folder per fit.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy the metrics of a run's fits into TensorBoard event files: tensorboard --logdir OUT. Prints the folders.
+
+    Needs listenwell[tracking].
+    """
+    from listenwell.tasks.tensorboard import export_tensorboard
+
+    for folder in export_tensorboard(run, out, overwrite=overwrite):
+        typer.echo(folder)
+
+
+seal_app = typer.Typer(
+    cls=OneSentenceErrors, no_args_is_help=True, help="The seal of a study's test sets: who committed, who looked."
+)
+
+
+@seal_app.callback()
+def _seal_group() -> None:
+    pass
+
+
+@seal_app.command("show")
+def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
+    """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed."""
+    from listenwell.splits.sealing import read_seal
+    from listenwell.storage.run_folder import RunFolder
+
+    seal = read_seal(RunFolder(run))
+    for entry in seal["entries"]:
+        what = entry["test_set"] if entry["event"] == "look" else ", ".join(entry["thresholds"])
+        typer.echo(f"{entry['number']:3}  {entry['time']}  {entry['who']:12} {entry['event']:7} {what}")
+    for earlier in seal["earlier"]:
+        typer.echo(f"     {earlier['time']}  {earlier['test_set']} was opened before by {earlier['run']}")
+    typer.echo(f"head {seal['head'] or 'none'}")
+    typer.echo(f"{seal['verdict']}: {seal['reason']}")
+    if seal["verdict"] != "sealed":
+        raise typer.Exit(1)
+
+
+app = typer.Typer(cls=OneSentenceErrors)
+CONFIG_SUFFIXES = (".yaml", ".yml")
+SHOWN = 20
+
+
+@app.command("check")
+def check(
+    source: Annotated[Path, typer.Argument(metavar="CONFIG|CLIPS.CSV", help="Config (YAML), or a table with splits.")],
+    backgrounds: Annotated[
+        Path | None, typer.Option("--backgrounds", help="backgrounds.csv to check with a table of clips.")
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the whole report here (JSON).")] = None,
+    overwrite: Overwrite = False,
+    overrides: Overrides = None,
+) -> None:
+    """Look for leaks between train, dev, test sets and backgrounds, by name and by ear; exit status 1 unless clean."""
+    from listenwell.config import load_config
+    from listenwell.data.check.leaks import CLEAN
+    from listenwell.errors import ConfigError
+    from listenwell.progress import shown_progress
+    from listenwell.splits.gate import check_study, check_table
+    from listenwell.storage.atomic_files import write_json
+    from listenwell.storage.destination import destinations
+
+    is_config = source.suffix.lower() in CONFIG_SUFFIXES
+    if is_config and backgrounds is not None:
+        raise ConfigError(f"{source}: a config names its own backgrounds; leave --backgrounds out.")
+    if overrides and not is_config:
+        raise ConfigError(
+            f"{source}: is a table of clips, and '{overrides[0]}' would change a config; leave it out, or check the "
+            "config of the study."
+        )
+    config = load_config(source, overrides or []) if is_config else None
+    read = table_inputs(source, backgrounds) if config is None else study_inputs(config, source)
+    with destinations([json_out], inputs=read, overwrite=overwrite):
+        with shown_progress() as on_progress:
+            if config is not None:
+                report = check_study(config, on_progress)
+            else:
+                report = check_table(source, backgrounds, on_progress)
+        if json_out is not None:
+            write_json(json_out, report.to_json())
+    typer.echo(report_text(report))
+    if report.verdict != CLEAN:
+        raise typer.Exit(1)
+
+
+def report_text(report: "LeakReport") -> str:
+    """The verdict, what was compared, and up to SHOWN findings of every kind."""
+    lines = [
+        f"{report.verdict}: {len(report.leaks)} leaks, {len(report.findings) - len(report.leaks)} warnings; compared "
+        f"{sum(report.n_clips.values())} clips and {sum(report.n_backgrounds.values())} backgrounds of "
+        f"{', '.join(report.n_clips)}, {report.n_pairs} pairs"
+    ]
+    for kind, n_found in Counter((finding.is_leak, finding.kind) for finding in report.findings).items():
+        is_leak, name = kind
+        lines.append(f"{'leak' if is_leak else 'warning'}: {name}, {n_found} found")
+        shown = [f for f in report.findings if (f.is_leak, f.kind) == kind][:SHOWN]
+        lines += [f"  {f.part_a} {f.id_a} | {f.part_b} {f.id_b} | {f.evidence}" for f in shown]
+        lines += [f"  ... and {n_found - SHOWN} more; --json writes all"] if n_found > SHOWN else []
+    lines += [f"not compared by ear: {reason}" for reason in report.unreadable]
+    return "\n".join(lines)
+
+
+augment_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Augmentation: preview.")
+
+
+@augment_app.callback()
+def _augment_group() -> None:
+    """Keep `preview` a command of its own while it is the only one."""
+
+
+@augment_app.command("preview")
+def preview_plans(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    clips: Annotated[str, typer.Option("--clips", help="Training clips, as ID,ID.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")],
+    epochs: Annotated[str, typer.Option("--epochs", help="Epochs, as 1,2.")] = "1",
+    overwrite: Overwrite = False,
+    overrides: Overrides = None,
+) -> None:
+    """Write a page to hear and see chosen clips exactly as training hears them."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.storage.destination import destinations
+    from listenwell.tasks.preview import preview
+
+    resolved = load_config(config, overrides or [])
+    wanted = _read_epochs(epochs)
+    with (
+        destinations([out], inputs=study_inputs(resolved, config), overwrite=overwrite),
+        shown_progress() as on_progress,
+    ):
+        hearings = preview(resolved, clips.split(","), wanted, out, on_progress)
+    for hearing in hearings:
+        typer.echo(
+            f"{hearing.clip.clip_id}, epoch {hearing.epoch}: {' '.join(hearing.words) or 'nothing was changed.'}"
+        )
+    typer.echo(out)
+
+
+def _read_epochs(text: str) -> list[int]:
+    try:
+        return [int(epoch) for epoch in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--epochs '{text}': expected whole numbers, for instance 1,2.") from error

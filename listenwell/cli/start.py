@@ -1,0 +1,331 @@
+"""Commands around a study: init, prepare, fit, study, report, trace, config.
+
+A plan as lines of text.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from listenwell.cli.shared import OneSentenceErrors, Overrides, peak_memory_gib, study_config
+from listenwell.tasks.plan import CORRELATION, DISCORDANT_SHARE, REACHED_SHARE, StudyPlan
+
+
+def plan_lines(plan: StudyPlan) -> Iterator[str]:
+    """The plan, one fact a line."""
+    yield f"{'fits':24} {'number':>7} {'steps':>9} {'operations':>12}"
+    for work in plan.work:
+        yield f"{work.kind:24} {work.n_fits:7} {work.n_steps:9} {work.flops:12.2e}"
+    yield f"{'scoring':24} {'':7} {'':9} {plan.scoring_flops:12.2e}"
+    yield f"{'in all':24} {sum(w.n_fits for w in plan.work):7} {sum(w.n_steps for w in plan.work):9} {plan.flops:12.2e}"
+    for name, n_bytes in plan.memory.items():
+        yield f"memory, {name}: {_gib(n_bytes)}"
+    free = "" if plan.free_memory_bytes is None else f"; free now: {_gib(plan.free_memory_bytes)}"
+    yield f"memory in all, an upper bound: {_gib(sum(plan.memory.values()))}{free}{_too_much(plan)}"
+    yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
+    if plan.seconds is None or plan.rate is None:
+        yield "time on this machine: unknown; --probe measures ten steps"
+    else:
+        yield f"time on this machine: {_duration(plan.seconds)} at {plan.rate:.2e} operations/s, as eight steps ran"
+    for n_machines, seconds, idle in plan.machines:
+        if n_machines > 1:
+            yield (
+                f"training on {n_machines} machines like this one (--executor ray): {_duration(seconds)} instead of "
+                f"{_duration(plan.machines[0][1])}, {idle:.0%} of it idle"
+            )
+    for name, seconds, fits, source in plan.devices:
+        memory = "" if fits else "; not enough memory as configured"
+        yield f"time on {name}: {_duration(seconds)} at {REACHED_SHARE:.0%} of its peak ({source}){memory}"
+    for test_set, n_groups, difference in plan.power:
+        shown = (
+            f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
+            if difference <= DISCORDANT_SHARE
+            else "are too few to show any difference 8 times in 10"
+        )
+        yield (
+            f"power on {test_set}: {n_groups} groups of the rarer class {shown} (if one method alone is right on "
+            f"{DISCORDANT_SHARE:.0%} of the clips, correlation within groups {CORRELATION:g})"
+        )
+
+
+def _too_much(plan: StudyPlan) -> str:
+    if plan.free_memory_bytes is None or sum(plan.memory.values()) <= plan.free_memory_bytes:
+        return ""
+    return "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
+
+
+def _gib(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+app = typer.Typer(cls=OneSentenceErrors)
+
+Executor = Annotated[
+    str, typer.Option("--executor", help="Where stacks train: local, or ray (needs listenwell[ray]); as executor.kind.")
+]
+Address = Annotated[str, typer.Option("--address", help="The Ray cluster, HOST:PORT or auto; as executor.address.")]
+
+
+def _with_executor(overrides: list[str] | None, executor: str, address: str) -> list[str]:
+    """The overrides, and those that the two options stand for."""
+    kind = [f"executor.kind={executor}"] if executor else []
+    return [*(overrides or []), *kind, *([f"executor.address={address}"] if address else [])]
+
+
+@app.command("study")
+def study(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
+) -> None:
+    """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
+    resolved = study_config(config, _with_executor(overrides, executor, address))
+    from listenwell.progress import shown_progress
+    from listenwell.report.terminal import format_table
+    from listenwell.study.run import run_study
+
+    with shown_progress() as on_progress:
+        results = run_study(resolved, on_progress)
+    typer.echo(format_table(results))
+    typer.echo(f"peak memory {peak_memory_gib():.1f} GiB; report: {resolved.output / 'report.html'}")
+
+
+@app.command("init")
+def init(
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER|TABLE", help="Folder of your recordings, or a table of them.")
+    ],
+    group: Annotated[
+        str,
+        typer.Option(
+            "--group",
+            help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'; of a table, its column.",
+        ),
+    ] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace clips.csv, backgrounds.csv and study.yaml.")
+    ] = False,
+) -> None:
+    """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml.
+
+    Or at a table of clips (CSV, JSON Lines, Parquet): study.yaml says which of its columns are read as what.
+    """
+    from listenwell.tasks.init import start_from_table, start_project
+
+    if source.is_file():
+        started = start_from_table(source, group, overwrite=overwrite)
+        for column, name in started.taken.items():
+            typer.echo(f"{column:12} is column {name}")
+        if "clip_id" not in started.taken:
+            typer.echo(f"{'clip_id':12} is made of path and start")
+        if started.left:
+            typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
+    else:
+        if not group and sys.stdin.isatty():
+            group = typer.prompt(
+                "Which group (speaker or sound source) does a file belong to? folder, file, or a pattern",
+                default="folder",
+            )
+        started = start_project(source, group or "folder", overwrite=overwrite)
+    for label in ("SPEECH", "NONSPEECH"):
+        chosen = [clip for clip in started.clips if clip.label == label]
+        typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")
+    if started.backgrounds:
+        typer.echo(f"{'background':10} {len(started.backgrounds):5} recordings")
+    for warning in started.warnings:
+        print(f"listenwell: warning: {warning}", file=sys.stderr)
+    config = shlex.quote(str(started.config))
+    typer.echo(f"next: listenwell check {config}, then listenwell study {config}")
+
+
+@app.command("prepare")
+def prepare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
+) -> None:
+    """Fetch what a study needs and show who trains, who chooses (dev) and who only tests."""
+    resolved = study_config(config, overrides or [])
+    from listenwell.progress import shown_progress
+    from listenwell.splits.clips import prepare
+    from listenwell.splits.divide import allocation, divide
+
+    with shown_progress() as on_progress:
+        parts = divide(*prepare(resolved, on_progress), resolved.data)
+    for record in allocation(parts):
+        typer.echo(
+            f"{record['part']:14} {record['label']:10} {record['n_clips']:6} clips  {record['n_groups']:5} groups"
+        )
+    for part, bank in parts.banks.items():
+        typer.echo(f"{part:14} {len(bank.entries):6} backgrounds")
+
+
+@app.command("fit")
+def fit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
+) -> None:
+    """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
+    resolved = study_config(config, _with_executor(overrides, executor, address))
+    from listenwell.progress import shown_progress
+    from listenwell.study.run import fit_alone
+
+    with shown_progress() as on_progress:
+        finished = fit_alone(resolved, on_progress)
+    typer.echo("epoch  train loss  dev loss  dev AUC")
+    for epoch in finished.record["history"]:
+        best = "  best" if epoch["epoch"] == finished.record["best_epoch"] else ""
+        typer.echo(
+            f"{epoch['epoch']:5}  {epoch['train_loss']:10.4f}  {epoch['dev_loss']:8.4f}  {epoch['dev_auc']:7.4f}{best}"
+        )
+    typer.echo(finished.folder / "adapter")
+
+
+@app.command("search")
+def search(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Config file (YAML) with search.grid or search.sampled.")
+    ],
+    overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
+) -> None:
+    """Train the points of search.grid, or those that search.sampled draws, and rank them on dev.
+
+    No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits. Example:
+    listenwell search study.yaml search.sampled.trials=24
+    """
+    resolved = study_config(config, _with_executor(overrides, executor, address))
+    from listenwell.progress import shown_progress
+    from listenwell.report.terminal import format_search
+    from listenwell.study.run import search_alone
+
+    with shown_progress() as on_progress:
+        found = search_alone(resolved, on_progress)
+    typer.echo(format_search(found))
+    if found["dropped"]:
+        _print_dropped(found)
+    if found["sampled"] is not None:
+        _print_importance(found["sampled"])
+    typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found['best'].items()) or 'the config as it is'}")
+
+
+@app.command("plan")
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Load the model and time ten steps, to tell the time on this machine.")
+    ] = False,
+) -> None:
+    """Say what a study will take before anything is trained: fits, steps, operations, memory, disk, time, power.
+
+    Without --probe no weights are read. Times on GPUs assume a share of the data sheet's peak, which is printed.
+    """
+    resolved = study_config(config, overrides or [])
+    from listenwell.progress import shown_progress
+    from listenwell.tasks.plan import plan_study
+
+    with shown_progress() as on_progress:
+        planned = plan_study(resolved, probe=probe, on_progress=on_progress)
+    for line in plan_lines(planned):
+        typer.echo(line)
+
+
+def _print_dropped(found: dict[str, Any]) -> None:
+    """The trials that ended at a rung, and what that saved."""
+    steps = found["n_steps"]
+    typer.echo(
+        f"ended at a rung, by dev loss so far: {len(found['dropped'])} trials; {steps['trained']} steps were trained, "
+        f"{steps['trained_whole'] - steps['trained']} of {steps['trained_whole']} saved"
+    )
+    for trial in sorted(found["dropped"], key=lambda trial: (-trial["rung"], trial["dev_loss"])):
+        changes = " ".join(f"{key}={value}" for key, value in trial["changes"].items())
+        typer.echo(f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {changes}")
+
+
+def _print_importance(sampled: dict[str, Any]) -> None:
+    """What mattered in a sampled search."""
+    typer.echo(f"share of the objective's variance, {sampled['importance_note']}")
+    for key, share in (sampled["importance"] or {}).items():
+        typer.echo(f"  {key:24} {share:.2f}")
+
+
+@app.command("loso")
+def loso(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    overrides: Overrides = None,
+    executor: Executor = "",
+    address: Address = "",
+) -> None:
+    """Leave every speaker of the study pool out once; arms by loso.arms, else the config itself."""
+    resolved = study_config(config, _with_executor(overrides, executor, address))
+    from listenwell.progress import shown_progress
+    from listenwell.report.terminal import format_speakers
+    from listenwell.study.run import loso_alone
+
+    with shown_progress() as on_progress:
+        records = loso_alone(resolved, on_progress)
+    typer.echo(format_speakers(records))
+
+
+@app.command("report")
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
+    """Write report.html and report.md again from a study's results.json."""
+    from listenwell.report.write import write_report
+    from listenwell.splits.sealing import read_seal
+    from listenwell.storage.run_folder import RunFolder, read_kept_results
+
+    folder = RunFolder(run)
+    write_report(read_kept_results(folder) | {"seal": read_seal(folder)}, run)
+    typer.echo(run / "report.html")
+
+
+@app.command("trace")
+def trace(
+    clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip of the study.")],
+    run: Annotated[Path, typer.Option("--run", help="Folder of a finished study.")],
+) -> None:
+    """Walk one clip through a study: manifest line, plans, shapes, scores, thresholds, decisions (as YAML)."""
+    import yaml
+
+    from listenwell.tasks.trace import trace
+
+    typer.echo(yaml.safe_dump(trace(clip_id, run), sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command("config")
+def show_config(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG] [section.key=value]...", help="A YAML file, then changes.", show_default=False
+        ),
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of config files instead.")] = False,
+) -> None:
+    """Print the resolved config as YAML, every field with its help."""
+    from listenwell.config import config_schema, dump, load_config
+
+    path, overrides = _config_arguments(arguments or [])
+    config = load_config(path, overrides)
+    typer.echo(json.dumps(config_schema(), indent=2) if schema else dump(config, with_help=True), nl=schema)
+
+
+def _config_arguments(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Return the config path, the first argument when it has no "=", and the overrides."""
+    if arguments and "=" not in arguments[0]:
+        return Path(arguments[0]), arguments[1:]
+    return None, arguments

@@ -1,0 +1,327 @@
+"""The command that makes scores; those that judge them are in `listenwell.cli.evidence`.
+
+The commands that make a detector out of a run and use it.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from listenwell.cli.shared import MetricLines, OneSentenceErrors, Overrides, Overwrite, peak_memory_gib, study_inputs
+from listenwell.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listenwell.config import Config
+    from listenwell.detect.bundle import Bundle
+    from listenwell.detect.files import Heard
+    from listenwell.tasks.score_table import ScoredManifest
+
+app = typer.Typer(cls=OneSentenceErrors)
+JOURNAL = ".journal"
+STDIN_SHOWN = Path("stdin")
+MEAN, EACH = "mean", "each"
+
+
+@app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished study, such as runs/starter.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
+    merged: Annotated[
+        Path | None, typer.Option("--merged", help="Also write base and adapter as one model into this folder.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
+
+    Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
+    """
+    from listenwell.progress import shown_progress
+    from listenwell.storage.destination import destinations
+
+    with destinations(folders=[out, merged], inputs=_read_by_export(run), overwrite=overwrite):
+        # seconds pass until it is imported
+        from listenwell.tasks.export import export_detector, export_merged
+
+        with shown_progress() as on_progress:
+            bundle = export_detector(run, out, on_progress)
+        rule = bundle.rule
+        typer.echo(
+            f"{out}: threshold {bundle.thresholds['balanced_accuracy']:+.3f}; windows of {rule.window_s:g} s every "
+            f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} "
+            f"s, pauses of at least {rule.shortest_pause_s:g} s"
+        )
+        if merged is not None:
+            export_merged(run, merged)
+            typer.echo(f"{merged}: base and adapter as one model, for transformers")
+
+
+def _read_by_export(run: Path) -> Iterator[Path]:
+    """The run, the ledger of its fits, and what its study read."""
+    from listenwell.tasks.opened_run import open_run
+
+    yield run
+    opened, config = open_run(run)
+    yield opened.fits
+    yield from study_inputs(config)
+
+
+@app.command("detect")
+def detect(
+    recordings: Annotated[
+        list[str], typer.Argument(help="Files, folders, patterns such as 'calls/*.wav', or - for standard input.")
+    ],
+    detector: Annotated[Path, typer.Option("--detector", help="Folder that export wrote.")] = Path("detector"),
+    form: Annotated[str, typer.Option("--format", help="table, json, csv, rttm, audacity or textgrid.")] = "table",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File for the answer (a folder for audacity and textgrid); a stopped run goes on."),
+    ] = None,
+    criterion: Annotated[
+        str, typer.Option("--criterion", help="Which threshold of dev decides, such as target_recall=0.95.")
+    ] = "balanced_accuracy",
+    threshold: Annotated[float | None, typer.Option("--threshold", help="A score to decide at instead.")] = None,
+    longest_clip: Annotated[
+        float,
+        typer.Option("--longest-clip", help="Recordings up to so many seconds are decided whole.", min=0),
+    ] = 4.0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Batches of windows at the same time; one per core if not given.", min=1),
+    ] = None,
+    channel: Annotated[
+        str,
+        typer.Option(
+            "--channel", help="Of several channels: mean, each (an answer for each), or one's number, from 0."
+        ),
+    ] = MEAN,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say of each short recording whether it is SPEECH, and of each long one where speech is.
+
+    Recordings of any length and any format FFmpeg reads, pipes too; memory does not grow with their length. With --out,
+    what was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
+    """
+    from listenwell.detect.detector import Detector
+    from listenwell.detect.files import ScoreJournal, audio_seconds, detect_files, owner_of
+    from listenwell.detect.formats import FORMATS, ONE_EACH
+    from listenwell.detect.recordings import STDIN, find_recordings
+    from listenwell.progress import shown_progress
+    from listenwell.storage.atomic_files import companion, is_stream
+    from listenwell.storage.destination import destinations
+
+    if form not in FORMATS:
+        raise ConfigError(f"--format '{form}': expected one of {', '.join(FORMATS)}.")
+    _require_usable(device, dtype, threshold, longest_clip)
+    one_channel = _read_channel(channel)
+    if channel == EACH and form in ONE_EACH:
+        raise ConfigError(f"--channel {EACH}: a file of --format {form} holds one answer; give json, csv or rttm.")
+    found = find_recordings(recordings)
+    for sentence in found.left_out:
+        print(f"listenwell: {sentence}", file=sys.stderr)
+    shown = [STDIN_SHOWN if path == STDIN else path for path in found.paths]
+    answers = _answer_files(form, out, shown)
+    files = [path for path in found.paths if path.is_file()]
+    with destinations(answers, inputs=[*files, detector], overwrite=overwrite) as written:
+        loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
+        if threshold is None:
+            _say_criterion(criterion, loaded.bundle)
+        journal = None
+        if out is not None and not is_stream(out):
+            # one answer each: within the folder, which alone must be writable
+            beside = out / JOURNAL if form in ONE_EACH else out
+            journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded), out)
+        started = time.monotonic()
+        with shown_progress() as on_progress:
+            heard = [
+                replace(each, path=STDIN_SHOWN) if each.path == STDIN else each
+                for each in detect_files(loaded, found.paths, longest_clip, journal, on_progress, channel == EACH)
+            ]
+        seconds = time.monotonic() - started
+        _write(heard, form, answers)
+        written.remove_rest()
+        if journal is not None:
+            journal.journal.remove()
+    audio_s = audio_seconds(heard)
+    print(
+        f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
+        + (f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""),
+        file=sys.stderr,
+    )
+    unread = sum(bool(each.problem) for each in heard)
+    if unread:
+        print(f"listenwell: {unread} recordings could not be read, see above.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _read_channel(channel: str) -> int | None:
+    """Raises ConfigError for what is neither mean, each nor the number of a channel."""
+    if channel in (MEAN, EACH):
+        return None
+    if not channel.isdecimal():
+        raise ConfigError(f"--channel '{channel}': expected {MEAN}, {EACH}, or the number of a channel, from 0.")
+    return int(channel)
+
+
+def _require_usable(device: str, dtype: str, threshold: float | None, longest_clip: float) -> None:
+    """Raise ConfigError for an option whose value can never be used."""
+    from listenwell.model.settings import find_device_fault
+
+    if fault := find_device_fault(device, dtype):
+        raise ConfigError(f"--{fault}")
+    if not math.isfinite(threshold or 0.0):
+        raise ConfigError(f"--threshold {threshold}: no score reaches or misses it; give a finite number.")
+    if math.isnan(longest_clip):
+        raise ConfigError("--longest-clip nan: is no number; give seconds, 0 or more.")
+
+
+def _say_criterion(criterion: str, bundle: "Bundle") -> None:
+    """Say what a threshold other than the default rests on, and where it finds less speech than that one."""
+    from listenwell.detect.bundle import DEFAULT_CRITERION
+
+    if criterion == DEFAULT_CRITERION:
+        return
+    value, default = bundle.thresholds[criterion], bundle.thresholds[DEFAULT_CRITERION]
+    says = f"--criterion {criterion} decides at {value:+.3f}, {DEFAULT_CRITERION} at {default:+.3f}"
+    if bundle.dev is not None:
+        recall, usual = bundle.dev.recalls[criterion], bundle.dev.recalls[DEFAULT_CRITERION]
+        says += f" (recall on the {bundle.dev.n_speech} dev scores of speech: {recall:.3f} and {usual:.3f})"
+    if value > default:
+        says += "; it finds less speech than the other"
+        says += (
+            ", for dev reaches this recall without a lower threshold" if criterion.startswith("target_recall") else ""
+        )
+    print(f"listenwell: {says}.", file=sys.stderr)
+
+
+def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> list[Path]:
+    """The files that get the answer: one, or one per recording, in their order; none for standard output.
+
+    Raises ConfigError where the format is one file per recording and there is no folder for several.
+    """
+    from listenwell.detect.formats import ONE_EACH, name_recordings
+    from listenwell.storage.atomic_files import is_stream
+
+    if form in ONE_EACH and len(recordings) > 1 and (out is None or is_stream(out) or out.is_file()):
+        raise ConfigError(
+            f"--format {form} is one file per recording: give --out a folder for {len(recordings)} of them."
+        )
+    if out is None:
+        return []
+    if form not in ONE_EACH or is_stream(out):
+        return [out]
+    names = name_recordings(recordings)
+    return [out / f"{names[path]}{ONE_EACH[form]}" for path in recordings]
+
+
+def _write(heard: "Sequence[Heard]", form: str, answers: Sequence[Path]) -> None:
+    """Write the answer; say on standard error what is called otherwise in it, what to know of it, what is missing."""
+    from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown
+
+    if form in ONE_EACH:
+        places: Sequence[Path | None] = answers or [None] * len(heard)
+        names = {each.path: path.stem for each, path in zip(heard, places, strict=True) if path is not None}
+        for each, path in zip(heard, places, strict=True):
+            if not each.problem:
+                _put(path, FORMATS[form]([each]))
+    else:
+        names = dict(name_tokens([each.path for each in heard])) if form == "rttm" else {}
+        _put(answers[0] if answers else None, FORMATS[form](heard))
+    for each in heard:
+        if each.problem:
+            print(f"listenwell: {problem_line(each)}", file=sys.stderr)
+        elif each.path in names and shown(names[each.path]) != shown(each.path.stem):
+            print(f"listenwell: {shown(each.path)}: is called {shown(names[each.path])} in the answer", file=sys.stderr)
+        if each.note:
+            print(f"listenwell: {shown(each.path)}: {shown(each.note)}", file=sys.stderr)
+
+
+def _put(path: Path | None, text: str) -> None:
+    """Write to the file, or to standard output; bytes of a name that is no UTF-8 are written escaped."""
+    from listenwell.storage.atomic_files import write_bytes
+
+    if path is None:
+        typer.echo(text, nl=False)
+    else:
+        write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+@app.command("score")
+def score(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the scores and what they show.")],
+    clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")] = "",
+    model: Annotated[str, typer.Option("--model", help="small, a model folder or a hub id.")] = "",
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="Folder of a trained adapter, or of a study that delivers one.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Score this split of the clips only.")] = "",
+    conditions: Annotated[
+        str, typer.Option("--conditions", help="Versions to score, such as clean,snr_0,200ms.")
+    ] = "clean",
+    prompt_file: Annotated[Path | None, typer.Option("--prompt-file", help="Text file with the question.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Config file (YAML).")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
+    from listenwell.config import load_config
+    from listenwell.progress import shown_progress
+    from listenwell.splits.clips import find_manifest, read_split
+    from listenwell.storage.run_folder import RunFolder
+    from listenwell.storage.run_lock import hold_run, require_own
+    from listenwell.tasks.score_table import score_manifest
+
+    chosen = [("data.manifest", clips), ("model.name", model), ("prompt.question", _question(prompt_file))]
+    changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in chosen if value]
+    wanted = conditions.split(",")
+    changes += [f"output={json.dumps(str(out), ensure_ascii=False)}", f"evaluation.conditions={json.dumps(wanted)}"]
+    resolved = load_config(config, [*changes, *(overrides or [])])
+    run = RunFolder(resolved.output)
+    require_own(run)
+    if run.leaks.exists():
+        raise ConfigError(
+            f"{run.root}: is the folder of a study, whose results would be lost; give another with --out."
+        )
+    with shown_progress() as on_progress:
+        # a table that cannot be read leaves no folder
+        read_split(find_manifest(resolved, on_progress), split, resolved.data.columns)
+        with hold_run(run):
+            result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
+    typer.echo(_scored_text(resolved, split, result))
+
+
+def _scored_text(config: "Config", split: str, result: "ScoredManifest") -> str:
+    rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
+    lines = [f"{config.model.name}, {result.method}, {rows}, threshold 0"]
+    measures = MetricLines()
+    for condition, metrics in result.metrics.items():
+        lines.append(condition)
+        lines += [measures.line(metric) for metric in metrics]
+    lines += measures.notes()
+    if result.n_unreadable:
+        lines.append(f"{result.n_unreadable} clips could not be read, see {config.output}/quarantine")
+    rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"
+    lines.append(f"{rate}; peak memory {peak_memory_gib():.1f} GiB; results in {config.output}")
+    return "\n".join(lines)
+
+
+def _question(prompt_file: Path | None) -> str:
+    if prompt_file is None:
+        return ""
+    try:
+        question = prompt_file.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{prompt_file}: cannot be read as UTF-8 text; give a text file with the question."
+        ) from error
+    if not question:
+        raise ConfigError(f"{prompt_file}: is empty; the question put to the model was expected.")
+    return question

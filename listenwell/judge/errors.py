@@ -1,0 +1,197 @@
+"""Which clips the fine-tuned model decides wrongly: by group, the worst ones, those to listen to, and who else erred.
+
+Arithmetic on score tables; every error knows how far its score lies beyond the threshold, on the wrong side.
+
+Let errors be heard: each clip's samples exactly as they were scored, and the spectrogram the model got of them.
+
+The folder errors/ of a run holds 01.wav (16 bit), 01.png and so on, and errors.json: what each is, with the hash of its
+float32 samples. results.json names the errors and holds no sound; the report embeds what lies here.
+"""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from listenwell.augment.conditions import CLEAN, plan_condition
+from listenwell.augment.plan import apply_plan
+from listenwell.data.audio import Waveform, load_waveform, pcm_sha256
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
+from listenwell.evaluate.calibration import Threshold, choose_threshold
+from listenwell.evaluate.methods import PartMetric, summarise_parts
+from listenwell.evaluate.metrics import Bools, decide
+from listenwell.evaluate.scores import ScoreTable
+from listenwell.judge.detectors import FINE_TUNED
+from listenwell.model.audio_language_model import AudioLanguageModel
+from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.report.errors import encode_spectrogram, encode_wav
+from listenwell.splits.divide import Parts
+from listenwell.storage.atomic_files import disk_faults_named, write_bytes, write_json
+from listenwell.storage.run_folder import RunFolder
+
+N_WORST = 20
+N_HEARD, N_HEARD_CLEAN = 10, 5
+"""Errors of a test set to listen to; so many of them clean before any other condition comes a second time."""
+
+
+def list_errors(
+    tables: Mapping[str, ScoreTable], dev: Mapping[str, ScoreTable], threshold: Threshold
+) -> dict[str, Any]:
+    """Return the errors of one test set as JSON values: clean ones, and under any condition those to listen to.
+
+    tables, dev: method -> its scores of the test set and of dev. threshold: the fine-tuned model's.
+    """
+    clean = {method: table.select(table.condition == CLEAN) for method, table in tables.items()}
+    ours = clean[FINE_TUNED]
+    is_wrong = decide(ours.score, threshold.value) != ours.is_speech
+    return {
+        "n": len(ours),
+        "n_wrong": int(is_wrong.sum()),
+        "groups": [_describe_group(each) for each in summarise_parts(ours, threshold.value, "group")],
+        "worst": _rank_errors(ours, threshold.value)[:N_WORST],
+        "heard": _choose_heard(_rank_errors(tables[FINE_TUNED], threshold.value)),
+        "agreement": _agree(clean, is_wrong, dev),
+    }
+
+
+def _describe_group(part: PartMetric) -> dict[str, Any]:
+    metric = part.metric
+    return {
+        "group": part.part,
+        "label": part.label,
+        "n": metric.n,
+        "n_wrong": round(metric.n * (1.0 - metric.value)),
+        "right": metric.value,
+        "low": metric.low,
+        "high": metric.high,
+    }
+
+
+def _rank_errors(table: ScoreTable, threshold: float) -> list[dict[str, Any]]:
+    """Every wrongly decided row, the one furthest beyond the threshold first."""
+    is_wrong = decide(table.score, threshold) != table.is_speech
+    beyond = np.abs(table.score - threshold)
+    return [
+        {
+            "clip_id": str(table.clip_id[i]),
+            "group": str(table.group[i]),
+            "label": str(table.label[i]),
+            "condition": str(table.condition[i]),
+            "score": float(table.score[i]),
+            "beyond": float(beyond[i]),
+        }
+        for i in np.argsort(-beyond, kind="stable")
+        if is_wrong[i]
+    ]
+
+
+def _choose_heard(errors: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The errors to listen to: in every round N_HEARD_CLEAN clean ones and one of each other condition; a clip once."""
+    n_before: Counter[str] = Counter()
+    queue = []
+    for place, error in enumerate(errors):
+        is_clean = error["condition"] == CLEAN
+        turn = n_before[error["condition"]] // (N_HEARD_CLEAN if is_clean else 1)
+        n_before[error["condition"]] += 1
+        queue.append((turn, not is_clean, place))
+    chosen: dict[str, dict[str, Any]] = {}
+    for _, _, place in sorted(queue):
+        chosen.setdefault(errors[place]["clip_id"], errors[place])
+    return list(chosen.values())[:N_HEARD]
+
+
+def _agree(clean: Mapping[str, ScoreTable], is_wrong: Bools, dev: Mapping[str, ScoreTable]) -> list[dict[str, Any]]:
+    """Against every other method at its own dev threshold: what only we get right, what only they do."""
+    found = []
+    for method, table in sorted(clean.items()):
+        if method == FINE_TUNED:
+            continue
+        theirs = decide(table.score, choose_threshold(dev[method]).value) != table.is_speech
+        found.append(
+            {
+                "method": method,
+                "both_right": int((~is_wrong & ~theirs).sum()),
+                "only_ours_right": int((~is_wrong & theirs).sum()),
+                "only_theirs_right": int((is_wrong & ~theirs).sum()),
+                "both_wrong": int((is_wrong & theirs).sum()),
+            }
+        )
+    return found
+
+
+def write_error_sounds(
+    errors: Mapping[str, Any],
+    parts: Parts,
+    model: AudioLanguageModel,
+    short_clips: ShortClipConfig,
+    seed: int,
+    run: RunFolder,
+) -> None:
+    """Write the sounds of the errors to listen to; errors: test set -> what list_errors found. Those of an earlier
+    study go, what somebody else put into the folder stays.
+
+    Raises AudioError when a recording is gone.
+    """
+    records: list[dict[str, Any]] = []
+    files: dict[Path, bytes] = {}
+    numbers = _free_numbers(run)
+    for test_set, found in errors.items():
+        clips = {clip.clip_id: clip for clip in parts.clips[test_set]}
+        for error in found["heard"]:
+            samples = _hear_version(clips[error["clip_id"]], error["condition"], parts.banks[test_set], seed)
+            mel = hear(model, samples, short_clips)
+            number = next(numbers)
+            files[run.error_sound(number)] = encode_wav(samples)
+            files[run.error_picture(number)] = encode_spectrogram(mel)
+            records.append(
+                {
+                    "test_set": test_set,
+                    **error,
+                    "number": number,
+                    "n_samples": samples.size,
+                    "sha256": pcm_sha256(samples),
+                    "n_frames": mel.n_frames,
+                    "n_mels": mel.features.shape[0],
+                }
+            )
+    _remove_earlier(run)
+    for path, content in files.items():
+        write_bytes(path, content)
+    # last: it never names the sounds of another study
+    write_json(run.error_index, records)
+
+
+def _remove_earlier(run: RunFolder) -> None:
+    """Remove the sounds and pictures that the index names, then the index."""
+    with disk_faults_named(run.errors):
+        for number in _numbers(run):
+            run.error_sound(number).unlink(missing_ok=True)
+            run.error_picture(number).unlink(missing_ok=True)
+        run.error_index.unlink(missing_ok=True)
+
+
+def _numbers(run: RunFolder) -> list[int]:
+    """The numbers in the index; none where it is missing or broken."""
+    try:
+        return [int(record["number"]) for record in json.loads(run.error_index.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return []
+
+
+def _free_numbers(run: RunFolder) -> Iterator[int]:
+    """Numbers from 1 on, without those of files that the index does not name."""
+    own = set(_numbers(run))
+    for number in itertools.count(1):
+        if number in own or not (run.error_sound(number).exists() or run.error_picture(number).exists()):
+            yield number
+
+
+def _hear_version(clip: Clip, condition: str, bank: BackgroundBank, seed: int) -> Waveform:
+    """The clip under the condition, as scoring hears it."""
+    samples = load_waveform(clip)
+    return apply_plan(samples, plan_condition(condition, clip, samples, bank, seed), bank.load)

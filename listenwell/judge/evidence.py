@@ -1,0 +1,189 @@
+"""What the score tables say beyond the main table: criteria, transfer, curves, probabilities, errors, traps.
+
+Everything is arithmetic on tables that were scored already, for the fine-tuned model at the threshold that dev chose;
+the values are JSON (the `evidence` part of results.json) and every interval counts groups.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from listenwell.augment.conditions import CLEAN
+from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.comparison import holm
+from listenwell.evaluate.intervals import Metric, proportion
+from listenwell.evaluate.judgement import fit_curves
+from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison, Row, versions
+from listenwell.evaluate.metrics import Bools, Floats, roc_points
+from listenwell.evaluate.power import Verdict, judge_criterion
+from listenwell.evaluate.probabilities import fit_platt, probability_metrics, reliability_table
+from listenwell.evaluate.scores import ScoreTable
+from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
+from listenwell.evaluate.traps import find_traps
+from listenwell.judge.detectors import FINE_TUNED
+from listenwell.judge.errors import list_errors
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.splits.divide import DEV
+from listenwell.study_settings import EvaluationConfig
+
+EVIDENCE_VERSION = 2
+"""Raised when a change of the code gathers something else from the same scores."""
+
+Tables = Mapping[str, Mapping[str, ScoreTable]]
+"""Part -> method -> table."""
+
+
+def gather_evidence(
+    config: EvaluationConfig,
+    tables: Tables,
+    threshold: Threshold,
+    rows: Sequence[Row],
+    comparisons: Sequence[Comparison],
+    by_speaker: Sequence[Mapping[str, Any]],
+    seed: int,
+    on_progress: OnProgress = ignore_progress,
+) -> dict[str, Any]:
+    """Return the evidence as JSON values. by_speaker: the records of leave-one-speaker-out, none if it did not run."""
+    tests = {part: own[FINE_TUNED] for part, own in tables.items() if part != DEV}
+    transfers = {name: asdict(measure_transfer(threshold, table, seed)) for name, table in tests.items()}
+    platt = fit_platt(tables[DEV][FINE_TUNED].score, tables[DEV][FINE_TUNED].is_speech)
+    return {
+        "criteria": [
+            *_judge_rows(config, rows),
+            *_judge_speakers(config, by_speaker),
+            *(
+                {
+                    "criterion": f"threshold transfer within ±{LARGEST_SHIFT:g} logits",
+                    "test_set": name,
+                    **found["verdict"],
+                }
+                for name, found in transfers.items()
+            ),
+        ],
+        "transfer": transfers,
+        "curves": _fit_all_curves(tests, threshold.value, seed, on_progress),
+        "probability": {
+            "platt": asdict(platt),
+            "test_sets": {
+                name: _judge_probabilities(table, platt.probabilities, seed) for name, table in tests.items()
+            },
+        },
+        "operating_curves": {
+            name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests
+        },
+        "holm": _correct(comparisons),
+        "errors": {name: list_errors(tables[name], tables[DEV], threshold) for name in tests},
+        "traps": {name: find_traps(table, threshold.value, threshold) for name, table in tests.items()},
+    }
+
+
+def _fit_all_curves(
+    tests: Mapping[str, ScoreTable], threshold: float, seed: int, on_progress: OnProgress
+) -> dict[str, list[dict[str, Any]]]:
+    curves = {}
+    for n_done, (name, table) in enumerate(tests.items(), start=1):
+        curves[name] = [asdict(curve) for curve in fit_curves(table, threshold, seed)]
+        on_progress("fitting curves", n_done, len(tests))
+    return curves
+
+
+def _judge_rows(config: EvaluationConfig, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Balanced accuracy of the calibrated model, clean and noisy, against the least that was asked."""
+    least = {CLEAN: config.least_clean, NOISY: config.least_noisy}
+    return [
+        {
+            "criterion": f"{row.condition} balanced accuracy at least {least[row.condition]:g}",
+            "test_set": row.test_set,
+            **asdict(judge_criterion(row.metrics[0], least[row.condition])),
+        }
+        for row in rows
+        if row.method == FINE_TUNED and row.threshold == CALIBRATED and row.condition in least
+    ]
+
+
+def _judge_speakers(config: EvaluationConfig, by_speaker: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if not by_speaker:
+        verdict = Verdict("cannot tell", "not run: name arms in loso.arms")
+        return [{"criterion": _loso_criterion(config), "test_set": "", **asdict(verdict)}]
+    return [
+        {
+            "criterion": f"{_loso_criterion(config)} ({record['arm']})",
+            "test_set": "",
+            **asdict(judge_criterion(Metric(**record["metrics"][0]), config.least_loso)),
+        }
+        for record in by_speaker
+    ]
+
+
+def _loso_criterion(config: EvaluationConfig) -> str:
+    return f"leave-one-speaker-out balanced accuracy at least {config.least_loso:g}"
+
+
+def _judge_probabilities(table: ScoreTable, to_probability: Any, seed: int) -> dict[str, Any]:
+    """Brier score, log-loss and calibration error of clean clips, and the reliability diagram's bins."""
+    clean = table.select(table.condition == CLEAN)
+    probability = to_probability(clean.score)
+    return {
+        "metrics": [asdict(m) for m in probability_metrics(probability, clean.is_speech, clean.group, seed)],
+        "reliability": _judge_bins(probability, clean),
+    }
+
+
+def _judge_bins(probability: Floats, table: ScoreTable) -> list[dict[str, Any]]:
+    """The bins of the reliability diagram, each with the interval of its share of speech over groups."""
+    records = []
+    for each in reliability_table(probability, table.is_speech):
+        inside = (probability >= each.low) & ((probability < each.high) | (each.high == 1.0))
+        share = proportion("speech", table.is_speech[inside], table.group[inside])
+        records.append({**asdict(each), "share_low": share.low, "share_high": share.high})
+    return records
+
+
+def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """The corners of each method's operating curve, clean and in noise, as counts of false alarms and hits."""
+    curves = []
+    for method in methods:
+        for condition, table in versions(tables[method]).items():
+            if condition not in (CLEAN, NOISY):
+                continue
+            n_speech = int(table.is_speech.sum())
+            n_other = len(table) - n_speech
+            false_alarms, hits = roc_points(table.score, table.is_speech)
+            counts = np.rint(np.stack([false_alarms * n_other, hits * n_speech], 1)).astype(np.int64)
+            corners = counts[_is_corner(counts)]
+            curves.append(
+                {
+                    "method": method,
+                    "condition": condition,
+                    "n_speech": n_speech,
+                    "n_other": n_other,
+                    "false_alarms": corners[:, 0].tolist(),
+                    "hits": corners[:, 1].tolist(),
+                }
+            )
+    return curves
+
+
+def _is_corner(points: NDArray[np.int64]) -> Bools:
+    """True for the points (k, 2) of a curve that do not lie on the straight line between their neighbours, (k,)."""
+    before, after = np.diff(points, axis=0)[:-1], np.diff(points, axis=0)[1:]
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    return np.concatenate([[True], turns, [True]])
+
+
+def _correct(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Holm's correction; the declared family: every opponent, test set and condition of the study's comparisons."""
+    corrected = holm([comparison.result.p_value for comparison in comparisons])
+    return [
+        {
+            "opponent": comparison.opponent,
+            "test_set": comparison.test_set,
+            "condition": comparison.condition,
+            "p_value": comparison.result.p_value,
+            "p_holm": p_holm,
+        }
+        for comparison, p_holm in zip(comparisons, corrected, strict=True)
+    ]

@@ -1,0 +1,212 @@
+"""Score clips under conditions: every detector hears the same waveforms, each gives one table.
+
+Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
+and names alone and each is computed on one thread, so the same clips give the same scores to the bit with any number
+of workers. With a journal, batches scored before a kill are not scored again. Clips were read before
+(listenwell.splits.clips); one that cannot be read any more, or holds other samples by now, stops the scoring.
+
+Score tables on disk, and the note beside each that says what it was made from and holds its hash.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from listenwell.augment.conditions import parse_condition, plan_condition
+from listenwell.augment.plan import apply_plan
+from listenwell.config import Config
+from listenwell.data.audio import Waveform, load_waveform
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
+from listenwell.errors import ManifestError, ModelError
+from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.judge.detectors import Detector
+from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
+from listenwell.model.settings import ScoringConfig
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.storage.atomic_files import remove_left_over
+from listenwell.storage.cache import one_maker
+from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import Made, is_kept, load_or_make_all, require_files, vouched_files
+from listenwell.storage.run_folder import identity
+
+SCORING_VERSION = 1
+"""Part of what kept scores were made from; raised when a change of the code gives the same clips other scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One clip under one condition."""
+
+    clip: Clip
+    condition: str
+
+    @property
+    def duration_s(self) -> float:
+        """How long the version is."""
+        duration_ms = parse_condition(self.condition).duration_ms
+        return self.clip.duration_s if duration_ms is None else min(self.clip.duration_s, duration_ms / 1000)
+
+
+def score_clips(
+    detectors: Sequence[Detector],
+    clips: Sequence[Clip],
+    bank: BackgroundBank,
+    conditions: Sequence[str],
+    config: Config,
+    on_progress: OnProgress = ignore_progress,
+    stage: str = "scoring",
+    journal: Journal | None = None,
+) -> dict[str, ScoreTable]:
+    """Score every clip under every condition; one table per method, its rows in the order of conditions, then clips.
+
+    journal: keeps the scores of every batch as it is done; its owner is all that decides a score besides clip and
+    condition. Raises AudioError when a clip cannot be read, ModelError when a score is not finite.
+    """
+    versions = [Version(clip, condition) for condition in conditions for clip in clips]
+    batches = list(plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s))
+    known = {i: scored for i, batch in enumerate(batches) if (scored := _known_batch(journal, batch)) is not None}
+    left = [batch for i, batch in enumerate(batches) if i not in known]
+    scores: dict[str, dict[Version, float]] = {}
+
+    def score_batch(batch: Sequence[Version]) -> _ScoredBatch:
+        waveforms = [_hear(version, bank, config.seed) for version in batch]
+        found = [detector.scores(waveforms) for detector in detectors]
+        return _ScoredBatch(batch, {method: values for each in found for method, values in each.items()})
+
+    n_done = 0
+    with one_thread_each(), cancelling_pool(n_workers(config.scoring)) as pool:
+        for scored in itertools.chain(known.values(), pool.map(score_batch, left)):
+            for method, values in scored.scores.items():
+                found = scores.setdefault(method, {})
+                found.update({v: _finite(value, method, v) for v, value in zip(scored.versions, values, strict=True)})
+            if journal is not None and not scored.is_known:
+                journal.keep(_batch_key(scored.versions), {m: values.tolist() for m, values in scored.scores.items()})
+            n_done += len(scored.versions)
+            on_progress(stage, n_done, len(versions))
+    return {method: _table(versions, found) for method, found in scores.items()}
+
+
+def plan_batches(versions: Sequence[Version], batch_seconds: float, minimum_s: float) -> Iterator[list[Version]]:
+    """Yield batches of similar length, longest first; a batch's clips times its longest stay below batch_seconds."""
+    lasting = {version: max(version.duration_s, minimum_s) for version in versions}
+    ordered = sorted(versions, key=lambda v: (-lasting[v], v.clip.clip_id, v.condition))
+    batch: list[Version] = []
+    for version in ordered:
+        if batch and (len(batch) + 1) * lasting[batch[0]] > batch_seconds:
+            yield batch
+            batch = []
+        batch.append(version)
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class _ScoredBatch:
+    versions: Sequence[Version]
+    scores: dict[str, NDArray[np.float64]]
+    is_known: bool = False
+
+
+def _known_batch(journal: Journal | None, batch: Sequence[Version]) -> _ScoredBatch | None:
+    """What the journal holds of a batch, None when nothing."""
+    kept = [] if journal is None else journal.known(_batch_key(batch))
+    if not kept:
+        return None
+    scores = {method: np.array(values, dtype=np.float64) for method, values in kept[-1].items()}
+    return _ScoredBatch(batch, scores, is_known=True)
+
+
+def _batch_key(batch: Sequence[Version]) -> str:
+    return identity(versions=[[version.clip.clip_id, version.condition] for version in batch])
+
+
+def n_workers(config: ScoringConfig) -> int:
+    """Batches scored at the same time: on a GPU one, otherwise one per core unless the config says."""
+    return default_workers() if config.workers is None else config.workers
+
+
+def _hear(version: Version, bank: BackgroundBank, seed: int) -> Waveform:
+    """The waveform (n_samples,) of a version."""
+    samples = load_waveform(version.clip)
+    return apply_plan(samples, plan_condition(version.condition, version.clip, samples, bank, seed), bank.load)
+
+
+def _finite(score: float, method: str, version: Version) -> float:
+    if not np.isfinite(score):
+        raise ModelError(
+            f"clip '{version.clip.clip_id}' ({version.condition}): '{method}' gave the score {score}; a finite number "
+            "was expected. Try model.dtype=float32, and check the weights."
+        )
+    return float(score)
+
+
+def _table(versions: Sequence[Version], scores: dict[Version, float]) -> ScoreTable:
+    snrs = [parse_condition(version.condition).snr_db for version in versions]
+    return ScoreTable(
+        clip_id=np.array([version.clip.clip_id for version in versions]),
+        group=np.array([version.clip.group for version in versions]),
+        label=np.array([version.clip.label for version in versions]),
+        score=np.array([scores[version] for version in versions]),
+        duration_ms=np.array([version.duration_s * 1000.0 for version in versions]),
+        snr_db=np.array([np.nan if snr is None else snr for snr in snrs]),
+        condition=np.array([version.condition for version in versions]),
+    )
+
+
+def load_or_make_scores(
+    places: Mapping[int, Path], made_from: Mapping[str, Any], score: Callable[[Sequence[int]], Sequence[ScoreTable]]
+) -> dict[int, ScoreTable]:
+    """Return the tables kept at `places` (CSV, beside fits of one ledger), those missing scored together and kept.
+
+    Studies that share the ledger write in turn, and none reads what another wrote meanwhile. Raises ManifestError where
+    a table was changed.
+    """
+    keys, paths = list(places), list(places.values())
+    notes = [path.with_suffix(".json") for path in paths]
+    if not paths:
+        return {}
+
+    def are_kept() -> bool:
+        return all(is_kept(note, made_from, ManifestError) for note in notes)
+
+    def make(missing: Sequence[int]) -> list[Made]:
+        tables = score([keys[position] for position in missing])
+        return [_made(paths[position], table) for position, table in zip(missing, tables, strict=True)]
+
+    if are_kept():
+        tables = {key: read_scores(path) for key, path in places.items()}
+        # a note goes before its table is written
+        if are_kept():
+            return tables
+    fits = paths[0].parents[2]
+    with one_maker(fits):
+        for path in paths:
+            remove_left_over(path.parent)
+        load_or_make_all(notes, made_from, make, ManifestError)
+        return {key: read_scores(path) for key, path in places.items()}
+
+
+def _made(path: Path, table: ScoreTable) -> Made:
+    def write() -> list[Path]:
+        write_scores(path, table)
+        return [path]
+
+    return Made({}, write)
+
+
+def read_kept_scores(table: Path, note: Path) -> ScoreTable:
+    """Return the table after checking it against the hash in its note, which lies beside it.
+
+    Raises ManifestError when one of them is missing, broken, or was changed.
+    """
+    vouched = vouched_files(note, ManifestError)
+    if vouched and table.name not in vouched:
+        raise ManifestError(f"{table}: is of an earlier run, {note.name} does not name it; score it again.")
+    require_files(note, [table.name], ManifestError)
+    return read_scores(table)

@@ -1,0 +1,262 @@
+"""Where each artefact of a run lies, and what made it.
+
+config.yaml            the resolved config
+provenance.json        version, commit, machine, libraries
+allocation.json        which groups train, choose (dev) and test
+ledger.json            the version of the ledger, the folder of fits; another folder's where the config names a ledger
+used_fits.json         which fits the run asked for, by config
+run.lock, holder.json  who works in this folder now
+fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json, plans.jsonl, ...
+stacks/IDENTITY/       fits that train together, while they do: members.json, checkpoints/
+tasks/IDENTITY.json    what Ray's workers are doing, while they do it
+scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
+scores/SET.journal     scores of the batches done so far, while the set is scored; a killed run goes on from them
+thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
+seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
+leaks.json             what the leak gate compared and found
+leaks-folds.json       the same between the folds of leave-one-speaker-out
+search.optuna.db       the trials of a sampled search for Optuna's tools; written from the fits, never read
+search.json, loso.json the same as in results.json, where these were run alone
+errors/NN.wav, NN.png  the worst errors of the tests as they were scored; errors.json tells which is which
+quarantine/NAME.csv    clips of the set that could not be read, and why
+results.json           every number
+report.html, report.md the same numbers to read
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import listenwell
+from listenwell.errors import ListenwellError
+from listenwell.storage.load_or_make import without_own_hash
+
+LIBRARIES = ("numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths below `root`; nothing is made here, writers make the folders they need.
+
+    ledger: the folder whose fits are used and added to, where several runs share one; None is the run's own.
+    """
+
+    root: Path
+    ledger: Path | None = None
+
+    @property
+    def config(self) -> Path:
+        """The resolved config (YAML)."""
+        return self.root / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """What made the run (JSON)."""
+        return self.root / "provenance.json"
+
+    @property
+    def results(self) -> Path:
+        """Every number of the run (JSON)."""
+        return self.root / "results.json"
+
+    @property
+    def evidence(self) -> Path:
+        """The evidence of results.json, and what it was made from (JSON)."""
+        return self.root / "evidence.json"
+
+    @property
+    def allocation(self) -> Path:
+        """Which groups train, choose and test (JSON)."""
+        return self.root / "allocation.json"
+
+    @property
+    def leaks(self) -> Path:
+        """The report of the leak gate (JSON)."""
+        return self.root / "leaks.json"
+
+    @property
+    def fold_leaks(self) -> Path:
+        """The report of the leak gate on the folds (JSON)."""
+        return self.root / "leaks-folds.json"
+
+    @property
+    def search(self) -> Path:
+        """What the search found (JSON)."""
+        return self.root / "search.json"
+
+    @property
+    def optuna(self) -> Path:
+        """The trials of a sampled search, for Optuna's tools (SQLite)."""
+        return self.root / "search.optuna.db"
+
+    @property
+    def loso(self) -> Path:
+        """Leave-one-speaker-out, when it was run alone (JSON)."""
+        return self.root / "loso.json"
+
+    @property
+    def seal(self) -> Path:
+        """The log of commits and looks (JSON lines)."""
+        return self.root / "seal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while somebody works in this folder."""
+        return self.root / "run.lock"
+
+    @property
+    def holder(self) -> Path:
+        """Who works in this folder (JSON)."""
+        return self.root / "holder.json"
+
+    @property
+    def used_fits(self) -> Path:
+        """Which fits each config of this run asked for (JSON)."""
+        return self.root / "used_fits.json"
+
+    @property
+    def ledger_version(self) -> Path:
+        """The version of the ledger (JSON)."""
+        return (self.ledger or self.root) / "ledger.json"
+
+    @property
+    def fits(self) -> Path:
+        """The folder of the ledger's fits."""
+        return (self.ledger or self.root) / "fits"
+
+    def fit(self, fit_identity: str) -> Path:
+        """The folder of one fit; sixteen digits of its identity name it."""
+        return self.fits / fit_identity[:16]
+
+    def fit_lock(self, fit_identity: str) -> Path:
+        """Locked while somebody trains this fit."""
+        return (self.ledger or self.root) / "locks" / f"{fit_identity[:16]}.lock"
+
+    @property
+    def stacks(self) -> Path:
+        """The folder of stacks under training."""
+        return self.root / "stacks"
+
+    @property
+    def tasks(self) -> Path:
+        """What workers on other machines are to do, while they do it (JSON)."""
+        return self.root / "tasks"
+
+    def threshold(self, method: str) -> Path:
+        """The threshold of one method (JSON)."""
+        return self.root / "thresholds" / f"{method}.json"
+
+    def scores(self, name: str) -> Path:
+        """The score table of one set of clips (CSV)."""
+        return self.root / "scores" / f"{name}.csv"
+
+    def score_identity(self, name: str) -> Path:
+        """What the score table was made from (JSON)."""
+        return self.root / "scores" / f"{name}.json"
+
+    def score_journal(self, name: str) -> Path:
+        """The scores found so far of one set of clips (JSON lines)."""
+        return self.root / "scores" / f"{name}.journal"
+
+    @property
+    def errors(self) -> Path:
+        """The folder of the sounds that were decided wrongly."""
+        return self.root / "errors"
+
+    @property
+    def error_index(self) -> Path:
+        """What the sounds of the errors are (JSON)."""
+        return self.errors / "errors.json"
+
+    def error_sound(self, number: int) -> Path:
+        """One sound that was decided wrongly (WAV)."""
+        return self.errors / f"{number:02d}.wav"
+
+    def error_picture(self, number: int) -> Path:
+        """Its spectrogram (PNG)."""
+        return self.errors / f"{number:02d}.png"
+
+    def quarantine(self, name: str) -> Path:
+        """The clips of one set that could not be read (CSV)."""
+        return self.root / "quarantine" / f"{name}.csv"
+
+
+def identity(**parts: Any) -> str:
+    """Return the sha256 of `parts` as canonical JSON: equal parts, equal identity, on every machine."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ListenwellError(
+            f"{path}: is not there; give the folder of a run that 'listenwell study' made, or run the study to its end."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ListenwellError(
+            f"{path}: cannot be read ({error}); delete its folder and run the study again."
+        ) from error
+    if not isinstance(content, dict):
+        raise ListenwellError(f"{path}: holds no JSON object; delete its folder and run the study again.")
+    return content
+
+
+def read_kept_results(run: RunFolder) -> dict[str, Any]:
+    """What results.json holds. Raises ListenwellError when it is missing, broken or was changed."""
+    return without_own_hash(run.results, read_json(run.results), ListenwellError)
+
+
+def provenance() -> dict[str, Any]:
+    """Return package version, git commit (None outside a checkout), Python, machine and library versions."""
+    return {
+        "listenwell": listenwell.__version__,
+        "commit": git_commit(Path(listenwell.__file__).parent),
+        "python": platform.python_version(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit whose tracked files `folder` holds, with "+changes" when some differ; None if there is none."""
+    try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(folder, "rev-parse", "HEAD").strip()
+        return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,211 @@
+"""Look at a folder of recordings, or at a table of them, and write what a study needs: a commented config, clips.csv.
+
+Labels and groups come from folders (listenwell.data.corpora.folders). Where nothing names a group, every file is its
+own group, with a warning: several clips of one speaker must not stand on both sides of a split. A table stays as it is:
+the config says which of its columns are read as what (listenwell.data.manifest).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from listenwell.baselines.extra import MODULES, installed_baselines
+from listenwell.data.clip import Background, Clip
+from listenwell.data.corpora.folders import read_folders
+from listenwell.data.manifest import (
+    REQUIRED_CLIP_COLUMNS,
+    TIME_COLUMNS,
+    obvious_columns,
+    read_table,
+    table_records,
+    time_columns,
+    write_backgrounds,
+    write_manifest,
+)
+from listenwell.data.tables import NO_NAMES
+from listenwell.errors import ConfigError
+from listenwell.storage.atomic_files import write_text
+
+CLIPS, BACKGROUNDS = "clips.csv", "backgrounds.csv"
+FEWEST_GROUPS = 3
+FEW_GROUPS = 12
+"""Fewer leave dev and test two groups or one."""
+MEANINGS = {"path": "path of the recording", "label": "label (speech or not)", "group": "group (speaker or source)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What was written, what was found, and what a user should know before trusting a study on it.
+
+    taken: column of a clip -> the table's column that is read as it. left: the other columns of the table.
+    """
+
+    clips_csv: Path
+    config: Path
+    clips: list[Clip]
+    backgrounds: list[Background]
+    warnings: list[str]
+    taken: Mapping[str, str] = field(default_factory=dict)
+    left: Sequence[str] = ()
+
+
+def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = False) -> Started:
+    """Write clips.csv, backgrounds.csv (when there is a folder of that name) and study.yaml into `folder`.
+
+    group_by: "folder", "file", or a regular expression whose first group is the speaker or source in the file name.
+    Raises ManifestError when no labelled recording is found, ConfigError when files are there already.
+    """
+    clips_csv, backgrounds_csv, config = (folder / name for name in (CLIPS, BACKGROUNDS, "study.yaml"))
+    _require_free((clips_csv, config), overwrite=overwrite)
+    found = read_folders(folder, group_by, quarantine_share=1.0)
+    if found.backgrounds:
+        _require_free((backgrounds_csv,), overwrite=overwrite)
+    warnings = [*found.notes, *_group_warnings(found.clips, group_by)]
+    write_manifest(clips_csv, found.clips)
+    if found.backgrounds:
+        write_backgrounds(backgrounds_csv, found.backgrounds)
+    write_text(config, config_text(has_backgrounds=bool(found.backgrounds), baselines=installed_baselines()))
+    return Started(clips_csv, config, found.clips, found.backgrounds, warnings)
+
+
+def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -> Started:
+    """Write study.yaml beside a table of clips, with the columns of the table that are obvious by their names.
+
+    group: the column of speakers and sources, where its name does not say so. Raises ConfigError for a column that
+    cannot be told, and ManifestError for the first fault of the table.
+    """
+    config = table.parent / "study.yaml"
+    _require_free((config,), overwrite=overwrite)
+    header = next((record.names for record in table_records(table)), ())
+    taken = _take_columns(table, header, group)
+    if "clip_id" in taken and not _is_unique(table, taken["clip_id"]):
+        del taken["clip_id"]
+    columns = {column: name for column, name in taken.items() if column != name}
+    clips = read_table(table, columns)
+    text = config_text(has_backgrounds=False, baselines=installed_baselines(), manifest=table.name, columns=columns)
+    write_text(config, text)
+    left = [name for name in header if name and name not in taken.values()]
+    return Started(table, config, clips, [], _group_warnings(clips, "", taken["group"]), taken, left)
+
+
+def _take_columns(table: Path, header: Sequence[str], group: str) -> dict[str, str]:
+    """Return column of a clip -> the table's column. Raises ConfigError where a required one cannot be told."""
+    found = obvious_columns(header)
+    if group:
+        found["group"] = [name for name in header if name == group]
+    for column in REQUIRED_CLIP_COLUMNS:
+        names = found[column] if column in found else []
+        if len(names) != 1:
+            what = f"both {' and '.join(names)} may be" if names else "no column is clearly"
+            how = "name it with --group COLUMN" if column == "group" else f"call it '{column}' in the table"
+            raise ConfigError(
+                f"{table}: {what} the {MEANINGS[column]}, found {', '.join(header) or 'nothing'}; {how}, or write "
+                f"data.columns: {{{column}: COLUMN}} into a config."
+            )
+    taken = {column: names[0] for column, names in found.items() if len(names) == 1}
+    times = time_columns(f"{table} line 1", header, taken)
+    return taken | {column: name for column, name in times.items() if column in TIME_COLUMNS}
+
+
+def _is_unique(table: Path, name: str) -> bool:
+    """Tell whether every row has another value in this column."""
+    seen = set()
+    for record in table_records(table):
+        if record.cells is not None and name in record.names:
+            value = record.cells[record.names.index(name)]
+            if value in seen:
+                return False
+            seen.add(value)
+    return True
+
+
+def _require_free(paths: Sequence[Path], *, overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ConfigError(f"{path}: is there already; use it, move it away, or give --overwrite.")
+
+
+def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> list[str]:
+    """What a user should know about the groups: of a folder, divided by group_by, or of a table's column."""
+    source = f"column {column}" if column else f"--group {group_by}"
+    remedy = (
+        "name the column that says who it is with --group COLUMN"
+        if column
+        else "put each {what}'s files into a folder of its own, or give a pattern with --group"
+    )
+    warnings = []
+    for label, what in (("SPEECH", "speaker"), ("NONSPEECH", "sound source")):
+        sizes = Counter(clip.group for clip in clips if clip.label == label)
+        if not sizes:
+            warnings.append(f"no {label} recordings: a study needs both labels.")
+            continue
+        if len(sizes) < FEWEST_GROUPS:
+            warnings.append(f"{label} has {len(sizes)} groups; train, dev and test need at least {FEWEST_GROUPS}.")
+        elif len(sizes) < FEW_GROUPS:
+            warnings.append(
+                f"{label} has {len(sizes)} groups, of which dev and test take a quarter each: that says little about "
+                f"a {what} nobody heard. The study runs, its intervals will be wide; 'listenwell power --half-width "
+                "0.1' tells how many groups a claim needs."
+            )
+        if max(sizes.values()) == 1:
+            warnings.append(
+                f"every {label} {'clip' if column else 'file'} is its own group ({source}). If one {what} has several, "
+                "they will stand on both sides of the split and the result will look better than it is: "
+                f"{remedy.format(what=what)}."
+            )
+    return warnings
+
+
+def config_text(
+    *,
+    has_backgrounds: bool,
+    baselines: Sequence[str] = tuple(MODULES),
+    manifest: str = CLIPS,
+    columns: Mapping[str, str] = NO_NAMES,
+) -> str:
+    """The commented config of a study on the recordings of its own folder, judged beside these baselines."""
+    table = _yaml_line("manifest", manifest) + (_yaml_line("columns", dict(columns)) if columns else "")
+    more_noise = (
+        "name a backgrounds.csv here" if columns else "put music and noise into backgrounds/ and run init again"
+    )
+    noise = (
+        f"  backgrounds: {BACKGROUNDS}\n"
+        if has_backgrounds
+        else f"  # Noise makes the detector robust: {more_noise}, or write\n"
+        "  # starter here (fetches about 0.9 GB once) and remove the two settings marked (noise) below.\n"
+        "  backgrounds: none\n"
+    )
+    augment, evaluation = "", ""
+    if not has_backgrounds:
+        augment = "\n# (noise) no backgrounds, so none are mixed in\naugment:\n  noise:\n    probability: 0.0\n"
+        evaluation = (
+            "  # (noise) no backgrounds, so no noisy versions of the test\n  conditions: [clean, 100ms, 200ms, 500ms]\n"
+        )
+    if missing := [name for name in MODULES if name not in baselines]:
+        evaluation += (
+            f"  # {' and '.join(missing)} would stand beside your model once the extra 'baselines' is installed\n"
+            f"  baselines: [{', '.join(baselines)}]\n"
+        )
+    return (
+        "# A study on your own recordings. Only what differs from the defaults stands here;\n"
+        "# 'listenwell config study.yaml' prints every setting with its help.\n"
+        "# Paths start at the folder of this file: it can be moved, or copied, with all that lies in it.\n"
+        "relative_to: file\noutput: run\n\n"
+        "# small runs on two CPU cores; Qwen/Qwen2-Audio-7B-Instruct needs a GPU.\n"
+        "model:\n  name: small\nprompt:\n  layout: text_first\n\n"
+        f"data:\n{table}{noise}"
+        "  # Groups (speakers, sources) are divided into train, dev and test; none stands in two.\n"
+        "  dev_share: 0.25\n  test_share: 0.25\n\n"
+        "lora:\n  rank: 8\n  alpha: 32\n"
+        "train:\n  epochs: 10\n  batch: 8\n  learning_rate: 2e-4\n  projector: trained\n"
+        f"{augment}" + (f"evaluation:\n{evaluation}" if evaluation else "")
+    )
+
+
+def _yaml_line(key: str, value: str | dict[str, str]) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return f"  {key}: {text.splitlines()[0]}\n"

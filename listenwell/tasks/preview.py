@@ -1,0 +1,204 @@
+"""Hear and see what training hears: one web page of chosen clips in chosen epochs, which needs nothing else.
+
+Plans and samples come from the functions that training calls (`draw_plan`, `apply_in_steps`, `log_mel`,
+`apply_masks`), with the config's seed, clips and backgrounds; no model weights are loaded. The page carries the hash of
+the float32 samples; its players hold them rounded to 16 bit. Waveforms: mono float32 (n_samples,), 16 kHz.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from listenwell.augment.mixing import find_part, measure_level
+from listenwell.augment.noise import PlannedBackground
+from listenwell.augment.plan import Plan, Steps, apply_in_steps, draw_plan
+from listenwell.augment.recording import RoomTone
+from listenwell.augment.reverb import MeasuredRoom
+from listenwell.augment.spec_augment import Masks, apply_masks
+from listenwell.config import Config
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, pcm_sha256
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.model.loading import load_processor, model_folder, quiet_transformers
+from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, lengthen, log_mel
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.errors import Picture, Player, draw_picture, make_player
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import TRAIN, Parts, divide
+from listenwell.storage.atomic_files import write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """A clip as one epoch hears it. words: the plan, one sentence a stage; sha256: of the float32 samples heard."""
+
+    clip: Clip
+    epoch: int
+    words: tuple[str, ...]
+    sha256: str
+    players: tuple[Player, ...]
+    pictures: tuple[Picture, ...]
+
+
+def preview(
+    config: Config, clip_ids: Sequence[str], epochs: Sequence[int], out: Path, on_progress: OnProgress = ignore_progress
+) -> list[Hearing]:
+    """Write the page of these training clips in these epochs to `out`, atomically, and return what it shows.
+
+    Raises ConfigError when nothing is asked for or an epoch is below 1, ManifestError for a clip that is no training
+    clip.
+    """
+    if not clip_ids or not epochs or min(epochs) < 1:
+        raise ConfigError(
+            f"preview: clips are {list(clip_ids)}, epochs {list(epochs)}; expected at least one clip_id and epochs "
+            "from 1 on."
+        )
+    parts = divide(*prepare(config, on_progress), config.data)
+    clips = [_find_training_clip(clip_id, parts) for clip_id in clip_ids]
+    filters = load_mel_filters(config.model.name)
+    hearings = []
+    for clip in clips:
+        for epoch in epochs:
+            hearings.append(_hear(config, clip, epoch, parts.banks[TRAIN], filters))
+            on_progress("listening", len(hearings), len(clips) * len(epochs))
+    environment = Environment(
+        loader=PackageLoader("listenwell.tasks", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    write_text(out, environment.get_template("preview.html.j2").render(hearings=hearings, seed=config.seed))
+    return hearings
+
+
+def load_mel_filters(model_name: str) -> NDArray[np.float32]:
+    """Return the model's mel filters, (201, n_mels), without loading its weights."""
+    quiet_transformers()
+    processor = load_processor(model_folder(model_name))
+    return np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
+
+
+def _find_training_clip(clip_id: str, parts: Parts) -> Clip:
+    for part, clips in parts.clips.items():
+        for clip in clips:
+            if clip.clip_id == clip_id and part == TRAIN:
+                return clip
+            if clip.clip_id == clip_id:
+                raise ManifestError(
+                    f"clip '{clip_id}': is in the part '{part}', and only training clips are augmented; name one of "
+                    f"'{TRAIN}', such as {parts.clips[TRAIN][0].clip_id}."
+                )
+    raise ManifestError(
+        f"clip '{clip_id}': not in this study; its training clips are named like {parts.clips[TRAIN][0].clip_id}."
+    )
+
+
+def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters: NDArray[np.float32]) -> Hearing:
+    samples = load_waveform(clip)
+    plan = draw_plan(config.augment, clip, samples, bank.entries, filters.shape[1], config.seed, epoch)
+    steps = apply_in_steps(samples, plan, bank.load)
+    mel = log_mel(lengthen(steps.heard, config.short_clips), filters)
+    first_frame = first_sample(steps.heard.size, config.short_clips) // HOP_LENGTH
+    return Hearing(
+        clip,
+        epoch,
+        tuple(describe_plan(plan, steps)),
+        pcm_sha256(steps.heard),
+        tuple(make_player(title, sound) for title, sound in _list_sounds(samples, steps)),
+        tuple(_draw_pictures(mel, plan.masks, first_frame)),
+    )
+
+
+def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
+    """Yield what happened to the clip, one sentence a stage, in order."""
+    if plan.speed != 1:
+        yield f"Speed: played {plan.speed:.3f} times as fast."
+    if plan.semitones != 0:
+        yield f"Pitch: {plan.semitones:+.2f} semitones."
+    if plan.tempo != 1:
+        yield f"Tempo: {plan.tempo:.3f} times as fast."
+    if isinstance(plan.room, MeasuredRoom):
+        yield f"Room: {plan.room.background_id}."
+    elif plan.room is not None:
+        yield f"Room: reverberation time {plan.room.t60_s:.2f} s."
+    if plan.crop_length is not None:
+        yield f"Crop: {_seconds(plan.crop_length)} from {_seconds(plan.crop_start)} on."
+    if plan.tone is not None:
+        yield _describe_tone(plan.tone)
+    for name, planned in (("Background", plan.background), ("Babble", plan.babble)):
+        if planned is not None:
+            yield f"{name}: {_describe_bed(planned, steps)}"
+    if steps.gain < 1:
+        yield f"Mixture: lowered by {-20 * math.log10(steps.gain):.1f} dB to stay within full scale."
+    if plan.gain_db != 0:
+        yield f"Gain: {plan.gain_db:+.1f} dB."
+    if plan.clipped_db is not None:
+        yield f"Clipping: peaks cut {plan.clipped_db:.1f} dB below the highest."
+    if plan.codes_mu_law:
+        yield "Codec: 8 bit mu-law."
+    if plan.band is not None:
+        yield f"Band: {' to '.join(f'{edge:.0f}' for edge in plan.band.edges_hz)} Hz."
+    if plan.masks is not None:
+        yield _describe_masks(plan.masks)
+
+
+def _describe_tone(tone: RoomTone) -> str:
+    return (
+        f"Room tone: from {_seconds(tone.before)} before the clip until {_seconds(tone.after)} after it, "
+        f"{tone.level_db:.1f} dB relative to the clip, power falling as f^-{tone.tilt:.1f}."
+    )
+
+
+def _describe_bed(planned: PlannedBackground, steps: Steps) -> str:
+    names = " and ".join(f"{each.background_id} from {each.offset_s:.2f} s on" for each in planned.stretches)
+    laid = [bed for bed in steps.beds if bed.planned is planned]
+    if not laid:
+        return f"{names}: silent, so left out."
+    passed = f", {laid[0].n_redrawn} silent places passed over" if laid[0].n_redrawn else ""
+    achieved_db = _ratio_db(steps.clip, laid[0].samples * np.float32(laid[0].gain), planned)
+    return f"{names}{passed}, asked for {planned.snr_db:.2f} dB, achieved {achieved_db:.2f} dB."
+
+
+def _ratio_db(clip: Waveform, background: Waveform, planned: PlannedBackground) -> float:
+    where = find_part(clip, planned.over)
+    return 20 * math.log10(measure_level(clip[where]) / measure_level(background[where]))
+
+
+def _describe_masks(masks: Masks) -> str:
+    bins = ", ".join(f"{start} to {start + width - 1}" for start, width in masks.frequency if width)
+    frames = ", ".join(f"{10 * start} to {10 * (start + width)} ms" for start, width in masks.time if width)
+    warp = masks.warp
+    warped = f"; {10 * warp.from_frame} ms is heard at {10 * warp.to_frame} ms" if warp is not None else ""
+    return f"Masks: mel bins {bins or 'none'}; time {frames or 'none'}; filled with the clip's {masks.fill}{warped}."
+
+
+def _seconds(n_samples: int) -> str:
+    return f"{n_samples / SAMPLE_RATE_HZ:.3f} s"
+
+
+def _list_sounds(samples: Waveform, steps: Steps) -> Iterator[tuple[str, Waveform]]:
+    """The sounds on the way, without those that are the one before."""
+    yield "Recording", samples
+    yield "Clip alone, as cropped and changed", steps.clip
+    if steps.beds:
+        alone = sum((bed.samples * np.float32(bed.gain * steps.gain) for bed in steps.beds), np.float32(0))
+        yield "Background alone, as loud as in the mixture", np.asarray(alone)
+        yield "Mixture", steps.mixture
+    if steps.heard is not steps.mixture:
+        yield "As recorded: after gain, clipping, codec and band", steps.heard
+
+
+def _draw_pictures(mel: LogMel, masks: Masks | None, first_frame: int) -> Iterator[Picture]:
+    """The spectrogram before and after masks; the scale is the model's own, from the clip's silence to its loudest."""
+    yield draw_picture("Log-mel spectrogram", mel)
+    if masks is None:
+        return
+    fill = mel.floor if masks.fill == "floor" else float(mel.features[:, : mel.n_frames].mean())
+    masked = apply_masks(mel.features, masks, first_frame, fill)
+    nowhere = np.zeros(mel.features.shape, dtype=np.float32)
+    is_hidden = apply_masks(nowhere, Masks(masks.frequency, masks.time), first_frame, 1.0) > 0
+    yield draw_picture("What the model gets; blue is hidden by a mask", mel, masked, is_hidden)

@@ -1,0 +1,137 @@
+"""Score the clips of a manifest with a base model or a trained adapter, and measure what the scores show.
+
+An adapter brings its own prompt and short-clip policy: it is scored as it was trained. What was scored before with
+the same settings, model and recordings is read back, not computed again.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from listenwell.augment.conditions import CLEAN, parse_condition
+from listenwell.config import Config, dump_beside
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import clip_hashes
+from listenwell.data.sample_hashes import fill_backgrounds
+from listenwell.evaluate.intervals import Metric
+from listenwell.evaluate.methods import summarise
+from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.judge.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
+from listenwell.judge.score import SCORING_VERSION, score_clips
+from listenwell.model.adapter_files import read_adapter
+from listenwell.model.loading import load_model, resolve_dtype
+from listenwell.model.mel import ShortClipConfig
+from listenwell.model.prompt import PromptConfig
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.splits.clips import find_manifest, read_noise, read_split, set_aside_unreadable, write_quarantine
+from listenwell.splits.sealing import content_sha256, is_test_split, note_opening
+from listenwell.storage.atomic_files import write_json, write_text
+from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_vouched
+from listenwell.storage.run_folder import RunFolder, identity, provenance
+from listenwell.tasks.opened_run import find_adapter
+
+DEFAULT_THRESHOLD = 0.0
+"""Both answers equally likely."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredManifest:
+    """Scores of one set of clips and what they show at DEFAULT_THRESHOLD, by condition.
+
+    clips_per_s is None when the scores were read back.
+    """
+
+    method: str
+    table: ScoreTable
+    metrics: dict[str, list[Metric]]
+    n_unreadable: int
+    clips_per_s: float | None
+
+
+def score_manifest(
+    config: Config,
+    split: str = "",
+    conditions: Sequence[str] = (CLEAN,),
+    adapter_folder: Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> ScoredManifest:
+    """Score `split` of the config's clips ("" = all) and write scores, quarantine and results below config.output."""
+    clips = read_split(find_manifest(config, on_progress), split, config.data.columns)
+    readable, unreadable = set_aside_unreadable(clips, config.data.quarantine_share, on_progress)
+    is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
+    bank = BackgroundBank(fill_backgrounds(read_noise(config, split, on_progress), on_progress) if is_noisy else [])
+    model = load_model(config.model)
+    method, adapter = ZERO_SHOT, None
+    if adapter_folder is not None:
+        adapter_folder = find_adapter(adapter_folder)
+        method = FINE_TUNED
+        adapter, listens = read_adapter(adapter_folder, model)
+        config = _as_trained(config, listens)
+    run, name = RunFolder(config.output), split or "all"
+    if is_test_split(split):
+        note_opening(split, content_sha256(readable), run.root)
+    made_from: dict[str, Any] = {
+        "version": SCORING_VERSION,
+        "settings": config.model_dump(mode="json", include={"prompt", "short_clips"}),
+        "dtype": resolve_dtype(config.model),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
+        "model": model.fingerprint,
+        "adapter": {each.name: hash_file(each) for each in _deciding_files(adapter_folder)},
+        "conditions": list(conditions),
+        "seed": config.seed if bank.entries else None,
+        "clips": clip_hashes(readable),
+        "backgrounds": bank.hashes,
+    }
+    clips_per_s = None
+
+    def make() -> Made:
+        nonlocal clips_per_s
+        started = time.monotonic()
+        detector = LanguageModelDetector(
+            model, config.prompt, config.short_clips, {method: adapter}, config.scoring.batch_seconds
+        )
+        journal = Journal(run.score_journal(name), identity(**made_from))
+        table = score_clips([detector], readable, bank, conditions, config, on_progress, journal=journal)[method]
+        clips_per_s = len(table) / (time.monotonic() - started)
+
+        def write() -> list[Path]:
+            write_scores(run.scores(name), table)
+            return [run.scores(name)]
+
+        return Made({}, write)
+
+    load_or_make(run.score_identity(name), made_from, make)
+    run.score_journal(name).unlink(missing_ok=True)
+    table = read_scores(run.scores(name))
+    write_quarantine(run.quarantine(name), unreadable)
+    metrics = {
+        condition: summarise(table.select(table.condition == condition), DEFAULT_THRESHOLD, config.seed)
+        for condition in conditions
+    }
+    write_text(run.config, dump_beside(config, run.root))
+    write_json(run.provenance, provenance())
+    shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
+    write_vouched(run.results, {method: {name: shown}, "made_from": made_from})
+    return ScoredManifest(method, table, metrics, len(unreadable), clips_per_s)
+
+
+def _deciding_files(adapter_folder: Path | None) -> list[Path]:
+    """Weights and settings of an adapter; what else lies in its folder decides nothing."""
+    if adapter_folder is None:
+        return []
+    return [each for kind in ("*.safetensors", "*.json") for each in sorted(adapter_folder.glob(kind))]
+
+
+def _as_trained(config: Config, listens: dict[str, Any]) -> Config:
+    """The config with the prompt and policy the adapter was trained with; an adapter of PEFT's own brings none."""
+    if not listens:
+        return config
+    return config.model_copy(
+        update={
+            "prompt": PromptConfig(**listens["prompt"]),
+            "short_clips": ShortClipConfig(**listens["short_clips"]),
+        }
+    )

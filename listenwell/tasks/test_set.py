@@ -1,0 +1,103 @@
+"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.md, data_sheet.json, plans.jsonl.
+
+Every chosen clip is read: its samples are hashed, and must have the hash the table gives. plans.jsonl, written where
+conditions are asked for, holds one plan per line (listenwell.augment.plan), every chosen clip under every condition;
+scoring with the same seed and backgrounds draws the same plans. No audio is copied.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from listenwell.augment.conditions import parse_condition, plan_condition
+from listenwell.augment.plan import Plan
+from listenwell.config import Config
+from listenwell.data.audio import load_waveform, pcm_sha256
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.manifest import read_table, write_manifest
+from listenwell.data.test_set import (
+    ChosenClip,
+    DataSheet,
+    SetSize,
+    draw_test_set,
+    format_sheet,
+    leave_out_related,
+    sheet_to_json,
+)
+from listenwell.errors import ManifestError
+from listenwell.judge.expected_precision import expect_precision
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.splits.clips import find_manifest, read_noise, read_split
+from listenwell.storage.atomic_files import write_json, write_text
+
+FILES = TEST_SET, SHEET_MD, SHEET_JSON, PLANS = "test_set.csv", "data_sheet.md", "data_sheet.json", "plans.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What is asked for: how many, of which split ("" = of all), and unrelated to the clips of which tables.
+
+    With a split, a clip is also left out when it is related to a clip of another split.
+    """
+
+    size: SetSize
+    from_split: str = ""
+    exclude: tuple[Path, ...] = ()
+
+
+def make_test_set(
+    config: Config, draw: Draw, out: Path, conditions: Sequence[str] = (), on_progress: OnProgress = ignore_progress
+) -> DataSheet:
+    """Draw from the config's clips with its seed, write the files into `out`, return the data sheet.
+
+    Files of these names are replaced: `storage.destination` asks before. Raises ManifestError when the clips are too
+    few, AudioError when a chosen clip cannot be used.
+    """
+    manifest = find_manifest(config, on_progress)
+    chosen = _draw(manifest, draw, config.seed)
+    is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
+    bank = BackgroundBank(read_noise(config, draw.from_split, on_progress) if is_noisy else [])
+    checked, plans = [], []
+    for n_read, each in enumerate(chosen, start=1):
+        samples = load_waveform(each.clip)
+        checked.append(replace(each, clip=replace(each.clip, pcm_sha256=pcm_sha256(samples))))
+        plans += [plan_condition(condition, each.clip, samples, bank, config.seed) for condition in conditions]
+        on_progress("reading", n_read, len(chosen))
+    sheet = DataSheet(_asked(config, draw, conditions), checked, expect_precision(checked))
+    _write(out, sheet, plans)
+    return sheet
+
+
+def _draw(manifest: Path, draw: Draw, seed: int) -> list[ChosenClip]:
+    pool = read_split(manifest, draw.from_split)
+    used = [clip for path in draw.exclude for clip in read_table(path)]
+    if draw.from_split:
+        used += [clip for clip in read_table(manifest) if clip.split != draw.from_split]
+    free = leave_out_related(pool, used)
+    try:
+        return draw_test_set(free, draw.size, seed)
+    except ManifestError as error:
+        n_related = len(pool) - len(free)
+        left_out = f"{n_related} clips left out as related to clips used elsewhere, " if n_related else ""
+        raise ManifestError(f"{manifest}: {left_out}{error}") from error
+
+
+def _asked(config: Config, draw: Draw, conditions: Sequence[str]) -> dict[str, object]:
+    return {
+        "clips": config.data.manifest,
+        "seed": config.seed,
+        **asdict(draw.size),
+        "from_split": draw.from_split,
+        "exclude": [str(path) for path in draw.exclude],
+        "conditions": list(conditions),
+    }
+
+
+def _write(out: Path, sheet: DataSheet, plans: Sequence[Plan]) -> None:
+    """Write the files, the table last: where it is, everything is."""
+    if plans:
+        write_text(out / PLANS, "".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
+    write_json(out / SHEET_JSON, sheet_to_json(sheet))
+    write_text(out / SHEET_MD, format_sheet(sheet))
+    write_manifest(out / TEST_SET, sheet.clips)

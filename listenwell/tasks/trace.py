@@ -1,0 +1,132 @@
+"""Walk one clip through a finished run: manifest line, part, plans, shapes, scores, thresholds, decisions.
+
+Everything is read from the run folder or computed again from its config by the same functions; nothing is stored for
+the trace's sake.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from listenwell.augment.conditions import plan_condition
+from listenwell.augment.plan import Plan, apply_in_steps
+from listenwell.config import Config
+from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform, peak, rms
+from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.clip import Clip
+from listenwell.errors import ListenwellError, ManifestError
+from listenwell.evaluate.calibration import read_threshold
+from listenwell.fits.ledger import fits_asked_for
+from listenwell.fits.request import require_log
+from listenwell.judge.score import read_kept_scores
+from listenwell.model.mel import HOP_LENGTH, lengthen, n_audio_tokens
+from listenwell.splits.divide import DEV, TRAIN
+from listenwell.storage.load_or_make import read_vouched
+from listenwell.storage.run_folder import RunFolder
+from listenwell.tasks.opened_run import open_run, parts_of_run, scores_made_from
+from listenwell.train.fit_log import PLANS
+
+
+def trace(clip_id: str, root: Path) -> dict[str, Any]:
+    """Return every value of the clip in the run at `root`, as JSON values, in the order they come about.
+
+    Raises ListenwellError when the run or the clip is not known.
+    """
+    run, config = open_run(root)
+    parts = parts_of_run(run, config)
+    part, clip = _find(clip_id, parts.clips)
+    bank = parts.banks[part]
+    walked: dict[str, Any] = {
+        "manifest": {name: str(getattr(clip, name)) for name in Clip.__dataclass_fields__},
+        "part": part,
+    }
+    if part == TRAIN:
+        walked["plans"] = [
+            {"plan": plan.to_json(), **_heard(clip, plan, bank, config)} for plan in _plans_of(clip_id, run)
+        ]
+        return walked
+    samples = load_waveform(clip)
+    scores = _scores_of(clip_id, part, run)
+    walked["conditions"] = {}
+    for condition in config.evaluation.conditions:
+        plan = plan_condition(condition, clip, samples, bank, config.seed)
+        walked["conditions"][condition] = {
+            "plan": plan.to_json(),
+            **_heard(clip, plan, bank, config),
+            "methods": scores[condition] if condition in scores else {},
+        }
+    return walked
+
+
+def _find(clip_id: str, parts: dict[str, list[Clip]]) -> tuple[str, Clip]:
+    for part, clips in parts.items():
+        for clip in clips:
+            if clip.clip_id == clip_id:
+                return part, clip
+    examples = ", ".join(clips[0].clip_id for clips in parts.values())
+    raise ManifestError(f"clip '{clip_id}': not in this run; its clips are named like {examples}.")
+
+
+def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
+    """The plans under which the run's fits heard the clip, as they were written."""
+    plans = []
+    scored = scores_made_from(run, DEV)
+    used = fits_asked_for(run) if scored is None else scored["fits"].values()
+    for path in sorted({run.fit(fit) / PLANS for fit in used}):
+        if not path.is_file():
+            continue
+        require_log(path.parent, PLANS)
+        try:
+            with path.open(encoding="utf-8") as file:
+                plans += [Plan.from_json(record) for record in map(json.loads, file) if record["clip_id"] == clip_id]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ListenwellError(f"{path}: is no log of plans ({error!r}); delete its fit, run the study.") from error
+    return plans
+
+
+def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict[str, Any]:
+    """What the plan made of the clip: lengths, level, achieved SNR, and the shapes on the way to the model."""
+    samples = load_waveform(clip)
+    steps = apply_in_steps(samples, plan, bank.load)
+    heard = steps.heard
+    lengthened = lengthen(heard, config.short_clips)
+    n_frames = -(-lengthened.size // HOP_LENGTH)
+    values: dict[str, Any] = {
+        "n_samples": heard.size,
+        "duration_ms": 1000 * heard.size / SAMPLE_RATE_HZ,
+        "rms_db": 20 * _log10(rms(heard)),
+        "peak": peak(heard),
+        "n_samples_lengthened": lengthened.size,
+        "n_frames": n_frames,
+        "n_audio_tokens": n_audio_tokens(n_frames),
+    }
+    if steps.beds:
+        mixed_in = np.sum([bed.samples * bed.gain for bed in steps.beds], axis=0)
+        values["achieved_snr_db"] = 20 * _log10(rms(steps.clip) / rms(mixed_in))
+    return values
+
+
+def _log10(value: float) -> float:
+    return math.log10(max(value, 1e-12))
+
+
+def _scores_of(clip_id: str, part: str, run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Score, calibrated threshold and decision, by condition and method."""
+    found: dict[str, dict[str, Any]] = {}
+    scored = read_vouched(run.score_identity(part), ManifestError)
+    if "methods" not in scored:
+        raise ListenwellError(f"{run.root}: holds scores alone and no study; give the folder of a study.")
+    for method in scored["methods"]:
+        threshold = read_threshold(run.threshold(method))
+        table = read_kept_scores(run.scores(f"{method}-{part}"), run.score_identity(part))
+        for row in (table.clip_id == clip_id).nonzero()[0]:
+            score = float(table.score[row])
+            found.setdefault(str(table.condition[row]), {})[method] = {
+                "score": score,
+                "threshold": threshold.value,
+                "decision": "SPEECH" if score >= threshold.value else "NONSPEECH",
+            }
+    return found
