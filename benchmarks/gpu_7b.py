@@ -206,7 +206,7 @@ def ratio(one: float | None, other: float | None, times: int = 1) -> float | Non
 def clips_a_second(model: Qwen2Audio, clips: Sequence[Any]) -> dict[str, float]:
     """Of listenwell's scoring, of generate and of padded logits, the latter clip by clip."""
     config = Config()
-    detector = LanguageModelDetector(model, PromptConfig(), SHORT_CLIPS, {"m": None}, config.scoring.batch_seconds)
+    detector = LanguageModelDetector(model, SHORT_CLIPS, {"m": (PromptConfig(), None)}, config.scoring.batch_seconds)
     few = make_waveforms(1.0, N_USUAL)
     sides = {
         "ours": lambda: score_clips([detector], clips, BackgroundBank([]), ["clean"], config),

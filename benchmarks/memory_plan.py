@@ -34,12 +34,11 @@ from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.assembly import DEFAULT_LAYERS
 from listenwell.tasks.plan import (
     FitCost,
-    _linears,
     _shape,
     _skeleton,
     activations_bytes,
-    adapter_parameters,
     adapters_bytes,
+    count_adapter,
 )
 from listenwell.train.fit_underway import FitSpec
 from listenwell.train.settings import TrainConfig
@@ -89,8 +88,7 @@ def compare(folder: Path, scored: float, scope: str, batch: int, n_fits: int, re
     """One row: peak memory of training, what it adds to a loaded model, and what the plan says it adds."""
     config = config_of(folder, scope)
     network = _skeleton(config)
-    parameters = adapter_parameters(_linears(network, config), LoraConfig().rank)
-    fit = FitCost(STEPS, batch, 1, batch * STEPS, 2, 1.0, parameters, scope != "language_model", recomputes)
+    fit = FitCost(STEPS, batch * STEPS, 1.0, count_adapter(network, config), scope != "language_model", recomputes)
     planned = adapters_bytes([fit] * n_fits) + activations_bytes(_shape(network, config), [fit] * n_fits, batch)
     peak = peak_memory_mib(__file__, folder, scope, str(batch), str(n_fits), str(int(recomputes)))
     return {

@@ -79,7 +79,7 @@ def measure(folder: Path, scratch: Path, clock: Clock) -> dict[str, Any]:
 def our_scoring(folder: Path, clips: Sequence[Clip], dtype: str, workers: int | None) -> Callable[[], Any]:
     config = Config(scoring=ScoringConfig(workers=workers))
     model = load_model(ModelConfig(name=str(folder), device="cpu", dtype=dtype))
-    detector = LanguageModelDetector(model, PromptConfig(), SHORT_CLIPS, {"m": None}, config.scoring.batch_seconds)
+    detector = LanguageModelDetector(model, SHORT_CLIPS, {"m": (PromptConfig(), None)}, config.scoring.batch_seconds)
     return lambda: score_clips([detector], clips, BackgroundBank([]), ["clean"], config)["m"].score
 
 

@@ -32,7 +32,7 @@ from listenwell.study_settings import (
     DataConfig,
     EvaluationConfig,
     ExecutorConfig,
-    LosoConfig,
+    LeaveOneOutConfig,
     SearchConfig,
 )
 from listenwell.train.settings import TrainConfig
@@ -41,11 +41,13 @@ CHANGES_NOTHING = ("output", "ledger", "relative_to")
 """Settings that say where things lie and change no result."""
 PATHS = {"output": (), "ledger": (), "data.manifest": ("starter",), "data.backgrounds": ("starter", "none")}
 """Settings that are paths, and the words that stand for something else."""
+OLD_KEYS = {"loso": "leave_one_out", "evaluation.least_loso": "evaluation.least_leave_one_out"}
+"""Names that settings had before; they are read like the new ones."""
 MODEL = "model.name"
 WRITTEN_AS_PATH = re.compile(r"\.{1,2}([/\\]|$)")
 """A model's name that begins so is a path, as an absolute one is; others may be a hub's."""
-HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
-"""Surrogates, which YAML and JSON can write and UTF-8 cannot."""
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs, which YAML and JSON can write and UTF-8 cannot."""
 
 
 class Config(Section):
@@ -75,7 +77,7 @@ class Config(Section):
     arms: dict[str, dict[str, Any]] = Field({})
     """Named variants to compare, each a mapping of dotted settings; search.best: true adds what the search found."""
     search: SearchConfig = SearchConfig()
-    loso: LosoConfig = LosoConfig()
+    leave_one_out: LeaveOneOutConfig = LeaveOneOutConfig()
     executor: ExecutorConfig = ExecutorConfig()
 
 
@@ -99,6 +101,8 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     places: dict[str, str] = {}
     if path is not None:
         values, places = read_yaml(path)
+        _rename_old_keys(values)
+        places = {_new_key(key): place for key, place in places.items()}
         if _starts_at_file(values, overrides):
             _change_paths(values, lambda written: _start_at(path.parent, written))
     for override in overrides:
@@ -114,6 +118,28 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         found = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
         raise ConfigError(found + "\n  ".join(lines))
     return config.model_copy(update={"relative_to": "cwd"})
+
+
+def _new_key(key: str) -> str:
+    """The dotted key under its present name."""
+    for old, new in OLD_KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return key
+
+
+def _rename_old_keys(values: dict[str, Any]) -> None:
+    """Give nested `values` the present names of settings. Raises ConfigError where one stands under both."""
+    for old, new in OLD_KEYS.items():
+        *parents, name = old.split(".")
+        inner: Any = values
+        for parent in parents:
+            inner = inner.get(parent) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and name in inner:
+            present = new.rsplit(".", 1)[-1]
+            if present in inner:
+                raise ConfigError(f"{old}: is the old name of {new}, which is given, too; keep one.")
+            inner[present] = inner.pop(name)
 
 
 def _starts_at_file(values: Mapping[str, Any], overrides: Sequence[str]) -> bool:
@@ -172,6 +198,7 @@ def read_kept_config(results: Mapping[str, Any], folder: Path) -> Config | None:
     values = copy.deepcopy(results["config"]) if "config" in results else None
     if not isinstance(values, dict):
         return None
+    _rename_old_keys(values)
     if _starts_at_file(values, ()):
         _change_paths(values, lambda written: _start_at(folder, written))
     try:
@@ -256,7 +283,7 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
     """Set one "section.key=value" in the nested `values`; sections on the way are made when missing."""
     place = f"override '{override}'"
     key, equals, text = override.partition("=")
-    names = key.strip().split(".")
+    names = _new_key(key.strip()).split(".")
     if not equals or not all(names):
         raise ConfigError(f"{place}: expected section.key=value, for instance model.device=cpu.")
     value = read_yaml_value(text, place)
@@ -283,9 +310,9 @@ def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: s
 
 
 def _text_faults(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield a fault for every text with a zero byte or half a character, which no file can be called."""
-    if isinstance(value, str) and ("\0" in value or HALF_A_CHARACTER.search(value)):
-        yield key, f"found {show_value(value)}, expected text without a zero byte or half a character."
+    """Yield a fault for every text with a zero byte or a lone surrogate, which no file can be called."""
+    if isinstance(value, str) and ("\0" in value or LONE_SURROGATE.search(value)):
+        yield key, f"found {show_value(value)}, expected text without a zero byte or a lone surrogate."
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield from _text_faults(inner, f"{key}.{name}".lstrip("."))

@@ -56,7 +56,7 @@ class EvaluationConfig(Section):
     """Success criterion: least balanced accuracy on the clean clips of every test set."""
     least_noisy: float = Field(0.8, gt=0, lt=1)
     """Success criterion: least balanced accuracy over all snr_ conditions of every test set."""
-    least_loso: float = Field(0.75, gt=0, lt=1)
+    least_leave_one_out: float = Field(0.75, gt=0, lt=1)
     """Success criterion: least balanced accuracy of leave-one-speaker-out."""
 
     @field_validator("conditions")
@@ -128,7 +128,7 @@ class SearchConfig(Section):
         return self
 
 
-class LosoConfig(Section):
+class LeaveOneOutConfig(Section):
     """Leave one speaker out: every speaker of the study pool is held out once, with a share of the other sounds."""
 
     arms: tuple[str, ...] = ()

@@ -104,5 +104,5 @@ def test_the_page_shows_the_evidence_and_a_second_run_reads_it_back(tmp_path, mo
     assert re.search(rf"{abs(shift):.3f}", page)
     for warning in results["evidence"]["traps"]["test"]:
         assert warning.split("'")[0][:30] in page
-    monkeypatch.setattr("listenwell.study.run.gather_evidence", lambda *_, **__: pytest.fail("was gathered again"))
+    monkeypatch.setattr("listenwell.judge.evidence.gather_evidence", lambda *_, **__: pytest.fail("was gathered again"))
     assert run_study(config)["evidence"] == results["evidence"]

@@ -23,7 +23,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_evaluation_never_loads_torch():
-    rooms = "comparison, intervals, metrics, scores, summary"
+    rooms = "comparison, intervals, metrics, scores"
     loaded = modules_loaded_by(f"from listenwell.evaluate import {rooms}")
     assert loaded.isdisjoint({*HEAVY, "soundfile", "pydantic"})
 

@@ -8,8 +8,9 @@ from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 from listenwell.config import load_config
 from listenwell.data.clip import LABELS
 from listenwell.errors import ModelError
+from listenwell.evaluate.methods import ZERO_SHOT
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
-from listenwell.judge.detectors import ZERO_SHOT, LanguageModelDetector
+from listenwell.judge.detectors import LanguageModelDetector
 from listenwell.judge.score import score_clips
 from listenwell.model.loading import load_model, model_folder
 from listenwell.model.mel import n_audio_tokens
@@ -129,9 +130,9 @@ def test_the_small_model_tells_speech_from_sounds_before_any_fine_tuning():
     config = load_config(None, ["model.device=cpu"])
     parts = divide(*prepare(config), config.data)
     clips = [clip for label in LABELS for clip in [c for c in parts.clips[DEV] if c.label == label][::3]]
-    adapters = {ZERO_SHOT: None}
+    adapters = {ZERO_SHOT: (config.prompt, None)}
     model = load_model(config.model)
-    detector = LanguageModelDetector(model, config.prompt, config.short_clips, adapters, config.scoring.batch_seconds)
+    detector = LanguageModelDetector(model, config.short_clips, adapters, config.scoring.batch_seconds)
     table = score_clips([detector], clips, parts.banks[DEV], ["clean"], config)[ZERO_SHOT]
     assert len(table) > 100
     assert roc_auc(table.score, table.is_speech) > 0.95

@@ -9,9 +9,9 @@ from made_sounds import make_study
 
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.fits.ray_executor import requests_from_json, requests_to_json, train_task
-from listenwell.fits.request import FitRequest, Race, spec_record
+from listenwell.fits.request import Bracket, FitRequest, spec_record
 from listenwell.splits.clips import read_parts
-from listenwell.splits.divide import with_talkers
+from listenwell.splits.divide import with_speakers
 from listenwell.storage.run_folder import RunFolder
 from listenwell.study.run import search_alone
 
@@ -117,13 +117,13 @@ def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
 
 def test_requests_survive_json_voices_for_babble_included(tmp_path):
     config = make_study(tmp_path, "augment.babble.probability=1.0")
-    parts = with_talkers(read_parts(config)[0])
-    race = Race("first", (1, 3), 0.5)
-    before = [FitRequest("a", config, parts, config, race), FitRequest("b", config, parts, config)]
+    parts = with_speakers(read_parts(config)[0])
+    bracket = Bracket("first", (1, 3), 0.5)
+    before = [FitRequest("a", config, parts, config, bracket), FitRequest("b", config, parts, config)]
     content = json.loads(json.dumps(requests_to_json(before, RunFolder(config.output))))
     after, run = requests_from_json(content)
     assert run == RunFolder(config.output)
-    assert [each.race for each in after] == [race, None]
+    assert [request.bracket for request in after] == [bracket, None]
     assert len(content["parts"]) == 1
     assert [spec_record(each, "base") for each in after] == [spec_record(each, "base") for each in before]
     for own, other in zip(parts.banks["train"].entries, after[0].parts.banks["train"].entries, strict=True):

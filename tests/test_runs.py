@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import dump, load_config
 from listenwell.errors import ConfigError, ListenwellError
-from listenwell.fits.ledger import fits_asked_for, hold_fits, open_ledger
+from listenwell.fits.ledger import hold_fits, open_ledger, requested_fits
 from listenwell.storage.atomic_files import OWN, temporary_prefix, write_json
 from listenwell.storage.load_or_make import write_vouched
 from listenwell.storage.run_folder import RunFolder
@@ -217,12 +217,12 @@ def test_a_ledger_that_names_no_version_is_refused(tmp_path):
         open_ledger(run, [])
 
 
-def test_the_fits_asked_for_are_noted_by_the_16_letters_their_folders_bear(tmp_path):
+def test_the_requested_fits_are_noted_by_the_16_letters_their_folders_bear(tmp_path):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1", encoding="utf-8")
     open_ledger(run, ["b" * 64])
     open_ledger(run, ["a" * 64])
-    assert fits_asked_for(run) == ["a" * 16, "b" * 16]
+    assert requested_fits(run) == ["a" * 16, "b" * 16]
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\0", "../fits", ""])
@@ -231,7 +231,7 @@ def test_what_cannot_name_a_fit_is_refused(tmp_path, name):
     run.config.write_text("seed: 1")
     run.used_fits.write_text(json.dumps({"0" * 16: [name]}))
     with pytest.raises(ListenwellError, match=r"used_fits\.json: holds no lists of fits"):
-        fits_asked_for(run)
+        requested_fits(run)
 
 
 def test_whoever_holds_a_run_removes_what_a_kill_left_in_it_but_not_from_its_fits(tmp_path):

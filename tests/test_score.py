@@ -13,8 +13,9 @@ from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError
+from listenwell.evaluate.methods import ZERO_SHOT
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.judge.detectors import ZERO_SHOT, LanguageModelDetector
+from listenwell.judge.detectors import LanguageModelDetector
 from listenwell.judge.score import Version, plan_batches, score_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
@@ -36,7 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def score_all(clips, config: Config) -> dict[str, ScoreTable]:
     model = load_model(config.model)
     detector = LanguageModelDetector(
-        model, config.prompt, config.short_clips, {ZERO_SHOT: None}, config.scoring.batch_seconds
+        model, config.short_clips, {ZERO_SHOT: (config.prompt, None)}, config.scoring.batch_seconds
     )
     return score_clips([detector], clips, BackgroundBank([]), ["clean"], config)
 
@@ -80,7 +81,9 @@ def test_any_number_of_workers_gives_the_same_bits_with_several_adapters_at_once
             pair.b = torch.from_numpy(stream(seed, name).normal(0, 0.1, tuple(pair.b.shape))).float()
     for workers in (1, 4):
         config = config_for(corpus, tmp_path, "scoring.batch_seconds=1", f"scoring.workers={workers}")
-        detector = LanguageModelDetector(model, config.prompt, config.short_clips, adapters, 1.0)
+        detector = LanguageModelDetector(
+            model, config.short_clips, {m: (config.prompt, a) for m, a in adapters.items()}, 1.0
+        )
         tables.append(score_clips([detector], clips, BackgroundBank([]), ["clean", "100ms"], config))
     for name in adapters:
         assert np.array_equal(tables[0][name].score, tables[1][name].score)

@@ -51,7 +51,7 @@ def test_no_group_stands_in_two_parts_and_no_background_either(finished):
 def test_a_second_run_reuses_everything(finished, monkeypatch):
     config, results, _ = finished
     before = score_files(config.output)
-    for work in ("listenwell.fits.stacks.train", "listenwell.study.run.score_clips"):
+    for work in ("listenwell.fits.stacks.train", "listenwell.judge.scored.score_clips"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
     again = run_study(config)
     assert again["rows"] == results["rows"]
@@ -109,7 +109,7 @@ def test_an_unknown_clip_or_run_is_named(finished, tmp_path):
         trace("nobody", tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["listenwell.fits.stacks.write_adapter", "listenwell.study.run.write_scores"])
+@pytest.mark.parametrize("stage", ["listenwell.fits.stacks.write_adapter", "listenwell.judge.scored.write_scores"])
 def test_after_an_interrupt_the_next_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch, stage):
     config, results, _ = finished
     moved = config.model_copy(update={"output": tmp_path / "run"})

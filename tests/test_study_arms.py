@@ -77,9 +77,9 @@ def test_every_speaker_is_held_out_once_with_sounds_of_its_own(wide):
 
 def test_a_second_run_trains_and_scores_nothing(wide, monkeypatch):
     config, results = wide
-    for work in ("listenwell.fits.stacks.train", "listenwell.study.run.score_clips"):
+    for work in ("listenwell.fits.stacks.train", "listenwell.judge.scored.score_clips"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
-    monkeypatch.setattr("listenwell.study.leave_one_out.score_clips", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr("listenwell.judge.score.score_clips", lambda *_, **__: pytest.fail("again"))
     again = run_study(config)
     for part in ("rows", "ladder", "leave_one_speaker_out", "search"):
         assert json.loads(json.dumps(again[part])) == json.loads(json.dumps(results[part]))

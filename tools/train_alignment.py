@@ -340,7 +340,7 @@ def measure(
     for layout in ("audio_first", "text_first"):
         prompt = config.prompt.model_copy(update={"layout": layout})
         detector = LanguageModelDetector(
-            model, prompt, config.short_clips, {layout: None}, config.scoring.batch_seconds
+            model, config.short_clips, {layout: (prompt, None)}, config.scoring.batch_seconds
         )
         tables = score_clips([detector], clips, parts.banks[DEV], MEASURED_CONDITIONS, config, on_progress, layout)
         table = tables[layout]

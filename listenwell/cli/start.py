@@ -1,46 +1,42 @@
-"""Commands around a study: init, prepare, fit, study, report, trace, config.
-
-A plan as lines of text.
-"""
+"""Commands around a study: init, prepare, train, search, cross-validate, plan, study, report, trace, config."""
 
 import json
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from listenwell.cli.shared import OneSentenceErrors, Overrides, peak_memory_gib, study_config
-from listenwell.tasks.plan import CORRELATION, DISCORDANT_SHARE, REACHED_SHARE, StudyPlan
+
+if TYPE_CHECKING:
+    from listenwell.tasks.plan import StudyPlan
 
 
-def plan_lines(plan: StudyPlan) -> Iterator[str]:
+def plan_lines(plan: "StudyPlan") -> Iterator[str]:
     """The plan, one fact a line."""
-    yield f"{'fits':24} {'number':>7} {'steps':>9} {'operations':>12}"
+    from listenwell.tasks.plan import CORRELATION, DISCORDANT_SHARE
+
+    yield f"{'fits':24} {'number':>7} {'steps':>9} {'clips':>9}"
     for work in plan.work:
-        yield f"{work.kind:24} {work.n_fits:7} {work.n_steps:9} {work.flops:12.2e}"
-    yield f"{'scoring':24} {'':7} {'':9} {plan.scoring_flops:12.2e}"
-    yield f"{'in all':24} {sum(w.n_fits for w in plan.work):7} {sum(w.n_steps for w in plan.work):9} {plan.flops:12.2e}"
+        yield f"{work.kind:24} {work.n_fits:7} {work.n_steps:9} {work.n_clips:9}"
+    n_fits, n_steps, n_clips = (sum(getattr(w, name) for w in plan.work) for name in ("n_fits", "n_steps", "n_clips"))
+    yield f"{'in all':24} {n_fits:7} {n_steps:9} {n_clips:9}"
+    yield f"scores: {plan.n_scorings}"
     for name, n_bytes in plan.memory.items():
         yield f"memory, {name}: {_gib(n_bytes)}"
     free = "" if plan.free_memory_bytes is None else f"; free now: {_gib(plan.free_memory_bytes)}"
     yield f"memory in all, an upper bound: {_gib(sum(plan.memory.values()))}{free}{_too_much(plan)}"
     yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
-    if plan.seconds is None or plan.rate is None:
-        yield "time on this machine: unknown; --probe measures ten steps"
+    if plan.training_s is None or plan.scoring_s is None:
+        yield "time on this machine: unknown; --probe measures ten steps and some scores"
     else:
-        yield f"time on this machine: {_duration(plan.seconds)} at {plan.rate:.2e} operations/s, as eight steps ran"
-    for n_machines, seconds, idle in plan.machines:
-        if n_machines > 1:
-            yield (
-                f"training on {n_machines} machines like this one (--executor ray): {_duration(seconds)} instead of "
-                f"{_duration(plan.machines[0][1])}, {idle:.0%} of it idle"
-            )
-    for name, seconds, fits, source in plan.devices:
-        memory = "" if fits else "; not enough memory as configured"
-        yield f"time on {name}: {_duration(seconds)} at {REACHED_SHARE:.0%} of its peak ({source}){memory}"
+        yield (
+            f"time on this machine: training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as "
+            "eight steps and some scores ran"
+        )
     for test_set, n_groups, difference in plan.power:
         shown = (
             f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
@@ -53,7 +49,7 @@ def plan_lines(plan: StudyPlan) -> Iterator[str]:
         )
 
 
-def _too_much(plan: StudyPlan) -> str:
+def _too_much(plan: "StudyPlan") -> str:
     if plan.free_memory_bytes is None or sum(plan.memory.values()) <= plan.free_memory_bytes:
         return ""
     return "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
@@ -170,8 +166,9 @@ def prepare(
         typer.echo(f"{part:14} {len(bank.entries):6} backgrounds")
 
 
-@app.command("fit")
-def fit(
+@app.command("fit", hidden=True)
+@app.command("train")
+def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
     overrides: Overrides = None,
     executor: Executor = "",
@@ -227,12 +224,13 @@ def plan(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
     overrides: Overrides = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Load the model and time ten steps, to tell the time on this machine.")
+        bool,
+        typer.Option("--probe", help="Load the model and time ten steps and some scores on this machine."),
     ] = False,
 ) -> None:
-    """Say what a study will take before anything is trained: fits, steps, operations, memory, disk, time, power.
+    """Say what a study will take before anything is trained: fits, steps, memory, disk, time, power.
 
-    Without --probe no weights are read. Times on GPUs assume a share of the data sheet's peak, which is printed.
+    Without --probe no weights are read and no time is told.
     """
     resolved = study_config(config, overrides or [])
     from listenwell.progress import shown_progress
@@ -263,21 +261,22 @@ def _print_importance(sampled: dict[str, Any]) -> None:
         typer.echo(f"  {key:24} {share:.2f}")
 
 
-@app.command("loso")
-def loso(
+@app.command("loso", hidden=True)
+@app.command("cross-validate")
+def cross_validate(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
     overrides: Overrides = None,
     executor: Executor = "",
     address: Address = "",
 ) -> None:
-    """Leave every speaker of the study pool out once; arms by loso.arms, else the config itself."""
+    """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_speakers
-    from listenwell.study.run import loso_alone
+    from listenwell.study.run import leave_one_out_alone
 
     with shown_progress() as on_progress:
-        records = loso_alone(resolved, on_progress)
+        records = leave_one_out_alone(resolved, on_progress)
     typer.echo(format_speakers(records))
 
 

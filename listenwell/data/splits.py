@@ -152,12 +152,13 @@ def _require_groups(
         held = "one" if one_each else f"1 in {n_folds}"
         raise ManifestError(
             f"leave-one-speaker-out needs {needed} speakers ({held} held out, {n_dev} to choose, at least one to "
-            f"train), but there are {len(speakers)}; add speakers, or change loso.dev_speakers or loso.folds."
+            f"train), but there are {len(speakers)}; add speakers, or change "
+            "leave_one_out.dev_speakers or leave_one_out.folds."
         )
     if len(sources) < n_folds:
         raise ManifestError(
             f"leave-one-speaker-out in {n_folds} folds needs {n_folds} sound sources, one held out in each, but there "
-            f"are {len(sources)}; add NONSPEECH sources, or set loso.folds to {len(sources)} or fewer."
+            f"are {len(sources)}; add NONSPEECH sources, or set leave_one_out.folds to {len(sources)} or fewer."
         )
 
 
@@ -193,5 +194,5 @@ def _require_labels(fold: Fold) -> None:
         if missing:
             raise ManifestError(
                 f"leave-one-speaker-out, fold '{fold.name}': no {missing[0]} clip is left to {part}; add groups of "
-                "that class, or lower loso.dev_speakers."
+                "that class, or lower leave_one_out.dev_speakers."
             )

@@ -32,6 +32,8 @@ from listenwell.evaluate.probabilities import probability_metrics
 from listenwell.evaluate.ranking import EQUAL_COSTS, ranking_metrics
 from listenwell.evaluate.scores import ScoreTable
 
+ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
+"""The methods that every study has: the base model as it is, and the delivered fit."""
 Part = Literal["group", "category", "corpus"]
 NORMAL_QUANTILE = 1.959964
 

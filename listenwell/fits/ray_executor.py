@@ -12,18 +12,18 @@ import os
 import socket
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from listenwell.config import Config
 from listenwell.data.backgrounds import BackgroundBank, clip_background_id
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError, ListenwellError, TrainingError
-from listenwell.fits.request import FitRequest, Race, fit_identity
-from listenwell.fits.stacks import DevSets, train_stack
+from listenwell.fits.request import Bracket, FitRequest, plan_fits
+from listenwell.fits.stacks import DevSets, Stack, train_stack
 from listenwell.model.loading import load_model
 from listenwell.splits.divide import DEV, TRAIN, Parts
 from listenwell.storage.atomic_files import write_json
@@ -32,10 +32,11 @@ from listenwell.study_settings import ExecutorConfig
 
 CACHE_VARIABLE = "LISTENWELL_CACHE"
 THREADS_VARIABLE = "OMP_NUM_THREADS"
+CLIPS, BACKGROUNDS, BRACKET = TypeAdapter(list[Clip]), TypeAdapter(list[Background]), TypeAdapter(Bracket | None)
 
 
-def train_on_ray(stacks: Sequence[Sequence[str]], requests: Sequence[FitRequest], run: RunFolder) -> None:
-    """Train every stack (identities of fits among `requests`), as many at a time as Ray has room for.
+def train_on_ray(stacks: Sequence[Stack], requests: Sequence[FitRequest], run: RunFolder) -> None:
+    """Train every stack of fits among those requested, as many at a time as Ray has room for.
 
     Raises ConfigError when Ray is not there, TrainingError when a stack failed or its workers died too often.
     """
@@ -55,7 +56,7 @@ def train_on_ray(stacks: Sequence[Sequence[str]], requests: Sequence[FitRequest]
         max_retries=executor.retries,
         runtime_env={"env_vars": {THREADS_VARIABLE: _threads_here()}},
     )(train_task)
-    waiting = [task.remote(str(path), list(members)) for members in stacks]
+    waiting = [task.remote(str(path), [fit.identity for fit in stack.members]) for stack in stacks]
     try:
         failures = [each for each in ray.get(waiting) if each is not None]
     except ray.exceptions.RayError as error:
@@ -100,15 +101,15 @@ def _connect(executor: ExecutorConfig) -> Any:
 def train_task(path: str, members: list[str]) -> str | None:
     """Train one stack, in a worker. Returns None, or what a user must be told."""
     try:
-        requests, heard, run = _prepare_worker(path)
-        known = {fit_identity(request, heard.model.fingerprint) for request in requests}
-        if not set(members) <= known:
+        requests, dev_sets, run = _prepare_worker(path)
+        planned = {fit.identity: fit for fit in plan_fits(requests, dev_sets.model.fingerprint, run)}
+        if not set(members) <= set(planned):
             raise TrainingError(
                 f"{run.root}: the worker on {socket.gethostname()} would train other fits than it was asked for: its "
                 "listenwell, its libraries or its model differ; install the same version on every machine, and stop "
                 "workers that were started before."
             )
-        train_stack(members, requests, heard, run)
+        train_stack(Stack([planned[member] for member in members], planned, run), dev_sets)
     except ListenwellError as error:
         return str(error)
     return None
@@ -130,27 +131,20 @@ def requests_to_json(requests: Sequence[FitRequest], run: RunFolder) -> dict[str
     """Requests and surroundings as JSON values; parts that several requests share stand once."""
     parts = {id(request.parts): request.parts for request in requests}
     numbers = {key: number for number, key in enumerate(parts)}
-    voices = {clip_background_id(clip): clip for own in parts.values() for clip in [*own.clips[TRAIN], *own.clips[DEV]]}
     return {
         "folder": os.getcwd(),
         "cache": os.environ[CACHE_VARIABLE] if CACHE_VARIABLE in os.environ else None,
         "n_threads": torch.get_num_threads(),
         "run": str(run.root),
         "ledger": None if run.ledger is None else str(run.ledger),
-        "parts": [
-            {
-                "clips": {name: [_as_json(clip) for clip in own.clips[name]] for name in (TRAIN, DEV)},
-                "banks": {name: _bank_to_json(own.banks[name], voices) for name in (TRAIN, DEV)},
-            }
-            for own in parts.values()
-        ],
+        "parts": [_parts_to_json(shared) for shared in parts.values()],
         "requests": [
             {
                 "name": request.name,
                 "config": request.config.model_dump(mode="json"),
                 "dev_config": request.dev_config.model_dump(mode="json"),
                 "parts": numbers[id(request.parts)],
-                "race": None if request.race is None else asdict(request.race),
+                "bracket": BRACKET.dump_python(request.bracket, mode="json"),
             }
             for request in requests
         ],
@@ -161,41 +155,46 @@ def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], Ru
     """The opposite of requests_to_json."""
     parts = [
         Parts(
-            {name: [_clip(record) for record in clips] for name, clips in own["clips"].items()},
-            {name: _bank(record) for name, record in own["banks"].items()},
+            {name: CLIPS.validate_python(clips) for name, clips in shared["clips"].items()},
+            {name: _bank_from_json(bank) for name, bank in shared["banks"].items()},
         )
-        for own in content["parts"]
+        for shared in content["parts"]
     ]
     requests = [
         FitRequest(
-            each["name"],
-            Config.model_validate(each["config"]),
-            parts[each["parts"]],
-            Config.model_validate(each["dev_config"]),
-            None if each["race"] is None else Race(**{**each["race"], "rungs": tuple(each["race"]["rungs"])}),
+            written["name"],
+            Config.model_validate(written["config"]),
+            parts[written["parts"]],
+            Config.model_validate(written["dev_config"]),
+            BRACKET.validate_python(written["bracket"]),
         )
-        for each in content["requests"]
+        for written in content["requests"]
     ]
     ledger = content["ledger"]
     return requests, RunFolder(Path(content["run"]), None if ledger is None else Path(ledger))
 
 
-def _bank_to_json(bank: BackgroundBank, voices: Mapping[str, Clip]) -> dict[str, Any]:
-    """Recordings, and the clips whose voices the bank also holds."""
+def _parts_to_json(parts: Parts) -> dict[str, Any]:
+    """Clips, and of the banks the recordings and the clips whose speakers they hold for babble."""
+    clips = {name: parts.clips[name] for name in (TRAIN, DEV)}
+    speakers = {clip_background_id(clip): clip for of_part in clips.values() for clip in of_part}
     return {
-        "entries": [_as_json(entry) for entry in bank.entries if entry.background_id not in voices],
-        "talkers": [_as_json(voices[e.background_id]) for e in bank.entries if e.background_id in voices],
+        "clips": {name: CLIPS.dump_python(of_part, mode="json") for name, of_part in clips.items()},
+        "banks": {
+            name: {
+                "recordings": BACKGROUNDS.dump_python(
+                    [entry for entry in entries if entry.background_id not in speakers], mode="json"
+                ),
+                "speakers": CLIPS.dump_python(
+                    [speakers[entry.background_id] for entry in entries if entry.background_id in speakers], mode="json"
+                ),
+            }
+            for name in (TRAIN, DEV)
+            for entries in [parts.banks[name].entries]
+        },
     }
 
 
-def _bank(record: Mapping[str, Any]) -> BackgroundBank:
-    entries = [Background(**{**entry, "path": Path(entry["path"])}) for entry in record["entries"]]
-    return BackgroundBank(entries, talkers=[_clip(clip) for clip in record["talkers"]])
-
-
-def _as_json(record: Clip | Background) -> dict[str, Any]:
-    return {**asdict(record), "path": str(record.path)}
-
-
-def _clip(record: Mapping[str, Any]) -> Clip:
-    return Clip(**{**record, "path": Path(record["path"])})
+def _bank_from_json(bank: Mapping[str, Any]) -> BackgroundBank:
+    speakers = CLIPS.validate_python(bank["speakers"])
+    return BackgroundBank(BACKGROUNDS.validate_python(bank["recordings"]), talkers=speakers)

@@ -1,54 +1,28 @@
 """A fit that a study wants, and its identity: the hash of everything that decides it.
 
 That is the recipe's version, model, prompt, short-clip policy, LoRA, training and augmentation settings, seed, the
-clips' content, the backgrounds, and how dev is heard. What changes no result is left out. Trains nothing.
-
-What a fit leaves in its folder, and whether it is still as it was written.
-
-adapter/ (PEFT format), history.json, plans.jsonl (one line per clip heard), metrics.jsonl (one line per step and
-epoch), and spec.json, which is written last, marks the fit as finished and vouches for the others; failed.json in its
-place where the fit was stopped for good; dropped-<race>.json where it lost one (listenwell.fits.halving).
-
-A study needs the adapter and the history; a log is checked by those who read it, so that a bit that flipped in one
-costs no training.
+clips' content, the backgrounds, and how dev is augmented. What changes no result is left out. Trains nothing.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from listenwell.config import Config
 from listenwell.data.clip import clip_hashes
+from listenwell.fits.ledger import FAILED, SPEC
 from listenwell.model.loading import resolve_dtype
 from listenwell.splits.divide import DEV, TRAIN, Parts
-from listenwell.storage.load_or_make import read_vouched, require_files
-from listenwell.storage.run_folder import identity
-from listenwell.train.fit_log import LOGS
-
-SPEC, FAILED, HISTORY = "spec.json", "failed.json", "history.json"
-
-
-def require_adapter(folder: Path) -> None:
-    """Raise CheckpointError when a finished fit's adapter or history was changed."""
-    read_vouched(folder / SPEC)
-    require_files(folder / SPEC, leaving_out=LOGS)
-
-
-def require_log(folder: Path, name: str) -> None:
-    """Raise CheckpointError when a log was changed since its fit ended; of one under training nothing is known."""
-    for note in (folder / SPEC, folder / FAILED):
-        if note.is_file():
-            read_vouched(note)
-            require_files(note, [name])
-
+from listenwell.storage.run_folder import RunFolder, identity
 
 RECIPE_VERSION = 6
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Race:
-    """Trials of one name run against each other. rungs: epochs, ascending; keep_share of them goes on at each."""
+class Bracket:
+    """Trials that compete (listenwell.fits.halving). rungs: epochs, ascending; keep_share of the trials goes on."""
 
     name: str
     rungs: tuple[int, ...]
@@ -59,20 +33,65 @@ class Race:
 class FitRequest:
     """A fit to be had: its name, its whole config, and who trains and who chooses (dev).
 
-    dev_config: whose augmentation and seed say how dev is heard; one for all fits that are compared.
-    race: requests of one race train as one stack, and the worse ones end at its rungs.
+    dev_config: whose augmentation and seed the dev clips get; one for all fits that are compared.
+    bracket: requests of one bracket train as one stack, and the worse ones end at its rungs.
     """
 
     name: str
     config: Config
     parts: Parts
     dev_config: Config
-    race: Race | None = None
+    bracket: Bracket | None = None
 
 
-def fit_identity(request: FitRequest, model_fingerprint: str) -> str:
-    """The hash of everything that decides the fit."""
-    return identity(**spec_record(request, model_fingerprint))
+@dataclass(frozen=True, slots=True)
+class PlannedFit:
+    """A request with its identity, what that is the hash of, and the folder in the ledger.
+
+    bracket: the key of its bracket, which the rules and all rivals decide; "" without one.
+    """
+
+    identity: str
+    request: FitRequest
+    spec: Mapping[str, Any]
+    folder: Path
+    bracket: str = ""
+
+    @property
+    def dropped(self) -> Path:
+        """The file that says how it was dropped in this very bracket."""
+        return self.folder / f"dropped-{self.bracket}.json"
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing of the fit is left to train: finished, failed for good, or dropped in its bracket."""
+        ends = [self.folder / SPEC, self.folder / FAILED, *([self.dropped] if self.bracket else [])]
+        return any(path.is_file() for path in ends)
+
+
+Planned = Mapping[str, PlannedFit]
+"""Identity -> fit, in the order in which the fits were first requested."""
+
+
+def plan_fits(requests: Sequence[FitRequest], model_fingerprint: str, run: RunFolder) -> list[PlannedFit]:
+    """One planned fit per request, in their order; requests of one identity share it."""
+    specs = [spec_record(request, model_fingerprint) for request in requests]
+    identities = [identity(**spec) for spec in specs]
+    bracket_of = {fit: request.bracket for fit, request in zip(identities, requests, strict=True)}
+    rivals: dict[Bracket, list[str]] = {}
+    for fit, bracket in bracket_of.items():
+        if bracket is not None:
+            rivals.setdefault(bracket, []).append(fit)
+    keys = {bracket: _bracket_key(bracket, fits) for bracket, fits in rivals.items()}
+    return [
+        PlannedFit(fit, request, spec, run.fit(fit), keys[bracket] if (bracket := bracket_of[fit]) else "")
+        for fit, request, spec in zip(identities, requests, specs, strict=True)
+    ]
+
+
+def _bracket_key(bracket: Bracket, rivals: Sequence[str]) -> str:
+    rules = {name: value for name, value in asdict(bracket).items() if name != "name"}
+    return identity(**rules, rivals=rivals)[:16]
 
 
 def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
@@ -88,13 +107,13 @@ def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
         "dtype": resolve_dtype(config.model),
         "train_clips": clip_hashes(parts.clips[TRAIN]),
         "dev_clips": clip_hashes(parts.clips[DEV]),
-        "dev_hearing": dev_hearing(request),
+        "dev_hearing": dev_identity(request),
         "backgrounds": parts.banks[TRAIN].hashes,
     }
 
 
-def dev_hearing(request: FitRequest) -> str:
-    """The hash of how dev is heard: fits that share it share what is heard."""
+def dev_identity(request: FitRequest) -> str:
+    """The hash of how dev clips are augmented and padded: fits that share it share their spectrograms."""
     heard_as = request.dev_config.model_dump(mode="json", include={"augment", "seed"})
     short_clips = request.config.short_clips.model_dump(mode="json")
     return identity(heard_as=heard_as, short_clips=short_clips, backgrounds=request.parts.banks[DEV].hashes)

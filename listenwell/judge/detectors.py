@@ -1,24 +1,31 @@
 """What gives scores: the language model with each of its adapters, and the classic detectors, behind one interface.
 
-All hear the same waveforms. The language model with several adapters runs its tower once per clip and the answers
-once per adapter.
+All get the same waveforms. The language model with several prompts and adapters runs its audio encoder once per clip
+and the answers once per method.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from listenwell.baselines.silero import SILERO_VAD, SileroVad
+from listenwell.baselines.webrtc import WebRtcVad
 from listenwell.config import Config
 from listenwell.data.audio import Waveform
+from listenwell.data.fetch.wheel_files import fetch_weight_file
+from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT
+from listenwell.fits.fitting import Trained
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.model.prompt import PromptConfig
+from listenwell.storage.cache import cache_root
 
-ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
+LANGUAGE_MODEL_DEFAULT = 0.0
+"""Both answers equally likely."""
 
 
 class Detector(Protocol):
@@ -40,45 +47,41 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LanguageModelDetector:
-    """One model, several adapters by method name; None is the base as it is."""
+    """One model; by method name its prompt and its adapter, None for the base as it is."""
 
     model: AudioLanguageModel
-    prompt: PromptConfig
     short_clips: ShortClipConfig
-    adapters: Mapping[str, Adapter | None]
+    methods: Mapping[str, tuple[PromptConfig, Adapter | None]]
     batch_seconds: float
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
-        """Method name -> scores (B,)."""
+        """Method name -> scores (B,); methods that leave the audio encoder as it is share its pass."""
         mels = [hear(self.model, samples, self.short_clips) for samples in waveforms]
-        prompt = self.model.prompt(self.prompt)
         frozen = embed_clips(self.model, mels, self.batch_seconds)
         scores = {}
-        for name, adapter in self.adapters.items():
+        for name, (prompt, adapter) in self.methods.items():
             audio = frozen
             if adapter is not None and self.model.changes_tower(adapter):
                 audio = embed_clips(self.model, mels, self.batch_seconds, adapter)
-            scores[name] = answer_scores(self.model, audio, prompt, adapter)
+            scores[name] = answer_scores(self.model, audio, self.model.prompt(prompt), adapter)
         return scores
 
 
 def language_model_detectors(
-    model: AudioLanguageModel, asked: Sequence[tuple[str, Config, Adapter | None]]
+    model: AudioLanguageModel, requested: Sequence[tuple[str, Config, Adapter | None]]
 ) -> list[Detector]:
-    """One detector for all methods (name, config, adapter) that are asked alike: its tower runs once for them."""
-    alike: dict[tuple[str, str], list[tuple[str, Config, Adapter | None]]] = {}
-    for name, config, adapter in asked:
-        key = (config.prompt.model_dump_json(), config.short_clips.model_dump_json())
-        alike.setdefault(key, []).append((name, config, adapter))
+    """One detector for all methods (name, config, adapter) that pad alike: the audio encoder runs once for them."""
+    alike: dict[str, list[tuple[str, Config, Adapter | None]]] = {}
+    for method in requested:
+        alike.setdefault(method[1].short_clips.model_dump_json(), []).append(method)
     return [
         LanguageModelDetector(
             model,
-            entries[0][1].prompt,
-            entries[0][1].short_clips,
-            {name: adapter for name, _, adapter in entries},
-            entries[0][1].scoring.batch_seconds,
+            methods[0][1].short_clips,
+            {name: (config.prompt, adapter) for name, config, adapter in methods},
+            methods[0][1].scoring.batch_seconds,
         )
-        for entries in alike.values()
+        for methods in alike.values()
     ]
 
 
@@ -91,3 +94,20 @@ class BaselineDetector:
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,)."""
         return {self.baseline.name: self.baseline.scores(waveforms)}
+
+
+BASELINES: Mapping[str, Callable[[], Baseline]] = {
+    "silero": lambda: SileroVad(fetch_weight_file(SILERO_VAD, cache_root())),
+    "webrtc": WebRtcVad,
+}
+
+
+def study_detectors(config: Config, trained: Trained) -> tuple[list[Detector], dict[str, float]]:
+    """Every method of the study, and the default thresholds of those that stand in its main tables."""
+    requested: list[tuple[str, Config, Adapter | None]] = [(ZERO_SHOT, config, None)]
+    requested += [(arm.method, arm.arm.config, arm.fit.adapter) for arm in trained.arms]
+    baselines = [BASELINES[name]() for name in config.evaluation.baselines]
+    defaults = {ZERO_SHOT: LANGUAGE_MODEL_DEFAULT, FINE_TUNED: LANGUAGE_MODEL_DEFAULT}
+    defaults |= {baseline.name: baseline.default_threshold for baseline in baselines}
+    detectors = language_model_detectors(trained.model, requested)
+    return [*detectors, *(BaselineDetector(baseline) for baseline in baselines)], defaults

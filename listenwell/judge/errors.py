@@ -23,10 +23,9 @@ from listenwell.data.audio import Waveform, load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.evaluate.calibration import Threshold, choose_threshold
-from listenwell.evaluate.methods import PartMetric, summarise_parts
+from listenwell.evaluate.methods import FINE_TUNED, PartMetric, summarise_parts
 from listenwell.evaluate.metrics import Bools, decide
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.judge.detectors import FINE_TUNED
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.report.errors import encode_spectrogram, encode_wav

@@ -5,35 +5,107 @@ the values are JSON (the `evidence` part of results.json) and every interval cou
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.augment.conditions import CLEAN
+from listenwell.config import Config
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import holm
 from listenwell.evaluate.intervals import Metric, proportion
 from listenwell.evaluate.judgement import fit_curves
-from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison, Row, versions
+from listenwell.evaluate.methods import (
+    CALIBRATED,
+    FINE_TUNED,
+    NOISY,
+    ZERO_SHOT,
+    Comparison,
+    JudgedMethod,
+    Row,
+    compare,
+    judge,
+    versions,
+)
 from listenwell.evaluate.metrics import Bools, Floats, roc_points
 from listenwell.evaluate.power import Verdict, judge_criterion
 from listenwell.evaluate.probabilities import fit_platt, probability_metrics, reliability_table
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
-from listenwell.judge.detectors import FINE_TUNED
+from listenwell.fits.fitting import Trained
+from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import list_errors
+from listenwell.judge.ladder import judge_ladder
+from listenwell.judge.scored import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.divide import DEV
+from listenwell.storage.load_or_make import Made, hash_content, load_or_make
+from listenwell.storage.run_folder import RunFolder
 from listenwell.study_settings import EvaluationConfig
 
 EVIDENCE_VERSION = 2
 """Raised when a change of the code gathers something else from the same scores."""
 
-Tables = Mapping[str, Mapping[str, ScoreTable]]
-"""Part -> method -> table."""
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the scores show: rows and comparisons of the main table, the ladder of arms, the evidence (JSON values)."""
+
+    rows: Sequence[Row]
+    comparisons: Sequence[Comparison]
+    ladder: Sequence[Mapping[str, Any]]
+    evidence: Mapping[str, Any]
+
+
+def judge_scores(
+    config: Config, trained: Trained, scored: Scored, run: RunFolder, on_progress: OnProgress = ignore_progress
+) -> Judged:
+    """Judge the study's scores; the evidence is read back where it was gathered from the same: its curves take long."""
+    rows, comparisons = judge_methods(scored, config.seed, on_progress)
+    ladder = judge_ladder(trained.arms, scored, config.seed)
+    threshold = scored.thresholds[FINE_TUNED]
+    made_from = {
+        "version": EVIDENCE_VERSION,
+        "scores": {part: {method: table.sha256 for method, table in of.items()} for part, of in scored.tables.items()},
+        "threshold": threshold.value,
+        "rows": hash_content([asdict(row) for row in rows]),
+        "comparisons": hash_content([asdict(comparison) for comparison in comparisons]),
+        "leave one speaker out": hash_content(trained.folds),
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+
+    def gather() -> Made:
+        evidence = gather_evidence(
+            config.evaluation, scored.tables, threshold, rows, comparisons, trained.folds, config.seed, on_progress
+        )
+        return Made({"evidence": evidence})
+
+    evidence = load_or_make(run.evidence, made_from, gather)["evidence"]
+    return Judged(rows, comparisons, ladder, evidence)
+
+
+def judge_methods(
+    scored: Scored, seed: int, on_progress: OnProgress = ignore_progress
+) -> tuple[list[Row], list[Comparison]]:
+    """Every row of the study's table, and the fine-tuned model against every other method."""
+    rows: list[Row] = []
+    comparisons: list[Comparison] = []
+    order = [method for method in (ZERO_SHOT, FINE_TUNED, *BASELINES) if method in scored.defaults]
+    n_done, n_methods = 0, len(scored.test_sets) * len(order)
+    for test_set in scored.test_sets:
+        tables = scored.tables[test_set]
+        judged = {m: JudgedMethod(m, tables[m], scored.defaults[m], scored.thresholds[m]) for m in order}
+        for method in judged.values():
+            rows += judge(method, test_set, seed)
+            n_done += 1
+            on_progress("judging", n_done, n_methods)
+        opponents = [judged[method] for method in order if method != FINE_TUNED]
+        comparisons += compare(judged[FINE_TUNED], opponents, test_set, seed)
+    return rows, comparisons
 
 
 def gather_evidence(
@@ -106,20 +178,20 @@ def _judge_rows(config: EvaluationConfig, rows: Sequence[Row]) -> list[dict[str,
 
 def _judge_speakers(config: EvaluationConfig, by_speaker: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if not by_speaker:
-        verdict = Verdict("cannot tell", "not run: name arms in loso.arms")
-        return [{"criterion": _loso_criterion(config), "test_set": "", **asdict(verdict)}]
+        verdict = Verdict("cannot tell", "not run: name arms in leave_one_out.arms")
+        return [{"criterion": _leave_one_out_criterion(config), "test_set": "", **asdict(verdict)}]
     return [
         {
-            "criterion": f"{_loso_criterion(config)} ({record['arm']})",
+            "criterion": f"{_leave_one_out_criterion(config)} ({record['arm']})",
             "test_set": "",
-            **asdict(judge_criterion(Metric(**record["metrics"][0]), config.least_loso)),
+            **asdict(judge_criterion(Metric(**record["metrics"][0]), config.least_leave_one_out)),
         }
         for record in by_speaker
     ]
 
 
-def _loso_criterion(config: EvaluationConfig) -> str:
-    return f"leave-one-speaker-out balanced accuracy at least {config.least_loso:g}"
+def _leave_one_out_criterion(config: EvaluationConfig) -> str:
+    return f"leave-one-speaker-out balanced accuracy at least {config.least_leave_one_out:g}"
 
 
 def _judge_probabilities(table: ScoreTable, to_probability: Any, seed: int) -> dict[str, Any]:

@@ -5,14 +5,13 @@ and names alone and each is computed on one thread, so the same clips give the s
 of workers. With a journal, batches scored before a kill are not scored again. Clips were read before
 (listenwell.splits.clips); one that cannot be read any more, or holds other samples by now, stops the scoring.
 
-Score tables on disk, and the note beside each that says what it was made from and holds its hash.
+Beside each table on disk lies a note that says what it was made from and holds its hash.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +21,15 @@ from listenwell.augment.plan import apply_plan
 from listenwell.config import Config
 from listenwell.data.audio import Waveform, load_waveform
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import Clip
+from listenwell.data.clip import Clip, clip_hashes
 from listenwell.errors import ManifestError, ModelError
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
-from listenwell.judge.detectors import Detector
+from listenwell.fits.fitting import FinishedFit, Trainer
+from listenwell.judge.detectors import Detector, language_model_detectors
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.settings import ScoringConfig
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.splits.divide import Parts
 from listenwell.storage.atomic_files import remove_left_over
 from listenwell.storage.cache import one_maker
 from listenwell.storage.journal import Journal
@@ -159,37 +160,56 @@ def _table(versions: Sequence[Version], scores: dict[Version, float]) -> ScoreTa
     )
 
 
-def load_or_make_scores(
-    places: Mapping[int, Path], made_from: Mapping[str, Any], score: Callable[[Sequence[int]], Sequence[ScoreTable]]
-) -> dict[int, ScoreTable]:
-    """Return the tables kept at `places` (CSV, beside fits of one ledger), those missing scored together and kept.
+def score_fits(
+    fits: Sequence[tuple[Config, FinishedFit]],
+    trainer: Trainer,
+    parts: Parts,
+    part: str,
+    conditions: Sequence[str],
+    config: Config,
+    name: str,
+) -> dict[Path, ScoreTable]:
+    """Return the score table of every fit on the clips of one part, by the fit's folder.
 
-    Studies that share the ledger write in turn, and none reads what another wrote meanwhile. Raises ManifestError where
-    a table was changed.
+    Tables lie as scores/NAME.csv beside the fits; those missing are scored together. Studies that share the ledger
+    write in turn, and none reads what another wrote meanwhile. Raises ManifestError where a table was changed.
     """
-    keys, paths = list(places), list(places.values())
-    notes = [path.with_suffix(".json") for path in paths]
-    if not paths:
-        return {}
+    fit_of = {fit.folder: (own, fit) for own, fit in fits}
+    paths = {folder: folder / "scores" / f"{name}.csv" for folder in fit_of}
+    notes = [path.with_suffix(".json") for path in paths.values()]
+    made_from = {
+        "version": SCORING_VERSION,
+        "clips": clip_hashes(parts.clips[part]),
+        "backgrounds": parts.banks[part].hashes,
+        "conditions": list(conditions),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
+        "seed": config.seed,
+    }
 
-    def are_kept() -> bool:
+    def are_cached() -> bool:
         return all(is_kept(note, made_from, ManifestError) for note in notes)
 
     def make(missing: Sequence[int]) -> list[Made]:
-        tables = score([keys[position] for position in missing])
-        return [_made(paths[position], table) for position, table in zip(missing, tables, strict=True)]
+        folders = [list(fit_of)[position] for position in missing]
+        requested = [(str(folder), fit_of[folder][0], fit_of[folder][1].adapter) for folder in folders]
+        detectors = language_model_detectors(trainer.model, requested)
+        clips, bank = parts.clips[part], parts.banks[part]
+        tables = score_clips(detectors, clips, bank, conditions, config, trainer.on_progress, f"scoring {part}")
+        return [_made(paths[folder], tables[str(folder)]) for folder in folders]
 
-    if are_kept():
-        tables = {key: read_scores(path) for key, path in places.items()}
-        # a note goes before its table is written
-        if are_kept():
+    def read() -> dict[Path, ScoreTable]:
+        return {folder: read_scores(path) for folder, path in paths.items()}
+
+    # a note goes before its table is written: one that is there before and after is that of the table read
+    if are_cached():
+        tables = read()
+        if are_cached():
             return tables
-    fits = paths[0].parents[2]
-    with one_maker(fits):
-        for path in paths:
+    with one_maker(trainer.run.fits):
+        for path in paths.values():
             remove_left_over(path.parent)
         load_or_make_all(notes, made_from, make, ManifestError)
-        return {key: read_scores(path) for key, path in places.items()}
+        return read()
 
 
 def _made(path: Path, table: ScoreTable) -> Made:

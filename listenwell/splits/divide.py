@@ -95,8 +95,8 @@ def _divide_backgrounds(
     named: dict[str, list[Background]] = {part: [] for part in parts}
     pool: list[Background] = []
     rooms = [background for background in backgrounds if background.kind == ROOM]
-    beds = [background for background in backgrounds if background.kind != ROOM]
-    for background in beds:
+    others = [background for background in backgrounds if background.kind != ROOM]
+    for background in others:
         (named[background.split] if background.split in named else pool).append(background)
     empty = [part for part in parts if not named[part]]
     order = order_groups({background.group for background in pool}, config.split_seed)
@@ -107,10 +107,10 @@ def _divide_backgrounds(
         named[held_out] = [background for background in pool if background.group in chosen]
     if TRAIN in empty:
         named[TRAIN] = [background for background in pool if background.group in set(order)]
-    if beds and not all(named.values()):
+    if others and not all(named.values()):
         starved = ", ".join(part for part, given in named.items() if not given)
         raise ManifestError(
-            f"{len(beds)} backgrounds of {n_groups} undivided groups are too few: no background is left for "
+            f"{len(others)} backgrounds of {n_groups} undivided groups are too few: no background is left for "
             f"{starved}; add recordings, or name their split."
         )
     for room in rooms:
@@ -133,11 +133,11 @@ def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress =
     return replace(parts, banks={part: BackgroundBank(b.entries, stored=stored) for part, b in parts.banks.items()})
 
 
-def with_talkers(parts: Parts) -> Parts:
-    """The same parts, the voices of train in its own bank too, for babble."""
+def with_speakers(parts: Parts) -> Parts:
+    """The same parts, the speakers of train in its own bank too, for babble."""
     bank = parts.banks[TRAIN]
-    voiced = BackgroundBank(bank.entries, talkers=parts.clips[TRAIN], stored=bank.stored)
-    return replace(parts, banks=parts.banks | {TRAIN: voiced})
+    with_babble = BackgroundBank(bank.entries, talkers=parts.clips[TRAIN], stored=bank.stored)
+    return replace(parts, banks=parts.banks | {TRAIN: with_babble})
 
 
 def allocation(parts: Parts) -> list[dict[str, Any]]:

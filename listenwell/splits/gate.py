@@ -1,26 +1,65 @@
-"""The leak gate of a study: nothing is trained on parts that know each other, unless the config says so.
+"""The first stage of a study: its recordings are read and divided, and the leak gate is passed.
 
-The report is kept beside what it was made from, so the same parts are searched once.
-
-Run the leak gate on what a study would use: the parts of its config, or the splits of a table of clips.
+Nothing is trained on parts that know each other, unless the config says so. The gate's report is kept beside what it
+was made from, so the same parts are searched once. The gate alone runs on what a study would use, or on the splits of a
+table of clips.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from listenwell.config import Config
+from listenwell.config import Config, dump_beside
 from listenwell.data.check.leaks import LEAKS, LeakReport, check_leaks
 from listenwell.data.clip import Background, Clip, clip_hashes
 from listenwell.data.manifest import read_backgrounds, read_table
 from listenwell.errors import LeakageError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import read_parts
-from listenwell.splits.divide import Parts
+from listenwell.splits.clips import Unreadable, read_parts, write_quarantine
+from listenwell.splits.divide import Parts, allocation, with_speakers, with_stored_backgrounds
+from listenwell.storage.atomic_files import write_json, write_text
+from listenwell.storage.cache import cache_root
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
+from listenwell.storage.run_folder import RunFolder
 
+GATE_VERSION = 1
+"""Raised when a change of the search could find something else in the same parts."""
 UNNAMED = "no split"
 Sounding = TypeVar("Sounding", Clip, Background)
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """Who trains, chooses and tests; the clips left out; the leak gate's report (JSON values)."""
+
+    parts: Parts
+    quarantine: Sequence[Unreadable]
+    leaks: Mapping[str, Any]
+
+
+def divide_study(config: Config, run: RunFolder, on_progress: OnProgress = ignore_progress) -> Divided:
+    """Divide the readable clips of the config, pass the gate, and write the run's config and allocation.
+
+    Clips that cannot be read go to the quarantine list. Raises LeakageError as the gate does.
+    """
+    parts, unreadable = read_parts(config, on_progress)
+    write_quarantine(run.quarantine("study"), unreadable)
+    if config.data.store_backgrounds:
+        parts = with_stored_backgrounds(parts, cache_root(), on_progress)
+    if _uses_babble(config):
+        parts = with_speakers(parts)
+    leaks = pass_gate(config, parts, run.leaks, on_progress)
+    write_text(run.config, dump_beside(config, run.root))
+    write_json(run.allocation, allocation(parts))
+    return Divided(parts, unreadable, leaks)
+
+
+def _uses_babble(config: Config) -> bool:
+    """True when the config or one of its arms mixes other speakers under a clip."""
+    key = "augment.babble.probability"
+    changed = any(key in changes for changes in config.arms.values()) or config.search.may_change(key)
+    return config.augment.babble.probability > 0 or changed
 
 
 def check_study(config: Config, on_progress: OnProgress = ignore_progress) -> LeakReport:
@@ -55,10 +94,6 @@ def _by_split(sounds: Sequence[Sounding]) -> dict[str, list[Sounding]]:
     for sound in sounds:
         found.setdefault(sound.split or UNNAMED, []).append(sound)
     return found
-
-
-GATE_VERSION = 1
-"""Raised when a change of the search could find something else in the same parts."""
 
 
 def pass_gate(config: Config, parts: Parts, kept: Path, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class RunFolder:
         return self.root / "search.optuna.db"
 
     @property
-    def loso(self) -> Path:
+    def leave_one_out(self) -> Path:
         """Leave-one-speaker-out, when it was run alone (JSON)."""
         return self.root / "loso.json"
 

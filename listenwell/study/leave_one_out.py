@@ -7,8 +7,8 @@ searches again on its own training groups ("nested"). The leak gate compares wha
 each other would be tested by folds that trained on them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, change_config
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import clip_hashes
 from listenwell.data.splits import Fold, check_disjoint, make_folds
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
@@ -24,73 +23,63 @@ from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.fits.arms import SEARCH_BEST, check_changes, expand_arms
-from listenwell.fits.fitting import FinishedFit, fit_all
+from listenwell.fits.fitting import FinishedFit, Trainer
 from listenwell.fits.request import FitRequest
-from listenwell.judge.detectors import LanguageModelDetector
-from listenwell.judge.score import SCORING_VERSION, load_or_make_scores, score_clips
-from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.progress import OnProgress, ignore_progress
+from listenwell.judge.score import score_fits
 from listenwell.splits.divide import DEV, POOL, TRAIN, Parts
 from listenwell.splits.gate import pass_gate
-from listenwell.storage.run_folder import RunFolder
 from listenwell.study.search import run_search
-from listenwell.train.fit_underway import Progress
 
 HELD_OUT = "held_out"
 FIXED = "fixed: the config was chosen on all speakers"
 NESTED = "nested: every fold searched on its own training groups"
 N_HARDEST = 3
-ArmConfigs = Mapping[str, Config]
 
 
-def run_loso(
-    config: Config,
-    search_best: Mapping[str, Any] | None,
-    model: AudioLanguageModel,
-    parts: Parts,
-    run: RunFolder,
-    on_step: Callable[[Progress], None] = lambda progress: None,
-    on_progress: OnProgress = ignore_progress,
+def run_leave_one_out(
+    config: Config, search_best: Mapping[str, Any] | None, trainer: Trainer, parts: Parts
 ) -> list[dict[str, Any]]:
-    """Return one record per arm of loso.arms, with the study's own seed: the measures, and one entry per speaker.
+    """Return one record per arm of leave_one_out.arms, with the study's seed: the measures, one entry per speaker.
 
     search_best: what the search on all speakers found, None without one. A fold whose fit left the finite numbers is
     named in the record and left out of its measures. Raises ConfigError for an arm that is none or a nested search that
     nothing refers to, LeakageError when the folds know each other's groups.
     """
-    check_changes("loso.changes", config.loso.changes)
+    check_changes("leave_one_out.changes", config.leave_one_out.changes)
     nested = nested_arms(config)
-    shared = loso_arms(config, {} if nested and search_best is None else search_best)
+    shared = fold_arms(config, {} if nested and search_best is None else search_best)
     folds = folds_of(config, parts)
     held_out = Parts({f.name: f.held_out for f in folds}, {f.name: BackgroundBank([]) for f in folds})
-    leaks = pass_gate(config, held_out, run.fold_leaks, on_progress)
-    inner = [_search_fold(config, fold, model, parts, run, on_step, on_progress) for fold in folds] if nested else []
-    arms = [
-        {**shared, **{name: loso_arms(config, inner[i])[name] for name in nested}} if nested else shared
-        for i in range(len(folds))
-    ]
-    requests = fold_requests(config, arms, folds, parts)
-    fits = iter(zip(requests, fit_all(requests, model, run, on_step), strict=True))
+    leaks = pass_gate(config, held_out, trainer.run.fold_leaks, trainer.on_progress)
+    inner = {fold.name: _search_fold(config, fold, trainer, parts) for fold in folds} if nested else {}
+    requests = []
+    for name in shared:
+        for fold in folds:
+            arm = fold_arms(config, inner[fold.name])[name] if name in nested else shared[name]
+            requests.append(request_fold(config, name, arm, fold, parts))
+    fits = trainer.fit_all([request.fit for request in requests])
+    outcomes = list(zip(requests, fits, strict=True))
     records = []
     for name in shared:
-        decided, failed = [], []
-        for n_done, fold in enumerate(folds):
-            request, fit = next(fits)
-            if not isinstance(fit, FinishedFit):
-                failed.append({"speaker": fold.name, "reason": fit.reason})
-                continue
-            decided.append((fold.name, *_decide_fold(request, fit, model)))
-            on_progress(f"judging folds of {name}", n_done + 1, len(folds))
-        if not decided:
+        of_arm = [(request, fit) for request, fit in outcomes if request.arm == name]
+        failed = [{"speaker": r.fold, "reason": fit.reason} for r, fit in of_arm if not isinstance(fit, FinishedFit)]
+        done = [(request, fit) for request, fit in of_arm if isinstance(fit, FinishedFit)]
+        if not done:
             raise TrainingError(f"leave-one-speaker-out, arm '{name}': every fold failed; {failed[0]['reason']}")
-        chosen = {fold.name: dict(best) for fold, best in zip(folds, inner, strict=True)} if name in nested else {}
-        told = {"mode": NESTED if name in nested else FIXED, "chosen": chosen, "n_leaks": leaks["n_leaks"]}
-        records.append(describe_folds(name, decided, failed) | told)
+        decided = []
+        for request, fit in done:
+            decided.append(_decide_fold(request, fit, trainer))
+            trainer.on_progress(f"judging folds of {name}", len(decided), len(done))
+        mode = NESTED if name in nested else FIXED
+        chosen = {fold: dict(best) for fold, best in inner.items()} if name in nested else {}
+        records.append(
+            describe_folds(name, decided, failed) | {"mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"]}
+        )
     return records
 
 
 def folds_of(config: Config, parts: Parts) -> list[Fold]:
-    """The folds of a study: its pool alone, dealt out by loso.folds and data.split_seed.
+    """The folds of a study: its pool alone, dealt out by leave_one_out.folds and data.split_seed.
 
     Clips that a manifest names train beside an undivided pool train in every fold and are never held out.
     """
@@ -99,101 +88,82 @@ def folds_of(config: Config, parts: Parts) -> list[Fold]:
     always = [clip for clip in clips if has_pool and clip.split == TRAIN]
     kept = {clip.clip_id for clip in always}
     dealt = [clip for clip in clips if clip.clip_id not in kept]
-    folds = make_folds(dealt, config.loso.folds, config.loso.dev_speakers, config.data.split_seed)
+    folds = make_folds(dealt, config.leave_one_out.folds, config.leave_one_out.dev_speakers, config.data.split_seed)
     return [replace(fold, train=[*fold.train, *always]) for fold in folds]
 
 
-def loso_arms(config: Config, search_best: Mapping[str, Any] | None) -> dict[str, Config]:
-    """The configs of loso.arms, in that order, under the study's own seed. Raises ConfigError for an unknown arm."""
+def fold_arms(config: Config, search_best: Mapping[str, Any] | None) -> dict[str, Config]:
+    """The configs of leave_one_out.arms, in that order, under the study's seed. Raises ConfigError for one that is none."""
     alone = config.model_copy(update={"seeds": ()})
     arms = {arm.name: arm.config for arm in expand_arms(alone, search_best)}
-    unknown = [name for name in config.loso.arms if name not in arms]
+    unknown = [name for name in config.leave_one_out.arms if name not in arms]
     if unknown:
-        raise ConfigError(f"loso.arms names '{unknown[0]}', which is no arm; there are {', '.join(arms)}.")
-    return {name: arms[name] for name in config.loso.arms}
+        raise ConfigError(f"leave_one_out.arms names '{unknown[0]}', which is no arm; there are {', '.join(arms)}.")
+    return {name: arms[name] for name in config.leave_one_out.arms}
 
 
 def nested_arms(config: Config) -> list[str]:
-    """The arms of loso.arms that search in every fold. Raises ConfigError for a nested mode that none needs."""
-    if config.loso.mode == "fixed":
+    """The arms of leave_one_out.arms that search in each fold. Raises ConfigError for a nested mode that none needs."""
+    if config.leave_one_out.mode == "fixed":
         return []
     wanting = [name for name, changes in config.arms.items() if changes.get(SEARCH_BEST)]
-    found = [name for name in config.loso.arms if name in wanting]
+    found = [name for name in config.leave_one_out.arms if name in wanting]
     if not found or not config.search.is_wanted:
         raise ConfigError(
-            "loso.mode is nested, but no arm of loso.arms takes what a search found; give search.grid or "
-            "search.sampled.trials, an arm such as 'tuned: {search.best: true}', and name it in loso.arms."
+            "leave_one_out.mode is nested, but no arm of leave_one_out.arms takes what a search found; give search.grid"
+            " or search.sampled.trials, an arm such as 'tuned: {search.best: true}', and name it in leave_one_out.arms."
         )
     return found
 
 
 def fold_search_config(config: Config) -> Config:
-    """The config a nested fold searches with; loso.changes hold for its trials, whatever their points say."""
-    changes = config.loso.changes
+    """The config a nested fold searches with; leave_one_out.changes hold for its trials, whatever their points say."""
+    changes = config.leave_one_out.changes
     grid = tuple({**point, **changes} for point in config.search.grid)
     space = {key: choices for key, choices in config.search.sampled.space.items() if key not in changes}
     sampled = config.search.sampled.model_copy(update={"space": space})
     search = config.search.model_copy(update={"grid": grid, "sampled": sampled})
-    return change_config(config, changes, "loso.changes").model_copy(update={"search": search})
+    return change_config(config, changes, "leave_one_out.changes").model_copy(update={"search": search})
 
 
-def _search_fold(
-    config: Config,
-    fold: Fold,
-    model: AudioLanguageModel,
-    parts: Parts,
-    run: RunFolder,
-    on_step: Callable[[Progress], None],
-    on_progress: OnProgress,
-) -> Mapping[str, Any]:
+def _search_fold(config: Config, fold: Fold, trainer: Trainer, parts: Parts) -> Mapping[str, Any]:
     """The best point of a search that knows the fold's training groups alone."""
-    name = f"without-{fold.name}"
-    found = run_search(fold_search_config(config), model, fold_parts(fold, parts), run, on_step, on_progress, fold=name)
+    found = run_search(fold_search_config(config), trainer, fold_parts(fold, parts), fold=f"without-{fold.name}")
     best: Mapping[str, Any] = found["best"]
     return best
 
 
-def fold_requests(config: Config, arms: Sequence[ArmConfigs], folds: Sequence[Fold], parts: Parts) -> list[FitRequest]:
-    """The fits of every arm on every fold, arm after arm; arms: those of each fold."""
-    of_folds = [fold_parts(fold, parts) for fold in folds]
-    return [
-        FitRequest(f"{name}-without-{fold.name}", changed, own, changed)
-        for name in arms[0]
-        for fold, of_fold, own in zip(folds, arms, of_folds, strict=True)
-        for changed in [change_config(of_fold[name], config.loso.changes, "loso.changes")]
-    ]
+@dataclass(frozen=True, slots=True)
+class FoldRequest:
+    """The fit of one arm on one fold."""
+
+    arm: str
+    fold: str
+    fit: FitRequest
+
+
+def request_fold(config: Config, arm: str, arm_config: Config, fold: Fold, parts: Parts) -> FoldRequest:
+    """The fit of an arm, whose config is given, on the fold; leave_one_out.changes hold for it."""
+    changed = change_config(arm_config, config.leave_one_out.changes, "leave_one_out.changes")
+    fit = FitRequest(f"{arm}-without-{fold.name}", changed, fold_parts(fold, parts), changed)
+    return FoldRequest(arm, fold.name, fit)
 
 
 def fold_parts(fold: Fold, parts: Parts) -> Parts:
-    """The fold's parts: training hears the training backgrounds; dev and the held-out groups would hear dev's."""
+    """The fold's parts: training gets the training backgrounds; dev and the held-out groups would get dev's."""
     clips = {TRAIN: fold.train, DEV: fold.dev, HELD_OUT: fold.held_out}
     check_disjoint(clips)
     return Parts(clips, {TRAIN: parts.banks[TRAIN], DEV: parts.banks[DEV], HELD_OUT: parts.banks[DEV]})
 
 
-def _decide_fold(request: FitRequest, fit: FinishedFit, model: AudioLanguageModel) -> tuple[ScoreTable, float]:
-    """Scores of the held-out clips and the fold's own threshold; scores are kept beside the fit."""
-    tables = {part: _scores(request, fit, part, model) for part in (DEV, HELD_OUT)}
-    return tables[HELD_OUT], choose_threshold(tables[DEV]).value
-
-
-def _scores(request: FitRequest, fit: FinishedFit, part: str, model: AudioLanguageModel) -> ScoreTable:
-    """Scores of the clips of one part as they are; kept beside the fit."""
-    config, clips = request.config, request.parts.clips[part]
-    made_from = {
-        "version": SCORING_VERSION,
-        "clips": clip_hashes(clips),
-        "scoring.batch_seconds": config.scoring.batch_seconds,
-        "seed": config.seed,
+def _decide_fold(request: FoldRequest, fit: FinishedFit, trainer: Trainer) -> tuple[str, ScoreTable, float]:
+    """The fold's name, the scores of its held-out clips as they are, and its own threshold."""
+    config, parts = request.fit.config, request.fit.parts
+    tables = {
+        part: score_fits([(config, fit)], trainer, parts, part, [CLEAN], config, part)[fit.folder]
+        for part in (DEV, HELD_OUT)
     }
-
-    def score(missing: Sequence[int]) -> list[ScoreTable]:
-        detector = LanguageModelDetector(
-            model, config.prompt, config.short_clips, {HELD_OUT: fit.adapter}, config.scoring.batch_seconds
-        )
-        return [score_clips([detector], clips, request.parts.banks[part], [CLEAN], config)[HELD_OUT]]
-
-    return load_or_make_scores({0: fit.folder / "scores" / f"{part}.csv"}, made_from, score)[0]
+    return request.fold, tables[HELD_OUT], choose_threshold(tables[DEV]).value
 
 
 def describe_folds(

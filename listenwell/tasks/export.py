@@ -29,9 +29,9 @@ from listenwell.detect.detector import Detector
 from listenwell.detect.segmentation import Floats, SegmentRule, find_segments
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import choose_threshold, parse_criterion
+from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.evaluate.probabilities import fit_platt
-from listenwell.judge.detectors import FINE_TUNED
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model

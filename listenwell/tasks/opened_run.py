@@ -9,8 +9,8 @@ from listenwell.config import Config, load_config
 from listenwell.data.backgrounds import STORED
 from listenwell.data.clip import clip_hashes
 from listenwell.errors import ListenwellError
-from listenwell.fits.request import SPEC, require_adapter
-from listenwell.judge.detectors import FINE_TUNED
+from listenwell.evaluate.methods import FINE_TUNED
+from listenwell.fits.ledger import SPEC, require_adapter
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import read_parts
 from listenwell.splits.divide import DEV, TRAIN, Parts, allocation

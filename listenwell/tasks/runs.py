@@ -15,9 +15,8 @@ from typing import Any, Literal
 
 from listenwell.config import load_config, read_kept_config
 from listenwell.errors import ConfigError, ListenwellError
-from listenwell.fits.ledger import fits_asked_for
-from listenwell.fits.request import FAILED, HISTORY, SPEC
-from listenwell.judge.detectors import FINE_TUNED
+from listenwell.evaluate.methods import FINE_TUNED
+from listenwell.fits.ledger import FAILED, HISTORY, SPEC, requested_fits
 from listenwell.storage.atomic_files import OWN, remove
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.storage.run_lock import hold_run, holder_of, is_held, is_run, left_overs
@@ -97,7 +96,7 @@ def _may_be_a_run(config: Path) -> bool:
 def _state_of(run: RunFolder) -> RunState:
     holder, results = holder_of(run), _results_of(run)
     running = is_held(run)
-    wanted = fits_asked_for(run)
+    wanted = requested_fits(run)
     latest = max(path.stat().st_mtime for path in (run.config, run.results) if path.is_file())
     return RunState(
         folder=run.root,
@@ -142,7 +141,7 @@ def _figures(results: dict[str, Any]) -> Iterable[Figure]:
 def find_waste(folder: Path) -> list[Waste]:
     """What can be removed at or below `folder`."""
     runs = find_runs(folder)
-    needed = {run.fit(each).resolve() for run in runs for each in fits_asked_for(run)}
+    needed = {run.fit(each).resolve() for run in runs for each in requested_fits(run)}
     unfinished = {run.fits.resolve() for run in runs if is_held(run) or _results_of(run) is None}
     held = {run.fits.resolve() for run in runs if is_held(run)}
     waste: list[Waste] = []
@@ -179,7 +178,7 @@ def remove_waste(folder: Path, waste: Sequence[Waste]) -> None:
         if own:
             with hold_run(run):
                 # a study may have come to need some of it since
-                needed = {each.fit(fit).resolve() for each in find_runs(folder) for fit in fits_asked_for(each)}
+                needed = {each.fit(fit).resolve() for each in find_runs(folder) for fit in requested_fits(each)}
                 for each in own:
                     if each.path.resolve() not in needed:
                         remove(each.path)

@@ -16,9 +16,9 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import clip_hashes
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import summarise
+from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, summarise
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
-from listenwell.judge.detectors import FINE_TUNED, ZERO_SHOT, LanguageModelDetector
+from listenwell.judge.detectors import language_model_detectors
 from listenwell.judge.score import SCORING_VERSION, score_clips
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model, resolve_dtype
@@ -90,11 +90,9 @@ def score_manifest(
     def make() -> Made:
         nonlocal clips_per_s
         started = time.monotonic()
-        detector = LanguageModelDetector(
-            model, config.prompt, config.short_clips, {method: adapter}, config.scoring.batch_seconds
-        )
+        detectors = language_model_detectors(model, [(method, config, adapter)])
         journal = Journal(run.score_journal(name), identity(**made_from))
-        table = score_clips([detector], readable, bank, conditions, config, on_progress, journal=journal)[method]
+        table = score_clips(detectors, readable, bank, conditions, config, on_progress, journal=journal)[method]
         clips_per_s = len(table) / (time.monotonic() - started)
 
         def write() -> list[Path]:

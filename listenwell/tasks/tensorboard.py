@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.errors import ListenwellError
-from listenwell.fits.ledger import fits_asked_for
-from listenwell.fits.request import require_log
+from listenwell.fits.ledger import requested_fits, require_log
 from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.destination import destinations
 from listenwell.tasks.opened_run import open_run
@@ -45,7 +44,7 @@ def export_tensorboard(run_root: Path, out: Path, *, overwrite: bool = False) ->
 def _fits_of(run_root: Path) -> list[Path]:
     """The folders of the fits that the run's config asked for."""
     run, _ = open_run(run_root)
-    return [run.fit(each) for each in fits_asked_for(run)]
+    return [run.fit(each) for each in requested_fits(run)]
 
 
 def _write_events(folder: Path, metrics: Path) -> None:

@@ -19,8 +19,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.calibration import read_threshold
-from listenwell.fits.ledger import fits_asked_for
-from listenwell.fits.request import require_log
+from listenwell.fits.ledger import requested_fits, require_log
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.mel import HOP_LENGTH, lengthen, n_audio_tokens
 from listenwell.splits.divide import DEV, TRAIN
@@ -74,7 +73,7 @@ def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     """The plans under which the run's fits heard the clip, as they were written."""
     plans = []
     scored = scores_made_from(run, DEV)
-    used = fits_asked_for(run) if scored is None else scored["fits"].values()
+    used = requested_fits(run) if scored is None else scored["fits"].values()
     for path in sorted({run.fit(fit) / PLANS for fit in used}):
         if not path.is_file():
             continue

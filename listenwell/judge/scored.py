@@ -1,0 +1,94 @@
+"""The stage between training and judging: dev is scored and chooses the thresholds, then the test sets are opened.
+
+The thresholds are committed to the seal before the first test clip is scored, and the test sets are scored once, under
+all conditions, by all methods. Tables are read back where they were made from the same things.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from listenwell.config import Config
+from listenwell.data.clip import clip_hashes
+from listenwell.errors import ManifestError
+from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
+from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.fits.fitting import Trained
+from listenwell.judge.detectors import Detector, study_detectors
+from listenwell.judge.score import SCORING_VERSION, score_clips
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.splits.divide import DEV, Parts
+from listenwell.splits.sealing import commit_thresholds, open_test_set
+from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import Made, load_or_make
+from listenwell.storage.run_folder import RunFolder, identity
+
+Tables = Mapping[str, Mapping[str, ScoreTable]]
+"""Split (dev or a test set) -> method -> scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score tables, and by method the threshold that dev chose and, of the main methods, the default one."""
+
+    tables: Tables
+    thresholds: Mapping[str, Threshold]
+    defaults: Mapping[str, float]
+
+    @property
+    def test_sets(self) -> list[str]:
+        """The test sets in their order."""
+        return [name for name in self.tables if name != DEV]
+
+
+def score_study(
+    config: Config, parts: Parts, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
+) -> Scored:
+    """Score dev, choose and commit the thresholds, score the test sets."""
+    detectors, defaults = study_detectors(config, trained)
+    tables = {DEV: _score_split(DEV, config, parts, detectors, trained.identities, run, on_progress)}
+    thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
+    for method, threshold in thresholds.items():
+        write_threshold(run.threshold(method), threshold)
+    commit_thresholds(run, thresholds, identity(fits=list(trained.identities.values())))
+    for name in parts.test_sets:
+        open_test_set(run, name, parts.clips[name], thresholds)
+        tables[name] = _score_split(name, config, parts, detectors, trained.identities, run, on_progress)
+    return Scored(tables, thresholds, defaults)
+
+
+def _score_split(
+    split: str,
+    config: Config,
+    parts: Parts,
+    detectors: list[Detector],
+    fits: Mapping[str, str],
+    run: RunFolder,
+    on_progress: OnProgress,
+) -> dict[str, ScoreTable]:
+    """Method -> scores; a killed scoring goes on from its journal."""
+    clips, bank, conditions = parts.clips[split], parts.banks[split], config.evaluation.conditions
+    made_from = {
+        "version": SCORING_VERSION,
+        "fits": dict(fits),
+        "clips": clip_hashes(clips),
+        "backgrounds": bank.hashes,
+        "evaluation": config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
+        "seed": config.seed,
+    }
+
+    def make() -> Made:
+        journal = Journal(run.score_journal(split), identity(**made_from))
+        tables = score_clips(detectors, clips, bank, conditions, config, on_progress, f"scoring {split}", journal)
+
+        def write() -> list[Path]:
+            for method, table in tables.items():
+                write_scores(run.scores(f"{method}-{split}"), table)
+            return [run.scores(f"{method}-{split}") for method in sorted(tables)]
+
+        return Made({"methods": sorted(tables)}, write)
+
+    methods = load_or_make(run.score_identity(split), made_from, make, ManifestError)["methods"]
+    run.score_journal(split).unlink(missing_ok=True)
+    return {method: read_scores(run.scores(f"{method}-{split}")) for method in methods}
