@@ -249,3 +249,16 @@ def test_results_of_an_older_version_were_made_from_the_config_beside_them(tmp_p
     assert read_kept_config({"config": values | {"seed": 4}}, tmp_path) != load_config(path)
     assert read_kept_config({"config": {"seed": "x"}}, tmp_path) is None
     assert read_kept_config({}, tmp_path) is None
+
+
+def test_old_names_of_settings_are_read_like_the_new_ones(tmp_path):
+    (tmp_path / "study.yaml").write_text("loso: {folds: 3}\nevaluation: {least_loso: 0.6}\n")
+    config = load_config(tmp_path / "study.yaml", ["loso.dev_speakers=4"])
+    assert (config.leave_one_out.folds, config.leave_one_out.dev_speakers) == (3, 4)
+    assert config.evaluation.least_leave_one_out == 0.6
+    (tmp_path / "study.yaml").write_text("loso: {folds: 3}\nleave_one_out: {folds: 4}\n")
+    with pytest.raises(ConfigError, match="loso: is the old name of leave_one_out, which is given, too; keep one"):
+        load_config(tmp_path / "study.yaml")
+    (tmp_path / "study.yaml").write_text("loso: {fold: 3}\n")
+    with pytest.raises(ConfigError, match=r"study.yaml line 1, leave_one_out.fold: unknown key; did you mean"):
+        load_config(tmp_path / "study.yaml")

@@ -15,8 +15,8 @@ from listenwell.errors import ConfigError, LeakageError, ManifestError
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
-from listenwell.study.leave_one_out import describe_folds, fold_parts, folds_of
-from listenwell.study.run import loso_alone
+from listenwell.study.leave_one_out import describe_folds, fold_splits, folds_of
+from listenwell.study.run import leave_one_out_alone
 from listenwell.tasks.plan import plan_study
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1")
@@ -83,7 +83,7 @@ def test_the_order_of_the_clips_changes_no_fold(tmp_path):
         (3, (), None, r"needs 4 speakers \(one held out, 2 to choose, at least one to train\), but there are 3"),
         (5, (), 2, r"needs 6 speakers \(1 in 2 held out"),
         (6, (), 7, "needs 7 speakers"),
-        (6, ("nonspeech_group_0",), None, "in 6 folds needs 6 sound sources, .* there are 5.* set loso.folds to 5"),
+        (6, ("nonspeech_group_0",), None, "in 6 folds needs 6 sound sources, .* there are 5.* set leave_one_out.folds to 5"),
         (6, tuple(f"nonspeech_group_{i}" for i in range(4)), 2, "no NONSPEECH clip is left to train"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_speaker_with_one_clip_is_held_out_like_any_other(tmp_path):
     lonely = divide(clips, [], config.data).clips["train"][0]
     kept = [clip for clip in clips if clip.group != lonely.group or clip.clip_id == lonely.clip_id]
     write_manifest(tmp_path / "clips.csv", kept)
-    (record,) = loso_alone(config)
+    (record,) = leave_one_out_alone(config)
     (own,) = [speaker for speaker in record["speakers"] if speaker["speaker"] == lonely.group]
     assert own["n_speech"] == 1
     assert own["recall"] in (0.0, 1.0)
@@ -117,7 +117,7 @@ def heard_groups(config):
 @pytest.fixture(scope="module")
 def nested(tmp_path_factory):
     config = make_study(tmp_path_factory.mktemp("nested"), *NESTED)
-    return config, loso_alone(config)
+    return config, leave_one_out_alone(config)
 
 
 def test_a_nested_fold_searches_on_its_own_training_groups_and_no_test_group_enters(nested):
@@ -149,18 +149,18 @@ def test_with_folds_of_several_speakers_every_speaker_has_its_own_line(nested):
 def test_a_finished_nested_run_trains_nothing_again(nested, monkeypatch):
     config, records = nested
     monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
-    assert json.dumps(loso_alone(config)) == json.dumps(records)
+    assert json.dumps(leave_one_out_alone(config)) == json.dumps(records)
 
 
 @pytest.mark.parametrize("changes", ["loso.arms=[final]", "search.grid=[]", "arms={tuned: {}}"])
 def test_a_nested_mode_that_no_arm_needs_is_refused(tmp_path, changes):
-    with pytest.raises(ConfigError, match=r"no arm of loso\.arms takes what a search found"):
-        loso_alone(make_study(tmp_path, *NESTED, changes))
+    with pytest.raises(ConfigError, match=r"no arm of leave_one_out\.arms takes what a search found"):
+        leave_one_out_alone(make_study(tmp_path, *NESTED, changes))
 
 
 def test_a_search_whose_dev_has_one_speaker_is_refused(tmp_path):
-    with pytest.raises(ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*loso\.dev_speakers"):
-        loso_alone(make_study(tmp_path, *NESTED, "loso.dev_speakers=1"))
+    with pytest.raises(ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*leave_one_out\.dev_speakers"):
+        leave_one_out_alone(make_study(tmp_path, *NESTED, "loso.dev_speakers=1"))
 
 
 def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):
@@ -169,7 +169,7 @@ def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):
     fold = folds_of(config, parts)[0]
     leaking = replace(fold, train=[*fold.train, replace(fold.held_out[0], clip_id="a copy")])
     with pytest.raises(ManifestError, match=f"group '{fold.held_out[0].group}' is in part 'train' and in part 'held"):
-        fold_parts(leaking, parts)
+        fold_splits(leaking, parts)
 
 
 def test_a_voice_under_two_names_is_refused_before_a_fold_trains(tmp_path):
@@ -180,10 +180,12 @@ def test_a_voice_under_two_names_is_refused_before_a_fold_trains(tmp_path):
     second.path.write_bytes(first.path.read_bytes())
     clips = [replace(c, duration_s=first.duration_s) if c.clip_id == second.clip_id else c for c in prepare(config)[0]]
     write_manifest(tmp_path / "clips.csv", clips)
-    with pytest.raises(LeakageError, match=r"leaks-folds\.json: 1 leaks between the parts.*same samples"):
-        loso_alone(config)
+    with pytest.raises(LeakageError, match=r"leaks-folds\.json: 1 leaks between the splits.*same samples"):
+        leave_one_out_alone(config)
     assert not (config.output / "fits").exists()
-    (record,) = loso_alone(config.model_copy(update={"data": config.data.model_copy(update={"on_leak": "report"})}))
+    (record,) = leave_one_out_alone(
+        config.model_copy(update={"data": config.data.model_copy(update={"on_leak": "report"})})
+    )
     assert record["n_leaks"] == 1
 
 

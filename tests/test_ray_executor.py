@@ -10,7 +10,7 @@ from made_sounds import make_study
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.fits.ray_executor import requests_from_json, requests_to_json, train_task
 from listenwell.fits.request import Bracket, FitRequest, spec_record
-from listenwell.splits.clips import read_parts
+from listenwell.splits.clips import read_splits
 from listenwell.splits.divide import with_speakers
 from listenwell.storage.run_folder import RunFolder
 from listenwell.study.run import search_alone
@@ -107,7 +107,7 @@ def test_backgrounds_stored_on_this_machine_alone_are_refused(tmp_path):
 
 def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
     config = make_study(tmp_path)
-    parts = read_parts(config)[0]
+    parts = read_splits(config)[0]
     content = requests_to_json([FitRequest("a", config, parts, config)], RunFolder(config.output))
     (tmp_path / "task.json").write_text(json.dumps(content))
     told = train_task(str(tmp_path / "task.json"), ["the identity that another version computed"])
@@ -117,7 +117,7 @@ def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
 
 def test_requests_survive_json_voices_for_babble_included(tmp_path):
     config = make_study(tmp_path, "augment.babble.probability=1.0")
-    parts = with_speakers(read_parts(config)[0])
+    parts = with_speakers(read_splits(config)[0])
     bracket = Bracket("first", (1, 3), 0.5)
     before = [FitRequest("a", config, parts, config, bracket), FitRequest("b", config, parts, config)]
     content = json.loads(json.dumps(requests_to_json(before, RunFolder(config.output))))
@@ -126,9 +126,9 @@ def test_requests_survive_json_voices_for_babble_included(tmp_path):
     assert [request.bracket for request in after] == [bracket, None]
     assert len(content["parts"]) == 1
     assert [spec_record(each, "base") for each in after] == [spec_record(each, "base") for each in before]
-    for own, other in zip(parts.banks["train"].entries, after[0].parts.banks["train"].entries, strict=True):
+    for own, other in zip(parts.banks["train"].entries, after[0].splits.banks["train"].entries, strict=True):
         assert own == other
         heard = (
-            bank.load(own.background_id, 0.0, 0.1) for bank in (parts.banks["train"], after[0].parts.banks["train"])
+            bank.load(own.background_id, 0.0, 0.1) for bank in (parts.banks["train"], after[0].splits.banks["train"])
         )
         assert len({samples.tobytes() for samples in heard}) == 1

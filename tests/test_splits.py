@@ -1,4 +1,4 @@
-"""Parts share no group, each holds both classes, and the draw depends on seed and group names alone."""
+"""Splits share no group, each holds both classes, and the draw depends on seed and group names alone."""
 
 from pathlib import Path
 

@@ -164,10 +164,10 @@ def test_rooms_are_heard_in_training_alone_and_are_no_background_of_a_test(tmp_p
 
 def test_splits_without_a_test_or_a_dev_part_are_refused(tmp_path):
     clips = make_corpus(tmp_path, n_groups=8)
-    with pytest.raises(ManifestError, match="no part 'dev'"):
+    with pytest.raises(ManifestError, match="no split 'dev'"):
         divide([replace(clip, split="train") for clip in clips], [], DataConfig())
     halves = [replace(clip, split="train" if int(clip.group[-1]) < 4 else "dev") for clip in clips]
-    with pytest.raises(ManifestError, match="no test part"):
+    with pytest.raises(ManifestError, match="no test split"):
         divide(halves, [], DataConfig())
 
 

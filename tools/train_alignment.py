@@ -56,7 +56,7 @@ from listenwell.progress import OnProgress, ignore_progress, shown_progress
 from listenwell.random_streams import stream
 from listenwell.section import Section
 from listenwell.splits.clips import prepare
-from listenwell.splits.divide import DEV, TRAIN, Parts, divide
+from listenwell.splits.divide import DEV, TRAIN, Splits, divide
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.cache import cache_root
 
@@ -331,7 +331,7 @@ def measure(
     processor: Qwen2AudioProcessor,
     config: Config,
     clips: Sequence[Clip],
-    parts: Parts,
+    parts: Splits,
     on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Any]:
     """Zero-shot figures of a network with the studies' prompt, in both layouts, by condition."""

@@ -5,8 +5,12 @@ from typing import Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overrides, Overwrite, study_inputs
+from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, Overwrite, study_inputs
 from listenwell.errors import ConfigError
+from listenwell.progress import shown_progress
+from listenwell.storage.atomic_files import write_text
+from listenwell.storage.cache import cache_root
+from listenwell.storage.destination import destinations
 
 model_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Base models: build.")
 
@@ -27,8 +31,6 @@ def build_model(
         )
     from listenwell.model.loading import model_folder, quiet_transformers
     from listenwell.model.small.assembly import build_small_model
-    from listenwell.storage.cache import cache_root
-    from listenwell.storage.destination import destinations
 
     quiet_transformers()
     with destinations(folders=[out], inputs=[Path(source)], overwrite=overwrite):
@@ -40,7 +42,7 @@ app = typer.Typer(cls=OneSentenceErrors)
 
 @app.command("prompts")
 def prompts(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML) of the study.")],
+    config: ConfigFile,
     asked: Annotated[list[str] | None, typer.Option("--ask", help="A question; may be given again.")] = None,
     files: Annotated[
         list[Path] | None, typer.Option("--file", help="Text file with one question per line; may be given again.")
@@ -56,9 +58,6 @@ def prompts(
     chose; where intervals overlap, the ranking is chance. No test clip is opened.
     """
     from listenwell.config import load_config
-    from listenwell.progress import shown_progress
-    from listenwell.storage.atomic_files import write_text
-    from listenwell.storage.destination import destinations
     from listenwell.tasks.prompts import judge_prompts
 
     questions = [*(asked or []), *(question for path in files or [] for question in _read_questions(path))]

@@ -14,6 +14,10 @@ import typer
 
 from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
 from listenwell.errors import ConfigError
+from listenwell.progress import shown_progress
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.cache import cache_root
+from listenwell.storage.destination import destinations
 
 if TYPE_CHECKING:
     from listenwell.data.clip import Clip
@@ -69,7 +73,6 @@ def download_corpus(
 ) -> None:
     """Fetch a corpus and unpack it; an interrupted download goes on where it stopped. Prints the folders."""
     from listenwell.data.corpora.catalogue import fetch_corpus, find_corpus
-    from listenwell.progress import shown_progress
 
     corpus = find_corpus(name)
     with shown_progress() as on_progress:
@@ -104,14 +107,11 @@ def prepare_corpus(
     overwrite: Overwrite = False,
 ) -> None:
     """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
-    from listenwell.progress import shown_progress
-
     if name == STARTER:
         with shown_progress() as on_progress:
             _prepare_starter(on_progress)
         return
     from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
-    from listenwell.storage.destination import destinations
 
     numbers = {
         "clip_s": clip_s, "clips_per_recording": clips_per_recording, "apart_s": apart_s, "margin_s": margin_s,
@@ -140,7 +140,6 @@ def check_corpus(
     """Read every clip of a corpus and say which cannot be used."""
     from listenwell.data.audio import load_waveform
     from listenwell.errors import AudioError
-    from listenwell.progress import shown_progress
 
     with shown_progress() as on_progress:
         clips, faults = _find_clips(name, root, on_progress), []
@@ -163,7 +162,6 @@ def _find_clips(name: str, root: Path | None, on_progress: "OnProgress") -> "Seq
     from listenwell.data.corpora.corpus import PrepareSettings
     from listenwell.data.corpora.starter import prepare_starter
     from listenwell.data.manifest import read_table
-    from listenwell.storage.cache import cache_root
 
     if name == STARTER:
         return read_table(prepare_starter(cache_root(), report=on_progress).clips_csv)
@@ -174,7 +172,6 @@ def _find_clips(name: str, root: Path | None, on_progress: "OnProgress") -> "Seq
 
 def _prepare_starter(on_progress: "OnProgress") -> None:
     from listenwell.data.corpora.starter import prepare_starter
-    from listenwell.storage.cache import cache_root
 
     corpus = prepare_starter(cache_root(), report=on_progress)
     typer.echo(corpus.text)
@@ -264,8 +261,6 @@ def draw_test_set(
     """Draw a test set by group and write it with its data sheet; no audio is copied."""
     from listenwell.config import load_config
     from listenwell.data.test_set import SetSize
-    from listenwell.progress import shown_progress
-    from listenwell.storage.destination import destinations
     from listenwell.tasks.test_set import FILES, Draw, make_test_set
 
     noise = backgrounds or ("starter" if clips == "starter" else "none")
@@ -300,10 +295,7 @@ def check_audio(
 
     from listenwell.config import load_config
     from listenwell.data.check.audio_checks import check_audio, format_audio_report
-    from listenwell.progress import shown_progress
     from listenwell.splits.clips import find_manifest, read_split
-    from listenwell.storage.atomic_files import write_json
-    from listenwell.storage.destination import destinations
 
     config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
     with destinations([out], inputs=study_inputs(config), overwrite=overwrite):
@@ -330,9 +322,7 @@ def export_clips(
     """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied)."""
     from listenwell.config import load_config
     from listenwell.data.exchange import RECORDINGS, SUPERVISIONS, write_audio_folder, write_lhotse
-    from listenwell.progress import shown_progress
     from listenwell.splits.clips import find_manifest, read_split
-    from listenwell.storage.destination import destinations
 
     config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
     is_lhotse = to == "lhotse"
@@ -371,7 +361,6 @@ def import_clips(
     """Make a clips.csv of lhotse manifests (supervisions or cuts) or of a Hugging Face AudioFolder."""
     from listenwell.data.exchange import Unsaid, read_audio_folder, read_lhotse, read_lhotse_cuts
     from listenwell.data.manifest import write_manifest
-    from listenwell.storage.destination import destinations
 
     unsaid, names = Unsaid(label, group_by, corpus, licence, audio_root), dict(_column_names(columns or []))
 

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overrides, Overwrite, study_inputs, table_inputs
+from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, Overwrite, study_inputs, table_inputs
 from listenwell.errors import ConfigError
+from listenwell.progress import shown_progress
+from listenwell.storage.atomic_files import write_json
+from listenwell.storage.destination import destinations
+from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from listenwell.data.check.leaks import LeakReport
@@ -117,7 +121,6 @@ def _seal_group() -> None:
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
     """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed."""
     from listenwell.splits.sealing import read_seal
-    from listenwell.storage.run_folder import RunFolder
 
     seal = read_seal(RunFolder(run))
     for entry in seal["entries"]:
@@ -150,10 +153,7 @@ def check(
     from listenwell.config import load_config
     from listenwell.data.check.leaks import CLEAN
     from listenwell.errors import ConfigError
-    from listenwell.progress import shown_progress
     from listenwell.splits.gate import check_study, check_table
-    from listenwell.storage.atomic_files import write_json
-    from listenwell.storage.destination import destinations
 
     is_config = source.suffix.lower() in CONFIG_SUFFIXES
     if is_config and backgrounds is not None:
@@ -205,7 +205,7 @@ def _augment_group() -> None:
 
 @augment_app.command("preview")
 def preview_plans(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    config: ConfigFile,
     clips: Annotated[str, typer.Option("--clips", help="Training clips, as ID,ID.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")],
     epochs: Annotated[str, typer.Option("--epochs", help="Epochs, as 1,2.")] = "1",
@@ -214,8 +214,6 @@ def preview_plans(
 ) -> None:
     """Write a page to hear and see chosen clips exactly as training hears them."""
     from listenwell.config import load_config
-    from listenwell.progress import shown_progress
-    from listenwell.storage.destination import destinations
     from listenwell.tasks.preview import preview
 
     resolved = load_config(config, overrides or [])

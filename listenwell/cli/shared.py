@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
+from listenwell.storage.cache import cache_root
 
 if TYPE_CHECKING:
     from listenwell.config import Config
@@ -19,6 +20,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[section.key=value]...", help="Changes to the config.", show_default=False),
 ]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there, also where listenwell did not write it.")
 ]
@@ -73,7 +75,6 @@ def study_config(path: Path, overrides: list[str]) -> "Config":
 def study_inputs(config: "Config", *files: Path | None) -> Iterator[Path]:
     """What a study of this config reads: `files` that were given, its base, its tables and their recordings."""
     from listenwell.splits.clips import NONE, STARTER
-    from listenwell.storage.cache import cache_root
 
     yield from (file for file in files if file is not None)
     yield Path(config.model.name)

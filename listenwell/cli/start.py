@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overrides, peak_memory_gib, study_config
+from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, peak_memory_gib, study_config
+from listenwell.progress import shown_progress
+from listenwell.storage.run_folder import RunFolder, read_kept_results
 
 if TYPE_CHECKING:
     from listenwell.tasks.plan import StudyPlan
@@ -81,14 +83,13 @@ def _with_executor(overrides: list[str] | None, executor: str, address: str) -> 
 
 @app.command("study")
 def study(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    config: ConfigFile,
     overrides: Overrides = None,
     executor: Executor = "",
     address: Address = "",
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_table
     from listenwell.study.run import run_study
 
@@ -147,36 +148,32 @@ def init(
 
 
 @app.command("prepare")
-def prepare(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")], overrides: Overrides = None
-) -> None:
+def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
     """Fetch what a study needs and show who trains, who chooses (dev) and who only tests."""
     resolved = study_config(config, overrides or [])
-    from listenwell.progress import shown_progress
     from listenwell.splits.clips import prepare
     from listenwell.splits.divide import allocation, divide
 
     with shown_progress() as on_progress:
-        parts = divide(*prepare(resolved, on_progress), resolved.data)
-    for record in allocation(parts):
+        splits = divide(*prepare(resolved, on_progress), resolved.data)
+    for record in allocation(splits):
         typer.echo(
             f"{record['part']:14} {record['label']:10} {record['n_clips']:6} clips  {record['n_groups']:5} groups"
         )
-    for part, bank in parts.banks.items():
-        typer.echo(f"{part:14} {len(bank.entries):6} backgrounds")
+    for split, bank in splits.banks.items():
+        typer.echo(f"{split:14} {len(bank.entries):6} backgrounds")
 
 
 @app.command("fit", hidden=True)
 @app.command("train")
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    config: ConfigFile,
     overrides: Overrides = None,
     executor: Executor = "",
     address: Address = "",
 ) -> None:
     """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.progress import shown_progress
     from listenwell.study.run import fit_alone
 
     with shown_progress() as on_progress:
@@ -192,9 +189,7 @@ def train(
 
 @app.command("search")
 def search(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="Config file (YAML) with search.grid or search.sampled.")
-    ],
+    config: ConfigFile,
     overrides: Overrides = None,
     executor: Executor = "",
     address: Address = "",
@@ -205,7 +200,6 @@ def search(
     listenwell search study.yaml search.sampled.trials=24
     """
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_search
     from listenwell.study.run import search_alone
 
@@ -221,7 +215,7 @@ def search(
 
 @app.command("plan")
 def plan(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    config: ConfigFile,
     overrides: Overrides = None,
     probe: Annotated[
         bool,
@@ -233,7 +227,6 @@ def plan(
     Without --probe no weights are read and no time is told.
     """
     resolved = study_config(config, overrides or [])
-    from listenwell.progress import shown_progress
     from listenwell.tasks.plan import plan_study
 
     with shown_progress() as on_progress:
@@ -264,14 +257,13 @@ def _print_importance(sampled: dict[str, Any]) -> None:
 @app.command("loso", hidden=True)
 @app.command("cross-validate")
 def cross_validate(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")],
+    config: ConfigFile,
     overrides: Overrides = None,
     executor: Executor = "",
     address: Address = "",
 ) -> None:
     """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.progress import shown_progress
     from listenwell.report.terminal import format_speakers
     from listenwell.study.run import leave_one_out_alone
 
@@ -285,7 +277,6 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     """Write report.html and report.md again from a study's results.json."""
     from listenwell.report.write import write_report
     from listenwell.splits.sealing import read_seal
-    from listenwell.storage.run_folder import RunFolder, read_kept_results
 
     folder = RunFolder(run)
     write_report(read_kept_results(folder) | {"seal": read_seal(folder)}, run)

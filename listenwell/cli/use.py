@@ -17,6 +17,10 @@ import typer
 
 from listenwell.cli.shared import MetricLines, OneSentenceErrors, Overrides, Overwrite, peak_memory_gib, study_inputs
 from listenwell.errors import ConfigError
+from listenwell.progress import shown_progress
+from listenwell.storage.atomic_files import companion, is_stream, write_bytes
+from listenwell.storage.destination import destinations
+from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from listenwell.config import Config
@@ -43,9 +47,6 @@ def export(
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
     """
-    from listenwell.progress import shown_progress
-    from listenwell.storage.destination import destinations
-
     with destinations(folders=[out, merged], inputs=_read_by_export(run), overwrite=overwrite):
         # seconds pass until it is imported
         from listenwell.tasks.export import export_detector, export_merged
@@ -115,9 +116,6 @@ def detect(
     from listenwell.detect.files import ScoreJournal, audio_seconds, detect_files, owner_of
     from listenwell.detect.formats import FORMATS, ONE_EACH
     from listenwell.detect.recordings import STDIN, find_recordings
-    from listenwell.progress import shown_progress
-    from listenwell.storage.atomic_files import companion, is_stream
-    from listenwell.storage.destination import destinations
 
     if form not in FORMATS:
         raise ConfigError(f"--format '{form}': expected one of {', '.join(FORMATS)}.")
@@ -209,7 +207,6 @@ def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> li
     Raises ConfigError where the format is one file per recording and there is no folder for several.
     """
     from listenwell.detect.formats import ONE_EACH, name_recordings
-    from listenwell.storage.atomic_files import is_stream
 
     if form in ONE_EACH and len(recordings) > 1 and (out is None or is_stream(out) or out.is_file()):
         raise ConfigError(
@@ -247,8 +244,6 @@ def _write(heard: "Sequence[Heard]", form: str, answers: Sequence[Path]) -> None
 
 def _put(path: Path | None, text: str) -> None:
     """Write to the file, or to standard output; bytes of a name that is no UTF-8 are written escaped."""
-    from listenwell.storage.atomic_files import write_bytes
-
     if path is None:
         typer.echo(text, nl=False)
     else:
@@ -273,9 +268,7 @@ def score(
 ) -> None:
     """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
-    from listenwell.progress import shown_progress
     from listenwell.splits.clips import find_manifest, read_split
-    from listenwell.storage.run_folder import RunFolder
     from listenwell.storage.run_lock import hold_run, require_own
     from listenwell.tasks.score_table import score_manifest
 

@@ -25,7 +25,7 @@ from listenwell.errors import ConfigError, ListenwellError, TrainingError
 from listenwell.fits.request import Bracket, FitRequest, plan_fits
 from listenwell.fits.stacks import DevSets, Stack, train_stack
 from listenwell.model.loading import load_model
-from listenwell.splits.divide import DEV, TRAIN, Parts
+from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder, identity, read_json
 from listenwell.study_settings import ExecutorConfig
@@ -41,7 +41,7 @@ def train_on_ray(stacks: Sequence[Stack], requests: Sequence[FitRequest], run: R
     Raises ConfigError when Ray is not there, TrainingError when a stack failed or its workers died too often.
     """
     executor = requests[0].config.executor
-    if any(request.parts.banks[TRAIN].stored is not None for request in requests):
+    if any(request.splits.banks[TRAIN].stored is not None for request in requests):
         raise ConfigError(
             "data.store_backgrounds keeps its file on this machine, where workers on others do not find it; set it to "
             "false, or executor.kind to local."
@@ -128,22 +128,22 @@ def _prepare_worker(path: str) -> tuple[list[FitRequest], DevSets, RunFolder]:
 
 
 def requests_to_json(requests: Sequence[FitRequest], run: RunFolder) -> dict[str, Any]:
-    """Requests and surroundings as JSON values; parts that several requests share stand once."""
-    parts = {id(request.parts): request.parts for request in requests}
-    numbers = {key: number for number, key in enumerate(parts)}
+    """Requests and surroundings as JSON values; splits that several requests share stand once."""
+    splits = {id(request.splits): request.splits for request in requests}
+    numbers = {key: number for number, key in enumerate(splits)}
     return {
         "folder": os.getcwd(),
         "cache": os.environ[CACHE_VARIABLE] if CACHE_VARIABLE in os.environ else None,
         "n_threads": torch.get_num_threads(),
         "run": str(run.root),
         "ledger": None if run.ledger is None else str(run.ledger),
-        "parts": [_parts_to_json(shared) for shared in parts.values()],
+        "parts": [_splits_to_json(shared) for shared in splits.values()],
         "requests": [
             {
                 "name": request.name,
                 "config": request.config.model_dump(mode="json"),
                 "dev_config": request.dev_config.model_dump(mode="json"),
-                "parts": numbers[id(request.parts)],
+                "parts": numbers[id(request.splits)],
                 "bracket": BRACKET.dump_python(request.bracket, mode="json"),
             }
             for request in requests
@@ -153,8 +153,8 @@ def requests_to_json(requests: Sequence[FitRequest], run: RunFolder) -> dict[str
 
 def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], RunFolder]:
     """The opposite of requests_to_json."""
-    parts = [
-        Parts(
+    splits = [
+        Splits(
             {name: CLIPS.validate_python(clips) for name, clips in shared["clips"].items()},
             {name: _bank_from_json(bank) for name, bank in shared["banks"].items()},
         )
@@ -164,7 +164,7 @@ def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], Ru
         FitRequest(
             written["name"],
             Config.model_validate(written["config"]),
-            parts[written["parts"]],
+            splits[written["parts"]],
             Config.model_validate(written["dev_config"]),
             BRACKET.validate_python(written["bracket"]),
         )
@@ -174,9 +174,9 @@ def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], Ru
     return requests, RunFolder(Path(content["run"]), None if ledger is None else Path(ledger))
 
 
-def _parts_to_json(parts: Parts) -> dict[str, Any]:
+def _splits_to_json(splits: Splits) -> dict[str, Any]:
     """Clips, and of the banks the recordings and the clips whose speakers they hold for babble."""
-    clips = {name: parts.clips[name] for name in (TRAIN, DEV)}
+    clips = {name: splits.clips[name] for name in (TRAIN, DEV)}
     speakers = {clip_background_id(clip): clip for of_part in clips.values() for clip in of_part}
     return {
         "clips": {name: CLIPS.dump_python(of_part, mode="json") for name, of_part in clips.items()},
@@ -190,7 +190,7 @@ def _parts_to_json(parts: Parts) -> dict[str, Any]:
                 ),
             }
             for name in (TRAIN, DEV)
-            for entries in [parts.banks[name].entries]
+            for entries in [splits.banks[name].entries]
         },
     }
 

@@ -13,7 +13,7 @@ from listenwell.config import Config
 from listenwell.data.clip import clip_hashes
 from listenwell.fits.ledger import FAILED, SPEC
 from listenwell.model.loading import resolve_dtype
-from listenwell.splits.divide import DEV, TRAIN, Parts
+from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import RunFolder, identity
 
 RECIPE_VERSION = 6
@@ -39,7 +39,7 @@ class FitRequest:
 
     name: str
     config: Config
-    parts: Parts
+    splits: Splits
     dev_config: Config
     bracket: Bracket | None = None
 
@@ -96,7 +96,7 @@ def _bracket_key(bracket: Bracket, rivals: Sequence[str]) -> str:
 
 def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
     """What a fit is determined by, as JSON values. What changes no result is left out."""
-    config, parts = request.config, request.parts
+    config, splits = request.config, request.splits
     sections = config.model_dump(mode="json", include={"lora", "train", "augment", "prompt", "short_clips", "seed"})
     for changes_nothing in ("workers", "checkpoint_steps", "stack"):
         del sections["train"][changes_nothing]
@@ -105,10 +105,10 @@ def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
         "recipe_version": RECIPE_VERSION,
         "model": model_fingerprint,
         "dtype": resolve_dtype(config.model),
-        "train_clips": clip_hashes(parts.clips[TRAIN]),
-        "dev_clips": clip_hashes(parts.clips[DEV]),
+        "train_clips": clip_hashes(splits.clips[TRAIN]),
+        "dev_clips": clip_hashes(splits.clips[DEV]),
         "dev_hearing": dev_identity(request),
-        "backgrounds": parts.banks[TRAIN].hashes,
+        "backgrounds": splits.banks[TRAIN].hashes,
     }
 
 
@@ -116,4 +116,4 @@ def dev_identity(request: FitRequest) -> str:
     """The hash of how dev clips are augmented and padded: fits that share it share their spectrograms."""
     heard_as = request.dev_config.model_dump(mode="json", include={"augment", "seed"})
     short_clips = request.config.short_clips.model_dump(mode="json")
-    return identity(heard_as=heard_as, short_clips=short_clips, backgrounds=request.parts.banks[DEV].hashes)
+    return identity(heard_as=heard_as, short_clips=short_clips, backgrounds=request.splits.banks[DEV].hashes)

@@ -129,9 +129,9 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
 
 
 def _fit_spec(request: FitRequest) -> FitSpec:
-    config, parts = request.config, request.parts
+    config, splits = request.config, request.splits
     return FitSpec(
-        request.name, config.lora, config.train, config.augment, config.seed, parts.clips[TRAIN], parts.banks[TRAIN]
+        request.name, config.lora, config.train, config.augment, config.seed, splits.clips[TRAIN], splits.banks[TRAIN]
     )
 
 
@@ -147,12 +147,12 @@ class DevSets:
         key = dev_identity(request)
         if key not in self.encoded:
             alike = [other for other in self.requests if dev_identity(other) == key]
-            clips = list({clip.clip_id: clip for other in alike for clip in other.parts.clips[DEV]}.values())
+            clips = list({clip.clip_id: clip for other in alike for clip in other.splits.clips[DEV]}.values())
             config = request.dev_config.model_copy(update={"short_clips": request.config.short_clips})
-            dev = encode_dev(config, self.model, clips, request.parts.banks[DEV])
+            dev = encode_dev(config, self.model, clips, request.splits.banks[DEV])
             self.encoded[key] = {clip.clip_id: i for i, clip in enumerate(clips)}, dev
         index, dev = self.encoded[key]
-        rows = [index[clip.clip_id] for clip in request.parts.clips[DEV]]
+        rows = [index[clip.clip_id] for clip in request.splits.clips[DEV]]
         return DevSet([dev.mels[i] for i in rows], [dev.audio[i] for i in rows], dev.is_speech[rows])
 
 

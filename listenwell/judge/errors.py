@@ -29,7 +29,7 @@ from listenwell.evaluate.scores import ScoreTable
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.report.errors import encode_spectrogram, encode_wav
-from listenwell.splits.divide import Parts
+from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import disk_faults_named, write_bytes, write_json
 from listenwell.storage.run_folder import RunFolder
 
@@ -125,7 +125,7 @@ def _agree(clean: Mapping[str, ScoreTable], is_wrong: Bools, dev: Mapping[str, S
 
 def write_error_sounds(
     errors: Mapping[str, Any],
-    parts: Parts,
+    splits: Splits,
     model: AudioLanguageModel,
     short_clips: ShortClipConfig,
     seed: int,
@@ -140,9 +140,9 @@ def write_error_sounds(
     files: dict[Path, bytes] = {}
     numbers = _free_numbers(run)
     for test_set, found in errors.items():
-        clips = {clip.clip_id: clip for clip in parts.clips[test_set]}
+        clips = {clip.clip_id: clip for clip in splits.clips[test_set]}
         for error in found["heard"]:
-            samples = _hear_version(clips[error["clip_id"]], error["condition"], parts.banks[test_set], seed)
+            samples = _hear_version(clips[error["clip_id"]], error["condition"], splits.banks[test_set], seed)
             mel = hear(model, samples, short_clips)
             number = next(numbers)
             files[run.error_sound(number)] = encode_wav(samples)

@@ -69,7 +69,9 @@ def judge_scores(
     threshold = scored.thresholds[FINE_TUNED]
     made_from = {
         "version": EVIDENCE_VERSION,
-        "scores": {part: {method: table.sha256 for method, table in of.items()} for part, of in scored.tables.items()},
+        "scores": {
+            split: {method: table.sha256 for method, table in of.items()} for split, of in scored.tables.items()
+        },
         "threshold": threshold.value,
         "rows": hash_content([asdict(row) for row in rows]),
         "comparisons": hash_content([asdict(comparison) for comparison in comparisons]),
@@ -119,7 +121,7 @@ def gather_evidence(
     on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Any]:
     """Return the evidence as JSON values. by_speaker: the records of leave-one-speaker-out, none if it did not run."""
-    tests = {part: own[FINE_TUNED] for part, own in tables.items() if part != DEV}
+    tests = {split: own[FINE_TUNED] for split, own in tables.items() if split != DEV}
     transfers = {name: asdict(measure_transfer(threshold, table, seed)) for name, table in tests.items()}
     platt = fit_platt(tables[DEV][FINE_TUNED].score, tables[DEV][FINE_TUNED].is_speech)
     return {

@@ -29,7 +29,7 @@ from listenwell.judge.detectors import Detector, language_model_detectors
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.settings import ScoringConfig
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.divide import Parts
+from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import remove_left_over
 from listenwell.storage.cache import one_maker
 from listenwell.storage.journal import Journal
@@ -163,13 +163,13 @@ def _table(versions: Sequence[Version], scores: dict[Version, float]) -> ScoreTa
 def score_fits(
     fits: Sequence[tuple[Config, FinishedFit]],
     trainer: Trainer,
-    parts: Parts,
-    part: str,
+    splits: Splits,
+    split: str,
     conditions: Sequence[str],
     config: Config,
     name: str,
 ) -> dict[Path, ScoreTable]:
-    """Return the score table of every fit on the clips of one part, by the fit's folder.
+    """Return the score table of every fit on the clips of one split, by the fit's folder.
 
     Tables lie as scores/NAME.csv beside the fits; those missing are scored together. Studies that share the ledger
     write in turn, and none reads what another wrote meanwhile. Raises ManifestError where a table was changed.
@@ -179,8 +179,8 @@ def score_fits(
     notes = [path.with_suffix(".json") for path in paths.values()]
     made_from = {
         "version": SCORING_VERSION,
-        "clips": clip_hashes(parts.clips[part]),
-        "backgrounds": parts.banks[part].hashes,
+        "clips": clip_hashes(splits.clips[split]),
+        "backgrounds": splits.banks[split].hashes,
         "conditions": list(conditions),
         "scoring.batch_seconds": config.scoring.batch_seconds,
         "seed": config.seed,
@@ -193,8 +193,8 @@ def score_fits(
         folders = [list(fit_of)[position] for position in missing]
         requested = [(str(folder), fit_of[folder][0], fit_of[folder][1].adapter) for folder in folders]
         detectors = language_model_detectors(trainer.model, requested)
-        clips, bank = parts.clips[part], parts.banks[part]
-        tables = score_clips(detectors, clips, bank, conditions, config, trainer.on_progress, f"scoring {part}")
+        clips, bank = splits.clips[split], splits.banks[split]
+        tables = score_clips(detectors, clips, bank, conditions, config, trainer.on_progress, f"scoring {split}")
         return [_made(paths[folder], tables[str(folder)]) for folder in folders]
 
     def read() -> dict[Path, ScoreTable]:

@@ -17,7 +17,7 @@ from listenwell.fits.fitting import Trained
 from listenwell.judge.detectors import Detector, study_detectors
 from listenwell.judge.score import SCORING_VERSION, score_clips
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.divide import DEV, Parts
+from listenwell.splits.divide import DEV, Splits
 from listenwell.splits.sealing import commit_thresholds, open_test_set
 from listenwell.storage.journal import Journal
 from listenwell.storage.load_or_make import Made, load_or_make
@@ -42,32 +42,32 @@ class Scored:
 
 
 def score_study(
-    config: Config, parts: Parts, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
+    config: Config, splits: Splits, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
 ) -> Scored:
     """Score dev, choose and commit the thresholds, score the test sets."""
     detectors, defaults = study_detectors(config, trained)
-    tables = {DEV: _score_split(DEV, config, parts, detectors, trained.identities, run, on_progress)}
+    tables = {DEV: _score_split(DEV, config, splits, detectors, trained.identities, run, on_progress)}
     thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
     for method, threshold in thresholds.items():
         write_threshold(run.threshold(method), threshold)
     commit_thresholds(run, thresholds, identity(fits=list(trained.identities.values())))
-    for name in parts.test_sets:
-        open_test_set(run, name, parts.clips[name], thresholds)
-        tables[name] = _score_split(name, config, parts, detectors, trained.identities, run, on_progress)
+    for name in splits.test_sets:
+        open_test_set(run, name, splits.clips[name], thresholds)
+        tables[name] = _score_split(name, config, splits, detectors, trained.identities, run, on_progress)
     return Scored(tables, thresholds, defaults)
 
 
 def _score_split(
     split: str,
     config: Config,
-    parts: Parts,
+    splits: Splits,
     detectors: list[Detector],
     fits: Mapping[str, str],
     run: RunFolder,
     on_progress: OnProgress,
 ) -> dict[str, ScoreTable]:
     """Method -> scores; a killed scoring goes on from its journal."""
-    clips, bank, conditions = parts.clips[split], parts.banks[split], config.evaluation.conditions
+    clips, bank, conditions = splits.clips[split], splits.banks[split], config.evaluation.conditions
     made_from = {
         "version": SCORING_VERSION,
         "fits": dict(fits),

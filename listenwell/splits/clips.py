@@ -17,7 +17,7 @@ from listenwell.data.sample_hashes import fill_backgrounds, sample_hashes
 from listenwell.data.tables import NO_NAMES, write_rows
 from listenwell.errors import AudioError, ConfigError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.divide import Parts, divide
+from listenwell.splits.divide import Splits, divide
 from listenwell.storage.cache import cache_root
 
 STARTER, NONE = "starter", "none"
@@ -107,8 +107,8 @@ class Unreadable:
     reason: str
 
 
-def read_parts(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[Parts, list[Unreadable]]:
-    """Return the parts of the readable clips of a study, and the clips that are not.
+def read_splits(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[Splits, list[Unreadable]]:
+    """Return the splits of the readable clips of a study, and the clips that are not.
 
     Raises AudioError when more than data.quarantine_share of the clips, or any background, cannot be read.
     """

@@ -1,9 +1,9 @@
 """Which clips and backgrounds train, which choose (dev), and which only test.
 
-A manifest may name the parts itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
+A manifest may name the splits itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
 clips without a split, are divided by group into train and what is missing; every other split is a test set. So a table
 without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard
-in training is heard in no other part. Rooms (impulse responses) are used in training alone, where no split says
+in training is heard in no other split. Rooms (impulse responses) are used in training alone, where no split says
 otherwise.
 """
 
@@ -27,20 +27,20 @@ FEWEST_CHOOSING = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Clips and backgrounds of every part; test_sets are the parts beside train and dev, in a fixed order."""
+class Splits:
+    """Clips and backgrounds of every split; test_sets are the splits beside train and dev, in a fixed order."""
 
     clips: dict[str, list[Clip]]
     banks: dict[str, BackgroundBank]
 
     @property
     def test_sets(self) -> list[str]:
-        """Names of the parts that only test."""
+        """Names of the splits that only test."""
         return [name for name in self.clips if name not in (TRAIN, DEV)]
 
 
-def divide(clips: Sequence[Clip], backgrounds: Sequence[Background], config: DataConfig) -> Parts:
-    """Return the parts of a study. Raises ManifestError when a part lacks a class or two parts share a group."""
+def divide(clips: Sequence[Clip], backgrounds: Sequence[Background], config: DataConfig) -> Splits:
+    """Return the splits of a study. Raises ManifestError when a split lacks a class or two splits share a group."""
     by_split = _by_split(clips)
     undivided = by_split.pop(POOL, []) + by_split.pop("", [])
     test_sets = sorted(name for name in by_split if name not in (TRAIN, DEV))
@@ -48,10 +48,10 @@ def divide(clips: Sequence[Clip], backgrounds: Sequence[Background], config: Dat
         for name, given in _divide_pool(undivided, by_split, has_test=bool(test_sets), config=config).items():
             by_split[name] = by_split.setdefault(name, []) + given
         test_sets = test_sets or [TEST]
-    parts = {name: by_split[name] for name in (TRAIN, DEV, *test_sets) if name in by_split}
-    _require_parts(parts)
-    check_disjoint(parts)
-    return Parts(parts, _divide_backgrounds(backgrounds, list(parts), config))
+    splits = {name: by_split[name] for name in (TRAIN, DEV, *test_sets) if name in by_split}
+    _require_splits(splits)
+    check_disjoint(splits)
+    return Splits(splits, _divide_backgrounds(backgrounds, list(splits), config))
 
 
 def _by_split(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
@@ -71,58 +71,58 @@ def _divide_pool(
     return split_by_group(pool, {TRAIN: 1.0 - sum(shares.values()), **shares}, config.split_seed)
 
 
-def _require_parts(parts: dict[str, list[Clip]]) -> None:
+def _require_splits(splits: dict[str, list[Clip]]) -> None:
     for name in (TRAIN, DEV):
-        if name not in parts:
+        if name not in splits:
             raise ManifestError(
-                f"the clips have no part '{name}' (their splits: {', '.join(parts)}); name the splits train, dev and "
+                f"the clips have no split '{name}' (their splits: {', '.join(splits)}); name the splits train, dev and "
                 "test, or leave the split column empty to have them divided by group."
             )
-    if len(parts) < 3:
-        raise ManifestError("the clips have no test part: every split is train or dev; give a split 'test' as well.")
-    for name, clips in parts.items():
+    if len(splits) < 3:
+        raise ManifestError("the clips have no test split: every split is train or dev; give a split 'test' as well.")
+    for name, clips in splits.items():
         missing = [label for label in LABELS if not any(clip.label == label for clip in clips)]
         if missing:
             raise ManifestError(
-                f"part '{name}' has {len(clips)} clips but none is {missing[0]}; both labels are needed to train, "
+                f"split '{name}' has {len(clips)} clips but none is {missing[0]}; both labels are needed to train, "
                 "calibrate and test. Add recordings or divide the groups again (data.split_seed)."
             )
 
 
 def _divide_backgrounds(
-    backgrounds: Sequence[Background], parts: Sequence[str], config: DataConfig
+    backgrounds: Sequence[Background], splits: Sequence[str], config: DataConfig
 ) -> dict[str, BackgroundBank]:
-    named: dict[str, list[Background]] = {part: [] for part in parts}
+    named: dict[str, list[Background]] = {split: [] for split in splits}
     pool: list[Background] = []
     rooms = [background for background in backgrounds if background.kind == ROOM]
     others = [background for background in backgrounds if background.kind != ROOM]
     for background in others:
         (named[background.split] if background.split in named else pool).append(background)
-    empty = [part for part in parts if not named[part]]
+    empty = [split for split in splits if not named[split]]
     order = order_groups({background.group for background in pool}, config.split_seed)
     n_groups = len(order)
     n_held_out = max(1, round(config.dev_share * len(order))) if order else 0
-    for held_out in [part for part in empty if part != TRAIN]:
+    for held_out in [split for split in empty if split != TRAIN]:
         chosen, order = set(order[:n_held_out]), order[n_held_out:]
         named[held_out] = [background for background in pool if background.group in chosen]
     if TRAIN in empty:
         named[TRAIN] = [background for background in pool if background.group in set(order)]
     if others and not all(named.values()):
-        starved = ", ".join(part for part, given in named.items() if not given)
+        starved = ", ".join(split for split, given in named.items() if not given)
         raise ManifestError(
             f"{len(others)} backgrounds of {n_groups} undivided groups are too few: no background is left for "
             f"{starved}; add recordings, or name their split."
         )
     for room in rooms:
         named[room.split if room.split in named else TRAIN].append(room)
-    return {part: BackgroundBank([replace(b, split=part) for b in given]) for part, given in named.items()}
+    return {split: BackgroundBank([replace(b, split=split) for b in given]) for split, given in named.items()}
 
 
-def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress = ignore_progress) -> Parts:
-    """The same parts, all backgrounds in one mapped file below `cache`, made when it is not there or was changed."""
-    entries = [entry for bank in parts.banks.values() for entry in bank.entries]
+def with_stored_backgrounds(splits: Splits, cache: Path, on_progress: OnProgress = ignore_progress) -> Splits:
+    """The same splits, all backgrounds in one mapped file below `cache`, made when it is not there or was changed."""
+    entries = [entry for bank in splits.banks.values() for entry in bank.entries]
     if not entries:
-        return parts
+        return splits
     content = [FORMAT, *sorted(entry.identity for entry in entries)]
     folder = cache / "backgrounds" / hash_content(content)[:16]
     if not folder.is_dir():
@@ -130,47 +130,47 @@ def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress =
             if not folder.is_dir():
                 build_background_file(folder, entries, on_progress)
     stored = BackgroundFile(folder, entries)
-    return replace(parts, banks={part: BackgroundBank(b.entries, stored=stored) for part, b in parts.banks.items()})
+    return replace(splits, banks={split: BackgroundBank(b.entries, stored=stored) for split, b in splits.banks.items()})
 
 
-def with_speakers(parts: Parts) -> Parts:
-    """The same parts, the speakers of train in its own bank too, for babble."""
-    bank = parts.banks[TRAIN]
-    with_babble = BackgroundBank(bank.entries, talkers=parts.clips[TRAIN], stored=bank.stored)
-    return replace(parts, banks=parts.banks | {TRAIN: with_babble})
+def with_speakers(splits: Splits) -> Splits:
+    """The same splits, the speakers of train in its own bank too, for babble."""
+    bank = splits.banks[TRAIN]
+    with_babble = BackgroundBank(bank.entries, talkers=splits.clips[TRAIN], stored=bank.stored)
+    return replace(splits, banks=splits.banks | {TRAIN: with_babble})
 
 
-def allocation(parts: Parts) -> list[dict[str, Any]]:
-    """Who is where, as JSON values: one record per part and label."""
+def allocation(splits: Splits) -> list[dict[str, Any]]:
+    """Who is where, as JSON values: one record per split and label."""
     return [
         {
-            "part": part,
+            "part": split,
             "label": label,
             "n_clips": len(chosen),
             "groups": sorted({clip.group for clip in chosen}),
             "n_groups": len({clip.group for clip in chosen}),
             "categories": len({clip.category for clip in chosen if clip.category}),
         }
-        for part, clips in parts.clips.items()
+        for split, clips in splits.clips.items()
         for label in LABELS
         for chosen in [[clip for clip in clips if clip.label == label]]
     ]
 
 
-def warnings_of(parts: Parts) -> list[str]:
+def warnings_of(splits: Splits) -> list[str]:
     """What a reader must know before believing the numbers."""
     found = []
-    for part, clips in parts.clips.items():
+    for split, clips in splits.clips.items():
         sizes: dict[str, int] = {}
         for clip in clips:
             sizes[clip.group] = sizes.setdefault(clip.group, 0) + 1
         if len(sizes) == len(clips) > 1:
             found.append(
-                f"{part}: every clip is its own group; if several clips come from one speaker or source, the intervals "
-                "are too narrow and the parts may share speakers."
+                f"{split}: every clip is its own group; if several clips come from one speaker or source, the "
+                "intervals are too narrow and the splits may share speakers."
             )
     for label in LABELS:
-        n_groups = len({clip.group for clip in parts.clips[DEV] if clip.label == label})
+        n_groups = len({clip.group for clip in splits.clips[DEV] if clip.label == label})
         if n_groups < FEWEST_CHOOSING:
             found.append(
                 f"dev has {n_groups} group{'s' * (n_groups != 1)} of {label}: an epoch and a threshold chosen by so "

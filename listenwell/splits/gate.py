@@ -1,8 +1,8 @@
 """The first stage of a study: its recordings are read and divided, and the leak gate is passed.
 
-Nothing is trained on parts that know each other, unless the config says so. The gate's report is kept beside what it
-was made from, so the same parts are searched once. The gate alone runs on what a study would use, or on the splits of a
-table of clips.
+Nothing is trained on splits that know each other, unless the config says so. The gate's report is kept beside what it
+was made from, so the same splits are searched once. The gate alone runs on what a study would use or on a table
+of clips that names its splits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from listenwell.data.clip import Background, Clip, clip_hashes
 from listenwell.data.manifest import read_backgrounds, read_table
 from listenwell.errors import LeakageError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import Unreadable, read_parts, write_quarantine
-from listenwell.splits.divide import Parts, allocation, with_speakers, with_stored_backgrounds
+from listenwell.splits.clips import Unreadable, read_splits, write_quarantine
+from listenwell.splits.divide import Splits, allocation, with_speakers, with_stored_backgrounds
 from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.cache import cache_root
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
 
 GATE_VERSION = 1
-"""Raised when a change of the search could find something else in the same parts."""
+"""Raised when a change of the search could find something else in the same splits."""
 UNNAMED = "no split"
 Sounding = TypeVar("Sounding", Clip, Background)
 
@@ -33,7 +33,7 @@ Sounding = TypeVar("Sounding", Clip, Background)
 class Divided:
     """Who trains, chooses and tests; the clips left out; the leak gate's report (JSON values)."""
 
-    parts: Parts
+    splits: Splits
     quarantine: Sequence[Unreadable]
     leaks: Mapping[str, Any]
 
@@ -43,16 +43,16 @@ def divide_study(config: Config, run: RunFolder, on_progress: OnProgress = ignor
 
     Clips that cannot be read go to the quarantine list. Raises LeakageError as the gate does.
     """
-    parts, unreadable = read_parts(config, on_progress)
+    splits, unreadable = read_splits(config, on_progress)
     write_quarantine(run.quarantine("study"), unreadable)
     if config.data.store_backgrounds:
-        parts = with_stored_backgrounds(parts, cache_root(), on_progress)
+        splits = with_stored_backgrounds(splits, cache_root(), on_progress)
     if _uses_babble(config):
-        parts = with_speakers(parts)
-    leaks = pass_gate(config, parts, run.leaks, on_progress)
+        splits = with_speakers(splits)
+    leaks = pass_gate(config, splits, run.leaks, on_progress)
     write_text(run.config, dump_beside(config, run.root))
-    write_json(run.allocation, allocation(parts))
-    return Divided(parts, unreadable, leaks)
+    write_json(run.allocation, allocation(splits))
+    return Divided(splits, unreadable, leaks)
 
 
 def _uses_babble(config: Config) -> bool:
@@ -63,16 +63,16 @@ def _uses_babble(config: Config) -> bool:
 
 
 def check_study(config: Config, on_progress: OnProgress = ignore_progress) -> LeakReport:
-    """Return the leak report of the parts that the config's study would train, choose and test on.
+    """Return the leak report of the splits that the config's study would train, choose and test on.
 
     Clips that cannot be read are set aside first, as the study does. Raises AudioError when they are too many.
     """
-    return check_parts(read_parts(config, on_progress)[0], on_progress)
+    return check_splits(read_splits(config, on_progress)[0], on_progress)
 
 
-def check_parts(parts: Parts, on_progress: OnProgress = ignore_progress) -> LeakReport:
-    """Return the leak report of parts that are divided already."""
-    return check_leaks(parts.clips, {part: bank.entries for part, bank in parts.banks.items()}, on_progress)
+def check_splits(splits: Splits, on_progress: OnProgress = ignore_progress) -> LeakReport:
+    """Return the leak report of splits that are divided already."""
+    return check_leaks(splits.clips, {split: bank.entries for split, bank in splits.banks.items()}, on_progress)
 
 
 def check_table(
@@ -96,26 +96,26 @@ def _by_split(sounds: Sequence[Sounding]) -> dict[str, list[Sounding]]:
     return found
 
 
-def pass_gate(config: Config, parts: Parts, kept: Path, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
-    """Return the leak report of the parts, as JSON values, kept in the file of that name.
+def pass_gate(config: Config, splits: Splits, kept: Path, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
+    """Return the leak report of the splits, as JSON values, kept in the file of that name.
 
     Raises LeakageError when there are leaks, unless data.on_leak is "report".
     """
-    paths = [clip.path for clips in parts.clips.values() for clip in clips]
-    paths += [entry.path for bank in parts.banks.values() for entry in bank.entries]
+    paths = [clip.path for clips in splits.clips.values() for clip in clips]
+    paths += [entry.path for bank in splits.banks.values() for entry in bank.entries]
     files = {path: number for number, path in enumerate(dict.fromkeys(paths))}
     made_from = {
         "version": GATE_VERSION,
-        "clips": {part: clip_hashes(clips) | _sources(clips, files) for part, clips in parts.clips.items()},
-        "backgrounds": {part: bank.hashes | _sources(bank.entries, files) for part, bank in parts.banks.items()},
+        "clips": {split: clip_hashes(clips) | _sources(clips, files) for split, clips in splits.clips.items()},
+        "backgrounds": {split: bank.hashes | _sources(bank.entries, files) for split, bank in splits.banks.items()},
     }
     report: dict[str, Any] = load_or_make(
-        kept, made_from, lambda: Made({"report": check_parts(parts, on_progress).to_json()})
+        kept, made_from, lambda: Made({"report": check_splits(splits, on_progress).to_json()})
     )["report"]
     if report["verdict"] == LEAKS and config.data.on_leak == "stop":
         first = next(finding for finding in report["findings"] if finding["is_leak"])
         raise LeakageError(
-            f"{kept}: {report['n_leaks']} leaks between the parts, the first: {first['part_a']} {first['id_a']} "
+            f"{kept}: {report['n_leaks']} leaks between the splits, the first: {first['part_a']} {first['id_a']} "
             f"and {first['part_b']} {first['id_b']} ({first['kind']}: {first['evidence']}). Remove or regroup these "
             "clips; 'listenwell check' lists all; data.on_leak=report goes on and says so on the page."
         )

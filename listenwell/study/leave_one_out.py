@@ -26,7 +26,7 @@ from listenwell.fits.arms import SEARCH_BEST, check_changes, expand_arms
 from listenwell.fits.fitting import FinishedFit, Trainer
 from listenwell.fits.request import FitRequest
 from listenwell.judge.score import score_fits
-from listenwell.splits.divide import DEV, POOL, TRAIN, Parts
+from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
 from listenwell.splits.gate import pass_gate
 from listenwell.study.search import run_search
 
@@ -37,7 +37,7 @@ N_HARDEST = 3
 
 
 def run_leave_one_out(
-    config: Config, search_best: Mapping[str, Any] | None, trainer: Trainer, parts: Parts
+    config: Config, search_best: Mapping[str, Any] | None, trainer: Trainer, splits: Splits
 ) -> list[dict[str, Any]]:
     """Return one record per arm of leave_one_out.arms, with the study's seed: the measures, one entry per speaker.
 
@@ -48,15 +48,15 @@ def run_leave_one_out(
     check_changes("leave_one_out.changes", config.leave_one_out.changes)
     nested = nested_arms(config)
     shared = fold_arms(config, {} if nested and search_best is None else search_best)
-    folds = folds_of(config, parts)
-    held_out = Parts({f.name: f.held_out for f in folds}, {f.name: BackgroundBank([]) for f in folds})
+    folds = folds_of(config, splits)
+    held_out = Splits({f.name: f.held_out for f in folds}, {f.name: BackgroundBank([]) for f in folds})
     leaks = pass_gate(config, held_out, trainer.run.fold_leaks, trainer.on_progress)
-    inner = {fold.name: _search_fold(config, fold, trainer, parts) for fold in folds} if nested else {}
+    inner = {fold.name: _search_fold(config, fold, trainer, splits) for fold in folds} if nested else {}
     requests = []
     for name in shared:
         for fold in folds:
             arm = fold_arms(config, inner[fold.name])[name] if name in nested else shared[name]
-            requests.append(request_fold(config, name, arm, fold, parts))
+            requests.append(request_fold(config, name, arm, fold, splits))
     fits = trainer.fit_all([request.fit for request in requests])
     outcomes = list(zip(requests, fits, strict=True))
     records = []
@@ -78,12 +78,12 @@ def run_leave_one_out(
     return records
 
 
-def folds_of(config: Config, parts: Parts) -> list[Fold]:
+def folds_of(config: Config, splits: Splits) -> list[Fold]:
     """The folds of a study: its pool alone, dealt out by leave_one_out.folds and data.split_seed.
 
     Clips that a manifest names train beside an undivided pool train in every fold and are never held out.
     """
-    clips = [clip for part in (TRAIN, DEV) for clip in parts.clips[part]]
+    clips = [clip for split in (TRAIN, DEV) for clip in splits.clips[split]]
     has_pool = any(clip.split in (POOL, "") for clip in clips)
     always = [clip for clip in clips if has_pool and clip.split == TRAIN]
     kept = {clip.clip_id for clip in always}
@@ -93,7 +93,7 @@ def folds_of(config: Config, parts: Parts) -> list[Fold]:
 
 
 def fold_arms(config: Config, search_best: Mapping[str, Any] | None) -> dict[str, Config]:
-    """The configs of leave_one_out.arms, in that order, under the study's seed. Raises ConfigError for one that is none."""
+    """The configs of leave_one_out.arms, in that order, under the study's seed. Raises ConfigError for no arm."""
     alone = config.model_copy(update={"seeds": ()})
     arms = {arm.name: arm.config for arm in expand_arms(alone, search_best)}
     unknown = [name for name in config.leave_one_out.arms if name not in arms]
@@ -126,9 +126,9 @@ def fold_search_config(config: Config) -> Config:
     return change_config(config, changes, "leave_one_out.changes").model_copy(update={"search": search})
 
 
-def _search_fold(config: Config, fold: Fold, trainer: Trainer, parts: Parts) -> Mapping[str, Any]:
+def _search_fold(config: Config, fold: Fold, trainer: Trainer, splits: Splits) -> Mapping[str, Any]:
     """The best point of a search that knows the fold's training groups alone."""
-    found = run_search(fold_search_config(config), trainer, fold_parts(fold, parts), fold=f"without-{fold.name}")
+    found = run_search(fold_search_config(config), trainer, fold_splits(fold, splits), fold=f"without-{fold.name}")
     best: Mapping[str, Any] = found["best"]
     return best
 
@@ -142,26 +142,26 @@ class FoldRequest:
     fit: FitRequest
 
 
-def request_fold(config: Config, arm: str, arm_config: Config, fold: Fold, parts: Parts) -> FoldRequest:
+def request_fold(config: Config, arm: str, arm_config: Config, fold: Fold, splits: Splits) -> FoldRequest:
     """The fit of an arm, whose config is given, on the fold; leave_one_out.changes hold for it."""
     changed = change_config(arm_config, config.leave_one_out.changes, "leave_one_out.changes")
-    fit = FitRequest(f"{arm}-without-{fold.name}", changed, fold_parts(fold, parts), changed)
+    fit = FitRequest(f"{arm}-without-{fold.name}", changed, fold_splits(fold, splits), changed)
     return FoldRequest(arm, fold.name, fit)
 
 
-def fold_parts(fold: Fold, parts: Parts) -> Parts:
-    """The fold's parts: training gets the training backgrounds; dev and the held-out groups would get dev's."""
+def fold_splits(fold: Fold, splits: Splits) -> Splits:
+    """The fold's splits: training gets the training backgrounds; dev and the held-out groups would get dev's."""
     clips = {TRAIN: fold.train, DEV: fold.dev, HELD_OUT: fold.held_out}
     check_disjoint(clips)
-    return Parts(clips, {TRAIN: parts.banks[TRAIN], DEV: parts.banks[DEV], HELD_OUT: parts.banks[DEV]})
+    return Splits(clips, {TRAIN: splits.banks[TRAIN], DEV: splits.banks[DEV], HELD_OUT: splits.banks[DEV]})
 
 
 def _decide_fold(request: FoldRequest, fit: FinishedFit, trainer: Trainer) -> tuple[str, ScoreTable, float]:
     """The fold's name, the scores of its held-out clips as they are, and its own threshold."""
-    config, parts = request.fit.config, request.fit.parts
+    config, splits = request.fit.config, request.fit.splits
     tables = {
-        part: score_fits([(config, fit)], trainer, parts, part, [CLEAN], config, part)[fit.folder]
-        for part in (DEV, HELD_OUT)
+        split: score_fits([(config, fit)], trainer, splits, split, [CLEAN], config, split)[fit.folder]
+        for split in (DEV, HELD_OUT)
     }
     return request.fold, tables[HELD_OUT], choose_threshold(tables[DEV]).value
 

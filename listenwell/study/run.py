@@ -22,7 +22,7 @@ from listenwell.judge.scored import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.write import write_report
-from listenwell.splits.divide import Parts, allocation, warnings_of
+from listenwell.splits.divide import Splits, allocation, warnings_of
 from listenwell.splits.gate import Divided, divide_study
 from listenwell.splits.sealing import content_sha256, describe_seal
 from listenwell.storage.atomic_files import write_json
@@ -42,8 +42,8 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     require_baselines(config.evaluation.baselines)
     run = RunFolder(config.output, config.ledger)
     divided = divide_study(config, run, on_progress)
-    trained = train_fits(config, divided.parts, Trainer(load_model(config.model), run, on_progress))
-    scored = score_study(config, divided.parts, trained, run, on_progress)
+    trained = train_fits(config, divided.splits, Trainer(load_model(config.model), run, on_progress))
+    scored = score_study(config, divided.splits, trained, run, on_progress)
     judged = judge_scores(config, trained, scored, run, on_progress)
     return write_study(config, divided, trained, scored, judged, run)
 
@@ -52,9 +52,9 @@ def write_study(
     config: Config, divided: Divided, trained: Trained, scored: Scored, judged: Judged, run: RunFolder
 ) -> dict[str, Any]:
     """Write the sounds of the errors, results.json and the report; return the results."""
-    parts, delivered = divided.parts, trained.delivered
+    splits, delivered = divided.splits, trained.delivered
     short_clips = delivered.arm.config.short_clips
-    write_error_sounds(judged.evidence["errors"], parts, trained.model, short_clips, config.seed, run)
+    write_error_sounds(judged.evidence["errors"], splits, trained.model, short_clips, config.seed, run)
     final = [arm.fit for arm in trained.arms if arm.arm.name == FINAL and arm is not delivered]
     results = {
         "name": config.output.name,
@@ -62,8 +62,8 @@ def write_study(
         "model": {
             "name": config.model.name, "fingerprint": trained.model.fingerprint, **describe_base(config.model)
         },
-        "allocation": allocation(parts),
-        "backgrounds": _count_backgrounds(parts),
+        "allocation": allocation(splits),
+        "backgrounds": _count_backgrounds(splits),
         "fits": [fit.record for fit in (delivered.fit, *final)],
         "failed_fits": trained.failed,
         "ladder": judged.ladder,
@@ -78,12 +78,12 @@ def write_study(
         "comparisons": [asdict(comparison) for comparison in judged.comparisons],
         "evidence": judged.evidence,
         "leaks": divided.leaks,
-        "test_sets": [_describe_test_set(name, parts.clips[name]) for name in parts.test_sets],
-        "seal": describe_seal(run, {name: content_sha256(parts.clips[name]) for name in parts.test_sets}),
+        "test_sets": [_describe_test_set(name, splits.clips[name]) for name in splits.test_sets],
+        "seal": describe_seal(run, {name: content_sha256(splits.clips[name]) for name in splits.test_sets}),
         "conditions": list(config.evaluation.conditions),
         "quarantine": [{"clip_id": clip.clip_id, "reason": clip.reason} for clip in divided.quarantine],
         "provenance": provenance(),
-        "warnings": warnings_of(parts),
+        "warnings": warnings_of(splits),
     }  # fmt: skip
     write_vouched(run.results, results)
     write_report(results, run.root)
@@ -93,16 +93,16 @@ def write_study(
 @alone_in_run
 def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> FinishedFit:
     """Divide and fit, the first half of a study; a later study finds the fit done."""
-    parts, trainer = _begin(config, on_progress)
-    arms, _ = train_arms(config.model_copy(update={"arms": {}, "seeds": ()}), None, parts, trainer)
+    splits, trainer = _begin(config, on_progress)
+    arms, _ = train_arms(config.model_copy(update={"arms": {}, "seeds": ()}), None, splits, trainer)
     return arms[0].fit
 
 
 @alone_in_run
 def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
     """Divide and search; the record is written to search.json. Test clips stay closed."""
-    parts, trainer = _begin(config, on_progress)
-    found = run_search(config, trainer, parts)
+    splits, trainer = _begin(config, on_progress)
+    found = run_search(config, trainer, splits)
     write_json(trainer.run.search, found)
     return found
 
@@ -110,28 +110,28 @@ def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> d
 @alone_in_run
 def leave_one_out_alone(config: Config, on_progress: OnProgress = ignore_progress) -> list[dict[str, Any]]:
     """Divide and leave every speaker out once, written to loso.json; the config itself where no arm is named."""
-    parts, trainer = _begin(config, on_progress)
+    splits, trainer = _begin(config, on_progress)
     if not config.leave_one_out.arms:
         config = config.model_copy(update={"leave_one_out": config.leave_one_out.model_copy(update={"arms": (FINAL,)})})
     # nested, every arm that refers to a search has one in each fold
     is_needed = config.search.is_wanted and config.leave_one_out.mode == "fixed"
-    best = run_search(config, trainer, parts)["best"] if is_needed else None
-    records = run_leave_one_out(config, best, trainer, parts)
+    best = run_search(config, trainer, splits)["best"] if is_needed else None
+    records = run_leave_one_out(config, best, trainer, splits)
     write_json(trainer.run.leave_one_out, records)
     return records
 
 
-def _begin(config: Config, on_progress: OnProgress) -> tuple[Parts, Trainer]:
-    """How every training command begins: readable parts that passed the gate, the model."""
+def _begin(config: Config, on_progress: OnProgress) -> tuple[Splits, Trainer]:
+    """How every training command begins: readable splits that passed the gate, the model."""
     run = RunFolder(config.output, config.ledger)
     divided = divide_study(config, run, on_progress)
-    return divided.parts, Trainer(load_model(config.model), run, on_progress)
+    return divided.splits, Trainer(load_model(config.model), run, on_progress)
 
 
-def _count_backgrounds(parts: Parts) -> list[dict[str, Any]]:
+def _count_backgrounds(splits: Splits) -> list[dict[str, Any]]:
     return [
-        {"part": part, "kind": kind, "n": sum(entry.kind == kind for entry in bank.entries)}
-        for part, bank in parts.banks.items()
+        {"part": split, "kind": kind, "n": sum(entry.kind == kind for entry in bank.entries)}
+        for split, bank in splits.banks.items()
         for kind in sorted({entry.kind for entry in bank.entries})
     ]
 

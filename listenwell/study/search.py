@@ -27,7 +27,7 @@ from listenwell.fits.halving import DroppedFit
 from listenwell.fits.request import Bracket, FitRequest
 from listenwell.judge.score import score_fits
 from listenwell.random_streams import stream
-from listenwell.splits.divide import DEV, Parts
+from listenwell.splits.divide import DEV, Splits
 from listenwell.storage.run_folder import identity
 from listenwell.train.fit import FailedFit
 
@@ -52,15 +52,15 @@ class Trial:
         return self.fit if isinstance(self.fit, DroppedFit) else self.objective
 
 
-def run_search(config: Config, trainer: Trainer, parts: Parts, fold: str = "") -> dict[str, Any]:
+def run_search(config: Config, trainer: Trainer, splits: Splits, fold: str = "") -> dict[str, Any]:
     """Train and judge the points of search.grid, or those search.sampled draws.
 
     fold: the name of the fold whose training groups search, where they do. Returns the ranked points, the best, those
     dropped at a rung, the steps this saved, the selection optimism and, of a sampled search, what it learned. Raises
     ConfigError when nothing is to be tried or it is too much, TrainingError when every fit failed.
     """
-    _require_dev_groups(parts, fold)
-    search = _Search(config, trainer, parts, fold)
+    _require_dev_groups(splits, fold)
+    search = _Search(config, trainer, splits, fold)
     sampled = None
     if config.search.sampled.trials:
         # Optuna takes a second to load, and few studies need it
@@ -84,15 +84,15 @@ def run_search(config: Config, trainer: Trainer, parts: Parts, fold: str = "") -
         "dropped": [_describe_dropped(t.point, t.fit) for t in search.trials if isinstance(t.fit, DroppedFit)],
         "n_steps": _count_steps(search.trials),
         "optimism": selection_optimism([t.table for t in search.trials if t.table is not None], config.seed),
-        "n_dev_clips": len(parts.clips[DEV]),
-        "n_dev_groups": len({clip.group for clip in parts.clips[DEV]}),
+        "n_dev_clips": len(splits.clips[DEV]),
+        "n_dev_groups": len({clip.group for clip in splits.clips[DEV]}),
         "sampled": sampled,
     }
 
 
-def _require_dev_groups(parts: Parts, fold: str) -> None:
+def _require_dev_groups(splits: Splits, fold: str) -> None:
     for label in LABELS:
-        groups = sorted({clip.group for clip in parts.clips[DEV] if clip.label == label})
+        groups = sorted({clip.group for clip in splits.clips[DEV] if clip.label == label})
         if len(groups) < 2:
             raise ManifestError(
                 f"search{f' {fold}' if fold else ''}: dev has one {label} group ({', '.join(groups)}), but a second "
@@ -119,8 +119,8 @@ def _grid(config: Config) -> Sequence[Mapping[str, Any]]:
 class _Search:
     """The points tried so far, and what trains and judges more of them."""
 
-    def __init__(self, config: Config, trainer: Trainer, parts: Parts, fold: str) -> None:
-        self.config, self.trainer, self.parts = config, trainer, parts
+    def __init__(self, config: Config, trainer: Trainer, splits: Splits, fold: str) -> None:
+        self.config, self.trainer, self.splits = config, trainer, splits
         self.place = f"{fold}-search" if fold else "search"
         self.trials: list[Trial] = []
 
@@ -131,13 +131,13 @@ class _Search:
             check_changes(name, point)
         configs = [change_config(self.config, point, name) for name, point in zip(names, points, strict=True)]
         requests = [
-            FitRequest(name, config, self.parts, self.config, bracket)
+            FitRequest(name, config, self.splits, self.config, bracket)
             for name, config, bracket in zip(names, configs, self._brackets(configs), strict=True)
         ]
         fits = self.trainer.fit_all(requests)
         done = [(config, fit) for config, fit in zip(configs, fits, strict=True) if isinstance(fit, FinishedFit)]
         conditions = self.config.evaluation.conditions
-        tables = score_fits(done, self.trainer, self.parts, DEV, conditions, self.config, "search-dev")
+        tables = score_fits(done, self.trainer, self.splits, DEV, conditions, self.config, "search-dev")
         judged = []
         for point, config, fit in zip(points, configs, fits, strict=True):
             table = tables[fit.folder] if isinstance(fit, FinishedFit) else None
@@ -207,7 +207,7 @@ def selection_optimism(
         rng = stream(seed, "selection", number)
         drawn = {g for own in groups.values() for g in own[rng.integers(own.size, size=own.size)].tolist()}
         inside = np.array([group in drawn for group in tables[0].group.tolist()])
-        if any(len(set(tables[0].is_speech[part].tolist())) < 2 for part in (inside, ~inside)):
+        if any(len(set(tables[0].is_speech[rows].tolist())) < 2 for rows in (inside, ~inside)):
             continue
         best = max(
             ((_value(table, inside, inside), i) for i, table in enumerate(tables)),

@@ -10,23 +10,23 @@ from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.fits.arms import FINAL, expand_arms
 from listenwell.fits.fitting import FinishedFit, Trained, TrainedArm, Trainer, median_seed
 from listenwell.fits.request import FitRequest
-from listenwell.splits.divide import Parts
+from listenwell.splits.divide import Splits
 from listenwell.study.leave_one_out import run_leave_one_out
 from listenwell.study.search import run_search
 from listenwell.train.fit import FailedFit
 
 
-def train_fits(config: Config, parts: Parts, trainer: Trainer) -> Trained:
+def train_fits(config: Config, splits: Splits, trainer: Trainer) -> Trained:
     """Train, or read back, what the study needs; the median seed of the config itself is delivered."""
-    searched = run_search(config, trainer, parts) if config.search.is_wanted else None
+    searched = run_search(config, trainer, splits) if config.search.is_wanted else None
     best = searched["best"] if searched else None
-    arms, failed = train_arms(config, best, parts, trainer)
-    folds = run_leave_one_out(config, best, trainer, parts) if config.leave_one_out.arms else []
+    arms, failed = train_arms(config, best, splits, trainer)
+    folds = run_leave_one_out(config, best, trainer, splits) if config.leave_one_out.arms else []
     return Trained(trainer.model, arms, failed, searched, folds)
 
 
 def train_arms(
-    config: Config, search_best: Mapping[str, Any] | None, parts: Parts, trainer: Trainer
+    config: Config, search_best: Mapping[str, Any] | None, splits: Splits, trainer: Trainer
 ) -> tuple[list[TrainedArm], list[dict[str, str]]]:
     """Every arm with every seed, trained or read back, and those that failed.
 
@@ -34,7 +34,7 @@ def train_arms(
     """
     arms = expand_arms(config, search_best)
     names = [FINE_TUNED if arm.name == FINAL else arm.fit_name for arm in arms]
-    requests = [FitRequest(name, arm.config, parts, config) for name, arm in zip(names, arms, strict=True)]
+    requests = [FitRequest(name, arm.config, splits, config) for name, arm in zip(names, arms, strict=True)]
     fits = list(zip(arms, trainer.fit_all(requests), strict=True))
     trained = [TrainedArm(arm, fit, arm.fit_name) for arm, fit in fits if isinstance(fit, FinishedFit)]
     failed = [{"name": arm.fit_name, "reason": fit.reason} for arm, fit in fits if isinstance(fit, FailedFit)]

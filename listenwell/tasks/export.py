@@ -44,7 +44,7 @@ from listenwell.splits.divide import DEV
 from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import hash_file
 from listenwell.storage.run_folder import provenance, read_kept_results
-from listenwell.tasks.opened_run import delivered_adapter, open_run, parts_of_run, require_finished
+from listenwell.tasks.opened_run import delivered_adapter, open_run, require_finished, splits_of_run
 
 PAUSE_S = (0.3, 3.0)
 SNR_DB = (0.0, 20.0)
@@ -180,8 +180,8 @@ def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_
         dev=DevRecalls(recalls, speech.size),
     )
     detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
-    parts = parts_of_run(run, config, on_progress)
-    recordings = lay_out_recordings(parts.clips[DEV], parts.banks[DEV], N_RECORDINGS, RECORDING_S, config.seed)
+    splits = splits_of_run(run, config, on_progress)
+    recordings = lay_out_recordings(splits.clips[DEV], splits.banks[DEV], N_RECORDINGS, RECORDING_S, config.seed)
     bundle = replace(bundle, rule=tune_rule(detector, recordings, on_progress))
     card = run_root / MODEL_CARD
     write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)

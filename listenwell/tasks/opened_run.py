@@ -12,8 +12,8 @@ from listenwell.errors import ListenwellError
 from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.fits.ledger import SPEC, require_adapter
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import read_parts
-from listenwell.splits.divide import DEV, TRAIN, Parts, allocation
+from listenwell.splits.clips import read_splits
+from listenwell.splits.divide import DEV, TRAIN, Splits, allocation
 from listenwell.storage.load_or_make import MADE_FROM, read_vouched
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 
@@ -30,32 +30,32 @@ def open_run(root: Path) -> tuple[RunFolder, Config]:
     return RunFolder(root, config.ledger), config
 
 
-def parts_of_run(run: RunFolder, config: Config, on_progress: OnProgress = ignore_progress) -> Parts:
-    """The parts that the run trained, chose and tested on. Raises ListenwellError when its data are others by now."""
-    parts, _ = read_parts(config, on_progress)
-    if _is_divided_otherwise(run, parts) or any(_is_of_other_data(run, part, parts) for part in parts.clips):
+def splits_of_run(run: RunFolder, config: Config, on_progress: OnProgress = ignore_progress) -> Splits:
+    """The splits that the run trained, chose and tested on. Raises ListenwellError when its data are others by now."""
+    splits, _ = read_splits(config, on_progress)
+    if _is_divided_otherwise(run, splits) or any(_is_of_other_data(run, split, splits) for split in splits.clips):
         raise ListenwellError(
             f"{run.root}: its recordings, labels, groups or division are not those the study was run on "
             f"({run.allocation.name} tells which groups were where); run the study again, or restore them."
         )
-    return parts
+    return splits
 
 
-def _is_divided_otherwise(run: RunFolder, parts: Parts) -> bool:
+def _is_divided_otherwise(run: RunFolder, splits: Splits) -> bool:
     if not run.allocation.is_file():
         return False
-    return bool(json.loads(run.allocation.read_text(encoding="utf-8")) != allocation(parts))
+    return bool(json.loads(run.allocation.read_text(encoding="utf-8")) != allocation(splits))
 
 
-def _is_of_other_data(run: RunFolder, part: str, parts: Parts) -> bool:
-    """True when the kept scores of a part, or the fit they are of, were made from other sounds than it has now."""
-    if part == TRAIN:
+def _is_of_other_data(run: RunFolder, split: str, splits: Splits) -> bool:
+    """True when the kept scores of a split, or the fit they are of, were made from other sounds than it has now."""
+    if split == TRAIN:
         spec = _spec_of_delivered(run)
-        return spec is not None and spec["train_clips"] != clip_hashes(parts.clips[TRAIN])
-    made_from = scores_made_from(run, part)
+        return spec is not None and spec["train_clips"] != clip_hashes(splits.clips[TRAIN])
+    made_from = scores_made_from(run, split)
     return made_from is not None and (
-        made_from["clips"] != clip_hashes(parts.clips[part])
-        or {k: v for k, v in made_from["backgrounds"].items() if k != STORED} != parts.banks[part].hashes
+        made_from["clips"] != clip_hashes(splits.clips[split])
+        or {k: v for k, v in made_from["backgrounds"].items() if k != STORED} != splits.banks[split].hashes
     )
 
 
@@ -66,9 +66,9 @@ def _spec_of_delivered(run: RunFolder) -> dict[str, Any] | None:
     return read_vouched(spec) if spec is not None and spec.is_file() else None
 
 
-def scores_made_from(run: RunFolder, part: str) -> dict[str, Any] | None:
-    """What a study's scores of a part were made from; None where no study, or an older version, made them."""
-    note = run.score_identity(part)
+def scores_made_from(run: RunFolder, split: str) -> dict[str, Any] | None:
+    """What a study's scores of a split were made from; None where no study, or an older version, made them."""
+    note = run.score_identity(split)
     kept = read_vouched(note).get(MADE_FROM) if note.is_file() else None
     return kept if isinstance(kept, dict) and isinstance(kept.get("fits"), dict) else None
 

@@ -33,13 +33,13 @@ from listenwell.model.base_files import BYTES_PER_WEIGHT, Quantization
 from listenwell.model.loading import empty_network, family_of, load_model, model_folder, resolve_device, resolve_dtype
 from listenwell.model.settings import kind_of, match_targets
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import prepare, read_parts
-from listenwell.splits.divide import DEV, TRAIN, Parts, divide
+from listenwell.splits.clips import prepare, read_splits
+from listenwell.splits.divide import DEV, TRAIN, Splits, divide
 from listenwell.storage.run_folder import identity
 from listenwell.study.leave_one_out import (
     fold_arms,
-    fold_parts,
     fold_search_config,
+    fold_splits,
     folds_of,
     nested_arms,
     request_fold,
@@ -135,15 +135,15 @@ class StudyPlan:
 
 def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress = ignore_progress) -> StudyPlan:
     """Plan the study of `config`; with `probe`, load the model and time some steps of a stack and some scores."""
-    parts = read_parts(config, on_progress)[0] if probe else _unread_parts(config, on_progress)
+    splits = read_splits(config, on_progress)[0] if probe else _unread_splits(config, on_progress)
     network = _skeleton(config)
     shape = _shape(network, config)
-    by_kind = _requests(config, parts)
+    by_kind = _requests(config, splits)
     costs = {kind: [_cost(request, network) for request in of_kind] for kind, of_kind in _distinct(by_kind).items()}
     fits = [cost for of_kind in costs.values() for cost in of_kind]
     batch, together = config.train.batch, sorted(fits, key=lambda cost: -cost.adapter_parameters)[: config.train.stack]
-    n_clips, n_scorings = sum(fit.n_clips_trained for fit in fits), _count_scorings(config, parts, by_kind)
-    clip_s, score_s = _time_both(config, parts, len(together)) if probe else (None, None)
+    n_clips, n_scorings = sum(fit.n_clips_trained for fit in fits), _count_scorings(config, splits, by_kind)
+    clip_s, score_s = _time_both(config, splits, len(together)) if probe else (None, None)
     return StudyPlan(
         work=tuple(
             Work(kind, len(own), sum(cost.n_steps for cost in own), sum(cost.n_clips_trained for cost in own))
@@ -160,7 +160,7 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
         free_disk_bytes=float(shutil.disk_usage(_existing(config.output)).free),
         training_s=None if clip_s is None else clip_s * n_clips,
         scoring_s=None if score_s is None else score_s * n_scorings,
-        power=tuple(_power(name, parts.clips[name]) for name in parts.test_sets),
+        power=tuple(_power(name, splits.clips[name]) for name in splits.test_sets),
     )
 
 
@@ -193,8 +193,8 @@ def disk_bytes(fits: Sequence[FitCost], stack: int) -> float:
     return kept + CHECKPOINTS_KEPT * 4.0 * (FIT_STATE_COPIES - 1) * sum(largest)
 
 
-def _unread_parts(config: Config, on_progress: OnProgress) -> Parts:
-    """The parts before any recording is read. Their fits are counted, not found, so that names serve as hashes."""
+def _unread_splits(config: Config, on_progress: OnProgress) -> Splits:
+    """The splits before any recording is read. Their fits are counted, not found, so that names serve as hashes."""
     clips, backgrounds = prepare(config, on_progress)
     named = [replace(clip, pcm_sha256=clip.pcm_sha256 or clip.clip_id) for clip in clips]
     entries = [replace(entry, pcm_sha256=entry.pcm_sha256 or entry.background_id) for entry in backgrounds]
@@ -242,27 +242,27 @@ def _count(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _requests(config: Config, parts: Parts) -> dict[str, list[FitRequest]]:
+def _requests(config: Config, splits: Splits) -> dict[str, list[FitRequest]]:
     """Every fit of the study by kind.
 
     Trials of a sampled search are counted with the config's own size, and whole, as if none ended at a rung. An arm
     that searches in every fold takes a fit of that search.
     """
     arms = expand_arms(config, {} if config.search.is_wanted else None)
-    folds = folds_of(config, parts) if config.leave_one_out.arms else []
+    folds = folds_of(config, splits) if config.leave_one_out.arms else []
     nested = nested_arms(config)
     shared = {name: arm for name, arm in fold_arms(config, {}).items() if name not in nested}
     inner = fold_search_config(config)
     return {
-        "search": [FitRequest("search", trial, parts, config) for trial in _trials(config)],
-        "arms and final": [FitRequest(arm.fit_name, arm.config, parts, config) for arm in arms],
+        "search": [FitRequest("search", trial, splits, config) for trial in _trials(config)],
+        "arms and final": [FitRequest(arm.fit_name, arm.config, splits, config) for arm in arms],
         "search in every fold": [
-            FitRequest("search", trial, fold_parts(fold, parts), inner)
+            FitRequest("search", trial, fold_splits(fold, splits), inner)
             for fold in (folds if nested else [])
             for trial in _trials(inner)
         ],
         "leave one speaker out": [
-            request_fold(config, name, arm, fold, parts).fit for name, arm in shared.items() for fold in folds
+            request_fold(config, name, arm, fold, splits).fit for name, arm in shared.items() for fold in folds
         ],
     }
 
@@ -287,7 +287,7 @@ def _distinct(by_kind: dict[str, list[FitRequest]]) -> dict[str, list[FitRequest
 
 
 def _cost(request: FitRequest, network: Any) -> FitCost:
-    config, clips = request.config, request.parts.clips[TRAIN]
+    config, clips = request.config, request.splits.clips[TRAIN]
     per_epoch = config.train.clips_per_epoch or len(clips)
     projector = family_of(config.model.name, network.config).projector
     n_projector = _count(network.get_submodule(projector)) if config.train.projector == "trained" else 0
@@ -315,14 +315,14 @@ def count_adapter(network: Any, config: Config) -> int:
     return sum(config.lora.rank * (module.in_features + module.out_features) for module in changed)
 
 
-def _count_scorings(config: Config, parts: Parts, by_kind: dict[str, list[FitRequest]]) -> int:
+def _count_scorings(config: Config, splits: Splits, by_kind: dict[str, list[FitRequest]]) -> int:
     """Dev and tests under every condition by every language-model method, dev by the search too; folds' clips once."""
     n_methods = len(by_kind["arms and final"]) + 1
-    total = sum(n_methods * len(parts.clips[name]) for name in (DEV, *parts.test_sets))
-    total += len(by_kind["search"]) * len(parts.clips[DEV])
+    total = sum(n_methods * len(splits.clips[name]) for name in (DEV, *splits.test_sets))
+    total += len(by_kind["search"]) * len(splits.clips[DEV])
     total *= len(config.evaluation.conditions)
     for request in [*by_kind["search in every fold"], *by_kind["leave one speaker out"]]:
-        total += sum(len(clips) for name, clips in request.parts.clips.items() if name != TRAIN)
+        total += sum(len(clips) for name, clips in request.splits.clips.items() if name != TRAIN)
     return total
 
 
@@ -351,24 +351,24 @@ def _power(name: str, clips: Sequence[Clip]) -> tuple[str, int, float]:
     return name, n_groups, detectable_difference(n_groups, DISCORDANT_SHARE, per_group, CORRELATION)
 
 
-def _time_both(config: Config, parts: Parts, n_fits: int) -> tuple[float, float]:
+def _time_both(config: Config, splits: Splits, n_fits: int) -> tuple[float, float]:
     """Seconds that training takes per clip of a fit, in a stack of n_fits, and scoring per clip."""
     model = load_model(config.model)
-    of_label = [[clip for clip in parts.clips[DEV] if clip.label == label] for label in LABELS]
+    of_label = [[clip for clip in splits.clips[DEV] if clip.label == label] for label in LABELS]
     few = [clip for clips in of_label for clip in clips[: N_PROBED_CLIPS // 2]]
-    return _time_training(config, model, parts, few, n_fits), _time_scoring(config, model, parts, few)
+    return _time_training(config, model, splits, few, n_fits), _time_scoring(config, model, splits, few)
 
 
-def _time_training(config: Config, model: AudioLanguageModel, parts: Parts, few: list[Clip], n_fits: int) -> float:
+def _time_training(config: Config, model: AudioLanguageModel, splits: Splits, few: list[Clip], n_fits: int) -> float:
     """Of the config's own fit, batch and policy, the mean over the timed steps."""
-    n_clips = min(len(parts.clips[TRAIN]), N_STEPS * config.train.batch)
+    n_clips = min(len(splits.clips[TRAIN]), N_STEPS * config.train.batch)
     changes = {"clips_per_epoch": n_clips, "epochs": ceil(N_STEPS * config.train.batch / n_clips), "accumulation": 1}
     settings = config.train.model_copy(update={**changes, "warmup_steps": None, "warmup_share": 0.0, "patience": None})
     specs = [
-        FitSpec(f"probe-{i}", config.lora, settings, config.augment, i, parts.clips[TRAIN], parts.banks[TRAIN])
+        FitSpec(f"probe-{i}", config.lora, settings, config.augment, i, splits.clips[TRAIN], splits.banks[TRAIN])
         for i in range(n_fits)
     ]
-    dev = encode_dev(config, model, few, parts.banks[DEV])
+    dev = encode_dev(config, model, few, splits.banks[DEV])
     moments: list[float] = []
     watch = Watch(lambda progress: moments.append(time.perf_counter()))
     train(model, model.prompt(config.prompt), config.short_clips, specs, [dev] * n_fits, watch)
@@ -377,8 +377,8 @@ def _time_training(config: Config, model: AudioLanguageModel, parts: Parts, few:
     return step_s / (n_fits * config.train.batch)
 
 
-def _time_scoring(config: Config, model: AudioLanguageModel, parts: Parts, few: list[Clip]) -> float:
+def _time_scoring(config: Config, model: AudioLanguageModel, splits: Splits, few: list[Clip]) -> float:
     detectors = language_model_detectors(model, [(ZERO_SHOT, config, None)])
     started = time.perf_counter()
-    score_clips(detectors, few, parts.banks[DEV], config.evaluation.conditions, config)
+    score_clips(detectors, few, splits.banks[DEV], config.evaluation.conditions, config)
     return (time.perf_counter() - started) / (len(few) * len(config.evaluation.conditions))

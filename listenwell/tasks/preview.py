@@ -30,7 +30,7 @@ from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, lengthen, log
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.errors import Picture, Player, draw_picture, make_player
 from listenwell.splits.clips import prepare
-from listenwell.splits.divide import TRAIN, Parts, divide
+from listenwell.splits.divide import TRAIN, Splits, divide
 from listenwell.storage.atomic_files import write_text
 
 
@@ -59,13 +59,13 @@ def preview(
             f"preview: clips are {list(clip_ids)}, epochs {list(epochs)}; expected at least one clip_id and epochs "
             "from 1 on."
         )
-    parts = divide(*prepare(config, on_progress), config.data)
-    clips = [_find_training_clip(clip_id, parts) for clip_id in clip_ids]
+    splits = divide(*prepare(config, on_progress), config.data)
+    clips = [_find_training_clip(clip_id, splits) for clip_id in clip_ids]
     filters = load_mel_filters(config.model.name)
     hearings = []
     for clip in clips:
         for epoch in epochs:
-            hearings.append(_hear(config, clip, epoch, parts.banks[TRAIN], filters))
+            hearings.append(_hear(config, clip, epoch, splits.banks[TRAIN], filters))
             on_progress("listening", len(hearings), len(clips) * len(epochs))
     environment = Environment(
         loader=PackageLoader("listenwell.tasks", "."), autoescape=True, undefined=StrictUndefined,
@@ -82,18 +82,18 @@ def load_mel_filters(model_name: str) -> NDArray[np.float32]:
     return np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
 
 
-def _find_training_clip(clip_id: str, parts: Parts) -> Clip:
-    for part, clips in parts.clips.items():
+def _find_training_clip(clip_id: str, splits: Splits) -> Clip:
+    for split, clips in splits.clips.items():
         for clip in clips:
-            if clip.clip_id == clip_id and part == TRAIN:
+            if clip.clip_id == clip_id and split == TRAIN:
                 return clip
             if clip.clip_id == clip_id:
                 raise ManifestError(
-                    f"clip '{clip_id}': is in the part '{part}', and only training clips are augmented; name one of "
-                    f"'{TRAIN}', such as {parts.clips[TRAIN][0].clip_id}."
+                    f"clip '{clip_id}': is in the split '{split}', and only training clips are augmented; name one of "
+                    f"'{TRAIN}', such as {splits.clips[TRAIN][0].clip_id}."
                 )
     raise ManifestError(
-        f"clip '{clip_id}': not in this study; its training clips are named like {parts.clips[TRAIN][0].clip_id}."
+        f"clip '{clip_id}': not in this study; its training clips are named like {splits.clips[TRAIN][0].clip_id}."
     )
 
 

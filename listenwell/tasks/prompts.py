@@ -19,7 +19,7 @@ from listenwell.judge.score import score_clips
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import read_parts
+from listenwell.splits.clips import read_splits
 from listenwell.splits.divide import DEV
 
 
@@ -45,7 +45,7 @@ def judge_prompts(
     """
     if len(set(questions)) < 2:
         raise ConfigError(f"prompts: {len(set(questions))} question was given; give at least two different ones.")
-    parts, _ = read_parts(config, on_progress)
+    splits, _ = read_splits(config, on_progress)
     model = load_model(config.model)
     adapter = None if adapter_folder is None else read_adapter(adapter_folder, model)[0]
     prompts = {question: config.prompt.model_copy(update={"question": question}) for question in questions}
@@ -54,7 +54,7 @@ def judge_prompts(
     ]
     detectors = language_model_detectors(model, requested)
     tables = score_clips(
-        detectors, parts.clips[DEV], parts.banks[DEV], config.evaluation.conditions, config, on_progress,
+        detectors, splits.clips[DEV], splits.banks[DEV], config.evaluation.conditions, config, on_progress,
         "asking on dev",
     )  # fmt: skip
     judged = [_judge(question, tables[question]) for question in prompts]

@@ -1,4 +1,4 @@
-"""Walk one clip through a finished run: manifest line, part, plans, shapes, scores, thresholds, decisions.
+"""Walk one clip through a finished run: manifest line, split, plans, shapes, scores, thresholds, decisions.
 
 Everything is read from the run folder or computed again from its config by the same functions; nothing is stored for
 the trace's sake.
@@ -25,7 +25,7 @@ from listenwell.model.mel import HOP_LENGTH, lengthen, n_audio_tokens
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.load_or_make import read_vouched
 from listenwell.storage.run_folder import RunFolder
-from listenwell.tasks.opened_run import open_run, parts_of_run, scores_made_from
+from listenwell.tasks.opened_run import open_run, scores_made_from, splits_of_run
 from listenwell.train.fit_log import PLANS
 
 
@@ -35,20 +35,20 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
     Raises ListenwellError when the run or the clip is not known.
     """
     run, config = open_run(root)
-    parts = parts_of_run(run, config)
-    part, clip = _find(clip_id, parts.clips)
-    bank = parts.banks[part]
+    splits = splits_of_run(run, config)
+    split, clip = _find(clip_id, splits.clips)
+    bank = splits.banks[split]
     walked: dict[str, Any] = {
         "manifest": {name: str(getattr(clip, name)) for name in Clip.__dataclass_fields__},
-        "part": part,
+        "part": split,
     }
-    if part == TRAIN:
+    if split == TRAIN:
         walked["plans"] = [
             {"plan": plan.to_json(), **_heard(clip, plan, bank, config)} for plan in _plans_of(clip_id, run)
         ]
         return walked
     samples = load_waveform(clip)
-    scores = _scores_of(clip_id, part, run)
+    scores = _scores_of(clip_id, split, run)
     walked["conditions"] = {}
     for condition in config.evaluation.conditions:
         plan = plan_condition(condition, clip, samples, bank, config.seed)
@@ -60,12 +60,12 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
     return walked
 
 
-def _find(clip_id: str, parts: dict[str, list[Clip]]) -> tuple[str, Clip]:
-    for part, clips in parts.items():
+def _find(clip_id: str, splits: dict[str, list[Clip]]) -> tuple[str, Clip]:
+    for split, clips in splits.items():
         for clip in clips:
             if clip.clip_id == clip_id:
-                return part, clip
-    examples = ", ".join(clips[0].clip_id for clips in parts.values())
+                return split, clip
+    examples = ", ".join(clips[0].clip_id for clips in splits.values())
     raise ManifestError(f"clip '{clip_id}': not in this run; its clips are named like {examples}.")
 
 
@@ -112,15 +112,15 @@ def _log10(value: float) -> float:
     return math.log10(max(value, 1e-12))
 
 
-def _scores_of(clip_id: str, part: str, run: RunFolder) -> dict[str, dict[str, Any]]:
+def _scores_of(clip_id: str, split: str, run: RunFolder) -> dict[str, dict[str, Any]]:
     """Score, calibrated threshold and decision, by condition and method."""
     found: dict[str, dict[str, Any]] = {}
-    scored = read_vouched(run.score_identity(part), ManifestError)
+    scored = read_vouched(run.score_identity(split), ManifestError)
     if "methods" not in scored:
         raise ListenwellError(f"{run.root}: holds scores alone and no study; give the folder of a study.")
     for method in scored["methods"]:
         threshold = read_threshold(run.threshold(method))
-        table = read_kept_scores(run.scores(f"{method}-{part}"), run.score_identity(part))
+        table = read_kept_scores(run.scores(f"{method}-{split}"), run.score_identity(split))
         for row in (table.clip_id == clip_id).nonzero()[0]:
             score = float(table.score[row])
             found.setdefault(str(table.condition[row]), {})[method] = {
