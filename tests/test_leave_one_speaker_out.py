@@ -83,7 +83,12 @@ def test_the_order_of_the_clips_changes_no_fold(tmp_path):
         (3, (), None, r"needs 4 speakers \(one held out, 2 to choose, at least one to train\), but there are 3"),
         (5, (), 2, r"needs 6 speakers \(1 in 2 held out"),
         (6, (), 7, "needs 7 speakers"),
-        (6, ("nonspeech_group_0",), None, "in 6 folds needs 6 sound sources, .* there are 5.* set leave_one_out.folds to 5"),
+        (
+            6,
+            ("nonspeech_group_0",),
+            None,
+            "in 6 folds needs 6 sound sources, .* there are 5.* set leave_one_out.folds to 5",
+        ),
         (6, tuple(f"nonspeech_group_{i}" for i in range(4)), 2, "no NONSPEECH clip is left to train"),
     ],
 )
@@ -159,7 +164,9 @@ def test_a_nested_mode_that_no_arm_needs_is_refused(tmp_path, changes):
 
 
 def test_a_search_whose_dev_has_one_speaker_is_refused(tmp_path):
-    with pytest.raises(ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*leave_one_out\.dev_speakers"):
+    with pytest.raises(
+        ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*leave_one_out\.dev_speakers"
+    ):
         leave_one_out_alone(make_study(tmp_path, *NESTED, "loso.dev_speakers=1"))
 
 

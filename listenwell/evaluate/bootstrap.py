@@ -89,8 +89,8 @@ def resample_groups(counts: Floats, seed: int, name: str, n_draws: int, at_once:
             if stratum.size > 1:
                 drawn = rng.integers(stratum.size, size=(n, stratum.size - 1))
                 drawn += np.arange(n)[:, None] * stratum.size
-                hits = np.bincount(drawn.ravel(), minlength=n * stratum.size)
-                weights[:, stratum] = hits.reshape(n, stratum.size) * (stratum.size / (stratum.size - 1))
+                times = np.bincount(drawn.ravel(), minlength=n * stratum.size)
+                weights[:, stratum] = times.reshape(n, stratum.size) * (stratum.size / (stratum.size - 1))
         yield weights
         left -= n
 

@@ -4,14 +4,7 @@ A clip is called SPEECH when its score is at or above the threshold. Between two
 threshold decides alike, so the candidates (cuts) are the midpoints of these stretches, and one beyond each end. Of
 equally good cuts the same rule chooses on the table and on every draw of its groups, `choose_cut`.
 
-A threshold carries the hash of the dev scores that chose it: nobody can exchange the scores and keep the threshold
-unnoticed. Its interval is that of the thresholds other dev groups would have chosen (draws of whole groups,
-percentiles).
-
-K score levels, in the order of an operating curve: from the highest down, so K + 1 cuts from "nothing is speech" to
-"everything is speech".
-
-What a threshold is chosen for, written as text: NAME or NAME=NUMBER[,NUMBER,NUMBER].
+What a threshold is chosen for is written as text, NAME or NAME=NUMBER[,NUMBER,NUMBER]:
 
 | text | the threshold with |
 |---|---|
@@ -22,12 +15,13 @@ What a threshold is chosen for, written as text: NAME or NAME=NUMBER[,NUMBER,NUM
 | eer | misses and false alarms as equal as they get |
 | cost=1,10,0.2 | the least expected cost: a miss costs 1, a false alarm 10, 20 % of the clips to come are speech |
 
-Rates are arrays of any shape, so curves of many resamples are judged at once.
+A threshold carries the hash of the dev scores that chose it: nobody can exchange the scores and keep the threshold
+unnoticed. Its interval is that of the thresholds other dev groups would have chosen (draws of whole groups,
+percentiles). Choosing and judging on the same dev clips flatters; where one set of scores must serve for both, groups
+are dealt into folds and each is decided with the threshold that the other folds choose (cross-fitting).
 
-A threshold judged on groups that did not choose it, within one set of scores.
-
-Choosing and judging on the same dev clips flatters every config, and the more of them are tried, the more. So groups
-are dealt into folds; each fold is decided with the threshold that the other folds choose.
+K score levels, in the order of an operating curve: from the highest down, so K + 1 cuts from "nothing is speech" to
+"everything is speech". Rates (tpr, fpr) are arrays of any shape, so curves of many resamples are judged at once.
 """
 
 import hashlib
@@ -52,6 +46,9 @@ from listenwell.storage.load_or_make import without_own_hash, write_vouched
 N_NUMBERS = {"balanced_accuracy": 0, "accuracy": 0, "eer": 0, "target_recall": 1, "target_false_alarm": 1, "cost": 3}
 FORMS = "balanced_accuracy, accuracy, eer, target_recall=0.95, target_false_alarm=0.01 or cost=1,10,0.2"
 ROUNDING = 1e-12
+EQUAL_SHARE, EQUAL_ULPS = 1e-12, 8
+"""Widths and distances are equal when they differ by less than this share of the scores' spread, plus so many units in
+the last place of the largest score: a score that is shifted or scaled is rounded by half a unit, a midpoint by two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +71,29 @@ class Criterion:
     def __str__(self) -> str:
         return self.name + ("=" if self.numbers else "") + ",".join(f"{number:g}" for number in self.numbers)
 
-    def gain(self, false_alarms: Floats, hits: Floats, speech_share: float) -> Floats:
+    def gain(self, fpr: Floats, tpr: Floats, speech_share: float) -> Floats:
         """Return what the chosen threshold has the most of; speech_share: of the clips at hand."""
         if self.name == "eer":
-            return -np.abs(false_alarms - (1.0 - hits))
+            return -np.abs(fpr - (1.0 - tpr))
         if self.name == "target_recall":
-            return np.where(hits >= self.numbers[0] - ROUNDING, 1.0 - false_alarms, -1.0)
+            return np.where(tpr >= self.numbers[0] - ROUNDING, 1.0 - fpr, -1.0)
         if self.name == "target_false_alarm":
-            return np.where(false_alarms <= self.numbers[0] + ROUNDING, hits, -1.0)
-        return self.reached(false_alarms, hits, speech_share) * (-1.0 if self.name == "cost" else 1.0)
+            return np.where(fpr <= self.numbers[0] + ROUNDING, tpr, -1.0)
+        return self.reached(fpr, tpr, speech_share) * (-1.0 if self.name == "cost" else 1.0)
 
-    def reached(self, false_alarms: Floats, hits: Floats, speech_share: float) -> Floats:
+    def reached(self, fpr: Floats, tpr: Floats, speech_share: float) -> Floats:
         """Return the measure that is reported: MEASURES says which."""
         if self.name == "accuracy":
-            return speech_share * hits + (1.0 - speech_share) * (1.0 - false_alarms)
+            return speech_share * tpr + (1.0 - speech_share) * (1.0 - fpr)
         if self.name == "target_recall":
-            return 1.0 - false_alarms
+            return 1.0 - fpr
         if self.name == "target_false_alarm":
-            return hits
+            return tpr
         if self.name == "eer":
-            return (1.0 - hits + false_alarms) / 2
+            return (1.0 - tpr + fpr) / 2
         if self.name == "cost":
-            return Costs(*self.numbers).expected(false_alarms, hits)
-        return (hits + 1.0 - false_alarms) / 2
+            return Costs(*self.numbers).expected(fpr, tpr)
+        return (tpr + 1.0 - fpr) / 2
 
 
 BALANCED_ACCURACY = Criterion("balanced_accuracy")
@@ -118,11 +115,6 @@ def parse_criterion(text: str) -> Criterion:
         return Criterion(name.strip(), tuple(float(number) for number in numbers.split(",")) if numbers else ())
     except ValueError as error:
         raise ConfigError(f"criterion: '{text}' has something that is no number; expected {FORMS}.") from error
-
-
-EQUAL_SHARE, EQUAL_ULPS = 1e-12, 8
-"""Widths and distances are equal when they differ by less than this share of the scores' spread, plus so many units in
-the last place of the largest score: a score that is shifted or scaled is rounded by half a unit, a midpoint by two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +184,10 @@ def best_threshold(score: Floats, is_speech: Bools, criterion: Criterion = BALAN
     require_classes(is_speech, "a threshold")
     distinct = np.unique(score)[::-1]
     cuts = table_cuts(distinct, distinct, _half_midpoint(score, is_speech, ~is_speech))
-    false_alarms, hits = roc_points(score, is_speech)
+    fpr, tpr = roc_points(score, is_speech)
     speech_share = float(np.mean(is_speech))
-    chosen = int(choose_cut(criterion.gain(false_alarms, hits, speech_share), cuts))
-    return float(cuts.thresholds[chosen]), float(criterion.reached(false_alarms, hits, speech_share)[chosen])
+    chosen = int(choose_cut(criterion.gain(fpr, tpr, speech_share), cuts))
+    return float(cuts.thresholds[chosen]), float(criterion.reached(fpr, tpr, speech_share)[chosen])
 
 
 def choose_cut(gains: Floats, cuts: Cuts) -> Whole:
@@ -292,8 +284,8 @@ def resampled_choices(
     """
     cuts = _curve_cuts(scores)
     speech_share = float(scores.counts[:, 0].sum() / scores.counts.sum())
-    for false_alarms, hits in resample_curves(scores, seed, name):
-        yield choose_cut(criterion.gain(false_alarms, hits, speech_share), cuts), false_alarms, hits
+    for fpr, tpr in resample_curves(scores, seed, name):
+        yield choose_cut(criterion.gain(fpr, tpr, speech_share), cuts), fpr, tpr
 
 
 def percentile_note(scores: GroupedScores) -> str:

@@ -9,15 +9,9 @@ freedom. Simulated coverage of the nominal 95 % at 10 + 20, 6 + 15 and 30 + 30 g
 percentile cluster bootstrap has .86 to .96. p value: paired cluster permutation, the two methods exchanged within
 whole groups, exact for few groups (a random p value counts itself: Phipson & Smyth 2010, SAGMB 9:39).
 
-Tests that stand beside the primary comparison (`comparison`: paired, by group), and what to do with several.
-
-| function | question | independent are |
-|---|---|---|
-| mcnemar_exact | is A more often right than B on the same clips? | clips |
-| delong | do the AUCs of A and B differ on the same clips? | clips |
-
-Both count every clip, so with several clips per group their p values are too small: their place is beside the
-paired permutation by group, never instead of it. All p values are two-sided.
+`mcnemar_exact` (is A more often right?) and `delong` (do the AUCs differ?) count every clip as independent, so with
+several clips per group their p values are too small: they stand beside the permutation, never instead of it. All p
+values are two-sided; `holm` corrects a declared family.
 """
 
 from collections.abc import Sequence

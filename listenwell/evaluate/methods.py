@@ -1,13 +1,11 @@
-"""Judge several methods on the same clips: one row per method, threshold, test set and condition.
+"""Judge methods on the same clips: one row per method, threshold, test set and condition, measures with intervals.
 
 A method is judged at its default threshold and at the one chosen on its own dev scores. Conditions of one kind are
 also pooled ("noisy": every SNR together). Methods are compared in pairs on the same clips. The opponent enters with
 whichever of its two thresholds does better on that very test: a choice in its favour, so a claim against it holds.
 
-The measures every score table is reported with, each with its interval.
-
-Three families: of decisions (at a threshold), of ranking (at none), of probabilities (where scores have been given a
-meaning as such). Parts of a table (by group, sound class, corpus) get the share of right decisions.
+Measures come in three families: of decisions (at a threshold), of ranking (at none), of probabilities (where scores
+have been given a meaning as such). Breakdowns of a table (by group, sound class, corpus) get the share right.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +32,8 @@ from listenwell.evaluate.scores import ScoreTable
 
 ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
 """The methods that every study has: the base model as it is, and the delivered fit."""
+NOISY = "noisy"
+DEFAULT, CALIBRATED = "default", "calibrated"
 Part = Literal["group", "category", "corpus"]
 NORMAL_QUANTILE = 1.959964
 
@@ -109,10 +109,6 @@ def _part_metric(is_right: Bools, group: Groups) -> Metric:
         return metric
     low, high = wilson(metric.value, metric.n, NORMAL_QUANTILE)
     return Metric("right", metric.value, low, high, metric.n, 1, "Wilson", "says nothing about other groups")
-
-
-NOISY = "noisy"
-DEFAULT, CALIBRATED = "default", "calibrated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,9 +61,9 @@ def roc_points(score: Floats, is_speech: Bools) -> tuple[Floats, Floats]:
     order = np.argsort(-np.asarray(score), kind="stable")
     ranked, truth = np.asarray(score)[order], is_speech[order]
     last_of_tie = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1)
-    hits = np.append(0.0, np.cumsum(truth)[last_of_tie] / truth.sum())
-    false_alarms = np.append(0.0, np.cumsum(~truth)[last_of_tie] / (~truth).sum())
-    return false_alarms, hits
+    tpr = np.append(0.0, np.cumsum(truth)[last_of_tie] / truth.sum())
+    fpr = np.append(0.0, np.cumsum(~truth)[last_of_tie] / (~truth).sum())
+    return fpr, tpr
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,39 +74,39 @@ class Costs:
     false_alarm: float = 1.0
     speech_prior: float = 0.5
 
-    def expected(self, false_alarms: Floats, hits: Floats) -> Floats:
+    def expected(self, fpr: Floats, tpr: Floats) -> Floats:
         """Expected cost per clip, of any shape."""
-        misses = self.miss * self.speech_prior * (1.0 - hits)
-        return np.asarray(misses + self.false_alarm * (1.0 - self.speech_prior) * false_alarms)
+        misses = self.miss * self.speech_prior * (1.0 - tpr)
+        return np.asarray(misses + self.false_alarm * (1.0 - self.speech_prior) * fpr)
 
     def blind(self) -> float:
         """Cost of the better of calling everything and nothing speech."""
         return min(self.miss * self.speech_prior, self.false_alarm * (1.0 - self.speech_prior))
 
 
-def equal_error_of(false_alarms: Floats, hits: Floats) -> Floats:
+def equal_error_of(fpr: Floats, tpr: Floats) -> Floats:
     """Return the rate at which misses and false alarms are equal, points joined by straight lines; shape (...)."""
-    gap = false_alarms - (1.0 - hits)
+    gap = fpr - (1.0 - tpr)
     after = np.argmax(gap >= 0, axis=-1)[..., None]
     before = after - 1
     left, right = (np.take_along_axis(gap, at, -1) for at in (before, after))
-    start, end = (np.take_along_axis(false_alarms, at, -1) for at in (before, after))
+    start, end = (np.take_along_axis(fpr, at, -1) for at in (before, after))
     return np.asarray((start + -left / (right - left) * (end - start))[..., 0])
 
 
-def average_precision_of(false_alarms: Floats, hits: Floats, prevalence: float) -> Floats:
+def average_precision_of(fpr: Floats, tpr: Floats, prevalence: float) -> Floats:
     """Return the average precision of each curve at this share of speech, shape (...).
 
     The area under the precision-recall curve as a sum of steps; that of a detector by chance is the share of speech.
     """
-    said = prevalence * hits[..., 1:] + (1.0 - prevalence) * false_alarms[..., 1:]
-    precisions = np.divide(prevalence * hits[..., 1:], said, out=np.zeros_like(said), where=said > 0)
-    return np.asarray((np.diff(hits, axis=-1) * precisions).sum(axis=-1))
+    said = prevalence * tpr[..., 1:] + (1.0 - prevalence) * fpr[..., 1:]
+    precisions = np.divide(prevalence * tpr[..., 1:], said, out=np.zeros_like(said), where=said > 0)
+    return np.asarray((np.diff(tpr, axis=-1) * precisions).sum(axis=-1))
 
 
-def least_cost_of(false_alarms: Floats, hits: Floats, costs: Costs) -> Floats:
+def least_cost_of(fpr: Floats, tpr: Floats, costs: Costs) -> Floats:
     """Return the least expected cost of each curve as a share of the cost without listening (NIST's minDCF)."""
-    return np.asarray(costs.expected(false_alarms, hits).min(axis=-1) / costs.blind())
+    return np.asarray(costs.expected(fpr, tpr).min(axis=-1) / costs.blind())
 
 
 def require_classes(is_speech: Bools, measure: str, *, speech: bool = True, nonspeech: bool = True) -> None:

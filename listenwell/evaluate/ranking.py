@@ -111,9 +111,9 @@ def bootstrap_metrics(
     grouped = group_scores(score, is_speech, group)
     curve = roc_points(score, is_speech)
     draws: dict[str, list[Floats]] = {name: [] for name in measures}
-    for false_alarms, hits in resample_curves(grouped, seed, "ranking"):
+    for fpr, tpr in resample_curves(grouped, seed, "ranking"):
         for name, measure in measures.items():
-            draws[name].append(measure(false_alarms, hits))
+            draws[name].append(measure(fpr, tpr))
     method = f"{n_resamples(grouped.n_groups)} draws of groups, Wilson's form, t"
     metrics = []
     for name, measure in measures.items():
@@ -138,7 +138,7 @@ def _enough_groups_err(scores: GroupedScores) -> bool:
     """True when the equal-error threshold is wrong in ENOUGH_ERRING_GROUPS groups of each class."""
     totals = scores.counts.sum(axis=0)
     misses = 1.0 - np.cumsum(scores.speech.sum(axis=1).A1) / totals[0]
-    false_alarms = np.cumsum(scores.nonspeech.sum(axis=1).A1) / totals[1]
-    n_above = int(np.argmax(false_alarms >= misses)) + 1
+    fpr = np.cumsum(scores.nonspeech.sum(axis=1).A1) / totals[1]
+    n_above = int(np.argmax(fpr >= misses)) + 1
     missed, alarmed = scores.speech[n_above:], scores.nonspeech[:n_above]
     return min(np.unique(missed.indices).size, np.unique(alarmed.indices).size) >= ENOUGH_ERRING_GROUPS

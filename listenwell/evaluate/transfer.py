@@ -76,8 +76,8 @@ def _drawn_regrets(scores: GroupedScores, threshold: float, seed: int) -> Floats
     """The regret of `threshold` in balanced accuracy on every draw."""
     n_above = int(np.count_nonzero(scores.lowest >= threshold))
     regrets = []
-    for _, false_alarms, hits in resampled_choices(scores, BALANCED_ACCURACY, seed, "transfer"):
-        reached = (hits + 1.0 - false_alarms) / 2
+    for _, fpr, tpr in resampled_choices(scores, BALANCED_ACCURACY, seed, "transfer"):
+        reached = (tpr + 1.0 - fpr) / 2
         regrets.append(reached.max(axis=1) - reached[:, n_above])
     return np.concatenate(regrets)
 

@@ -217,7 +217,7 @@ def _judge_bins(probability: Floats, table: ScoreTable) -> list[dict[str, Any]]:
 
 
 def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """The corners of each method's operating curve, clean and in noise, as counts of false alarms and hits."""
+    """The corners of each method's operating curve, clean and in noise, as counts of false alarms and tpr."""
     curves = []
     for method in methods:
         for condition, table in versions(tables[method]).items():
@@ -225,8 +225,8 @@ def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> l
                 continue
             n_speech = int(table.is_speech.sum())
             n_other = len(table) - n_speech
-            false_alarms, hits = roc_points(table.score, table.is_speech)
-            counts = np.rint(np.stack([false_alarms * n_other, hits * n_speech], 1)).astype(np.int64)
+            fpr, tpr = roc_points(table.score, table.is_speech)
+            counts = np.rint(np.stack([fpr * n_other, tpr * n_speech], 1)).astype(np.int64)
             corners = counts[_is_corner(counts)]
             curves.append(
                 {

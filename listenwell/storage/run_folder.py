@@ -17,6 +17,7 @@ leaks.json             what the leak gate compared and found
 leaks-folds.json       the same between the folds of leave-one-speaker-out
 search.optuna.db       the trials of a sampled search for Optuna's tools; written from the fits, never read
 search.json, loso.json the same as in results.json, where these were run alone
+evidence.json          the evidence of results.json, and what it was made from
 errors/NN.wav, NN.png  the worst errors of the tests as they were scored; errors.json tells which is which
 quarantine/NAME.csv    clips of the set that could not be read, and why
 results.json           every number
@@ -40,7 +41,18 @@ from listenwell.storage.load_or_make import without_own_hash
 LIBRARIES = ("numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
 
 
-@dataclass(frozen=True, slots=True)
+class RunFile:
+    """The path of a name below the root of a RunFolder; what lies there: the table above."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunFolder", owner: type | None = None) -> Path:
+        """The path in this run."""
+        return run.root / self.name
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """Paths below `root`; nothing is made here, writers make the folders they need.
 
@@ -50,75 +62,24 @@ class RunFolder:
     root: Path
     ledger: Path | None = None
 
-    @property
-    def config(self) -> Path:
-        """The resolved config (YAML)."""
-        return self.root / "config.yaml"
-
-    @property
-    def provenance(self) -> Path:
-        """What made the run (JSON)."""
-        return self.root / "provenance.json"
-
-    @property
-    def results(self) -> Path:
-        """Every number of the run (JSON)."""
-        return self.root / "results.json"
-
-    @property
-    def evidence(self) -> Path:
-        """The evidence of results.json, and what it was made from (JSON)."""
-        return self.root / "evidence.json"
-
-    @property
-    def allocation(self) -> Path:
-        """Which groups train, choose and test (JSON)."""
-        return self.root / "allocation.json"
-
-    @property
-    def leaks(self) -> Path:
-        """The report of the leak gate (JSON)."""
-        return self.root / "leaks.json"
-
-    @property
-    def fold_leaks(self) -> Path:
-        """The report of the leak gate on the folds (JSON)."""
-        return self.root / "leaks-folds.json"
-
-    @property
-    def search(self) -> Path:
-        """What the search found (JSON)."""
-        return self.root / "search.json"
-
-    @property
-    def optuna(self) -> Path:
-        """The trials of a sampled search, for Optuna's tools (SQLite)."""
-        return self.root / "search.optuna.db"
-
-    @property
-    def leave_one_out(self) -> Path:
-        """Leave-one-speaker-out, when it was run alone (JSON)."""
-        return self.root / "loso.json"
-
-    @property
-    def seal(self) -> Path:
-        """The log of commits and looks (JSON lines)."""
-        return self.root / "seal.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Locked while somebody works in this folder."""
-        return self.root / "run.lock"
-
-    @property
-    def holder(self) -> Path:
-        """Who works in this folder (JSON)."""
-        return self.root / "holder.json"
-
-    @property
-    def used_fits(self) -> Path:
-        """Which fits each config of this run asked for (JSON)."""
-        return self.root / "used_fits.json"
+    config = RunFile("config.yaml")
+    provenance = RunFile("provenance.json")
+    allocation = RunFile("allocation.json")
+    used_fits = RunFile("used_fits.json")
+    lock = RunFile("run.lock")
+    holder = RunFile("holder.json")
+    stacks = RunFile("stacks")
+    tasks = RunFile("tasks")
+    seal = RunFile("seal.jsonl")
+    leaks = RunFile("leaks.json")
+    fold_leaks = RunFile("leaks-folds.json")
+    optuna = RunFile("search.optuna.db")
+    search = RunFile("search.json")
+    leave_one_out = RunFile("loso.json")
+    evidence = RunFile("evidence.json")
+    errors = RunFile("errors")
+    error_index = RunFile("errors/errors.json")
+    results = RunFile("results.json")
 
     @property
     def ledger_version(self) -> Path:
@@ -138,16 +99,6 @@ class RunFolder:
         """Locked while somebody trains this fit."""
         return (self.ledger or self.root) / "locks" / f"{fit_identity[:16]}.lock"
 
-    @property
-    def stacks(self) -> Path:
-        """The folder of stacks under training."""
-        return self.root / "stacks"
-
-    @property
-    def tasks(self) -> Path:
-        """What workers on other machines are to do, while they do it (JSON)."""
-        return self.root / "tasks"
-
     def threshold(self, method: str) -> Path:
         """The threshold of one method (JSON)."""
         return self.root / "thresholds" / f"{method}.json"
@@ -163,16 +114,6 @@ class RunFolder:
     def score_journal(self, name: str) -> Path:
         """The scores found so far of one set of clips (JSON lines)."""
         return self.root / "scores" / f"{name}.journal"
-
-    @property
-    def errors(self) -> Path:
-        """The folder of the sounds that were decided wrongly."""
-        return self.root / "errors"
-
-    @property
-    def error_index(self) -> Path:
-        """What the sounds of the errors are (JSON)."""
-        return self.errors / "errors.json"
 
     def error_sound(self, number: int) -> Path:
         """One sound that was decided wrongly (WAV)."""
