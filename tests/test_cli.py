@@ -246,17 +246,6 @@ def test_study_runs_on_a_table_of_ones_own(tmp_path):
     assert "decision" in run("trace", clip, "--run", tmp_path / "o").stdout
 
 
-def test_corpus_check_names_every_clip_that_cannot_be_used(tmp_path):
-    clips = make_corpus(tmp_path)
-    assert run("corpus", "check", tmp_path / "clips.csv").exit_code == 0
-    clips[0].path.write_bytes(b"")
-    clips[5].path.write_text("text")
-    result = run("corpus", "check", tmp_path / "clips.csv")
-    assert result.exit_code == 1
-    assert "14 of 16 clips can be used" in result.stdout
-    assert f"clip '{clips[0].clip_id}'" in result.stdout
-
-
 def test_a_note_of_several_measures_stands_once_below_them():
     measures = MetricLines()
     halves = [Metric("recall", 0.9, 0.8, 1.0, 20, 4, "", "few errors"), Metric("specificity", 1, 0.9, 1.0, 10, 3, "")]

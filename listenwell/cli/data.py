@@ -1,9 +1,4 @@
-"""Commands on corpora: list, download, prepare, check.
-
-Commands on tables of clips: test-set, audio-check.
-
-Clips in the formats of other tools: corpus export, corpus import.
-"""
+"""Commands on data: test-set, audio-check, and corpus (list, download, prepare, export, import)."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,44 +125,6 @@ def prepare_corpus(
         typer.echo(f"drawn from {', '.join(corpus.draws_on)}: other corpora drawn from there may hold the same sources")
     for table in tables:
         typer.echo(table)
-
-
-@corpus_app.command("check")
-def check_corpus(
-    name: Annotated[str, typer.Argument(help="A corpus, or the path of a clips.csv, .jsonl or .parquet.")] = STARTER,
-    root: Root = None,
-) -> None:
-    """Read every clip of a corpus and say which cannot be used."""
-    from listenwell.data.audio import load_waveform
-    from listenwell.errors import AudioError
-
-    with shown_progress() as on_progress:
-        clips, faults = _find_clips(name, root, on_progress), []
-        for done, clip in enumerate(clips, start=1):
-            try:
-                load_waveform(clip)
-            except AudioError as error:
-                faults.append(f"clip '{clip.clip_id}': {error}")
-            on_progress("reading", done, len(clips))
-    for fault in faults:
-        typer.echo(fault)
-    typer.echo(f"{len(clips) - len(faults)} of {len(clips)} clips can be used")
-    if faults:
-        raise typer.Exit(1)
-
-
-def _find_clips(name: str, root: Path | None, on_progress: "OnProgress") -> "Sequence[Clip]":
-    """Return the clips of a corpus, or of a table where no corpus has this name."""
-    from listenwell.data.corpora.catalogue import CORPORA
-    from listenwell.data.corpora.corpus import PrepareSettings
-    from listenwell.data.corpora.starter import prepare_starter
-    from listenwell.data.manifest import read_table
-
-    if name == STARTER:
-        return read_table(prepare_starter(cache_root(), report=on_progress).clips_csv)
-    if name in CORPORA:
-        return CORPORA[name].prepare(_required_folder("--root", root), PrepareSettings(), on_progress).clips
-    return read_table(Path(name))
 
 
 def _prepare_starter(on_progress: "OnProgress") -> None:

@@ -1,11 +1,4 @@
-"""Commands around runs that exist: list, compare, clean, tensorboard.
-
-Commands on the seal of a study's test sets: show.
-
-The command check: the leak gate over a study or a table of clips.
-
-Commands on augmentation: preview.
-"""
+"""Commands that look: check (the leak gate), augment preview, runs (list, clean, tensorboard), seal show."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,44 +16,32 @@ from listenwell.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from listenwell.data.check.leaks import LeakReport
 
-runs_app = typer.Typer(
-    cls=OneSentenceErrors, no_args_is_help=True, help="List, compare and clean the runs in a folder."
-)
+runs_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="List and clean the runs in a folder.")
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run, or a folder of runs such as runs/.")]
 
 
 @runs_app.command("list")
 def list_(folder: Folder) -> None:
-    """Show every run: its state, when it last changed, fits done, dropped, failed and asked for, its main figure."""
-    from listenwell.tasks.runs import list_runs
-
-    typer.echo(
-        f"{'run':30} {'state':10} {'changed (UTC)':16} {'done':>5} {'dropped':>7} {'failed':>6} {'asked':>5}  "
-        "main figure"
-    )
-    for run in list_runs(folder):
-        main = run.figures[0] if run.figures else None
-        shown = "" if main is None else f"{main.value:.3f} [{main.low:.3f}, {main.high:.3f}] {main.test_set}"
-        typer.echo(
-            f"{run.folder!s:30} {run.state:10} {run.changed:%Y-%m-%d %H:%M} {run.n_done:5} {run.n_dropped:7} "
-            f"{run.n_failed:6} {run.n_wanted:5}  {shown or run.holder}"
-        )
-
-
-@runs_app.command("compare")
-def compare(folder: Folder) -> None:
-    """Set the finished runs side by side: balanced accuracy of the delivered detector, calibrated, with its interval.
+    """Show every run: its state, when it last changed, fits done, dropped, failed and requested, its main figures.
 
     Intervals that overlap do not settle which run is better: 'listenwell compare RUN RUN' pairs two runs clip by clip.
     """
     from listenwell.tasks.runs import list_runs
 
-    typer.echo(f"{'test set':14} {'condition':9} {'run':30} balanced accuracy")
-    rows = [(figure, run.folder) for run in list_runs(folder) for figure in run.figures]
-    for figure, run in sorted(rows, key=lambda row: (row[0].test_set, row[0].condition, -row[0].value)):
+    runs = list_runs(folder)
+    typer.echo(
+        f"{'run':30} {'state':10} {'changed (UTC)':16} {'done':>5} {'dropped':>7} {'failed':>6} {'requested':>9}"
+    )
+    for run in runs:
         typer.echo(
-            f"{figure.test_set:14} {figure.condition:9} {run!s:30} "
+            f"{run.folder!s:30} {run.state:10} {run.changed:%Y-%m-%d %H:%M} {run.n_done:5} {run.n_dropped:7} "
+            f"{run.n_failed:6} {run.n_wanted:9}  {run.holder}"
+        )
+    figures = [(figure, run.folder) for run in runs for figure in run.figures]
+    for figure, run_folder in sorted(figures, key=lambda row: (row[0].test_set, row[0].condition, -row[0].value)):
+        typer.echo(
+            f"{figure.test_set:14} {figure.condition:9} {run_folder!s:30} balanced accuracy "
             f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
         )
 
