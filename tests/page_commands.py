@@ -41,7 +41,7 @@ QUICK = {
     "evaluation.baselines": ["webrtc"],
     "search.sampled.trials": 2,
     "search.sampled.space": {"lora.rank": [2, 4]},
-    "loso.folds": 2,
+    "leave_one_out.folds": 2,
 }
 
 

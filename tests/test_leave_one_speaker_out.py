@@ -19,16 +19,16 @@ from listenwell.study.leave_one_out import describe_folds, fold_splits, folds_of
 from listenwell.study.run import leave_one_out_alone
 from listenwell.tasks.plan import plan_study
 
-QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1")
+QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "leave_one_out.dev_speakers=1")
 NESTED = (
     *QUICK,
     "arms={tuned: {search.best: true}}",
     "search.grid=[{lora.rank: 1}, {lora.rank: 2}]",
-    "loso.arms=[tuned, final]",
-    "loso.mode=nested",
-    "loso.dev_speakers=2",
+    "leave_one_out.arms=[tuned, final]",
+    "leave_one_out.mode=nested",
+    "leave_one_out.dev_speakers=2",
     "data.dev_share=0.3",
-    "loso.folds=3",
+    "leave_one_out.folds=3",
 )
 
 
@@ -56,7 +56,7 @@ def test_what_only_trains_is_never_held_out(tmp_path, pool):
     clips = make_corpus(tmp_path, n_groups=8)
     voices = sorted({clip.group for clip in clips if clip.label == "SPEECH"})[:2]
     named = [replace(clip, split="train" if clip.group in voices else pool) for clip in clips]
-    config = load_config(None, ["loso.dev_speakers=1"])
+    config = load_config(None, ["leave_one_out.dev_speakers=1"])
     folds = folds_of(config, divide(named, [], config.data))
     assert not any(groups(fold.held_out + fold.dev) & {*voices} for fold in folds)
     assert all({*voices} <= groups(fold.train) for fold in folds)
@@ -66,7 +66,7 @@ def test_clips_whose_parts_are_all_named_are_held_out_as_others_are(tmp_path):
     clips = make_corpus(tmp_path, n_groups=9)
     parts = ["train"] * 5 + ["dev"] * 2 + ["test"] * 2
     named = [replace(clip, split=parts[int(clip.group[-1]) % 9]) for clip in clips]
-    config = load_config(None, ["loso.dev_speakers=1"])
+    config = load_config(None, ["leave_one_out.dev_speakers=1"])
     folds = folds_of(config, divide(named, [], config.data))
     assert len(folds) == 7
 
@@ -157,7 +157,7 @@ def test_a_finished_nested_run_trains_nothing_again(nested, monkeypatch):
     assert json.dumps(leave_one_out_alone(config)) == json.dumps(records)
 
 
-@pytest.mark.parametrize("changes", ["loso.arms=[final]", "search.grid=[]", "arms={tuned: {}}"])
+@pytest.mark.parametrize("changes", ["leave_one_out.arms=[final]", "search.grid=[]", "arms={tuned: {}}"])
 def test_a_nested_mode_that_no_arm_needs_is_refused(tmp_path, changes):
     with pytest.raises(ConfigError, match=r"no arm of leave_one_out\.arms takes what a search found"):
         leave_one_out_alone(make_study(tmp_path, *NESTED, changes))
@@ -167,7 +167,7 @@ def test_a_search_whose_dev_has_one_speaker_is_refused(tmp_path):
     with pytest.raises(
         ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*leave_one_out\.dev_speakers"
     ):
-        leave_one_out_alone(make_study(tmp_path, *NESTED, "loso.dev_speakers=1"))
+        leave_one_out_alone(make_study(tmp_path, *NESTED, "leave_one_out.dev_speakers=1"))
 
 
 def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):

@@ -45,8 +45,8 @@ def test_adapter_parameters_are_those_of_the_adapter_trained(tmp_path, scope, ta
 
 def test_the_plan_counts_the_fits_and_steps_that_the_study_then_takes(tmp_path):
     config = make_study(
-        tmp_path, "seeds=[1, 2]", "train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1",
-        "loso.arms=[final]", "arms={same: {}, quiet: {augment.noise.probability: 0.0}}",
+        tmp_path, "seeds=[1, 2]", "train.epochs=1", "evaluation.conditions=[clean]", "leave_one_out.dev_speakers=1",
+        "leave_one_out.arms=[final]", "arms={same: {}, quiet: {augment.noise.probability: 0.0}}",
         "search.grid=[{lora.rank: 2}, {seed: 1}]".replace("{seed: 1}", "{lora.rank: 4}"),
     )  # fmt: skip
     planned = plan_study(config)

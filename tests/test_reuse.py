@@ -27,8 +27,9 @@ from listenwell.tasks.score_table import score_manifest
 from listenwell.tasks.trace import trace
 
 SETTINGS = (
-    "train.epochs=1", "train.batch=4", "search.grid=[{lora.rank: 2}, {lora.rank: 4}]", "loso.arms=[final]",
-    "loso.folds=4", "loso.dev_speakers=1", "evaluation.baselines=[]", "evaluation.conditions=[clean, snr_0]",
+    "train.epochs=1", "train.batch=4", "search.grid=[{lora.rank: 2}, {lora.rank: 4}]", "leave_one_out.arms=[final]",
+    "leave_one_out.folds=4", "leave_one_out.dev_speakers=1", "evaluation.baselines=[]",
+    "evaluation.conditions=[clean, snr_0]",
 )  # fmt: skip
 TABLES = ("clips.csv", "backgrounds.csv")
 

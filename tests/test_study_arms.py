@@ -23,9 +23,9 @@ WIDE = (
     "seeds=[1, 2, 3]",
     "arms={quiet: {augment.noise.probability: 0.0}, tuned: {search.best: true, train.schedule: linear}}",
     "search.grid=[{lora.rank: 4}, {lora.rank: 2, train.learning_rate: 0.001}]",
-    "loso.arms=[quiet, final]",
-    "loso.dev_speakers=1",
-    "loso.changes={train.epochs: 1}",
+    "leave_one_out.arms=[quiet, final]",
+    "leave_one_out.dev_speakers=1",
+    "leave_one_out.changes={train.epochs: 1}",
     "evaluation.conditions=[clean, snr_0]",
     "train.stack=4",
 )
@@ -121,7 +121,7 @@ def test_the_best_of_equal_configs_looks_better_than_it_is():
         ("arms={final: {lora.rank: 3}}", "is the config itself"),
         ("arms={a: {search.best: true}}", "there is no search"),
         ("arms={a: {lora.rank: 0}}", "arm 'a'"),
-        ("loso.arms=[nobody]", "'nobody', which is no arm"),
+        ("leave_one_out.arms=[nobody]", "'nobody', which is no arm"),
         ("search.grid=[{evaluation.baselines: []}]", "evaluation.baselines: an arm changes"),
     ],
 )
@@ -188,12 +188,12 @@ def test_the_page_shows_arms_search_and_speakers(wide):
 
 
 def test_search_and_loso_run_alone_and_open_no_test(tmp_path):
-    settings = [WIDE[2], "train.epochs=1", "evaluation.conditions=[clean]", "loso.dev_speakers=1"]
+    settings = [WIDE[2], "train.epochs=1", "evaluation.conditions=[clean]", "leave_one_out.dev_speakers=1"]
     config = make_study(tmp_path, *settings)
     (tmp_path / "study.yaml").write_text(dump(config))
     searched = CliRunner().invoke(app, ["search", str(tmp_path / "study.yaml")])
     assert "best: lora.rank=" in searched.stdout
-    held_out = CliRunner().invoke(app, ["loso", str(tmp_path / "study.yaml")])
+    held_out = CliRunner().invoke(app, ["cross-validate", str(tmp_path / "study.yaml")])
     assert "Leave one speaker out: final" in held_out.stdout
     assert {"search.json", "loso.json"} <= {path.name for path in config.output.iterdir()}
     assert not (config.output / "seal.jsonl").exists()
