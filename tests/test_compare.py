@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_results import make_results
 from made_scores import make_scores, stack
 from scipy.stats import binomtest
 from typer.testing import CliRunner, Result
@@ -113,7 +114,7 @@ def folder(tmp_path):
     write_scores(table, GOOD)
     write_vouched(table.with_name("test.json"), {}, [table])
     write_threshold(run_root / "thresholds" / "fine-tuned.json", choose_threshold(make_scores(gap=4.0, seed=9)))
-    write_vouched(run_root / "results.json", {"test_sets": [{"name": "test"}]})
+    write_vouched(run_root / "results.json", make_results(("test",)))
     return tmp_path
 
 
@@ -122,15 +123,15 @@ def test_a_run_folder_stands_at_its_calibrated_threshold_and_a_table_at_the_one_
     assert source.contender.threshold == source.chosen.value
     assert open_source(f"{folder / 'good.csv'}@0.25", READING).contender.threshold == 0.25
     assert open_source(str(folder / "good.csv"), READING).contender.threshold == 0.0
-    found = compare_sources([str(folder / "run"), str(folder / "poor.csv")], READING, seed=0)
-    assert found.result.pairs[0].difference.difference > 0
-    assert found.warnings == []
+    result, warnings = compare_sources([str(folder / "run"), str(folder / "poor.csv")], READING, seed=0)
+    assert result.pairs[0].difference.difference > 0
+    assert warnings == []
 
 
 def test_a_folder_without_a_study_and_two_test_sets_are_named(folder):
-    with pytest.raises(ListenwellError, match="holds no results of a study"):
+    with pytest.raises(ListenwellError, match=r"results\.json: is not there"):
         open_source(str(folder), READING)
-    write_vouched(folder / "run" / "results.json", {"test_sets": [{"name": "a"}, {"name": "b"}]})
+    write_vouched(folder / "run" / "results.json", make_results(("a", "b")))
     with pytest.raises(ConfigError, match="has the test sets a, b; say which one with --test-set"):
         open_source(str(folder / "run"), READING)
 

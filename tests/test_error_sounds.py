@@ -18,9 +18,8 @@ from listenwell.errors import ListenwellError
 from listenwell.evaluate.scores import read_scores
 from listenwell.judge.errors import N_HEARD, N_HEARD_CLEAN, _choose_heard, write_error_sounds
 from listenwell.model.loading import load_model
-from listenwell.report import errors as heard_errors
-from listenwell.report.errors import NOT_THERE, read_heard_errors
-from listenwell.report.results import read_results
+from listenwell.report.errors import NOT_THERE, read_error_sounds
+from listenwell.report.results import Results
 from listenwell.report.write import write_report
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
@@ -149,16 +148,15 @@ def test_the_sound_of_another_score_is_not_taken(moved):
     index = json.loads((run / "errors" / "errors.json").read_text())
     index[0]["score"] += 1.0
     (run / "errors" / "errors.json").write_text(json.dumps(index))
-    (found,) = read_heard_errors(read_results(results), run)
-    assert [bool(error.sound) for error in found.errors] == [False, *(True for _ in index[1:])]
-    assert found.note == NOT_THERE
+    (sounds,) = read_error_sounds(Results.model_validate(results), run)
+    assert [bool(sound.uri) for sound in sounds.sounds] == [False, *(True for _ in index[1:])]
+    assert sounds.note.endswith(NOT_THERE)
 
 
-def test_what_does_not_fit_on_a_page_is_named_with_its_file(moved, monkeypatch):
+def test_what_does_not_fit_on_a_page_is_named_with_its_file(moved):
     run, results = moved
     first = sum((run / "errors" / f"01{end}").stat().st_size for end in (".wav", ".png"))
-    monkeypatch.setattr(heard_errors, "MOST_BYTES", first)
-    write_report(results, run)
+    write_report(Results.model_validate(results), run, most_bytes=first)
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert len(page.all("audio")) == 1
     assert "Too long for the page, but in the run folder: errors/02.wav" in page.text
@@ -171,4 +169,4 @@ def test_an_index_that_no_study_wrote_is_refused_and_reads_no_file(moved, broken
     outside = [{**each, "number": "../secret"} for each in json.loads(path.read_text())]
     path.write_text(json.dumps(outside) if broken == "a path for a number" else broken)
     with pytest.raises(ListenwellError, match=r"errors\.json: .*run the study again"):
-        read_heard_errors(read_results(results), run)
+        read_error_sounds(Results.model_validate(results), run)

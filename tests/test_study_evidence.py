@@ -123,12 +123,11 @@ def test_a_changed_log_shows_as_unsealed(finished, tmp_path):
     assert "Unsealed." in (config.output / "report.html").read_text()
 
 
-def test_results_without_a_gate_are_never_called_clean(finished, tmp_path):
+def test_results_without_a_gate_are_refused(finished, tmp_path):
     config = copied(finished[0], tmp_path)
     results = read_kept_results(RunFolder(config.output))
     del results["leaks"]
     write_vouched(config.output / "results.json", results)
-    assert CliRunner().invoke(app, ["report", str(config.output)]).exit_code == 0
-    page = (config.output / "report.html").read_text()
-    assert "Not checked for leaks." in page
-    assert "No leak found" not in page
+    done = CliRunner().invoke(app, ["report", str(config.output)])
+    assert done.exit_code == 1
+    assert "'leaks': field required" in done.stderr

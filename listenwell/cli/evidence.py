@@ -142,24 +142,26 @@ def compare(
         if html is not None:
             _write_comparison(sources, reading, seed, common=common, html=html, out=out)
             return
-        compared = compare_sources(sources, reading, seed, common)
+        result, warnings = compare_sources(sources, reading, seed, common)
         if out is not None:
-            write_json(out, {**asdict(compared.result), "warnings": compared.warnings})
-    typer.echo("\n".join([*_warning_lines(compared.warnings), *_side_by_side_lines(compared.result)]))
+            write_json(out, {**asdict(result), "warnings": warnings})
+    typer.echo("\n".join([*_warning_lines(warnings), *_side_by_side_lines(result)]))
 
 
 def _write_comparison(
     sources: list[str], reading: "Reading", seed: int, *, common: bool, html: Path, out: Path | None
 ) -> None:
     from listenwell.report.comparison import answer_comparison, comparison_page
+    from listenwell.report.write import render_page
     from listenwell.storage.atomic_files import write_json, write_text
     from listenwell.tasks.compare import compare_runs
 
     comparison = compare_runs(sources, reading, seed, common)
-    write_text(html, comparison_page(comparison))
+    write_text(html, render_page(comparison_page(comparison)))
     if out is not None:
-        write_json(out, {"test_sets": [asdict(each) for each in comparison.test_sets], "warnings": comparison.warnings})
-    answers = [f"{answer.question} {answer.verdict} {answer.evidence}" for answer in answer_comparison(comparison)]
+        by_name = {name: asdict(compared) for name, compared in comparison.test_sets.items()}
+        write_json(out, {"test_sets": by_name, "warnings": comparison.warnings})
+    answers = [f"{answer.question} {answer.strong} {answer.text}" for answer in answer_comparison(comparison)]
     typer.echo("\n".join([*_warning_lines(list(comparison.warnings)), *answers, f"page: {html}"]))
 
 

@@ -93,7 +93,7 @@ def study(
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
-    from listenwell.report.terminal import format_table
+    from listenwell.report.table_files import format_table
     from listenwell.study.run import run_study
 
     with shown_progress() as on_progress:
@@ -209,7 +209,7 @@ def search(
     """
     resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
-    from listenwell.report.terminal import format_search
+    from listenwell.report.table_files import format_search
     from listenwell.study.run import search_alone
 
     with shown_progress() as on_progress:
@@ -273,7 +273,7 @@ def loso(
     """Leave every speaker of the study pool out once; arms by loso.arms, else the config itself."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
     from listenwell.progress import shown_progress
-    from listenwell.report.terminal import format_speakers
+    from listenwell.report.table_files import format_speakers
     from listenwell.study.run import loso_alone
 
     with shown_progress() as on_progress:
@@ -284,12 +284,14 @@ def loso(
 @app.command("report")
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
     """Write report.html and report.md again from a study's results.json."""
+    from listenwell.report.results import Seal, read_results
     from listenwell.report.write import write_report
     from listenwell.splits.sealing import read_seal
-    from listenwell.storage.run_folder import RunFolder, read_kept_results
+    from listenwell.storage.run_folder import RunFolder
 
     folder = RunFolder(run)
-    write_report(read_kept_results(folder) | {"seal": read_seal(folder)}, run)
+    seal = Seal.model_validate(read_seal(folder))
+    write_report(read_results(folder).model_copy(update={"seal": seal}), run)
     typer.echo(run / "report.html")
 
 

@@ -40,6 +40,7 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.loading import describe_base, load_model
 from listenwell.model.lora import Adapter
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.results import Results
 from listenwell.report.write import write_report
 from listenwell.splits.clips import Unreadable, read_parts, write_quarantine
 from listenwell.splits.divide import DEV, Parts, allocation, warnings_of, with_stored_backgrounds, with_talkers
@@ -99,7 +100,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
     by_speaker = run_loso(config, best, model, parts, run, on_step, on_progress) if config.loso.arms else []
     evidence = _evidence(config, tables, thresholds[FINE_TUNED], rows, comparisons, by_speaker, run, on_progress)
     write_error_sounds(evidence["errors"], parts, model, delivered_arm.config.short_clips, config.seed, run)
-    results = {
+    results = Results.model_validate({
         "name": config.output.name,
         "config": config_beside(config, run.root).model_dump(mode="json"),
         "model": {"name": config.model.name, "fingerprint": model.fingerprint, **describe_base(config.model)},
@@ -125,10 +126,11 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
         "quarantine": [{"clip_id": u.clip_id, "reason": u.reason} for u in quarantine],
         "provenance": provenance(),
         "warnings": warnings_of(parts),
-    }
-    write_vouched(run.results, results)
+    })  # fmt: skip
+    record = results.model_dump(mode="json")
+    write_vouched(run.results, record)
     write_report(results, run.root)
-    return results
+    return record
 
 
 @alone_in_run

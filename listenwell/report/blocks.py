@@ -1,0 +1,182 @@
+"""What a page is made of, as plain values: paragraphs, tables, figures, sounds and code, in sections.
+
+Web page, Markdown and terminal print the same strings; `kind` tells a template how to set a block.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from listenwell.evaluate.intervals import Metric
+from listenwell.report.wording import format_interval, format_number
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text, and in smaller print what belongs to it."""
+
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.detail}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The head of a column; `is_number` columns are set flush right."""
+
+    title: str
+    detail: str = ""
+    is_number: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.detail}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row; `is_main` marks the row the study is about."""
+
+    cells: tuple[Cell, ...]
+    is_main: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first cell of a row is the row's name. `note` stands below it; is_folded: opens by a click."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[TableRow]
+    note: str = ""
+    is_folded: bool = False
+    kind: ClassVar = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A question or nothing, its emphasised answer, and what it rests on."""
+
+    text: str
+    strong: str = ""
+    question: str = ""
+    style: str = ""  # "", "lead", "note" (small print) or "notice" (a warning)
+    kind: ClassVar = "paragraph"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """An inline <svg> and what stands below it: its title, and the sentence that explains it."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Drawings side by side, or wide ones one below the other; Markdown leaves them out."""
+
+    drawings: Sequence[Drawing]
+    is_wide: bool = False
+    kind: ClassVar = "figures"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A spectrogram as a data URI: n_frames wide, n_mels high."""
+
+    title: str
+    uri: str
+    n_frames: int
+    n_mels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A clip to listen to; uri, picture: "" and None where the page holds no sound; file: in the run folder, or ""."""
+
+    title: str
+    details: str
+    label: str
+    uri: str
+    picture: Picture | None
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sounds:
+    """Sounds with players, and the table that stands for them in Markdown."""
+
+    note: str
+    sounds: Sequence[Sound]
+    table: Table
+    kind: ClassVar = "sounds"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A text to be printed as it is, folded under its title."""
+
+    title: str
+    text: str
+    kind: ClassVar = "code"
+
+
+Block = Paragraph | Table | Figures | Sounds | Code
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page under one heading."""
+
+    title: str
+    anchor: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page: what it is, its name, who or what it is about, and its sections; notices stand above them."""
+
+    kicker: str
+    title: str
+    bylines: Sequence[str]
+    notices: Sequence[Paragraph]
+    sections: Sequence[Section]
+
+
+def make_section(title: str, anchor: str, blocks: Iterable[Block]) -> Section:
+    """Return a section without the tables and figures that are empty."""
+    return Section(title, anchor, [block for block in blocks if not _is_empty(block)])
+
+
+def _is_empty(block: Block) -> bool:
+    return (isinstance(block, Table) and not block.rows) or (isinstance(block, Figures) and not block.drawings)
+
+
+def make_table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]], note: str = "") -> Table:
+    """Return a table of texts and cells without a main row."""
+    cells = [TableRow(tuple(Cell(each) if isinstance(each, str) else each for each in row)) for row in rows]
+    return Table(caption, columns, cells, note)
+
+
+def folded(table: Table) -> Table:
+    """The same table, opened by a click."""
+    return replace(table, is_folded=True)
+
+
+def texts(*titles: str) -> tuple[Column, ...]:
+    """Columns of text."""
+    return tuple(Column(title, is_number=False) for title in titles)
+
+
+def numbers(*titles: str) -> tuple[Column, ...]:
+    """Columns of numbers."""
+    return tuple(Column(title) for title in titles)
+
+
+def metric_cell(metric: Metric) -> Cell:
+    """A measure with its interval."""
+    return Cell(format_number(metric.value), format_interval(metric))
