@@ -27,8 +27,8 @@ class Column:
     """The head of a column; `is_number` columns are set flush right."""
 
     title: str
-    detail: str = ""
-    is_number: bool = True
+    detail: str
+    is_number: bool
 
     def __str__(self) -> str:
         return f"{self.title} {self.detail}".rstrip()
@@ -147,36 +147,43 @@ class Page:
     sections: Sequence[Section]
 
 
-def make_section(title: str, anchor: str, blocks: Iterable[Block]) -> Section:
-    """Return a section without the tables and figures that are empty."""
-    return Section(title, anchor, [block for block in blocks if not _is_empty(block)])
+def make_page(
+    kicker: str,
+    title: str,
+    bylines: Sequence[str],
+    notices: Sequence[Paragraph],
+    parts: Iterable[tuple[str, str, Sequence[Block]]],
+) -> Page:
+    """Return a page of sections (title, anchor, blocks), without tables, figures and sections that are empty."""
+    sections = [Section(head, anchor, [b for b in blocks if not _is_empty(b)]) for head, anchor, blocks in parts]
+    return Page(kicker, title, bylines, notices, [section for section in sections if section.blocks])
 
 
 def _is_empty(block: Block) -> bool:
     return (isinstance(block, Table) and not block.rows) or (isinstance(block, Figures) and not block.drawings)
 
 
-def make_table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]], note: str = "") -> Table:
-    """Return a table of texts and cells without a main row."""
-    cells = [TableRow(tuple(Cell(each) if isinstance(each, str) else each for each in row)) for row in rows]
-    return Table(caption, columns, cells, note)
+def make_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> Table:
+    """Return a table without a main row; a head that begins with # stands over numbers."""
+    return Table(caption, [make_column(head) for head in heads], [make_row(row) for row in rows], note)
+
+
+def make_row(values: Iterable[object], is_main: bool = False) -> TableRow:
+    """Return a row; a measure stands with its interval."""
+    return TableRow(tuple(map(_make_cell, values)), is_main)
+
+
+def _make_cell(value: object) -> Cell:
+    if isinstance(value, Metric):
+        return Cell(format_number(value.value), format_interval(value))
+    return value if isinstance(value, Cell) else Cell(str(value))
+
+
+def make_column(head: str, detail: str = "") -> Column:
+    """Return a column, of numbers where its head begins with #."""
+    return Column(head.removeprefix("#"), detail, head.startswith("#"))
 
 
 def folded(table: Table) -> Table:
     """The same table, opened by a click."""
     return replace(table, is_folded=True)
-
-
-def texts(*titles: str) -> tuple[Column, ...]:
-    """Columns of text."""
-    return tuple(Column(title, is_number=False) for title in titles)
-
-
-def numbers(*titles: str) -> tuple[Column, ...]:
-    """Columns of numbers."""
-    return tuple(Column(title) for title in titles)
-
-
-def metric_cell(metric: Metric) -> Cell:
-    """A measure with its interval."""
-    return Cell(format_number(metric.value), format_interval(metric))

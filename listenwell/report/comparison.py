@@ -5,32 +5,19 @@ The page calls them A and B, in the order given; every difference is A minus B. 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import CHANGES_NOTHING
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import NOISY
 from listenwell.evaluate.pairing import GroupCount, Pair, SideBySide
-from listenwell.report.blocks import (
-    Cell,
-    Page,
-    Paragraph,
-    Section,
-    Table,
-    TableRow,
-    make_section,
-    make_table,
-    metric_cell,
-    numbers,
-    texts,
-)
+from listenwell.report.blocks import Block, Cell, Page, Paragraph, Table, make_column, make_page, make_row, make_table
 from listenwell.report.conclusions import summarise
-from listenwell.report.evidence import provenance_of, statements, threshold_cells
+from listenwell.report.evidence import describe_threshold, flatten, provenance_of, statements
 from listenwell.report.results import Results
-from listenwell.report.sections import answer_section
+from listenwell.report.sections import answer_blocks
 from listenwell.report.wording import (
     DASH,
     condition_phrase,
@@ -38,11 +25,11 @@ from listenwell.report.wording import (
     count_phrase,
     format_difference,
     format_difference_interval,
+    format_number,
     format_p,
     format_signed,
     method_title,
     verdict_of,
-    with_minus,
 )
 
 LETTERS = ("A", "B")
@@ -86,30 +73,21 @@ def comparison_page(comparison: RunComparison) -> Page:
         for letter, each in zip(LETTERS, results, strict=True)
         for statement in statements(each)
     ]
+    about = ABOUT_ANSWERS.format(method_title(comparison.method))
     settings = _differing("Settings that differ", [_settings(each) for each in results])
-    sections = [
-        answer_section(answer_comparison(comparison), ABOUT_ANSWERS.format(method_title(comparison.method))),
-        Section("Can they be trusted?", "evidence", trust),
-        Section(
-            "Settings", "settings", [settings if settings.rows else Paragraph("Both studies had the same settings.")]
-        ),
-        Section(
+    provenance = _beside("What made them", [provenance_of(each) for each in results])
+    parts: list[tuple[str, str, list[Block]]] = [
+        ("The answer", "answer", answer_blocks(answer_comparison(comparison), about)),
+        ("Can they be trusted?", "evidence", [*trust]),
+        ("Settings", "settings", [settings if settings.rows else Paragraph("Both studies had the same settings.")]),
+        (
             "Results",
             "results",
             [*(_accuracy_table(*each) for each in titled), Paragraph(ABOUT_RESULTS, style="note")],
         ),
-        Section(
-            "Thresholds", "thresholds", [_beside("Thresholds of both", [threshold_cells(r.threshold) for r in runs])]
-        ),
-        make_section("Groups", "groups", [block for each in titled for block in _group_blocks(*each)]),
-        Section(
-            "Provenance",
-            "provenance",
-            [
-                _beside("What made them", [provenance_of(each) for each in results]),
-                Paragraph("Lines in bold differ.", style="note"),
-            ],
-        ),
+        ("Thresholds", "thresholds", [_beside("Thresholds of both", [describe_threshold(r.threshold) for r in runs])]),
+        ("Groups", "groups", [block for each in titled for block in _group_blocks(*each)]),
+        ("Provenance", "provenance", [provenance, Paragraph("Lines in bold differ.", style="note")]),
     ]
     bylines = [
         f"{letter} · {run.results.name} · {run.results.model.name} · {run.folder}"
@@ -117,7 +95,7 @@ def comparison_page(comparison: RunComparison) -> Page:
     ]
     notices = [Paragraph(f"{warning}.", "Warning.", style="notice") for warning in comparison.warnings]
     title = f"{results[0].name} and {results[1].name} on the same clips"
-    return Page("listenwell comparison", title, bylines, notices, sections)
+    return make_page("listenwell comparison", title, bylines, notices, parts)
 
 
 def answer_comparison(comparison: RunComparison) -> list[Paragraph]:
@@ -139,23 +117,16 @@ def _answer(title: str, pairs: Sequence[Pair]) -> Paragraph:
 
 def _settings(results: Results) -> dict[str, str]:
     """Dotted setting -> its value as JSON, without those that change no result."""
-    return dict(_dotted({key: value for key, value in results.config.items() if key not in CHANGES_NOTHING}, ""))
-
-
-def _dotted(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False)
+    config = {key: value for key, value in results.config.items() if key not in CHANGES_NOTHING}
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in flatten(config, ".")}
 
 
 def _beside(caption: str, values: Sequence[Mapping[str, str]]) -> Table:
     """One line per name, A's and B's value; lines that differ are main ones."""
     one, other = values
     lines = [(name, one.get(name, DASH), other.get(name, DASH)) for name in {**one, **other}]
-    rows = [TableRow(tuple(map(Cell, line)), line[1] != line[2]) for line in lines]
-    return Table(caption, texts("What", *LETTERS), rows)
+    rows = [make_row(line, line[1] != line[2]) for line in lines]
+    return Table(caption, [*map(make_column, ("What", *LETTERS))], rows)
 
 
 def _differing(caption: str, values: Sequence[Mapping[str, str]]) -> Table:
@@ -174,15 +145,14 @@ def _accuracy_table(title: str, compared: SideBySide) -> Table:
         rows.append(
             (
                 Cell(condition_title(pair.condition), count_phrase(found.n, found.n_groups)),
-                *map(metric_cell, metrics),
+                *metrics,
                 Cell(f"{verdict_of(found)} {format_signed(found.difference)}", detail),
             )
         )
-    heads = texts("Condition") + numbers(*LETTERS, "A minus B")
-    return make_table(f"{title}: balanced accuracy, with 95 % intervals", heads, rows)
+    return make_table(f"{title}: balanced accuracy, with 95 % intervals", ("Condition", "#A", "#B", "#A minus B"), rows)
 
 
-def _group_blocks(title: str, compared: SideBySide) -> list[Table | Paragraph]:
+def _group_blocks(title: str, compared: SideBySide) -> list[Block]:
     """The groups that A decides better and those it decides worse, those with the largest change first."""
     changed = sorted(compared.groups, key=lambda group: (-abs(_gain(group)), group.label, group.group))
     better, worse = ([g for g in changed if sign * _gain(g) > 0] for sign in (1, -1))
@@ -203,8 +173,8 @@ def _gain(group: GroupCount) -> int:
 def _group_table(caption: str, groups: Sequence[GroupCount]) -> Table:
     shown = f" ({len(groups)})" + (f", the first {MOST_GROUPS}" if len(groups) > MOST_GROUPS else "")
     rows = [
-        (group.group, group.label, *map(str, (group.n, *group.n_right)), with_minus(f"{_gain(group):+d}"))
+        (group.group, group.label, group.n, *group.n_right, format_number(_gain(group), "+d"))
         for group in groups[:MOST_GROUPS]
     ]
-    heads = texts("Group", "Label") + numbers("Clips", "Right in A", "Right in B", "A minus B")
+    heads = ("Group", "Label", "#Clips", "#Right in A", "#Right in B", "#A minus B")
     return make_table(caption + shown, heads, rows)

@@ -23,9 +23,9 @@ from listenwell.augment.mixing import measure_level
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak
 from listenwell.errors import ListenwellError
 from listenwell.model.mel import LogMel
-from listenwell.report.blocks import Picture, Sound, Sounds, make_table, numbers, texts
+from listenwell.report.blocks import Picture, Sound, Sounds, make_table
 from listenwell.report.results import Results, WrongClip
-from listenwell.report.wording import DASH, condition_title, format_score
+from listenwell.report.wording import DASH, SCORE, condition_title, format_number
 from listenwell.storage.run_folder import RunFolder
 
 HIDDEN_RGB = (70, 130, 180)
@@ -147,7 +147,8 @@ def _load_sound(clip: WrongClip, run: RunFolder, stored: dict[str, int] | None, 
     condition = condition_title(clip.condition)
     details = (
         f"{clip.label}, decided {'NONSPEECH' if clip.label == 'SPEECH' else 'SPEECH'} ({condition}), group "
-        f"{clip.group}: score {format_score(clip.score)}, {format_score(clip.beyond)} beyond the threshold"
+        f"{clip.group}: score {format_number(clip.score, SCORE)}, {format_number(clip.beyond, SCORE)} beyond the "
+        "threshold"
     )
     label = f"{clip.clip_id}, {condition}"
     paths = [run.error_sound(stored["number"]), run.error_picture(stored["number"])] if stored else []
@@ -169,17 +170,10 @@ def _describe(title: str, clips: list[WrongClip], sounds: list[Sound]) -> Sounds
         note.append(NOT_THERE)
     if left_out := [sound.file for sound in sounds if sound.file and not sound.uri]:
         note.append(f"Too long for the page, but in the run folder: {', '.join(left_out)}.")
-    heads = texts("Clip", "Group", "Label", "Condition") + numbers("Score", "Beyond the threshold") + texts("Sound")
+    heads = ("Clip", "Group", "Label", "Condition", "#Score", "#Beyond the threshold", "Sound")
     rows = [
-        (
-            clip.clip_id,
-            clip.group,
-            clip.label,
-            condition_title(clip.condition),
-            format_score(clip.score),
-            format_score(clip.beyond),
-            sound.file or DASH,
-        )
+        (clip.clip_id, clip.group, clip.label, condition_title(clip.condition), format_number(clip.score, SCORE),
+         format_number(clip.beyond, SCORE), sound.file or DASH)
         for clip, sound in zip(clips, sounds, strict=True)
-    ]
+    ]  # fmt: skip
     return Sounds(" ".join(note), sounds, make_table(f"{title}: errors to listen to", heads, rows))

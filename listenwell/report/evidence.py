@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from listenwell.evaluate.calibration import Threshold
-from listenwell.report.blocks import Paragraph, Table, make_table, numbers, texts
-from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet, WrongClip
+from listenwell.report.blocks import Paragraph, Table, make_table
+from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet
 from listenwell.report.wording import (
+    SCORE,
+    THRESHOLD,
     condition_title,
     format_difference_interval,
     format_metric,
     format_number,
     format_p,
-    format_score,
     format_signed,
-    format_threshold,
     method_title,
     plain_sentence,
     spaced,
@@ -41,7 +41,8 @@ def _leak_statement(leaks: Leaks) -> Paragraph:
         f"({leaks.n_pairs:,} pairs): {leaks.n_leaks} leaks, {len(leaks.findings) - leaks.n_leaks} warnings"
     )
     missing = f", {len(leaks.unreadable)} sounds could not be read" if leaks.unreadable else ""
-    return Paragraph(f"{compared}{missing}.", LEAK_VERDICTS[leaks.verdict], style=_style(leaks.verdict == "clean"))
+    style = "" if leaks.verdict == "clean" else "notice"
+    return Paragraph(f"{compared}{missing}.", LEAK_VERDICTS[leaks.verdict], style=style)
 
 
 def _seal_statement(seal: Seal) -> Paragraph:
@@ -50,12 +51,8 @@ def _seal_statement(seal: Seal) -> Paragraph:
     if earlier:
         looks = ", ".join(f"{spaced(name)} {n} time{'s' * (n != 1)}" for name, n in earlier.items())
         reason += f". Opened before by other runs on this machine: {looks}"
-    text = f"{reason[0].upper()}{reason[1:]}."
-    return Paragraph(text, f"{seal.verdict.capitalize()}.", style=_style(seal.verdict == "sealed"))
-
-
-def _style(is_good: bool) -> str:
-    return "" if is_good else "notice"
+    style = "" if seal.verdict == "sealed" else "notice"
+    return Paragraph(f"{reason[0].upper()}{reason[1:]}.", f"{seal.verdict.capitalize()}.", style=style)
 
 
 def criteria_table(results: Results) -> Table:
@@ -64,7 +61,7 @@ def criteria_table(results: Results) -> Table:
         (each.criterion, spaced(each.test_set) or "study pool", plain_sentence(each.sentence))
         for each in results.evidence.criteria
     ]
-    return make_table("Success criteria, judged by their intervals", texts("Criterion", "On", "Verdict"), rows)
+    return make_table("Success criteria, judged by their intervals", ("Criterion", "On", "Verdict"), rows)
 
 
 def transfer_table(results: Results) -> Table:
@@ -77,7 +74,7 @@ def transfer_table(results: Results) -> Table:
         )
         for name, transfer in results.evidence.transfer.items()
     ]
-    heads = texts("Test set") + numbers("Shift (logits)", "Regret (balanced accuracy)") + texts("Within ±0.5")
+    heads = ("Test set", "#Shift (logits)", "#Regret (balanced accuracy)", "Within ±0.5")
     return make_table("Transfer of the threshold that dev chose", heads, rows)
 
 
@@ -93,85 +90,81 @@ def crossing_table(results: Results) -> Table:
         for name, curves in results.evidence.curves.items()
         for curve in curves
     ]
-    return make_table("Where the fitted curves pass their targets", texts("Test set", "Over", "Measure", "At"), rows)
+    return make_table("Where the fitted curves pass their targets", ("Test set", "Over", "Measure", "At"), rows)
 
 
 def probability_table(results: Results) -> Table:
     """How good the probabilities are that Platt's map of dev gives on each test's clean clips."""
-    rows = [
-        (spaced(name), *map(format_metric, judged.metrics))
-        for name, judged in results.evidence.probability.test_sets.items()
-    ]
-    heads = texts("Test set") + numbers("Brier score", "Log-loss (nats)", "Calibration error")
+    judged = results.evidence.probability.test_sets
+    rows = [(spaced(name), *map(format_metric, each.metrics)) for name, each in judged.items()]
+    heads = ("Test set", "#Brier score", "#Log-loss (nats)", "#Calibration error")
     return make_table("Probabilities by Platt's map of dev, clean clips", heads, rows)
 
 
 def holm_table(results: Results) -> Table:
     """P values of all comparisons, corrected as one family."""
     rows = [
-        (
-            method_title(each.opponent),
-            spaced(each.test_set),
-            condition_title(each.condition),
-            format_p(each.p_value),
-            format_p(each.p_holm),
-        )
+        (method_title(each.opponent), spaced(each.test_set), condition_title(each.condition),
+         format_p(each.p_value), format_p(each.p_holm))
         for each in results.evidence.holm
-    ]
-    heads = texts("Opponent", "Test set", "Condition") + numbers("p", "p, Holm")
+    ]  # fmt: skip
+    heads = ("Opponent", "Test set", "Condition", "#p", "#p, Holm")
     return make_table(f"All {len(rows)} comparisons as one family (Holm's correction)", heads, rows)
 
 
-def error_tables(name: str, errors: Errors) -> list[Table]:
-    """Clean errors of the fine-tuned model on one test set: by group, the worst clips, and against the others."""
+def error_tables(results: Results) -> list[Table]:
+    """Clean errors of the fine-tuned model on each test set: by group, the worst clips, and against the others."""
+    return [table for name, errors in results.evidence.errors.items() for table in _error_tables(spaced(name), errors)]
+
+
+def _error_tables(name: str, errors: Errors) -> list[Table]:
     wrong = [group for group in errors.groups if group.n_wrong]
     shown = f", the first {SHOWN_GROUPS}" if len(wrong) > SHOWN_GROUPS else ""
     return [
         make_table(
             f"{name}: groups with errors ({errors.n_wrong} of {errors.n} clips, {len(wrong)} groups){shown}",
-            texts("Group", "Label") + numbers("Wrong", "Clips"),
-            [(group.group, group.label, str(group.n_wrong), str(group.n)) for group in wrong[:SHOWN_GROUPS]],
+            ("Group", "Label", "#Wrong", "#Clips"),
+            [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]],
         ),
         make_table(
             f"{name}: the worst errors",
-            texts("Clip", "Group", "Label") + numbers("Score", "Beyond the threshold"),
-            [(clip.clip_id, clip.group, clip.label, *_scores(clip)) for clip in errors.worst],
+            ("Clip", "Group", "Label", "#Score", "#Beyond the threshold"),
+            [
+                (
+                    clip.clip_id,
+                    clip.group,
+                    clip.label,
+                    format_number(clip.score, SCORE),
+                    format_number(clip.beyond, SCORE),
+                )
+                for clip in errors.worst
+            ],
         ),
         make_table(
             f"{name}: who is right, clip by clip, each at its dev threshold",
-            texts("Method") + numbers("Both", "Only fine-tuned", "Only this", "Neither"),
+            ("Method", "#Both", "#Only fine-tuned", "#Only this", "#Neither"),
             [
-                (
-                    method_title(pair.method),
-                    *map(str, (pair.both_right, pair.only_ours_right, pair.only_theirs_right, pair.both_wrong)),
-                )
-                for pair in errors.agreement
+                (method_title(m.method), m.both_right, m.only_ours_right, m.only_theirs_right, m.both_wrong)
+                for m in errors.agreement
             ],
         ),
     ]
 
 
-def _scores(clip: WrongClip) -> tuple[str, str]:
-    return format_score(clip.score), format_score(clip.beyond)
-
-
 def allocation_tables(results: Results) -> tuple[Table, Table]:
     """Clips, groups and categories of every split and label; the groups by name."""
-    rows = [(spaced(each.part), each.label, *map(str, (each.n_clips, each.n_groups, each.categories)))
-            for each in results.allocation]  # fmt: skip
-    names = [(spaced(each.part), each.label, ", ".join(each.groups)) for each in results.allocation]
+    rows = [(spaced(a.part), a.label, a.n_clips, a.n_groups, a.categories) for a in results.allocation]
+    names = [(spaced(a.part), a.label, ", ".join(a.groups)) for a in results.allocation]
     return (
-        make_table(
-            "Clips and groups of each split", texts("Split", "Label") + numbers("Clips", "Groups", "Categories"), rows
-        ),
-        make_table("The groups by name", texts("Split", "Label", "Groups"), names),
+        make_table("Clips and groups of each split", ("Split", "Label", "#Clips", "#Groups", "#Categories"), rows),
+        make_table("The groups by name", ("Split", "Label", "Groups"), names),
     )
 
 
 def background_table(results: Results) -> Table:
     """The number of backgrounds of every split and kind."""
-    rows = [(spaced(each.part), each.kind, str(each.n)) for each in results.backgrounds]
-    return make_table("Background recordings of each split", texts("Split", "Kind") + numbers("Recordings"), rows)
+    rows = [(spaced(each.part), each.kind, each.n) for each in results.backgrounds]
+    return make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), rows)
 
 
 def shared_groups(results: Results) -> dict[str, list[str]]:
@@ -186,18 +179,27 @@ def shared_groups(results: Results) -> dict[str, list[str]]:
 def threshold_table(results: Results) -> Table:
     """Each method's default threshold and the one chosen on dev."""
     rows = [
-        (method_title(name), format_threshold(results.methods[name].default_threshold), *threshold_cells(it).values())
-        for name, it in results.thresholds.items()
-    ]
-    heads = texts("Method") + numbers("Default", "Calibrated") + texts("Chosen by")
-    heads += numbers("On dev", "Dev rows", "Groups") + texts("Hash of the dev scores")
+        (method_title(name), format_number(results.methods[name].default_threshold, THRESHOLD),
+         *describe_threshold(chosen).values())
+        for name, chosen in results.thresholds.items()
+    ]  # fmt: skip
+    heads = (
+        "Method",
+        "#Default",
+        "#Calibrated",
+        "Chosen by",
+        "#On dev",
+        "#Dev rows",
+        "#Groups",
+        "Hash of the dev scores",
+    )
     return make_table("Thresholds, chosen on the dev scores only", heads, rows)
 
 
-def threshold_cells(chosen: Threshold) -> dict[str, str]:
+def describe_threshold(chosen: Threshold) -> dict[str, str]:
     """What there is to say of a threshold that dev chose, by name."""
     return {
-        "Calibrated on dev": format_threshold(chosen.value),
+        "Calibrated on dev": format_number(chosen.value, THRESHOLD),
         "Chosen by": spaced(chosen.criterion),
         "On dev": format_number(chosen.dev_value),
         "Dev rows": str(chosen.n),
@@ -210,81 +212,58 @@ def sheet_tables(test_set: TestSet) -> list[Table]:
     """The classes of a test set, what it can show, its licences."""
     sheet, title = test_set.sheet, test_set.title
     classes = [
-        (
-            each.label,
-            *map(str, (each.n_clips, each.n_groups, each.n_recordings, each.n_categories)),
-            *(f"{seconds:.2f}" for seconds in (each.shortest_s, each.median_s, each.longest_s)),
-        )
-        for each in sheet.classes
-    ]
+        (c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
+         *(f"{seconds:.2f}" for seconds in (c.shortest_s, c.median_s, c.longest_s)))
+        for c in sheet.classes
+    ]  # fmt: skip
     precisions = [
-        (
-            spaced(each.measure),
-            str(each.n_clips),
-            str(each.n_groups),
-            f"{each.effective_n:.0f}",
-            *(f"±{100 * half_width:.1f}" for _, half_width in each.half_widths),
-        )
-        for each in sheet.precision
-    ]
-    counts = ("Clips", "Groups", "Recordings", "Categories", "Shortest (s)", "Median (s)", "Longest (s)")
-    shares = [f"At {share:.0%} (points)" for share, _ in sheet.precision[0].half_widths]
+        (spaced(p.measure), p.n_clips, p.n_groups, f"{p.effective_n:.0f}",
+         *(f"±{100 * half_width:.1f}" for _, half_width in p.half_widths))
+        for p in sheet.precision
+    ]  # fmt: skip
+    counts = ("#Clips", "#Groups", "#Recordings", "#Categories", "#Shortest (s)", "#Median (s)", "#Longest (s)")
+    shares = [f"#At {share:.0%} (points)" for share, _ in sheet.precision[0].half_widths]
     return [
-        make_table(f"{title}: classes", texts("Label") + numbers(*counts), classes),
+        make_table(f"{title}: classes", ("Label", *counts), classes),
         make_table(
             f"{title}: what it can show, half-widths of 95 % intervals to expect",
-            texts("Measure") + numbers("Clips", "Groups", "Effective n", *shares),
+            ("Measure", "#Clips", "#Groups", "#Effective n", *shares),
             precisions,
         ),
-        make_table(
-            f"{title}: licences",
-            texts("Licence") + numbers("Clips"),
-            [(licence, str(n)) for licence, n in sheet.licences.items()],
-        ),
+        make_table(f"{title}: licences", ("Licence", "#Clips"), sheet.licences.items()),
     ]
 
 
 def finding_table(leaks: Leaks) -> Table:
     """The leak gate's findings, leaks first, at most SHOWN_FINDINGS."""
     rows = [
-        (
-            "leak" if finding.is_leak else "warning",
-            finding.kind,
-            f"{spaced(finding.part_a)}: {finding.id_a}",
-            f"{spaced(finding.part_b)}: {finding.id_b}",
-            finding.evidence,
-        )
-        for finding in leaks.findings[:SHOWN_FINDINGS]
-    ]
+        ("leak" if f.is_leak else "warning", f.kind, f"{spaced(f.part_a)}: {f.id_a}", f"{spaced(f.part_b)}: {f.id_b}",
+         f.evidence)
+        for f in leaks.findings[:SHOWN_FINDINGS]
+    ]  # fmt: skip
     shown = f", the first {SHOWN_FINDINGS}" if len(leaks.findings) > SHOWN_FINDINGS else ""
-    return make_table(f"What the leak gate found{shown}", texts("", "Kind", "One", "Other", "Evidence"), rows)
+    return make_table(f"What the leak gate found{shown}", ("", "Kind", "One", "Other", "Evidence"), rows)
 
 
 def seal_table(seal: Seal) -> Table:
     """The log of commits and looks."""
     rows = [
-        (
-            str(entry.number),
-            entry.time,
-            entry.who,
-            entry.event,
-            spaced(entry.test_set) if entry.event == "look" else ", ".join(entry.thresholds),
-            entry.hash[:16],
-        )
+        (entry.number, entry.time, entry.who, entry.event,
+         spaced(entry.test_set) if entry.event == "look" else ", ".join(entry.thresholds), entry.hash[:16])
         for entry in seal.entries
-    ]
-    return make_table("Commits and looks", numbers("Entry") + texts("Time (UTC)", "Who", "What", "Of", "Hash"), rows)
+    ]  # fmt: skip
+    return make_table("Commits and looks", ("#Entry", "Time (UTC)", "Who", "What", "Of", "Hash"), rows)
 
 
 def quarantine_table(results: Results) -> Table:
     """The clips that could not be read, and why."""
     rows = [(clip.clip_id, clip.reason) for clip in results.quarantine]
-    return make_table("Clips left out because they could not be read", texts("Clip", "Reason"), rows)
+    return make_table("Clips left out because they could not be read", ("Clip", "Reason"), rows)
 
 
 def provenance_table(results: Results) -> Table:
     """The base model and what made the run, one value per row."""
-    return make_table("What made these numbers", texts("What", "Value"), list(provenance_of(results).items()))
+    return make_table("What made these numbers", ("What", "Value"), provenance_of(results).items())
 
 
 def provenance_of(results: Results) -> dict[str, str]:
@@ -296,14 +275,20 @@ def provenance_of(results: Results) -> dict[str, str]:
         "starter base": "yes" if model.is_starter_base else "no",
         **model.description,
     }
-    return dict(_flatten({"model": described, **results.provenance}, ""))
+    values = flatten({"model": described, **results.provenance}, ": ")
+    return {name: _plain(value) for name, value in values}
 
 
-def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{name}: {key}" if name else str(key))
-    elif isinstance(value, list):
-        yield name, ", ".join(map(str, value))
-    else:
-        yield name, "unknown" if value is None else str(value)
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "unknown" if value is None else str(value)
+
+
+def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, named by their keys."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value

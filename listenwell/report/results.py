@@ -134,23 +134,6 @@ class Point(Node):
     identity: str
 
 
-class FailedPoint(Node):
-    """A point whose fit failed."""
-
-    changes: dict[str, Any]
-    reason: str
-
-
-class DroppedPoint(Node):
-    """A point that ended at a rung."""
-
-    changes: dict[str, Any]
-    rung: int
-    dev_loss: float
-    dev_auc: float
-    n_steps: int
-
-
 class Optimism(Node):
     """By how much choosing flatters the chosen; None where groups are too few to tell."""
 
@@ -159,28 +142,22 @@ class Optimism(Node):
     optimism: float | None
 
 
-class SampledSearch(Node):
-    """What a sampled search learned."""
-
-    space: dict[str, list[Any]]
-    objectives: list[float | None]
-    generation: int
-    importance: dict[str, float] | None
-    importance_note: str
-
-
 class Search(Node):
-    """The search, its points ranked by dev; n_steps: of the optimiser, and had no trial ended at a rung."""
+    """The search, its points ranked by dev.
+
+    failed, dropped: points whose fit failed, or ended at a rung. n_steps: of the optimiser, and what they would be had
+    none ended at a rung. sampled: what a sampled search learned.
+    """
 
     ranked: list[Point]
     best: dict[str, Any]
-    failed: list[FailedPoint]
-    dropped: list[DroppedPoint]
+    failed: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
     n_steps: dict[Literal["trained", "trained_whole"], int]
     optimism: Optimism
     n_dev_clips: int
     n_dev_groups: int
-    sampled: SampledSearch | None
+    sampled: dict[str, Any] | None
 
 
 class HeldOut(Node):

@@ -4,45 +4,10 @@ from collections.abc import Sequence
 
 import yaml
 
-from listenwell.report.blocks import Code, Figures, Page, Paragraph, Section, Sounds, folded, make_section
+from listenwell.report import evidence, figures, tables
+from listenwell.report.blocks import Block, Code, Figures, Page, Paragraph, Sounds, folded, make_page
 from listenwell.report.conclusions import find_answers, find_next_steps
-from listenwell.report.evidence import (
-    allocation_tables,
-    background_table,
-    criteria_table,
-    crossing_table,
-    error_tables,
-    finding_table,
-    holm_table,
-    probability_table,
-    provenance_table,
-    quarantine_table,
-    seal_table,
-    shared_groups,
-    sheet_tables,
-    statements,
-    threshold_table,
-    transfer_table,
-)
-from listenwell.report.figures import (
-    accuracy_curves,
-    detection_curves,
-    group_plots,
-    learning_curves,
-    reliability_diagrams,
-)
 from listenwell.report.results import FINE_TUNED, Results
-from listenwell.report.tables import (
-    comparison_table,
-    delivered_table,
-    full_table,
-    history_table,
-    ladder_table,
-    main_table,
-    overfitting_sentence,
-    search_table,
-    speaker_table,
-)
 from listenwell.report.wording import spaced
 
 ABOUT_ANSWERS = (
@@ -75,120 +40,111 @@ HOW_TO_USE = (
 
 def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
     """The page of a study; sounds: the errors to listen to."""
-    sections = [
-        answer_section(find_answers(results), ABOUT_ANSWERS),
-        make_section("Can it be trusted?", "evidence", statements(results)),
-        make_section("What next", "next", find_next_steps(results)),
-        make_section("Results", "results", [*(main_table(results, each) for each in results.test_sets),
-                                            Paragraph(ABOUT_RESULTS, style="note")]),
-        make_section(
+    test_sets = results.test_sets
+    parts: list[tuple[str, str, list[Block]]] = [
+        ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
+        ("Can it be trusted?", "evidence", [*evidence.statements(results)]),
+        ("What next", "next", [*find_next_steps(results)]),
+        (
+            "Results",
+            "results",
+            [*(tables.main_table(results, test_set) for test_set in test_sets), Paragraph(ABOUT_RESULTS, style="note")],
+        ),
+        (
             "Criteria, transfer, probabilities",
             "judged",
             [
-                criteria_table(results), transfer_table(results), crossing_table(results), probability_table(results),
-                Figures(reliability_diagrams(results)),
+                evidence.criteria_table(results),
+                evidence.transfer_table(results),
+                evidence.crossing_table(results),
+                evidence.probability_table(results),
+                Figures(figures.reliability_diagrams(results)),
             ],
         ),
-        make_section("Noise and duration", "curves", [Figures(accuracy_curves(results))]),
-        make_section("Every threshold", "detection", [Figures(detection_curves(results), is_wide=True)]),
-        make_section(
+        ("Noise and duration", "curves", [Figures(figures.accuracy_curves(results))]),
+        ("Every threshold", "detection", [Figures(figures.detection_curves(results), is_wide=True)]),
+        (
             "Comparisons",
             "comparisons",
             [
                 Paragraph(ABOUT_COMPARISONS),
-                *(comparison_table(results, each) for each in results.test_sets),
-                folded(holm_table(results)),
+                *(tables.comparison_table(results, test_set) for test_set in test_sets),
+                folded(evidence.holm_table(results)),
             ],
         ),
-        _arms_section(results),
-        make_section(
+        ("Arms, search, speakers", "ladder", _arms_blocks(results)),
+        (
             "Errors",
             "errors",
-            [
-                Paragraph(ABOUT_ERRORS),
-                Figures(group_plots(results), is_wide=True),
-                *(folded(table) for name, errors in results.evidence.errors.items()
-                  for table in error_tables(spaced(name), errors)),
-                *sounds,
-            ],
+            [Paragraph(ABOUT_ERRORS), Figures(figures.group_plots(results), is_wide=True),
+             *map(folded, evidence.error_tables(results)), *sounds],
         ),
-        make_section("Every condition", "conditions", [folded(full_table(results, t)) for t in results.test_sets]),
-        make_section(
+        ("Every condition", "conditions", [folded(tables.full_table(results, test_set)) for test_set in test_sets]),
+        (
             "Training",
             "training",
-            [Figures(learning_curves(results), is_wide=True), *(folded(history_table(fit)) for fit in results.fits)],
+            [
+                Figures(figures.learning_curves(results), is_wide=True),
+                *(folded(tables.history_table(fit)) for fit in results.fits),
+            ],
         ),
-        _allocation_section(results),
-        make_section("Thresholds", "thresholds", [threshold_table(results)]),
-        make_section(
-            "Data sheets of the tests", "sheets", [table for each in results.test_sets for table in sheet_tables(each)]
-        ),
-        make_section("Leak gate and seal", "gate", [finding_table(results.leaks), seal_table(results.seal)]),
-        make_section("Clips left out", "quarantine", [quarantine_table(results)]),
-        make_section("Provenance", "provenance", [provenance_table(results), _config(results)]),
+        ("Who was where", "allocation", _allocation_blocks(results)),
+        ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
+        ("Data sheets of the tests", "sheets", [table for each in test_sets for table in evidence.sheet_tables(each)]),
+        ("Leak gate and seal", "gate", [evidence.finding_table(results.leaks), evidence.seal_table(results.seal)]),
+        ("Clips left out", "quarantine", [evidence.quarantine_table(results)]),
+        ("Provenance", "provenance", [evidence.provenance_table(results), _config(results)]),
     ]  # fmt: skip
-    bylines = [" · ".join([results.model.name, *(f"{each.title}: {each.n_clips} clips, {each.n_groups} groups"
-                                                  for each in results.test_sets)])]  # fmt: skip
-    return Page("listenwell report", results.name, bylines, _notices(results), [s for s in sections if s.blocks])
+    about = [f"{test_set.title}: {test_set.n_clips} clips, {test_set.n_groups} groups" for test_set in test_sets]
+    bylines = [" · ".join([results.model.name, *about])]
+    return make_page("listenwell report", results.name, bylines, _notices(results), parts)
 
 
 def model_card(results: Results) -> Page:
     """The model card: what the delivered adapter is, reaches, was trained on, and its limits."""
-    allocation, _ = allocation_tables(results)
-    threshold = results.thresholds[FINE_TUNED].value
-    sections = [
-        make_section("Use", "use", [Paragraph(HOW_TO_USE.format(threshold))]),
-        answer_section(find_answers(results), ABOUT_ANSWERS),
-        make_section("What it reaches", "results", [delivered_table(results, each) for each in results.test_sets]),
-        make_section("Can it be trusted?", "evidence", [*statements(results), *_notices(results)]),
-        make_section("Limits, and what would help", "next", find_next_steps(results)),
-        make_section(
-            "Training",
-            "training",
-            [*(Paragraph(overfitting_sentence(fit)) for fit in results.fits), allocation, _config(results)],
-        ),
+    counts, _ = evidence.allocation_tables(results)
+    overfitting = [Paragraph(tables.overfitting_sentence(fit)) for fit in results.fits]
+    parts: list[tuple[str, str, list[Block]]] = [
+        ("Use", "use", [Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
+        ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
+        ("What it reaches", "results", [tables.delivered_table(results, test_set) for test_set in results.test_sets]),
+        ("Can it be trusted?", "evidence", [*evidence.statements(results), *_notices(results)]),
+        ("Limits, and what would help", "next", [*find_next_steps(results)]),
+        ("Training", "training", [*overfitting, counts, _config(results)]),
     ]
-    about = Paragraph(WHAT_IT_DOES.format(results.model.name))
-    return Page("model card", results.name, (), [about], [section for section in sections if section.blocks])
+    return make_page("model card", results.name, [], [Paragraph(WHAT_IT_DOES.format(results.model.name))], parts)
 
 
-def answer_section(answers: Sequence[Paragraph], note: str) -> Section:
+def answer_blocks(answers: Sequence[Paragraph], note: str) -> list[Block]:
     """The answers in large print, what each rests on below them."""
     leads = [Paragraph("", answer.strong, answer.question, "lead") for answer in answers]
-    evidence = [Paragraph(answer.text) for answer in answers]
-    return make_section("The answer", "answer", [*leads, *evidence, Paragraph(note, style="note")])
+    return [*leads, *(Paragraph(answer.text) for answer in answers), Paragraph(note, style="note")]
 
 
 def _notices(results: Results) -> list[Paragraph]:
-    notices = []
-    if not results.model.is_starter_base:
-        text = (
-            f"This study used {results.model.name}, not the starter base; its numbers say nothing about the starter "
-            "model's."
-        )
-        notices.append(Paragraph(text, "Another base model.", style="notice"))
-    traps = [f"{spaced(name)}: {trap}." for name, found in results.evidence.traps.items() for trap in found]
+    name = results.model.name
+    other = f"This study used {name}, not the starter base; its numbers say nothing about the starter model's."
+    notices = [] if results.model.is_starter_base else [Paragraph(other, "Another base model.", style="notice")]
+    traps = [f"{spaced(name)}: {trap}." for name, traps in results.evidence.traps.items() for trap in traps]
     return notices + [Paragraph(warning, "Warning.", style="notice") for warning in [*results.warnings, *traps]]
 
 
-def _arms_section(results: Results) -> Section:
-    blocks = [Paragraph(fit.reason, f"{fit.name} failed.", style="notice") for fit in results.failed_fits]
-    tables = [
-        ladder_table(results),
-        *([search_table(results.search)] if results.search else []),
-        *(speaker_table(record) for record in results.leave_one_speaker_out),
+def _arms_blocks(results: Results) -> list[Block]:
+    return [
+        *(Paragraph(fit.reason, f"{fit.name} failed.", style="notice") for fit in results.failed_fits),
+        tables.ladder_table(results),
+        *([tables.search_table(results.search)] if results.search else []),
+        *map(tables.speaker_table, results.leave_one_speaker_out),
     ]
-    return make_section("Arms, search, speakers", "ladder", [*blocks, *tables])
 
 
-def _allocation_section(results: Results) -> Section:
-    if shared := shared_groups(results):
+def _allocation_blocks(results: Results) -> list[Block]:
+    about = Paragraph("A group is a speaker or a sound source. No group stands in two splits.")
+    if shared := evidence.shared_groups(results):
         text = "; ".join(f"{group} ({', '.join(splits)})" for group, splits in shared.items())
         about = Paragraph(f"{text}.", "Groups in more than one split:", style="notice")
-    else:
-        about = Paragraph("A group is a speaker or a sound source. No group stands in two splits.")
-    counts, names = allocation_tables(results)
-    return make_section("Who was where", "allocation", [about, counts, folded(names), background_table(results)])
+    counts, names = evidence.allocation_tables(results)
+    return [about, counts, folded(names), evidence.background_table(results)]
 
 
 def _config(results: Results) -> Code:

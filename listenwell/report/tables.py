@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 
 from listenwell.evaluate.methods import CALIBRATED, Comparison, Row
-from listenwell.report.blocks import Cell, Column, Table, TableRow, make_table, metric_cell, numbers, texts
+from listenwell.report.blocks import Cell, Column, Table, make_column, make_row, make_table
 from listenwell.report.results import (
     FINE_TUNED,
     Fit,
@@ -24,6 +24,7 @@ from listenwell.report.wording import (
     BELOW_CHANCE,
     DASH,
     MINUS,
+    THRESHOLD,
     condition_title,
     count_phrase,
     format_difference,
@@ -33,7 +34,6 @@ from listenwell.report.wording import (
     format_number,
     format_p,
     format_signed,
-    format_threshold,
     method_title,
     verdict_of,
 )
@@ -46,6 +46,7 @@ MEASURES = {
     "specificity": "Other sounds rejected",
     "roc_auc": "AUC",
 }
+MEASURE_HEADS = [f"#{title}" for title in MEASURES.values()]
 CHANCE = 0.5
 """ROC AUC of guessing."""
 
@@ -56,10 +57,10 @@ def main_table(results: Results, test_set: TestSet) -> Table:
     rows = []
     for method, threshold in results.shown_methods():
         judged = [results.row(method, threshold, test_set.name, condition) for condition in conditions]
-        cells = (Cell(method_title(method), threshold), *(metric_cell(metric_of(row)) for row in judged))
-        rows.append(TableRow(cells, (method, threshold) == (FINE_TUNED, CALIBRATED)))
+        cells = (Cell(method_title(method), threshold), *map(metric_of, judged))
+        rows.append(make_row(cells, (method, threshold) == (FINE_TUNED, CALIBRATED)))
     heads = [_condition_head(results.rows_of(test_set.name, condition)) for condition in conditions]
-    columns = (Column("Method", "threshold", is_number=False), *heads)
+    columns = (make_column("Method", "threshold"), *heads)
     caption = f"{test_set.title}: balanced accuracy, with 95 % intervals"
     return Table(caption, columns, rows, _below_chance_note(results, test_set, conditions))
 
@@ -67,7 +68,7 @@ def main_table(results: Results, test_set: TestSet) -> Table:
 def _condition_head(rows: Sequence[Row]) -> Column:
     metrics = [metric_of(row) for row in rows]
     counts = distinct(count_phrase(metric.n, metric.n_groups) for metric in metrics)
-    return Column(condition_title(rows[0].condition), "; ".join(counts))
+    return make_column(f"#{condition_title(rows[0].condition)}", "; ".join(counts))
 
 
 def _below_chance_note(results: Results, test_set: TestSet, conditions: Sequence[str]) -> str:
@@ -85,11 +86,11 @@ def _below_chance_note(results: Results, test_set: TestSet, conditions: Sequence
 def full_table(results: Results, test_set: TestSet) -> Table:
     """Every condition, method, threshold and measure of one test set."""
     rows = [
-        TableRow(
+        make_row(
             (
                 Cell(condition_title(condition), _class_counts(row)),
-                Cell(method_title(row.method), f"{row.threshold}, {format_threshold(row.threshold_value)}"),
-                *(metric_cell(metric_of(row, name)) for name in MEASURES),
+                Cell(method_title(row.method), f"{row.threshold}, {format_number(row.threshold_value, THRESHOLD)}"),
+                *(metric_of(row, name) for name in MEASURES),
             ),
             (row.method, row.threshold) == (FINE_TUNED, CALIBRATED),
         )
@@ -98,7 +99,7 @@ def full_table(results: Results, test_set: TestSet) -> Table:
     ]
     return Table(
         f"{test_set.title}: every condition, with 95 % intervals",
-        texts("Condition", "Method") + numbers(*MEASURES.values()),
+        [*map(make_column, ("Condition", "Method", *MEASURE_HEADS))],
         rows,
         "Clips and groups under a condition: of speech + of other sounds; beside a method its threshold.",
     )
@@ -116,9 +117,9 @@ def delivered_table(results: Results, test_set: TestSet) -> Table:
     for row in results.delivered_rows(test_set.name):
         main = metric_of(row)
         name = Cell(condition_title(row.condition), count_phrase(main.n, main.n_groups))
-        rows.append((name, *(metric_cell(metric_of(row, measure)) for measure in MEASURES)))
+        rows.append((name, *(metric_of(row, measure) for measure in MEASURES)))
     caption = f"{test_set.title}: the delivered model, with 95 % intervals"
-    return make_table(caption, texts("Condition") + numbers(*MEASURES.values()), rows)
+    return make_table(caption, ("Condition", *MEASURE_HEADS), rows)
 
 
 def comparison_table(results: Results, test_set: TestSet) -> Table:
@@ -130,10 +131,10 @@ def comparison_table(results: Results, test_set: TestSet) -> Table:
         beside = [results.comparison(opponent, test_set.name, condition) for opponent in opponents]
         counts = distinct(count_phrase(each.result.n, each.result.n_groups) for each in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
-    columns = (*texts("Condition"), *numbers(*(f"against {method_title(name)}" for name in opponents)))
+    heads = ("Condition", *(f"#against {method_title(name)}" for name in opponents))
     notes = distinct(each.result.note for each in comparisons if each.result.note)
     caption = f"{test_set.title}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
-    return make_table(caption, columns, rows, "; ".join(notes))
+    return make_table(caption, heads, rows, "; ".join(notes))
 
 
 def _comparison_cell(comparison: Comparison) -> Cell:
@@ -146,17 +147,19 @@ def ladder_table(results: Results) -> Table:
     """Arms down; test sets and conditions across, and leave-one-speaker-out."""
     places = list(dict.fromkeys((rung.test_set, rung.condition) for rung in results.ladder))
     rungs = {(rung.test_set, rung.condition, rung.arm): rung for rung in results.ladder}
-    left_out = {record.arm: metric_cell(record.metrics[0]) for record in results.leave_one_speaker_out}
+    left_out = {record.arm: record.metrics[0] for record in results.leave_one_speaker_out}
     rows = []
     for arm in distinct(rung.arm for rung in results.ladder):
         own = [rungs[*place, arm] for place in places]
-        seeds = Cell(", ".join(str(seed) for seed in own[0].seeds))
-        last = left_out[arm] if arm in left_out else Cell("not run")
-        rows.append(TableRow((Cell(arm), seeds, *map(_rung_cell, own), last), arm == "final"))
-    heads = [Column(results.title_of(test_set), condition_title(condition)) for test_set, condition in places]
+        seeds = ", ".join(map(str, own[0].seeds))
+        last = left_out[arm] if arm in left_out else "not run"
+        rows.append(make_row((arm, seeds, *map(_rung_cell, own), last), arm == "final"))
+    heads = [
+        make_column(f"#{results.title_of(test_set)}", condition_title(condition)) for test_set, condition in places
+    ]
     return Table(
         "The ladder: what each change brings",
-        (*texts("Arm", "Seeds"), *heads, Column("Leave one speaker out", "clean")),
+        [make_column("Arm"), make_column("Seeds"), *heads, make_column("#Leave one speaker out", "clean")],
         rows,
         "Balanced accuracy at each fit's calibrated threshold: the mean over seeds, ± half of its t interval over "
         f"seeds; in brackets the interval of the median seed, which counts groups; Δ is that seed {MINUS} the first "
@@ -182,12 +185,12 @@ def search_table(search: Search) -> Table:
         (
             ", ".join(f"{key} {json.dumps(value)}" for key, value in point.changes.items()) or "as the config",
             *map(format_number, (point.objective, point.dev_loss, point.dev_auc)),
-            str(point.best_epoch),
-            str(point.n_steps),
+            point.best_epoch,
+            point.n_steps,
         )
         for point in search.ranked
     ]
-    heads = texts("Settings") + numbers("Dev balanced accuracy", "Dev loss", "Dev AUC", "Best epoch", "Steps")
+    heads = ("Settings", "#Dev balanced accuracy", "#Dev loss", "#Dev AUC", "#Best epoch", "#Steps")
     caption = "Search, judged on dev with thresholds of other dev groups"
     return make_table(caption, heads, rows, _search_note(search))
 
@@ -219,8 +222,8 @@ def speaker_table(record: LeaveOneOut) -> Table:
         )
         for speaker in sorted(record.speakers, key=lambda speaker: speaker.balanced_accuracy)
     ]
-    heads = texts("Speaker held out", "Clips (speech + other)")
-    heads += numbers("Speech found", "Other sounds rejected", "Balanced accuracy")
+    heads = ("Speaker held out", "Clips (speech + other)", "#Speech found", "#Other sounds rejected",
+             "#Balanced accuracy")  # fmt: skip
     pooled = record.metrics[0]
     note = (
         f"All folds together: {format_metric(pooled)}, {count_phrase(pooled.n, pooled.n_groups)}; mean of folds "
@@ -237,11 +240,12 @@ def history_table(fit: Fit) -> Table:
     rows = []
     for epoch in fit.history:
         measures = (epoch.train_loss, epoch.dev_loss, epoch.dev_balanced_accuracy_at_0, epoch.dev_auc)
-        cells = (str(epoch.epoch), str(epoch.step), *map(format_number, measures), f"{epoch.learning_rate:.2g}")
-        rows.append(TableRow(tuple(map(Cell, cells)), epoch.epoch == fit.best_epoch))
-    heads = numbers("Epoch", "Step", "Train loss", "Dev loss", "Dev balanced accuracy at 0", "Dev AUC", "Learning rate")
+        cells = (epoch.epoch, epoch.step, *map(format_number, measures), f"{epoch.learning_rate:.2g}")
+        rows.append(make_row(cells, epoch.epoch == fit.best_epoch))
+    heads = ("Epoch", "Step", "Train loss", "Dev loss", "Dev balanced accuracy at 0", "Dev AUC", "Learning rate")
     note = f"{fit.n_steps} steps; the best epoch by dev loss, {fit.best_epoch}, is marked. {overfitting_sentence(fit)}"
-    return Table(f"Fit {fit.name}, seed {fit.seed}: every epoch", heads, rows, note)
+    columns = [make_column(f"#{head}") for head in heads]
+    return Table(f"Fit {fit.name}, seed {fit.seed}: every epoch", columns, rows, note)
 
 
 def overfitting_sentence(fit: Fit) -> str:

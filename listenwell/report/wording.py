@@ -1,7 +1,7 @@
 """How a report says things: names of methods and conditions, numbers, intervals, counts, verdicts.
 
 Balanced accuracy, its intervals and differences have three digits behind the point, "0.971 [0.943, 0.988]" and
-"+0.052 [+0.020, +0.084]", with the typographic minus.
+"+0.052 [+0.020, +0.084]", with the typographic minus; thresholds (THRESHOLD) have four, scores (SCORE) two behind it.
 """
 
 import re
@@ -19,6 +19,7 @@ Verdict = Literal["better", "worse", "cannot tell"]
 Difference = PairedDifference | AgainstFirst
 LEAST_WIDTH = 1e-9
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+THRESHOLD, SCORE = ".4g", ".2f"
 METHOD_TITLES = {
     ZERO_SHOT: "Base model, zero-shot",
     FINE_TUNED: "Fine-tuned model",
@@ -60,7 +61,7 @@ def condition_title(condition: str) -> str:
     if found is None:
         return condition or "as recorded"
     if found.snr_db is not None:
-        return with_minus(f"{found.snr_db:g} dB")
+        return f"{format_number(found.snr_db, 'g')} dB"
     if found.duration_ms is not None:
         return f"{found.duration_ms} ms"
     if found.t60_s is not None:
@@ -85,14 +86,9 @@ def count_phrase(n_clips: int, n_groups: int) -> str:
     return f"{n_clips} clip{'' if n_clips == 1 else 's'}, {n_groups} group{'' if n_groups == 1 else 's'}"
 
 
-def with_minus(number: str) -> str:
-    """A number in ASCII with the typographic minus."""
-    return number.replace("-", MINUS)
-
-
-def format_number(value: float) -> str:
-    """A share or an AUC: "0.971"."""
-    return with_minus(f"{value:.3f}")
+def format_number(value: float, form: str = ".3f") -> str:
+    """A share or an AUC: "0.971"; another number in the form that is given."""
+    return f"{value:{form}}".replace("-", MINUS)
 
 
 def format_interval(metric: Metric) -> str:
@@ -107,7 +103,7 @@ def format_metric(metric: Metric) -> str:
 
 def format_signed(value: float) -> str:
     """A difference of two shares: "+0.052", and "0.000" without a sign."""
-    text = with_minus(f"{value:+.3f}")
+    text = format_number(value, "+.3f")
     return "0.000" if text[1:] == "0.000" else text
 
 
@@ -124,16 +120,6 @@ def format_difference(difference: Difference) -> str:
 def format_p(p_value: float) -> str:
     """A p value with its relation: "= 0.031", "< 0.001"."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
-
-
-def format_threshold(value: float) -> str:
-    """A threshold, in the unit of its method's scores."""
-    return with_minus(f"{value:.4g}")
-
-
-def format_score(value: float) -> str:
-    """A score, or how far it lies beyond a threshold: "-3.62"."""
-    return with_minus(f"{value:.2f}")
 
 
 def plain_sentence(sentence: str) -> str:
