@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from made_pages import Page
 from typer.testing import CliRunner, Result
@@ -173,14 +172,6 @@ def test_other_clips_are_refused_unless_the_common_ones_are_asked_for_and_then_i
     assert warning in shown(comparison).text
 
 
-def test_a_clip_of_another_group_is_refused(runs, copied):
-    rewrite_scores(
-        copied, lambda table: replace(table, group=np.where(table.group == table.group[0], "x", table.group))
-    )
-    with pytest.raises(ManifestError, match="has the group"):
-        compare_both(runs[0], copied, common=True)
-
-
 def test_other_recordings_under_the_same_names_are_told(runs, copied):
     results = results_of(copied)
     results["seal"]["test_sets"]["test"] = "0" * 64
@@ -207,11 +198,6 @@ def test_anything_but_two_finished_runs_is_refused(runs, tmp_path):
             compare_both(*folders)
     with pytest.raises(ListenwellError, match=r"results\.json: is not there"):
         compare_both(runs[0], tmp_path)
-
-
-def test_another_method_of_both_can_be_compared(runs):
-    comparison = compare_both(*runs, reading=Reading({}, method="zero-shot"))
-    assert "Base model, zero-shot of both" in shown(comparison).text
 
 
 def test_the_command_writes_page_and_numbers(runs, tmp_path):

@@ -163,6 +163,12 @@ def _is_empty(block: Block) -> bool:
     return (isinstance(block, Table) and not block.rows) or (isinstance(block, Figures) and not block.drawings)
 
 
+def answer_blocks(answers: Sequence[Paragraph], note: str) -> list[Block]:
+    """The answers in large print, what each rests on below them."""
+    leads = [Paragraph("", answer.strong, answer.question, "lead") for answer in answers]
+    return [*leads, *(Paragraph(answer.text) for answer in answers), Paragraph(note, style="note")]
+
+
 def make_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> Table:
     """Return a table without a main row; a head that begins with # stands over numbers."""
     return Table(caption, [make_column(head) for head in heads], [make_row(row) for row in rows], note)

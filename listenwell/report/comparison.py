@@ -13,11 +13,21 @@ from listenwell.config import CHANGES_NOTHING
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import NOISY
 from listenwell.evaluate.pairing import GroupCount, Pair, SideBySide
-from listenwell.report.blocks import Block, Cell, Page, Paragraph, Table, make_column, make_page, make_row, make_table
+from listenwell.report.blocks import (
+    Block,
+    Cell,
+    Page,
+    Paragraph,
+    Table,
+    answer_blocks,
+    make_column,
+    make_page,
+    make_row,
+    make_table,
+)
 from listenwell.report.conclusions import summarise
 from listenwell.report.evidence import describe_threshold, flatten, provenance_of, statements
 from listenwell.report.results import Results
-from listenwell.report.sections import answer_blocks
 from listenwell.report.wording import (
     DASH,
     condition_phrase,
@@ -139,14 +149,14 @@ def _accuracy_table(title: str, compared: SideBySide) -> Table:
     """Conditions down; A, B and A minus B across."""
     rows = []
     for pair in compared.pairs:
-        found = pair.difference
+        difference = pair.difference
         metrics = [standing.metrics[0] for standing in compared.standings if standing.condition == pair.condition]
-        detail = f"{format_difference_interval(found)}, p {format_p(pair.p_holm)}"
+        detail = f"{format_difference_interval(difference)}, p {format_p(pair.p_holm)}"
         rows.append(
             (
-                Cell(condition_title(pair.condition), count_phrase(found.n, found.n_groups)),
+                Cell(condition_title(pair.condition), count_phrase(difference.n, difference.n_groups)),
                 *metrics,
-                Cell(f"{verdict_of(found)} {format_signed(found.difference)}", detail),
+                Cell(f"{verdict_of(difference)} {format_signed(difference.difference)}", detail),
             )
         )
     return make_table(f"{title}: balanced accuracy, with 95 % intervals", ("Condition", "#A", "#B", "#A minus B"), rows)

@@ -109,7 +109,7 @@ def read_error_sounds(results: Results, root: Path, most_bytes: int = MOST_BYTES
     run = RunFolder(root)
     stored = _read_index(run.error_index)
     n_free = most_bytes
-    found = []
+    by_test_set = []
     for test_set, errors in results.evidence.errors.items():
         sounds = []
         for clip in errors.heard:
@@ -118,8 +118,8 @@ def read_error_sounds(results: Results, root: Path, most_bytes: int = MOST_BYTES
             n_free -= n_used
             sounds.append(sound)
         if sounds:
-            found.append(_describe(results.title_of(test_set), errors.heard, sounds))
-    return found
+            by_test_set.append(_describe(results.title_of(test_set), errors.heard, sounds))
+    return by_test_set
 
 
 def _read_index(path: Path) -> dict[tuple[Any, ...], dict[str, int]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import yaml
 
 from listenwell.report import evidence, figures, tables
-from listenwell.report.blocks import Block, Code, Figures, Page, Paragraph, Sounds, folded, make_page
+from listenwell.report.blocks import Block, Code, Figures, Page, Paragraph, Sounds, answer_blocks, folded, make_page
 from listenwell.report.conclusions import find_answers, find_next_steps
 from listenwell.report.results import FINE_TUNED, Results
 from listenwell.report.wording import spaced
@@ -113,12 +113,6 @@ def model_card(results: Results) -> Page:
         ("Training", "training", [*overfitting, counts, _config(results)]),
     ]
     return make_page("model card", results.name, [], [Paragraph(WHAT_IT_DOES.format(results.model.name))], parts)
-
-
-def answer_blocks(answers: Sequence[Paragraph], note: str) -> list[Block]:
-    """The answers in large print, what each rests on below them."""
-    leads = [Paragraph("", answer.strong, answer.question, "lead") for answer in answers]
-    return [*leads, *(Paragraph(answer.text) for answer in answers), Paragraph(note, style="note")]
 
 
 def _notices(results: Results) -> list[Paragraph]:

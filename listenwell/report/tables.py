@@ -150,10 +150,10 @@ def ladder_table(results: Results) -> Table:
     left_out = {record.arm: record.metrics[0] for record in results.leave_one_speaker_out}
     rows = []
     for arm in distinct(rung.arm for rung in results.ladder):
-        own = [rungs[*place, arm] for place in places]
-        seeds = ", ".join(map(str, own[0].seeds))
+        of_arm = [rungs[*place, arm] for place in places]
+        seeds = ", ".join(map(str, of_arm[0].seeds))
         last = left_out[arm] if arm in left_out else "not run"
-        rows.append(make_row((arm, seeds, *map(_rung_cell, own), last), arm == "final"))
+        rows.append(make_row((arm, seeds, *map(_rung_cell, of_arm), last), arm == "final"))
     heads = [
         make_column(f"#{results.title_of(test_set)}", condition_title(condition)) for test_set, condition in places
     ]

@@ -57,16 +57,16 @@ def spaced(name: str) -> str:
 
 def condition_title(condition: str) -> str:
     """What a condition is called in the report: "snr_-5" is "-5 dB", "100ms" is "100 ms"."""
-    found = match_condition(condition)
-    if found is None:
+    match = match_condition(condition)
+    if match is None:
         return condition or "as recorded"
-    if found.snr_db is not None:
-        return f"{format_number(found.snr_db, 'g')} dB"
-    if found.duration_ms is not None:
-        return f"{found.duration_ms} ms"
-    if found.t60_s is not None:
-        return f"T60 {found.t60_s:g} s"
-    return condition if found.band is None else _band_title(found.band)
+    if match.snr_db is not None:
+        return f"{format_number(match.snr_db, 'g')} dB"
+    if match.duration_ms is not None:
+        return f"{match.duration_ms} ms"
+    if match.t60_s is not None:
+        return f"T60 {match.t60_s:g} s"
+    return condition if match.band is None else _band_title(match.band)
 
 
 def _band_title(band: Band) -> str:

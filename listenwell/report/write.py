@@ -43,7 +43,12 @@ def write_report(results: Results, folder: Path, most_bytes: int = MOST_BYTES) -
     write_tables(results, folder)
     write_text(folder / MODEL_CARD, f"---\n{front_matter(results)}---\n\n{render_markdown(model_card(results))}")
     # last: where the page is, the rest is too
-    write_text(folder / PAGE, render_page(page))
+    write_page(folder / PAGE, page)
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write a web page atomically."""
+    write_text(path, render_page(page))
 
 
 def render_page(page: Page) -> str:

@@ -42,7 +42,7 @@ class Source:
 def compare_sources(
     texts: Sequence[str], reading: Reading, seed: int, common: bool = False
 ) -> tuple[SideBySide, list[str]]:
-    """Compare the first source with each of the others; also returns what a reader must be told first.
+    """Compare the first source with each of the others; also return the warnings a reader must see first.
 
     Raises ConfigError for fewer than two sources, ManifestError where they scored different clips (without `common`)
     or disagree about a label or a group.
@@ -64,8 +64,8 @@ def compare_runs(folders: Sequence[str], reading: Reading, seed: int, common: bo
     results = [read_results(RunFolder(Path(folder))) for folder in folders]
     compared, warnings = {}, []
     for name in _shared_test_sets(folders, results, reading.test_set):
-        compared[name], told = compare_sources(folders, replace(reading, test_set=name), seed, common)
-        warnings += [*told, *_warn_other_recordings(name, results)]
+        compared[name], first = compare_sources(folders, replace(reading, test_set=name), seed, common)
+        warnings += [*first, *_warn_other_recordings(name, results)]
     thresholds = [read_threshold(RunFolder(Path(folder)).threshold(reading.method)) for folder in folders]
     one, other = map(ComparedRun, folders, results, thresholds)
     together = dict(zip(compared, correct_together(list(compared.values())), strict=True))
