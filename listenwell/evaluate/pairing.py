@@ -83,12 +83,12 @@ def compare_contenders(contenders: Sequence[Contender], seed: int, common: bool 
     Raises ManifestError when clips differ (without `common`), labels or groups disagree, or a class is missing.
     """
     aligned = _align(contenders, common)
-    tables = [versions(each.table) for each in aligned]
+    tables = [versions(contender.table) for contender in aligned]
     conditions = list(tables[0])
     standings = [
-        _standing(each, condition, table[condition])
+        _standing(contender, condition, table[condition])
         for condition in conditions
-        for each, table in zip(aligned, tables, strict=True)
+        for contender, table in zip(aligned, tables, strict=True)
     ]
     pairs = [
         _pair(aligned[0], other, condition, tables[0][condition], table[condition], seed)
@@ -104,9 +104,10 @@ def compare_contenders(contenders: Sequence[Contender], seed: int, common: bool 
 
 def correct_together(compared: Sequence[SideBySide]) -> list[SideBySide]:
     """Return the same with Holm's correction over the pairs of all of them."""
-    corrected = iter(holm([pair.difference.p_value for each in compared for pair in each.pairs]))
+    corrected = iter(holm([pair.difference.p_value for result in compared for pair in result.pairs]))
     return [
-        replace(each, pairs=tuple(replace(pair, p_holm=next(corrected)) for pair in each.pairs)) for each in compared
+        replace(result, pairs=tuple(replace(pair, p_holm=next(corrected)) for pair in result.pairs))
+        for result in compared
     ]
 
 
@@ -117,18 +118,18 @@ def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
     if any(other != keys[0] for other in keys[1:]):
         places = [{key: place for place, key in enumerate(rows)} for rows in keys]
         shared = [key for key in keys[0] if all(key in others for others in places)]
-        for each in contenders:
-            if len(shared) < len(each.table) and not common:
-                raise ManifestError(
-                    f"'{contenders[0].name}' and the others were not scored on the same clips ({len(shared)} rows in "
-                    f"common, '{each.name}' has {len(each.table)}); score what is missing, or compare on the common "
-                    "clips with --common."
-                )
+        lacking = [c for c in contenders if len(shared) < len(c.table)]
+        if lacking and not common:
+            raise ManifestError(
+                f"'{contenders[0].name}' and the others were not scored on the same clips ({len(shared)} rows in "
+                f"common, '{lacking[0].name}' has {len(lacking[0].table)}); score what is missing, or compare on the "
+                "common clips with --common."
+            )
         if not shared:
             raise ManifestError("the tables have no clip in common; look at clip_id and condition in each.")
         aligned = [
-            replace(each, table=each.table.take(np.array([place[key] for key in shared])))
-            for each, place in zip(contenders, places, strict=True)
+            replace(contender, table=contender.table.take(np.array([place[key] for key in shared])))
+            for contender, place in zip(contenders, places, strict=True)
         ]
     _require_agreement(aligned)
     return aligned
@@ -169,5 +170,5 @@ def _count_groups(contenders: Sequence[Contender], tables: Sequence[ScoreTable])
     counts = []
     for label, group in sorted(set(zip(first.label.tolist(), first.group.tolist(), strict=True))):
         rows = (first.label == label) & (first.group == group)
-        counts.append(GroupCount(group, label, int(rows.sum()), tuple(int(each[rows].sum()) for each in right)))
+        counts.append(GroupCount(group, label, int(rows.sum()), tuple(int(is_right[rows].sum()) for is_right in right)))
     return tuple(counts)

@@ -80,23 +80,23 @@ def comparison_page(comparison: RunComparison) -> Page:
     titled = [(results[0].title_of(name), compared) for name, compared in comparison.test_sets.items()]
     trust = [
         replace(statement, strong=f"{letter}: {statement.strong}")
-        for letter, each in zip(LETTERS, results, strict=True)
-        for statement in statements(each)
+        for letter, study in zip(LETTERS, results, strict=True)
+        for statement in statements(study)
     ]
     about = ABOUT_ANSWERS.format(method_title(comparison.method))
-    settings = _differing("Settings that differ", [_settings(each) for each in results])
-    provenance = _beside("What made them", [provenance_of(each) for each in results])
-    parts: list[tuple[str, str, list[Block]]] = [
+    settings = _differing("Settings that differ", [_settings(study) for study in results])
+    provenance = _beside("What made them", [provenance_of(study) for study in results])
+    parts: list[tuple[str, str, Sequence[Block]]] = [
         ("The answer", "answer", answer_blocks(answer_comparison(comparison), about)),
-        ("Can they be trusted?", "evidence", [*trust]),
+        ("Can they be trusted?", "evidence", trust),
         ("Settings", "settings", [settings if settings.rows else Paragraph("Both studies had the same settings.")]),
         (
             "Results",
             "results",
-            [*(_accuracy_table(*each) for each in titled), Paragraph(ABOUT_RESULTS, style="note")],
+            [*(_accuracy_table(*pair) for pair in titled), Paragraph(ABOUT_RESULTS, style="note")],
         ),
         ("Thresholds", "thresholds", [_beside("Thresholds of both", [describe_threshold(r.threshold) for r in runs])]),
-        ("Groups", "groups", [block for each in titled for block in _group_blocks(*each)]),
+        ("Groups", "groups", [block for pair in titled for block in _group_blocks(*pair)]),
         ("Provenance", "provenance", [provenance, Paragraph("Lines in bold differ.", style="note")]),
     ]
     bylines = [

@@ -58,8 +58,8 @@ def _seal_statement(seal: Seal) -> Paragraph:
 def criteria_table(results: Results) -> Table:
     """Every success criterion with its verdict."""
     rows = [
-        (each.criterion, spaced(each.test_set) or "study pool", plain_sentence(each.sentence))
-        for each in results.evidence.criteria
+        (verdict.criterion, spaced(verdict.test_set) or "study pool", plain_sentence(verdict.sentence))
+        for verdict in results.evidence.criteria
     ]
     return make_table("Success criteria, judged by their intervals", ("Criterion", "On", "Verdict"), rows)
 
@@ -96,7 +96,7 @@ def crossing_table(results: Results) -> Table:
 def probability_table(results: Results) -> Table:
     """How good the probabilities are that Platt's map of dev gives on each test's clean clips."""
     judged = results.evidence.probability.test_sets
-    rows = [(spaced(name), *map(format_metric, each.metrics)) for name, each in judged.items()]
+    rows = [(spaced(name), *map(format_metric, probabilities.metrics)) for name, probabilities in judged.items()]
     heads = ("Test set", "#Brier score", "#Log-loss (nats)", "#Calibration error")
     return make_table("Probabilities by Platt's map of dev, clean clips", heads, rows)
 
@@ -104,9 +104,9 @@ def probability_table(results: Results) -> Table:
 def holm_table(results: Results) -> Table:
     """P values of all comparisons, corrected as one family."""
     rows = [
-        (method_title(each.opponent), spaced(each.test_set), condition_title(each.condition),
-         format_p(each.p_value), format_p(each.p_holm))
-        for each in results.evidence.holm
+        (method_title(pair.opponent), spaced(pair.test_set), condition_title(pair.condition),
+         format_p(pair.p_value), format_p(pair.p_holm))
+        for pair in results.evidence.holm
     ]  # fmt: skip
     heads = ("Opponent", "Test set", "Condition", "#p", "#p, Holm")
     return make_table(f"All {len(rows)} comparisons as one family (Holm's correction)", heads, rows)
@@ -163,16 +163,16 @@ def allocation_tables(results: Results) -> tuple[Table, Table]:
 
 def background_table(results: Results) -> Table:
     """The number of backgrounds of every split and kind."""
-    rows = [(spaced(each.part), each.kind, each.n) for each in results.backgrounds]
+    rows = [(spaced(count.part), count.kind, count.n) for count in results.backgrounds]
     return make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), rows)
 
 
 def shared_groups(results: Results) -> dict[str, list[str]]:
     """The groups that stand in more than one split, each with its splits: a leak, so it should be empty."""
     splits: dict[str, dict[str, None]] = {}
-    for each in results.allocation:
-        for group in each.groups:
-            splits.setdefault(group, {})[spaced(each.part)] = None
+    for split in results.allocation:
+        for group in split.groups:
+            splits.setdefault(group, {})[spaced(split.part)] = None
     return {group: list(names) for group, names in sorted(splits.items()) if len(names) > 1}
 
 
@@ -208,8 +208,12 @@ def describe_threshold(chosen: Threshold) -> dict[str, str]:
     }
 
 
-def sheet_tables(test_set: TestSet) -> list[Table]:
-    """The classes of a test set, what it can show, its licences."""
+def sheet_tables(results: Results) -> list[Table]:
+    """The classes of every test set, what it can show, its licences."""
+    return [table for test_set in results.test_sets for table in _sheet_tables(test_set)]
+
+
+def _sheet_tables(test_set: TestSet) -> list[Table]:
     sheet, title = test_set.sheet, test_set.title
     classes = [
         (c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,

@@ -461,11 +461,11 @@ class Results(Node):
     @property
     def unseen(self) -> TestSet:
         """The test set that answers "does it generalise": the out-of-corpus one, or the last when there is none."""
-        return next((each for each in self.test_sets if each.name == OUT_OF_CORPUS), self.test_sets[-1])
+        return next((test_set for test_set in self.test_sets if test_set.name == OUT_OF_CORPUS), self.test_sets[-1])
 
     def title_of(self, test_set: str) -> str:
         """What a test set is called in the report."""
-        return next(each.title for each in self.test_sets if each.name == test_set)
+        return next(known.title for known in self.test_sets if known.name == test_set)
 
     def rows_of(self, test_set: str, condition: str) -> list[Row]:
         """All methods at all thresholds under one condition."""

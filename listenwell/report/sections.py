@@ -41,10 +41,10 @@ HOW_TO_USE = (
 def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
     """The page of a study; sounds: the errors to listen to."""
     test_sets = results.test_sets
-    parts: list[tuple[str, str, list[Block]]] = [
+    parts: list[tuple[str, str, Sequence[Block]]] = [
         ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
-        ("Can it be trusted?", "evidence", [*evidence.statements(results)]),
-        ("What next", "next", [*find_next_steps(results)]),
+        ("Can it be trusted?", "evidence", evidence.statements(results)),
+        ("What next", "next", find_next_steps(results)),
         (
             "Results",
             "results",
@@ -90,7 +90,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
         ),
         ("Who was where", "allocation", _allocation_blocks(results)),
         ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
-        ("Data sheets of the tests", "sheets", [table for each in test_sets for table in evidence.sheet_tables(each)]),
+        ("Data sheets of the tests", "sheets", evidence.sheet_tables(results)),
         ("Leak gate and seal", "gate", [evidence.finding_table(results.leaks), evidence.seal_table(results.seal)]),
         ("Clips left out", "quarantine", [evidence.quarantine_table(results)]),
         ("Provenance", "provenance", [evidence.provenance_table(results), _config(results)]),
@@ -104,12 +104,12 @@ def model_card(results: Results) -> Page:
     """The model card: what the delivered adapter is, reaches, was trained on, and its limits."""
     counts, _ = evidence.allocation_tables(results)
     overfitting = [Paragraph(tables.overfitting_sentence(fit)) for fit in results.fits]
-    parts: list[tuple[str, str, list[Block]]] = [
+    parts: list[tuple[str, str, Sequence[Block]]] = [
         ("Use", "use", [Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
         ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
         ("What it reaches", "results", [tables.delivered_table(results, test_set) for test_set in results.test_sets]),
         ("Can it be trusted?", "evidence", [*evidence.statements(results), *_notices(results)]),
-        ("Limits, and what would help", "next", [*find_next_steps(results)]),
+        ("Limits, and what would help", "next", find_next_steps(results)),
         ("Training", "training", [*overfitting, counts, _config(results)]),
     ]
     return make_page("model card", results.name, [], [Paragraph(WHAT_IT_DOES.format(results.model.name))], parts)

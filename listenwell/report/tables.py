@@ -53,7 +53,7 @@ CHANCE = 0.5
 
 def main_table(results: Results, test_set: TestSet) -> Table:
     """Methods and thresholds down, the main conditions across."""
-    conditions = [each for each in MAIN_CONDITIONS if each in results.conditions_of(test_set.name)]
+    conditions = [condition for condition in MAIN_CONDITIONS if condition in results.conditions_of(test_set.name)]
     rows = []
     for method, threshold in results.shown_methods():
         judged = [results.row(method, threshold, test_set.name, condition) for condition in conditions]
@@ -124,15 +124,15 @@ def delivered_table(results: Results, test_set: TestSet) -> Table:
 
 def comparison_table(results: Results, test_set: TestSet) -> Table:
     """Conditions down, opponents across."""
-    comparisons = [each for each in results.comparisons if each.test_set == test_set.name]
-    opponents = distinct(each.opponent for each in comparisons)
+    comparisons = [pair for pair in results.comparisons if pair.test_set == test_set.name]
+    opponents = distinct(pair.opponent for pair in comparisons)
     rows = []
-    for condition in distinct(each.condition for each in comparisons):
+    for condition in distinct(pair.condition for pair in comparisons):
         beside = [results.comparison(opponent, test_set.name, condition) for opponent in opponents]
-        counts = distinct(count_phrase(each.result.n, each.result.n_groups) for each in beside)
+        counts = distinct(count_phrase(pair.result.n, pair.result.n_groups) for pair in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
     heads = ("Condition", *(f"#against {method_title(name)}" for name in opponents))
-    notes = distinct(each.result.note for each in comparisons if each.result.note)
+    notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
     caption = f"{test_set.title}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
     return make_table(caption, heads, rows, "; ".join(notes))
 

@@ -73,7 +73,7 @@ def compare_runs(folders: Sequence[str], reading: Reading, seed: int, common: bo
 
 
 def _shared_test_sets(folders: Sequence[str], results: Sequence[Results], wanted: str) -> list[str]:
-    names = [[test_set.name for test_set in each.test_sets] for each in results]
+    names = [[test_set.name for test_set in study.test_sets] for study in results]
     shared = [name for name in names[0] if name in names[1] and wanted in ("", name)]
     if not shared:
         listed = "; ".join(f"{folder}: {', '.join(each)}" for folder, each in zip(folders, names, strict=True))
@@ -84,7 +84,7 @@ def _shared_test_sets(folders: Sequence[str], results: Sequence[Results], wanted
 
 def _warn_other_recordings(test_set: str, results: Sequence[Results]) -> list[str]:
     """A warning where the seals hold other hashes of the test set's recordings."""
-    if len({each.seal.test_sets[test_set] for each in results}) < 2:
+    if len({study.seal.test_sets[test_set] for study in results}) < 2:
         return []
     title = results[0].title_of(test_set)
     return [f"{title}: the runs tested other recordings, or other clips, under this name"]
