@@ -108,9 +108,9 @@ def folder(tmp_path):
 
 def test_a_run_folder_stands_at_its_calibrated_threshold_and_a_table_at_the_one_given(folder):
     source = open_source(str(folder / "run"), READING)
-    assert source.contender.threshold == source.chosen.value
-    assert open_source(f"{folder / 'good.csv'}@0.25", READING).contender.threshold == 0.25
-    assert open_source(str(folder / "good.csv"), READING).contender.threshold == 0.0
+    assert source.threshold == source.chosen.value
+    assert open_source(f"{folder / 'good.csv'}@0.25", READING).threshold == 0.25
+    assert open_source(str(folder / "good.csv"), READING).threshold == 0.0
     result, warnings = compare_sources([str(folder / "run"), str(folder / "poor.csv")], READING, seed=0)
     assert result.pairs[0].difference.difference > 0
     assert warnings == []

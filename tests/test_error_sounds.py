@@ -72,24 +72,17 @@ def test_what_somebody_put_beside_the_sounds_stays_and_sounds_of_the_time_before
     run, parts = RunFolder(tmp_path), divide(*prepare(config), config.data)
     errors = results["evidence"]["errors"]
     fewer = {name: {"heard": found["heard"][:1]} for name, found in errors.items()}
+    theirs = [run.error_sound(1), run.error_sound(99), run.errors / "notes.txt"]
+    run.errors.mkdir()
+    for path in theirs:
+        path.write_text("mine")
     for wanted in (errors, fewer):
         write_error_sounds(wanted, parts, load_model(config.model), config.short_clips, config.seed, run)
-        run.errors.joinpath("notes.txt").write_text("mine")
-        run.errors.joinpath("99.wav").write_text("mine")
-    names = [end for number in range(1, len(fewer) + 1) for end in (f"{number:02d}.png", f"{number:02d}.wav")]
-    assert sorted(path.name for path in run.errors.iterdir()) == [*names, "99.wav", "errors.json", "notes.txt"]
-
-
-def test_a_numbered_file_that_the_index_does_not_name_is_not_replaced(finished_study, tmp_path):
-    config, results = finished_study
-    run, parts = RunFolder(tmp_path), divide(*prepare(config), config.data)
-    run.errors.mkdir()
-    run.error_sound(1).write_text("mine")
-    write_error_sounds(
-        results["evidence"]["errors"], parts, load_model(config.model), config.short_clips, config.seed, run
-    )
-    assert run.error_sound(1).read_text() == "mine"
-    assert all(each["number"] > 1 for each in json.loads(run.error_index.read_text()))
+    numbers = [each["number"] for each in json.loads(run.error_index.read_text())]
+    assert numbers == [*range(2, len(fewer) + 2)]
+    ours = {path for number in numbers for path in (run.error_sound(number), run.error_picture(number))}
+    assert set(run.errors.iterdir()) == {*ours, *theirs, run.error_index}
+    assert {path.read_text() for path in theirs} == {"mine"}
 
 
 def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):

@@ -12,6 +12,7 @@ import numpy as np
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.errors import ManifestError
+from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import (
     PairedDifference,
     SideTest,
@@ -29,11 +30,16 @@ from listenwell.evaluate.scores import ScoreTable
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A method by name, its scores and the threshold it decides at."""
+    """A method by name, its scores and the threshold it decides at.
+
+    chosen: the record of the threshold, if any; note: what was taken for granted about the scores.
+    """
 
     name: str
     table: ScoreTable
     threshold: float
+    chosen: Threshold | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,16 @@ Waveforms: mono float32 (n_samples,), 16 kHz. Spectrograms: (n_mels, n_frames), 
 
 import base64
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from matplotlib import colormaps
 from matplotlib.image import imsave
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from listenwell.augment.mixing import measure_level
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak
@@ -52,6 +51,17 @@ class Player:
     duration_s: float
     level_db: float
     peak: float
+
+
+class StoredSound(WrongClip):
+    """A sound of the folder errors/, as its index names it; sha256: of the float32 samples."""
+
+    test_set: str
+    number: int
+    n_samples: int
+    sha256: str
+    n_frames: int
+    n_mels: int
 
 
 def make_player(title: str, samples: Waveform) -> Player:
@@ -107,14 +117,13 @@ def read_error_sounds(results: Results, root: Path, most_bytes: int = MOST_BYTES
     Raises ListenwellError when the folder errors/ holds an index that no study wrote.
     """
     run = RunFolder(root)
-    stored = _read_index(run.error_index)
+    stored = {_key(sound.test_set, sound): sound for sound in _read_index(run.error_index)}
     n_free = most_bytes
     by_test_set = []
     for test_set, errors in results.evidence.errors.items():
         sounds = []
         for clip in errors.heard:
-            key = (test_set, clip.clip_id, clip.condition, clip.score, clip.beyond)
-            sound, n_used = _load_sound(clip, run, stored[key] if key in stored else None, n_free)
+            sound, n_used = _load_sound(clip, run, stored.get(_key(test_set, clip)), n_free)
             n_free -= n_used
             sounds.append(sound)
         if sounds:
@@ -122,27 +131,22 @@ def read_error_sounds(results: Results, root: Path, most_bytes: int = MOST_BYTES
     return by_test_set
 
 
-def _read_index(path: Path) -> dict[tuple[Any, ...], dict[str, int]]:
-    """What is stored for each error: (test set, clip, condition, score, beyond) -> number and sizes.
+def _key(test_set: str, clip: WrongClip) -> tuple[object, ...]:
+    """What makes a sound that of an error: another threshold or another model leaves other scores behind."""
+    return test_set, clip.clip_id, clip.condition, clip.score, clip.beyond
 
-    The scores are in the key since another threshold or another model leaves other errors behind.
-    """
-    if not path.is_file():
-        return {}
+
+def _read_index(path: Path) -> list[StoredSound]:
     try:
-        return {
-            tuple(record[name] for name in ("test_set", "clip_id", "condition", "score", "beyond")): {
-                name: int(record[name]) for name in ("number", "n_samples", "n_frames", "n_mels")
-            }
-            for record in json.loads(path.read_text(encoding="utf-8"))
-        }
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return TypeAdapter(list[StoredSound]).validate_json(path.read_bytes()) if path.is_file() else []
+    except ValidationError as error:
         raise ListenwellError(
-            f"{path}: not the list of sounds that a study writes ({error!r}); delete its folder, run the study again."
+            f"{path}: not the list of sounds that a study writes ({error.errors()[0]['msg'].lower()}); delete its "
+            "folder, run the study again."
         ) from error
 
 
-def _load_sound(clip: WrongClip, run: RunFolder, stored: dict[str, int] | None, n_free: int) -> tuple[Sound, int]:
+def _load_sound(clip: WrongClip, run: RunFolder, stored: StoredSound | None, n_free: int) -> tuple[Sound, int]:
     """The error with its sound, if the sound is there and not above n_free bytes; and the bytes it takes."""
     condition = condition_title(clip.condition)
     details = (
@@ -151,15 +155,15 @@ def _load_sound(clip: WrongClip, run: RunFolder, stored: dict[str, int] | None, 
         "threshold"
     )
     label = f"{clip.clip_id}, {condition}"
-    paths = [run.error_sound(stored["number"]), run.error_picture(stored["number"])] if stored else []
+    paths = [run.error_sound(stored.number), run.error_picture(stored.number)] if stored else []
     if stored is None or not all(path.is_file() for path in paths):
         return Sound(clip.clip_id, details, label, "", None, ""), 0
-    details += f"; {stored['n_samples'] / SAMPLE_RATE_HZ:.2f} s"
+    details += f"; {stored.n_samples / SAMPLE_RATE_HZ:.2f} s"
     file = f"{run.errors.name}/{paths[0].name}"
     if sum(path.stat().st_size for path in paths) > n_free:
         return Sound(clip.clip_id, details, label, "", None, file), 0
     wav, png = (path.read_bytes() for path in paths)
-    picture = Picture(f"Log-mel spectrogram of {label}", data_uri(PNG, png), stored["n_frames"], stored["n_mels"])
+    picture = Picture(f"Log-mel spectrogram of {label}", data_uri(PNG, png), stored.n_frames, stored.n_mels)
     return Sound(clip.clip_id, details, label, data_uri(WAV, wav), picture, file), len(wav) + len(png)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from listenwell.errors import ConfigError
-from listenwell.evaluate.calibration import Threshold, read_given_threshold, read_threshold
+from listenwell.evaluate.calibration import read_given_threshold, read_threshold
 from listenwell.evaluate.pairing import Contender, SideBySide, compare_contenders, correct_together
 from listenwell.evaluate.predictions import GivenScale, read_predictions
 from listenwell.evaluate.traps import find_traps, warn_best_of
@@ -30,15 +30,6 @@ class Reading:
     test_set: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One thing to compare; chosen: the record of its threshold, if any; note: what was taken for granted."""
-
-    contender: Contender
-    chosen: Threshold | None
-    note: str = ""
-
-
 def compare_sources(
     texts: Sequence[str], reading: Reading, seed: int, common: bool = False
 ) -> tuple[SideBySide, list[str]]:
@@ -50,7 +41,7 @@ def compare_sources(
     if len(set(texts)) < 2 or len(set(texts)) < len(texts):
         raise ConfigError(f"compare: found {', '.join(texts)}; give at least two run folders or tables, each once.")
     sources = [open_source(text, reading) for text in texts]
-    result = compare_contenders([source.contender for source in sources], seed, common)
+    result = compare_contenders(sources, seed, common)
     return result, _warnings(sources, result)
 
 
@@ -90,14 +81,14 @@ def _warn_other_recordings(test_set: str, results: Sequence[Results]) -> list[st
     return [f"{title}: the runs tested other recordings, or other clips, under this name"]
 
 
-def open_source(text: str, reading: Reading) -> Source:
+def open_source(text: str, reading: Reading) -> Contender:
     """Read one source. Raises ConfigError or ManifestError naming it."""
     path, threshold = _split(text)
     if path.is_dir():
         return _open_run(path, threshold, reading)
     predictions = read_predictions(path, reading.names, reading.scale)
     value, chosen = read_given_threshold(threshold, predictions.default_threshold)
-    return Source(Contender(str(path), predictions.table, value), chosen, predictions.note)
+    return Contender(str(path), predictions.table, value, chosen, predictions.note)
 
 
 def _split(text: str) -> tuple[Path, str]:
@@ -113,7 +104,7 @@ def paths_of(texts: Sequence[str]) -> list[Path]:
     return [Path(part) for text in texts for part in _split(text) if str(part)]
 
 
-def _open_run(path: Path, threshold: str, reading: Reading) -> Source:
+def _open_run(path: Path, threshold: str, reading: Reading) -> Contender:
     run = RunFolder(path)
     test_set = reading.test_set or _only_test_set(run)
     methods = sorted(file.stem for file in run.threshold(reading.method).parent.glob("*.json"))
@@ -121,7 +112,7 @@ def _open_run(path: Path, threshold: str, reading: Reading) -> Source:
         raise ConfigError(f"{path}: has no method '{reading.method}'; --method takes {', '.join(methods)}.")
     table = read_kept_scores(run.scores(f"{reading.method}-{test_set}"), run.score_identity(test_set))
     chosen = read_threshold(Path(threshold) if threshold else run.threshold(reading.method))
-    return Source(Contender(f"{path} {reading.method}", table, chosen.value), chosen)
+    return Contender(f"{path} {reading.method}", table, chosen.value, chosen)
 
 
 def _only_test_set(run: RunFolder) -> str:
@@ -131,18 +122,14 @@ def _only_test_set(run: RunFolder) -> str:
     return names[0]
 
 
-def _warnings(sources: Sequence[Source], result: SideBySide) -> list[str]:
+def _warnings(sources: Sequence[Contender], result: SideBySide) -> list[str]:
     notes = [source.note for source in sources if source.note]
     left_out = [
         f"{n} rows of {name} were left out, which another source lacks: clips left out are seldom the easy ones"
         for name, n in result.left_out.items()
         if n
     ]
-    traps = [
-        trap
-        for source in sources
-        for trap in find_traps(source.contender.table, source.contender.threshold, source.chosen)
-    ]
+    traps = [trap for source in sources for trap in find_traps(source.table, source.threshold, source.chosen)]
     condition = result.standings[0].condition
     best_of = warn_best_of({s.name: s.metrics[0] for s in result.standings if s.condition == condition})
     return list(dict.fromkeys([*notes, *left_out, *traps, *best_of]))
