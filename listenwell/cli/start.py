@@ -290,8 +290,8 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     from listenwell.storage.run_folder import RunFolder
 
     folder = RunFolder(run)
-    seal = Seal.model_validate(read_seal(folder))
-    write_report(read_results(folder).model_copy(update={"seal": seal}), run)
+    results = read_results(folder)
+    write_report(results.model_copy(update={"seal": Seal.model_validate(read_seal(folder))}), run)
     typer.echo(run / "report.html")
 
 
