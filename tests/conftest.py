@@ -73,9 +73,7 @@ def starter_corpus(private_cache: None) -> Any:
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A small study with arms, seeds, a search, fewer speakers, one left out at a time: its config and its results."""
-    from made_sounds import make_study
-
-    from listenwell.study.run import run_study
+    from made_sounds import make_study, study_record
 
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patched:
@@ -90,7 +88,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "loso.changes={train.epochs: 1}",
             "evaluation.conditions=[clean, snr_0, snr_10, 200ms, 500ms]",
         )
-        return config, run_study(config)
+        return config, study_record(config)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -104,9 +102,8 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The detector of a small study; its study (`run`), corpus and merged model (`merged`) lie beside its folder."""
-    from made_sounds import make_study
+    from made_sounds import make_study, study_record
 
-    from listenwell.study.run import run_study
     from listenwell.tasks import export
 
     folder = tmp_path_factory.mktemp("detector")
@@ -115,7 +112,7 @@ def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patched.setattr(export, "N_RECORDINGS", 1)
         patched.setattr(export, "RECORDING_S", 6.0)
         config = make_study(folder)
-        run_study(config)
+        study_record(config)
         export.export_detector(config.output, folder / "bundle")
         export.export_merged(config.output, folder / "merged")
     return folder / "bundle"

@@ -40,7 +40,7 @@ def make_row(method: str, threshold: str, test_set: str, condition: str) -> dict
             make_metric("balanced_accuracy", value, 0.03, n_clips, groups),
             make_metric("recall", value + 0.01, 0.05, n_clips // 2, groups // 3),
             make_metric("specificity", value - 0.01, 0.05, n_clips - n_clips // 2, groups - groups // 3),
-            make_metric("roc_auc", min(1.0, value + 0.01), 0.02, n_clips, groups),
+            make_metric("roc_auc", value + 0.01, 0.02, n_clips, groups),
         ],
     }
 
@@ -66,11 +66,15 @@ def make_fit(seed: int) -> dict[str, Any]:
     history = [
         {
             "epoch": epoch, "step": 25 * epoch, "train_loss": 0.6 / epoch, "dev_loss": 0.5 / epoch + 0.02 * epoch,
+            "gap": 0.02 * epoch - 0.1 / epoch,
             "dev_balanced_accuracy_at_0": 1 - 0.3 / epoch, "dev_auc": 1 - 0.1 / epoch, "learning_rate": 2e-4 / epoch,
         }
         for epoch in range(1, 9)
     ]  # fmt: skip
-    return {"name": "fine-tuned", "seed": seed, "best_epoch": 5, "n_steps": 200, "history": history}
+    return {
+        "name": "fine-tuned", "identity": "ab12", "seed": seed, "best_epoch": 5, "n_steps": 200,
+        "lora_modules": {"language_model": 14}, "history": history, "overfitting": "",
+    }  # fmt: skip
 
 
 def make_allocation(part: str, first: int) -> list[dict[str, Any]]:
@@ -81,6 +85,32 @@ def make_allocation(part: str, first: int) -> list[dict[str, Any]]:
         }
         for label in ("SPEECH", "NONSPEECH")
     ]  # fmt: skip
+
+
+def make_evidence(test_sets: tuple[str, ...]) -> dict[str, Any]:
+    verdict = {"outcome": "met", "sentence": "met", "groups_needed": None, "clips_needed": None}
+    shift, regret = make_metric("threshold_shift", 0.1, 0.2, 110, 30), make_metric("regret", 0.01, 0.01, 110, 30)
+    groups = [
+        {"group": f"{label.lower()}_g{i}", "label": label, "n": 20, "n_wrong": i, "right": 1 - i / 20, "low": 0.5,
+         "high": 1.0}
+        for label in ("SPEECH", "NONSPEECH") for i in (2, 1, 0)
+    ]  # fmt: skip
+    return {
+        "criteria": [{"criterion": "clean balanced accuracy at least 0.75", "test_set": test_sets[-1], **verdict}],
+        "transfer": {
+            name: {"threshold": 0.137, "oracle": 0.037, "shift": shift, "regret": regret, "verdict": dict(verdict)}
+            for name in test_sets
+        },
+        "curves": {name: [] for name in test_sets},
+        "probability": {"platt": {"slope": 1.0, "intercept": 0.1}, "test_sets": {}},
+        "operating_curves": {name: [] for name in test_sets},
+        "holm": [],
+        "errors": {
+            name: {"n": 120, "n_wrong": 6, "groups": groups, "worst": [], "heard": [], "agreement": []}
+            for name in test_sets
+        },
+        "traps": {name: [] for name in test_sets},
+    }
 
 
 def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) -> dict[str, Any]:
@@ -97,6 +127,19 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         ],
         "backgrounds": [{"part": "train", "kind": "noise", "n": 54}, {"part": "dev", "kind": "music", "n": 12}],
         "fits": [make_fit(42)],
+        "failed_fits": [],
+        "ladder": [],
+        "search": None,
+        "leave_one_speaker_out": [],
+        "evidence": make_evidence(test_sets),
+        "leaks": {
+            "verdict": "clean", "n_leaks": 0, "findings": [], "n_clips": {"train": 100, "dev": 100},
+            "n_backgrounds": {"train": 54}, "n_pairs": 500, "unreadable": [], "search": {},
+        },
+        "seal": {
+            "verdict": "sealed", "reason": "every threshold was committed before the first look", "head": "cd" * 32,
+            "n_looks": 1, "entries": [], "test_sets": dict.fromkeys(test_sets, "ef" * 32), "earlier": [],
+        },
         "thresholds": {
             method: {
                 "value": entry["default_threshold"] + 0.137, "criterion": "balanced_accuracy", "dev_value": 0.981,
@@ -121,6 +164,11 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         "test_sets": [
             {
                 "name": name, "title": titles[name] if name in titles else name, "n_clips": 110, "n_groups": 30,
+                "sheet": {
+                    "asked": {}, "classes": [], "groups": [], "licences": {"CC0": 110}, "clips": [],
+                    "precision": [{"measure": "recall", "n_clips": 50, "n_groups": 10, "icc": 0.3, "effective_n": 23.0,
+                                   "half_widths": [[0.85, 0.15]]}],
+                },
             }
             for name in test_sets
         ],

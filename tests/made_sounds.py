@@ -1,6 +1,7 @@
 """Small corpora made in code: tones stand for speech, noise for non-speech."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -9,6 +10,7 @@ from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.clip import Background, Clip
 from listenwell.data.manifest import read_manifest, write_backgrounds, write_manifest
+from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
 
 N_BEDS = 8
@@ -57,3 +59,11 @@ def make_study(folder: Path, *overrides: str, base: Path | None = None) -> Confi
         "evaluation.baselines=[webrtc]",
     ]
     return load_config(base, [*settings, *overrides])
+
+
+def study_record(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
+    """Run the study and return what its results.json holds."""
+    from listenwell.study.run import run_study
+
+    record: dict[str, Any] = run_study(config, on_progress).model_dump(mode="json")
+    return record

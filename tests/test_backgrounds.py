@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 
 from listenwell.data import backgrounds
 from listenwell.data.audio import rms
@@ -18,7 +18,6 @@ from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError
 from listenwell.random_streams import stream
-from listenwell.study.run import run_study
 
 LENGTHS_S = {"long": 4.0, "short": 0.25, "other_rate": 2.0}
 
@@ -179,11 +178,11 @@ def test_a_bank_refuses_what_is_too_short_and_an_empty_file_is_not_built(beds, t
 
 
 def test_a_study_with_stored_backgrounds_reads_them_all_from_one_file(tmp_path, monkeypatch):
-    straight = run_study(make_study(tmp_path))
+    straight = study_record(make_study(tmp_path))
     config = make_study(tmp_path, "data.store_backgrounds=true", f"output={tmp_path / 'stored'}")
     seen: list[str] = []
     monkeypatch.setattr(backgrounds, "load_recording", lambda path, *_: seen.append(str(path)))
-    assert run_study(config)["rows"] == straight["rows"]
+    assert study_record(config)["rows"] == straight["rows"]
     assert seen == []
     stored = json.loads((config.output / "results.json").read_text())
     assert straight["fits"][0]["identity"] != stored["fits"][0]["identity"]

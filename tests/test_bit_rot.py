@@ -10,6 +10,7 @@ import shutil
 
 import pytest
 from made_scores import make_scores
+from made_sounds import study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -23,7 +24,6 @@ from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 from listenwell.storage.journal import Journal
 from listenwell.storage.load_or_make import FILES, OWN
-from listenwell.study.run import run_study
 from listenwell.tasks.compare import Reading, open_source
 
 N_FLIPS = int(os.environ["LISTENWELL_FLIPS"]) if "LISTENWELL_FLIPS" in os.environ else 1
@@ -98,7 +98,7 @@ def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(finished
     config, _ = finished_study
     damaged = first_file(run, pattern)
     flip_bit(damaged, pattern, number)
-    complaint, again = attempt(lambda: run_study(config.model_copy(update={"output": run})))
+    complaint, again = attempt(lambda: study_record(config.model_copy(update={"output": run})))
     if complaint:
         assert damaged.name in complaint
         assert "delete it" in complaint or "Start a new run folder" in complaint
@@ -111,7 +111,7 @@ def test_the_logs_of_finished_fits_may_be_deleted(finished_study, expected, run)
     config, _ = finished_study
     for log in run.glob("fits/*/*.jsonl"):
         log.unlink()
-    again = run_study(config.model_copy(update={"output": run}))
+    again = study_record(config.model_copy(update={"output": run}))
     assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
 
 
@@ -149,7 +149,7 @@ def test_a_run_without_hashes_is_read_and_said_to_be_unchecked(finished_study, e
     for path in [*run.glob("fits/*/*.json"), *run.glob("fits/*/scores/*.json"), *run.glob("scores/*.json")]:
         content = json.loads(path.read_text())
         path.write_text(json.dumps({k: v for k, v in content.items() if k not in (OWN, FILES)}))
-    again = run_study(config.model_copy(update={"output": run}))
+    again = study_record(config.model_copy(update={"output": run}))
     assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
     assert f"{run / 'scores' / 'test.json'} holds no hash of itself" in capsys.readouterr().err
 

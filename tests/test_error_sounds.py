@@ -18,9 +18,8 @@ from listenwell.errors import ListenwellError
 from listenwell.evaluate.scores import read_scores
 from listenwell.judge.errors import N_HEARD, N_HEARD_CLEAN, _choose_heard, write_error_sounds
 from listenwell.model.loading import load_model
-from listenwell.report import errors as heard_errors
-from listenwell.report.errors import NOT_THERE, read_heard_errors
-from listenwell.report.results import read_results
+from listenwell.report.errors import NOT_THERE, read_error_sounds
+from listenwell.report.results import Results
 from listenwell.report.write import write_report
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
@@ -73,24 +72,17 @@ def test_what_somebody_put_beside_the_sounds_stays_and_sounds_of_the_time_before
     run, parts = RunFolder(tmp_path), divide(*prepare(config), config.data)
     errors = results["evidence"]["errors"]
     fewer = {name: {"heard": found["heard"][:1]} for name, found in errors.items()}
+    theirs = [run.error_sound(1), run.error_sound(99), run.errors / "notes.txt"]
+    run.errors.mkdir()
+    for path in theirs:
+        path.write_text("mine")
     for wanted in (errors, fewer):
         write_error_sounds(wanted, parts, load_model(config.model), config.short_clips, config.seed, run)
-        run.errors.joinpath("notes.txt").write_text("mine")
-        run.errors.joinpath("99.wav").write_text("mine")
-    names = [end for number in range(1, len(fewer) + 1) for end in (f"{number:02d}.png", f"{number:02d}.wav")]
-    assert sorted(path.name for path in run.errors.iterdir()) == [*names, "99.wav", "errors.json", "notes.txt"]
-
-
-def test_a_numbered_file_that_the_index_does_not_name_is_not_replaced(finished_study, tmp_path):
-    config, results = finished_study
-    run, parts = RunFolder(tmp_path), divide(*prepare(config), config.data)
-    run.errors.mkdir()
-    run.error_sound(1).write_text("mine")
-    write_error_sounds(
-        results["evidence"]["errors"], parts, load_model(config.model), config.short_clips, config.seed, run
-    )
-    assert run.error_sound(1).read_text() == "mine"
-    assert all(each["number"] > 1 for each in json.loads(run.error_index.read_text()))
+    numbers = [each["number"] for each in json.loads(run.error_index.read_text())]
+    assert numbers == [*range(2, len(fewer) + 2)]
+    ours = {path for number in numbers for path in (run.error_sound(number), run.error_picture(number))}
+    assert set(run.errors.iterdir()) == {*ours, *theirs, run.error_index}
+    assert {path.read_text() for path in theirs} == {"mine"}
 
 
 def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):
@@ -149,16 +141,15 @@ def test_the_sound_of_another_score_is_not_taken(moved):
     index = json.loads((run / "errors" / "errors.json").read_text())
     index[0]["score"] += 1.0
     (run / "errors" / "errors.json").write_text(json.dumps(index))
-    (found,) = read_heard_errors(read_results(results), run)
-    assert [bool(error.sound) for error in found.errors] == [False, *(True for _ in index[1:])]
-    assert found.note == NOT_THERE
+    (sounds,) = read_error_sounds(Results.model_validate(results), run)
+    assert [bool(sound.uri) for sound in sounds.sounds] == [False, *(True for _ in index[1:])]
+    assert sounds.note.endswith(NOT_THERE)
 
 
-def test_what_does_not_fit_on_a_page_is_named_with_its_file(moved, monkeypatch):
+def test_what_does_not_fit_on_a_page_is_named_with_its_file(moved):
     run, results = moved
     first = sum((run / "errors" / f"01{end}").stat().st_size for end in (".wav", ".png"))
-    monkeypatch.setattr(heard_errors, "MOST_BYTES", first)
-    write_report(results, run)
+    write_report(Results.model_validate(results), run, most_bytes=first)
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert len(page.all("audio")) == 1
     assert "Too long for the page, but in the run folder: errors/02.wav" in page.text
@@ -171,4 +162,4 @@ def test_an_index_that_no_study_wrote_is_refused_and_reads_no_file(moved, broken
     outside = [{**each, "number": "../secret"} for each in json.loads(path.read_text())]
     path.write_text(json.dumps(outside) if broken == "a path for a number" else broken)
     with pytest.raises(ListenwellError, match=r"errors\.json: .*run the study again"):
-        read_heard_errors(read_results(results), run)
+        read_error_sounds(Results.model_validate(results), run)

@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import soundfile
+from made_sounds import study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -20,7 +21,6 @@ from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
-from listenwell.study.run import run_study
 from listenwell.tasks import export
 from listenwell.tasks.init import start_from_table, start_project
 from listenwell.tasks.runs import list_runs
@@ -154,7 +154,7 @@ def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monke
     monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(export, "N_RECORDINGS", 1)
     monkeypatch.setattr(export, "RECORDING_S", 6.0)
-    results = run_study(load_config(make_project(tmp_path / "old"), QUICK))
+    results = study_record(load_config(make_project(tmp_path / "old"), QUICK))
     shutil.move(tmp_path / "old", tmp_path / "new")
     run = tmp_path / "new" / "run"
     done = files_below(run, "fits", "scores")
@@ -170,7 +170,7 @@ def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monke
     (found,) = list_runs(run)
     assert found.state == "finished"
 
-    again = run_study(load_config(tmp_path / "new" / "study.yaml", QUICK))
+    again = study_record(load_config(tmp_path / "new" / "study.yaml", QUICK))
     assert files_below(run, "fits", "scores") == done  # nothing was trained or scored again
     assert again["rows"] == results["rows"]
     assert not (tmp_path / "old").exists()
@@ -185,7 +185,7 @@ def test_the_config_that_init_writes_runs(tmp_path, with_backgrounds):
     assert answer.exit_code == 0
     assert f"then listenwell study {tmp_path / 'study.yaml'}" in answer.stdout
     quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]"]
-    results = run_study(load_config(tmp_path / "study.yaml", quick))
+    results = study_record(load_config(tmp_path / "study.yaml", quick))
     conditions = {row["condition"] for row in results["rows"]}
     assert ("snr_0" in conditions) == with_backgrounds
     assert (tmp_path / "run" / "report.html").is_file()

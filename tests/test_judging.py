@@ -5,14 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.methods import JudgedMethod, compare, judge
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.judge.evidence import gather_evidence
 from listenwell.random_streams import stream
-from listenwell.study.run import run_study
 from listenwell.study_settings import EvaluationConfig
 
 LEVELS_DB = (-5.0, 0.0, 5.0, 10.0)
@@ -95,7 +94,7 @@ def test_holm_corrects_all_comparisons_as_one_family():
 
 def test_the_page_shows_the_evidence_and_a_second_run_reads_it_back(tmp_path, monkeypatch):
     config = make_study(tmp_path)
-    results = run_study(config)
+    results = study_record(config)
     assert json.loads((config.output / "evidence.json").read_text())["evidence"] == results["evidence"]
     page = (config.output / "report.html").read_text(encoding="utf-8")
     for shown in ("Success criteria", "Transfer of the threshold", "Brier score", "as one family"):
@@ -105,4 +104,4 @@ def test_the_page_shows_the_evidence_and_a_second_run_reads_it_back(tmp_path, mo
     for warning in results["evidence"]["traps"]["test"]:
         assert warning.split("'")[0][:30] in page
     monkeypatch.setattr("listenwell.judge.evidence.gather_evidence", lambda *_, **__: pytest.fail("was gathered again"))
-    assert run_study(config)["evidence"] == results["evidence"]
+    assert study_record(config)["evidence"] == results["evidence"]

@@ -1,7 +1,7 @@
 """A run opened by its folder: its ledger and the adapter it delivers."""
 
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -9,7 +9,6 @@ from listenwell.detect.bundle import read_bundle
 from listenwell.errors import CheckpointError, ListenwellError
 from listenwell.evaluate.scores import read_scores
 from listenwell.storage.load_or_make import hash_file
-from listenwell.study.run import run_study
 from listenwell.tasks import export
 from listenwell.tasks.opened_run import delivered_adapter, find_adapter, open_run
 
@@ -23,7 +22,7 @@ def study(tmp_path_factory):
         patched.setattr(export, "N_RECORDINGS", 1)
         patched.setattr(export, "RECORDING_S", 6.0)
         config = make_study(folder, "train.epochs=1", "evaluation.conditions=[clean]", f"ledger={folder / 'shared'}")
-        run_study(config)
+        study_record(config)
         yield config
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -12,7 +12,6 @@ from listenwell.config import dump
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
 from listenwell.model.settings import find_targets
-from listenwell.study.run import run_study
 from listenwell.tasks import plan as cost
 from listenwell.tasks.plan import _skeleton, plan_study
 
@@ -50,7 +49,7 @@ def test_the_plan_counts_the_fits_and_steps_that_the_study_then_takes(tmp_path):
         "search.grid=[{lora.rank: 2}, {seed: 1}]".replace("{seed: 1}", "{lora.rank: 4}"),
     )  # fmt: skip
     planned = plan_study(config)
-    run_study(config)
+    study_record(config)
     done = [json.loads(path.read_text()) for path in config.output.glob("fits/*/history.json")]
     assert sum(work.n_fits for work in planned.work) == len(done)
     assert sum(work.n_steps for work in planned.work) == sum(fit["n_steps"] for fit in done)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 from matplotlib import colormaps
 from matplotlib.image import imread
 from typer.testing import CliRunner
@@ -30,7 +30,6 @@ from listenwell.model.mel import hear
 from listenwell.report.errors import HIDDEN_RGB
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import TRAIN, divide
-from listenwell.study.run import run_study
 from listenwell.tasks.preview import preview
 
 LOUD = ("augment.noise.probability=1", "augment.crop.probability=1", "augment.spec_augment.probability=1",
@@ -77,7 +76,7 @@ def test_the_page_shows_every_clip_in_every_epoch(study, tmp_path):
 
 def test_what_the_page_shows_is_what_a_fit_heard(study, tmp_path):
     config, clips = study
-    run_study(config)
+    study_record(config)
     logged = next(config.output.rglob("plans.jsonl")).read_text(encoding="utf-8").splitlines()
     plan = Plan.from_json(json.loads(logged[0]))
     clip = next(clip for clip in clips if clip.clip_id == plan.clip_id)

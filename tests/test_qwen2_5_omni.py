@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -23,7 +23,6 @@ from listenwell.model.qwen2_5_omni import Qwen25Omni
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.study.run import run_study
 from listenwell.tasks import export
 from listenwell.tasks.plan import FIT_STATE_COPIES, plan_study
 
@@ -211,7 +210,7 @@ def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path, monke
     settings = ("lora.scope=both", "train.projector=trained", "train.epochs=1", "model.device=cpu")
     config = make_study(tmp_path, f"model.name={base}", *settings)
     planned = plan_study(config).memory
-    results = run_study(config)
+    results = study_record(config)
     assert {row["method"] for row in results["rows"]} == {"zero-shot", "fine-tuned", "webrtc"}
     (weights,) = config.output.rglob("adapter_model.safetensors")
     n_trained = sum(tensor.numel() for tensor in load_file(weights).values())

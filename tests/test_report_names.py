@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_pages import Page, markdown_tables
 
-from listenwell.report.rendering import escape_markdown, policy_hash, show_on_page
-from listenwell.report.wording import show_signs
-from listenwell.report.write import MARKDOWN, PAGE, write_report
+from listenwell.report.results import Results
+from listenwell.report.wording import show_characters
+from listenwell.report.write import MARKDOWN, PAGE, escape_markdown, policy_hash, show_on_page, write_report
 
 TURNED, MARK, ZERO, BELL = "\u202e", "\u200f", "\x00", "\x07"
 HOSTILE = {
@@ -53,7 +53,7 @@ def render_named(name: str, finished_study: Any, folder: Path) -> tuple[str, str
     changed = renamed(json.loads(json.dumps(results)), rename)
     changed |= {"warnings": [name], "quarantine": [{"clip_id": name, "reason": name}]}
     changed["failed_fits"] = [{"name": name, "reason": name}]
-    write_report(changed, folder)
+    write_report(Results.model_validate(changed), folder)
     return tuple((folder / file).read_text(encoding="utf-8") for file in (PAGE, MARKDOWN))
 
 
@@ -81,13 +81,13 @@ def test_a_name_writes_no_tag_no_attribute_and_no_script(attacked, tame):
     assert f"script-src '{policy_hash(script)}'" in page
 
 
-def test_a_name_is_printed_as_it_is_with_every_sign_visible(attacked):
+def test_a_name_is_printed_as_it_is_with_every_character_visible(attacked):
     bad, page, markdown = attacked
-    shown = " ".join(show_signs(bad).split())
+    shown = " ".join(show_characters(bad).split())
     assert shown in Page(page).text
     assert escape_markdown(bad) in markdown
-    for sign in (TURNED, MARK, ZERO, BELL):
-        assert sign not in page + markdown
+    for character in (TURNED, MARK, ZERO, BELL):
+        assert character not in page + markdown
 
 
 def test_a_name_ends_no_line_and_no_cell_of_the_markdown(attacked):
@@ -105,7 +105,7 @@ def test_a_name_is_cut_where_a_drawing_has_no_room_for_it(attacked):
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_what_is_shown_holds_no_sign_that_acts_unseen_and_loses_nothing_else(text):
+def test_what_is_shown_holds_no_character_that_acts_unseen_and_loses_nothing_else(text):
     shown = show_on_page(text)
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]", shown)
     assert re.sub(r"\[U\+([0-9A-F]{4,6})\]", lambda found: chr(int(found[1], 16)), shown) == text or "[U+" in text

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from made_pages import Page, ShownTable, markdown_tables, plain_markdown
 
-from listenwell.report.wording import MINUS, condition_title, method_title, part_title, plain_sentence
+from listenwell.report.wording import MINUS, condition_title, method_title, plain_sentence, spaced
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w])")
 SCOPES = {
@@ -29,7 +29,7 @@ SCOPES = {
     r"The ladder": ("ladder",),
     r"^Search": ("search",),
     r"^Leave one speaker out": ("leave_one_speaker_out",),
-    r"Clips and groups of each part": ("allocation",),
+    r"Clips and groups of each split|groups by name": ("allocation",),
     r"Background recordings": ("backgrounds",),
     r"^Thresholds": ("thresholds",),
     r": (classes|what it can show|licences)": ("test_sets",),
@@ -75,7 +75,7 @@ def forms_of(value: Any) -> set[str]:
     if isinstance(value, bool) or value is None:
         return set()
     if isinstance(value, str):
-        return {number for shown in {value, part_title(value), plain_sentence(value), condition_title(value)}
+        return {number for shown in {value, spaced(value), plain_sentence(value), condition_title(value)}
                 for number in numbers_in(shown)}  # fmt: skip
     forms = {str(value)} if isinstance(value, int) else set()
     forms |= {"0.001"} if 0 <= value < 0.001 else set()  # a p value below it
@@ -119,7 +119,7 @@ def words_of(record: dict[str, Any]) -> set[frozenset[str]]:
     """The names a record goes by, each with all the ways it is printed."""
     own = [value for key, value in record.items() if isinstance(value, str) or key in ("epoch", "n_speakers")]
     return {
-        frozenset({str(v), part_title(str(v)), method_title(str(v)), condition_title(str(v)), *shown_as(str(v))})
+        frozenset({str(v), spaced(str(v)), method_title(str(v)), condition_title(str(v)), *shown_as(str(v))})
         for v in own
         if str(v)
     }

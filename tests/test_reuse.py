@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 
 from listenwell.config import load_config
 from listenwell.data import sample_hashes
@@ -21,7 +21,6 @@ from listenwell.errors import ListenwellError
 from listenwell.splits.clips import set_aside_unreadable
 from listenwell.splits.sealing import read_seal
 from listenwell.storage.run_folder import RunFolder
-from listenwell.study.run import run_study
 from listenwell.tasks.export import export_detector
 from listenwell.tasks.score_table import score_manifest
 from listenwell.tasks.trace import trace
@@ -47,7 +46,7 @@ class Stages:
 def run(folder, *overrides):
     """The results of the study in `folder`, and which stages were gone through for them."""
     stages = Stages()
-    return run_study(study_of(folder, *overrides), stages), stages.seen
+    return study_record(study_of(folder, *overrides), stages), stages.seen
 
 
 def study_of(folder, *overrides):
@@ -243,7 +242,7 @@ def test_a_study_that_was_not_finished_again_is_not_exported(project, tmp_path):
 
     change_train_audio(project)
     with pytest.raises(KeyboardInterrupt):
-        run_study(study_of(project), stop_before_the_test)
+        study_record(study_of(project), stop_before_the_test)
     with pytest.raises(ListenwellError, match="a later study in this folder was not finished"):
         export_detector(project / "run", tmp_path / "detector")
 

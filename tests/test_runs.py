@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -20,7 +20,7 @@ from listenwell.storage.atomic_files import OWN, temporary_prefix, write_json
 from listenwell.storage.load_or_make import write_vouched
 from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.run_lock import hold_run, holder_of, is_held, written_by_a_run
-from listenwell.study.run import fit_alone, run_study
+from listenwell.study.run import fit_alone
 from listenwell.tasks.runs import find_waste, list_runs
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]")
@@ -135,7 +135,7 @@ def test_a_ledger_of_another_version_is_refused(tmp_path):
 def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_path):
     config = make_study(tmp_path, *QUICK)
     old = fit_alone(config.model_copy(update={"seed": 7})).folder
-    results = run_study(config)
+    results = study_record(config)
     unfinished = fit_alone(config.model_copy(update={"output": tmp_path / "second"})).folder
     left = config.output / f"{temporary_prefix('results.json')}x1_abcde.json"
     left.write_text("left by a kill")
@@ -164,12 +164,12 @@ def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_pat
     assert not left.exists()
     assert all(path.is_file() for path in foreign)
     assert unfinished.is_dir()
-    assert run_study(config)["rows"] == results["rows"]
+    assert study_record(config)["rows"] == results["rows"]
 
 
 def test_a_fit_that_another_run_uses_as_its_ledger_stays(tmp_path):
     config = make_study(tmp_path, *QUICK)
-    run_study(config)
+    study_record(config)
     borrowed = fit_alone(
         config.model_copy(update={"output": tmp_path / "b", "ledger": config.output, "seed": 9})
     ).folder

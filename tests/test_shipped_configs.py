@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 
 from listenwell.config import Config, load_config, settings
 from listenwell.model.small.random_models import build_random_model
-from listenwell.study.run import run_study
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 
@@ -38,7 +37,7 @@ def test_a_shipped_config_runs_on_a_random_model_of_its_shape(path, tmp_path):
         "train.clips_per_epoch=null",
     ]
     config = make_study(tmp_path, f"model.name={model}", *quick, base=path)
-    results = run_study(config)
+    results = study_record(config)
     assert (config.output / "report.html").is_file()
     assert {row["method"] for row in results["rows"]} == {"zero-shot", "fine-tuned", "webrtc"}
 

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import N_BEDS, make_corpus, make_study
+from made_sounds import N_BEDS, make_corpus, make_study, study_record
 
 from listenwell.data.clip import Background
 from listenwell.errors import AudioError, ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.scores import read_scores
 from listenwell.splits.divide import divide
 from listenwell.storage.run_folder import RunFolder, read_kept_results
-from listenwell.study.run import run_study
 from listenwell.study_settings import DataConfig
 from listenwell.tasks.trace import trace
 
@@ -24,7 +23,7 @@ from listenwell.tasks.trace import trace
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     config = make_study(folder)
-    return config, run_study(config), folder
+    return config, study_record(config), folder
 
 
 def score_files(root: Path) -> dict[str, bytes]:
@@ -53,7 +52,7 @@ def test_a_second_run_reuses_everything(finished, monkeypatch):
     before = score_files(config.output)
     for work in ("listenwell.fits.stacks.train", "listenwell.judge.scored.score_clips"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
-    again = run_study(config)
+    again = study_record(config)
     assert again["rows"] == results["rows"]
     assert score_files(config.output) == before
 
@@ -62,7 +61,7 @@ def test_the_same_study_elsewhere_gives_the_same_bits_with_other_workers(finishe
     config, results, folder = finished
     alone = config.train.model_copy(update={"workers": 2})
     moved = config.model_copy(update={"output": tmp_path / "run", "train": alone})
-    again = run_study(moved)
+    again = study_record(moved)
     assert score_files(tmp_path / "run") == score_files(folder / "run")
     assert again["rows"] == results["rows"]
 
@@ -120,20 +119,20 @@ def test_after_an_interrupt_the_next_run_goes_on_and_ends_the_same(finished, tmp
     with monkeypatch.context() as patched:
         patched.setattr(stage, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run_study(moved)
+            study_record(moved)
     assert not list(tmp_path.rglob(".*"))
-    assert run_study(moved)["rows"] == results["rows"]
+    assert study_record(moved)["rows"] == results["rows"]
 
 
 def test_noise_without_backgrounds_is_refused_not_skipped(tmp_path):
     config = make_study(tmp_path, "data.backgrounds=none")
     with pytest.raises(ConfigError, match="noise is asked for"):
-        run_study(config)
+        study_record(config)
 
 
 def test_a_study_without_noise_needs_no_backgrounds(tmp_path):
     quiet = ["data.backgrounds=none", "augment.noise.probability=0", "evaluation.conditions=[clean]"]
-    results = run_study(make_study(tmp_path, *quiet, "evaluation.baselines=[]", "train.epochs=1"))
+    results = study_record(make_study(tmp_path, *quiet, "evaluation.baselines=[]", "train.epochs=1"))
     assert {row["condition"] for row in results["rows"]} == {"clean"}
 
 
@@ -189,7 +188,7 @@ def test_a_clip_full_of_nan_is_quarantined_and_named(tmp_path, part):
     lost = divide(clips, [], config.data).clips[part][0]
     samples, rate = soundfile.read(lost.path)
     soundfile.write(lost.path, samples * np.nan, rate, subtype="FLOAT")
-    results = run_study(config)
+    results = study_record(config)
     assert [entry["clip_id"] for entry in results["quarantine"]] == [lost.clip_id]
     assert lost.clip_id in (config.output / "quarantine" / "study.csv").read_text()
 
@@ -199,13 +198,13 @@ def test_too_many_unreadable_clips_stop_the_study(tmp_path):
     for clip in make_corpus(tmp_path, n_groups=8)[:3]:
         clip.path.write_bytes(b"")
     with pytest.raises(AudioError, match="cannot be read, at most"):
-        run_study(config)
+        study_record(config)
 
 
 def test_more_clips_than_there_are_cannot_be_drawn(tmp_path):
     config = make_study(tmp_path, "train.clips_per_epoch=10000")
     with pytest.raises(ConfigError, match="clips_per_epoch"):
-        run_study(config)
+        study_record(config)
 
 
 def test_the_division_does_not_depend_on_the_order_of_the_clips(tmp_path):

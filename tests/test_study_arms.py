@@ -5,7 +5,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -16,7 +16,6 @@ from listenwell.evaluate.calibration import cross_fitted_balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.fits.arms import expand_arms
 from listenwell.storage.run_folder import RunFolder, read_kept_results
-from listenwell.study.run import run_study
 from listenwell.study.search import selection_optimism
 
 WIDE = (
@@ -34,7 +33,7 @@ WIDE = (
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
     config = make_study(tmp_path_factory.mktemp("wide"), *WIDE)
-    return config, run_study(config)
+    return config, study_record(config)
 
 
 def test_every_arm_stands_in_the_ladder_with_all_its_seeds(wide):
@@ -80,7 +79,7 @@ def test_a_second_run_trains_and_scores_nothing(wide, monkeypatch):
     for work in ("listenwell.fits.stacks.train", "listenwell.judge.scored.score_clips"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("was done again"))
     monkeypatch.setattr("listenwell.judge.score.score_clips", lambda *_, **__: pytest.fail("again"))
-    again = run_study(config)
+    again = study_record(config)
     for part in ("rows", "ladder", "leave_one_speaker_out", "search"):
         assert json.loads(json.dumps(again[part])) == json.loads(json.dumps(results[part]))
 
@@ -128,7 +127,7 @@ def test_the_best_of_equal_configs_looks_better_than_it_is():
 def test_arms_that_make_no_sense_are_refused(tmp_path, changes, message):
     config = make_study(tmp_path, changes, "train.epochs=1", "evaluation.conditions=[clean]")
     with pytest.raises(ConfigError, match=message):
-        run_study(config)
+        study_record(config)
 
 
 def test_a_changed_setting_is_checked_like_any_other(tmp_path):
@@ -170,7 +169,7 @@ def test_a_study_killed_again_and_again_ends_as_if_it_never_was(tmp_path):
             break
     assert child.exitcode == 0
     assert kills >= 3
-    run_study(config.model_copy(update={"output": tmp_path / "whole"}))
+    study_record(config.model_copy(update={"output": tmp_path / "whole"}))
     killed, whole = results_of(config.output), results_of(tmp_path / "whole")
     assert killed.pop("name") != whole.pop("name")
     assert killed == whole
@@ -202,7 +201,7 @@ def test_search_and_loso_run_alone_and_open_no_test(tmp_path):
 def test_babble_comes_from_other_speakers_of_the_same_part(tmp_path):
     settings = ["augment.babble.probability=1.0", "train.epochs=1", "evaluation.conditions=[clean]"]
     config = make_study(tmp_path, *settings)
-    results = run_study(config)
+    results = study_record(config)
     groups = {record["part"]: record["groups"] for record in results["allocation"] if record["label"] == "SPEECH"}
     plans = [json.loads(line) for path in config.output.rglob("plans.jsonl") for line in path.read_text().splitlines()]
     babble = [plan["babble"] for plan in plans if plan["clip_id"].startswith("speech") and "babble" in plan]
@@ -219,7 +218,7 @@ def test_an_arm_that_leaves_the_numbers_is_told_and_the_others_go_on(tmp_path):
     wild = ", ".join(f"{key}: {value}" for key, value in WILD.items())
     settings = [f"arms={{wild: {{{wild}, train.epochs: 40}}}}", "train.epochs=1", "evaluation.conditions=[clean]"]
     config = make_study(tmp_path, *settings)
-    results = run_study(config)
+    results = study_record(config)
     assert [fit["name"] for fit in results["failed_fits"]] == ["wild-seed42"]
     assert {row["arm"] for row in results["ladder"]} <= {"final"}
     assert "wild-seed42 failed." in (config.output / "report.html").read_text()
@@ -229,7 +228,7 @@ def test_a_study_whose_own_fit_leaves_the_numbers_stops_and_does_not_try_again(t
     settings = [f"{key}={value}" for key, value in WILD.items()]
     config = make_study(tmp_path, *settings, "train.epochs=40", "evaluation.conditions=[clean]")
     with pytest.raises(TrainingError, match="on the clips"):
-        run_study(config)
+        study_record(config)
     monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was tried again"))
     with pytest.raises(TrainingError, match="on the clips"):
-        run_study(config)
+        study_record(config)

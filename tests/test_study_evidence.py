@@ -4,7 +4,7 @@ import shutil
 import time
 
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -13,13 +13,13 @@ from listenwell.errors import LeakageError
 from listenwell.splits.sealing import describe_seal, note_opening
 from listenwell.storage.load_or_make import write_vouched
 from listenwell.storage.run_folder import RunFolder, read_kept_results
-from listenwell.study.run import fit_alone, run_study
+from listenwell.study.run import fit_alone
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     config = make_study(tmp_path_factory.mktemp("evidence"), "train.epochs=1", "evaluation.conditions=[clean]")
-    return config, run_study(config)
+    return config, study_record(config)
 
 
 def copied(config, folder):
@@ -31,7 +31,7 @@ def with_a_planted_leak(folder, *overrides):
     """A test clip stands in training too, under another name, group and file."""
     config = make_study(folder, "train.epochs=1", "evaluation.conditions=[clean]", *overrides)
     table = folder / "clips.csv"
-    results = run_study(config.model_copy(update={"output": folder / "before"}))
+    results = study_record(config.model_copy(update={"output": folder / "before"}))
     test_groups = {g for record in results["allocation"] if record["part"] == "test" for g in record["groups"]}
     clips = read_manifest(table)
     parts = {g: r["part"] for r in results["allocation"] for g in r["groups"]}
@@ -63,7 +63,7 @@ def test_a_planted_leak_stops_the_study_before_training(tmp_path):
 
 def test_a_leak_that_is_only_reported_is_on_the_page(tmp_path):
     config, stolen = with_a_planted_leak(tmp_path, "data.on_leak=report")
-    results = run_study(config)
+    results = study_record(config)
     assert results["leaks"]["verdict"] == "leaks"
     page = (config.output / "report.html").read_text()
     assert "Leaks found." in page
@@ -83,16 +83,16 @@ def test_a_study_shows_its_verdict_its_sheets_and_its_seal(finished):
 
 def test_other_thresholds_after_a_look_reopen_the_test(finished, tmp_path):
     config = copied(finished[0], tmp_path)
-    results = run_study(config.model_copy(update={"seed": 7}))
+    results = study_record(config.model_copy(update={"seed": 7}))
     assert results["seal"]["verdict"] == "reopened"
     assert "Reopened." in (config.output / "report.html").read_text()
 
 
 def test_earlier_runs_on_the_same_test_clips_are_counted(finished, tmp_path):
     first = copied(finished[0], tmp_path)
-    run_study(first)
+    study_record(first)
     second = first.model_copy(update={"output": tmp_path / "second", "seed": 8})
-    earlier = run_study(second)["seal"]["earlier"]
+    earlier = study_record(second)["seal"]["earlier"]
     assert first.output.name in [opening["run"] for opening in earlier]
 
 
@@ -123,12 +123,11 @@ def test_a_changed_log_shows_as_unsealed(finished, tmp_path):
     assert "Unsealed." in (config.output / "report.html").read_text()
 
 
-def test_results_without_a_gate_are_never_called_clean(finished, tmp_path):
+def test_results_without_a_gate_are_refused(finished, tmp_path):
     config = copied(finished[0], tmp_path)
     results = read_kept_results(RunFolder(config.output))
     del results["leaks"]
     write_vouched(config.output / "results.json", results)
-    assert CliRunner().invoke(app, ["report", str(config.output)]).exit_code == 0
-    page = (config.output / "report.html").read_text()
-    assert "Not checked for leaks." in page
-    assert "No leak found" not in page
+    done = CliRunner().invoke(app, ["report", str(config.output)])
+    assert done.exit_code == 1
+    assert "'leaks': field required" in done.stderr

@@ -12,11 +12,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from listenwell.report.arms import mean_over_seeds
-from listenwell.report.figures.curves import accuracy_curves
-from listenwell.report.results import distinct, read_results
-from listenwell.report.wording import format_difference, format_difference_interval
+from listenwell.report.figures import accuracy_curves
+from listenwell.report.results import Rung, distinct, read_results
+from listenwell.report.tables import mean_over_seeds
+from listenwell.report.wording import format_difference
 from listenwell.storage.atomic_files import write_json
+from listenwell.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 STUDY, FULL = ROOT / "docs" / "starter-study", ROOT / "docs" / "starter-full"
@@ -52,7 +53,7 @@ def main() -> None:
         full = json.loads((asked.full / "results.json").read_text(encoding="utf-8"))
         titles = {entry["name"]: entry["title"] for entry in full["test_sets"]}
         write_json(LADDER, {name: full[name] for name in LADDER_PARTS} | {"titles": titles})
-    curves = accuracy_curves(read_results(read(STUDY / "results.json")))
+    curves = accuracy_curves(read_results(RunFolder(STUDY)))
     (STUDY / "accuracy.svg").write_text(curves[0].svg, encoding="utf-8")
     readme = ROOT / "README.md"
     readme.write_text(with_figures(readme.read_text(encoding="utf-8")), encoding="utf-8")
@@ -169,11 +170,9 @@ def with_interval(metric: dict[str, Any]) -> str:
 
 def rung(record: dict[str, Any]) -> str:
     """One arm's mean over seeds, and its difference from the first arm."""
-    against = record["against"]
-    if against is None:
-        return mean_over_seeds(record)
-    interval = format_difference_interval(against["low"], against["high"])
-    return f"{mean_over_seeds(record)}, {format_difference(against['difference'])} {interval}"
+    parsed = Rung.model_validate(record)
+    against = "" if parsed.against is None else f", {format_difference(parsed.against)}"
+    return mean_over_seeds(parsed) + against
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Commands on scores that any program made: calibrate, evaluate, compare, power. None needs a model."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from listenwell.evaluate.metrics import Costs
     from listenwell.evaluate.pairing import Pair, SideBySide
     from listenwell.evaluate.power import Need
-    from listenwell.tasks.compare import Reading
 
 app = typer.Typer(cls=OneSentenceErrors)
 
@@ -55,10 +55,10 @@ def calibrate(
     wanted = parse_criterion(criterion)
     with destinations([out], inputs=[scores], overwrite=overwrite):
         dev = read_predictions(scores, parse_columns(columns), scale)
-        found = calibration.calibrate(dev.table, wanted, seed, dev.scale == "log-odds")
+        chosen = calibration.calibrate(dev.table, wanted, seed, dev.scale == "log-odds")
         if out is not None:
-            calibration.write_calibration(out, found)
-    typer.echo(_calibration_text(found, dev.note))
+            calibration.write_calibration(out, chosen)
+    typer.echo(_calibration_text(chosen, dev.note))
 
 
 @app.command("evaluate")
@@ -95,8 +95,8 @@ def evaluate(
 
     read = [scores, *([Path(threshold)] if threshold else []), *([clips] if clips else [])]
     with destinations([out], inputs=read, overwrite=overwrite):
-        found = read_predictions(scores, parse_columns(columns), scale)
-        value, chosen = read_given_threshold(threshold, found.default_threshold)
+        predictions = read_predictions(scores, parse_columns(columns), scale)
+        value, chosen = read_given_threshold(threshold, predictions.default_threshold)
         question = Question(
             value,
             chosen,
@@ -107,7 +107,7 @@ def evaluate(
             {row.required("clip_id") for row in read_rows(clips, ("clip_id",), ("clip_id",))} if clips else (),
         )
         with shown_progress() as on_progress:
-            judgement = judge_predictions(found, question, seed, on_progress)
+            judgement = judge_predictions(predictions, question, seed, on_progress)
         if out is not None:
             write_json(out, asdict(judgement))
     typer.echo(_judgement_text(judgement))
@@ -135,32 +135,26 @@ def compare(
     from listenwell.evaluate.predictions import parse_columns
     from listenwell.storage.atomic_files import write_json
     from listenwell.storage.destination import destinations
-    from listenwell.tasks.compare import Reading, compare_sources, paths_of
+    from listenwell.tasks.compare import Reading, compare_runs, compare_sources, paths_of
 
     reading = Reading(parse_columns(columns), scale, method, test_set)
     with destinations([out, html], inputs=paths_of(sources), overwrite=overwrite):
         if html is not None:
-            _write_comparison(sources, reading, seed, common=common, html=html, out=out)
-            return
-        compared = compare_sources(sources, reading, seed, common)
+            from listenwell.report.comparison import answer_comparison, comparison_page
+            from listenwell.report.write import write_page  # draws: half a second to load
+
+            comparison = compare_runs(sources, reading, seed, common)
+            write_page(html, comparison_page(comparison))
+            warnings = comparison.warnings
+            lines = [f"{answer.question} {answer.strong} {answer.text}" for answer in answer_comparison(comparison)]
+            lines.append(f"page: {html}")
+            content: dict[str, Any] = {"test_sets": {name: asdict(it) for name, it in comparison.test_sets.items()}}
+        else:
+            result, warnings = compare_sources(sources, reading, seed, common)
+            lines, content = _side_by_side_lines(result), asdict(result)
         if out is not None:
-            write_json(out, {**asdict(compared.result), "warnings": compared.warnings})
-    typer.echo("\n".join([*_warning_lines(compared.warnings), *_side_by_side_lines(compared.result)]))
-
-
-def _write_comparison(
-    sources: list[str], reading: "Reading", seed: int, *, common: bool, html: Path, out: Path | None
-) -> None:
-    from listenwell.report.comparison import answer_comparison, comparison_page
-    from listenwell.storage.atomic_files import write_json, write_text
-    from listenwell.tasks.compare import compare_runs
-
-    comparison = compare_runs(sources, reading, seed, common)
-    write_text(html, comparison_page(comparison))
-    if out is not None:
-        write_json(out, {"test_sets": [asdict(each) for each in comparison.test_sets], "warnings": comparison.warnings})
-    answers = [f"{answer.question} {answer.verdict} {answer.evidence}" for answer in answer_comparison(comparison)]
-    typer.echo("\n".join([*_warning_lines(list(comparison.warnings)), *answers, f"page: {html}"]))
+            write_json(out, {**content, "warnings": warnings})
+    typer.echo("\n".join([*_warning_lines(warnings), *lines]))
 
 
 @app.command("power")
@@ -197,23 +191,23 @@ def power(
     if table is not None:
         lines += _worth_lines(table, icc)
     if not lines:
-        raise ConfigError("power: nothing was asked; give --half-width, --difference or --table.")
+        raise ConfigError("power: no question; give --half-width, --difference or --table.")
     typer.echo("\n".join(lines))
 
 
-def _calibration_text(found: "Calibration", note: str) -> str:
+def _calibration_text(calibration: "Calibration", note: str) -> str:
     from listenwell.evaluate.calibration import MEASURES
 
-    threshold = found.threshold
+    threshold, platt, temperature = calibration.threshold, calibration.platt, calibration.temperature
     measure = MEASURES[threshold.criterion.partition("=")[0]]
     lines = [note] if note else []
     lines += [
-        f"threshold {threshold.value:.6g} [{found.low:.4g}, {found.high:.4g}] by {threshold.criterion}"
-        + (f"; {found.note}" if found.note else ""),
+        f"threshold {threshold.value:.6g} [{calibration.low:.4g}, {calibration.high:.4g}] by {threshold.criterion}"
+        + (f"; {calibration.note}" if calibration.note else ""),
         f"  {measure} {threshold.dev_value:.3f} on the {threshold.n} dev scores that chose it "
         f"({threshold.n_groups} groups; optimistic, as every chosen number)",
-        f"  probability of speech: 1 / (1 + exp(-({found.platt.slope:.4g} score {found.platt.intercept:+.4g}))) "
-        "(Platt)" + (f"; temperature {1 / found.temperature.slope:.4g}" if found.temperature else ""),
+        f"  probability of speech: 1 / (1 + exp(-({platt.slope:.4g} score {platt.intercept:+.4g}))) "
+        "(Platt)" + (f"; temperature {1 / temperature.slope:.4g}" if temperature else ""),
     ]
     return "\n".join(lines)
 
@@ -232,18 +226,18 @@ def _judgement_text(judgement: "Judgement") -> str:
     for curve in judgement.curves:
         lines.append(f"{curve.measure} over {curve.over}" + (f" ({curve.note})" if curve.note else ""))
         lines += [f"  {point.sentence}" for point in curve.points]
-    for part, found in judgement.parts.items():
-        lines.append(f"right decisions by {part}, the worst first")
-        for each in found:
-            metric = each.metric
+    for column, parts in judgement.parts.items():
+        lines.append(f"right decisions by {column}, the worst first")
+        for part in parts:
+            metric = part.metric
             lines.append(
-                f"  {each.part or '(none)'} ({each.label}) {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}] "
+                f"  {part.part or '(none)'} ({part.label}) {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}] "
                 f"{metric.n} clips, {metric.n_groups} groups"
             )
     return "\n".join([*lines, *measures.notes()])
 
 
-def _warning_lines(warnings: list[str]) -> list[str]:
+def _warning_lines(warnings: Sequence[str]) -> list[str]:
     return [f"warning: {warning}" for warning in warnings]
 
 
@@ -251,7 +245,7 @@ def _side_by_side_lines(result: "SideBySide") -> list[str]:
     lines, measures = [], MetricLines()
     for condition in dict.fromkeys(standing.condition for standing in result.standings):
         lines.append(condition or "all")
-        for standing in (each for each in result.standings if each.condition == condition):
+        for standing in (standing for standing in result.standings if standing.condition == condition):
             lines.append(f" {standing.name}")
             lines += [measures.line(metric) for metric in standing.metrics]
         lines += [_pair_text(pair) for pair in result.pairs if pair.condition == condition]
@@ -259,11 +253,11 @@ def _side_by_side_lines(result: "SideBySide") -> list[str]:
 
 
 def _pair_text(pair: "Pair") -> str:
-    found = pair.difference
+    measured = pair.difference
     beside = ", ".join(f"{test.name} p {test.p_value:.3g} ({test.assumes})" for test in pair.beside)
     return (
-        f" {pair.name} minus {pair.opponent}: {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], "
-        f"p {found.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}" + (f"; {found.note}" if found.note else "")
+        f" {pair.name} minus {pair.opponent}: {measured.difference:+.3f} [{measured.low:+.3f}, {measured.high:+.3f}], "
+        f"p {measured.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}" + (f"; {measured.note}" if measured.note else "")
     )
 
 

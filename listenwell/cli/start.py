@@ -11,7 +11,7 @@ import typer
 
 from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, peak_memory_gib, study_config
 from listenwell.progress import shown_progress
-from listenwell.storage.run_folder import RunFolder, read_kept_results
+from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from listenwell.tasks.plan import StudyPlan
@@ -90,7 +90,7 @@ def study(
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.report.terminal import format_table
+    from listenwell.report.table_files import format_table
     from listenwell.study.run import run_study
 
     with shown_progress() as on_progress:
@@ -200,7 +200,7 @@ def search(
     listenwell search study.yaml search.sampled.trials=24
     """
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.report.terminal import format_search
+    from listenwell.report.table_files import format_search
     from listenwell.study.run import search_alone
 
     with shown_progress() as on_progress:
@@ -264,7 +264,7 @@ def cross_validate(
 ) -> None:
     """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.report.terminal import format_speakers
+    from listenwell.report.table_files import format_speakers
     from listenwell.study.run import leave_one_out_alone
 
     with shown_progress() as on_progress:
@@ -275,11 +275,13 @@ def cross_validate(
 @app.command("report")
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
     """Write report.html and report.md again from a study's results.json."""
+    from listenwell.report.results import Seal, read_results
     from listenwell.report.write import write_report
     from listenwell.splits.sealing import read_seal
 
     folder = RunFolder(run)
-    write_report(read_kept_results(folder) | {"seal": read_seal(folder)}, run)
+    results = read_results(folder)
+    write_report(results.model_copy(update={"seal": Seal.model_validate(read_seal(folder))}), run)
     typer.echo(run / "report.html")
 
 

@@ -5,13 +5,14 @@ scored, and then it is said how many were left out. Labels and groups must agree
 permutation by group (`comparison`), corrected by Holm over all comparisons made; McNemar and DeLong stand beside it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from listenwell.augment.conditions import CLEAN
 from listenwell.errors import ManifestError
+from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import (
     PairedDifference,
     SideTest,
@@ -29,11 +30,16 @@ from listenwell.evaluate.scores import ScoreTable
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A method by name, its scores and the threshold it decides at."""
+    """A method by name, its scores and the threshold it decides at.
+
+    chosen: the record of the threshold, if any; note: what was taken for granted about the scores.
+    """
 
     name: str
     table: ScoreTable
     threshold: float
+    chosen: Threshold | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The first method against an opponent under one condition; p_holm: corrected over all pairs of the table."""
+    """The first method against an opponent under one condition; p_holm: corrected over all pairs made together."""
 
     name: str
     opponent: str
@@ -58,11 +64,22 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCount:
+    """How many of the n clips of a group and label each method decides rightly, in the order of the methods."""
+
+    group: str
+    label: str
+    n: int
+    n_right: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SideBySide:
-    """All standings and pairs, and how many rows of each method were left out because another lacks them."""
+    """All standings and pairs, clean clips by group, and how many rows of each method another one lacks."""
 
     standings: tuple[Standing, ...]
     pairs: tuple[Pair, ...]
+    groups: tuple[GroupCount, ...]
     left_out: dict[str, int]
 
 
@@ -71,57 +88,64 @@ def compare_contenders(contenders: Sequence[Contender], seed: int, common: bool 
 
     Raises ManifestError when clips differ (without `common`), labels or groups disagree, or a class is missing.
     """
-    aligned = align(contenders, common)
-    parts = {each.name: versions(each.table) for each in aligned}
-    conditions = list(parts[aligned[0].name])
-    standings = [_standing(each, name, parts[each.name][name]) for name in conditions for each in aligned]
-    pairs = [
-        _pair(aligned[0], other, name, parts[aligned[0].name][name], parts[other.name][name], seed)
-        for name in conditions
-        for other in aligned[1:]
+    aligned = _align(contenders, common)
+    tables = [versions(contender.table) for contender in aligned]
+    conditions = list(tables[0])
+    standings = [
+        _standing(contender, condition, table[condition])
+        for condition in conditions
+        for contender, table in zip(aligned, tables, strict=True)
     ]
-    corrected = holm([pair.difference.p_value for pair in pairs])
-    pairs = [replace(pair, p_holm=p) for pair, p in zip(pairs, corrected, strict=True)]
+    pairs = [
+        _pair(aligned[0], other, condition, tables[0][condition], table[condition], seed)
+        for condition in conditions
+        for other, table in zip(aligned[1:], tables[1:], strict=True)
+    ]
+    whole = CLEAN if CLEAN in conditions else conditions[0]
+    groups = _count_groups(aligned, [table[whole] for table in tables])
     left_out = {one.name: len(one.table) - len(kept.table) for one, kept in zip(contenders, aligned, strict=True)}
-    return SideBySide(tuple(standings), tuple(pairs), left_out)
+    (corrected,) = correct_together([SideBySide(tuple(standings), tuple(pairs), groups, left_out)])
+    return corrected
 
 
-def align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
-    """Return the contenders with the same rows in the order of the first, `common`: those that all of them have."""
-    first = contenders[0]
-    if all(_same_rows(first.table, each.table) for each in contenders[1:]):
-        return _agreeing(list(contenders))
-    positions = [dict(zip(_keys(each.table), range(len(each.table)), strict=True)) for each in contenders]
-    shared = [key for key in positions[0] if all(key in others for others in positions[1:])]
-    for each in contenders:
-        if len(shared) < len(each.table) and not common:
+def correct_together(compared: Sequence[SideBySide]) -> list[SideBySide]:
+    """Return the same with Holm's correction over the pairs of all of them."""
+    corrected = iter(holm([pair.difference.p_value for result in compared for pair in result.pairs]))
+    return [
+        replace(result, pairs=tuple(replace(pair, p_holm=next(corrected)) for pair in result.pairs))
+        for result in compared
+    ]
+
+
+def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
+    """The contenders with the same rows in the order of the first, `common`: those that all of them have."""
+    keys = [list(zip(c.table.clip_id.tolist(), c.table.condition.tolist(), strict=True)) for c in contenders]
+    aligned = list(contenders)
+    if any(other != keys[0] for other in keys[1:]):
+        places = [{key: place for place, key in enumerate(rows)} for rows in keys]
+        shared = [key for key in keys[0] if all(key in others for others in places)]
+        lacking = [c for c in contenders if len(shared) < len(c.table)]
+        if lacking and not common:
             raise ManifestError(
-                f"'{first.name}' and the others were not scored on the same clips ({len(shared)} rows in common, "
-                f"'{each.name}' has {len(each.table)}); score what is missing, or compare on the common clips with "
-                "--common."
+                f"'{contenders[0].name}' and the others were not scored on the same clips ({len(shared)} rows in "
+                f"common, '{lacking[0].name}' has {len(lacking[0].table)}); score what is missing, or compare on the "
+                "common clips with --common."
             )
-    if not shared:
-        raise ManifestError("the tables have no clip in common; look at clip_id and condition in each.")
-    aligned = []
-    for each, position in zip(contenders, positions, strict=True):
-        at = np.array([position[key] for key in shared])
-        aligned.append(replace(each, table=each.table.take(at)))
-    return _agreeing(aligned)
+        if not shared:
+            raise ManifestError("the tables have no clip in common; look at clip_id and condition in each.")
+        aligned = [
+            replace(contender, table=contender.table.take(np.array([place[key] for key in shared])))
+            for contender, place in zip(contenders, places, strict=True)
+        ]
+    _require_agreement(aligned)
+    return aligned
 
 
-def _same_rows(one: ScoreTable, other: ScoreTable) -> bool:
-    return np.array_equal(one.clip_id, other.clip_id) and np.array_equal(one.condition, other.condition)
-
-
-def _keys(table: ScoreTable) -> Iterator[tuple[str, str]]:
-    return zip(table.clip_id.tolist(), table.condition.tolist(), strict=True)
-
-
-def _agreeing(aligned: list[Contender]) -> list[Contender]:
-    """Return `aligned`. Raises ManifestError where a table disagrees with the first about a clip's label or group."""
+def _require_agreement(aligned: Sequence[Contender]) -> None:
+    """Raise ManifestError where a table disagrees with the first about a clip's label or group."""
     one = aligned[0]
     for other, column in ((other, column) for other in aligned[1:] for column in ("label", "group")):
-        differing: NDArray[np.intp] = np.flatnonzero(getattr(one.table, column) != getattr(other.table, column))
+        differing = np.flatnonzero(getattr(one.table, column) != getattr(other.table, column))
         if differing.size:
             row = int(differing[0])
             raise ManifestError(
@@ -129,7 +153,6 @@ def _agreeing(aligned: list[Contender]) -> list[Contender]:
                 f"'{one.name}' and '{getattr(other.table, column)[row]}' in '{other.name}' ({differing.size} such "
                 "clips); correct one of the tables."
             )
-    return aligned
 
 
 def _standing(contender: Contender, condition: str, table: ScoreTable) -> Standing:
@@ -144,3 +167,14 @@ def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, th
     if min(np.count_nonzero(ours.is_speech), np.count_nonzero(~ours.is_speech)) > 1:
         beside.append(delong(ours.score, theirs.score, ours.is_speech))
     return Pair(one.name, other.name, condition, difference, difference.p_value, tuple(beside))
+
+
+def _count_groups(contenders: Sequence[Contender], tables: Sequence[ScoreTable]) -> tuple[GroupCount, ...]:
+    """Groups in the order of label and name; the tables hold the same rows."""
+    first = tables[0]
+    right = [decide(t.score, c.threshold) == t.is_speech for c, t in zip(contenders, tables, strict=True)]
+    counts = []
+    for label, group in sorted(set(zip(first.label.tolist(), first.group.tolist(), strict=True))):
+        rows = (first.label == label) & (first.group == group)
+        counts.append(GroupCount(group, label, int(rows.sum()), tuple(int(is_right[rows].sum()) for is_right in right)))
+    return tuple(counts)

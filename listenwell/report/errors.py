@@ -1,40 +1,45 @@
-"""The errors to listen to: what results.json says of each, with sound and spectrogram where the run folder holds them.
+"""Sounds and spectrograms as a page carries them, and the errors of a study to listen to.
 
-A run folder that came without its sounds still has its report: what is not there is said, never left out in silence.
-
-Sounds and spectrograms as a page carries them: 16 bit WAV and PNG, as files or as data URIs.
-
-Waveforms: mono float32 (n_samples,), 16 kHz. F mel bins, T frames of 10 ms.
+results.json names the errors; the folder errors/ of the run holds their sounds. A run folder that came without its
+sounds still has its report: what is not there is said, never left out in silence. Files: 16 bit WAV and PNG.
+Waveforms: mono float32 (n_samples,), 16 kHz. Spectrograms: (n_mels, n_frames), frames of 10 ms.
 """
 
 import base64
 import io
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from matplotlib import colormaps
 from matplotlib.image import imsave
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from listenwell.augment.mixing import measure_level
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak
 from listenwell.errors import ListenwellError
 from listenwell.model.mel import LogMel
-from listenwell.report.evidence import plain_table
-from listenwell.report.results import StudyResults, evidence_of
-from listenwell.report.tables import Table, numbers, texts
-from listenwell.report.wording import NOTHING, condition_title, format_score
+from listenwell.report.blocks import Picture, Sound, Sounds, make_table
+from listenwell.report.results import Results, WrongClip
+from listenwell.report.wording import DASH, SCORE, condition_title, format_number
 from listenwell.storage.run_folder import RunFolder
 
 HIDDEN_RGB = (70, 130, 180)
 """What a mask hides, in a colour the scale of loudness does not have."""
 WAV, PNG = "audio/wav", "image/png"
+MOST_BYTES = 3_000_000
+"""Of sounds and pictures on a page: about 90 s of sound, 4 MB as data URIs."""
+ABOUT = (
+    "The samples that were scored, under the condition in which they were decided wrongly, and the spectrogram the "
+    "model got; clean clips first, each clip once."
+)
+NOT_THERE = (
+    "Sounds that are missing here are not in the folder errors/ of this run; copy it from the machine that ran the "
+    "study, or run the study again there."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,13 @@ class Player:
     peak: float
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One spectrogram of a page as a data URI: n_frames wide, n_mels high."""
+class StoredSound(WrongClip):
+    """A sound of the folder errors/, as its index names it; sha256: of the float32 samples."""
 
-    title: str
-    uri: str
+    test_set: str
+    number: int
+    n_samples: int
+    sha256: str
     n_frames: int
     n_mels: int
 
@@ -100,124 +106,78 @@ def encode_spectrogram(
     return buffer.getvalue()
 
 
-def data_uri(kind: str, content: bytes) -> str:
-    """Return `content` of a MIME type as a URI that needs no file."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def data_uri(mime_type: str, content: bytes) -> str:
+    """Return `content` as a URI that needs no file."""
+    return f"data:{mime_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-MOST_BYTES = 3_000_000
-"""Of sounds and pictures on a page: about 90 s of sound, 4 MB as data URIs."""
-NOT_THERE = (
-    "Sounds that are missing here are not in the folder errors/ of this run; copy it from the machine that ran the "
-    "study, or run the study again there."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class HeardError:
-    """One wrongly decided clip. sound: a data URI; "" and None where the run folder or the page has no room for it."""
-
-    clip_id: str
-    group: str
-    label: str
-    condition: str
-    score: str
-    beyond: str
-    file: str
-    duration_s: float
-    sound: str
-    picture: Picture | None
-
-
-@dataclass(frozen=True, slots=True)
-class HeardErrors:
-    """The errors of one test set, and what must be said about sounds that are not on the page."""
-
-    title: str
-    errors: tuple[HeardError, ...]
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A sound of the folder errors/ and its picture."""
-
-    number: int
-    n_samples: int
-    n_frames: int
-    n_mels: int
-
-
-def read_heard_errors(results: StudyResults, root: Path) -> list[HeardErrors]:
-    """Return the errors to listen to of every test set that has some, as much as fits on a page.
+def read_error_sounds(results: Results, root: Path, most_bytes: int = MOST_BYTES) -> list[Sounds]:
+    """Return the errors to listen to of every test set that has some, as much as fits into most_bytes.
 
     Raises ListenwellError when the folder errors/ holds an index that no study wrote.
     """
     run = RunFolder(root)
-    stored = _read_index(run.error_index)
-    n_free = MOST_BYTES
-    found = []
-    for test_set, own in evidence_of(results, "errors", {}).items():
-        errors = []
-        for error in own["heard"] if "heard" in own else []:
-            key = _key_of({"test_set": test_set, **error})
-            heard, n_used = _hear(error, stored[key] if key in stored else None, run, n_free)
+    stored = {_key(sound.test_set, sound): sound for sound in _read_index(run.error_index)}
+    n_free = most_bytes
+    by_test_set = []
+    for test_set, errors in results.evidence.errors.items():
+        sounds = []
+        for clip in errors.heard:
+            sound, n_used = _load_sound(clip, run, stored.get(_key(test_set, clip)), n_free)
             n_free -= n_used
-            errors.append(heard)
-        if errors:
-            found.append(HeardErrors(results.title_of(test_set), tuple(errors), _say_missing(errors)))
-    return found
+            sounds.append(sound)
+        if sounds:
+            by_test_set.append(_describe(results.title_of(test_set), errors.heard, sounds))
+    return by_test_set
 
 
-def _read_index(path: Path) -> dict[tuple[Any, ...], _Stored]:
-    """What is stored for each error; nothing where there is no index."""
-    if not path.is_file():
-        return {}
+def _key(test_set: str, clip: WrongClip) -> tuple[object, ...]:
+    """What makes a sound that of an error: another threshold or another model leaves other scores behind."""
+    return test_set, clip.clip_id, clip.condition, clip.score, clip.beyond
+
+
+def _read_index(path: Path) -> list[StoredSound]:
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [[int(record[each.name]) for each in fields(_Stored)] for record in records]
-        return {_key_of(record): _Stored(*own) for record, own in zip(records, numbers, strict=True)}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return TypeAdapter(list[StoredSound]).validate_json(path.read_bytes()) if path.is_file() else []
+    except ValidationError as error:
         raise ListenwellError(
-            f"{path}: not the list of sounds that a study writes ({error!r}); delete its folder, run the study again."
+            f"{path}: not the list of sounds that a study writes ({error.errors()[0]['msg'].lower()}); delete its "
+            "folder, run the study again."
         ) from error
 
 
-def _key_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes a sound that of an error: another threshold or another model leaves other scores behind."""
-    return tuple(record[name] for name in ("test_set", "clip_id", "condition", "score", "beyond"))
-
-
-def _hear(error: Mapping[str, Any], stored: _Stored | None, run: RunFolder, n_free: int) -> tuple[HeardError, int]:
+def _load_sound(clip: WrongClip, run: RunFolder, stored: StoredSound | None, n_free: int) -> tuple[Sound, int]:
     """The error with its sound, if the sound is there and not above n_free bytes; and the bytes it takes."""
-    words = (
-        error["clip_id"], error["group"], error["label"], condition_title(error["condition"]),
-        format_score(error["score"]), format_score(error["beyond"]),
-    )  # fmt: skip
-    paths = [run.error_sound(stored.number), run.error_picture(stored.number)] if stored is not None else []
+    condition = condition_title(clip.condition)
+    details = (
+        f"{clip.label}, decided {'NONSPEECH' if clip.label == 'SPEECH' else 'SPEECH'} ({condition}), group "
+        f"{clip.group}: score {format_number(clip.score, SCORE)}, {format_number(clip.beyond, SCORE)} beyond the "
+        "threshold"
+    )
+    label = f"{clip.clip_id}, {condition}"
+    paths = [run.error_sound(stored.number), run.error_picture(stored.number)] if stored else []
     if stored is None or not all(path.is_file() for path in paths):
-        return HeardError(*words, "", 0.0, "", None), 0
-    file, duration_s = f"{run.errors.name}/{paths[0].name}", stored.n_samples / SAMPLE_RATE_HZ
+        return Sound(clip.clip_id, details, label, "", None, ""), 0
+    details += f"; {stored.n_samples / SAMPLE_RATE_HZ:.2f} s"
+    file = f"{run.errors.name}/{paths[0].name}"
     if sum(path.stat().st_size for path in paths) > n_free:
-        return HeardError(*words, file, duration_s, "", None), 0
-    sound, pixels = (path.read_bytes() for path in paths)
-    title = f"Log-mel spectrogram of {error['clip_id']}, {words[3]}"
-    picture = Picture(title, data_uri(PNG, pixels), stored.n_frames, stored.n_mels)
-    return HeardError(*words, file, duration_s, data_uri(WAV, sound), picture), len(sound) + len(pixels)
+        return Sound(clip.clip_id, details, label, "", None, file), 0
+    wav, png = (path.read_bytes() for path in paths)
+    picture = Picture(f"Log-mel spectrogram of {label}", data_uri(PNG, png), stored.n_frames, stored.n_mels)
+    return Sound(clip.clip_id, details, label, data_uri(WAV, wav), picture, file), len(wav) + len(png)
 
 
-def _say_missing(errors: list[HeardError]) -> str:
-    said = [NOT_THERE] if any(not each.file for each in errors) else []
-    if left_out := [each.file for each in errors if each.file and not each.sound]:
-        said.append(f"Too long for the page, but in the run folder: {', '.join(left_out)}.")
-    return " ".join(said)
-
-
-def heard_table(heard: HeardErrors) -> Table | None:
-    """The errors of one test set as a table, where nothing can be played."""
+def _describe(title: str, clips: list[WrongClip], sounds: list[Sound]) -> Sounds:
+    """The players of one test set, what to say about sounds that are not on the page, and all of it as a table."""
+    note = [ABOUT]
+    if any(not sound.file for sound in sounds):
+        note.append(NOT_THERE)
+    if left_out := [sound.file for sound in sounds if sound.file and not sound.uri]:
+        note.append(f"Too long for the page, but in the run folder: {', '.join(left_out)}.")
+    heads = ("Clip", "Group", "Label", "Condition", "#Score", "#Beyond the threshold", "Sound")
     rows = [
-        (each.clip_id, each.group, each.label, each.condition, each.score, each.beyond, each.file or NOTHING)
-        for each in heard.errors
-    ]
-    heads = texts("Clip", "Group", "Label", "Condition") + numbers("Score", "Beyond the threshold") + texts("Sound")
-    return plain_table(f"{heard.title}: errors to listen to", heads, rows)
+        (clip.clip_id, clip.group, clip.label, condition_title(clip.condition), format_number(clip.score, SCORE),
+         format_number(clip.beyond, SCORE), sound.file or DASH)
+        for clip, sound in zip(clips, sounds, strict=True)
+    ]  # fmt: skip
+    return Sounds(" ".join(note), sounds, make_table(f"{title}: errors to listen to", heads, rows))

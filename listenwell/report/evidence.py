@@ -1,232 +1,298 @@
-"""What speaks for the numbers: the leak gate's verdict, the seal of the tests, the data sheets.
+"""The evidence behind the numbers: leak gate, seal, data sheets, criteria, transfer, errors, allocation, provenance.
 
-A study without a leak report is "not checked", one without a seal "unsealed": silence is never read as good news.
-
-The smaller tables at the end of a report: who was where, thresholds, provenance.
+The tables that are no measures of a method under a condition; those are in `listenwell.report.tables`.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from listenwell.report.results import StudyResults
-from listenwell.report.tables import Cell, Column, Table, TableRow, numbers, texts
-from listenwell.report.wording import format_number, format_threshold, method_title, part_title
-
-
-def allocation_table(results: StudyResults) -> Table | None:
-    """Return clips, groups and categories of every part and label, or None when the study does not tell."""
-    rows = [
-        (
-            part_title(entry["part"]),
-            entry["label"],
-            str(entry["n_clips"]),
-            str(entry["n_groups"]),
-            str(entry["categories"]),
-        )
-        for entry in results.raw["allocation"]
-    ]
-    heads = texts("Part", "Label") + numbers("Clips", "Groups", "Categories")
-    return plain_table("Clips and groups of each part", heads, rows)
-
-
-def background_table(results: StudyResults) -> Table | None:
-    """Return the number of backgrounds of every part and kind, or None."""
-    rows = [(part_title(entry["part"]), entry["kind"], str(entry["n"])) for entry in results.raw["backgrounds"]]
-    return plain_table("Background recordings of each part", texts("Part", "Kind") + numbers("Recordings"), rows)
-
-
-def shared_groups(results: StudyResults) -> dict[str, list[str]]:
-    """Return the groups that stand in more than one part, each with its parts: a leak, so it should be empty."""
-    parts: dict[str, list[str]] = {}
-    for entry in results.raw["allocation"]:
-        for group in entry["groups"]:
-            if (part := part_title(entry["part"])) not in parts.setdefault(group, []):
-                parts[group].append(part)
-    return {group: names for group, names in sorted(parts.items()) if len(names) > 1}
-
-
-def threshold_table(results: StudyResults) -> Table | None:
-    """Return each method's default threshold and the one chosen on dev, or None when none was chosen."""
-    rows = [
-        (
-            method_title(method),
-            format_threshold(results.raw["methods"][method]["default_threshold"]),
-            format_threshold(chosen["value"]),
-            chosen["criterion"].replace("_", " "),
-            format_number(chosen["dev_value"]),
-            str(chosen["n"]),
-            str(chosen["n_groups"]),
-            chosen["dev_sha256"][:16],
-        )
-        for method, chosen in results.raw["thresholds"].items()
-    ]
-    heads = texts("Method") + numbers("Default", "Calibrated") + texts("Chosen by")
-    heads += numbers("On dev", "Dev rows", "Groups") + texts("Hash of the dev scores")
-    return plain_table("Thresholds, chosen on the dev scores only", heads, rows)
-
-
-def quarantine_table(results: StudyResults) -> Table | None:
-    """Return the clips that could not be read and why, or None when there is none."""
-    rows = [(entry["clip_id"], entry["reason"]) for entry in results.raw["quarantine"]]
-    return plain_table("Clips left out because they could not be read", texts("Clip", "Reason"), rows)
-
-
-def provenance_table(results: StudyResults) -> Table | None:
-    """Return the model's description and what made the run, one value per row."""
-    return plain_table("What made these numbers", texts("What", "Value"), list(flatten_provenance(results)))
-
-
-def flatten_provenance(results: StudyResults) -> Iterator[tuple[str, str]]:
-    """Return the model's description and what made the run as names and values."""
-    model = results.raw["model"]
-    described = {
-        "model": {
-            "name": model["name"],
-            "fingerprint": model["fingerprint"],
-            "starter base": "yes" if model["is_starter_base"] else "no",
-            **model["description"],
-        },
-        **results.raw["provenance"],
-    }
-    return _flatten(described, "")
-
-
-def plain_table(caption: str, heads: tuple[Column, ...], rows: Sequence[tuple[str, ...]]) -> Table | None:
-    """Return a table of plain texts, or None when it has no row."""
-    if not rows:
-        return None
-    return Table(caption, heads, tuple(TableRow(tuple(Cell(text) for text in row)) for row in rows))
-
-
-def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{name}: {key}" if name else str(key))
-    elif isinstance(value, list):
-        yield name, ", ".join(str(item) for item in value)
-    else:
-        yield name, "unknown" if value is None else str(value)
-
+from listenwell.evaluate.calibration import Threshold
+from listenwell.report.blocks import Paragraph, Table, make_table
+from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet
+from listenwell.report.wording import (
+    SCORE,
+    THRESHOLD,
+    condition_title,
+    format_difference_interval,
+    format_metric,
+    format_number,
+    format_p,
+    format_signed,
+    method_title,
+    plain_sentence,
+    spaced,
+)
 
 SHOWN_FINDINGS = 50
-LEAK_VERDICTS = {"clean": "No leak found", "leaks": "Leaks found", "incomplete": "Not everything could be compared"}
-NOT_CHECKED = "Not checked for leaks"
-SEAL_VERDICTS = {"sealed": "Sealed", "reopened": "Reopened", "unsealed": "Unsealed"}
+SHOWN_GROUPS = 15
+LEAK_VERDICTS = {"clean": "No leak found.", "leaks": "Leaks found.", "incomplete": "Not everything could be compared."}
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A verdict in a few words, whether it is good news, and what it rests on."""
-
-    verdict: str
-    is_good: bool
-    evidence: str
+def statements(results: Results) -> list[Paragraph]:
+    """Whether splits share what they must not share, and whether thresholds stood before anybody saw the tests."""
+    return [_leak_statement(results.leaks), _seal_statement(results.seal)]
 
 
-def leak_statement(results: StudyResults) -> Statement:
-    """Whether parts of the study share what they must not share."""
-    leaks: dict[str, Any] | None = results.raw["leaks"]
-    if leaks is None:
-        return Statement(NOT_CHECKED, False, "No leak gate was run, so nothing says that the tests are independent.")
-    warnings = len(leaks["findings"]) - leaks["n_leaks"]
+def _leak_statement(leaks: Leaks) -> Paragraph:
     compared = (
-        f"{sum(leaks['n_clips'].values())} clips and {sum(leaks['n_backgrounds'].values())} backgrounds of "
-        f"{len(leaks['n_clips'])} parts were compared by group, recording, origin, samples and by ear "
-        f"({leaks['n_pairs']:,} pairs): {leaks['n_leaks']} leaks, {warnings} warnings"
+        f"{sum(leaks.n_clips.values())} clips and {sum(leaks.n_backgrounds.values())} backgrounds of "
+        f"{len(leaks.n_clips)} splits were compared by group, recording, origin, samples and by ear "
+        f"({leaks.n_pairs:,} pairs): {leaks.n_leaks} leaks, {len(leaks.findings) - leaks.n_leaks} warnings"
     )
-    missing = f", {len(leaks['unreadable'])} sounds could not be read" if leaks["unreadable"] else ""
-    return Statement(LEAK_VERDICTS[leaks["verdict"]], leaks["verdict"] == "clean", f"{compared}{missing}.")
+    missing = f", {len(leaks.unreadable)} sounds could not be read" if leaks.unreadable else ""
+    style = "" if leaks.verdict == "clean" else "notice"
+    return Paragraph(f"{compared}{missing}.", LEAK_VERDICTS[leaks.verdict], style=style)
 
 
-def seal_statement(results: StudyResults) -> Statement:
-    """Whether the thresholds stood before anybody looked at the tests."""
-    seal: dict[str, Any] | None = results.raw["seal"]
-    if seal is None:
-        return Statement("Unsealed", False, "No log of commits and looks was kept.")
-    earlier = Counter(opening["test_set"] for opening in seal["earlier"])
-    before = ". Opened before by other runs on this machine: " + ", ".join(
-        f"{part_title(name)} {n} time{'s' * (n != 1)}" for name, n in earlier.items()
+def _seal_statement(seal: Seal) -> Paragraph:
+    earlier = Counter(look.test_set for look in seal.earlier)
+    reason = seal.reason.rstrip(".")
+    if earlier:
+        looks = ", ".join(f"{spaced(name)} {n} time{'s' * (n != 1)}" for name, n in earlier.items())
+        reason += f". Opened before by other runs on this machine: {looks}"
+    style = "" if seal.verdict == "sealed" else "notice"
+    return Paragraph(f"{reason[0].upper()}{reason[1:]}.", f"{seal.verdict.capitalize()}.", style=style)
+
+
+def criteria_table(results: Results) -> Table:
+    """Every success criterion with its verdict."""
+    rows = [
+        (verdict.criterion, spaced(verdict.test_set) or "study pool", plain_sentence(verdict.sentence))
+        for verdict in results.evidence.criteria
+    ]
+    return make_table("Success criteria, judged by their intervals", ("Criterion", "On", "Verdict"), rows)
+
+
+def transfer_table(results: Results) -> Table:
+    """How the dev threshold does on each test: shift against the test's own best, and what that costs."""
+    rows = [
+        (
+            spaced(name),
+            *(f"{format_signed(m.value)} {format_difference_interval(m)}" for m in (transfer.shift, transfer.regret)),
+            transfer.verdict.outcome,
+        )
+        for name, transfer in results.evidence.transfer.items()
+    ]
+    heads = ("Test set", "#Shift (logits)", "#Regret (balanced accuracy)", "Within ±0.5")
+    return make_table("Transfer of the threshold that dev chose", heads, rows)
+
+
+def crossing_table(results: Results) -> Table:
+    """Where the fitted curves of balanced accuracy and recall pass their targets."""
+    rows = [
+        (
+            spaced(name),
+            "duration" if curve.over == "duration_ms" else "SNR",
+            spaced(curve.measure),
+            "; ".join(plain_sentence(point.sentence) for point in curve.points),
+        )
+        for name, curves in results.evidence.curves.items()
+        for curve in curves
+    ]
+    return make_table("Where the fitted curves pass their targets", ("Test set", "Over", "Measure", "At"), rows)
+
+
+def probability_table(results: Results) -> Table:
+    """How good the probabilities are that Platt's map of dev gives on each test's clean clips."""
+    judged = results.evidence.probability.test_sets
+    rows = [(spaced(name), *map(format_metric, probabilities.metrics)) for name, probabilities in judged.items()]
+    heads = ("Test set", "#Brier score", "#Log-loss (nats)", "#Calibration error")
+    return make_table("Probabilities by Platt's map of dev, clean clips", heads, rows)
+
+
+def holm_table(results: Results) -> Table:
+    """P values of all comparisons, corrected as one family."""
+    rows = [
+        (method_title(pair.opponent), spaced(pair.test_set), condition_title(pair.condition),
+         format_p(pair.p_value), format_p(pair.p_holm))
+        for pair in results.evidence.holm
+    ]  # fmt: skip
+    heads = ("Opponent", "Test set", "Condition", "#p", "#p, Holm")
+    return make_table(f"All {len(rows)} comparisons as one family (Holm's correction)", heads, rows)
+
+
+def error_tables(results: Results) -> list[Table]:
+    """Clean errors of the fine-tuned model on each test set: by group, the worst clips, and against the others."""
+    return [table for name, errors in results.evidence.errors.items() for table in _error_tables(spaced(name), errors)]
+
+
+def _error_tables(name: str, errors: Errors) -> list[Table]:
+    wrong = [group for group in errors.groups if group.n_wrong]
+    shown = f", the first {SHOWN_GROUPS}" if len(wrong) > SHOWN_GROUPS else ""
+    return [
+        make_table(
+            f"{name}: groups with errors ({errors.n_wrong} of {errors.n} clips, {len(wrong)} groups){shown}",
+            ("Group", "Label", "#Wrong", "#Clips"),
+            [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]],
+        ),
+        make_table(
+            f"{name}: the worst errors",
+            ("Clip", "Group", "Label", "#Score", "#Beyond the threshold"),
+            [
+                (
+                    clip.clip_id,
+                    clip.group,
+                    clip.label,
+                    format_number(clip.score, SCORE),
+                    format_number(clip.beyond, SCORE),
+                )
+                for clip in errors.worst
+            ],
+        ),
+        make_table(
+            f"{name}: who is right, clip by clip, each at its dev threshold",
+            ("Method", "#Both", "#Only fine-tuned", "#Only this", "#Neither"),
+            [
+                (method_title(m.method), m.both_right, m.only_ours_right, m.only_theirs_right, m.both_wrong)
+                for m in errors.agreement
+            ],
+        ),
+    ]
+
+
+def allocation_tables(results: Results) -> tuple[Table, Table]:
+    """Clips, groups and categories of every split and label; the groups by name."""
+    rows = [(spaced(a.part), a.label, a.n_clips, a.n_groups, a.categories) for a in results.allocation]
+    names = [(spaced(a.part), a.label, ", ".join(a.groups)) for a in results.allocation]
+    return (
+        make_table("Clips and groups of each split", ("Split", "Label", "#Clips", "#Groups", "#Categories"), rows),
+        make_table("The groups by name", ("Split", "Label", "Groups"), names),
     )
-    reason = seal["reason"].rstrip(".") + (before if earlier else "") + "."
-    return Statement(SEAL_VERDICTS[seal["verdict"]], seal["verdict"] == "sealed", reason[0].upper() + reason[1:])
 
 
-def finding_table(results: StudyResults) -> Table | None:
-    """The leak gate's findings, leaks first, at most SHOWN_FINDINGS; None when there are none."""
-    found = (results.raw["leaks"] or {"findings": []})["findings"]
+def background_table(results: Results) -> Table:
+    """The number of backgrounds of every split and kind."""
+    rows = [(spaced(count.part), count.kind, count.n) for count in results.backgrounds]
+    return make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), rows)
+
+
+def shared_groups(results: Results) -> dict[str, list[str]]:
+    """The groups that stand in more than one split, each with its splits: a leak, so it should be empty."""
+    splits: dict[str, dict[str, None]] = {}
+    for split in results.allocation:
+        for group in split.groups:
+            splits.setdefault(group, {})[spaced(split.part)] = None
+    return {group: list(names) for group, names in sorted(splits.items()) if len(names) > 1}
+
+
+def threshold_table(results: Results) -> Table:
+    """Each method's default threshold and the one chosen on dev."""
     rows = [
-        (
-            "leak" if finding["is_leak"] else "warning",
-            finding["kind"],
-            f"{part_title(finding['part_a'])}: {finding['id_a']}",
-            f"{part_title(finding['part_b'])}: {finding['id_b']}",
-            finding["evidence"],
-        )
-        for finding in found[:SHOWN_FINDINGS]
+        (method_title(name), format_number(results.methods[name].default_threshold, THRESHOLD),
+         *describe_threshold(chosen).values())
+        for name, chosen in results.thresholds.items()
+    ]  # fmt: skip
+    heads = (
+        "Method",
+        "#Default",
+        "#Calibrated",
+        "Chosen by",
+        "#On dev",
+        "#Dev rows",
+        "#Groups",
+        "Hash of the dev scores",
+    )
+    return make_table("Thresholds, chosen on the dev scores only", heads, rows)
+
+
+def describe_threshold(chosen: Threshold) -> dict[str, str]:
+    """What there is to say of a threshold that dev chose, by name."""
+    return {
+        "Calibrated on dev": format_number(chosen.value, THRESHOLD),
+        "Chosen by": spaced(chosen.criterion),
+        "On dev": format_number(chosen.dev_value),
+        "Dev rows": str(chosen.n),
+        "Dev groups": str(chosen.n_groups),
+        "Hash of the dev scores": chosen.dev_sha256[:16],
+    }
+
+
+def sheet_tables(results: Results) -> list[Table]:
+    """The classes of every test set, what it can show, its licences."""
+    return [table for test_set in results.test_sets for table in _sheet_tables(test_set)]
+
+
+def _sheet_tables(test_set: TestSet) -> list[Table]:
+    sheet, title = test_set.sheet, test_set.title
+    classes = [
+        (c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
+         *(f"{seconds:.2f}" for seconds in (c.shortest_s, c.median_s, c.longest_s)))
+        for c in sheet.classes
+    ]  # fmt: skip
+    precisions = [
+        (spaced(p.measure), p.n_clips, p.n_groups, f"{p.effective_n:.0f}",
+         *(f"±{100 * half_width:.1f}" for _, half_width in p.half_widths))
+        for p in sheet.precision
+    ]  # fmt: skip
+    counts = ("#Clips", "#Groups", "#Recordings", "#Categories", "#Shortest (s)", "#Median (s)", "#Longest (s)")
+    shares = [f"#At {share:.0%} (points)" for share, _ in sheet.precision[0].half_widths]
+    return [
+        make_table(f"{title}: classes", ("Label", *counts), classes),
+        make_table(
+            f"{title}: what it can show, half-widths of 95 % intervals to expect",
+            ("Measure", "#Clips", "#Groups", "#Effective n", *shares),
+            precisions,
+        ),
+        make_table(f"{title}: licences", ("Licence", "#Clips"), sheet.licences.items()),
     ]
-    caption = "What the leak gate found" + (f", the first {SHOWN_FINDINGS}" if len(found) > SHOWN_FINDINGS else "")
-    return plain_table(caption, texts("", "Kind", "One", "Other", "Evidence"), rows)
 
 
-def seal_table(results: StudyResults) -> Table | None:
-    """The log of commits and looks, or None without one."""
-    seal = results.raw["seal"] or {"entries": []}
+def finding_table(leaks: Leaks) -> Table:
+    """The leak gate's findings, leaks first, at most SHOWN_FINDINGS."""
     rows = [
-        (
-            str(entry["number"]),
-            entry["time"],
-            entry["who"],
-            entry["event"],
-            part_title(entry["test_set"]) if entry["event"] == "look" else ", ".join(entry["thresholds"]),
-            entry["hash"][:16],
-        )
-        for entry in seal["entries"]
-    ]
-    return plain_table("Commits and looks", numbers("Entry") + texts("Time (UTC)", "Who", "What", "Of", "Hash"), rows)
+        ("leak" if f.is_leak else "warning", f.kind, f"{spaced(f.part_a)}: {f.id_a}", f"{spaced(f.part_b)}: {f.id_b}",
+         f.evidence)
+        for f in leaks.findings[:SHOWN_FINDINGS]
+    ]  # fmt: skip
+    shown = f", the first {SHOWN_FINDINGS}" if len(leaks.findings) > SHOWN_FINDINGS else ""
+    return make_table(f"What the leak gate found{shown}", ("", "Kind", "One", "Other", "Evidence"), rows)
 
 
-def sheet_tables(results: StudyResults) -> list[Table]:
-    """For every test set: its classes, what it can show, its licences."""
-    tables = []
-    for test_set in results.raw["test_sets"]:
-        if "sheet" in test_set:
-            tables += [_class_table(test_set), _precision_table(test_set), _licence_table(test_set)]
-    return [table for table in tables if table is not None]
-
-
-def _class_table(test_set: dict[str, Any]) -> Table | None:
+def seal_table(seal: Seal) -> Table:
+    """The log of commits and looks."""
     rows = [
-        (
-            each["label"],
-            *(str(each[f"n_{what}"]) for what in ("clips", "groups", "recordings", "categories")),
-            *(f"{each[f'{which}_s']:.2f}" for which in ("shortest", "median", "longest")),
-        )
-        for each in test_set["sheet"]["classes"]
-    ]
-    heads = texts("Label") + numbers("Clips", "Groups", "Recordings", "Categories")
-    heads += numbers("Shortest (s)", "Median (s)", "Longest (s)")
-    return plain_table(f"{test_set['title']}: classes", heads, rows)
+        (entry.number, entry.time, entry.who, entry.event,
+         spaced(entry.test_set) if entry.event == "look" else ", ".join(entry.thresholds), entry.hash[:16])
+        for entry in seal.entries
+    ]  # fmt: skip
+    return make_table("Commits and looks", ("#Entry", "Time (UTC)", "Who", "What", "Of", "Hash"), rows)
 
 
-def _precision_table(test_set: dict[str, Any]) -> Table | None:
-    precision = test_set["sheet"]["precision"]
-    rows = [
-        (
-            each["measure"].replace("_", " "),
-            str(each["n_clips"]),
-            str(each["n_groups"]),
-            f"{each['effective_n']:.0f}",
-            *(f"±{100 * half_width:.1f}" for _, half_width in each["half_widths"]),
-        )
-        for each in precision
-    ]
-    shares = [f"At {share:.0%} (points)" for share, _ in precision[0]["half_widths"]]
-    heads = texts("Measure") + numbers("Clips", "Groups", "Effective n", *shares)
-    return plain_table(f"{test_set['title']}: what it can show, half-widths of 95 % intervals to expect", heads, rows)
+def quarantine_table(results: Results) -> Table:
+    """The clips that could not be read, and why."""
+    rows = [(clip.clip_id, clip.reason) for clip in results.quarantine]
+    return make_table("Clips left out because they could not be read", ("Clip", "Reason"), rows)
 
 
-def _licence_table(test_set: dict[str, Any]) -> Table | None:
-    rows = [(licence, str(n)) for licence, n in test_set["sheet"]["licences"].items()]
-    return plain_table(f"{test_set['title']}: licences", texts("Licence") + numbers("Clips"), rows)
+def provenance_table(results: Results) -> Table:
+    """The base model and what made the run, one value per row."""
+    return make_table("What made these numbers", ("What", "Value"), provenance_of(results).items())
+
+
+def provenance_of(results: Results) -> dict[str, str]:
+    """The base model and what made the run, as names and values."""
+    model = results.model
+    described = {
+        "name": model.name,
+        "fingerprint": model.fingerprint,
+        "starter base": "yes" if model.is_starter_base else "no",
+        **model.description,
+    }
+    values = flatten({"model": described, **results.provenance}, ": ")
+    return {name: _plain(value) for name, value in values}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "unknown" if value is None else str(value)
+
+
+def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, named by their keys."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value

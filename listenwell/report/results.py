@@ -1,151 +1,526 @@
-"""The results of a study as records: what results.json holds, read back for tables and figures.
+"""results.json as one typed tree: what a study found, from the clips of each split to the worst errors.
 
-A study may lack comparisons, baselines or a learning curve; what is not there is an empty list and is left out of the
-report. Knows nothing of how anything looks or is called.
+`Results` is the whole file; its fields are the keys of the file, and a validated tree dumps to the same values. What
+the measures return (rows, comparisons, thresholds, curves) are the records of `listenwell.evaluate` themselves. Knows
+nothing of how anything looks or is called.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from listenwell.augment.conditions import match_condition
+from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
+
+from listenwell.augment.conditions import CLEAN
+from listenwell.data.check.leaks import Finding
+from listenwell.data.test_set import Precision
 from listenwell.errors import ListenwellError
-from listenwell.evaluate.comparison import PairedDifference
+from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import CALIBRATED, DEFAULT, Comparison, Row
+from listenwell.evaluate.methods import CALIBRATED, DEFAULT, NOISY, Comparison, Row
+from listenwell.evaluate.power import Outcome
+from listenwell.evaluate.probabilities import ProbabilityMap
+from listenwell.evaluate.psychometric import PsychometricCurve
+from listenwell.evaluate.transfer import Transfer
+from listenwell.storage.run_folder import RunFolder, read_kept_results
 
-NEEDED = ("name", "model", "methods", "test_sets", "rows")
-OPTIONAL: dict[str, Any] = {
-    "config": {},
-    "allocation": [],
-    "backgrounds": [],
-    "fits": [],
-    "thresholds": {},
-    "comparisons": [],
-    "quarantine": [],
-    "provenance": {},
-    "warnings": [],
-    "ladder": [],
-    "search": None,
-    "leave_one_speaker_out": [],
-    "failed_fits": [],
-    "leaks": None,
-    "seal": None,
-    "evidence": None,
-}
 OUT_OF_CORPUS = "out_of_corpus"
-ZERO_SHOT, FINE_TUNED, CLEAN = "zero-shot", "fine-tuned", "clean"
-CHANCE = 0.5
-"""Balanced accuracy and ROC AUC of guessing."""
+ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
 
 
-@dataclass(frozen=True, slots=True)
-class StudyResults:
-    """results.json; `raw` holds the parts that are only printed (model, fits, thresholds, provenance, ...)."""
+class Node(BaseModel):
+    """A part of the tree: frozen, unknown keys refused."""
 
-    raw: Mapping[str, Any]
-    rows: tuple[Row, ...]
-    comparisons: tuple[Comparison, ...]
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseModelRecord(Node):
+    """The base model; description: what it was made of."""
+
+    name: str
+    fingerprint: str
+    is_starter_base: bool
+    description: dict[str, Any]
+
+
+class Allocation(Node):
+    """Clips of one label in one split."""
+
+    part: str
+    label: str
+    n_clips: int
+    groups: list[str]
+    n_groups: int
+    categories: int
+
+
+class BackgroundCount(Node):
+    """Background recordings of one kind in one split."""
+
+    part: str
+    kind: str
+    n: int
+
+
+class Epoch(Node):
+    """What training and dev measured after one epoch; losses in nats per clip."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    dev_loss: float
+    gap: float
+    dev_balanced_accuracy_at_0: float
+    dev_auc: float
+    learning_rate: float
+
+
+class Fit(Node):
+    """One adapter; overfitting: a sentence, "" where there was none."""
+
+    name: str
+    identity: str
+    seed: int
+    best_epoch: int
+    n_steps: int
+    lora_modules: dict[str, int]
+    history: list[Epoch]
+    overfitting: str
+
+
+class FailedFit(Node):
+    """A fit that ended without an adapter."""
+
+    name: str
+    reason: str
+
+
+class AgainstFirst(Node):
+    """The median seed of an arm minus that of the first arm, balanced accuracy."""
+
+    arm: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    n_groups: int
+    method: str
+    note: str
+
+
+class Rung(Node):
+    """One arm of the ladder on one test set under one condition; values: balanced accuracy of each seed."""
+
+    arm: str
+    test_set: str
+    condition: str
+    seeds: list[int]
+    values: list[float]
+    mean: float
+    seed_half_width: float | None
+    median_seed: Metric
+    against: AgainstFirst | None
+
+
+class Point(Node):
+    """A point of the search that was trained whole."""
+
+    changes: dict[str, Any]
+    objective: float
+    dev_loss: float
+    dev_auc: float
+    best_epoch: int
+    n_steps: int
+    identity: str
+
+
+class Optimism(Node):
+    """By how much choosing flatters the chosen; None where groups are too few to tell."""
+
+    chosen: float | None
+    left_out: float | None
+    optimism: float | None
+
+
+class Search(Node):
+    """The search, its points ranked by dev.
+
+    failed, dropped: points whose fit failed, or ended at a rung. n_steps: of the optimiser, and what they would be had
+    none ended at a rung. sampled: what a sampled search learned.
+    """
+
+    ranked: list[Point]
+    best: dict[str, Any]
+    failed: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
+    n_steps: dict[Literal["trained", "trained_whole"], int]
+    optimism: Optimism
+    n_dev_clips: int
+    n_dev_groups: int
+    sampled: dict[str, Any] | None
+
+
+class HeldOut(Node):
+    """How the clips of a held-out speaker, and the other sounds held out beside it, were decided."""
+
+    speaker: str
+    n_speech: int
+    n_nonspeech: int
+    recall: float
+    specificity: float
+    balanced_accuracy: float
+
+
+class HeldOutSpeaker(HeldOut):
+    """One speaker of a fold."""
+
+    fold: str
+
+
+class HeldOutFold(HeldOut):
+    """One fold, decided at its own threshold."""
+
+    threshold: float
+
+
+class FailedFold(Node):
+    """A fold whose fit failed."""
+
+    speaker: str
+    reason: str
+
+
+class LeaveOneOut(Node):
+    """Leave-one-speaker-out of one arm; chosen: fold -> settings that a nested search found."""
+
+    arm: str
+    metrics: list[Metric]
+    mean: Metric
+    mean_of_folds: float
+    sd_of_folds: float
+    hardest: list[str]
+    folds: list[HeldOutFold]
+    speakers: list[HeldOutSpeaker]
+    failed: list[FailedFold]
+    mode: str
+    chosen: dict[str, dict[str, Any]]
+    n_leaks: int
+
+
+class Method(Node):
+    """A method of the main tables."""
+
+    default_threshold: float
+    kind: Literal["language_model", "classic"]
+
+
+class CriterionVerdict(Node):
+    """A success criterion, judged; test_set: "" for the study pool."""
+
+    criterion: str
+    test_set: str
+    outcome: Outcome
+    sentence: str
+    groups_needed: int | None
+    clips_needed: int | None
+
+
+class ReliabilityBin(Node):
+    """Clips whose probability lies in [low, high), with the interval of their share of speech."""
+
+    low: float
+    high: float
+    n: int
+    mean_probability: float
+    speech_share: float
+    share_low: float
+    share_high: float
+
+
+class JudgedProbabilities(Node):
+    """Brier score, log-loss and calibration error of a test set's clean clips."""
+
+    metrics: list[Metric]
+    reliability: list[ReliabilityBin]
+
+
+class Probability(Node):
+    """Platt's map of dev, judged on each test set."""
+
+    platt: ProbabilityMap
+    test_sets: dict[str, JudgedProbabilities]
+
+
+class OperatingCurve(Node):
+    """The corners of a method's ROC, as counts."""
+
+    method: str
+    condition: str
+    n_speech: int
+    n_other: int
+    false_alarms: list[int]
+    hits: list[int]
+
+
+class Corrected(Node):
+    """A p value of the comparisons, corrected by Holm over all of them."""
+
+    opponent: str
+    test_set: str
+    condition: str
+    p_value: float
+    p_holm: float
+
+
+class GroupErrors(Node):
+    """Errors on the clean clips of a group; right: share of right decisions with its interval."""
+
+    group: str
+    label: str
+    n: int
+    n_wrong: int
+    right: float
+    low: float
+    high: float
+
+
+class WrongClip(Node):
+    """A clip decided wrongly; beyond: from the threshold to its score."""
+
+    clip_id: str
+    group: str
+    label: str
+    condition: str
+    score: float
+    beyond: float
+
+
+class Agreement(Node):
+    """Which of two methods is right, in clips; ours: the fine-tuned model."""
+
+    method: str
+    both_right: int
+    only_ours_right: int
+    only_theirs_right: int
+    both_wrong: int
+
+
+class Errors(Node):
+    """Errors of the fine-tuned model on one test set; heard: those to listen to, under any condition."""
+
+    n: int
+    n_wrong: int
+    groups: list[GroupErrors]
+    worst: list[WrongClip]
+    heard: list[WrongClip]
+    agreement: list[Agreement]
+
+
+class Evidence(Node):
+    """What the scores say beyond the main table; dicts are by test set."""
+
+    criteria: list[CriterionVerdict]
+    transfer: dict[str, Transfer]
+    curves: dict[str, list[PsychometricCurve]]
+    probability: Probability
+    operating_curves: dict[str, list[OperatingCurve]]
+    holm: list[Corrected]
+    errors: dict[str, Errors]
+    traps: dict[str, list[str]]
+
+
+class Leaks(Node):
+    """The report of the leak gate; n_clips, n_backgrounds: by split; search: settings of the audio search."""
+
+    verdict: Literal["clean", "leaks", "incomplete"]
+    n_leaks: int
+    findings: list[Finding]
+    n_clips: dict[str, int]
+    n_backgrounds: dict[str, int]
+    n_pairs: int
+    unreadable: list[str]
+    search: dict[str, Any]
+
+
+class SheetClass(Node):
+    """Clips of one label of a test set; durations in seconds."""
+
+    label: str
+    n_clips: int
+    n_groups: int
+    n_recordings: int
+    n_categories: int
+    shortest_s: float
+    median_s: float
+    longest_s: float
+
+
+class Sheet(Node):
+    """The data sheet of a test set; clips: as its table has them, and why each was chosen."""
+
+    asked: dict[str, Any]
+    classes: list[SheetClass]
+    groups: list[dict[str, Any]]
+    licences: dict[str, int]
+    precision: list[Precision]
+    clips: list[dict[str, Any]]
+
+
+class TestSet(Node):
+    """A test set and what the report calls it."""
+
+    __test__ = False  # pytest collects what begins with Test
+
+    name: str
+    title: str
+    n_clips: int
+    n_groups: int
+    sheet: Sheet
+
+
+class Commit(Node):
+    """An entry of the seal: thresholds, by method, as hashes."""
+
+    number: int
+    time: str
+    who: str
+    event: Literal["commit"]
+    thresholds: dict[str, str]
+    made_from: str
+    previous: str
+    hash: str
+
+
+class Look(Node):
+    """An entry of the seal: a test set was opened."""
+
+    number: int
+    time: str
+    who: str
+    event: Literal["look"]
+    test_set: str
+    test_sha256: str
+    commit: str
+    previous: str
+    hash: str
+
+
+class EarlierLook(Node):
+    """A look at the same test set by another run on this machine."""
+
+    test_set: str
+    time: str
+    run: str
+
+
+class Seal(Node):
+    """Whether the thresholds stood before the first look at the tests; test_sets: name -> hash of its clips."""
+
+    verdict: Literal["sealed", "reopened", "unsealed"]
+    reason: str
+    head: str
+    n_looks: int
+    entries: list[Annotated[Commit | Look, Discriminator("event")]]
+    test_sets: dict[str, str]
+    earlier: list[EarlierLook]
+
+
+class Unreadable(Node):
+    """A clip left out because it could not be read."""
+
+    clip_id: str
+    reason: str
+
+
+class Results(Node):
+    """Everything a study found; dicts named thresholds and methods are by method."""
+
+    name: str
+    config: dict[str, Any]
+    model: BaseModelRecord
+    allocation: list[Allocation]
+    backgrounds: list[BackgroundCount]
+    fits: list[Fit]
+    failed_fits: list[FailedFit]
+    ladder: list[Rung]
+    search: Search | None
+    leave_one_speaker_out: list[LeaveOneOut]
+    thresholds: dict[str, Threshold]
+    methods: dict[str, Method]
+    rows: list[Row]
+    comparisons: list[Comparison]
+    evidence: Evidence
+    leaks: Leaks
+    test_sets: list[TestSet]
+    seal: Seal
+    conditions: list[str]
+    quarantine: list[Unreadable]
+    provenance: dict[str, Any]
+    warnings: list[str]
 
     @property
-    def methods(self) -> list[str]:
-        """Names of the methods, in the order of the study."""
-        return list(self.raw["methods"])
-
-    @property
-    def test_sets(self) -> list[str]:
-        """Names of the test sets, in the order of the study."""
-        return [test_set["name"] for test_set in self.raw["test_sets"]]
+    def unseen(self) -> TestSet:
+        """The test set that answers "does it generalise": the out-of-corpus one, or the last when there is none."""
+        return next((test_set for test_set in self.test_sets if test_set.name == OUT_OF_CORPUS), self.test_sets[-1])
 
     def title_of(self, test_set: str) -> str:
         """What a test set is called in the report."""
-        return str(next(entry["title"] for entry in self.raw["test_sets"] if entry["name"] == test_set))
+        return next(known.title for known in self.test_sets if known.name == test_set)
+
+    def rows_of(self, test_set: str, condition: str) -> list[Row]:
+        """All methods at all thresholds under one condition."""
+        return [row for row in self.rows if (row.test_set, row.condition) == (test_set, condition)]
 
     def conditions_of(self, test_set: str) -> list[str]:
-        """The conditions this test set was judged under, in the order of the rows."""
-        return list(dict.fromkeys(row.condition for row in self.rows if row.test_set == test_set))
+        """The conditions a test set was judged under, "noisy" among them, in the order of the rows."""
+        return distinct(row.condition for row in self.rows if row.test_set == test_set)
 
-    def find_row(self, method: str, threshold: str, test_set: str, condition: str) -> Row | None:
-        """The row of one method at one threshold, or None when the study has no such row."""
-        key = (method, threshold, test_set, condition)
-        return next((r for r in self.rows if (r.method, r.threshold, r.test_set, r.condition) == key), None)
+    def headline_conditions(self, test_set: str) -> list[str]:
+        """Clean, and noisy where there is noise."""
+        return [condition for condition in (CLEAN, NOISY) if condition in self.conditions_of(test_set)]
 
-    def find_comparison(self, opponent: str, test_set: str, condition: str) -> Comparison | None:
-        """The comparison with one opponent under one condition, or None."""
+    def row(self, method: str, threshold: str, test_set: str, condition: str) -> Row:
+        """How a method does at a threshold under a condition."""
+        key = (method, threshold)
+        return next(row for row in self.rows_of(test_set, condition) if (row.method, row.threshold) == key)
+
+    def delivered_rows(self, test_set: str) -> list[Row]:
+        """The fine-tuned model at its calibrated threshold, under every condition."""
+        key = (FINE_TUNED, CALIBRATED, test_set)
+        return [row for row in self.rows if (row.method, row.threshold, row.test_set) == key]
+
+    def comparison(self, opponent: str, test_set: str, condition: str) -> Comparison:
+        """The fine-tuned model against an opponent under a condition."""
         key = (opponent, test_set, condition)
-        return next((c for c in self.comparisons if (c.opponent, c.test_set, c.condition) == key), None)
+        return next(c for c in self.comparisons if (c.opponent, c.test_set, c.condition) == key)
+
+    def shown_methods(self) -> list[tuple[str, str]]:
+        """(method, threshold) of the rows worth a first look; the base model stands at its default only."""
+        pairs = [(method, threshold) for method in self.methods for threshold in (DEFAULT, CALIBRATED)]
+        return [pair for pair in pairs if pair != (ZERO_SHOT, CALIBRATED)]
 
 
-def read_results(results: Mapping[str, Any]) -> StudyResults:
-    """Return the records of `results` (what json.load gives). Raises ListenwellError naming what is missing."""
-    missing = [name for name in NEEDED if name not in results]
-    if missing:
+def read_results(run: RunFolder) -> Results:
+    """Return the results of a finished study. Raises ListenwellError where there are none, or of another version."""
+    return parse_results(read_kept_results(run), str(run.results))
+
+
+def parse_results(record: dict[str, Any], place: str) -> Results:
+    """Return the results that a file's content holds. Raises ListenwellError naming the first place that differs."""
+    try:
+        return Results.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
         raise ListenwellError(
-            f"results: no '{missing[0]}' in them, so they are not those of a study; run 'listenwell evaluate' again."
-        )
-    raw = OPTIONAL | dict(results)
-    rows = tuple(Row(**{**row, "metrics": tuple(Metric(**metric) for metric in row["metrics"])}) for row in raw["rows"])
-    comparisons = tuple(
-        Comparison(**{**comparison, "result": PairedDifference(**comparison["result"])})
-        for comparison in raw["comparisons"]
-    )
-    return StudyResults(raw, rows, comparisons)
+            f"{place}: no results of a study by this version of listenwell ('{where}': {first['msg'].lower()}); run "
+            "'listenwell study' again with this version, it trains nothing anew."
+        ) from error
 
 
-def balanced_accuracy_of(row: Row) -> Metric:
-    """The measure that every claim is made with."""
-    return metric_of(row, "balanced_accuracy")
-
-
-def metric_of(row: Row, name: str) -> Metric:
-    """One measure of a row. Raises ListenwellError when the row lacks it."""
-    for metric in row.metrics:
-        if metric.name == name:
-            return metric
-    raise ListenwellError(
-        f"results: {row.method} on {row.test_set}, {row.condition}, has no {name}; run 'listenwell evaluate' again."
-    )
-
-
-def shown_rows(results: StudyResults) -> list[tuple[str, str]]:
-    """Return (method, threshold) of the rows worth a first look; the base model stands at its default only."""
-    judged = {(row.method, row.threshold) for row in results.rows}
-    pairs = [(method, threshold) for method in results.methods for threshold in (DEFAULT, CALIBRATED)]
-    return [pair for pair in pairs if pair in judged and pair != (ZERO_SHOT, CALIBRATED)]
-
-
-def curve_rows(results: StudyResults) -> list[tuple[str, str]]:
-    """Return the (method, threshold) that stands for each method in a curve: calibrated where there is such a row."""
-    return list({method: (method, threshold) for method, threshold in shown_rows(results)}.values())
-
-
-def unseen_test_set(results: StudyResults) -> str:
-    """The test set that answers "does it generalise": the out-of-corpus one, or the last when there is none."""
-    return OUT_OF_CORPUS if OUT_OF_CORPUS in results.test_sets else results.test_sets[-1]
-
-
-def snr_db_of(condition: str) -> float | None:
-    """The SNR an "snr_X" condition names, otherwise None."""
-    found = match_condition(condition)
-    return found.snr_db if found else None
-
-
-def duration_ms_of(condition: str) -> float | None:
-    """The duration an "Xms" condition names, otherwise None."""
-    found = match_condition(condition)
-    return found.duration_ms if found else None
-
-
-def t60_s_of(condition: str) -> float | None:
-    """The reverberation time a "t60_X" condition names, otherwise None."""
-    found = match_condition(condition)
-    return found.t60_s if found else None
-
-
-def evidence_of(results: StudyResults, part: str, missing: Any) -> Any:
-    """One part of the evidence, `missing` where the study gathered none, or its version did not gather this part."""
-    evidence: Mapping[str, Any] = results.raw["evidence"] or {}
-    return evidence[part] if part in evidence else missing
+def metric_of(row: Row, name: str = "balanced_accuracy") -> Metric:
+    """One measure of a row."""
+    return next(metric for metric in row.metrics if metric.name == name)
 
 
 def distinct(values: Iterable[str]) -> list[str]:

@@ -1,56 +1,59 @@
-"""The tables of a report as files: CSV for programs, LaTeX for papers, both from what results.json holds.
+"""The tables of a report as plain text: CSV for programs, LaTeX for papers, aligned columns for a terminal.
 
 CSV holds the numbers unrounded, one measure a line. Names come from users' files, and a spreadsheet runs what begins
 like a formula, so such a text gets an apostrophe before it (OWASP, CSV injection). LaTeX holds the tables as the page
-prints them, for the package booktabs; every sign that LaTeX reads is escaped.
+prints them, for the package booktabs; every character that LaTeX reads is escaped. Loads neither Jinja nor
+matplotlib.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from listenwell.report.results import StudyResults
-from listenwell.report.tables import Table, comparison_tables, main_tables
-from listenwell.report.wording import DASH, MINUS, show_signs
+from listenwell.report.blocks import Table
+from listenwell.report.results import LeaveOneOut, Results, Search
+from listenwell.report.tables import comparison_table, ladder_table, main_table, search_table, speaker_table
+from listenwell.report.wording import DASH, MINUS, show_characters
 from listenwell.storage.atomic_files import write_text
 
 FOLDER, ROWS, COMPARISONS, LATEX = "tables", "rows.csv", "comparisons.csv", "tables.tex"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_LATEX = {
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "[": r"{[}", "]": r"{]}", '"': r"\textquotedbl{}", "|": r"\textbar{}", MINUS: "$-$", "±": r"$\pm$",
     "Δ": r"$\Delta$", DASH: "--",
-}  # fmt: skip
+})  # fmt: skip
 
 
-def write_tables(study: StudyResults, folder: Path) -> None:
+def write_tables(results: Results, folder: Path) -> None:
     """Write tables/rows.csv, tables/comparisons.csv and tables/tables.tex into the run's folder, each atomically."""
-    write_text(folder / FOLDER / ROWS, _csv(_rows(study)))
-    write_text(folder / FOLDER / COMPARISONS, _csv(_comparisons(study)))
-    tables = [*main_tables(study), *comparison_tables(study)]
+    write_text(folder / FOLDER / ROWS, _csv(_rows(results)))
+    write_text(folder / FOLDER / COMPARISONS, _csv(_comparisons(results)))
+    tables = [make(results, test_set) for make in (main_table, comparison_table) for test_set in results.test_sets]
     write_text(folder / FOLDER / LATEX, "\n".join(latex_table(table) for table in tables))
 
 
-def _rows(study: StudyResults) -> Iterable[Sequence[object]]:
+def _rows(results: Results) -> Iterable[Sequence[object]]:
     yield (
         "method", "threshold", "threshold_value", "test_set", "condition", "measure", "value", "low", "high", "clips",
         "groups", "interval",
     )  # fmt: skip
-    for row in study.rows:
+    for row in results.rows:
         for metric in row.metrics:
             yield (row.method, row.threshold, row.threshold_value, row.test_set, row.condition, metric.name,
                    metric.value, metric.low, metric.high, metric.n, metric.n_groups, metric.method)  # fmt: skip
 
 
-def _comparisons(study: StudyResults) -> Iterable[Sequence[object]]:
+def _comparisons(results: Results) -> Iterable[Sequence[object]]:
     yield ("method", "opponent", "opponent_threshold", "test_set", "condition", "difference", "low", "high", "p_value",
            "clips", "groups")  # fmt: skip
-    for each in study.comparisons:
-        found = each.result
-        yield (each.method, each.opponent, each.opponent_threshold, each.test_set, each.condition, found.difference,
-               found.low, found.high, found.p_value, found.n, found.n_groups)  # fmt: skip
+    for pair in results.comparisons:
+        result = pair.result
+        yield (pair.method, pair.opponent, pair.opponent_threshold, pair.test_set, pair.condition, result.difference,
+               result.low, result.high, result.p_value, result.n, result.n_groups)  # fmt: skip
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:
@@ -63,13 +66,13 @@ def guard_cell(value: object) -> object:
     """Return `value` so that no spreadsheet takes it for a formula; numbers stay numbers."""
     if not isinstance(value, str):
         return value
-    shown = " ".join(show_signs(value).split())
+    shown = " ".join(show_characters(value).split())
     return f"'{shown}" if value.startswith(_FORMULA_STARTS) or shown.startswith(_FORMULA_STARTS) else shown
 
 
 def latex_table(table: Table) -> str:
     """Return a table environment with the caption, booktabs rules and the main row in bold."""
-    heads = [escape_latex(" ".join(filter(None, (column.title, column.detail)))) for column in table.columns]
+    heads = [escape_latex(str(column)) for column in table.columns]
     lines = [" & ".join(heads) + r" \\", r"\midrule"]
     for row in table.rows:
         cells = [escape_latex(str(cell)) for cell in row.cells]
@@ -84,4 +87,31 @@ def latex_table(table: Table) -> str:
 
 def escape_latex(text: str) -> str:
     """Return `text` so that LaTeX prints it as it is, on one line."""
-    return "".join(_LATEX[sign] if sign in _LATEX else sign for sign in " ".join(show_signs(text).split()))
+    return " ".join(show_characters(text).split()).translate(_LATEX)
+
+
+def format_table(results: Results) -> str:
+    """Return the main tables, the ladder and the search for a terminal."""
+    tables = [*(main_table(results, test_set) for test_set in results.test_sets), ladder_table(results)]
+    tables += [search_table(results.search)] if results.search else []
+    return "\n\n".join(_align(table) for table in tables if table.rows)
+
+
+def format_search(record: Mapping[str, Any]) -> str:
+    """Return the ranked points of a search; `record` is what search.json holds."""
+    return _align(search_table(Search.model_validate(record)))
+
+
+def format_speakers(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return every arm's speakers, the hardest first; `records` is what loso.json holds."""
+    return "\n\n".join(_align(speaker_table(LeaveOneOut.model_validate(record))) for record in records)
+
+
+def _align(table: Table) -> str:
+    lines = [[column.title for column in table.columns], [column.detail for column in table.columns]]
+    lines += [[str(cell) for cell in row.cells] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    notes = [rule, table.note] if table.note else []
+    return "\n".join([table.caption, rule, *padded[:2], rule, *padded[2:], *notes])

@@ -1,119 +1,79 @@
-"""Tables of a study as plain values: the web page, the Markdown file and the terminal print the same strings.
+"""The tables of a study's numbers: methods, comparisons, arms, search, held-out speakers, training.
 
 A cell is a number with its 95 % interval beside it. Columns of one test set rest on the same clips, so their count of
-clips and groups stands in the column's head.
+clips and groups stands in the column's head. What a study did not do gives no table, or one without rows.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison, Row
+from listenwell.evaluate.methods import CALIBRATED, Comparison, Row
+from listenwell.report.blocks import Cell, Column, Table, make_column, make_row, make_table
 from listenwell.report.results import (
-    CHANCE,
-    CLEAN,
     FINE_TUNED,
-    StudyResults,
-    balanced_accuracy_of,
+    Fit,
+    LeaveOneOut,
+    Results,
+    Rung,
+    Search,
+    TestSet,
     distinct,
     metric_of,
-    shown_rows,
 )
 from listenwell.report.wording import (
     BELOW_CHANCE,
-    NOTHING,
+    DASH,
+    MINUS,
+    THRESHOLD,
     condition_title,
     count_phrase,
     format_difference,
     format_difference_interval,
     format_interval,
+    format_metric,
     format_number,
     format_p,
-    format_threshold,
+    format_signed,
     method_title,
     verdict_of,
 )
+from listenwell.train.fit_log import EPOCHS
 
-MAIN_CONDITIONS = (CLEAN, NOISY, "200ms", "100ms")
+MAIN_CONDITIONS = ("clean", "noisy", "200ms", "100ms")
 MEASURES = {
     "balanced_accuracy": "Balanced accuracy",
     "recall": "Speech found",
     "specificity": "Other sounds rejected",
     "roc_auc": "AUC",
 }
+MEASURE_HEADS = [f"#{title}" for title in MEASURES.values()]
+CHANCE = 0.5
+"""ROC AUC of guessing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A text, and in smaller print what belongs to it."""
-
-    text: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text} {self.detail}".rstrip()
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """The head of a column; `is_number` columns are set flush right."""
-
-    title: str
-    detail: str = ""
-    is_number: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One row; `is_main` marks the row the study is about."""
-
-    cells: tuple[Cell, ...]
-    is_main: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table; the first cell of a row is the row's name. `note` stands below it."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[TableRow, ...]
-    note: str = ""
-
-
-def texts(*titles: str) -> tuple[Column, ...]:
-    """Columns of text."""
-    return tuple(Column(title, is_number=False) for title in titles)
-
-
-def numbers(*titles: str) -> tuple[Column, ...]:
-    """Columns of numbers."""
-    return tuple(Column(title) for title in titles)
-
-
-def main_tables(results: StudyResults) -> list[Table]:
-    """Return one table per test set: methods and thresholds down, the main conditions across."""
-    return [_main_table(results, test_set) for test_set in results.test_sets]
-
-
-def _main_table(results: StudyResults, test_set: str) -> Table:
-    present = results.conditions_of(test_set)
-    conditions = [condition for condition in MAIN_CONDITIONS if condition in present] or present
+def main_table(results: Results, test_set: TestSet) -> Table:
+    """Methods and thresholds down, the main conditions across."""
+    conditions = [condition for condition in MAIN_CONDITIONS if condition in results.conditions_of(test_set.name)]
     rows = []
-    for method, threshold in shown_rows(results):
-        judged = [results.find_row(method, threshold, test_set, condition) for condition in conditions]
-        name = Cell(method_title(method), threshold)
-        cells = (name, *(_metric_cell(balanced_accuracy_of(row)) if row else Cell(NOTHING) for row in judged))
-        rows.append(TableRow(cells, (method, threshold) == (FINE_TUNED, CALIBRATED)))
-    heads = (_condition_head(results, test_set, condition) for condition in conditions)
-    columns = (Column("Method", "threshold", is_number=False), *heads)
-    caption = f"{results.title_of(test_set)}: balanced accuracy, with 95 % intervals"
-    return Table(caption, columns, tuple(rows), _below_chance_note(results, test_set, conditions))
+    for method, threshold in results.shown_methods():
+        judged = [results.row(method, threshold, test_set.name, condition) for condition in conditions]
+        cells = (Cell(method_title(method), threshold), *map(metric_of, judged))
+        rows.append(make_row(cells, (method, threshold) == (FINE_TUNED, CALIBRATED)))
+    heads = [_condition_head(results.rows_of(test_set.name, condition)) for condition in conditions]
+    columns = (make_column("Method", "threshold"), *heads)
+    caption = f"{test_set.title}: balanced accuracy, with 95 % intervals"
+    return Table(caption, columns, rows, _below_chance_note(results, test_set, conditions))
 
 
-def _below_chance_note(results: StudyResults, test_set: str, conditions: Sequence[str]) -> str:
+def _condition_head(rows: Sequence[Row]) -> Column:
+    metrics = [metric_of(row) for row in rows]
+    counts = distinct(count_phrase(metric.n, metric.n_groups) for metric in metrics)
+    return make_column(f"#{condition_title(rows[0].condition)}", "; ".join(counts))
+
+
+def _below_chance_note(results: Results, test_set: TestSet, conditions: Sequence[str]) -> str:
     """Which methods rank the other sounds above speech beyond doubt, and why they may."""
-    shown = (row for row in results.rows if row.test_set == test_set and row.condition in conditions)
+    shown = [row for condition in conditions for row in results.rows_of(test_set.name, condition)]
     worse = [row for row in shown if metric_of(row, "roc_auc").high < CHANCE]
     notes = []
     for method in distinct(row.method for row in worse):
@@ -123,74 +83,185 @@ def _below_chance_note(results: StudyResults, test_set: str, conditions: Sequenc
     return " ".join(notes)
 
 
-def _condition_head(results: StudyResults, test_set: str, condition: str) -> Column:
-    metrics = [balanced_accuracy_of(r) for r in results.rows if (r.test_set, r.condition) == (test_set, condition)]
-    return Column(condition_title(condition), "; ".join(distinct(count_phrase(m.n, m.n_groups) for m in metrics)))
-
-
-def full_tables(results: StudyResults) -> list[Table]:
-    """Return one table per test set with every condition, threshold and measure."""
-    return [_full_table(results, test_set) for test_set in results.test_sets]
-
-
-def _full_table(results: StudyResults, test_set: str) -> Table:
-    rows = []
-    for condition in results.conditions_of(test_set):
-        for row in (r for r in results.rows if (r.test_set, r.condition) == (test_set, condition)):
-            cells = (
+def full_table(results: Results, test_set: TestSet) -> Table:
+    """Every condition, method, threshold and measure of one test set."""
+    rows = [
+        make_row(
+            (
                 Cell(condition_title(condition), _class_counts(row)),
-                Cell(method_title(row.method), f"{row.threshold}, {format_threshold(row.threshold_value)}"),
-                *(measure_cell(row, name) for name in MEASURES),
-            )
-            rows.append(TableRow(cells, (row.method, row.threshold) == (FINE_TUNED, CALIBRATED)))
+                Cell(method_title(row.method), f"{row.threshold}, {format_number(row.threshold_value, THRESHOLD)}"),
+                *(metric_of(row, name) for name in MEASURES),
+            ),
+            (row.method, row.threshold) == (FINE_TUNED, CALIBRATED),
+        )
+        for condition in results.conditions_of(test_set.name)
+        for row in results.rows_of(test_set.name, condition)
+    ]
     return Table(
-        f"{results.title_of(test_set)}: every condition, with 95 % intervals",
-        texts("Condition", "Method") + numbers(*MEASURES.values()),
-        tuple(rows),
+        f"{test_set.title}: every condition, with 95 % intervals",
+        [*map(make_column, ("Condition", "Method", *MEASURE_HEADS))],
+        rows,
         "Clips and groups under a condition: of speech + of other sounds; beside a method its threshold.",
     )
 
 
 def _class_counts(row: Row) -> str:
-    """Clips and groups behind the two halves: "50 + 60 clips, 10 + 20 groups"."""
+    """Clips and groups of the two classes: "50 + 60 clips, 10 + 20 groups"."""
     speech, other = metric_of(row, "recall"), metric_of(row, "specificity")
     return f"{speech.n} + {other.n} clips, {speech.n_groups} + {other.n_groups} groups"
 
 
-def measure_cell(row: Row, name: str) -> Cell:
-    """One measure of a row with its interval, a dash where the row lacks it."""
-    found = [metric for metric in row.metrics if metric.name == name]
-    return _metric_cell(found[0]) if found else Cell(NOTHING)
-
-
-def comparison_tables(results: StudyResults) -> list[Table]:
-    """Return one table per test set that has comparisons: conditions down, opponents across."""
-    return [_comparison_table(results, name) for name in distinct(c.test_set for c in results.comparisons)]
-
-
-def _comparison_table(results: StudyResults, test_set: str) -> Table:
-    comparisons = [c for c in results.comparisons if c.test_set == test_set]
-    opponents = distinct(c.opponent for c in comparisons)
+def delivered_table(results: Results, test_set: TestSet) -> Table:
+    """What the delivered model reaches under every condition."""
     rows = []
-    for condition in distinct(c.condition for c in comparisons):
-        found = [results.find_comparison(opponent, test_set, condition) for opponent in opponents]
-        counts = distinct(count_phrase(c.result.n, c.result.n_groups) for c in found if c is not None)
-        name = Cell(condition_title(condition), "; ".join(counts))
-        rows.append(TableRow((name, *(_comparison_cell(c) for c in found))))
-    columns = (Column("Condition", is_number=False), *numbers(*(f"against {method_title(name)}" for name in opponents)))
-    notes = distinct(c.result.note for c in comparisons if c.result.note)
-    caption = f"{results.title_of(test_set)}: {method_title(comparisons[0].method)} minus opponent, balanced accuracy"
-    return Table(caption, columns, tuple(rows), "; ".join(notes))
+    for row in results.delivered_rows(test_set.name):
+        main = metric_of(row)
+        name = Cell(condition_title(row.condition), count_phrase(main.n, main.n_groups))
+        rows.append((name, *(metric_of(row, measure) for measure in MEASURES)))
+    caption = f"{test_set.title}: the delivered model, with 95 % intervals"
+    return make_table(caption, ("Condition", *MEASURE_HEADS), rows)
 
 
-def _comparison_cell(comparison: Comparison | None) -> Cell:
-    if comparison is None:
-        return Cell(NOTHING)
+def comparison_table(results: Results, test_set: TestSet) -> Table:
+    """Conditions down, opponents across."""
+    comparisons = [pair for pair in results.comparisons if pair.test_set == test_set.name]
+    opponents = distinct(pair.opponent for pair in comparisons)
+    rows = []
+    for condition in distinct(pair.condition for pair in comparisons):
+        beside = [results.comparison(opponent, test_set.name, condition) for opponent in opponents]
+        counts = distinct(count_phrase(pair.result.n, pair.result.n_groups) for pair in beside)
+        rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
+    heads = ("Condition", *(f"#against {method_title(name)}" for name in opponents))
+    notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
+    caption = f"{test_set.title}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
+    return make_table(caption, heads, rows, "; ".join(notes))
+
+
+def _comparison_cell(comparison: Comparison) -> Cell:
     result = comparison.result
-    interval = format_difference_interval(result.low, result.high)
-    detail = f"{interval}, p {format_p(result.p_value)}, {comparison.opponent_threshold}"
-    return Cell(f"{verdict_of(result.low, result.high)} {format_difference(result.difference)}", detail)
+    detail = f"{format_difference_interval(result)}, p {format_p(result.p_value)}, {comparison.opponent_threshold}"
+    return Cell(f"{verdict_of(result)} {format_signed(result.difference)}", detail)
 
 
-def _metric_cell(metric: Metric) -> Cell:
-    return Cell(format_number(metric.value), format_interval(metric.low, metric.high))
+def ladder_table(results: Results) -> Table:
+    """Arms down; test sets and conditions across, and leave-one-speaker-out."""
+    places = list(dict.fromkeys((rung.test_set, rung.condition) for rung in results.ladder))
+    rungs = {(rung.test_set, rung.condition, rung.arm): rung for rung in results.ladder}
+    left_out = {record.arm: record.metrics[0] for record in results.leave_one_speaker_out}
+    rows = []
+    for arm in distinct(rung.arm for rung in results.ladder):
+        of_arm = [rungs[*place, arm] for place in places]
+        seeds = ", ".join(map(str, of_arm[0].seeds))
+        last = left_out[arm] if arm in left_out else "not run"
+        rows.append(make_row((arm, seeds, *map(_rung_cell, of_arm), last), arm == "final"))
+    heads = [
+        make_column(f"#{results.title_of(test_set)}", condition_title(condition)) for test_set, condition in places
+    ]
+    return Table(
+        "The ladder: what each change brings",
+        [make_column("Arm"), make_column("Seeds"), *heads, make_column("#Leave one speaker out", "clean")],
+        rows,
+        "Balanced accuracy at each fit's calibrated threshold: the mean over seeds, ± half of its t interval over "
+        f"seeds; in brackets the interval of the median seed, which counts groups; Δ is that seed {MINUS} the first "
+        "arm's median seed, with its paired interval. Leave-one-speaker-out: the study's own seed.",
+    )
+
+
+def mean_over_seeds(rung: Rung) -> str:
+    """The mean of an arm's seeds, ± half of its t interval where there are several."""
+    return format_number(rung.mean) + ("" if rung.seed_half_width is None else f" ±{rung.seed_half_width:.3f}")
+
+
+def _rung_cell(rung: Rung) -> Cell:
+    detail = format_interval(rung.median_seed)
+    if rung.against is not None:
+        detail += f" Δ {format_difference(rung.against)} {verdict_of(rung.against)}"
+    return Cell(mean_over_seeds(rung), detail)
+
+
+def search_table(search: Search) -> Table:
+    """The points of the search, best first, and how much of the best one's advantage is luck."""
+    rows = [
+        (
+            ", ".join(f"{key} {json.dumps(value)}" for key, value in point.changes.items()) or "as the config",
+            *map(format_number, (point.objective, point.dev_loss, point.dev_auc)),
+            point.best_epoch,
+            point.n_steps,
+        )
+        for point in search.ranked
+    ]
+    heads = ("Settings", "#Dev balanced accuracy", "#Dev loss", "#Dev AUC", "#Best epoch", "#Steps")
+    caption = "Search, judged on dev with thresholds of other dev groups"
+    return make_table(caption, heads, rows, _search_note(search))
+
+
+def _search_note(search: Search) -> str:
+    luck = "too few groups to say how much choosing flatters the best one"
+    optimism = search.optimism
+    if optimism.chosen is not None and optimism.left_out is not None and optimism.optimism is not None:
+        luck = (
+            f"chosen on drawn groups, the best scores {format_number(optimism.chosen)} there and "
+            f"{format_number(optimism.left_out)} on the groups left out: choosing flatters it by "
+            f"{format_signed(optimism.optimism)}"
+        )
+    note = f"{search.n_dev_clips} dev clips, {search.n_dev_groups} groups; {luck}."
+    if search.dropped:
+        whole = search.n_steps["trained_whole"]
+        saved = f"{whole - search.n_steps['trained']} of {whole} steps"
+        note += f" {len(search.dropped)} more trials ended at a rung, which saved {saved}."
+    return note
+
+
+def speaker_table(record: LeaveOneOut) -> Table:
+    """Every held-out speaker of an arm, the hardest first."""
+    rows = [
+        (
+            speaker.speaker,
+            f"{speaker.n_speech} + {speaker.n_nonspeech}",
+            *map(format_number, (speaker.recall, speaker.specificity, speaker.balanced_accuracy)),
+        )
+        for speaker in sorted(record.speakers, key=lambda speaker: speaker.balanced_accuracy)
+    ]
+    heads = ("Speaker held out", "Clips (speech + other)", "#Speech found", "#Other sounds rejected",
+             "#Balanced accuracy")  # fmt: skip
+    pooled = record.metrics[0]
+    note = (
+        f"All folds together: {format_metric(pooled)}, {count_phrase(pooled.n, pooled.n_groups)}; mean of folds "
+        f"{format_number(record.mean_of_folds)} {format_interval(record.mean)}, standard deviation "
+        f"{format_number(record.sd_of_folds)}. {record.mode.capitalize()}."
+    )
+    if record.failed:
+        note += f" Folds that failed {DASH} {', '.join(fold.speaker for fold in record.failed)}."
+    return make_table(f"Leave one speaker out: {record.arm}", heads, rows, note)
+
+
+def history_table(fit: Fit) -> Table:
+    """One row per epoch of a fit; the best epoch, by dev loss, is the main row."""
+    rows = []
+    for epoch in fit.history:
+        measures = (epoch.train_loss, epoch.dev_loss, epoch.dev_balanced_accuracy_at_0, epoch.dev_auc)
+        cells = (epoch.epoch, epoch.step, *map(format_number, measures), f"{epoch.learning_rate:.2g}")
+        rows.append(make_row(cells, epoch.epoch == fit.best_epoch))
+    heads = ("Epoch", "Step", "Train loss", "Dev loss", "Dev balanced accuracy at 0", "Dev AUC", "Learning rate")
+    note = f"{fit.n_steps} steps; the best epoch by dev loss, {fit.best_epoch}, is marked. {overfitting_sentence(fit)}"
+    columns = [make_column(f"#{head}") for head in heads]
+    return Table(f"Fit {fit.name}, seed {fit.seed}: every epoch", columns, rows, note)
+
+
+def overfitting_sentence(fit: Fit) -> str:
+    """Say whether the fit overfitted, as training found it."""
+    if fit.overfitting:
+        return fit.overfitting
+    best = next(epoch for epoch in fit.history if epoch.epoch == fit.best_epoch)
+    last = fit.history[-1]
+    at_best = (
+        f"Dev loss was lowest, {format_number(best.dev_loss)}, after epoch {best.epoch} "
+        f"(train loss {format_number(best.train_loss)})"
+    )
+    if last is best:
+        return f"{at_best}, the last one: no overfitting up to there, and more epochs might still help."
+    return (
+        f"{at_best}; after the last epoch, {last.epoch}, it was {format_number(last.dev_loss)} (train loss "
+        f"{format_number(last.train_loss)}): no {EPOCHS} epochs in a row with rising dev and falling train loss, so "
+        "no overfitting is named; the weights of the best epoch are used."
+    )

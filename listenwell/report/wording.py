@@ -1,22 +1,25 @@
 """How a report says things: names of methods and conditions, numbers, intervals, counts, verdicts.
 
 Balanced accuracy, its intervals and differences have three digits behind the point, "0.971 [0.943, 0.988]" and
-"+0.052 [+0.020, +0.084]", with the typographic minus.
+"+0.052 [+0.020, +0.084]", with the typographic minus; thresholds (THRESHOLD) have four, scores (SCORE) two behind it.
 """
 
 import re
 import unicodedata
 from typing import Literal
 
-from listenwell.augment.conditions import match_condition
+from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.augment.filters import Band
+from listenwell.evaluate.comparison import PairedDifference
+from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import NOISY
-from listenwell.report.results import CLEAN, FINE_TUNED, ZERO_SHOT
+from listenwell.report.results import FINE_TUNED, ZERO_SHOT, AgainstFirst
 
 Verdict = Literal["better", "worse", "cannot tell"]
+Difference = PairedDifference | AgainstFirst
 LEAST_WIDTH = 1e-9
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-NOTHING = DASH
+THRESHOLD, SCORE = ".4g", ".2f"
 METHOD_TITLES = {
     ZERO_SHOT: "Base model, zero-shot",
     FINE_TUNED: "Fine-tuned model",
@@ -30,16 +33,16 @@ BELOW_CHANCE = {
 """Why a method may rank other sounds above speech."""
 
 
-def verdict_of(low: float, high: float) -> Verdict:
+def verdict_of(difference: Difference) -> Verdict:
     """What the 95 % interval of a difference allows to say: never "equal".
 
     An interval without width says nothing: it comes of few groups that happened to gain alike.
     """
-    if high - low < LEAST_WIDTH:
+    if difference.high - difference.low < LEAST_WIDTH:
         return "cannot tell"
-    if low > 0:
+    if difference.low > 0:
         return "better"
-    return "worse" if high < 0 else "cannot tell"
+    return "worse" if difference.high < 0 else "cannot tell"
 
 
 def method_title(method: str) -> str:
@@ -47,23 +50,23 @@ def method_title(method: str) -> str:
     return METHOD_TITLES[method] if method in METHOD_TITLES else method
 
 
-def part_title(part: str) -> str:
-    """What a part of the data is called: "sealed_test" is "sealed test"."""
-    return part.replace("_", " ")
+def spaced(name: str) -> str:
+    """A name of a split or measure in print: "sealed_test" is "sealed test"."""
+    return name.replace("_", " ")
 
 
 def condition_title(condition: str) -> str:
     """What a condition is called in the report: "snr_-5" is "-5 dB", "100ms" is "100 ms"."""
-    found = match_condition(condition)
-    if found is None:
+    match = match_condition(condition)
+    if match is None:
         return condition or "as recorded"
-    if found.snr_db is not None:
-        return f"{found.snr_db:g} dB".replace("-", MINUS)
-    if found.duration_ms is not None:
-        return f"{found.duration_ms} ms"
-    if found.t60_s is not None:
-        return f"T60 {found.t60_s:g} s"
-    return condition if found.band is None else _band_title(found.band)
+    if match.snr_db is not None:
+        return f"{format_number(match.snr_db, 'g')} dB"
+    if match.duration_ms is not None:
+        return f"{match.duration_ms} ms"
+    if match.t60_s is not None:
+        return f"T60 {match.t60_s:g} s"
+    return condition if match.band is None else _band_title(match.band)
 
 
 def _band_title(band: Band) -> str:
@@ -74,11 +77,8 @@ def _band_title(band: Band) -> str:
 
 def condition_phrase(condition: str) -> str:
     """A condition inside a sentence."""
-    return (
-        {CLEAN: "on clean clips", NOISY: "in noise"}[condition]
-        if condition in (CLEAN, NOISY)
-        else (f"at {condition_title(condition)}")
-    )
+    phrases = {CLEAN: "on clean clips", NOISY: "in noise"}
+    return phrases[condition] if condition in phrases else f"at {condition_title(condition)}"
 
 
 def count_phrase(n_clips: int, n_groups: int) -> str:
@@ -86,62 +86,57 @@ def count_phrase(n_clips: int, n_groups: int) -> str:
     return f"{n_clips} clip{'' if n_clips == 1 else 's'}, {n_groups} group{'' if n_groups == 1 else 's'}"
 
 
-def format_number(value: float) -> str:
-    """A share or an AUC: "0.971"."""
-    return f"{value:.3f}".replace("-", MINUS)
+def format_number(value: float, form: str = ".3f") -> str:
+    """A share or an AUC: "0.971"; another number in the form that is given."""
+    return f"{value:{form}}".replace("-", MINUS)
 
 
-def format_interval(low: float, high: float) -> str:
+def format_interval(metric: Metric) -> str:
     """The interval of a share: "[0.943, 0.988]"."""
-    return f"[{format_number(low)}, {format_number(high)}]"
+    return f"[{format_number(metric.low)}, {format_number(metric.high)}]"
 
 
-def format_difference(value: float) -> str:
+def format_metric(metric: Metric) -> str:
+    """A share with its interval: "0.971 [0.943, 0.988]"."""
+    return f"{format_number(metric.value)} {format_interval(metric)}"
+
+
+def format_signed(value: float) -> str:
     """A difference of two shares: "+0.052", and "0.000" without a sign."""
-    text = f"{value:+.3f}".replace("-", MINUS)
+    text = format_number(value, "+.3f")
     return "0.000" if text[1:] == "0.000" else text
 
 
-def format_difference_interval(low: float, high: float) -> str:
+def format_difference_interval(difference: Difference | Metric) -> str:
     """The interval of a difference: "[+0.020, +0.084]"."""
-    return f"[{format_difference(low)}, {format_difference(high)}]"
+    return f"[{format_signed(difference.low)}, {format_signed(difference.high)}]"
 
 
-def format_count_difference(value: int) -> str:
-    """A difference of two counts: "+3", and "0" without a sign."""
-    return f"{value:+d}".replace("-", MINUS) if value else "0"
+def format_difference(difference: Difference) -> str:
+    """A difference of two shares with its interval: "+0.052 [+0.020, +0.084]"."""
+    return f"{format_signed(difference.difference)} {format_difference_interval(difference)}"
 
 
 def format_p(p_value: float) -> str:
-    """A p value with its sign: "= 0.031", "< 0.001"."""
+    """A p value with its relation: "= 0.031", "< 0.001"."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
-
-
-def format_threshold(value: float) -> str:
-    """A threshold, in the unit of its method's scores."""
-    return f"{value:.4g}".replace("-", MINUS)
-
-
-def format_score(value: float) -> str:
-    """A score, or how far it lies beyond a threshold: "-3.62"."""
-    return f"{value:.2f}".replace("-", MINUS)
 
 
 def plain_sentence(sentence: str) -> str:
     """A sentence of the evidence as print has it: "balanced_accuracy" in two words, "+-" and "-" as ± and minus."""
-    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, sentence.replace("_", " ").replace("+-", "±"))
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, spaced(sentence).replace("+-", "±"))
 
 
-def show_signs(text: str) -> str:
-    """Return `text` with every sign that acts but is not seen written out, as "[U+202E]".
+def show_characters(text: str) -> str:
+    """Return `text` with every character that acts but is not seen written out, as "[U+202E]".
 
-    Controls, direction marks and invisible signs of a name from a user's file could otherwise turn round or hide what
-    stands beside it. White space stays, and so do the joiners that some scripts need.
+    Controls, direction marks and invisible characters of a name from a user's file could otherwise turn round or hide
+    what stands beside it. White space stays, and so do the joiners that some scripts need.
     """
-    return "".join(f"[U+{ord(sign):04X}]" if _acts_unseen(sign) else sign for sign in text)
+    return "".join(f"[U+{ord(character):04X}]" if _acts_unseen(character) else character for character in text)
 
 
-def _acts_unseen(sign: str) -> bool:
-    if sign in "\t\n\r\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}":
+def _acts_unseen(character: str) -> bool:
+    if character in "\t\n\r\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}":
         return False
-    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")

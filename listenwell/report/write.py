@@ -1,110 +1,139 @@
 """Write the report of a study: one web page that needs nothing else, the same in Markdown, a model card, table files.
 
-Every number comes from `results` (what results.json holds), sounds from the folder errors/ of the run; the same of both
-gives the same bytes. How names are escaped: `listenwell.report.rendering`.
+Every number comes from results.json, sounds from the folder errors/ of the run; the same of both gives the same bytes.
+Names come from users' files, so everything printed is escaped: by Jinja's autoescape on a page, by `escape_markdown`
+in Markdown; characters that act unseen are written out. A page runs one script, page.js, which its content-security
+policy names by hash. Model card: https://huggingface.co/docs/hub/model-cards; Mitchell et al. 2019.
 """
 
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from listenwell.report.answer import find_answers
-from listenwell.report.arms import (
-    history_table,
-    ladder_tables,
-    overfitting_sentence,
-    search_tables,
-    speaker_tables,
-)
-from listenwell.report.errors import heard_table, read_heard_errors
-from listenwell.report.evidence import (
-    allocation_table,
-    background_table,
-    finding_table,
-    leak_statement,
-    provenance_table,
-    quarantine_table,
-    seal_statement,
-    seal_table,
-    shared_groups,
-    sheet_tables,
-    threshold_table,
-)
-from listenwell.report.figures.curves import accuracy_curves, detection_curves
-from listenwell.report.figures.groups import group_plots, reliability_diagrams
-from listenwell.report.figures.learning import learning_curves
-from listenwell.report.judging import (
-    criteria_table,
-    crossing_table,
-    error_tables,
-    holm_table,
-    probability_table,
-    transfer_table,
-    trap_warnings,
-)
-from listenwell.report.model_card import MODEL_CARD, TEMPLATE, card_tables, front_matter, has_card
-from listenwell.report.next_steps import find_next_steps
-from listenwell.report.rendering import render_markdown, render_page
-from listenwell.report.results import read_results
+from listenwell.report.blocks import Page, Table
+from listenwell.report.errors import MOST_BYTES, read_error_sounds
+from listenwell.report.results import Results
+from listenwell.report.sections import model_card, study_page
 from listenwell.report.table_files import write_tables
-from listenwell.report.tables import comparison_tables, full_tables, main_tables
+from listenwell.report.tables import MEASURES
+from listenwell.report.wording import MINUS, show_characters
 from listenwell.storage.atomic_files import write_text
 
-PAGE, MARKDOWN = "report.html", "report.md"
+PAGE, MARKDOWN, MODEL_CARD = "report.html", "report.md", "MODEL_CARD.md"
+# An interval that no link can follow keeps its brackets; every other character that Markdown reads is escaped.
+_INTERVAL = rf"\[[+{MINUS}]?\d\.\d{{3}}, [+{MINUS}]?\d\.\d{{3}}\](?![(\[:])"
+_MARKDOWN_CHARACTER = re.compile(rf"({_INTERVAL})|([\\`*_\[\]|~])")
 
 
-def write_report(results: dict[str, Any], folder: Path) -> None:
+def write_report(results: Results, folder: Path, most_bytes: int = MOST_BYTES) -> None:
     """Write report.html, report.md, MODEL_CARD.md and tables/ into `folder`, the run's, each file atomically.
 
-    Raises ListenwellError for incomplete results.
+    most_bytes: of sounds and pictures on the page. Raises ListenwellError for a broken index of the sounds.
     """
-    study = read_results(results)
-    heard = read_heard_errors(study, folder)
-    compared = [*ladder_tables(study), *search_tables(study.raw["search"])]
-    values = {
-        **study.raw,
-        "answers": find_answers(study),
-        "next_steps": find_next_steps(study),
-        "main_tables": main_tables(study),
-        "full_tables": full_tables(study),
-        "comparison_tables": comparison_tables(study),
-        "allocation_table": allocation_table(study),
-        "background_table": background_table(study),
-        "shared_groups": shared_groups(study),
-        "threshold_table": threshold_table(study),
-        "history_tables": [history_table(fit) for fit in study.raw["fits"]],
-        "sentences": [overfitting_sentence(fit) for fit in study.raw["fits"]],
-        "inner_tables": [*compared, *speaker_tables(study.raw["leave_one_speaker_out"])],
-        "statements": [leak_statement(study), seal_statement(study)],
-        "evidence_tables": [
-            table
-            for make in (criteria_table, transfer_table, crossing_table, probability_table)
-            if (table := make(study)) is not None
-        ],
-        "holm_table": holm_table(study),
-        "error_tables": error_tables(study),
-        "heard_tables": [table for each in heard if (table := heard_table(each)) is not None],
-        "traps": trap_warnings(study),
-        "finding_table": finding_table(study),
-        "seal_table": seal_table(study),
-        "sheet_tables": sheet_tables(study),
-        "quarantine_table": quarantine_table(study),
-        "provenance_table": provenance_table(study),
-        "config_yaml": yaml.safe_dump(dict(study.raw["config"]), sort_keys=False, allow_unicode=True),
-    }
-    on_page = {
-        "curves": accuracy_curves(study),
-        "detection_curves": detection_curves(study),
-        "reliability_diagrams": reliability_diagrams(study),
-        "group_plots": group_plots(study),
-        "learning_curves": learning_curves(study),
-        "heard_errors": heard,
-    }
-    write_text(folder / MARKDOWN, render_markdown("page.md.j2", values))
-    write_tables(study, folder)
-    if has_card(study):
-        of_card = {"front_matter": front_matter(study), "card_tables": card_tables(study)}
-        write_text(folder / MODEL_CARD, render_markdown(TEMPLATE, values | of_card))
+    page = study_page(results, read_error_sounds(results, folder, most_bytes))
+    write_text(folder / MARKDOWN, render_markdown(page))
+    write_tables(results, folder)
+    write_text(folder / MODEL_CARD, f"---\n{front_matter(results)}---\n\n{render_markdown(model_card(results))}")
     # last: where the page is, the rest is too
-    write_text(folder / PAGE, render_page("page.html.j2", values | on_page))
+    write_page(folder / PAGE, page)
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write a web page atomically."""
+    write_text(path, render_page(page))
+
+
+def render_page(page: Page) -> str:
+    """Return the web page."""
+    script, style = (files("listenwell.report").joinpath(name).read_text("utf-8") for name in ("page.js", "page.css"))
+    policy = policy_hash(script)
+    template = _environment(show_on_page, autoescape=True).get_template("page.html.j2")
+    return template.render(page=page, script=Markup(script), script_hash=policy, style=Markup(style))
+
+
+def render_markdown(page: Page) -> str:
+    """Return the page in Markdown, without figures and sounds."""
+    return _environment(escape_markdown).get_template("page.md.j2").render(page=page)
+
+
+def policy_hash(script: str) -> str:
+    """Return what a content-security policy calls an inline script by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _environment(finalize: Callable[[Any], Any], autoescape: bool = False) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("listenwell.report", "."),
+        autoescape=autoescape,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"markdown_table": markdown_table, "indent_code": indent_code}
+    return environment
+
+
+def show_on_page(value: Any) -> Any:
+    """Return a text with every character visible, for autoescape; anything else passes through, Markup too."""
+    return show_characters(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def escape_markdown(value: Any) -> str:
+    """Return `value` so that Markdown prints it as it is, on one line; Markup passes through."""
+    if isinstance(value, Markup):
+        return str(value)
+    text = " ".join(show_characters(str(value)).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN_CHARACTER.sub(lambda match: match[1] or f"\\{match[2]}", text)
+
+
+def markdown_table(table: Table) -> Markup:
+    """Return a table in GitHub's Markdown; the main row is bold."""
+    lines = [
+        [escape_markdown(column) for column in table.columns],
+        ["---:" if column.is_number else "---" for column in table.columns],
+    ]
+    for row in table.rows:
+        cells = [escape_markdown(cell) for cell in row.cells]
+        lines.append([f"**{cell}**" if row.is_main and cell else cell for cell in cells])
+    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def indent_code(text: str) -> Markup:
+    """Return `text` as an indented code block: no content of it can end the block."""
+    return Markup("\n".join(f"    {line}" for line in show_characters(text).splitlines()))
+
+
+def front_matter(results: Results) -> str:
+    """Return the model-index that Hugging Face's hub reads, as YAML; names are data of it, whatever they hold."""
+    measured = [
+        {
+            "task": {"type": "audio-classification", "name": "speech detection"},
+            "dataset": {"name": test_set.title, "type": test_set.name, "split": row.condition},
+            "metrics": [
+                {"type": m.name, "value": m.value, "name": f"{MEASURES[m.name]}, 95 % interval {[m.low, m.high]}"}
+                for m in row.metrics
+                if m.name in MEASURES
+            ],
+        }
+        for test_set in results.test_sets
+        for row in results.delivered_rows(test_set.name)
+    ]
+    front = {
+        "library_name": "peft",
+        "base_model": results.model.name,
+        "pipeline_tag": "audio-classification",
+        "tags": ["speech-detection", "lora", "listenwell"],
+        "model-index": [{"name": results.name, "results": measured}],
+    }
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)

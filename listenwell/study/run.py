@@ -21,6 +21,7 @@ from listenwell.judge.expected_precision import expect_precision
 from listenwell.judge.scored import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.results import Results
 from listenwell.report.write import write_report
 from listenwell.splits.divide import Splits, allocation, warnings_of
 from listenwell.splits.gate import Divided, divide_study
@@ -37,8 +38,8 @@ TITLES = {"sealed_test": "Sealed test", "out_of_corpus": "Out of corpus", "test"
 
 
 @alone_in_run
-def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
-    """Run the study and return its results, the content of results.json; report.html and report.md lie beside it."""
+def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> Results:
+    """Run the study and return its results, what results.json holds; report.html and report.md lie beside it."""
     require_baselines(config.evaluation.baselines)
     run = RunFolder(config.output, config.ledger)
     divided = divide_study(config, run, on_progress)
@@ -50,13 +51,13 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
 
 def write_study(
     config: Config, divided: Divided, trained: Trained, scored: Scored, judged: Judged, run: RunFolder
-) -> dict[str, Any]:
+) -> Results:
     """Write the sounds of the errors, results.json and the report; return the results."""
     splits, delivered = divided.splits, trained.delivered
     short_clips = delivered.arm.config.short_clips
     write_error_sounds(judged.evidence["errors"], splits, trained.model, short_clips, config.seed, run)
     final = [arm.fit for arm in trained.arms if arm.arm.name == FINAL and arm is not delivered]
-    results = {
+    results = Results.model_validate({
         "name": config.output.name,
         "config": config_beside(config, run.root).model_dump(mode="json"),
         "model": {
@@ -84,8 +85,8 @@ def write_study(
         "quarantine": [{"clip_id": clip.clip_id, "reason": clip.reason} for clip in divided.quarantine],
         "provenance": provenance(),
         "warnings": warnings_of(splits),
-    }  # fmt: skip
-    write_vouched(run.results, results)
+    })  # fmt: skip
+    write_vouched(run.results, results.model_dump(mode="json"))
     write_report(results, run.root)
     return results
 

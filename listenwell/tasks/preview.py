@@ -28,7 +28,8 @@ from listenwell.errors import ConfigError, ManifestError
 from listenwell.model.loading import load_processor, model_folder, quiet_transformers
 from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, lengthen, log_mel
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.errors import Picture, Player, draw_picture, make_player
+from listenwell.report.blocks import Picture
+from listenwell.report.errors import Player, draw_picture, make_player
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import TRAIN, Splits, divide
 from listenwell.storage.atomic_files import write_text

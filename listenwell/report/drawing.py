@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -18,7 +17,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from listenwell.report.wording import show_signs
+from listenwell.report.wording import show_characters
 
 WIDTH_INCHES, HEIGHT_INCHES = 5.2, 3.7
 WIDE_INCHES = 1.9 * WIDTH_INCHES
@@ -64,14 +63,6 @@ SETTINGS: Any = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """An inline <svg> and the sentence that stands below it."""
-
-    svg: str
-    caption: str
-
-
 @contextmanager
 def new_panels(n_panels: int, width_inches: float, height_inches: float) -> Iterator[tuple[Figure, list[Axes]]]:
     """Yield a figure in the report's look and its panels, side by side; draw and call to_svg within the block."""
@@ -94,8 +85,8 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def short_name(name: str) -> str:
-    """A name from a user's file as a label: on one line, every sign visible, not too long."""
-    shown = show_signs(" ".join(name.split()))
+    """A name from a user's file as a label: on one line, every character visible, not too long."""
+    shown = show_characters(" ".join(name.split()))
     return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"
 
 
@@ -112,8 +103,8 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     for drawn, (variable, value) in VARIABLES.items():
         svg = svg.replace(drawn, f"var({variable}, {value})")
     labelled = f'<svg role="img" aria-labelledby="{name}-title {name}-desc"'
-    words = (escape(show_signs(text)) for text in (title, description))
-    head = '<title id="{0}-title">{1}</title><desc id="{0}-desc">{2}</desc>'.format(name, *words)
+    shown_title, shown_description = (escape(show_characters(text)) for text in (title, description))
+    head = f'<title id="{name}-title">{shown_title}</title><desc id="{name}-desc">{shown_description}</desc>'
     svg = svg.replace("<svg", labelled, 1)
     end = svg.index(">") + 1
     return svg[:end] + head + svg[end:]

@@ -1,0 +1,286 @@
+"""The figures of a study: accuracy curves, operating curves, groups, reliability, learning curves.
+
+ROC: hit rate over false-alarm rate. DET: miss over false-alarm rate on normal-deviate scales (Martin et al. 1997,
+Eurospeech), where good detectors can be told apart; rates of 0 and 1 lie at half a clip from the end of the scale.
+All intervals are 95 %. How a figure becomes an <svg>: `listenwell.report.drawing`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from listenwell.augment.conditions import CLEAN, match_condition
+from listenwell.evaluate.intervals import Metric
+from listenwell.evaluate.methods import CALIBRATED, DEFAULT
+from listenwell.report.blocks import Drawing
+from listenwell.report.drawing import (
+    DASHES,
+    GRID,
+    HEIGHT_INCHES,
+    LINES,
+    MARKERS,
+    QUIET,
+    WIDE_INCHES,
+    WIDTH_INCHES,
+    legend_below,
+    new_panels,
+    short_name,
+    style_of,
+    to_svg,
+)
+from listenwell.report.results import Fit, GroupErrors, OperatingCurve, ReliabilityBin, Results, distinct, metric_of
+from listenwell.report.tables import overfitting_sentence
+from listenwell.report.wording import condition_phrase, condition_title, count_phrase, format_number, method_title
+
+Floats = NDArray[np.float64]
+AXES = {
+    "snr_db": ("signal-to-noise ratio", "Signal-to-noise ratio (dB)"),
+    "duration_ms": ("duration", "Duration"),
+    "t60_s": ("reverberation time", "Reverberation time"),
+}
+"""What conditions vary -> its name and the axis over it."""
+TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
+MOST_SHOWN = 20
+"""Groups of a panel; more cannot be read."""
+PANELS = {"SPEECH": ("Speech found", 1), "NONSPEECH": ("Other sounds rejected", 2)}
+"""Label -> title and line style."""
+LOSSES = (("train_loss", "Train loss", 0), ("dev_loss", "Dev loss", 1))
+DEV_MEASURES = (("dev_balanced_accuracy_at_0", "Dev balanced accuracy at 0", 2), ("dev_auc", "Dev AUC", 3))
+"""Measure, label, line style."""
+
+
+def accuracy_curves(results: Results) -> list[Drawing]:
+    """Balanced accuracy over SNR, duration and reverberation time, each for the test sets with two points of it."""
+    curves: list[Drawing] = []
+    for quantity in AXES:
+        for test_set in results.test_sets:
+            levels = {c: _level(c, quantity) for c in results.conditions_of(test_set.name)}
+            conditions = sorted((c for c in levels if levels[c] is not None), key=lambda c: levels[c] or 0.0)
+            if len(conditions) > 1:
+                name = f"curve-{len(curves) + 1}"
+                curves.append(_accuracy_curve(results, test_set.name, [*conditions, CLEAN], quantity, name))
+    return curves
+
+
+def _level(condition: str, quantity: str) -> float | None:
+    """The SNR, duration or T60 that a condition names, otherwise None."""
+    return getattr(match_condition(condition), quantity, None)
+
+
+def _accuracy_curve(results: Results, test_set: str, conditions: Sequence[str], quantity: str, name: str) -> Drawing:
+    kind, label = AXES[quantity]
+    whole = "whole\nclip" if quantity == "duration_ms" else "clean"
+    lowest, counts = 0.5, []
+    with new_panels(1, WIDTH_INCHES, HEIGHT_INCHES) as (figure, (axes,)):
+        axes.set_title(short_name(results.title_of(test_set)))
+        # calibrated where it is shown: the last of a method's rows
+        for place, (method, threshold) in enumerate(dict(results.shown_methods()).items()):
+            metrics = [metric_of(results.row(method, threshold, test_set, condition)) for condition in conditions]
+            lowest = min(lowest, *(metric.low for metric in metrics))
+            counts += [count_phrase(metric.n, metric.n_groups) for metric in metrics]
+            style = style_of(method, place)
+            xs = np.arange(len(conditions)) + 0.06 * (place - 1.5)
+            values = [metric.value for metric in metrics]
+            axes.plot(xs[:-1], values[:-1], DASHES[style], color=LINES[style])
+            axes.errorbar(
+                xs, values, _bars(metrics),
+                fmt=MARKERS[style], color=LINES[style], elinewidth=1.0, capsize=2.0,
+                label=f"{method_title(method)}, {threshold}",
+            )  # fmt: skip
+        axes.axhline(0.5, color=QUIET, linewidth=0.8, linestyle=":")
+        axes.set_ylim(max(0.0, lowest - 0.03), 1.01)
+        ticks = [condition_title(condition).removesuffix(" dB") for condition in conditions[:-1]]
+        axes.set_xticks(range(len(conditions)), [*ticks, whole])
+        axes.set_xlabel(label)
+        axes.set_ylabel("Balanced accuracy")
+        legend_below(figure, axes)
+        title = f"Balanced accuracy against {kind}, {results.title_of(test_set)}"
+        svg = to_svg(figure, name, title, "The numbers stand in the table of all conditions.")
+    caption = f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance."
+    return Drawing(title, svg, caption)
+
+
+def _bars(metrics: Sequence[Metric]) -> list[list[float]]:
+    """How far the intervals reach below and above the values."""
+    return [[m.value - m.low for m in metrics], [m.high - m.value for m in metrics]]
+
+
+def detection_curves(results: Results) -> list[Drawing]:
+    """One drawing per test set and condition whose operating curves the evidence holds, all methods in each."""
+    drawings: list[Drawing] = []
+    for test_set, curves in results.evidence.operating_curves.items():
+        for condition in distinct(curve.condition for curve in curves):
+            chosen = [curve for curve in curves if curve.condition == condition]
+            drawings.append(_detection_curve(results, test_set, chosen, f"roc-{len(drawings) + 1}"))
+    return drawings
+
+
+def _detection_curve(results: Results, test_set: str, curves: Sequence[OperatingCurve], name: str) -> Drawing:
+    condition, n_speech, n_other = curves[0].condition, curves[0].n_speech, curves[0].n_other
+    with new_panels(2, WIDE_INCHES, 1.15 * HEIGHT_INCHES) as (figure, (roc, det)):
+        for place, curve in enumerate(curves):
+            style = style_of(curve.method, place)
+            calibrated, default = (
+                results.row(curve.method, threshold, test_set, condition) for threshold in (CALIBRATED, DEFAULT)
+            )
+            label = f"{method_title(curve.method)}, AUC {format_number(metric_of(calibrated, 'roc_auc').value)}"
+            false_alarms = np.array(curve.false_alarms) / n_other
+            misses = 1.0 - np.array(curve.hits) / n_speech
+            line: Any = {"linestyle": DASHES[style], "color": LINES[style], "linewidth": 1.4}
+            roc.plot(false_alarms, 1.0 - misses, **line, label=label)
+            det.plot(_deviates(false_alarms, n_other), _deviates(misses, n_speech), **line)
+            for row, fill in ((calibrated, LINES[style]), (default, "none")):
+                fpr = np.array([1.0 - metric_of(row, "specificity").value])
+                tpr = np.array([metric_of(row, "recall").value])
+                mark: Any = {"color": LINES[style], "markerfacecolor": fill, "marker": MARKERS[style], "zorder": 3}
+                roc.plot(fpr, tpr, **mark)
+                det.plot(_deviates(fpr, n_other), _deviates(1.0 - tpr, n_speech), **mark)
+        _dress_roc(roc, f"ROC, {short_name(results.title_of(test_set))}, {condition}")
+        _dress_det(det, n_speech, n_other)
+        legend_below(figure, roc)
+        title = f"ROC and DET {condition_phrase(condition)}, {results.title_of(test_set)}"
+        svg = to_svg(figure, name, title, "The areas under the curves stand in the table of all conditions.")
+    caption = (
+        f"{n_speech} speech clips, {n_other} others. Filled mark: the calibrated threshold, hollow: the "
+        "default. DET: nearer to the lower left is better."
+    )
+    return Drawing(title, svg, caption)
+
+
+def _deviates(rates: Floats, n: int) -> Floats:
+    """Normal deviates of rates out of n clips, (k,)."""
+    return np.asarray(ndtri(np.clip(rates, 0.5 / n, 1.0 - 0.5 / n)))
+
+
+def _dress_roc(axes: Axes, title: str) -> None:
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
+    axes.set_title(title)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(visible=True, axis="x", color=GRID)
+    axes.set_xlabel("False-alarm rate")
+    axes.set_ylabel("Speech found")
+
+
+def _dress_det(axes: Axes, n_speech: int, n_other: int) -> None:
+    axes.set_title("DET")
+    for axis, n in ((axes.xaxis, n_other), (axes.yaxis, n_speech)):
+        shown = [tick for tick in TICKS if tick >= 0.5 / n]
+        axis.set_ticks(ndtri(shown), [f"{100 * tick:g}" for tick in shown])
+    axes.set_xlim(ndtri(0.4 / n_other), ndtri(0.97))
+    axes.set_ylim(ndtri(0.4 / n_speech), ndtri(0.97))
+    axes.grid(visible=True, axis="x", color=GRID)
+    axes.set_xlabel("False-alarm rate (%)")
+    axes.set_ylabel("Miss rate (%)")
+
+
+def group_plots(results: Results) -> list[Drawing]:
+    """Forest plots, one per test set: the share of right decisions of each group, at most MOST_SHOWN of a label."""
+    return [
+        _group_plot(results.title_of(test_set), errors.groups, f"groups-{number}")
+        for number, (test_set, errors) in enumerate(results.evidence.errors.items(), start=1)
+    ]
+
+
+def _group_plot(test_set: str, groups: Sequence[GroupErrors], name: str) -> Drawing:
+    by_label = {label: [group for group in groups if group.label == label] for label in PANELS}
+    n_rows = min(MOST_SHOWN, max(map(len, by_label.values())))
+    with new_panels(len(PANELS), WIDE_INCHES, 1.1 + 0.22 * n_rows) as (figure, panels):
+        for axes, (label, chosen) in zip(panels, by_label.items(), strict=True):
+            _draw_groups(axes, chosen[:MOST_SHOWN], n_rows, *PANELS[label])
+        title = f"Right decisions by group on clean clips, {test_set}"
+        svg = to_svg(figure, name, title, "The hardest group of each class stands first.")
+    left_out = [_describe_hidden(PANELS[label][0], chosen[MOST_SHOWN:]) for label, chosen in by_label.items()]
+    caption = (
+        f"At the calibrated threshold, the hardest first; n clips of each group, Wilson's 95 % interval over "
+        f"them, which says nothing about other groups. {'; '.join(filter(None, left_out)) or 'Every group is shown'}."
+    )
+    return Drawing(title, svg, caption)
+
+
+def _draw_groups(axes: Axes, groups: Sequence[GroupErrors], n_rows: int, title: str, style: int) -> None:
+    places = range(len(groups))
+    bars = [[group.right - group.low for group in groups], [group.high - group.right for group in groups]]
+    axes.set_title(title)
+    axes.errorbar(
+        [group.right for group in groups], list(places), xerr=bars, fmt="o", color=LINES[style], elinewidth=1.0,
+        markersize=4.5,
+    )  # fmt: skip
+    axes.set_yticks(list(places), [f"{short_name(group.group)}, n {group.n}" for group in groups], fontsize=8.5)
+    axes.set_ylim(n_rows - 0.4, -0.6)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    axes.grid(visible=True, axis="x", color=GRID)
+    axes.set_xlabel("Share of clips decided rightly")
+
+
+def _describe_hidden(title: str, hidden: Sequence[GroupErrors]) -> str:
+    if not hidden:
+        return ""
+    counts = count_phrase(sum(group.n for group in hidden), len(hidden))
+    return f"{title}: not shown {counts}, none below {format_number(min(group.right for group in hidden))}"
+
+
+def reliability_diagrams(results: Results) -> list[Drawing]:
+    """One drawing per test set: the share of speech in every bin of the probabilities that dev's map gives."""
+    return [
+        _reliability_diagram(results.title_of(test_set), judged.reliability, f"reliability-{number}")
+        for number, (test_set, judged) in enumerate(results.evidence.probability.test_sets.items(), start=1)
+    ]
+
+
+def _reliability_diagram(test_set: str, bins: Sequence[ReliabilityBin], name: str) -> Drawing:
+    bars = [[b.speech_share - b.share_low for b in bins], [b.share_high - b.speech_share for b in bins]]
+    with new_panels(1, WIDTH_INCHES, HEIGHT_INCHES) as (figure, (axes,)):
+        axes.set_title(short_name(test_set))
+        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
+        x, y = [b.mean_probability for b in bins], [b.speech_share for b in bins]
+        axes.errorbar(x, y, bars, fmt="-o", color=LINES[1], elinewidth=1.0, linewidth=1.2)
+        for b in bins:
+            is_low = b.speech_share < 0.5
+            axes.annotate(
+                str(b.n), (b.mean_probability, b.speech_share), (6, 5 if is_low else -5), textcoords="offset points",
+                fontsize=8.5, va="bottom" if is_low else "top", color=QUIET,
+            )  # fmt: skip
+        axes.set_xlim(-0.02, 1.04)
+        axes.set_ylim(-0.04, 1.04)
+        axes.grid(visible=True, axis="x", color=GRID)
+        axes.set_xlabel("Probability of speech that was given")
+        axes.set_ylabel("Share that was speech")
+        title = f"Reliability of the probabilities on clean clips, {test_set}"
+        svg = to_svg(figure, name, title, "Honest probabilities lie on the dotted line.")
+    caption = (
+        "Platt's map of dev; beside each point its clips; bars: 95 % intervals over groups; on the dotted "
+        "line probabilities are honest, above it too low."
+    )
+    return Drawing(title, svg, caption)
+
+
+def learning_curves(results: Results) -> list[Drawing]:
+    """One drawing per fit: losses and dev balanced accuracy per epoch, the best epoch marked."""
+    return [_learning_curve(fit, f"fit-{number}") for number, fit in enumerate(results.fits, start=1)]
+
+
+def _learning_curve(fit: Fit, name: str) -> Drawing:
+    epochs = [epoch.epoch for epoch in fit.history]
+    with new_panels(2, WIDE_INCHES, 0.85 * HEIGHT_INCHES) as (figure, panels):
+        for axes, measures, ylabel in zip(
+            panels, (LOSSES, DEV_MEASURES), ("Loss (nats per clip)", "On the dev clips"), strict=True
+        ):
+            for key, label, style in measures:
+                values = [getattr(epoch, key) for epoch in fit.history]
+                axes.plot(epochs, values, DASHES[style] + MARKERS[style], color=LINES[style], label=label)
+            axes.axvline(fit.best_epoch, color=QUIET, linewidth=0.9, linestyle=":")
+            axes.set_xlabel("Epoch")
+            axes.set_ylabel(ylabel)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(loc="best")
+        title = f"Learning curve of fit {fit.name}, seed {fit.seed}"
+        svg = to_svg(figure, name, title, "The numbers stand in the table of its epochs.")
+    caption = f"{fit.n_steps} steps; dotted: the best epoch by dev loss. {overfitting_sentence(fit)}"
+    return Drawing(title, svg, caption)
