@@ -156,7 +156,7 @@ def test_a_study_killed_again_and_again_ends_as_if_it_never_was(tmp_path):
     config = make_study(tmp_path, *settings)
     kills, trained_at = 0, {}
     for number in range(21):
-        child = multiprocessing.get_context("fork").Process(target=run_study, args=(config,))
+        child = multiprocessing.get_context("fork").Process(target=study_record, args=(config,))
         child.start()
         child.join(0.3 + 0.2 * number if number < 20 else 240)
         if child.is_alive():

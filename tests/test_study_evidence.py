@@ -55,7 +55,7 @@ def fields(clip):
 
 def test_a_planted_leak_stops_the_study_before_training(tmp_path):
     config, stolen = with_a_planted_leak(tmp_path)
-    for command in (run_study, fit_alone):
+    for command in (study_record, fit_alone):
         with pytest.raises(LeakageError, match=rf"(renamed.*{stolen}|{stolen}.*renamed)"):
             command(config)
     assert not (config.output / "fits").exists()
