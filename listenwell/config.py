@@ -222,7 +222,7 @@ def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Con
     values = config.model_dump()
     faults: list[tuple[str, str]] = []
     for key, value in changes.items():
-        *parents, name = key.split(".")
+        *parents, name = _new_key(key).split(".")
         inner: Any = values
         for parent in parents:
             inner = inner[parent] if isinstance(inner, dict) and parent in inner else None

@@ -66,7 +66,7 @@ def test_the_same_results_give_the_same_bytes(record, page, tmp_path):
 
 
 def test_the_terminal_table_has_the_cells_of_the_page_and_loads_no_drawing_library(page):
-    table = format_table(make_results())
+    table = format_table(Results.model_validate(make_results()))
     assert all(len(line) <= 130 for line in table.splitlines())
     assert "Base model, zero-shot default" in table
     assert "Base model, zero-shot calibrated" not in table

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.storage.atomic_files import OWN, disk_faults_named, is_left_over, make_folder, remove, write_json
-from listenwell.storage.run_folder import RunFolder, read_json
+from listenwell.storage.run_folder import RunFile, RunFolder, read_json
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 BEAT_S = 5.0
@@ -105,7 +105,7 @@ def is_run(run: RunFolder) -> bool:
 def written_by_a_run(run: RunFolder) -> list[Path]:
     """The files and folders that commands write into a run folder, in the order of their names."""
     alone = RunFolder(run.root)
-    own = [getattr(alone, name) for name, value in vars(RunFolder).items() if isinstance(value, property)]
+    own = [getattr(alone, name) for name, value in vars(RunFolder).items() if isinstance(value, property | RunFile)]
     inner = (alone.scores("x"), alone.threshold("x"), alone.quarantine("x"), alone.fit_lock("x"), *own)
     names = {path.relative_to(run.root).parts[0] for path in inner}
     return [run.root / name for name in sorted({*names, *REPORT})]
