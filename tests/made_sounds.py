@@ -67,3 +67,18 @@ def study_record(config: Config, on_progress: OnProgress = ignore_progress) -> d
 
     record: dict[str, Any] = run_study(config, on_progress).model_dump(mode="json")
     return record
+
+
+def search_record(config: Config) -> dict[str, Any]:
+    """Search alone and return what its search.json holds."""
+    from listenwell.study.run import search_alone
+
+    record: dict[str, Any] = search_alone(config).model_dump(mode="json")
+    return record
+
+
+def fold_records(config: Config) -> list[dict[str, Any]]:
+    """Leave one out alone and return what its loso.json holds."""
+    from listenwell.study.run import leave_one_out_alone
+
+    return [record.model_dump(mode="json") for record in leave_one_out_alone(config)]

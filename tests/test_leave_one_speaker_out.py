@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_sounds import make_corpus, make_study
+from made_sounds import fold_records, make_corpus, make_study
 
 from listenwell.config import load_config
 from listenwell.data.clip import LABELS
@@ -16,7 +16,6 @@ from listenwell.evaluate.scores import ScoreTable
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
 from listenwell.study.leave_one_out import describe_folds, fold_splits, folds_of
-from listenwell.study.run import leave_one_out_alone
 from listenwell.tasks.plan import plan_study
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "leave_one_out.dev_speakers=1")
@@ -104,7 +103,7 @@ def test_a_speaker_with_one_clip_is_held_out_like_any_other(tmp_path):
     lonely = divide(clips, [], config.data).clips["train"][0]
     kept = [clip for clip in clips if clip.group != lonely.group or clip.clip_id == lonely.clip_id]
     write_manifest(tmp_path / "clips.csv", kept)
-    (record,) = leave_one_out_alone(config)
+    (record,) = fold_records(config)
     (own,) = [speaker for speaker in record["speakers"] if speaker["speaker"] == lonely.group]
     assert own["n_speech"] == 1
     assert own["recall"] in (0.0, 1.0)
@@ -122,7 +121,7 @@ def heard_groups(config):
 @pytest.fixture(scope="module")
 def nested(tmp_path_factory):
     config = make_study(tmp_path_factory.mktemp("nested"), *NESTED)
-    return config, leave_one_out_alone(config)
+    return config, fold_records(config)
 
 
 def test_a_nested_fold_searches_on_its_own_training_groups_and_no_test_group_enters(nested):
@@ -154,20 +153,20 @@ def test_with_folds_of_several_speakers_every_speaker_has_its_own_line(nested):
 def test_a_finished_nested_run_trains_nothing_again(nested, monkeypatch):
     config, records = nested
     monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
-    assert json.dumps(leave_one_out_alone(config)) == json.dumps(records)
+    assert json.dumps(fold_records(config)) == json.dumps(records)
 
 
 @pytest.mark.parametrize("changes", ["leave_one_out.arms=[final]", "search.grid=[]", "arms={tuned: {}}"])
 def test_a_nested_mode_that_no_arm_needs_is_refused(tmp_path, changes):
     with pytest.raises(ConfigError, match=r"no arm of leave_one_out\.arms takes what a search found"):
-        leave_one_out_alone(make_study(tmp_path, *NESTED, changes))
+        fold_records(make_study(tmp_path, *NESTED, changes))
 
 
 def test_a_search_whose_dev_has_one_speaker_is_refused(tmp_path):
     with pytest.raises(
         ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*leave_one_out\.dev_speakers"
     ):
-        leave_one_out_alone(make_study(tmp_path, *NESTED, "leave_one_out.dev_speakers=1"))
+        fold_records(make_study(tmp_path, *NESTED, "leave_one_out.dev_speakers=1"))
 
 
 def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):
@@ -188,11 +187,9 @@ def test_a_voice_under_two_names_is_refused_before_a_fold_trains(tmp_path):
     clips = [replace(c, duration_s=first.duration_s) if c.clip_id == second.clip_id else c for c in prepare(config)[0]]
     write_manifest(tmp_path / "clips.csv", clips)
     with pytest.raises(LeakageError, match=r"leaks-folds\.json: 1 leaks between the splits.*same samples"):
-        leave_one_out_alone(config)
+        fold_records(config)
     assert not (config.output / "fits").exists()
-    (record,) = leave_one_out_alone(
-        config.model_copy(update={"data": config.data.model_copy(update={"on_leak": "report"})})
-    )
+    (record,) = fold_records(config.model_copy(update={"data": config.data.model_copy(update={"on_leak": "report"})}))
     assert record["n_leaks"] == 1
 
 

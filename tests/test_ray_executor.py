@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, search_record
 
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.fits.ray_executor import requests_from_json, requests_to_json, train_task
@@ -13,7 +13,6 @@ from listenwell.fits.request import Bracket, FitRequest, spec_record
 from listenwell.splits.clips import read_splits
 from listenwell.splits.divide import with_speakers
 from listenwell.storage.run_folder import RunFolder
-from listenwell.study.run import search_alone
 
 SETTINGS = (
     "search.grid=[{lora.rank: 2}, {lora.rank: 3}, {lora.rank: 4}, {lora.rank: 5}]",
@@ -59,14 +58,14 @@ def kill_a_worker_in_the_middle(output, killed):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_ray_gives_the_same_tables_and_fits_as_one_process_although_a_worker_is_killed(two_workers, tmp_path):
     config = make_study(tmp_path, *SETTINGS)
-    local = search_alone(config)
+    local = search_record(config)
     spread = config.model_copy(
         update={"output": tmp_path / "ray", "executor": config.executor.model_copy(update={"kind": "ray"})}
     )
     killed = []
     killer = threading.Thread(target=kill_a_worker_in_the_middle, args=(spread.output, killed))
     killer.start()
-    found = search_alone(spread)
+    found = search_record(spread)
     killer.join()
     assert killed
     assert json.dumps(found) == json.dumps(local)
@@ -79,13 +78,13 @@ def test_ray_gives_the_same_tables_and_fits_as_one_process_although_a_worker_is_
 def test_what_stops_a_worker_is_told_in_its_own_words(two_workers, tmp_path):
     config = make_study(tmp_path, *SETTINGS, "executor.kind=ray", "train.warmup_steps=999")
     with pytest.raises(TrainingError, match=r"train\.warmup_steps is 999, but the fit has only"):
-        search_alone(config)
+        search_record(config)
 
 
 def test_a_missing_ray_is_told_with_the_next_step(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ConfigError, match=r"Ray is not installed; run pip install 'listenwell\[ray\]'"):
-        search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray"))
+        search_record(make_study(tmp_path, *SETTINGS, "executor.kind=ray"))
 
 
 @pytest.mark.slow
@@ -97,12 +96,12 @@ def test_an_unreachable_ray_is_told_with_its_address(tmp_path, monkeypatch):
     if ray.is_initialized():
         ray.shutdown()
     with pytest.raises(ConfigError, match=r"Ray cannot be reached at 'ray://127\.0\.0\.1:9'"):
-        search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "executor.address=ray://127.0.0.1:9"))
+        search_record(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "executor.address=ray://127.0.0.1:9"))
 
 
 def test_backgrounds_stored_on_this_machine_alone_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.store_backgrounds keeps its file on this machine"):
-        search_alone(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "data.store_backgrounds=true"))
+        search_record(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "data.store_backgrounds=true"))
 
 
 def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):

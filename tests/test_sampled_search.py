@@ -4,7 +4,7 @@ import json
 
 import optuna
 import pytest
-from made_sounds import make_study
+from made_sounds import make_study, search_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -12,7 +12,7 @@ from listenwell.config import change_config, dump, load_config
 from listenwell.errors import ConfigError
 from listenwell.fits.halving import DroppedFit
 from listenwell.storage.run_folder import RunFolder
-from listenwell.study.run import fit_alone, search_alone
+from listenwell.study.run import fit_alone
 from listenwell.study.sampled_search import draw_and_judge
 
 SPACE = "search.sampled.space={lora.rank: [1, 2, 4], lora.alpha: [4, 8], train.epochs: [1, 2]}"
@@ -91,7 +91,7 @@ def test_optunas_own_tools_read_the_database(tmp_path):
 
 def test_a_stopped_search_goes_on_and_ends_as_if_never_stopped(tmp_path, monkeypatch):
     config = make_study(tmp_path, *QUICK)
-    whole = search_alone(config.model_copy(update={"output": tmp_path / "whole"}))
+    whole = search_record(config.model_copy(update={"output": tmp_path / "whole"}))
     from listenwell.fits import stacks
 
     n_left = [3]
@@ -106,11 +106,11 @@ def test_a_stopped_search_goes_on_and_ends_as_if_never_stopped(tmp_path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(stacks, "_write_fit", stop_in_the_second_generation)
         with pytest.raises(KeyboardInterrupt):
-            search_alone(config)
+            search_record(config)
     trained = {path: path.stat().st_mtime_ns for path in config.output.glob("fits/*/spec.json")}
     assert len(trained) == 3
     (config.output / "search.optuna.db").write_bytes(b"damaged")
-    assert search_alone(config) == whole
+    assert search_record(config) == whole
     assert trained.items() <= {p: p.stat().st_mtime_ns for p in config.output.glob("fits/*/spec.json")}.items()
     assert len(list(config.output.glob("fits/*/spec.json"))) == 5
 
@@ -128,7 +128,7 @@ RACE = (
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory):
     config = make_study(tmp_path_factory.mktemp("raced"), *RACE)
-    return config, search_alone(config)
+    return config, search_record(config)
 
 
 def test_at_each_rung_half_of_the_trials_end_and_the_steps_saved_are_told(raced):
@@ -143,7 +143,7 @@ def test_at_each_rung_half_of_the_trials_end_and_the_steps_saved_are_told(raced)
 
 def test_a_trial_that_goes_on_is_trained_as_if_nobody_had_raced(raced, tmp_path):
     config, found = raced
-    whole = search_alone(
+    whole = search_record(
         load_config(None, [*RACE, "search.sampled.rungs=[]"]).model_copy(
             update={"data": config.data, "model": config.model, "output": tmp_path}
         )
@@ -171,9 +171,9 @@ def test_a_race_that_was_killed_drops_the_same_trials_and_ends_the_same(raced, t
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint.Checkpoints, "save", die_after_the_first_rung)
         with pytest.raises(KeyboardInterrupt):
-            search_alone(moved)
+            search_record(moved)
     assert not list(moved.output.glob("fits/*/spec.json"))
-    assert search_alone(moved) == found
+    assert search_record(moved) == found
 
 
 def test_a_dropped_trial_is_no_finished_fit_and_whoever_wants_it_whole_trains_it(raced, monkeypatch):
@@ -184,7 +184,7 @@ def test_a_dropped_trial_is_no_finished_fit_and_whoever_wants_it_whole_trains_it
     best = min(epoch["dev_loss"] for epoch in alone.record["history"][: first["rung"]])
     assert best == pytest.approx(first["dev_loss"], abs=1e-4)
     monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
-    assert search_alone(config) == found
+    assert search_record(config) == found
 
 
 def test_the_command_tells_what_ended_at_a_rung(raced, tmp_path):
@@ -221,7 +221,7 @@ def test_the_command_prints_the_ranking_and_what_mattered(tmp_path):
 )
 def test_searches_that_make_no_sense_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
-        search_alone(make_study(tmp_path, *settings))
+        search_record(make_study(tmp_path, *settings))
 
 
 @pytest.mark.parametrize("rungs", ["[0]", "[3, 2]", "[2, 2]"])

@@ -14,6 +14,7 @@ from listenwell.progress import shown_progress
 from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from listenwell.report.results import Search
     from listenwell.tasks.plan import StudyPlan
 
 
@@ -206,11 +207,11 @@ def search(
     with shown_progress() as on_progress:
         found = search_alone(resolved, on_progress)
     typer.echo(format_search(found))
-    if found["dropped"]:
+    if found.dropped:
         _print_dropped(found)
-    if found["sampled"] is not None:
-        _print_importance(found["sampled"])
-    typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found['best'].items()) or 'the config as it is'}")
+    if found.sampled is not None:
+        _print_importance(found.sampled)
+    typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found.best.items()) or 'the config as it is'}")
 
 
 @app.command("plan")
@@ -235,14 +236,14 @@ def plan(
         typer.echo(line)
 
 
-def _print_dropped(found: dict[str, Any]) -> None:
+def _print_dropped(found: "Search") -> None:
     """The trials that ended at a rung, and what that saved."""
-    steps = found["n_steps"]
+    steps = found.n_steps
     typer.echo(
-        f"ended at a rung, by dev loss so far: {len(found['dropped'])} trials; {steps['trained']} steps were trained, "
+        f"ended at a rung, by dev loss so far: {len(found.dropped)} trials; {steps['trained']} steps were trained, "
         f"{steps['trained_whole'] - steps['trained']} of {steps['trained_whole']} saved"
     )
-    for trial in sorted(found["dropped"], key=lambda trial: (-trial["rung"], trial["dev_loss"])):
+    for trial in sorted(found.dropped, key=lambda trial: (-trial["rung"], trial["dev_loss"])):
         changes = " ".join(f"{key}={value}" for key, value in trial["changes"].items())
         typer.echo(f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {changes}")
 

@@ -20,6 +20,7 @@ from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.results import LeaveOneOut, Search
 from listenwell.storage.load_or_make import read_vouched
 from listenwell.storage.run_folder import RunFolder
 from listenwell.train.fit import FailedFit
@@ -60,8 +61,8 @@ class Trained:
     model: AudioLanguageModel
     arms: Sequence[TrainedArm]
     failed: Sequence[Mapping[str, str]]
-    searched: Mapping[str, Any] | None
-    folds: Sequence[Mapping[str, Any]]
+    searched: Search | None
+    folds: Sequence[LeaveOneOut]
 
     @property
     def delivered(self) -> TrainedArm:

@@ -1,8 +1,7 @@
 """Which clips the fine-tuned model decides wrongly: by group, the worst ones, those to listen to, and who else erred.
 
-Arithmetic on score tables; every error knows how far its score lies beyond the threshold, on the wrong side.
-
-Let errors be heard: each clip's samples exactly as they were scored, and the spectrogram the model got of them.
+Arithmetic on score tables; every error knows how far its score lies beyond the threshold, on the wrong side. The audio
+of the worst ones is exported: the samples exactly as they were scored, and the spectrogram the model got of them.
 
 The folder errors/ of a run holds 01.wav (16 bit), 01.png and so on, and errors.json: what each is, with the hash of its
 float32 samples. results.json names the errors and holds no sound; the report embeds what lies here.
@@ -29,102 +28,97 @@ from listenwell.evaluate.scores import ScoreTable
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import ShortClipConfig, hear
 from listenwell.report.errors import encode_spectrogram, encode_wav
+from listenwell.report.results import Agreement, Errors, GroupErrors, WrongClip
 from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import disk_faults_named, write_bytes, write_json
 from listenwell.storage.run_folder import RunFolder
 
 N_WORST = 20
-N_HEARD, N_HEARD_CLEAN = 10, 5
+N_PLAYED, N_PLAYED_CLEAN = 10, 5
 """Errors of a test set to listen to; so many of them clean before any other condition comes a second time."""
 
 
-def list_errors(
-    tables: Mapping[str, ScoreTable], dev: Mapping[str, ScoreTable], threshold: Threshold
-) -> dict[str, Any]:
-    """Return the errors of one test set as JSON values: clean ones, and under any condition those to listen to.
+def list_errors(tables: Mapping[str, ScoreTable], dev: Mapping[str, ScoreTable], threshold: Threshold) -> Errors:
+    """Return the errors of one test set: clean ones, and under any condition those to listen to.
 
     tables, dev: method -> its scores of the test set and of dev. threshold: the fine-tuned model's.
     """
     clean = {method: table.select(table.condition == CLEAN) for method, table in tables.items()}
     ours = clean[FINE_TUNED]
     is_wrong = decide(ours.score, threshold.value) != ours.is_speech
-    return {
-        "n": len(ours),
-        "n_wrong": int(is_wrong.sum()),
-        "groups": [_describe_group(each) for each in summarise_parts(ours, threshold.value, "group")],
-        "worst": _rank_errors(ours, threshold.value)[:N_WORST],
-        "heard": _choose_heard(_rank_errors(tables[FINE_TUNED], threshold.value)),
-        "agreement": _agree(clean, is_wrong, dev),
-    }
+    return Errors(
+        n=len(ours),
+        n_wrong=int(is_wrong.sum()),
+        groups=[_describe_group(part) for part in summarise_parts(ours, threshold.value, "group")],
+        worst=_rank_errors(ours, threshold.value)[:N_WORST],
+        heard=_choose_played(_rank_errors(tables[FINE_TUNED], threshold.value)),
+        agreement=_agree(clean, is_wrong, dev),
+    )
 
 
-def _describe_group(part: PartMetric) -> dict[str, Any]:
+def _describe_group(part: PartMetric) -> GroupErrors:
     metric = part.metric
-    return {
-        "group": part.part,
-        "label": part.label,
-        "n": metric.n,
-        "n_wrong": round(metric.n * (1.0 - metric.value)),
-        "right": metric.value,
-        "low": metric.low,
-        "high": metric.high,
-    }
+    n_wrong = round(metric.n * (1.0 - metric.value))
+    return GroupErrors(
+        group=part.part, label=part.label, n=metric.n, n_wrong=n_wrong, right=metric.value, low=metric.low,
+        high=metric.high,
+    )  # fmt: skip
 
 
-def _rank_errors(table: ScoreTable, threshold: float) -> list[dict[str, Any]]:
+def _rank_errors(table: ScoreTable, threshold: float) -> list[WrongClip]:
     """Every wrongly decided row, the one furthest beyond the threshold first."""
     is_wrong = decide(table.score, threshold) != table.is_speech
     beyond = np.abs(table.score - threshold)
     return [
-        {
-            "clip_id": str(table.clip_id[i]),
-            "group": str(table.group[i]),
-            "label": str(table.label[i]),
-            "condition": str(table.condition[i]),
-            "score": float(table.score[i]),
-            "beyond": float(beyond[i]),
-        }
+        WrongClip(
+            clip_id=str(table.clip_id[i]),
+            group=str(table.group[i]),
+            label=str(table.label[i]),
+            condition=str(table.condition[i]),
+            score=float(table.score[i]),
+            beyond=float(beyond[i]),
+        )
         for i in np.argsort(-beyond, kind="stable")
         if is_wrong[i]
     ]
 
 
-def _choose_heard(errors: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The errors to listen to: in every round N_HEARD_CLEAN clean ones and one of each other condition; a clip once."""
+def _choose_played(errors: Sequence[WrongClip]) -> list[WrongClip]:
+    """The errors to listen to: N_PLAYED_CLEAN clean ones and one of each other condition a round; a clip once."""
     n_before: Counter[str] = Counter()
     queue = []
     for place, error in enumerate(errors):
-        is_clean = error["condition"] == CLEAN
-        turn = n_before[error["condition"]] // (N_HEARD_CLEAN if is_clean else 1)
-        n_before[error["condition"]] += 1
+        is_clean = error.condition == CLEAN
+        turn = n_before[error.condition] // (N_PLAYED_CLEAN if is_clean else 1)
+        n_before[error.condition] += 1
         queue.append((turn, not is_clean, place))
-    chosen: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, WrongClip] = {}
     for _, _, place in sorted(queue):
-        chosen.setdefault(errors[place]["clip_id"], errors[place])
-    return list(chosen.values())[:N_HEARD]
+        chosen.setdefault(errors[place].clip_id, errors[place])
+    return list(chosen.values())[:N_PLAYED]
 
 
-def _agree(clean: Mapping[str, ScoreTable], is_wrong: Bools, dev: Mapping[str, ScoreTable]) -> list[dict[str, Any]]:
+def _agree(clean: Mapping[str, ScoreTable], is_wrong: Bools, dev: Mapping[str, ScoreTable]) -> list[Agreement]:
     """Against every other method at its own dev threshold: what only we get right, what only they do."""
-    found = []
+    agreements = []
     for method, table in sorted(clean.items()):
         if method == FINE_TUNED:
             continue
         theirs = decide(table.score, choose_threshold(dev[method]).value) != table.is_speech
-        found.append(
-            {
-                "method": method,
-                "both_right": int((~is_wrong & ~theirs).sum()),
-                "only_ours_right": int((~is_wrong & theirs).sum()),
-                "only_theirs_right": int((is_wrong & ~theirs).sum()),
-                "both_wrong": int((is_wrong & theirs).sum()),
-            }
+        agreements.append(
+            Agreement(
+                method=method,
+                both_right=int((~is_wrong & ~theirs).sum()),
+                only_ours_right=int((~is_wrong & theirs).sum()),
+                only_theirs_right=int((is_wrong & ~theirs).sum()),
+                both_wrong=int((is_wrong & theirs).sum()),
+            )
         )
-    return found
+    return agreements
 
 
 def write_error_sounds(
-    errors: Mapping[str, Any],
+    errors: Mapping[str, Errors],
     splits: Splits,
     model: AudioLanguageModel,
     short_clips: ShortClipConfig,
@@ -141,8 +135,8 @@ def write_error_sounds(
     numbers = _free_numbers(run)
     for test_set, found in errors.items():
         clips = {clip.clip_id: clip for clip in splits.clips[test_set]}
-        for error in found["heard"]:
-            samples = _hear_version(clips[error["clip_id"]], error["condition"], splits.banks[test_set], seed)
+        for error in found.heard:
+            samples = _augmented(clips[error.clip_id], error.condition, splits.banks[test_set], seed)
             mel = hear(model, samples, short_clips)
             number = next(numbers)
             files[run.error_sound(number)] = encode_wav(samples)
@@ -150,7 +144,7 @@ def write_error_sounds(
             records.append(
                 {
                     "test_set": test_set,
-                    **error,
+                    **error.model_dump(),
                     "number": number,
                     "n_samples": samples.size,
                     "sha256": pcm_sha256(samples),
@@ -190,7 +184,7 @@ def _free_numbers(run: RunFolder) -> Iterator[int]:
             yield number
 
 
-def _hear_version(clip: Clip, condition: str, bank: BackgroundBank, seed: int) -> Waveform:
+def _augmented(clip: Clip, condition: str, bank: BackgroundBank, seed: int) -> Waveform:
     """The clip under the condition, as scoring hears it."""
     samples = load_waveform(clip)
     return apply_plan(samples, plan_condition(condition, clip, samples, bank, seed), bank.load)

@@ -1,12 +1,11 @@
 """What the score tables say beyond the main table: criteria, transfer, curves, probabilities, errors, traps.
 
 Everything is arithmetic on tables that were scored already, for the fine-tuned model at the threshold that dev chose;
-the values are JSON (the `evidence` part of results.json) and every interval counts groups.
+every interval counts groups.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import holm
-from listenwell.evaluate.intervals import Metric, proportion
+from listenwell.evaluate.intervals import proportion
 from listenwell.evaluate.judgement import fit_curves
 from listenwell.evaluate.methods import (
     CALIBRATED,
@@ -31,7 +30,8 @@ from listenwell.evaluate.methods import (
 )
 from listenwell.evaluate.metrics import Bools, Floats, roc_points
 from listenwell.evaluate.power import Verdict, judge_criterion
-from listenwell.evaluate.probabilities import fit_platt, probability_metrics, reliability_table
+from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, probability_metrics, reliability_table
+from listenwell.evaluate.psychometric import PsychometricCurve
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
@@ -41,6 +41,17 @@ from listenwell.judge.errors import list_errors
 from listenwell.judge.ladder import judge_ladder
 from listenwell.judge.scored import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.results import (
+    Corrected,
+    CriterionVerdict,
+    Evidence,
+    JudgedProbabilities,
+    LadderRow,
+    LeaveOneOut,
+    OperatingCurve,
+    Probability,
+    ReliabilityBin,
+)
 from listenwell.splits.divide import DEV
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
@@ -52,12 +63,12 @@ EVIDENCE_VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the scores show: rows and comparisons of the main table, the ladder of arms, the evidence (JSON values)."""
+    """What the scores show: rows and comparisons of the main table, the ladder of arms, the evidence."""
 
     rows: Sequence[Row]
     comparisons: Sequence[Comparison]
-    ladder: Sequence[Mapping[str, Any]]
-    evidence: Mapping[str, Any]
+    ladder: Sequence[LadderRow]
+    evidence: Evidence
 
 
 def judge_scores(
@@ -75,7 +86,7 @@ def judge_scores(
         "threshold": threshold.value,
         "rows": hash_content([asdict(row) for row in rows]),
         "comparisons": hash_content([asdict(comparison) for comparison in comparisons]),
-        "leave one speaker out": hash_content(trained.folds),
+        "leave one speaker out": hash_content([record.model_dump(mode="json") for record in trained.folds]),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "seed": config.seed,
     }
@@ -84,9 +95,9 @@ def judge_scores(
         evidence = gather_evidence(
             config.evaluation, scored.tables, threshold, rows, comparisons, trained.folds, config.seed, on_progress
         )
-        return Made({"evidence": evidence})
+        return Made({"evidence": evidence.model_dump(mode="json")})
 
-    evidence = load_or_make(run.evidence, made_from, gather)["evidence"]
+    evidence = Evidence.model_validate(load_or_make(run.evidence, made_from, gather)["evidence"])
     return Judged(rows, comparisons, ladder, evidence)
 
 
@@ -116,108 +127,94 @@ def gather_evidence(
     threshold: Threshold,
     rows: Sequence[Row],
     comparisons: Sequence[Comparison],
-    by_speaker: Sequence[Mapping[str, Any]],
+    folds: Sequence[LeaveOneOut],
     seed: int,
     on_progress: OnProgress = ignore_progress,
-) -> dict[str, Any]:
-    """Return the evidence as JSON values. by_speaker: the records of leave-one-speaker-out, none if it did not run."""
+) -> Evidence:
+    """Return the evidence. folds: the records of leave-one-out, none if it did not run."""
     tests = {split: own[FINE_TUNED] for split, own in tables.items() if split != DEV}
-    transfers = {name: asdict(measure_transfer(threshold, table, seed)) for name, table in tests.items()}
+    transfers = {name: measure_transfer(threshold, table, seed) for name, table in tests.items()}
     platt = fit_platt(tables[DEV][FINE_TUNED].score, tables[DEV][FINE_TUNED].is_speech)
-    return {
-        "criteria": [
+    within = f"threshold transfer within ±{LARGEST_SHIFT:g} logits"
+    return Evidence(
+        criteria=[
             *_judge_rows(config, rows),
-            *_judge_speakers(config, by_speaker),
-            *(
-                {
-                    "criterion": f"threshold transfer within ±{LARGEST_SHIFT:g} logits",
-                    "test_set": name,
-                    **found["verdict"],
-                }
-                for name, found in transfers.items()
-            ),
+            *_judge_folds(config, folds),
+            *(_criterion(within, name, transfer.verdict) for name, transfer in transfers.items()),
         ],
-        "transfer": transfers,
-        "curves": _fit_all_curves(tests, threshold.value, seed, on_progress),
-        "probability": {
-            "platt": asdict(platt),
-            "test_sets": {
-                name: _judge_probabilities(table, platt.probabilities, seed) for name, table in tests.items()
-            },
-        },
-        "operating_curves": {
+        transfer=transfers,
+        curves=_fit_all_curves(tests, threshold.value, seed, on_progress),
+        probability=Probability(
+            platt=platt,
+            test_sets={name: _judge_probabilities(table, platt, seed) for name, table in tests.items()},
+        ),
+        operating_curves={
             name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests
         },
-        "holm": _correct(comparisons),
-        "errors": {name: list_errors(tables[name], tables[DEV], threshold) for name in tests},
-        "traps": {name: find_traps(table, threshold.value, threshold) for name, table in tests.items()},
-    }
+        holm=_correct(comparisons),
+        errors={name: list_errors(tables[name], tables[DEV], threshold) for name in tests},
+        traps={name: find_traps(table, threshold.value, threshold) for name, table in tests.items()},
+    )
+
+
+def _criterion(criterion: str, test_set: str, verdict: Verdict) -> CriterionVerdict:
+    return CriterionVerdict(criterion=criterion, test_set=test_set, **asdict(verdict))
 
 
 def _fit_all_curves(
     tests: Mapping[str, ScoreTable], threshold: float, seed: int, on_progress: OnProgress
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[PsychometricCurve]]:
     curves = {}
     for n_done, (name, table) in enumerate(tests.items(), start=1):
-        curves[name] = [asdict(curve) for curve in fit_curves(table, threshold, seed)]
+        curves[name] = fit_curves(table, threshold, seed)
         on_progress("fitting curves", n_done, len(tests))
     return curves
 
 
-def _judge_rows(config: EvaluationConfig, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _judge_rows(config: EvaluationConfig, rows: Sequence[Row]) -> list[CriterionVerdict]:
     """Balanced accuracy of the calibrated model, clean and noisy, against the least that was asked."""
     least = {CLEAN: config.least_clean, NOISY: config.least_noisy}
     return [
-        {
-            "criterion": f"{row.condition} balanced accuracy at least {least[row.condition]:g}",
-            "test_set": row.test_set,
-            **asdict(judge_criterion(row.metrics[0], least[row.condition])),
-        }
+        _criterion(
+            f"{row.condition} balanced accuracy at least {least[row.condition]:g}",
+            row.test_set,
+            judge_criterion(row.metrics[0], least[row.condition]),
+        )
         for row in rows
         if row.method == FINE_TUNED and row.threshold == CALIBRATED and row.condition in least
     ]
 
 
-def _judge_speakers(config: EvaluationConfig, by_speaker: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    if not by_speaker:
-        verdict = Verdict("cannot tell", "not run: name arms in leave_one_out.arms")
-        return [{"criterion": _leave_one_out_criterion(config), "test_set": "", **asdict(verdict)}]
-    return [
-        {
-            "criterion": f"{_leave_one_out_criterion(config)} ({record['arm']})",
-            "test_set": "",
-            **asdict(judge_criterion(Metric(**record["metrics"][0]), config.least_leave_one_out)),
-        }
-        for record in by_speaker
-    ]
+def _judge_folds(config: EvaluationConfig, folds: Sequence[LeaveOneOut]) -> list[CriterionVerdict]:
+    least = config.least_leave_one_out
+    wanted = f"leave-one-speaker-out balanced accuracy at least {least:g}"
+    if not folds:
+        return [_criterion(wanted, "", Verdict("cannot tell", "not run: name arms in leave_one_out.arms"))]
+    return [_criterion(f"{wanted} ({arm.arm})", "", judge_criterion(arm.metrics[0], least)) for arm in folds]
 
 
-def _leave_one_out_criterion(config: EvaluationConfig) -> str:
-    return f"leave-one-speaker-out balanced accuracy at least {config.least_leave_one_out:g}"
-
-
-def _judge_probabilities(table: ScoreTable, to_probability: Any, seed: int) -> dict[str, Any]:
+def _judge_probabilities(table: ScoreTable, platt: ProbabilityMap, seed: int) -> JudgedProbabilities:
     """Brier score, log-loss and calibration error of clean clips, and the reliability diagram's bins."""
     clean = table.select(table.condition == CLEAN)
-    probability = to_probability(clean.score)
-    return {
-        "metrics": [asdict(m) for m in probability_metrics(probability, clean.is_speech, clean.group, seed)],
-        "reliability": _judge_bins(probability, clean),
-    }
+    probability = platt.probabilities(clean.score)
+    return JudgedProbabilities(
+        metrics=probability_metrics(probability, clean.is_speech, clean.group, seed),
+        reliability=_judge_bins(probability, clean),
+    )
 
 
-def _judge_bins(probability: Floats, table: ScoreTable) -> list[dict[str, Any]]:
+def _judge_bins(probability: Floats, table: ScoreTable) -> list[ReliabilityBin]:
     """The bins of the reliability diagram, each with the interval of its share of speech over groups."""
-    records = []
-    for each in reliability_table(probability, table.is_speech):
-        inside = (probability >= each.low) & ((probability < each.high) | (each.high == 1.0))
+    bins = []
+    for of_bin in reliability_table(probability, table.is_speech):
+        inside = (probability >= of_bin.low) & ((probability < of_bin.high) | (of_bin.high == 1.0))
         share = proportion("speech", table.is_speech[inside], table.group[inside])
-        records.append({**asdict(each), "share_low": share.low, "share_high": share.high})
-    return records
+        bins.append(ReliabilityBin(**asdict(of_bin), share_low=share.low, share_high=share.high))
+    return bins
 
 
-def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """The corners of each method's operating curve, clean and in noise, as counts of false alarms and tpr."""
+def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> list[OperatingCurve]:
+    """The corners of each method's operating curve, clean and in noise, as counts of clips called speech."""
     curves = []
     for method in methods:
         for condition, table in versions(tables[method]).items():
@@ -229,14 +226,14 @@ def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> l
             counts = np.rint(np.stack([fpr * n_other, tpr * n_speech], 1)).astype(np.int64)
             corners = counts[_is_corner(counts)]
             curves.append(
-                {
-                    "method": method,
-                    "condition": condition,
-                    "n_speech": n_speech,
-                    "n_other": n_other,
-                    "false_alarms": corners[:, 0].tolist(),
-                    "hits": corners[:, 1].tolist(),
-                }
+                OperatingCurve(
+                    method=method,
+                    condition=condition,
+                    n_speech=n_speech,
+                    n_other=n_other,
+                    false_alarms=corners[:, 0].tolist(),
+                    hits=corners[:, 1].tolist(),
+                )
             )
     return curves
 
@@ -248,16 +245,16 @@ def _is_corner(points: NDArray[np.int64]) -> Bools:
     return np.concatenate([[True], turns, [True]])
 
 
-def _correct(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+def _correct(comparisons: Sequence[Comparison]) -> list[Corrected]:
     """Holm's correction; the declared family: every opponent, test set and condition of the study's comparisons."""
     corrected = holm([comparison.result.p_value for comparison in comparisons])
     return [
-        {
-            "opponent": comparison.opponent,
-            "test_set": comparison.test_set,
-            "condition": comparison.condition,
-            "p_value": comparison.result.p_value,
-            "p_holm": p_holm,
-        }
+        Corrected(
+            opponent=comparison.opponent,
+            test_set=comparison.test_set,
+            condition=comparison.condition,
+            p_value=comparison.result.p_value,
+            p_holm=p_holm,
+        )
         for comparison, p_holm in zip(comparisons, corrected, strict=True)
     ]

@@ -8,7 +8,6 @@ counts groups). An arm is compared with the first one by their median seeds, on 
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -20,11 +19,12 @@ from listenwell.evaluate.methods import NOISY, versions
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.fits.fitting import TrainedArm, median_seed
 from listenwell.judge.scored import Scored
+from listenwell.report.results import AgainstFirst, LadderRow
 
 SHOWN = (CLEAN, NOISY)
 
 
-def judge_ladder(arms: Sequence[TrainedArm], scored: Scored, seed: int) -> list[dict[str, Any]]:
+def judge_ladder(arms: Sequence[TrainedArm], scored: Scored, seed: int) -> list[LadderRow]:
     """One record per arm, test set and condition (clean, and all noisy ones together), arms in their order.
 
     A single fit makes no ladder.
@@ -41,7 +41,7 @@ def judge_ladder(arms: Sequence[TrainedArm], scored: Scored, seed: int) -> list[
 
 def _judge_condition(
     arms: Sequence[TrainedArm], scored: Scored, test_set: str, condition: str, seed: int
-) -> list[dict[str, Any]]:
+) -> list[LadderRow]:
     tables = {arm.method: versions(scored.tables[test_set][arm.method]) for arm in arms}
     if condition not in tables[arms[0].method]:
         return []
@@ -56,17 +56,17 @@ def _judge_condition(
         values = [balanced_accuracy(decided[arm.method], table.is_speech) for arm in seeds]
         against = compare_balanced_accuracy(typical, of_first, table.is_speech, table.group, seed)
         records.append(
-            {
-                "arm": name,
-                "test_set": test_set,
-                "condition": condition,
-                "seeds": [arm.arm.seed for arm in seeds],
-                "values": values,
-                "mean": float(np.mean(values)),
-                "seed_half_width": _half_width(values),
-                "median_seed": asdict(balanced_accuracy_interval(typical, table.is_speech, table.group)),
-                "against": None if name == first else {"arm": first, **asdict(against)},
-            }
+            LadderRow(
+                arm=name,
+                test_set=test_set,
+                condition=condition,
+                seeds=[arm.arm.seed for arm in seeds],
+                values=values,
+                mean=float(np.mean(values)),
+                seed_half_width=_half_width(values),
+                median_seed=balanced_accuracy_interval(typical, table.is_speech, table.group),
+                against=None if name == first else AgainstFirst(arm=first, **asdict(against)),
+            )
         )
     return records
 

@@ -108,7 +108,7 @@ class AgainstFirst(Node):
     note: str
 
 
-class Rung(Node):
+class LadderRow(Node):
     """One arm of the ladder on one test set under one condition; values: balanced accuracy of each seed."""
 
     arm: str
@@ -442,7 +442,7 @@ class Results(Node):
     backgrounds: list[BackgroundCount]
     fits: list[Fit]
     failed_fits: list[FailedFit]
-    ladder: list[Rung]
+    ladder: list[LadderRow]
     search: Search | None
     leave_one_speaker_out: list[LeaveOneOut]
     thresholds: dict[str, Threshold]

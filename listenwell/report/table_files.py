@@ -8,9 +8,8 @@ matplotlib.
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from listenwell.report.blocks import Table
 from listenwell.report.results import LeaveOneOut, Results, Search
@@ -97,14 +96,14 @@ def format_table(results: Results) -> str:
     return "\n\n".join(_align(table) for table in tables if table.rows)
 
 
-def format_search(record: Mapping[str, Any]) -> str:
-    """Return the ranked points of a search; `record` is what search.json holds."""
-    return _align(search_table(Search.model_validate(record)))
+def format_search(search: Search) -> str:
+    """Return the ranked points of a search."""
+    return _align(search_table(search))
 
 
-def format_speakers(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return every arm's speakers, the hardest first; `records` is what loso.json holds."""
-    return "\n\n".join(_align(speaker_table(LeaveOneOut.model_validate(record))) for record in records)
+def format_speakers(records: Sequence[LeaveOneOut]) -> str:
+    """Return every arm's speakers, the hardest first."""
+    return "\n\n".join(_align(speaker_table(record)) for record in records)
 
 
 def _align(table: Table) -> str:

@@ -12,9 +12,9 @@ from listenwell.report.blocks import Cell, Column, Table, make_column, make_row,
 from listenwell.report.results import (
     FINE_TUNED,
     Fit,
+    LadderRow,
     LeaveOneOut,
     Results,
-    Rung,
     Search,
     TestSet,
     distinct,
@@ -167,12 +167,12 @@ def ladder_table(results: Results) -> Table:
     )
 
 
-def mean_over_seeds(rung: Rung) -> str:
+def mean_over_seeds(rung: LadderRow) -> str:
     """The mean of an arm's seeds, ± half of its t interval where there are several."""
     return format_number(rung.mean) + ("" if rung.seed_half_width is None else f" ±{rung.seed_half_width:.3f}")
 
 
-def _rung_cell(rung: Rung) -> Cell:
+def _rung_cell(rung: LadderRow) -> Cell:
     detail = format_interval(rung.median_seed)
     if rung.against is not None:
         detail += f" Δ {format_difference(rung.against)} {verdict_of(rung.against)}"

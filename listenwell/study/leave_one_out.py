@@ -26,6 +26,7 @@ from listenwell.fits.arms import SEARCH_BEST, check_changes, expand_arms
 from listenwell.fits.fitting import FinishedFit, Trainer
 from listenwell.fits.request import FitRequest
 from listenwell.judge.score import score_fits
+from listenwell.report.results import LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
 from listenwell.splits.gate import pass_gate
 from listenwell.study.search import run_search
@@ -38,7 +39,7 @@ N_HARDEST = 3
 
 def run_leave_one_out(
     config: Config, search_best: Mapping[str, Any] | None, trainer: Trainer, splits: Splits
-) -> list[dict[str, Any]]:
+) -> list[LeaveOneOut]:
     """Return one record per arm of leave_one_out.arms, with the study's seed: the measures, one entry per speaker.
 
     search_best: what the search on all speakers found, None without one. A fold whose fit left the finite numbers is
@@ -72,9 +73,8 @@ def run_leave_one_out(
             trainer.on_progress(f"judging folds of {name}", len(decided), len(done))
         mode = NESTED if name in nested else FIXED
         chosen = {fold: dict(best) for fold, best in inner.items()} if name in nested else {}
-        records.append(
-            describe_folds(name, decided, failed) | {"mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"]}
-        )
+        told = {"mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"]}
+        records.append(LeaveOneOut.model_validate(describe_folds(name, decided, failed) | told))
     return records
 
 
@@ -129,8 +129,7 @@ def fold_search_config(config: Config) -> Config:
 def _search_fold(config: Config, fold: Fold, trainer: Trainer, splits: Splits) -> Mapping[str, Any]:
     """The best point of a search that knows the fold's training groups alone."""
     found = run_search(fold_search_config(config), trainer, fold_splits(fold, splits), fold=f"without-{fold.name}")
-    best: Mapping[str, Any] = found["best"]
-    return best
+    return found.best
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ clip is scored, and the test sets are scored once, under all conditions, by all 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from listenwell.baselines.extra import require_baselines
@@ -21,7 +20,7 @@ from listenwell.judge.expected_precision import expect_precision
 from listenwell.judge.scored import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.results import Results
+from listenwell.report.results import LeaveOneOut, Results, Search
 from listenwell.report.write import write_report
 from listenwell.splits.divide import Splits, allocation, warnings_of
 from listenwell.splits.gate import Divided, divide_study
@@ -55,7 +54,7 @@ def write_study(
     """Write the sounds of the errors, results.json and the report; return the results."""
     splits, delivered = divided.splits, trained.delivered
     short_clips = delivered.arm.config.short_clips
-    write_error_sounds(judged.evidence["errors"], splits, trained.model, short_clips, config.seed, run)
+    write_error_sounds(judged.evidence.errors, splits, trained.model, short_clips, config.seed, run)
     final = [arm.fit for arm in trained.arms if arm.arm.name == FINAL and arm is not delivered]
     results = Results.model_validate({
         "name": config.output.name,
@@ -66,17 +65,17 @@ def write_study(
         "allocation": allocation(splits),
         "backgrounds": _count_backgrounds(splits),
         "fits": [fit.record for fit in (delivered.fit, *final)],
-        "failed_fits": trained.failed,
-        "ladder": judged.ladder,
+        "failed_fits": list(trained.failed),
+        "ladder": list(judged.ladder),
         "search": trained.searched,
-        "leave_one_speaker_out": trained.folds,
-        "thresholds": {method: asdict(scored.thresholds[method]) for method in scored.defaults},
+        "leave_one_speaker_out": list(trained.folds),
+        "thresholds": {method: scored.thresholds[method] for method in scored.defaults},
         "methods": {
             method: {"default_threshold": value, "kind": "classic" if method in BASELINES else "language_model"}
             for method, value in scored.defaults.items()
         },
-        "rows": [asdict(row) for row in judged.rows],
-        "comparisons": [asdict(comparison) for comparison in judged.comparisons],
+        "rows": list(judged.rows),
+        "comparisons": list(judged.comparisons),
         "evidence": judged.evidence,
         "leaks": divided.leaks,
         "test_sets": [_describe_test_set(name, splits.clips[name]) for name in splits.test_sets],
@@ -100,25 +99,25 @@ def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> Fini
 
 
 @alone_in_run
-def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
+def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> Search:
     """Divide and search; the record is written to search.json. Test clips stay closed."""
     splits, trainer = _begin(config, on_progress)
     found = run_search(config, trainer, splits)
-    write_json(trainer.run.search, found)
+    write_json(trainer.run.search, found.model_dump(mode="json"))
     return found
 
 
 @alone_in_run
-def leave_one_out_alone(config: Config, on_progress: OnProgress = ignore_progress) -> list[dict[str, Any]]:
+def leave_one_out_alone(config: Config, on_progress: OnProgress = ignore_progress) -> list[LeaveOneOut]:
     """Divide and leave every speaker out once, written to loso.json; the config itself where no arm is named."""
     splits, trainer = _begin(config, on_progress)
     if not config.leave_one_out.arms:
         config = config.model_copy(update={"leave_one_out": config.leave_one_out.model_copy(update={"arms": (FINAL,)})})
     # nested, every arm that refers to a search has one in each fold
     is_needed = config.search.is_wanted and config.leave_one_out.mode == "fixed"
-    best = run_search(config, trainer, splits)["best"] if is_needed else None
+    best = run_search(config, trainer, splits).best if is_needed else None
     records = run_leave_one_out(config, best, trainer, splits)
-    write_json(trainer.run.leave_one_out, records)
+    write_json(trainer.run.leave_one_out, [record.model_dump(mode="json") for record in records])
     return records
 
 

@@ -11,7 +11,7 @@ optimism, Efron 1983).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,12 +27,13 @@ from listenwell.fits.halving import DroppedFit
 from listenwell.fits.request import Bracket, FitRequest
 from listenwell.judge.score import score_fits
 from listenwell.random_streams import stream
+from listenwell.report.results import Optimism, Point, Search
 from listenwell.splits.divide import DEV, Splits
 from listenwell.storage.run_folder import identity
 from listenwell.train.fit import FailedFit
 
 N_RESAMPLES = 200
-Point = Mapping[str, Any]
+Changes = Mapping[str, Any]
 """Dotted settings and their values."""
 
 
@@ -40,7 +41,7 @@ Point = Mapping[str, Any]
 class Trial:
     """A point that was tried: how its fit ended, and its dev scores where it ended well."""
 
-    point: Point
+    point: Changes
     config: Config
     fit: Outcome
     table: ScoreTable | None
@@ -52,7 +53,7 @@ class Trial:
         return self.fit if isinstance(self.fit, DroppedFit) else self.objective
 
 
-def run_search(config: Config, trainer: Trainer, splits: Splits, fold: str = "") -> dict[str, Any]:
+def run_search(config: Config, trainer: Trainer, splits: Splits, fold: str = "") -> Search:
     """Train and judge the points of search.grid, or those search.sampled draws.
 
     fold: the name of the fold whose training groups search, where they do. Returns the ranked points, the best, those
@@ -69,25 +70,29 @@ def run_search(config: Config, trainer: Trainer, splits: Splits, fold: str = "")
         sampled = draw_and_judge(config, search.judge, None if fold else trainer.run.optuna)
     else:
         search.judge(_grid(config))
-    judged = [_describe_judged(t.point, t.fit, t.objective) for t in search.trials if isinstance(t.fit, FinishedFit)]
+    judged = [
+        _describe_judged(trial.point, trial.fit, trial.objective)
+        for trial in search.trials
+        if isinstance(trial.fit, FinishedFit) and trial.objective is not None
+    ]
     if not judged:
         raise TrainingError("every fit of the search left the finite numbers; lower the learning rates.")
-    ranked = sorted(judged, key=lambda record: (-record["objective"], record["dev_loss"]))
-    return {
-        "ranked": ranked,
-        "best": ranked[0]["changes"],
-        "failed": [
+    ranked = sorted(judged, key=lambda point: (-point.objective, point.dev_loss))
+    return Search(
+        ranked=ranked,
+        best=ranked[0].changes,
+        failed=[
             {"changes": dict(trial.point), "reason": trial.fit.reason}
             for trial in search.trials
             if isinstance(trial.fit, FailedFit)
         ],
-        "dropped": [_describe_dropped(t.point, t.fit) for t in search.trials if isinstance(t.fit, DroppedFit)],
-        "n_steps": _count_steps(search.trials),
-        "optimism": selection_optimism([t.table for t in search.trials if t.table is not None], config.seed),
-        "n_dev_clips": len(splits.clips[DEV]),
-        "n_dev_groups": len({clip.group for clip in splits.clips[DEV]}),
-        "sampled": sampled,
-    }
+        dropped=[_describe_dropped(t.point, t.fit) for t in search.trials if isinstance(t.fit, DroppedFit)],
+        n_steps=_count_steps(search.trials),
+        optimism=selection_optimism([t.table for t in search.trials if t.table is not None], config.seed),
+        n_dev_clips=len(splits.clips[DEV]),
+        n_dev_groups=len({clip.group for clip in splits.clips[DEV]}),
+        sampled=sampled,
+    )
 
 
 def _require_dev_groups(splits: Splits, fold: str) -> None:
@@ -101,7 +106,7 @@ def _require_dev_groups(splits: Splits, fold: str) -> None:
             )
 
 
-def _grid(config: Config) -> Sequence[Mapping[str, Any]]:
+def _grid(config: Config) -> Sequence[Changes]:
     points = config.search.grid
     if not points:
         raise ConfigError(
@@ -124,7 +129,7 @@ class _Search:
         self.place = f"{fold}-search" if fold else "search"
         self.trials: list[Trial] = []
 
-    def judge(self, points: Sequence[Point]) -> list[float | DroppedFit | None]:
+    def judge(self, points: Sequence[Changes]) -> list[float | DroppedFit | None]:
         """Train these points together and judge them; returns Trial.value of each."""
         names = [f"{self.place}-{number}" for number in range(len(self.trials) + 1, len(self.trials) + len(points) + 1)]
         for name, point in zip(names, points, strict=True):
@@ -161,7 +166,7 @@ class _Search:
         return brackets
 
 
-def _count_steps(trials: Sequence[Trial]) -> dict[str, int]:
+def _count_steps(trials: Sequence[Trial]) -> dict[Literal["trained", "trained_whole"], int]:
     """Optimiser steps of all but the failed, and what they would be were none dropped."""
     done = sum(trial.fit.record["n_steps"] for trial in trials if isinstance(trial.fit, FinishedFit))
     dropped = [(trial.config, trial.fit.history) for trial in trials if isinstance(trial.fit, DroppedFit)]
@@ -171,7 +176,7 @@ def _count_steps(trials: Sequence[Trial]) -> dict[str, int]:
     }
 
 
-def _describe_dropped(point: Point, fit: DroppedFit) -> dict[str, Any]:
+def _describe_dropped(point: Changes, fit: DroppedFit) -> dict[str, Any]:
     return {
         "changes": dict(point),
         "rung": fit.rung,
@@ -181,21 +186,19 @@ def _describe_dropped(point: Point, fit: DroppedFit) -> dict[str, Any]:
     }
 
 
-def _describe_judged(point: Point, fit: FinishedFit, objective: float | None) -> dict[str, Any]:
-    return {
-        "changes": dict(point),
-        "objective": objective,
-        "dev_loss": fit.best["dev_loss"],
-        "dev_auc": fit.best["dev_auc"],
-        "best_epoch": fit.record["best_epoch"],
-        "n_steps": fit.record["n_steps"],
-        "identity": fit.record["identity"],
-    }
+def _describe_judged(point: Changes, fit: FinishedFit, objective: float) -> Point:
+    return Point(
+        changes=dict(point),
+        objective=objective,
+        dev_loss=fit.best["dev_loss"],
+        dev_auc=fit.best["dev_auc"],
+        best_epoch=fit.record["best_epoch"],
+        n_steps=fit.record["n_steps"],
+        identity=fit.record["identity"],
+    )
 
 
-def selection_optimism(
-    tables: Sequence[ScoreTable], seed: int, n_resamples: int = N_RESAMPLES
-) -> dict[str, float | None]:
+def selection_optimism(tables: Sequence[ScoreTable], seed: int, n_resamples: int = N_RESAMPLES) -> Optimism:
     """How much better the chosen point looks on the groups that choose it than on others, in balanced accuracy.
 
     chosen: its mean on the groups drawn; left_out: on those not drawn; optimism: the difference. None where the groups
@@ -216,9 +219,9 @@ def selection_optimism(
         chosen.append(best[0])
         left_out.append(_value(tables[best[1]], inside, ~inside))
     if not chosen:
-        return {"chosen": None, "left_out": None, "optimism": None}
+        return Optimism(chosen=None, left_out=None, optimism=None)
     means = float(np.mean(chosen)), float(np.mean(left_out))
-    return {"chosen": means[0], "left_out": means[1], "optimism": means[0] - means[1]}
+    return Optimism(chosen=means[0], left_out=means[1], optimism=means[0] - means[1])
 
 
 def _value(table: ScoreTable, choosing: Bools, judged: Bools) -> float:

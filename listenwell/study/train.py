@@ -19,7 +19,7 @@ from listenwell.train.fit import FailedFit
 def train_fits(config: Config, splits: Splits, trainer: Trainer) -> Trained:
     """Train, or read back, what the study needs; the median seed of the config itself is delivered."""
     searched = run_search(config, trainer, splits) if config.search.is_wanted else None
-    best = searched["best"] if searched else None
+    best = searched.best if searched else None
     arms, failed = train_arms(config, best, splits, trainer)
     folds = run_leave_one_out(config, best, trainer, splits) if config.leave_one_out.arms else []
     return Trained(trainer.model, arms, failed, searched, folds)
