@@ -27,7 +27,7 @@ from listenwell.tasks.compare import Reading, compare_runs
 
 READING = Reading({})
 OTHERWISE = {
-    "arms": {}, "seeds": (), "search.grid": (), "loso.arms": (), "lora.rank": 2,
+    "arms": {}, "seeds": (), "search.grid": (), "leave_one_out.arms": (), "lora.rank": 2,
     "augment.noise.probability": 0.0,
 }  # fmt: skip
 HOSTILE = "<script>alert('x')</script>\"|\u202e`[a](javascript:b)"
@@ -124,7 +124,7 @@ def test_only_settings_that_change_something_and_differ_are_listed(page):
     listed = {row[0][0]: (row[1][0], row[2][0]) for row in table.rows}
     assert listed["lora.rank"] == ("8", "2")
     assert listed["augment.noise.probability"] == ("0.7", "0.0")
-    assert listed["loso.arms"] == ('["final"]', "[]")
+    assert listed["leave_one_out.arms"] == ('["final"]', "[]")
     assert not {"output", "ledger", "train.epochs"} & set(listed)
 
 

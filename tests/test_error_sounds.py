@@ -16,10 +16,10 @@ from listenwell.cli.main import app
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.scores import read_scores
-from listenwell.judge.errors import N_HEARD, N_HEARD_CLEAN, _choose_heard, write_error_sounds
+from listenwell.judge.errors import N_PLAYED, N_PLAYED_CLEAN, _choose_played, write_error_sounds
 from listenwell.model.loading import load_model
 from listenwell.report.errors import NOT_THERE, read_error_sounds
-from listenwell.report.results import Results
+from listenwell.report.results import Results, WrongClip
 from listenwell.report.write import write_report
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
@@ -70,8 +70,8 @@ def test_the_sound_is_what_was_scored(heard):
 def test_what_somebody_put_beside_the_sounds_stays_and_sounds_of_the_time_before_go(finished_study, tmp_path):
     config, results = finished_study
     run, parts = RunFolder(tmp_path), divide(*prepare(config), config.data)
-    errors = results["evidence"]["errors"]
-    fewer = {name: {"heard": found["heard"][:1]} for name, found in errors.items()}
+    errors = Results.model_validate(results).evidence.errors
+    fewer = {name: found.model_copy(update={"heard": found.heard[:1]}) for name, found in errors.items()}
     theirs = [run.error_sound(1), run.error_sound(99), run.errors / "notes.txt"]
     run.errors.mkdir()
     for path in theirs:
@@ -96,17 +96,20 @@ def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):
         assert beyond == sorted(beyond, reverse=True)
 
 
-def errors(*named: tuple[str, str]) -> list[dict]:
-    return [{"clip_id": clip_id, "condition": condition} for clip_id, condition in named]
+def errors(*named: tuple[str, str]) -> list[WrongClip]:
+    return [
+        WrongClip(clip_id=clip_id, condition=condition, group="g", label="SPEECH", score=0.0, beyond=0.0)
+        for clip_id, condition in named
+    ]
 
 
 def test_clean_errors_come_first_then_every_other_condition_in_turn_and_a_clip_once():
     many = errors(*((f"n{i}", "snr_-5") for i in range(9)), *((f"c{i}", "clean") for i in range(9)), ("c0", "100ms"))
-    chosen = [(each["clip_id"], each["condition"]) for each in _choose_heard(many)]
-    assert len(chosen) == N_HEARD
-    assert chosen[: N_HEARD_CLEAN + 1] == [*((f"c{i}", "clean") for i in range(N_HEARD_CLEAN)), ("n0", "snr_-5")]
-    assert len({clip_id for clip_id, _ in chosen}) == N_HEARD
-    assert [c for c, _ in chosen if c.startswith("n")] == ["n0", "n1"][: N_HEARD - 2 * N_HEARD_CLEAN + 1]
+    chosen = [(error.clip_id, error.condition) for error in _choose_played(many)]
+    assert len(chosen) == N_PLAYED
+    assert chosen[: N_PLAYED_CLEAN + 1] == [*((f"c{i}", "clean") for i in range(N_PLAYED_CLEAN)), ("n0", "snr_-5")]
+    assert len({clip_id for clip_id, _ in chosen}) == N_PLAYED
+    assert [c for c, _ in chosen if c.startswith("n")] == ["n0", "n1"][: N_PLAYED - 2 * N_PLAYED_CLEAN + 1]
 
 
 def test_the_page_carries_sounds_and_pictures_and_results_json_does_not(heard):

@@ -49,7 +49,7 @@ def gather(shift: float):
     rows = [row for each in judged.values() for row in judge(each, "test", 0)]
     comparisons = compare(judged["fine-tuned"], [judged["zero-shot"]], "test", 0)
     evidence = gather_evidence(EvaluationConfig(), tables, thresholds["fine-tuned"], rows, comparisons, [], 0)
-    return evidence, tables, thresholds
+    return evidence.model_dump(mode="json"), tables, thresholds
 
 
 def verdict(evidence, beginning: str) -> str:
