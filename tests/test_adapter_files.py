@@ -17,6 +17,7 @@ from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.audio_language_model import answer_scores
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
+from listenwell.model.mel import log_mel
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.random_models import build_random_model
@@ -50,9 +51,9 @@ def test_plain_peft_gives_the_same_score(base, tmp_path, scope, projector):
     adapter = trained_adapter(model, config, projector=projector)
     with torch.no_grad():
         ours = answer_scores(
-            model, model.embed_audio([model.log_mel(CLIP)], adapter), model.prompt(PromptConfig()), adapter
+            model, model.embed_audio([log_mel(CLIP, model.mel_filters)], adapter), model.prompt(PromptConfig()), adapter
         )
-        bare = answer_scores(model, model.embed_audio([model.log_mel(CLIP)]), model.prompt(PromptConfig()))
+        bare = answer_scores(model, model.embed_audio([log_mel(CLIP, model.mel_filters)]), model.prompt(PromptConfig()))
     write_adapter(tmp_path / "adapter", adapter, config, str(base), {"base_fingerprint": model.fingerprint})
 
     network = Qwen2AudioForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
@@ -131,7 +132,7 @@ def peft_score(peft, model) -> float:
 
 def our_score(adapter, model) -> float:
     with torch.no_grad():
-        audio = model.embed_audio([model.log_mel(CLIP)], adapter)
+        audio = model.embed_audio([log_mel(CLIP, model.mel_filters)], adapter)
         return float(answer_scores(model, audio, model.prompt(PromptConfig()), adapter)[0])
 
 

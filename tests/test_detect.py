@@ -43,7 +43,7 @@ from listenwell.detect.segmentation import (
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ListenwellError, ModelError
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
-from listenwell.model.mel import hear
+from listenwell.model.mel import extract_features
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
 from listenwell.storage.load_or_make import read_vouched, write_vouched
@@ -448,6 +448,6 @@ def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, t
 
 def test_the_merged_model_answers_like_base_and_adapter(bundle, detector):
     merged = load_model(ModelConfig(name=str(bundle.parent / "merged"), device="cpu"))
-    mels = [hear(merged, sound(0.9), detector.bundle.short_clips)]
+    mels = [extract_features(merged.mel_filters, sound(0.9), detector.bundle.short_clips)]
     scores = answer_scores(merged, embed_clips(merged, mels, 32.0), merged.prompt(detector.bundle.prompt))
     assert scores[0] == pytest.approx(detector.score(sound(0.9), SAMPLE_RATE_HZ), abs=1e-4)

@@ -36,7 +36,7 @@ from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
-from listenwell.model.mel import hear
+from listenwell.model.mel import extract_features
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.settings import ModelConfig, find_device_fault
 
@@ -120,13 +120,13 @@ class Detector:
         found = np.full(len(waveforms), SILENT_SCORE)
         sounding = [i for i, samples in enumerate(waveforms) if not is_silent(samples)]
         with one_thread_each():
-            mels = [hear(self.model, waveforms[i], self.bundle.short_clips) for i in sounding]
+            mels = [extract_features(self.model.mel_filters, waveforms[i], self.bundle.short_clips) for i in sounding]
             audio = embed_clips(self.model, mels, BATCH_SECONDS, self._tower_adapter())
             found[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
         return found
 
     def _tower_adapter(self) -> Adapter | None:
-        return self.adapter if self.model.changes_tower(self.adapter) else None
+        return self.adapter if self.model.changes_encoder(self.adapter) else None
 
     def score(self, audio: Audio, sample_rate_hz: float | None = None) -> float:
         """Return the score of one clip: an array or tensor at sample_rate_hz, a file, or {"array", "sampling_rate"}.

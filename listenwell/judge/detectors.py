@@ -15,7 +15,7 @@ from listenwell.config import Config
 from listenwell.data.audio import Waveform
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.lora import Adapter
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
 
 ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
@@ -50,13 +50,13 @@ class LanguageModelDetector:
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,)."""
-        mels = [hear(self.model, samples, self.short_clips) for samples in waveforms]
+        mels = [extract_features(self.model.mel_filters, samples, self.short_clips) for samples in waveforms]
         prompt = self.model.prompt(self.prompt)
         frozen = embed_clips(self.model, mels, self.batch_seconds)
         scores = {}
         for name, adapter in self.adapters.items():
             audio = frozen
-            if adapter is not None and self.model.changes_tower(adapter):
+            if adapter is not None and self.model.changes_encoder(adapter):
                 audio = embed_clips(self.model, mels, self.batch_seconds, adapter)
             scores[name] = answer_scores(self.model, audio, prompt, adapter)
         return scores

@@ -28,7 +28,7 @@ from listenwell.evaluate.metrics import Bools, decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.judge.detectors import FINE_TUNED
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.report.errors import encode_spectrogram, encode_wav
 from listenwell.splits.divide import Parts
 from listenwell.storage.atomic_files import disk_faults_named, write_bytes, write_json
@@ -144,7 +144,7 @@ def write_error_sounds(
         clips = {clip.clip_id: clip for clip in parts.clips[test_set]}
         for error in found["heard"]:
             samples = _hear_version(clips[error["clip_id"]], error["condition"], parts.banks[test_set], seed)
-            mel = hear(model, samples, short_clips)
+            mel = extract_features(model.mel_filters, samples, short_clips)
             number = next(numbers)
             files[run.error_sound(number)] = encode_wav(samples)
             files[run.error_picture(number)] = encode_spectrogram(mel)

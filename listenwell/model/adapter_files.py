@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from listenwell.errors import ModelError
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights
-from listenwell.model.settings import EVERY_LINEAR, LoraConfig, NamesTargets
+from listenwell.model.settings import EVERY_LINEAR, LoraConfig
 from listenwell.storage.atomic_files import atomic_folder, write_json
 
 _WEIGHTS, _CONFIG, _OURS = "adapter_model.safetensors", "adapter_config.json", "listenwell.json"
@@ -157,7 +157,11 @@ def _saved_module(projector: ProjectorWeights) -> str:
 
 
 def _require_every_key(
-    folder: Path, tensors: Mapping[str, torch.Tensor], adapter: Adapter, config: Mapping[str, Any], model: NamesTargets
+    folder: Path,
+    tensors: Mapping[str, torch.Tensor],
+    adapter: Adapter,
+    config: Mapping[str, Any],
+    model: AudioLanguageModel,
 ) -> None:
     """Raise ModelError unless every tensor is used, on a module the model adapts, and none its targets name lacks."""
     adapted = model.lora_targets("both", EVERY_LINEAR)
@@ -166,7 +170,7 @@ def _require_every_key(
         raise ModelError(
             f"{folder}: the adapter changes {len(foreign)} modules that this model does not have or listenwell does "
             f"not adapt (first: {foreign[0]}); its target modules must lie in the layers of the language model or the "
-            "audio tower of the base that adapter_config.json names."
+            "audio encoder of the base that adapter_config.json names."
         )
     used = {name + ending for name in adapter.pairs for ending in (_A, _B)}
     used |= set(_projector_tensors(adapter.projector)) if adapter.projector is not None else set()

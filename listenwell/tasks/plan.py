@@ -469,7 +469,7 @@ def _linears(network: Any, config: Config) -> list[tuple[int, int]]:
 
 
 def _projector(network: Any, config: Config) -> int:
-    projector = family_of(config.model.name, network.config).projector
+    projector = family_of(config.model.name, network.config).projector_name
     return _count(network.get_submodule(projector)) if config.train.projector == "trained" else 0
 
 

@@ -26,7 +26,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.model.loading import load_processor, model_folder, quiet_transformers
-from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, lengthen, log_mel
+from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, log_mel, pad
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.errors import Picture, Player, draw_picture, make_player
 from listenwell.splits.clips import prepare
@@ -101,7 +101,7 @@ def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters:
     samples = load_waveform(clip)
     plan = draw_plan(config.augment, clip, samples, bank.entries, filters.shape[1], config.seed, epoch)
     steps = apply_in_steps(samples, plan, bank.load)
-    mel = log_mel(lengthen(steps.heard, config.short_clips), filters)
+    mel = log_mel(pad(steps.heard, config.short_clips), filters)
     first_frame = first_sample(steps.heard.size, config.short_clips) // HOP_LENGTH
     return Hearing(
         clip,

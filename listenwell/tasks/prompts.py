@@ -23,7 +23,7 @@ from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import read_parts
@@ -52,8 +52,8 @@ class _PromptDetector:
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Number of the prompt -> scores (B,)."""
-        mels = [hear(self.model, samples, self.short_clips) for samples in waveforms]
-        own = self.adapter if self.adapter is not None and self.model.changes_tower(self.adapter) else None
+        mels = [extract_features(self.model.mel_filters, samples, self.short_clips) for samples in waveforms]
+        own = self.adapter if self.adapter is not None and self.model.changes_encoder(self.adapter) else None
         audio = embed_clips(self.model, mels, self.batch_seconds, own)
         return {
             str(i): answer_scores(self.model, audio, self.model.prompt(prompt), self.adapter)

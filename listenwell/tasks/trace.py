@@ -22,7 +22,7 @@ from listenwell.evaluate.calibration import read_threshold
 from listenwell.fits.ledger import fits_asked_for
 from listenwell.fits.request import require_log
 from listenwell.judge.score import read_kept_scores
-from listenwell.model.mel import HOP_LENGTH, lengthen, n_audio_tokens
+from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.load_or_make import read_vouched
 from listenwell.storage.run_folder import RunFolder
@@ -92,7 +92,7 @@ def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict
     samples = load_waveform(clip)
     steps = apply_in_steps(samples, plan, bank.load)
     heard = steps.heard
-    lengthened = lengthen(heard, config.short_clips)
+    lengthened = pad(heard, config.short_clips)
     n_frames = -(-lengthened.size // HOP_LENGTH)
     values: dict[str, Any] = {
         "n_samples": heard.size,
