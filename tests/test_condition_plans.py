@@ -16,8 +16,8 @@ from listenwell.augment.conditions import (
     parse_condition,
     plan_condition,
 )
-from listenwell.augment.filters import Band
 from listenwell.augment.plan import Plan, apply_plan
+from listenwell.augment.recording import Band
 from listenwell.config import load_config
 from listenwell.data.audio import load_waveform, rms
 from listenwell.data.backgrounds import BackgroundBank

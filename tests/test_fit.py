@@ -4,8 +4,6 @@ import itertools
 import json
 import re
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -410,35 +408,3 @@ def test_a_dropped_fit_stays_dropped_after_a_kill(model, corpus, tmp_path):
     for one, other in zip(whole, resumed, strict=True):
         assert (one.was_dropped, one.history) == (other.was_dropped, other.history)
         assert np.array_equal(scores_of(model, corpus, one), scores_of(model, corpus, other))
-
-
-HOLDS_MEMORY = """
-import sys
-import numpy
-from pathlib import Path
-from listenwell.train.fit import return_freed_memory
-if sys.argv[1] == "yes":
-    return_freed_memory()
-def held_mib():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-numpy.ones(31 * 2**17)  # glibc now maps larger pieces only
-large = [numpy.ones(2**20) for _ in range(20)]
-small = []
-for i in range(20):
-    large[i] = None
-    small.append(numpy.ones(1000))
-    large[i] = numpy.ones(2**20) if i % 2 else None
-before = held_mib()
-large.clear()
-print(before - held_mib())
-"""
-
-
-def mib_given_back(wanted: str) -> float:
-    command = [sys.executable, "-c", HOLDS_MEMORY, wanted]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_pieces_of_eight_mebibytes_are_given_back():
-    assert mib_given_back("yes") >= 0.9 * 10 * 8

@@ -206,10 +206,10 @@ def test_stages_that_are_not_drawn_leave_the_clip_as_it_is(bank):
 def test_the_steps_are_those_of_what_is_heard(bank):
     plan = draw(bank, ALWAYS)
     steps = apply_in_steps(SAMPLES, plan, bank.load)
-    (bed,) = steps.beds
-    mixture = steps.gain * (steps.clip + bed.gain * bed.samples)
+    (laid,) = steps.backgrounds
+    mixture = steps.gain * (steps.clip + laid.gain * laid.samples)
     assert steps.mixture == pytest.approx(mixture, abs=1e-6)
-    assert 20 * np.log10(rms(steps.clip) / rms(bed.gain * bed.samples)) == pytest.approx(
+    assert 20 * np.log10(rms(steps.clip) / rms(laid.gain * laid.samples)) == pytest.approx(
         plan.background.snr_db, abs=0.01
     )
     assert steps.heard is steps.mixture
@@ -224,11 +224,22 @@ def test_crops_are_between_their_limits_and_masks_fit_the_crop(bank):
         assert all(start + width <= -(-plan.crop_length // 160) for start, width in plan.masks.time)
 
 
-def test_a_policy_with_its_limits_exchanged_is_refused():
+LIMITS = {
+    "speed": ("lowest", "highest"), "pitch": ("lowest_semitones", "highest_semitones"), "tempo": ("lowest", "highest"),
+    "reverb": ("shortest_t60_s", "longest_t60_s"), "crop": ("shortest_s", "longest_s"),
+    "room_tone": ("lowest_db", "highest_db"), "noise": ("lowest_snr_db", "highest_snr_db"),
+    "babble": ("lowest_snr_db", "highest_snr_db"), "gain": ("lowest_db", "highest_db"),
+    "clipping": ("least_db", "most_db"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", LIMITS)
+def test_a_policy_with_its_limits_exchanged_is_refused(stage):
+    lower, upper = LIMITS[stage]
+    section = getattr(AugmentConfig(), stage)
+    exchanged = {lower: getattr(section, upper), upper: getattr(section, lower)}
     with pytest.raises(ValueError, match="swap them"):
-        NoiseConfig(lowest_snr_db=10, highest_snr_db=0)
-    with pytest.raises(ValueError, match="longer than"):
-        CropConfig(shortest_s=2, longest_s=1)
+        AugmentConfig.model_validate({stage: exchanged})
 
 
 def test_a_condition_mixes_at_its_snr_and_keeps_the_stretch_at_every_snr(bank):

@@ -18,19 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from listenwell.augment.crop import STEP_SAMPLES, CropConfig, draw_crop
-from listenwell.augment.filters import Band, BandConfig, code_mu_law, draw_line, filter_band
+from listenwell.augment.crop import (
+    STEP_SAMPLES,
+    CropConfig,
+    RoomTone,
+    RoomToneConfig,
+    draw_crop,
+    draw_room_tone,
+    lay_in_room_tone,
+)
 from listenwell.augment.mixing import add_backgrounds
 from listenwell.augment.noise import (
     BabbleConfig,
-    Bed,
+    LaidBackground,
     LoadBackground,
     NoiseConfig,
     PlannedBackground,
     PlannedStretch,
     draw_babble,
     draw_noise,
-    lay_bed,
+    lay_background,
 )
 from listenwell.augment.pitch_time import (
     PitchConfig,
@@ -41,14 +48,15 @@ from listenwell.augment.pitch_time import (
     count_after,
 )
 from listenwell.augment.recording import (
+    Band,
+    BandConfig,
     ClippingConfig,
     GainConfig,
-    RoomTone,
-    RoomToneConfig,
     change_gain,
     clip_peaks,
-    draw_room_tone,
-    lay_in_room_tone,
+    code_mu_law,
+    draw_line,
+    filter_band,
 )
 from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room, convolve_room, draw_room, reverberate
 from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, Warp, draw_masks
@@ -223,10 +231,10 @@ def apply_plan(samples: Waveform, plan: Plan, load_background: LoadBackground) -
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a waveform was on its way: each (n_heard,). mixture = gain * (clip + sum of beds), before the recording."""
+    """What a waveform was on its way, each (n_heard,): mixture = gain * (clip + sum of backgrounds)."""
 
     clip: Waveform
-    beds: tuple[Bed, ...]
+    backgrounds: tuple[LaidBackground, ...]
     gain: float
     mixture: Waveform
     heard: Waveform
@@ -235,10 +243,13 @@ class Steps:
 def apply_in_steps(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Steps:
     """Do what `apply_plan` does, and return the steps on the way too."""
     clip = _place(_change_source(samples, plan), plan, load_background)
-    planned = [each for each in (plan.background, plan.babble) if each is not None]
-    beds = tuple(bed for each in planned if (bed := lay_bed(clip, each, load_background)) is not None)
-    mixture, gain = add_backgrounds(clip, [(bed.samples, bed.gain) for bed in beds]) if beds else (clip, 1.0)
-    return Steps(clip, beds, gain, mixture, _record(mixture, plan))
+    planned = [background for background in (plan.background, plan.babble) if background is not None]
+    laid = [lay_background(clip, background, load_background) for background in planned]
+    backgrounds = tuple(background for background in laid if background is not None)
+    mixture, gain = clip, 1.0
+    if backgrounds:
+        mixture, gain = add_backgrounds(clip, [(background.samples, background.gain) for background in backgrounds])
+    return Steps(clip, backgrounds, gain, mixture, _record(mixture, plan))
 
 
 def _change_source(samples: Waveform, plan: Plan) -> Waveform:

@@ -9,7 +9,7 @@ import unicodedata
 from typing import Literal
 
 from listenwell.augment.conditions import match_condition
-from listenwell.augment.filters import Band
+from listenwell.augment.recording import Band
 from listenwell.evaluate.methods import NOISY
 from listenwell.report.results import CLEAN, FINE_TUNED, ZERO_SHOT
 

@@ -9,9 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from listenwell.baselines.extra import require_baselines
-from listenwell.baselines.silero import SILERO_VAD, SileroVad
-from listenwell.baselines.webrtc import WebRtcVad
+from listenwell.baselines.vad import SILERO_VAD, SileroVad, WebRtcVad, require_baselines
 from listenwell.config import Config, config_beside, dump_beside
 from listenwell.data.clip import Clip, clip_hashes
 from listenwell.data.fetch.wheel_files import fetch_weight_file

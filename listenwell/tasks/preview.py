@@ -14,10 +14,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from listenwell.augment.crop import RoomTone
 from listenwell.augment.mixing import find_part, measure_level
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, Steps, apply_in_steps, draw_plan
-from listenwell.augment.recording import RoomTone
 from listenwell.augment.reverb import MeasuredRoom
 from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import Config
@@ -155,7 +155,7 @@ def _describe_tone(tone: RoomTone) -> str:
 
 def _describe_bed(planned: PlannedBackground, steps: Steps) -> str:
     names = " and ".join(f"{each.background_id} from {each.offset_s:.2f} s on" for each in planned.stretches)
-    laid = [bed for bed in steps.beds if bed.planned is planned]
+    laid = [bed for bed in steps.backgrounds if bed.planned is planned]
     if not laid:
         return f"{names}: silent, so left out."
     passed = f", {laid[0].n_redrawn} silent places passed over" if laid[0].n_redrawn else ""
@@ -184,8 +184,8 @@ def _list_sounds(samples: Waveform, steps: Steps) -> Iterator[tuple[str, Wavefor
     """The sounds on the way, without those that are the one before."""
     yield "Recording", samples
     yield "Clip alone, as cropped and changed", steps.clip
-    if steps.beds:
-        alone = sum((bed.samples * np.float32(bed.gain * steps.gain) for bed in steps.beds), np.float32(0))
+    if steps.backgrounds:
+        alone = sum((bed.samples * np.float32(bed.gain * steps.gain) for bed in steps.backgrounds), np.float32(0))
         yield "Background alone, as loud as in the mixture", np.asarray(alone)
         yield "Mixture", steps.mixture
     if steps.heard is not steps.mixture:

@@ -103,8 +103,8 @@ def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict
         "n_frames": n_frames,
         "n_audio_tokens": n_audio_tokens(n_frames),
     }
-    if steps.beds:
-        mixed_in = np.sum([bed.samples * bed.gain for bed in steps.beds], axis=0)
+    if steps.backgrounds:
+        mixed_in = np.sum([bed.samples * bed.gain for bed in steps.backgrounds], axis=0)
         values["achieved_snr_db"] = 20 * _log10(rms(steps.clip) / rms(mixed_in))
     return values
 

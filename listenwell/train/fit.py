@@ -8,7 +8,6 @@ Ctrl-C and SIGTERM let the step end, then save; a second one stops at once, and 
 130 after Ctrl-C, 143 after SIGTERM, as shells expect (128 + the signal's number).
 """
 
-import ctypes
 import signal
 import sys
 import threading
@@ -22,16 +21,13 @@ from listenwell.errors import ListenwellError
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import ShortClipConfig
-from listenwell.model.parallel import numpy_on_one_thread
+from listenwell.model.parallel import numpy_on_one_thread, return_freed_memory
 from listenwell.model.prompt import Prompt
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit_log import FitLog
 from listenwell.train.fit_underway import DevSet, FitSpec, FitUnderway, Progress
 from listenwell.train.loader import ClipLoader, Source
 from listenwell.train.stack import Stack
-
-MAPPED_FROM_BYTES = 2**20
-_M_MMAP_THRESHOLD = -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +134,6 @@ def train(
             # a kill before the adapters are written trains nothing again
             _save(stack, n_rounds, watch.checkpoints)
     return [_result(fit) for fit in fits]
-
-
-def return_freed_memory() -> None:
-    """From now on, allocations of MAPPED_FROM_BYTES and more go back when they are freed, where the C library is glibc.
-
-    glibc raises the size from which an allocation is a mapping of its own, up to 32 MiB, and keeps what lies below in a
-    heap that only shrinks from its end. Gradient checkpointing frees every layer's activations, but between small
-    tensors that stay: in the small model, six fits of sixteen clips, a step's peak was 1492 MiB so and 917 MiB with a
-    fixed size. It costs about a tenth of the time, in calls of the system.
-    """
-    if sys.platform != "linux":
-        return
-    try:
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
-    except (OSError, AttributeError):  # another C library
-        return
 
 
 @contextmanager
