@@ -174,9 +174,7 @@ def test_the_ratio_is_to_all_backgrounds_together():
 
 
 def test_babble_is_of_several_groups_none_of_them_the_clips_own():
-    backgrounds = [
-        replace(one, group="anna") if one.background_id == "speech_0" else background for background in BACKGROUNDS
-    ]
+    backgrounds = [replace(one, group="anna") if one.background_id == "speech_0" else one for one in BACKGROUNDS]
     config = BabbleConfig(probability=1, fewest_talkers=2, most_talkers=9)
     drawn = [draw_babble(config, SPEECH, 0.5, backgrounds, stream(i, "babble")) for i in range(200)]
     assert {len(planned.stretches) for planned in drawn} == {2, 3, 4}
