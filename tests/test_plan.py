@@ -212,7 +212,7 @@ def test_the_steps_are_those_of_what_is_heard(bank):
     assert 20 * np.log10(rms(steps.clip) / rms(laid.gain * laid.samples)) == pytest.approx(
         plan.background.snr_db, abs=0.01
     )
-    assert steps.heard is steps.mixture
+    assert steps.augmented is steps.mixture
 
 
 def test_crops_are_between_their_limits_and_masks_fit_the_crop(bank):

@@ -40,28 +40,29 @@ class CropConfig(Section):
     _ordered = in_order("shortest_s", "longest_s")
 
 
-def draw_crop(config: CropConfig, samples: Waveform, n_heard: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw (start, length) in samples of what is heard: `samples`, played so that it has n_heard samples."""
-    shortest, longest = (max(1, min(n_heard, round(s * SAMPLE_RATE_HZ))) for s in (config.shortest_s, config.longest_s))
+def draw_crop(config: CropConfig, samples: Waveform, n_played: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw (start, length), counted in the n_played samples that `samples` become by speed and tempo."""
+    limits = (round(seconds * SAMPLE_RATE_HZ) for seconds in (config.shortest_s, config.longest_s))
+    shortest, longest = (max(1, min(n_played, limit)) for limit in limits)
     if rng.random() >= config.probability:
-        return 0, n_heard
+        return 0, n_played
     length = round(float(np.exp(rng.uniform(np.log(shortest), np.log(longest)))))
-    starts, levels_db = stretch_levels(samples, length, n_heard)
+    starts, levels_db = stretch_levels(samples, length, n_played)
     loud = starts[levels_db >= levels_db.max() + config.quietest_db]
     return int(loud[rng.integers(loud.size)]), length
 
 
 def stretch_levels(
-    samples: Waveform, length: int, n_heard: int | None = None
+    samples: Waveform, length: int, n_played: int | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Starts (n,) of the stretches of `length` samples, one every 10 ms, and their levels in dB, full scale = 0.
 
-    n_heard: how many samples the whole is heard for, where speed or tempo change that; starts and length count there.
+    n_played: how many samples the whole becomes, where speed or tempo change that; starts and length count there.
     """
-    n_heard = samples.size if n_heard is None else n_heard
+    n_played = samples.size if n_played is None else n_played
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
-    starts = np.arange(0, n_heard - length + 1, STEP_SAMPLES)
-    first, end = (place * samples.size // n_heard for place in (starts, starts + length))
+    starts = np.arange(0, n_played - length + 1, STEP_SAMPLES)
+    first, end = (place * samples.size // n_played for place in (starts, starts + length))
     mean_square = (energy[end] - energy[first]) / np.maximum(end - first, 1)
     return starts, 10 * np.log10(np.maximum(mean_square, 1e-12))
 

@@ -101,13 +101,13 @@ def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters:
     samples = load_waveform(clip)
     plan = draw_plan(config.augment, clip, samples, bank.entries, filters.shape[1], config.seed, epoch)
     steps = apply_in_steps(samples, plan, bank.load)
-    mel = log_mel(pad(steps.heard, config.short_clips), filters)
-    first_frame = first_sample(steps.heard.size, config.short_clips) // HOP_LENGTH
+    mel = log_mel(pad(steps.augmented, config.short_clips), filters)
+    first_frame = first_sample(steps.augmented.size, config.short_clips) // HOP_LENGTH
     return Hearing(
         clip,
         epoch,
         tuple(describe_plan(plan, steps)),
-        pcm_sha256(steps.heard),
+        pcm_sha256(steps.augmented),
         tuple(make_player(title, sound) for title, sound in _list_sounds(samples, steps)),
         tuple(_draw_pictures(mel, plan.masks, first_frame)),
     )
@@ -188,8 +188,8 @@ def _list_sounds(samples: Waveform, steps: Steps) -> Iterator[tuple[str, Wavefor
         alone = sum((bed.samples * np.float32(bed.gain * steps.gain) for bed in steps.backgrounds), np.float32(0))
         yield "Background alone, as loud as in the mixture", np.asarray(alone)
         yield "Mixture", steps.mixture
-    if steps.heard is not steps.mixture:
-        yield "As recorded: after gain, clipping, codec and band", steps.heard
+    if steps.augmented is not steps.mixture:
+        yield "As recorded: after gain, clipping, codec and band", steps.augmented
 
 
 def _draw_pictures(mel: LogMel, masks: Masks | None, first_frame: int) -> Iterator[Picture]:

@@ -91,7 +91,7 @@ def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict
     """What the plan made of the clip: lengths, level, achieved SNR, and the shapes on the way to the model."""
     samples = load_waveform(clip)
     steps = apply_in_steps(samples, plan, bank.load)
-    heard = steps.heard
+    heard = steps.augmented
     lengthened = pad(heard, config.short_clips)
     n_frames = -(-lengthened.size // HOP_LENGTH)
     values: dict[str, Any] = {
