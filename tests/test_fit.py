@@ -64,8 +64,8 @@ def corpus(tmp_path_factory) -> tuple[list[Clip], BackgroundBank]:
                 "CC0",
             )
         )
-    soundfile.write(folder / "bed.wav", 0.1 * rng.standard_normal(40_000), 16_000)
-    return clips, BackgroundBank([Background("bed", folder / "bed.wav", 2.5, "noise", "bed", "made", "CC0")])
+    soundfile.write(folder / "noise.wav", 0.1 * rng.standard_normal(40_000), 16_000)
+    return clips, BackgroundBank([Background("bed", folder / "noise.wav", 2.5, "noise", "bed", "made", "CC0")])
 
 
 def spec(corpus, name="fit", seed=1, lora=None, augment=None, **train_fields) -> FitSpec:
@@ -158,9 +158,7 @@ def first_clips(corpus, n_clips):
 
 
 # of 24, 20 and 7 clips the last step of an epoch holds 8, 4 (a batch of 4, or half a batch of 8) and 1
-@pytest.mark.parametrize(
-    ("n_clips", "batch", "accumulation"), [(24, 4, 2), (20, 4, 2), (20, 2, 4), (22, 4, 2), (7, 3, 2), (23, 3, 4)]
-)
+@pytest.mark.parametrize(("n_clips", "batch", "accumulation"), [(24, 4, 2), (20, 2, 4), (7, 3, 2), (23, 3, 4)])
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_accumulation_equals_the_larger_batch_without_dropout(
     model, corpus, tmp_path, n_clips, batch, accumulation, class_weights
@@ -180,7 +178,7 @@ def test_accumulation_equals_the_larger_batch_without_dropout(
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("n_rounds", [3, 4, 5, 6, 7, 8, 9, 13])
+@pytest.mark.parametrize("n_rounds", [3, 5, 6, 7, 8, 13])
 def test_a_fit_stopped_inside_a_last_step_goes_on_to_the_same_bits(model, corpus, tmp_path, n_rounds, monkeypatch):
     # 22 clips in batches of 3, four to a step: rounds 5 to 8 of an epoch of 8 are its last step, of 10 clips
     one = spec(first_clips(corpus, 22), batch=3, accumulation=4, class_weights="balanced")
@@ -224,23 +222,9 @@ def test_a_warm_up_longer_than_the_run_is_refused(model, corpus):
         fit(model, corpus, spec(corpus, warmup_steps=6))
 
 
-def test_a_loss_that_leaves_the_numbers_stops_the_fit_and_names_the_clips(model, corpus):
-    wild = spec(corpus, epochs=40, learning_rate=1e18, projector="trained", projector_learning_rate=1e30)
-    (failed,) = fit(model, corpus, wild)
-    assert re.match(r"fit 'fit', step \d+: the (loss|gradient) is (nan|inf) on the clips c\d+", failed.reason)
-
-
 def test_targets_that_hit_nothing_are_refused(model):
     with pytest.raises(ModelError, match="hit no module"):
         new_adapter(LoraConfig(), model.network, [], seed=0)
-
-
-def test_the_schedule_rises_to_its_peak_and_falls_to_zero():
-    shares = [learning_rate_factor(step, 10, 2, "linear") for step in range(11)]
-    assert shares[1] == 1.0
-    assert shares[0] == 0.5
-    assert shares[10] == 0.0
-    assert all(later <= earlier for earlier, later in itertools.pairwise(shares[1:]))
 
 
 def checkpoints(folder, every_steps=1) -> Checkpoints:
@@ -307,7 +291,7 @@ def test_a_fit_that_leaves_the_numbers_stops_alone(model, corpus):
     wild = spec(corpus, "wild", epochs=40, learning_rate=1e18, projector="trained", projector_learning_rate=1e30)
     failed, fine = fit(model, corpus, wild, spec(corpus, "tame"))
     assert isinstance(failed, FailedFit)
-    assert "on the clips c" in failed.reason
+    assert re.match(r"fit 'wild', step \d+: the (loss|gradient) is (nan|inf) on the clips c\d+", failed.reason)
     (alone,) = fit(model, corpus, spec(corpus, "tame"))
     np.testing.assert_allclose(scores_of(model, corpus, fine), scores_of(model, corpus, alone), atol=1e-4)
 
@@ -408,3 +392,10 @@ def test_a_dropped_fit_stays_dropped_after_a_kill(model, corpus, tmp_path):
     for one, other in zip(whole, resumed, strict=True):
         assert (one.was_dropped, one.history) == (other.was_dropped, other.history)
         assert np.array_equal(scores_of(model, corpus, one), scores_of(model, corpus, other))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_schedule_rises_to_its_peak_and_falls_to_zero(schedule):
+    factors = [learning_rate_factor(step, 10, 2, schedule) for step in range(11)]
+    assert (factors[0], factors[1], factors[10]) == (0.5, 1.0, 0.0)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(factors[1:]))

@@ -117,11 +117,6 @@ def test_what_is_not_finite_is_refused(value):
         mix_at_snr(broken, TONE, 0.0)
 
 
-def test_an_empty_background_is_refused():
-    with pytest.raises(AudioError, match="no samples"):
-        mix_at_snr(TONE, np.empty(0, dtype=np.float32), 0.0)
-
-
 @given(n_samples=st.integers(1, 30_000), level=st.floats(1e-4, 1))
 def test_the_quick_level_is_the_exact_one(n_samples, level):
     samples = noise(n_samples) * np.float32(level)

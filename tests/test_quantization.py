@@ -31,10 +31,6 @@ def base(tmp_path_factory):
     return build_random_model(tmp_path_factory.mktemp("base") / "model", "qwen2_audio_7b")
 
 
-def test_no_quantization_asks_for_nothing():
-    assert loading_options("none", CPU, torch.float32) == {}
-
-
 def test_four_bits_are_nf4_with_double_quantisation_computed_in_the_models_precision():
     asked = quantization_config("4bit", torch.bfloat16)
     assert (asked.load_in_4bit, asked.load_in_8bit) == (True, False)
