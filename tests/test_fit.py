@@ -315,6 +315,22 @@ def test_out_of_memory_splits_the_stack_and_changes_nothing_but_rounding(model, 
     assert [state.record["stack"] for state in states] == [0, 1, 1]
 
 
+def test_a_fit_that_has_ended_stays_in_the_checkpoint_when_the_others_are_split(model, corpus, tmp_path, monkeypatch):
+    specs = [spec(corpus, "short", epochs=1), spec(corpus, "b", seed=2), spec(corpus, "c", seed=3)]
+    answer_logits = model.answer_logits
+
+    def no_memory_for_two(rows, *arguments, **options):
+        if len(rows) == 2:
+            raise torch.OutOfMemoryError("simulated")
+        return answer_logits(rows, *arguments, **options)
+
+    monkeypatch.setattr(model, "answer_logits", no_memory_for_two)
+    trained = fit(model, corpus, *specs, watch=Watch(checkpoints=checkpoints(tmp_path)))
+    again = fit(model, corpus, *specs, watch=Watch(checkpoints=checkpoints(tmp_path)))
+    assert [result.history for result in trained] == [result.history for result in again]
+    assert [len(result.history) for result in trained] == [1, 2, 2]
+
+
 def test_one_batch_that_does_not_fit_says_what_to_lower(model, corpus, monkeypatch):
     def no_memory(*arguments, **options):
         raise torch.OutOfMemoryError("simulated")

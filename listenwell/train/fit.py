@@ -109,7 +109,7 @@ def train(
     for spec in specs:
         if spec.source not in sources:
             sources.append(spec.source)
-    logs: Sequence[FitLog | None] = watch.logs or [None] * len(specs)
+    logs = watch.logs or [FitLog() for _ in specs]
     fits = [
         FitUnderway(model, spec, dev_set, log, sources.index(spec.source), watch.on_step)
         for spec, dev_set, log in zip(specs, dev, logs, strict=True)

@@ -113,11 +113,11 @@ class FitUnderway:
         model: AudioLanguageModel,
         spec: FitSpec,
         dev: DevSet,
-        log: FitLog | None = None,
-        source: int = 0,
-        on_step: Callable[[Progress], None] = lambda progress: None,
+        log: FitLog,
+        source: int,
+        on_step: Callable[[Progress], None],
     ) -> None:
-        self.spec, self.dev, self.log, self.source, self.on_step = spec, dev, log or FitLog(), source, on_step
+        self.spec, self.dev, self.log, self.source, self.on_step = spec, dev, log, source, on_step
         self.clips_per_epoch = spec.train.clips_per_epoch or len(spec.clips)
         if self.clips_per_epoch > len(spec.clips):
             raise ConfigError(
