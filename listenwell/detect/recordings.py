@@ -1,4 +1,4 @@
-"""Which recordings are asked for, and their samples block by block in constant memory, as 16 kHz mono.
+"""Which recordings names lead to, and their samples in constant memory: blocks of 16 kHz mono, cut into windows.
 
 Resampling is soxr's streaming "HQ". What breaks off is read as far as it goes, and the note says so.
 """
@@ -27,7 +27,7 @@ def find_recordings(names: Sequence[str]) -> FoundFiles:
 
     "-" is standard input. Raises AudioError for a name that leads to none.
     """
-    found: dict[Path, None] = {}
+    recordings: dict[Path, None] = {}
     left_out: list[str] = []
     for name in names:
         path = Path(name)
@@ -38,13 +38,13 @@ def find_recordings(names: Sequence[str]) -> FoundFiles:
                 raise AudioError(
                     " ".join([f"{path}: holds no recordings; name the files themselves.", *inside.left_out])
                 )
-            found |= dict.fromkeys(inside.paths)
+            recordings |= dict.fromkeys(inside.paths)
             continue
         matches = [path] if path == STDIN or path.exists() else sorted(map(Path, glob.glob(name, recursive=True)))
         if not matches:
             raise AudioError(f"{name}: no such file, folder or pattern; check the name.")
-        found |= dict.fromkeys(file for file in matches if not file.is_dir())
-    return FoundFiles(list(found), left_out)
+        recordings |= dict.fromkeys(file for file in matches if not file.is_dir())
+    return FoundFiles(list(recordings), left_out)
 
 
 class MonoResampler:

@@ -141,5 +141,5 @@ def require_tokens(mels: Sequence[LogMel]) -> None:
         if n_audio_tokens(mel.n_frames) == 0:
             raise ModelError(
                 f"a clip of {mel.n_frames} frames ({mel.n_frames * 10} ms) gives no audio token, the model would "
-                "hear nothing; pad it first (short_clips.minimum_s of at least 0.04)."
+                "get nothing; pad it first (short_clips.minimum_s of at least 0.04)."
             )

@@ -106,10 +106,10 @@ def match_targets(names: Sequence[str], config: LoraConfig) -> list[str]:
     if not config.targets.startswith(REGEX):
         return list(names)
     expression = re.compile(config.targets.removeprefix(REGEX))
-    found = [name for name in names if expression.fullmatch(name)]
-    if not found:
+    matched = [name for name in names if expression.fullmatch(name)]
+    if not matched:
         raise ConfigError(
             f"lora.targets '{config.targets}' matches none of the {len(names)} linear modules of scope {config.scope}; "
             f"it must match a whole path such as {names[0]}: begin it with '.*', or choose another lora.scope."
         )
-    return found
+    return matched
