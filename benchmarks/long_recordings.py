@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from listenwell.baselines.silero import CHUNK, SILERO_VAD, SileroVad
+from listenwell.baselines.vad import CHUNK, SILERO_VAD, SileroVad
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
@@ -53,7 +53,7 @@ def main() -> None:
     silero = SileroVad(fetch_weight_file(SILERO_VAD, cache_root()))
     sides: dict[str, Callable[[Waveform], Stretches]] = {
         "listenwell": lambda samples: [(s.start_s, s.end_s) for s in detector.segments(samples, SAMPLE_RATE_HZ)],
-        "silero": lambda samples: silero_segments(silero.chunk_probabilities(samples)),
+        "silero": lambda samples: silero_segments(silero.chunk_probabilities([samples])[0]),
     }
     report = {
         "claim": "frame-level balanced accuracy, segment F1 and real-time factor on recordings of foreign packages",

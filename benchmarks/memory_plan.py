@@ -28,7 +28,7 @@ from listenwell.config import load_config
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
-from listenwell.model.mel import hear
+from listenwell.model.mel import extract_features
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.assembly import DEFAULT_LAYERS
@@ -50,7 +50,7 @@ def be_child(folder: Path, what: str, batch: str = "0", n_fits: str = "0", recom
     """Score a clip, or take steps of n_fits fits with adapters of the scope `what`."""
     model = load_model(ModelConfig(name=str(folder), device="cpu"))
     if what == "scored":
-        mels = [hear(model, samples, SHORT_CLIPS) for samples in make_waveforms(1.0, 1)]
+        mels = [extract_features(model.mel_filters, samples, SHORT_CLIPS) for samples in make_waveforms(1.0, 1)]
         answer_scores(model, embed_clips(model, mels, 32.0), model.prompt(PromptConfig()))
         return
     lora = LoraConfig.model_validate({"scope": what})

@@ -422,7 +422,7 @@ def _bundles(folder: Path) -> list[Files]:
     (folder / "adapter").mkdir()
     (folder / "adapter" / "adapter_config.json").write_text("{}")
     bundle = Bundle(
-        "random", "0" * 64, "none", "0" * 64, PromptConfig(), ShortClipConfig(), {"balanced_accuracy": 0.5},
+        "random", "0" * 64, "0" * 64, PromptConfig(), ShortClipConfig(), {"balanced_accuracy": 0.5},
         ProbabilityMap(1.0, 0.0), SegmentRule(), [{"metrics": [{"name": "accuracy", "value": 0.5}]}], {"run": "made"},
     )  # fmt: skip
     write_bundle(folder / "bundle", bundle, folder / "adapter")

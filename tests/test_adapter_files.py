@@ -17,6 +17,7 @@ from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.audio_language_model import answer_scores
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
+from listenwell.model.mel import log_mel
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.random_models import build_random_model
@@ -43,33 +44,39 @@ def trained_adapter(model, config: LoraConfig, *, projector: bool) -> Adapter:
     return adapter
 
 
-@pytest.mark.parametrize(("scope", "projector"), [("language_model", False), ("both", True)])
-def test_plain_peft_gives_the_same_score(base, tmp_path, scope, projector):
-    model = load_model(ModelConfig(name=str(base), device="cpu"))
-    config = LoraConfig(rank=4, alpha=8, scope=scope)
-    adapter = trained_adapter(model, config, projector=projector)
-    with torch.no_grad():
-        ours = answer_scores(
-            model, model.embed_audio([model.log_mel(CLIP)], adapter), model.prompt(PromptConfig()), adapter
-        )
-        bare = answer_scores(model, model.embed_audio([model.log_mel(CLIP)]), model.prompt(PromptConfig()))
-    write_adapter(tmp_path / "adapter", adapter, config, str(base), {"base_fingerprint": model.fingerprint})
+@pytest.fixture(scope="module")
+def model(base):
+    return load_model(ModelConfig(name=str(base), device="cpu"))
 
-    network = Qwen2AudioForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
-    theirs = PeftModel.from_pretrained(network, tmp_path / "adapter").eval()
+
+def peft_score(peft, model) -> float:
     before, after = prompt_text(PromptConfig(), model.processor)
-    inputs = model.processor(
-        text=before + model.processor.audio_token + after, audio=[CLIP], sampling_rate=16_000, return_tensors="pt"
-    )
+    text = before + model.processor.audio_token + after
+    inputs = model.processor(text=text, audio=[CLIP], sampling_rate=16_000, return_tensors="pt")
     prompt = model.prompt(PromptConfig())
     with torch.no_grad():
-        logits = theirs(**inputs).logits[0, -1]
-    assert float(logits[prompt.speech_id] - logits[prompt.nonspeech_id]) == pytest.approx(float(ours[0]), abs=1e-4)
-    assert abs(ours[0] - bare[0]) > 1e-2
+        logits = peft(**inputs).logits[0, -1]
+    return float(logits[prompt.speech_id] - logits[prompt.nonspeech_id])
 
 
-def test_an_adapter_comes_back_as_it_was_written(base, tmp_path):
-    model = load_model(ModelConfig(name=str(base), device="cpu"))
+def our_score(adapter, model) -> float:
+    with torch.no_grad():
+        audio = model.embed_audio([log_mel(CLIP, model.mel_filters)], adapter)
+        return float(answer_scores(model, audio, model.prompt(PromptConfig()), adapter)[0])
+
+
+@pytest.mark.parametrize(("scope", "projector"), [("language_model", False), ("both", True)])
+def test_plain_peft_gives_the_same_score(base, model, tmp_path, scope, projector):
+    config = LoraConfig(rank=4, alpha=8, scope=scope)
+    adapter = trained_adapter(model, config, projector=projector)
+    write_adapter(tmp_path / "adapter", adapter, config, str(base), {"base_fingerprint": model.fingerprint})
+    network = Qwen2AudioForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(network, tmp_path / "adapter").eval()
+    assert peft_score(theirs, model) == pytest.approx(our_score(adapter, model), abs=1e-4)
+    assert abs(our_score(adapter, model) - our_score(None, model)) > 1e-2
+
+
+def test_an_adapter_comes_back_as_it_was_written(base, model, tmp_path):
     adapter = trained_adapter(model, LoraConfig(rank=4), projector=True)
     write_adapter(tmp_path / "a", adapter, LoraConfig(rank=4), str(base), {"base_fingerprint": model.fingerprint})
     again, listens = read_adapter(tmp_path / "a", model)
@@ -80,8 +87,7 @@ def test_an_adapter_comes_back_as_it_was_written(base, tmp_path):
     assert all(torch.equal(again.pairs[n].b, adapter.pairs[n].b) for n in adapter.pairs)
 
 
-def test_an_adapter_of_another_base_is_refused(base, tmp_path):
-    model = load_model(ModelConfig(name=str(base), device="cpu"))
+def test_an_adapter_of_another_base_is_refused(base, model, tmp_path):
     adapter = trained_adapter(model, LoraConfig(rank=4), projector=False)
     write_adapter(tmp_path / "a", adapter, LoraConfig(rank=4), str(base), {"base_fingerprint": "0" * 64})
     with pytest.raises(ModelError, match="trained on the base 000000000000"):
@@ -89,8 +95,7 @@ def test_an_adapter_of_another_base_is_refused(base, tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["adapter_model.safetensors", "adapter_config.json"])
-def test_a_broken_adapter_is_refused(base, tmp_path, broken):
-    model = load_model(ModelConfig(name=str(base), device="cpu"))
+def test_a_broken_adapter_is_refused(base, model, tmp_path, broken):
     adapter = trained_adapter(model, LoraConfig(rank=4), projector=False)
     write_adapter(tmp_path / "a", adapter, LoraConfig(rank=4), str(base), {})
     content = (tmp_path / "a" / broken).read_bytes()
@@ -116,28 +121,7 @@ def peft_adapter(base: Path, out: Path, **settings):
 
 
 ATTENTION = ["q_proj", "v_proj"]
-"""Bare names hit the language model and the tower alike."""
-
-
-def peft_score(peft, model) -> float:
-    before, after = prompt_text(PromptConfig(), model.processor)
-    text = before + model.processor.audio_token + after
-    inputs = model.processor(text=text, audio=[CLIP], sampling_rate=16_000, return_tensors="pt")
-    prompt = model.prompt(PromptConfig())
-    with torch.no_grad():
-        logits = peft(**inputs).logits[0, -1]
-    return float(logits[prompt.speech_id] - logits[prompt.nonspeech_id])
-
-
-def our_score(adapter, model) -> float:
-    with torch.no_grad():
-        audio = model.embed_audio([model.log_mel(CLIP)], adapter)
-        return float(answer_scores(model, audio, model.prompt(PromptConfig()), adapter)[0])
-
-
-@pytest.fixture(scope="module")
-def model(base):
-    return load_model(ModelConfig(name=str(base), device="cpu"))
+"""Bare names hit the language model and the audio encoder alike."""
 
 
 @pytest.mark.parametrize(

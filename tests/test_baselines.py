@@ -6,8 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from listenwell.baselines.silero import BATCH, CHUNK, CONTEXT, SILERO_VAD, SileroVad, count_chunks
-from listenwell.baselines.webrtc import AGGRESSIVENESS, FRAME_MS, WebRtcVad, cut_frames
+from listenwell.baselines.vad import (
+    AGGRESSIVENESS,
+    BATCH,
+    CHUNK,
+    CONTEXT,
+    FRAME_MS,
+    SILERO_VAD,
+    SileroVad,
+    WebRtcVad,
+    cut_frames,
+)
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
 from listenwell.data.fetch.wheel_files import fetch_weight_file
 from listenwell.data.manifest import read_manifest
@@ -104,11 +113,6 @@ def test_a_wheel_that_is_not_there_is_asked_for_by_name(monkeypatch, tmp_path):
     monkeypatch.setenv("LISTENWELL_WHEELS", str(tmp_path))
     with pytest.raises(DownloadError, match=r"silero_vad-6\.2\.3-py3-none-any\.whl"):
         fetch_weight_file(SILERO_VAD, tmp_path / "cache")
-
-
-@pytest.mark.parametrize(("n_samples", "n_chunks"), [(0, 1), (1, 1), (512, 1), (513, 2), (16_000, 32)])
-def test_chunks_hold_the_whole_clip(n_samples, n_chunks):
-    assert count_chunks(n_samples) == n_chunks
 
 
 @pytest.mark.network

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, verified, the newest good one wins."""
+"""What a fit leaves while it runs: checkpoints, verified, the newest good one wins; logs; and what its epochs show."""
 
 import json
 
@@ -8,7 +8,7 @@ import torch
 from listenwell.augment.plan import Plan
 from listenwell.errors import CheckpointError
 from listenwell.train.checkpoint import STATE, TENSORS, Checkpoints, FitState, _content_sha256
-from listenwell.train.fit_log import METRICS, PLANS, FitLog
+from listenwell.train.fit_log import METRICS, PLANS, FitLog, describe_overfitting
 
 
 def states(value: float) -> list[FitState]:
@@ -108,10 +108,8 @@ def test_a_checkpoint_of_other_fits_is_refused(tmp_path):
         checkpoints(tmp_path).newest()
 
 
-def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("listenwell.train.checkpoint.FORMAT_VERSION", 0)
-    checkpoints(tmp_path).save(5, states(1.0))
-    monkeypatch.undo()
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    write_state(checkpoints(tmp_path).save(5, states(1.0)), {"format": 0})
     with pytest.raises(CheckpointError, match="format 0, this version reads format 2"):
         checkpoints(tmp_path).newest()
 
@@ -142,3 +140,28 @@ def test_a_log_with_fewer_lines_than_its_checkpoint_counts_is_named(tmp_path, le
     (tmp_path / METRICS).write_text(left)
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: was cut or damaged: its checkpoint counts 2 lines"):
         FitLog(tmp_path).rewind(0, 2)
+
+
+def history(*losses: tuple[float, float]) -> list[dict]:
+    return [{"epoch": i, "train_loss": train, "dev_loss": dev} for i, (train, dev) in enumerate(losses, start=1)]
+
+
+def test_dev_loss_that_rises_for_two_epochs_while_train_loss_falls_is_named_overfitting():
+    losses = (0.6, 0.5), (0.4, 0.3), (0.5, 0.35), (0.3, 0.4), (0.2, 0.5), (0.6, 0.4)
+    sentence = describe_overfitting(history(*losses), best_epoch=2)
+    assert sentence.startswith("Overfitting: over epochs 4 to 5 dev loss rose from 0.350 to 0.500")
+    assert "train loss fell from 0.500 to 0.200; the adapter of epoch 2, with the lowest dev loss (0.300)" in sentence
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [(0.6, 0.5), (0.4, 0.3)],  # the best epoch is the last
+        [(0.6, 0.5), (0.4, 0.3), (0.3, 0.4)],  # one epoch may be chance
+        [(0.6, 0.5), (0.4, 0.3), (0.3, 0.4), (0.2, 0.35), (0.1, 0.4)],  # not in a row
+        [(0.6, 0.5), (0.4, 0.3), (0.45, 0.4), (0.5, 0.5)],  # train loss rises too: the fit is unstable, not overfitted
+    ],
+)
+def test_nothing_else_is(losses):
+    best = min(range(len(losses)), key=lambda i: losses[i][1]) + 1
+    assert describe_overfitting(history(*losses), best) == ""

@@ -16,8 +16,8 @@ from listenwell.augment.conditions import (
     parse_condition,
     plan_condition,
 )
-from listenwell.augment.filters import Band
 from listenwell.augment.plan import Plan, apply_plan
+from listenwell.augment.recording import Band
 from listenwell.config import load_config
 from listenwell.data.audio import load_waveform, rms
 from listenwell.data.backgrounds import BackgroundBank
@@ -30,7 +30,7 @@ from listenwell.tasks.score_table import score_manifest
 
 CLIP = Clip("c1", Path("c1.wav"), 0.0, 1.0, "SPEECH", "g1", "r1", "made", "CC0")
 SAMPLES = (0.1 * stream(1, "clip").standard_normal(16_000)).astype(np.float32)
-NO_BEDS = BackgroundBank([])
+EMPTY_BANK = BackgroundBank([])
 
 
 @pytest.mark.parametrize(
@@ -83,41 +83,47 @@ def test_conditions_that_stand_twice_lack_clean_or_are_unknown_are_refused(names
 
 @pytest.mark.parametrize("name", ["t60_1.0", "bandpass_300_3400", "20ms", "clean"])
 def test_a_condition_is_a_plan_that_comes_back_from_json_to_the_same_bits(name):
-    plan = plan_condition(name, CLIP, SAMPLES, NO_BEDS, 42)
+    plan = plan_condition(name, CLIP, SAMPLES, EMPTY_BANK, 42)
     again = Plan.from_json(plan.to_json())
     assert again == plan
-    assert np.array_equal(apply_plan(SAMPLES, again, NO_BEDS.load), apply_plan(SAMPLES, plan, NO_BEDS.load))
+    assert np.array_equal(apply_plan(SAMPLES, again, EMPTY_BANK.load), apply_plan(SAMPLES, plan, EMPTY_BANK.load))
 
 
 def test_a_clip_meets_one_room_at_every_reverberation_time_and_another_clip_another_room():
-    seeds = {plan_condition(f"t60_{t60_s}", CLIP, SAMPLES, NO_BEDS, 42).room.noise_seed for t60_s in (0.3, 1.0, 2.5)}
+    seeds = {plan_condition(f"t60_{t60_s}", CLIP, SAMPLES, EMPTY_BANK, 42).room.noise_seed for t60_s in (0.3, 1.0, 2.5)}
     other = replace(CLIP, clip_id="c2")
     assert len(seeds) == 1
-    assert plan_condition("t60_1.0", other, SAMPLES, NO_BEDS, 42).room.noise_seed not in seeds
-    assert plan_condition("t60_1.0", CLIP, SAMPLES, NO_BEDS, 43).room.noise_seed not in seeds
+    assert plan_condition("t60_1.0", other, SAMPLES, EMPTY_BANK, 42).room.noise_seed not in seeds
+    assert plan_condition("t60_1.0", CLIP, SAMPLES, EMPTY_BANK, 43).room.noise_seed not in seeds
 
 
 def test_no_voice_is_mixed_under_a_test_clip():
-    beds = [
+    backgrounds = [
         Background(kind, Path(f"{kind}.wav"), 9.0, kind, kind, "made", "CC0")
         for kind in ("music", "vocal_music", "noise", "speech")
     ]
     clips = [replace(CLIP, clip_id=f"c{i}") for i in range(40)]
     drawn = {
-        plan_condition("snr_0", clip, SAMPLES, BackgroundBank(beds), 42).background.background_id for clip in clips
+        plan_condition("snr_0", clip, SAMPLES, BackgroundBank(backgrounds), 42).background.background_id
+        for clip in clips
     }
     assert drawn == {"music", "noise"}
     with pytest.raises(ConfigError, match="needs backgrounds without voices"):
-        plan_condition("snr_0", CLIP, SAMPLES, BackgroundBank([bed for bed in beds if bed.kind == "speech"]), 42)
+        plan_condition("snr_0", CLIP, SAMPLES, BackgroundBank(backgrounds[3:]), 42)
 
 
 def test_a_plan_reverberates_before_it_crops_and_filters_what_was_mixed():
     plan = Plan(
-        "c1", "made", 8000, 4000, room=plan_condition("t60_1.0", CLIP, SAMPLES, NO_BEDS, 42).room, band=Band(300, 3400)
+        "c1",
+        "made",
+        8000,
+        4000,
+        room=plan_condition("t60_1.0", CLIP, SAMPLES, EMPTY_BANK, 42).room,
+        band=Band(300, 3400),
     )
     click = np.zeros(16_000, np.float32)
     click[2000] = 1
-    heard = apply_plan(click, plan, NO_BEDS.load)
+    heard = apply_plan(click, plan, EMPTY_BANK.load)
     assert heard.size == 4000
     assert rms(heard) > 0  # the tail of a click that lies before the crop
     spectrum = np.abs(np.fft.rfft(heard * np.hanning(4000))) ** 2

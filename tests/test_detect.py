@@ -21,33 +21,23 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording
 from listenwell.data.waveforms import as_waveform
-from listenwell.detect.detector import SILENT_SCORE, Decision, Detector, Frame
-from listenwell.detect.files import Heard, ScoreJournal, detect_files, owner_of
-from listenwell.detect.formats import (
-    write_audacity,
-    write_csv,
-    write_json_records,
-    write_rttm,
-    write_table,
-    write_textgrid,
-)
+from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
+from listenwell.detect.files import ScoreJournal, detect_files, owner_of
 from listenwell.detect.recordings import cut_windows, find_recordings, open_blocks
 from listenwell.detect.segmentation import (
-    Segment,
     SegmentRule,
     count_frames,
     count_windows,
     frame_activity,
     hysteresis,
 )
-from listenwell.errors import AudioError, AudioWarning, ConfigError, ListenwellError, ModelError
+from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
-from listenwell.model.mel import hear
+from listenwell.model.mel import extract_features
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
 from listenwell.storage.load_or_make import read_vouched, write_vouched
-from listenwell.tasks import export
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +48,12 @@ def bundle(made_detector) -> Path:
 @pytest.fixture(scope="module")
 def detector(bundle) -> Detector:
     return Detector.load(bundle, device="cpu", dtype="float32")  # the study's; auto follows the machine
+
+
+@pytest.fixture(scope="module")
+def in_eights(detector) -> Detector:
+    """The detector with batches of eight windows, two at a time."""
+    return Detector(detector.model, detector.adapter, detector.bundle, detector.threshold, workers=2, batch=8)
 
 
 def read_blocks(path: Path) -> list[np.ndarray]:
@@ -144,10 +140,8 @@ def test_a_recording_in_which_nobody_can_seek_is_read_in_blocks(tmp_path):
     assert np.max(np.abs(together[:n] - whole[:n])) < 1e-4
 
 
-@pytest.mark.parametrize("seconds", [0.03, 0.6, 1.0, 2.25, 13.3])
-@pytest.mark.parametrize(
-    ("rate_hz", "form"), [(16_000, "float"), (16_000, "column"), (16_000, "int16"), (44_100, "float")]
-)
+@pytest.mark.parametrize("seconds", [0.03, 1.0, 2.25, 13.3])
+@pytest.mark.parametrize(("rate_hz", "form"), [(16_000, "column"), (16_000, "int16"), (44_100, "float")])
 def test_a_live_signal_is_decided_like_the_recording(detector, seconds, rate_hz, form):
     samples = sound(seconds, rate_hz)
     given = {"float": samples, "column": samples[:, None], "int16": np.round(samples * 32767).astype(np.int16)}[form]
@@ -176,24 +170,21 @@ def test_a_closed_stream_takes_no_more_and_an_empty_one_says_nothing(detector):
         detector.stream(frames.append, 16)
 
 
-def test_scores_do_not_depend_on_the_workers_or_on_where_a_run_goes_on(detector, long_file, monkeypatch):
-    monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
+def test_scores_do_not_depend_on_the_workers_or_on_where_a_run_goes_on(in_eights, long_file, monkeypatch):
     n_threads = torch.get_num_threads()
     found = []
     for workers, skip in ((1, 0), (2, 0), (5, 0), (2, 16)):
-        monkeypatch.setattr(detector, "workers", workers)
-        found.append(np.concatenate(list(detector.window_scores(iter(read_blocks(long_file)), skip))))
+        monkeypatch.setattr(in_eights, "workers", workers)
+        found.append(np.concatenate(list(in_eights.window_scores(read_blocks(long_file), skip))))
     assert all(np.array_equal(other, found[0]) for other in found[1:3])
     assert np.array_equal(found[3], found[0][16:])
     assert torch.get_num_threads() == n_threads
 
 
-def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path, monkeypatch):
-    n_windows = count_windows(13.3, detector.bundle.rule)
-    monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
-    monkeypatch.setattr(detector, "workers", 2)
-    whole = list(detect_files(detector, [long_file]))
-    first = ScoreJournal(tmp_path / "journal", owner_of(detector))
+def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path, monkeypatch):
+    n_windows = count_windows(13.3, in_eights.bundle.rule)
+    whole = list(detect_files(in_eights, [long_file]))
+    first = ScoreJournal(tmp_path / "journal", owner_of(in_eights))
     scored: list[int] = []
     plain = Detector.scores
 
@@ -205,7 +196,7 @@ def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path,
 
     monkeypatch.setattr(Detector, "scores", count)
     with pytest.raises(KeyboardInterrupt):
-        list(detect_files(detector, [long_file], journal=first))
+        list(detect_files(in_eights, [long_file], journal=first))
     with (tmp_path / "journal").open("a") as file:
         file.write('{"owner": "cut by a ki')
     scored.clear()
@@ -215,23 +206,22 @@ def test_a_killed_run_scores_only_what_is_missing(detector, long_file, tmp_path,
         return plain(self, waveforms)
 
     monkeypatch.setattr(Detector, "scores", count_on)
-    (again,) = detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(detector)))
+    (again,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights)))
     assert sum(scored) == n_windows - 16
     assert again.segments == whole[0].segments
     scored.clear()
-    list(detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(detector))))
+    list(detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights))))
     assert scored == []
     other = ScoreJournal(tmp_path / "journal", "another detector")
-    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(detector)).journal.keys()[0]) == []
+    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == []
 
 
-def test_a_recording_whose_kept_scores_have_a_gap_is_scored_again(detector, long_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("listenwell.detect.detector.BATCH", 8)
-    (whole,) = detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(detector)))
+def test_a_recording_whose_kept_scores_have_a_gap_is_scored_again(in_eights, long_file, tmp_path):
+    (whole,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(in_eights)))
     lines = (tmp_path / "j").read_text().splitlines(keepends=True)
     (tmp_path / "j").write_text("".join(line for line in lines if '"first": 8' not in line))
     assert len((tmp_path / "j").read_text().splitlines()) == len(lines) - 1
-    (again,) = detect_files(detector, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(detector)))
+    (again,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(in_eights)))
     assert again == whole
 
 
@@ -282,7 +272,7 @@ def stop_after_lines(process, folder, n_lines, signal_number):
 @pytest.mark.slow
 def test_of_two_runs_at_once_the_second_is_refused_and_kills_change_no_byte_of_the_answer(bundle, tmp_path):
     recording = tmp_path / "long.wav"
-    soundfile.write(recording, sound(900.0), SAMPLE_RATE_HZ)
+    soundfile.write(recording, sound(300.0), SAMPLE_RATE_HZ)
     whole, out, elsewhere = tmp_path / "whole.json", tmp_path / "answer.json", tmp_path / "other" / "answer.json"
     with start_detect(bundle, recording, out) as first:
         try:
@@ -313,27 +303,6 @@ def test_a_recording_that_cannot_be_read_does_not_stop_the_others(detector, long
     assert "cannot be decoded" in bad.problem
     assert good.problem == ""
     assert good.duration_s == pytest.approx(13.3)
-
-
-def test_every_format_says_the_same(tmp_path):
-    heard = [Heard(Path("=a b.wav"), 9.0, segments=(Segment(1.0, 2.5, 0.9), Segment(4.0, 9.0, 0.8)))]
-    (record,) = json.loads(write_json_records(heard))
-    assert [s["start_s"] for s in record["segments"]] == [1.0, 4.0]
-    rows = write_csv(heard).splitlines()
-    assert rows[1].startswith("'=a b.wav,1.000,2.500,SPEECH")
-    assert write_rttm(heard).splitlines()[0] == "SPEAKER =a_b 1 1.000 1.500 <NA> <NA> speech <NA> <NA>"
-    assert write_audacity(heard).splitlines()[1] == "4.000000\t9.000000\tspeech"
-    assert "6.5 of 9.0 s" in write_table(heard)
-    assert write_textgrid(heard).count("intervals [") == 4
-    assert 'text = ""' in write_textgrid(heard)
-
-
-def test_the_columns_of_the_table_stand_below_each_other():
-    heard = [
-        Heard(Path(name), 1.0, decision=Decision(2.0, 0.9, is_speech=True)) for name in ("a.wav", "a longer name.wav")
-    ]
-    first, second = write_table(heard).splitlines()
-    assert first.index("SPEECH") == second.index("SPEECH")
 
 
 def test_progress_counts_recordings_and_tells_of_windows_in_long_ones_only(detector, long_file, tmp_path):
@@ -418,11 +387,6 @@ def test_names_that_lead_to_nothing_are_refused(tmp_path):
         find_recordings([str(tmp_path)])
 
 
-def test_an_unfinished_run_gives_no_detector(tmp_path):
-    with pytest.raises(ListenwellError, match="holds no run"):
-        export.export_detector(tmp_path, tmp_path / "out")
-
-
 def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, tmp_path):
     call = ["detect", "--detector", str(bundle), "--device", "cpu"]
     runner = CliRunner()
@@ -448,6 +412,6 @@ def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, t
 
 def test_the_merged_model_answers_like_base_and_adapter(bundle, detector):
     merged = load_model(ModelConfig(name=str(bundle.parent / "merged"), device="cpu"))
-    mels = [hear(merged, sound(0.9), detector.bundle.short_clips)]
+    mels = [extract_features(merged.mel_filters, sound(0.9), detector.bundle.short_clips)]
     scores = answer_scores(merged, embed_clips(merged, mels, 32.0), merged.prompt(detector.bundle.prompt))
     assert scores[0] == pytest.approx(detector.score(sound(0.9), SAMPLE_RATE_HZ), abs=1e-4)

@@ -1,4 +1,4 @@
-"""What the formats say of a recording: who it is, what was heard, and that it was not read."""
+"""What the formats say of a recording: who it is, what was detections, and that it was not read."""
 
 import csv
 import io
@@ -18,16 +18,18 @@ from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.detect.bundle import DevRecalls, read_bundle, write_bundle
 from listenwell.detect.detector import Decision
-from listenwell.detect.files import Heard
+from listenwell.detect.files import Detection
 from listenwell.detect.formats import (
     FORMATS,
     ONE_EACH,
     name_recordings,
     name_tokens,
+    write_audacity,
     write_csv,
     write_json_records,
     write_rttm,
     write_table,
+    write_textgrid,
 )
 from listenwell.detect.segmentation import Segment
 from listenwell.errors import ModelError
@@ -94,33 +96,58 @@ def test_no_two_recordings_are_called_the_same_and_every_name_can_be_written(pat
     assert all(name.split() == [name] for name in name_tokens(paths).values())
 
 
+def test_every_format_says_the_same():
+    detections = [Detection(Path("=a b.wav"), 9.0, segments=(Segment(1.0, 2.5, 0.9), Segment(4.0, 9.0, 0.8)))]
+    (record,) = json.loads(write_json_records(detections))
+    assert [s["start_s"] for s in record["segments"]] == [1.0, 4.0]
+    rows = write_csv(detections).splitlines()
+    assert rows[1].startswith("'=a b.wav,1.000,2.500,SPEECH")
+    assert write_rttm(detections).splitlines()[0] == "SPEAKER =a_b 1 1.000 1.500 <NA> <NA> speech <NA> <NA>"
+    assert write_audacity(detections).splitlines()[1] == "4.000000\t9.000000\tspeech"
+    assert "6.5 of 9.0 s" in write_table(detections)
+    assert write_textgrid(detections).count("intervals [") == 4
+    assert 'text = ""' in write_textgrid(detections)
+
+
+def test_the_columns_of_the_table_stand_below_each_other():
+    detections = [
+        Detection(Path(name), 1.0, decision=Decision(2.0, 0.9, is_speech=True))
+        for name in ("a.wav", "a longer name.wav")
+    ]
+    first, second = write_table(detections).splitlines()
+    assert first.index("SPEECH") == second.index("SPEECH")
+
+
 def test_rttm_tells_no_speech_from_not_read():
-    heard = [Heard(Path("a.wav"), 9.0, segments=SPEECH), Heard(Path("b.wav"), 9.0)]
-    heard += [Heard(Path("c.wav"), 1.0, decision=Decision(-2.0, 0.1, is_speech=False))]
-    heard += [Heard(Path("d.wav"), 0.0, problem="d.wav: cannot be decoded.")]
-    words = [line.split() for line in write_rttm(heard).splitlines()]
+    detections = [Detection(Path("a.wav"), 9.0, segments=SPEECH), Detection(Path("b.wav"), 9.0)]
+    detections += [Detection(Path("c.wav"), 1.0, decision=Decision(-2.0, 0.1, is_speech=False))]
+    detections += [Detection(Path("d.wav"), 0.0, problem="d.wav: cannot be decoded.")]
+    words = [line.split() for line in write_rttm(detections).splitlines()]
     assert [(line[0], line[1]) for line in words] == [("SPEAKER", "a"), ("SPKR-INFO", "b"), ("SPKR-INFO", "c")]
     assert {len(line) for line in words} == {10}
 
 
 def test_a_note_and_a_channel_stand_in_json_and_csv():
-    heard = [Heard(Path("a.wav"), 9.0, segments=SPEECH, note="broken off at 9.0 s", channel=1), Heard(Path("b"), 1.0)]
-    first, second = json.loads(write_json_records(heard))
+    detections = [
+        Detection(Path("a.wav"), 9.0, segments=SPEECH, note="broken off at 9.0 s", channel=1),
+        Detection(Path("b"), 1.0),
+    ]
+    first, second = json.loads(write_json_records(detections))
     assert (first["note"], first["channel"]) == ("broken off at 9.0 s", 1)
     assert not {"note", "channel"} & set(second)
-    rows = list(csv.DictReader(io.StringIO(write_csv(heard))))
+    rows = list(csv.DictReader(io.StringIO(write_csv(detections))))
     assert list(rows[0])[-1] == "note"
     assert [(row["note"], row["channel"]) for row in rows] == [("broken off at 9.0 s", "1"), ("", "")]
-    assert write_rttm(heard).split()[:3] == ["SPEAKER", "a", "2"]
-    assert "a.wav channel 1" in write_table(heard)
+    assert write_rttm(detections).split()[:3] == ["SPEAKER", "a", "2"]
+    assert "a.wav channel 1" in write_table(detections)
 
 
 def test_a_name_that_is_no_utf_8_is_written_and_json_gives_it_back():
-    heard = [Heard(LATIN_1, 9.0, segments=SPEECH), Heard(Path("two\nlines.wav"), 9.0)]
+    detections = [Detection(LATIN_1, 9.0, segments=SPEECH), Detection(Path("two\nlines.wav"), 9.0)]
     for form in FORMATS.keys() - ONE_EACH.keys() - {"csv"}:
-        FORMATS[form](heard).encode()
-    assert json.loads(write_json_records(heard))[0]["path"] == str(LATIN_1)
-    assert write_table(heard).splitlines()[-1].startswith(r"two\nlines.wav ")
+        FORMATS[form](detections).encode()
+    assert json.loads(write_json_records(detections))[0]["path"] == str(LATIN_1)
+    assert write_table(detections).splitlines()[-1].startswith(r"two\nlines.wav ")
 
 
 def test_two_recordings_of_one_name_have_two_ids_and_two_files(detect, tmp_path):

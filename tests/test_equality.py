@@ -19,14 +19,14 @@ from listenwell.data.clip import Background, Clip
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features, log_mel
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.train.fit import Watch, hear_dev, train
+from listenwell.train.fit import Watch, train
 from listenwell.train.fit_log import METRICS, FitLog
-from listenwell.train.fit_underway import FitSpec
+from listenwell.train.fit_underway import FitSpec, embed_dev
 
 LENGTHS = (16_000, 9_001, 4_800, 31_234, 1_600)
 GRID_SIX = Path(__file__).parents[1] / "configs" / "grid_six.yaml"
@@ -84,7 +84,7 @@ def test_packed_rows_equal_a_plain_padded_batch_in_logits_and_in_every_gradient(
     with torch.no_grad():
         for name, pair in adapter.pairs.items():
             pair.b.copy_(torch.from_numpy(stream(3, "b", name).normal(0, 0.05, tuple(pair.b.shape))))
-    audio = model.embed_audio([model.log_mel(clip) for clip in some_clips()], adapter)
+    audio = model.embed_audio([log_mel(clip, model.mel_filters) for clip in some_clips()], adapter)
     answers = model.answer_logits([audio], model.prompt(PromptConfig()), [adapter])
     names = [f"{name} {key}" for name in sorted(adapter.pairs) for key in "ab"]
     gradients = dict(zip(names, torch.autograd.grad(loss_of(answers), adapter.factors()), strict=True))
@@ -122,8 +122,8 @@ def test_each_fit_of_the_six_config_grid_equals_the_fit_alone_in_every_step_and_
     base = build_random_model(tmp_path_factory.mktemp("stack") / "model", shape)
     model = load_model(ModelConfig(name=str(base), device="cpu"))
     prompt, (clips, bank) = model.prompt(PromptConfig()), corpus
-    mels = [hear(model, load_waveform(clip), SHORT_CLIPS) for clip in clips]
-    dev = hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
+    mels = [extract_features(model.mel_filters, load_waveform(clip), SHORT_CLIPS) for clip in clips]
+    dev = embed_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
     grid = load_config(GRID_SIX)
     specs = []
     for number, point in enumerate(grid.search.grid):

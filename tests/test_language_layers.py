@@ -5,10 +5,9 @@ import torch
 from torch.nn.functional import rms_norm
 
 from listenwell.errors import ModelError
-from listenwell.model import language_side as language_layers
-from listenwell.model.language_side import _attend, _RmsNorm, _Rotate, require_known_layers
+from listenwell.model.language_layers import _attend, _RmsNorm, _Rotate, require_known_layers
 from listenwell.model.loading import load_model
-from listenwell.model.lora import Dropped, add_low_rank_change
+from listenwell.model.lora import _LowRankChange
 from listenwell.model.packing import lay_out_rows
 from listenwell.model.settings import ModelConfig
 
@@ -38,7 +37,7 @@ def test_the_gradients_of_a_low_rank_change_are_those_of_its_formula(drops):
 
     def change(output, x, a, b):
         dropped = x.detach() if mask is None else x.detach() * mask
-        return add_low_rank_change(output, x, Dropped(dropped, mask), a, b, factor)
+        return _LowRankChange.apply(output, x, dropped, mask, a, b, factor)
 
     inputs = draw(2, 5, 7), draw(2, 5, 6), draw(2, 3, 6), draw(2, 7, 3)
     output, x, a, b = inputs
@@ -47,7 +46,7 @@ def test_the_gradients_of_a_low_rank_change_are_those_of_its_formula(drops):
     assert torch.autograd.gradcheck(change, inputs)
 
 
-def test_attention_in_products_equals_the_fused_one(monkeypatch):
+def test_attention_in_products_equals_the_fused_one():
     class Heads:
         head_dim, scaling = 4, 0.5
 
@@ -55,8 +54,7 @@ def test_attention_in_products_equals_the_fused_one(monkeypatch):
     layout = lay_out_rows([[9, 8, 3], [20, 9]], 11, query)
     found = []
     for most_keys in (10**6, 0):
-        monkeypatch.setattr(language_layers, "MOST_KEYS_IN_PRODUCTS", most_keys)
-        result = _attend(query, key, value, layout.attending, Heads)
+        result = _attend(query, key, value, layout.attention, Heads, most_keys)
         found.append((result, *torch.autograd.grad(result.sin().sum(), (query, key, value))))
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-6)
 

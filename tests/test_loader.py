@@ -1,4 +1,4 @@
-"""Worker processes change no bit, hold no more than was named, and neither hang nor hide when one dies."""
+"""Worker processes change no bit, hold no more than was requested, and neither hang nor hide when one dies."""
 
 import multiprocessing
 import os
@@ -21,9 +21,9 @@ from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError, TrainingError
 from listenwell.model.mel import ShortClipConfig
 from listenwell.random_streams import stream
-from listenwell.train.loader import ClipLoader, Ear, Source, Wanted
+from listenwell.train.loader import ClipLoader, ClipRequest, Source
 
-EAR = Ear(np.abs(stream(0, "filters").standard_normal((201, 16))).astype(np.float32), ShortClipConfig())
+FEATURES = np.abs(stream(0, "filters").standard_normal((201, 16))).astype(np.float32), ShortClipConfig()
 POLICY = AugmentConfig.model_validate({"pitch": {"probability": 0.5}, "noise": {"probability": 1}})
 
 
@@ -46,8 +46,8 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def beds(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("beds")
+def backgrounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backgrounds")
     for i in range(3):
         soundfile.write(folder / f"{i}.wav", 0.1 * stream(0, "bed", i).standard_normal(32_000), 16_000)
     return fill_backgrounds(
@@ -55,21 +55,21 @@ def beds(tmp_path_factory):
     )
 
 
-def all_wanted(clips, epochs=(1, 2), source=0):
-    return [Wanted(source, clip, epoch) for epoch in epochs for clip in clips]
+def all_requests(clips, epochs=(1, 2), source=0):
+    return [ClipRequest(source, clip, epoch) for epoch in epochs for clip in clips]
 
 
 def load_in_batches(loader, wanted, size=3, n_ahead=6):
-    heard = []
+    prepared = []
     for first in range(0, len(wanted), size):
-        heard += loader.load(wanted[first : first + size], wanted[first + size : first + size + n_ahead])
-    return heard
+        prepared += loader.load(wanted[first : first + size], wanted[first + size : first + size + n_ahead])
+    return prepared
 
 
 @pytest.fixture(scope="module")
-def reference(clips, beds):
-    with ClipLoader([Source(POLICY, 42, BackgroundBank(beds))], EAR, workers=0) as loader:
-        return load_in_batches(loader, all_wanted(clips))
+def reference(clips, backgrounds):
+    with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers=0) as loader:
+        return load_in_batches(loader, all_requests(clips))
 
 
 def assert_same(one, other):
@@ -79,89 +79,89 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
-def test_any_number_of_workers_prepares_the_same_bits(clips, beds, reference, workers):
-    with ClipLoader([Source(POLICY, 42, BackgroundBank(beds))], EAR, workers) as loader:
-        assert_same(load_in_batches(loader, all_wanted(clips)), reference)
+def test_any_number_of_workers_prepares_the_same_bits(clips, backgrounds, reference, workers):
+    with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers) as loader:
+        assert_same(load_in_batches(loader, all_requests(clips)), reference)
 
 
-def test_workers_read_backgrounds_from_the_mapped_file_too(clips, beds, tmp_path):
-    build_background_file(tmp_path / "stored", beds)
-    bank = BackgroundBank(beds, stored=BackgroundFile(tmp_path / "stored", beds))
+def test_workers_read_backgrounds_from_the_mapped_file_too(clips, backgrounds, tmp_path):
+    build_background_file(tmp_path / "stored", backgrounds)
+    bank = BackgroundBank(backgrounds, stored=BackgroundFile(tmp_path / "stored", backgrounds))
     heard = []
     for workers in (0, 1):
-        with ClipLoader([Source(POLICY, 42, bank)], EAR, workers) as loader:
-            heard.append(loader.load(all_wanted(clips, (1,))))
+        with ClipLoader([Source(POLICY, 42, bank)], *FEATURES, workers) as loader:
+            heard.append(loader.load(all_requests(clips, (1,))))
     assert_same(*heard)
 
 
-def test_sources_keep_their_own_seeds(clips, beds, reference):
-    bank = BackgroundBank(beds)
-    with ClipLoader([Source(POLICY, 7, bank), Source(POLICY, 42, bank)], EAR, workers=1) as loader:
-        assert_same(loader.load(all_wanted(clips, source=1)), reference)
-        other = loader.load(all_wanted(clips, source=0))
+def test_sources_keep_their_own_seeds(clips, backgrounds, reference):
+    bank = BackgroundBank(backgrounds)
+    with ClipLoader([Source(POLICY, 7, bank), Source(POLICY, 42, bank)], *FEATURES, workers=1) as loader:
+        assert_same(loader.load(all_requests(clips, source=1)), reference)
+        other = loader.load(all_requests(clips, source=0))
     assert all(one.plan != two.plan for one, two in zip(other, reference, strict=True))
 
 
-def test_no_more_clips_are_held_than_were_named(clips, beds):
-    wanted = all_wanted(clips, range(1, 5))
-    with ClipLoader([Source(POLICY, 42, BackgroundBank(beds))], EAR, workers=2) as loader:
+def test_no_more_clips_are_held_than_were_requested(clips, backgrounds):
+    wanted = all_requests(clips, range(1, 5))
+    with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers=2) as loader:
         loader.load(wanted[:2], wanted[2:8])
-        assert set(loader._underway) == set(wanted[2:8])
+        assert set(loader._pending) == set(wanted[2:8])
         loader.load(wanted[2:4], wanted[10:12])  # those in between are not wanted any more
-        assert set(loader._underway) == set(wanted[10:12])
+        assert set(loader._pending) == set(wanted[10:12])
 
 
-def test_a_recording_that_cannot_be_read_is_told_when_its_turn_comes(clips, beds, tmp_path):
+def test_a_recording_that_cannot_be_read_is_told_when_its_turn_comes(clips, backgrounds, tmp_path):
     broken = replace(clips[1], path=tmp_path / "gone.wav", clip_id="gone")
     for workers in (0, 1):
-        with ClipLoader([Source(POLICY, 42, BackgroundBank(beds))], EAR, workers) as loader:
-            wanted = [Wanted(0, clips[0], 1), Wanted(0, broken, 1)]
+        with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers) as loader:
+            wanted = [ClipRequest(0, clips[0], 1), ClipRequest(0, broken, 1)]
             if workers:
                 assert loader.load(wanted[:1], wanted[1:])[0].clip is not None
             with pytest.raises(AudioError, match=r"gone\.wav"):
                 loader.load(wanted[1:])
 
 
-def test_a_worker_killed_from_outside_is_replaced_and_nothing_changes(clips, beds, reference, capsys):
-    wanted = all_wanted(clips)
-    with ClipLoader([Source(POLICY, 42, BackgroundBank(beds))], EAR, workers=2) as loader:
+def test_a_worker_killed_from_outside_is_replaced_and_nothing_changes(clips, backgrounds, reference, capsys):
+    wanted = all_requests(clips)
+    with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers=2) as loader:
         first = loader.load(wanted[:3], wanted[3:9])
         for process in list(loader._pool._processes.values()):
             process.kill()
         assert_same(first + load_in_batches(loader, wanted[3:]), reference)
 
 
-def test_a_process_that_dies_once_is_replaced_with_a_warning(clips, beds, reference, tmp_path, capsys):
-    bank = DeadlyBank(beds)
+def test_a_process_that_dies_once_is_replaced_with_a_warning(clips, backgrounds, reference, tmp_path, capsys):
+    bank = DeadlyBank(backgrounds)
     bank.once = tmp_path / "died"
-    with ClipLoader([Source(POLICY, 42, bank)], EAR, workers=2) as loader:
-        assert_same(load_in_batches(loader, all_wanted(clips)), reference)
+    with ClipLoader([Source(POLICY, 42, bank)], *FEATURES, workers=2) as loader:
+        assert_same(load_in_batches(loader, all_requests(clips)), reference)
     assert bank.once.exists()
     assert "a process died while clips were prepared" in capsys.readouterr().err
 
 
-def test_a_clip_on_which_processes_die_is_named(clips, beds):
-    calm, deadly = Source(POLICY, 42, BackgroundBank(beds)), Source(POLICY, 42, DeadlyBank(beds))
-    wanted = [Wanted(0, clips[0], 1), Wanted(1, clips[1], 1), Wanted(0, clips[2], 1)]
+def test_a_clip_on_which_processes_die_is_named(clips, backgrounds):
+    calm, deadly = Source(POLICY, 42, BackgroundBank(backgrounds)), Source(POLICY, 42, DeadlyBank(backgrounds))
+    wanted = [ClipRequest(0, clips[0], 1), ClipRequest(1, clips[1], 1), ClipRequest(0, clips[2], 1)]
     with (
-        ClipLoader([calm, deadly], EAR, workers=1) as loader,
+        ClipLoader([calm, deadly], *FEATURES, workers=1) as loader,
         pytest.raises(TrainingError, match=f"clip '{clips[1].clip_id}' .*: two processes that prepared it"),
     ):
         loader.load(wanted)
 
 
-def test_workers_end_when_the_training_process_is_killed(clips, beds, tmp_path):
+def test_workers_end_when_the_training_process_is_killed(clips, backgrounds, tmp_path):
     script = tmp_path / "trains.py"
     script.write_text(
         "import sys, time\n"
         f"sys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path\n"
-        "from test_loader import BackgroundBank, ClipLoader, EAR, POLICY, Source, Wanted, make_corpus\n"
+        "from test_loader import BackgroundBank, ClipLoader, FEATURES, POLICY, Source, ClipRequest, make_corpus\n"
         "if __name__ == '__main__':\n"
         "    clips = make_corpus(Path(sys.argv[1]), n_groups=2)\n"
         "    policy = POLICY.model_copy(update={'noise': POLICY.noise.model_copy(update={'probability': 0.0})})\n"
-        "    with ClipLoader([Source(policy, 1, BackgroundBank([]))], EAR, workers=2) as loader:\n"
-        "        loader.load([Wanted(0, clip, 1) for clip in clips])\n"
+        "    with ClipLoader([Source(policy, 1, BackgroundBank([]))], *FEATURES, workers=2) as loader:\n"
+        "        loader.load([ClipRequest(0, clip, 1) for clip in clips])\n"
         "        print(*loader._pool._processes, flush=True)\n"
         "        time.sleep(120)\n",
         encoding="utf-8",

@@ -89,12 +89,12 @@ def test_sounds_that_are_summed_are_equally_loud(levels, seed):
 
 
 def test_backgrounds_at_their_own_ratios_are_added_at_once():
-    beds = [noise(8000, 1), noise(8000, 2)]
-    gains = [gain_for_snr(TONE, bed, snr_db) for bed, snr_db in zip(beds, (0, 10), strict=True)]
-    mixed, gain = add_backgrounds(TONE, list(zip(beds, gains, strict=True)))
-    assert mixed / gain == pytest.approx(TONE + beds[0] * gains[0] + beds[1] * gains[1], abs=1e-5)
-    for bed, bed_gain, snr_db in zip(beds, gains, (0, 10), strict=True):
-        assert ratio_db(TONE, bed * bed_gain) == pytest.approx(snr_db, abs=0.01)
+    backgrounds = [noise(8000, 1), noise(8000, 2)]
+    gains = [gain_for_snr(TONE, background, snr_db) for background, snr_db in zip(backgrounds, (0, 10), strict=True)]
+    mixed, gain = add_backgrounds(TONE, list(zip(backgrounds, gains, strict=True)))
+    assert mixed / gain == pytest.approx(TONE + backgrounds[0] * gains[0] + backgrounds[1] * gains[1], abs=1e-5)
+    for background, background_gain, snr_db in zip(backgrounds, gains, (0, 10), strict=True):
+        assert ratio_db(TONE, background * background_gain) == pytest.approx(snr_db, abs=0.01)
 
 
 @pytest.mark.parametrize("over", ["clip", "active"])
@@ -115,11 +115,6 @@ def test_what_is_not_finite_is_refused(value):
         mix_at_snr(TONE, broken, 0.0)
     with pytest.raises(AudioError, match="the clip holds NaN"):
         mix_at_snr(broken, TONE, 0.0)
-
-
-def test_an_empty_background_is_refused():
-    with pytest.raises(AudioError, match="no samples"):
-        mix_at_snr(TONE, np.empty(0, dtype=np.float32), 0.0)
 
 
 @given(n_samples=st.integers(1, 30_000), level=st.floats(1e-4, 1))

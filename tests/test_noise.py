@@ -13,7 +13,7 @@ from listenwell.augment.noise import (
     PlannedStretch,
     draw_babble,
     draw_noise,
-    lay_bed,
+    lay_background,
 )
 from listenwell.config import load_config
 from listenwell.data.audio import rms
@@ -23,17 +23,17 @@ from listenwell.random_streams import stream
 
 SPEECH = Clip("c1", Path("c1.wav"), 0.0, 1.0, "SPEECH", "anna", "r1", "made", "CC0")
 NONSPEECH = replace(SPEECH, label="NONSPEECH", group="dog")
-BEDS = [
+BACKGROUNDS = [
     Background(f"{kind}_{i}", Path("x.wav"), 9.0, kind, f"{kind}_{i}", "made", "CC0")
     for kind in BACKGROUND_KINDS
     for i in range(5)
 ]
-KIND_OF = {bed.background_id: bed.kind for bed in BEDS}
+KIND_OF = {background.background_id: background.kind for background in BACKGROUNDS}
 CLIP = (0.1 * stream(1, "clip").standard_normal(8000)).astype(np.float32)
 
 
-def draw_many(config: NoiseConfig, clip: Clip, n: int = 300, beds=BEDS) -> list[PlannedBackground]:
-    drawn = [draw_noise(config, clip, 0.5, beds, stream(i, "noise")) for i in range(n)]
+def draw_many(config: NoiseConfig, clip: Clip, n: int = 300, backgrounds=BACKGROUNDS) -> list[PlannedBackground]:
+    drawn = [draw_noise(config, clip, 0.5, backgrounds, stream(i, "noise")) for i in range(n)]
     return [planned for planned in drawn if planned is not None]
 
 
@@ -80,7 +80,7 @@ def test_several_backgrounds_at_once_are_different_sources_and_as_many_as_allowe
     drawn = draw_many(NoiseConfig(probability=1, most_at_once=4), SPEECH)
     assert {len(planned.stretches) for planned in drawn} == {1, 2, 3, 4}
     assert all(len({stretch.background_id for stretch in p.stretches}) == len(p.stretches) for p in drawn)
-    only_two = [bed for bed in BEDS if bed.kind == "noise"][:2]
+    only_two = [one for one in BACKGROUNDS if one.kind == "noise"][:2]
     assert {len(p.stretches) for p in draw_many(NoiseConfig(probability=1, most_at_once=4), SPEECH, 50, only_two)} == {
         1,
         2,
@@ -88,28 +88,37 @@ def test_several_backgrounds_at_once_are_different_sources_and_as_many_as_allowe
 
 
 def test_a_background_of_the_clips_own_group_is_not_laid_under_it():
-    own = replace(BEDS[0], group="anna", kind="speech")
+    own = replace(BACKGROUNDS[0], group="anna", kind="speech")
     with pytest.raises(ConfigError, match="SPEECH clip like 'c1'"):
         draw_many(NoiseConfig(probability=1), SPEECH, 1, [own])
 
 
 @pytest.mark.parametrize(
-    ("config", "clip", "beds"),
+    ("config", "clip", "backgrounds"),
     [
         (NoiseConfig(probability=1), SPEECH, []),
-        (NoiseConfig(probability=1), NONSPEECH, [bed for bed in BEDS if bed.kind == "speech"]),
-        (NoiseConfig(probability=1, shares={"music": 1}), SPEECH, [bed for bed in BEDS if bed.kind == "noise"]),
+        (
+            NoiseConfig(probability=1),
+            NONSPEECH,
+            [one for one in BACKGROUNDS if one.kind == "speech"],
+        ),
+        (
+            NoiseConfig(probability=1, shares={"music": 1}),
+            SPEECH,
+            [one for one in BACKGROUNDS if one.kind == "noise"],
+        ),
     ],
 )
-def test_a_bank_without_a_fitting_background_is_refused(config, clip, beds):
-    with pytest.raises(ConfigError, match=rf"none of the bank's {len(beds)} backgrounds may go under"):
-        draw_many(config, clip, 1, beds)
+def test_a_bank_without_a_fitting_background_is_refused(config, clip, backgrounds):
+    with pytest.raises(ConfigError, match=rf"none of the bank's {len(backgrounds)} backgrounds may go under"):
+        draw_many(config, clip, 1, backgrounds)
 
 
 def test_a_background_begins_anywhere_that_the_clip_fits_and_a_short_one_anywhere():
     for duration_s, latest_s in ((0.5, 8.5), (9.0, 9.0), (20.0, 9.0)):
         drawn = [
-            draw_noise(NoiseConfig(probability=1), SPEECH, duration_s, BEDS, stream(i, "offset")) for i in range(200)
+            draw_noise(NoiseConfig(probability=1), SPEECH, duration_s, BACKGROUNDS, stream(i, "offset"))
+            for i in range(200)
         ]
         offsets_s = [planned.offset_s for planned in drawn]
         assert 0 <= min(offsets_s) < 0.1 * latest_s
@@ -123,10 +132,10 @@ def test_silent_places_are_passed_and_counted():
     def load_late(name, offset_s, duration_s):
         return load(name, offset_s, duration_s) * np.float32(offset_s > 5)
 
-    bed = lay_bed(CLIP, PlannedBackground("a", 1.0, 3.0, (2.0, 6.0, 7.0)), load_late)
-    assert bed.n_redrawn == 2
-    assert 20 * np.log10(rms(CLIP) / rms(bed.samples * bed.gain)) == pytest.approx(3.0, abs=0.01)
-    assert lay_bed(CLIP, PlannedBackground("a", 1.0, 3.0, (2.0,)), load_late) is None
+    background = lay_background(CLIP, PlannedBackground("a", 1.0, 3.0, (2.0, 6.0, 7.0)), load_late)
+    assert background.n_redrawn == 2
+    assert 20 * np.log10(rms(CLIP) / rms(background.samples * background.gain)) == pytest.approx(3.0, abs=0.01)
+    assert lay_background(CLIP, PlannedBackground("a", 1.0, 3.0, (2.0,)), load_late) is None
 
 
 def test_over_the_active_part_silence_is_what_is_silent_there():
@@ -137,35 +146,37 @@ def test_over_the_active_part_silence_is_what_is_silent_there():
         sound[: 8000 if offset_s < 5 else 0] = 0
         return sound
 
-    bed = lay_bed(clip, PlannedBackground("a", 1.0, 3.0, (6.0,), over="active"), load_late)
-    assert bed.n_redrawn == 1
-    assert 20 * np.log10(rms(CLIP) / rms(bed.samples[:8000] * bed.gain)) == pytest.approx(3.0, abs=0.01)
-    assert lay_bed(clip, PlannedBackground("a", 1.0, 3.0), load_late).n_redrawn == 0
+    background = lay_background(clip, PlannedBackground("a", 1.0, 3.0, (6.0,), over="active"), load_late)
+    assert background.n_redrawn == 1
+    assert 20 * np.log10(rms(CLIP) / rms(background.samples[:8000] * background.gain)) == pytest.approx(3.0, abs=0.01)
+    assert lay_background(clip, PlannedBackground("a", 1.0, 3.0), load_late).n_redrawn == 0
 
 
 def test_sounds_that_cancel_out_leave_the_clip_alone():
     def load_opposites(name, offset_s, duration_s):
         return load("x", offset_s, duration_s) * np.float32(1 if name == "a" else -1)
 
-    assert lay_bed(CLIP, PlannedBackground("a", 0.0, 3.0, (), (PlannedStretch("b", 0.0),)), load_opposites) is None
+    assert (
+        lay_background(CLIP, PlannedBackground("a", 0.0, 3.0, (), (PlannedStretch("b", 0.0),)), load_opposites) is None
+    )
 
 
 def test_nothing_is_laid_under_a_silent_clip():
-    assert lay_bed(CLIP * 0, PlannedBackground("a", 0.0, 3.0), load) is None
+    assert lay_background(CLIP * 0, PlannedBackground("a", 0.0, 3.0), load) is None
 
 
 def test_the_ratio_is_to_all_backgrounds_together():
     planned = PlannedBackground("a", 0.0, 5.0, (), (PlannedStretch("b", 0.0), PlannedStretch("c", 0.0)))
-    bed = lay_bed(CLIP, planned, load)
-    assert 20 * np.log10(rms(CLIP) / rms(bed.samples * bed.gain)) == pytest.approx(5.0, abs=0.01)
+    background = lay_background(CLIP, planned, load)
+    assert 20 * np.log10(rms(CLIP) / rms(background.samples * background.gain)) == pytest.approx(5.0, abs=0.01)
     # three unrelated sounds of one level: sqrt(3) as loud as one
-    assert rms(bed.samples) / rms(load("a", 0.0, 0.5)) == pytest.approx(np.sqrt(3), rel=0.05)
+    assert rms(background.samples) / rms(load("a", 0.0, 0.5)) == pytest.approx(np.sqrt(3), rel=0.05)
 
 
 def test_babble_is_of_several_groups_none_of_them_the_clips_own():
-    beds = [replace(bed, group="anna") if bed.background_id == "speech_0" else bed for bed in BEDS]
+    backgrounds = [replace(one, group="anna") if one.background_id == "speech_0" else one for one in BACKGROUNDS]
     config = BabbleConfig(probability=1, fewest_talkers=2, most_talkers=9)
-    drawn = [draw_babble(config, SPEECH, 0.5, beds, stream(i, "babble")) for i in range(200)]
+    drawn = [draw_babble(config, SPEECH, 0.5, backgrounds, stream(i, "babble")) for i in range(200)]
     assert {len(planned.stretches) for planned in drawn} == {2, 3, 4}
     assert kinds_of(drawn) == {"speech"}
     assert "speech_0" not in {stretch.background_id for planned in drawn for stretch in planned.stretches}
@@ -175,13 +186,15 @@ def test_babble_is_of_several_groups_none_of_them_the_clips_own():
 
 def test_babble_goes_under_nonspeech_only_where_label_flips_are_allowed():
     rng = stream(1, "babble")
-    assert draw_babble(BabbleConfig(probability=1), NONSPEECH, 0.5, BEDS, rng) is None
-    assert draw_babble(BabbleConfig(probability=1, allow_label_flips=True), NONSPEECH, 0.5, BEDS, rng) is not None
+    assert draw_babble(BabbleConfig(probability=1), NONSPEECH, 0.5, BACKGROUNDS, rng) is None
+    assert (
+        draw_babble(BabbleConfig(probability=1, allow_label_flips=True), NONSPEECH, 0.5, BACKGROUNDS, rng) is not None
+    )
 
 
 def test_babble_of_too_few_voices_is_refused():
     with pytest.raises(ConfigError, match=r"voices of 5 groups.*fewest_talkers is 6"):
-        draw_babble(BabbleConfig(probability=1, fewest_talkers=6), SPEECH, 0.5, BEDS, stream(1, "babble"))
+        draw_babble(BabbleConfig(probability=1, fewest_talkers=6), SPEECH, 0.5, BACKGROUNDS, stream(1, "babble"))
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ def seen_in_blocks(layout: RowLayout) -> set[tuple[int, int]]:
     """The same pairs as the blocks and the places of their results say."""
     seen = [
         {int(key) for key, bias in zip(keys, biases, strict=True) if bias == 0}
-        for block in layout.attending.blocks
-        for keys, of_queries in zip(block.keys, block.bias, strict=True)
+        for block in layout.attention.blocks
+        for keys, of_queries in zip(block.keys, block.mask, strict=True)
         for biases in of_queries
     ]
     n_valid, longest = layout.row_lengths, layout.position_ids.shape[1]
     valid = [row * longest + column for row, n in enumerate(n_valid) for column in range(n)]
-    return {(query, key) for query in valid for key in seen[layout.attending.results[query]]}
+    return {(query, key) for query in valid for key in seen[layout.attention.index[query]]}
 
 
 @given(lengths=ROWS, n_prefix=integers(0, 6))
@@ -50,13 +50,13 @@ def test_the_last_tokens_of_each_clip_are_asked_for_and_see_what_they_saw(length
         wanted += [
             row * longest + column for end, n in zip(ends, n_read[row], strict=True) for column in range(end - n, end)
         ]
-    asked = layout.read.flatten()[layout.asked]
+    asked = layout.read.flatten()[layout.read_index]
     assert asked.tolist() == wanted
-    places = layout.read_attending.results[layout.asked]
+    places = layout.read_attention.index[layout.read_index]
     seen = [
         {int(key) for key, bias in zip(keys, biases, strict=True) if bias == 0}
-        for block in layout.read_attending.blocks
-        for keys, of_queries in zip(block.keys, block.bias, strict=True)
+        for block in layout.read_attention.blocks
+        for keys, of_queries in zip(block.keys, block.mask, strict=True)
         for biases in of_queries
     ]
     found = {(query, key) for query, place in zip(wanted, places, strict=True) for key in seen[place]}
@@ -65,5 +65,5 @@ def test_the_last_tokens_of_each_clip_are_asked_for_and_see_what_they_saw(length
 
 def test_clips_of_similar_length_share_a_block_and_long_ones_have_their_own():
     layout = lay_out_rows([[100, 30, 90, 28, 101]], 5, LIKE)
-    assert [block.queries.shape for block in layout.attending.blocks] == [(1, 5), (3, 101), (2, 30)]
-    assert [block.queries.shape for block in layout.read_attending.blocks] == [(3, 1), (2, 1)]
+    assert [block.queries.shape for block in layout.attention.blocks] == [(1, 5), (3, 101), (2, 30)]
+    assert [block.queries.shape for block in layout.read_attention.blocks] == [(3, 1), (2, 1)]

@@ -20,7 +20,7 @@ from listenwell.augment.spec_augment import SpecAugmentConfig
 from listenwell.data.audio import rms
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
-from listenwell.errors import AudioError, ConfigError
+from listenwell.errors import ConfigError
 from listenwell.random_streams import stream
 
 CLIP = Clip("c1", Path("c1.wav"), 0.0, 1.0, "SPEECH", "g1", "r1", "made", "CC0")
@@ -61,11 +61,6 @@ def test_the_same_key_gives_the_same_plan_and_the_same_bits(bank):
     assert np.array_equal(apply_plan(SAMPLES, plan, bank.load), apply_plan(SAMPLES, draw(bank), bank.load))
 
 
-def test_a_plan_comes_back_from_json(bank):
-    plan = draw(bank)
-    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-
-
 @pytest.mark.parametrize("change", [{"seed": 43}, {"epoch": 2}, {"clip": replace(CLIP, clip_id="c2")}])
 def test_another_key_gives_another_plan(bank, change):
     assert draw(bank, **change) != draw(bank)
@@ -82,11 +77,6 @@ def test_switching_one_stage_off_leaves_the_others_as_they_were(bank, stage):
         changed = {name for name in Plan.__dataclass_fields__ if getattr(whole, name) != getattr(less, name)}
         moved = {"crop_start", "crop_length", "background", "babble", "masks"}
         assert changed <= FIELDS_OF[stage] | (moved if stage in ("speed", "tempo", "crop", "room_tone") else set())
-
-
-def test_the_default_policy_draws_what_it_drew_before_there_were_more_stages(bank):
-    plan = draw(bank, AugmentConfig(), epoch=3)
-    assert set(plan.to_json()) <= {"clip_id", "epoch", "crop_start", "crop_length", "background", "masks"}
 
 
 def test_a_plan_of_every_stage_comes_back_from_json_and_gives_the_same_bits(bank):
@@ -206,13 +196,13 @@ def test_stages_that_are_not_drawn_leave_the_clip_as_it_is(bank):
 def test_the_steps_are_those_of_what_is_heard(bank):
     plan = draw(bank, ALWAYS)
     steps = apply_in_steps(SAMPLES, plan, bank.load)
-    (bed,) = steps.beds
-    mixture = steps.gain * (steps.clip + bed.gain * bed.samples)
+    (laid,) = steps.backgrounds
+    mixture = steps.gain * (steps.clip + laid.gain * laid.samples)
     assert steps.mixture == pytest.approx(mixture, abs=1e-6)
-    assert 20 * np.log10(rms(steps.clip) / rms(bed.gain * bed.samples)) == pytest.approx(
+    assert 20 * np.log10(rms(steps.clip) / rms(laid.gain * laid.samples)) == pytest.approx(
         plan.background.snr_db, abs=0.01
     )
-    assert steps.heard is steps.mixture
+    assert steps.augmented is steps.mixture
 
 
 def test_crops_are_between_their_limits_and_masks_fit_the_crop(bank):
@@ -224,11 +214,22 @@ def test_crops_are_between_their_limits_and_masks_fit_the_crop(bank):
         assert all(start + width <= -(-plan.crop_length // 160) for start, width in plan.masks.time)
 
 
-def test_a_policy_with_its_limits_exchanged_is_refused():
+LIMITS = {
+    "speed": ("lowest", "highest"), "pitch": ("lowest_semitones", "highest_semitones"), "tempo": ("lowest", "highest"),
+    "reverb": ("shortest_t60_s", "longest_t60_s"), "crop": ("shortest_s", "longest_s"),
+    "room_tone": ("lowest_db", "highest_db"), "noise": ("lowest_snr_db", "highest_snr_db"),
+    "babble": ("lowest_snr_db", "highest_snr_db"), "gain": ("lowest_db", "highest_db"),
+    "clipping": ("least_db", "most_db"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", LIMITS)
+def test_a_policy_with_its_limits_exchanged_is_refused(stage):
+    lower, upper = LIMITS[stage]
+    section = getattr(AugmentConfig(), stage)
+    exchanged = {lower: getattr(section, upper), upper: getattr(section, lower)}
     with pytest.raises(ValueError, match="swap them"):
-        NoiseConfig(lowest_snr_db=10, highest_snr_db=0)
-    with pytest.raises(ValueError, match="longer than"):
-        CropConfig(shortest_s=2, longest_s=1)
+        AugmentConfig.model_validate({stage: exchanged})
 
 
 def test_a_condition_mixes_at_its_snr_and_keeps_the_stretch_at_every_snr(bank):
@@ -258,23 +259,3 @@ def test_a_crop_does_not_fall_into_a_pause(bank):
     for epoch in range(200):
         plan = draw_plan(ALWAYS, CLIP, samples, bank.entries, 80, 42, epoch)
         assert plan.crop_start + plan.crop_length > 12_000
-
-
-def test_a_condition_leaves_the_clean_clip_alone(bank):
-    assert np.array_equal(apply_plan(SAMPLES, plan_condition("clean", CLIP, SAMPLES, bank, 42), bank.load), SAMPLES)
-
-
-@pytest.mark.parametrize("name", ["loud", "0ms", "snr_", "100 ms"])
-def test_an_unknown_condition_is_refused(bank, name):
-    with pytest.raises(ConfigError, match="unknown"):
-        plan_condition(name, CLIP, SAMPLES, bank, 42)
-
-
-def test_an_snr_without_backgrounds_is_refused():
-    with pytest.raises(ConfigError, match="needs backgrounds"):
-        plan_condition("snr_0", CLIP, SAMPLES, BackgroundBank([]), 42)
-
-
-def test_a_background_of_another_bank_is_refused(bank):
-    with pytest.raises(AudioError, match="not in the bank"):
-        bank.load("z", 0.0, 1.0)

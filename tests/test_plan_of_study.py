@@ -11,7 +11,6 @@ from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
-from listenwell.model.settings import find_targets
 from listenwell.tasks import plan as cost
 from listenwell.tasks.plan import _skeleton, plan_study
 
@@ -38,7 +37,7 @@ def test_bytes_grow_with_fits_and_checkpointing_keeps_fewer():
 def test_adapter_parameters_are_those_of_the_adapter_trained(tmp_path, scope, targets):
     config = make_study(tmp_path, f"lora.scope={scope}", f"lora.targets={targets}")
     model = load_model(config.model)
-    adapter = new_adapter(config.lora, model.network, find_targets(model, config.lora), 0)
+    adapter = new_adapter(config.lora, model.network, model.find_targets(config.lora), 0)
     assert cost.count_adapter(_skeleton(config), config) == sum(parameter.numel() for parameter in adapter.factors())
 
 

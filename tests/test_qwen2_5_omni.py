@@ -17,7 +17,7 @@ from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.base_files import BASE_FILE
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, new_adapter
-from listenwell.model.mel import lengthen
+from listenwell.model.mel import log_mel, pad
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_5_omni import Qwen25Omni
 from listenwell.model.settings import LoraConfig, ModelConfig
@@ -74,7 +74,7 @@ def changed_adapter(model, scope: str, *, projector: bool = False) -> tuple[Adap
 
 
 def our_answers(model, clips, adapter: Adapter | None = None) -> torch.Tensor:
-    audio = model.embed_audio([model.log_mel(clip) for clip in clips], adapter)
+    audio = model.embed_audio([log_mel(clip, model.mel_filters) for clip in clips], adapter)
     return model.answer_logits([audio], model.prompt(PromptConfig()), [adapter] if adapter else [])
 
 
@@ -90,8 +90,9 @@ def test_answers_equal_those_of_transformers_alone_and_together(model, layout):
     clips = some_clips()
     prompt = model.prompt(config)
     with torch.no_grad():
-        together = model.answer_logits([model.embed_audio([model.log_mel(clip) for clip in clips])], prompt)
-        alone = torch.cat([model.answer_logits([model.embed_audio([model.log_mel(clip)])], prompt) for clip in clips])
+        mels = [log_mel(clip, model.mel_filters) for clip in clips]
+        together = model.answer_logits([model.embed_audio(mels)], prompt)
+        alone = torch.cat([model.answer_logits([model.embed_audio([mel])], prompt) for mel in mels])
         theirs = torch.cat([their_answers(model.network, model, [clip], config) for clip in clips])
         padded = their_answers(model.network, model, clips, config)
     torch.testing.assert_close(together, theirs, atol=1e-4, rtol=0)
@@ -158,7 +159,7 @@ def test_stacked_rows_equal_each_adapter_alone(model):
     prompt = model.prompt(PromptConfig())
     with torch.no_grad():
         rows = [
-            model.embed_audio([model.log_mel(clip) for clip in clips], adapter)
+            model.embed_audio([log_mel(clip, model.mel_filters) for clip in clips], adapter)
             for clips, adapter in zip(halves, adapters, strict=True)
         ]
         stacked = model.answer_logits(rows, prompt, adapters)
@@ -175,7 +176,7 @@ def test_only_tower_and_language_model_are_adapted(model):
 
 def test_a_clip_without_audio_tokens_is_refused(model):
     with pytest.raises(ModelError, match="20 ms"):
-        model.embed_audio([model.log_mel(np.full(320, 0.1, dtype=np.float32))])
+        model.embed_audio([log_mel(np.full(320, 0.1, dtype=np.float32), model.mel_filters)])
 
 
 def whole_omni(base, folder):
@@ -220,7 +221,7 @@ def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path, monke
     detector = Detector.load(tmp_path / "bundle", device="cpu", dtype="float32")
     export.export_merged(config.output, tmp_path / "merged")
     merged = load_model(ModelConfig(name=str(tmp_path / "merged"), device="cpu"))
-    clips = [lengthen(clip, config.short_clips) for clip in some_clips()]
+    clips = [pad(clip, config.short_clips) for clip in some_clips()]
     with torch.no_grad():
         by_merged, bare = our_answers(merged, clips), our_answers(model, clips)
     scores = detector.scores(some_clips())

@@ -13,7 +13,7 @@ from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
 from listenwell.judge.detectors import LanguageModelDetector
 from listenwell.judge.score import score_clips
 from listenwell.model.loading import load_model, model_folder
-from listenwell.model.mel import n_audio_tokens
+from listenwell.model.mel import log_mel, n_audio_tokens
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import ModelConfig
@@ -52,7 +52,7 @@ def test_answer_logits_equal_the_padded_reference(model, layout):
     config = PromptConfig(layout=layout)
     clips = made_clips()
     with torch.no_grad():
-        audio = model.embed_audio([model.log_mel(clip) for clip in clips])
+        audio = model.embed_audio([log_mel(clip, model.mel_filters) for clip in clips])
         ours = model.answer_logits([audio], model.prompt(config))
     for clip, row in zip(clips, ours, strict=True):
         torch.testing.assert_close(row, padded_reference(model, clip, config), atol=5e-5, rtol=0)
@@ -62,11 +62,10 @@ def test_a_clip_is_scored_the_same_alone_and_among_others(model):
     prompt = model.prompt(PromptConfig())
     clips = made_clips()
     with torch.no_grad():
-        together = model.answer_logits([model.embed_audio([model.log_mel(c) for c in clips])], prompt)
-        alone = torch.cat([model.answer_logits([model.embed_audio([model.log_mel(c)])], prompt) for c in clips])
-        two_rows = model.answer_logits(
-            [model.embed_audio([model.log_mel(c) for c in p]) for p in (clips[:2], clips[2:])], prompt
-        )
+        mels = [log_mel(clip, model.mel_filters) for clip in clips]
+        together = model.answer_logits([model.embed_audio(mels)], prompt)
+        alone = torch.cat([model.answer_logits([model.embed_audio([mel])], prompt) for mel in mels])
+        two_rows = model.answer_logits([model.embed_audio(part) for part in (mels[:2], mels[2:])], prompt)
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=0)
     torch.testing.assert_close(two_rows, alone, atol=2e-5, rtol=0)
 
@@ -74,14 +73,14 @@ def test_a_clip_is_scored_the_same_alone_and_among_others(model):
 def test_gradients_of_packed_and_single_clips_agree(model):
     prompt = model.prompt(PromptConfig())
     with torch.no_grad():
-        audio = model.embed_audio([model.log_mel(clip) for clip in made_clips()])
+        audio = model.embed_audio([log_mel(clip, model.mel_filters) for clip in made_clips()])
 
     def gradient(batches: list[list[torch.Tensor]]) -> torch.Tensor:
-        model.projector.linear.weight.requires_grad_().grad = None
+        model.projector.weight.requires_grad_().grad = None
         for batch in batches:
             (logits := model.answer_logits([batch], prompt))[:, 0].sub(logits[:, 1]).sum().backward()
-        model.projector.linear.weight.requires_grad_(False)
-        return model.projector.linear.weight.grad
+        model.projector.weight.requires_grad_(False)
+        return model.projector.weight.grad
 
     packed, single = gradient([audio]), gradient([[clip] for clip in audio])
     torch.testing.assert_close(packed, single, atol=1e-4, rtol=1e-4)
@@ -89,7 +88,7 @@ def test_gradients_of_packed_and_single_clips_agree(model):
 
 def test_a_clip_without_audio_tokens_is_refused(model):
     with pytest.raises(ModelError, match="20 ms"):
-        model.embed_audio([model.log_mel(np.full(320, 0.1, dtype=np.float32))])
+        model.embed_audio([log_mel(np.full(320, 0.1, dtype=np.float32), model.mel_filters)])
     assert n_audio_tokens(2) == 0
 
 
@@ -116,7 +115,7 @@ def test_the_small_model_loads_in_plain_transformers_with_the_same_logits():
     folder = model_folder("small")
     ours = load_model(ModelConfig(name=str(folder), device="cpu"))
     with torch.no_grad():
-        audio = ours.embed_audio([ours.log_mel(clip) for clip in made_clips()])
+        audio = ours.embed_audio([log_mel(clip, ours.mel_filters) for clip in made_clips()])
         logits = ours.answer_logits([audio], ours.prompt(PromptConfig()))
     ours.network = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     ours.processor = AutoProcessor.from_pretrained(folder)

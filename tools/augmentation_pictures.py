@@ -14,10 +14,10 @@ import matplotlib
 import numpy as np
 from transformers import WhisperFeatureExtractor
 
-from listenwell.augment.filters import Band
+from listenwell.augment.crop import RoomTone
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, apply_plan
-from listenwell.augment.recording import RoomTone
+from listenwell.augment.recording import Band
 from listenwell.augment.reverb import Room
 from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import load_config

@@ -39,7 +39,7 @@ from listenwell.judge.detectors import LanguageModelDetector
 from listenwell.judge.score import score_clips
 from listenwell.model.loading import quiet_transformers
 from listenwell.model.lora import Adapter, new_adapter
-from listenwell.model.mel import LogMel, ShortClipConfig, lengthen
+from listenwell.model.mel import LogMel, ShortClipConfig, log_mel, pad
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig
@@ -124,7 +124,7 @@ def align(
         model.lora_targets("language_model", "attention+mlp"),
         config.seed,
     )
-    projector = model.projector.linear
+    projector = model.projector
     weight, bias = (t.detach().float().clone().requires_grad_() for t in (projector.weight, projector.bias))
     embeddings = model.language_model.get_input_embeddings().weight
     tokens = embeddings[-3:].detach().float().clone().requires_grad_()
@@ -213,7 +213,7 @@ class ClipPool:
             groups = self.by_group[LABELS[index % 2]]
             group = sorted(groups)[rng.integers(len(groups))]
             clip, samples = groups[group][rng.integers(len(groups[group]))]
-            mels.append(model.log_mel(lengthen(self._vary(samples, rng), ShortClipConfig())))
+            mels.append(log_mel(pad(self._vary(samples, rng), ShortClipConfig()), model.mel_filters))
             layout: Literal["audio_first", "text_first"] = "audio_first" if rng.random() < 0.5 else "text_first"
             questions.append(replace(draw_question(clip, self.phrases, rng), layout=layout))
         return mels, questions

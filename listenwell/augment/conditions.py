@@ -20,9 +20,9 @@ from functools import lru_cache
 import numpy as np
 
 from listenwell.augment.crop import stretch_levels
-from listenwell.augment.filters import Band
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan
+from listenwell.augment.recording import Band
 from listenwell.augment.reverb import Room
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.backgrounds import BackgroundBank
@@ -79,11 +79,11 @@ def match_condition(name: str) -> Condition | None:
     """
     if name == CLEAN:
         return Condition()
-    found = _PATTERN.fullmatch(name)
-    if found is None:
+    matched = _PATTERN.fullmatch(name)
+    if matched is None:
         return None
     try:
-        return _read_condition({part: float(text) for part, text in found.groupdict().items() if text is not None})
+        return _read_condition({part: float(text) for part, text in matched.groupdict().items() if text is not None})
     except ValueError as error:
         raise ConfigError(f"condition '{name}': {error}.") from error
 
@@ -127,13 +127,13 @@ def plan_condition(name: str, clip: Clip, samples: Waveform, bank: BackgroundBan
 def _draw_background(
     clip: Clip, n_samples: int, bank: BackgroundBank, snr_db: float, rng: np.random.Generator
 ) -> PlannedBackground:
-    beds = [background for background in bank.entries if background.kind in VOICELESS_KINDS]
-    if not beds:
+    voiceless = [background for background in bank.entries if background.kind in VOICELESS_KINDS]
+    if not voiceless:
         raise ConfigError(
             f"condition snr_{snr_db:g} needs backgrounds without voices ({' or '.join(VOICELESS_KINDS)}), but the bank "
             f"for clips of split '{clip.split}' has {len(bank.entries)} backgrounds and none of these kinds; add some "
             "to backgrounds.csv, or leave the snr_ conditions out."
         )
-    background = beds[int(rng.integers(len(beds)))]
+    background = voiceless[int(rng.integers(len(voiceless)))]
     latest_s = max(0.0, background.duration_s - n_samples / SAMPLE_RATE_HZ)
     return PlannedBackground(background.background_id, float(rng.uniform(0.0, latest_s)), snr_db)

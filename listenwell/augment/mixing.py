@@ -7,10 +7,6 @@ A background shorter than the clip is repeated with a cross-fade before its leve
 down as a whole when it would leave +-1, which changes no ratio; the gain is returned. What is quieter than LEAST_LEVEL
 counts as silent: there is no ratio to it. Backgrounds: music, noise and voices such as MUSAN's (Snyder, Chen & Povey
 2015, arXiv:1510.08484). Knows nothing of files or configs.
-
-Levels and full scale: how loud a waveform is, and keeping it within +-1.
-
-Waveforms: mono float32 (n_samples,), 16 kHz. Levels are root mean squares, full scale = 1.
 """
 
 import math
@@ -25,36 +21,14 @@ from listenwell.data.audio import Waveform
 from listenwell.data.backgrounds import repeat_to
 from listenwell.errors import AudioError
 
-BLOCK_SAMPLES = 4096
-"""Squares are summed in float32 within a block and in float64 over blocks: one pass, 1e-6 of the exact sum, and too
-short a product for BLAS to divide among threads, whose number would change the last bit."""
-
-
-def measure_level(samples: Waveform) -> float:
-    """Return the root mean square of the samples, 0 for none; NaN or infinity where a sample is."""
-    n_whole = samples.size - samples.size % BLOCK_SAMPLES
-    blocks, rest = samples[:n_whole].reshape(-1, BLOCK_SAMPLES), samples[n_whole:]
-    energy = float(np.add.reduce(np.vecdot(blocks, blocks), dtype=np.float64)) + float(np.vecdot(rest, rest))
-    return math.sqrt(energy / max(samples.size, 1))
-
-
-def find_peak(samples: Waveform) -> float:
-    """Return the largest absolute sample, in two passes and no copy."""
-    return max(float(np.maximum.reduce(samples)), -float(np.minimum.reduce(samples)))
-
-
-def keep_in_range(samples: Waveform) -> Waveform:
-    """Return the samples, lower as a whole where a peak would leave +-1."""
-    highest = find_peak(samples)
-    return samples if highest <= 1 else samples / np.float32(highest)
-
-
 FRAME_SAMPLES = 160
 ACTIVE_RANGE_DB = 30.0
 LEAST_LEVEL = 1e-6
 """-120 dB: far below one step of 16 bit, and far above where float32 runs out of small numbers."""
-
 LevelOver = Literal["clip", "active"]
+BLOCK_SAMPLES = 4096
+"""Squares are summed in float32 within a block and in float64 over blocks: one pass, 1e-6 of the exact sum, and too
+short a product for BLAS to divide among threads, whose number would change the last bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +109,22 @@ def find_active_part(clip: Waveform) -> NDArray[np.bool_]:
     frames = padded.reshape(n_frames, FRAME_SAMPLES)
     energies = np.vecdot(frames, frames)
     return np.repeat(energies >= energies.max() * 10 ** (-ACTIVE_RANGE_DB / 10), FRAME_SAMPLES)[: clip.size]
+
+
+def measure_level(samples: Waveform) -> float:
+    """Return the root mean square of the samples, 0 for none; NaN or infinity where a sample is."""
+    n_whole = samples.size - samples.size % BLOCK_SAMPLES
+    blocks, rest = samples[:n_whole].reshape(-1, BLOCK_SAMPLES), samples[n_whole:]
+    energy = float(np.add.reduce(np.vecdot(blocks, blocks), dtype=np.float64)) + float(np.vecdot(rest, rest))
+    return math.sqrt(energy / max(samples.size, 1))
+
+
+def find_peak(samples: Waveform) -> float:
+    """Return the largest absolute sample, in two passes and no copy."""
+    return max(float(np.maximum.reduce(samples)), -float(np.minimum.reduce(samples)))
+
+
+def keep_in_range(samples: Waveform) -> Waveform:
+    """Return the samples, lower as a whole where a peak would leave +-1."""
+    highest = find_peak(samples)
+    return samples if highest <= 1 else samples / np.float32(highest)

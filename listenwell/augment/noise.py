@@ -16,7 +16,7 @@ from listenwell.augment.mixing import LEAST_LEVEL, LevelOver, find_part, gain_be
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError
-from listenwell.section import Section
+from listenwell.section import Section, in_order
 
 Kind = Literal["music", "vocal_music", "noise", "speech"]
 VOICED_KINDS = ("vocal_music", "speech")
@@ -43,15 +43,16 @@ class NoiseConfig(Section):
     under_nonspeech: tuple[Kind, ...] = ("music", "noise")
     """Kinds that may go under NONSPEECH clips; vocal_music and speech contradict that label."""
     allow_label_flips: bool = False
-    """Allows voices under NONSPEECH clips, which then are speech to every ear."""
+    """Allows voices under NONSPEECH clips, which then are speech."""
     most_at_once: int = Field(1, ge=1, le=8)
     """Up to so many backgrounds sound together, equally loud; the ratio is that to all of them."""
     level_over: LevelOver = "clip"
     """The ratio is that over the whole clip, or over its active part: frames within 30 dB of its loudest."""
 
+    _ordered = in_order("lowest_snr_db", "highest_snr_db")
+
     @model_validator(mode="after")
     def _usable(self) -> "NoiseConfig":
-        _require_order(self.lowest_snr_db, self.highest_snr_db)
         for kind, (low_db, high_db) in self.snr_db.items():
             if not -40 <= low_db <= high_db <= 60:
                 raise ValueError(
@@ -84,19 +85,8 @@ class BabbleConfig(Section):
     allow_label_flips: bool = False
     """Also under NONSPEECH clips, whose label babble contradicts."""
 
-    @model_validator(mode="after")
-    def _usable(self) -> "BabbleConfig":
-        _require_order(self.lowest_snr_db, self.highest_snr_db)
-        if self.fewest_talkers > self.most_talkers:
-            raise ValueError(
-                f"fewest_talkers ({self.fewest_talkers}) is above most_talkers ({self.most_talkers}); swap them"
-            )
-        return self
-
-
-def _require_order(lowest_snr_db: float, highest_snr_db: float) -> None:
-    if lowest_snr_db > highest_snr_db:
-        raise ValueError(f"lowest_snr_db ({lowest_snr_db}) is above highest_snr_db ({highest_snr_db}); swap them")
+    _snr_ordered = in_order("lowest_snr_db", "highest_snr_db")
+    _speakers_ordered = in_order("fewest_talkers", "most_talkers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,49 +127,42 @@ def draw_noise(
     """
     if rng.random() >= config.probability:
         return None
-    beds = _allowed_beds(config, clip, backgrounds, rng)
-    background = beds[int(rng.integers(len(beds)))]
-    offset_s = _draw_offset(background, duration_s, rng)
-    range_db = (config.lowest_snr_db, config.highest_snr_db)
-    if background.kind in config.snr_db:
-        range_db = config.snr_db[_as_kind(background)]
-    snr_db = float(rng.uniform(*range_db))
-    spares_s = _draw_spares(background, duration_s, rng)
+    fitting = _fitting_backgrounds(config, clip, backgrounds, rng)
+    first = fitting[int(rng.integers(len(fitting)))]
+    offset_s = _draw_offset(first, duration_s, rng)
+    ranges_db: dict[str, tuple[float, float]] = dict(config.snr_db.items())
+    snr_db = float(rng.uniform(*ranges_db.get(first.kind, (config.lowest_snr_db, config.highest_snr_db))))
+    spares_s = _draw_spares(first, duration_s, rng)
     others: tuple[PlannedStretch, ...] = ()
     if config.most_at_once > 1:
-        rest = [bed for bed in beds if bed.group != background.group]
+        rest = [background for background in fitting if background.group != first.group]
         n_more = min(int(rng.integers(config.most_at_once)), len(rest))
         others = tuple(_draw_stretch(rest[i], duration_s, rng) for i in rng.permutation(len(rest))[:n_more])
-    return PlannedBackground(background.background_id, offset_s, snr_db, spares_s, others, config.level_over)
+    return PlannedBackground(first.background_id, offset_s, snr_db, spares_s, others, config.level_over)
 
 
-def _allowed_beds(
+def _fitting_backgrounds(
     config: NoiseConfig, clip: Clip, backgrounds: Sequence[Background], rng: np.random.Generator
 ) -> Sequence[Background]:
     """The backgrounds, of one drawn kind where shares are given, that may go under the clip; never empty."""
-    allowed = config.under_speech if clip.label == "SPEECH" else config.under_nonspeech
-    beds = [bed for bed in backgrounds if bed.kind in allowed and bed.group != clip.group]
+    kinds = config.under_speech if clip.label == "SPEECH" else config.under_nonspeech
+    fitting = [one for one in backgrounds if one.kind in kinds and one.group != clip.group]
     if config.shares:
-        present = {bed.kind for bed in beds}
+        present = {one.kind for one in fitting}
         shares = {kind: share for kind, share in config.shares.items() if kind in present and share > 0}
         if shares:
             edges = np.cumsum(list(shares.values()))
             chosen = list(shares)[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))]
-            return [bed for bed in beds if bed.kind == chosen]
-        beds = []
-    if not beds:
-        kinds = [kind for kind in allowed if not config.shares or kind in config.shares]
+            return [one for one in fitting if one.kind == chosen]
+        fitting = []
+    if not fitting:
+        wanted = [kind for kind in kinds if not config.shares or kind in config.shares]
         raise ConfigError(
             f"augment.noise: none of the bank's {len(backgrounds)} backgrounds may go under a {clip.label} clip like "
-            f"'{clip.clip_id}' (kinds that may: {', '.join(kinds) or 'none'}); add such backgrounds, or set "
+            f"'{clip.clip_id}' (kinds that may: {', '.join(wanted) or 'none'}); add such backgrounds, or set "
             "augment.noise.probability to 0."
         )
-    return beds
-
-
-def _as_kind(background: Background) -> Kind:
-    kinds: dict[str, Kind] = {"music": "music", "vocal_music": "vocal_music", "noise": "noise", "speech": "speech"}
-    return kinds[background.kind]
+    return fitting
 
 
 def draw_babble(
@@ -226,7 +209,7 @@ def _draw_spares(background: Background, duration_s: float, rng: np.random.Gener
 
 
 @dataclass(frozen=True, slots=True)
-class Bed:
+class LaidBackground:
     """What lies under a clip: samples (n_samples,), their factor in the mix, and how many silent places were passed."""
 
     planned: PlannedBackground
@@ -235,7 +218,7 @@ class Bed:
     n_redrawn: int
 
 
-def lay_bed(clip: Waveform, planned: PlannedBackground, load: LoadBackground) -> Bed | None:
+def lay_background(clip: Waveform, planned: PlannedBackground, load: LoadBackground) -> LaidBackground | None:
     """Return what `planned` puts under the clip; None when clip or every planned place is silent: no ratio exists.
 
     Raises AudioError when samples are not finite.
@@ -261,4 +244,4 @@ def lay_bed(clip: Waveform, planned: PlannedBackground, load: LoadBackground) ->
         level = measure_level(samples[where])
     if level < LEAST_LEVEL:  # sounds of a few samples can cancel out
         return None
-    return Bed(planned, samples, gain_between(clip_level, level, planned.snr_db), n_redrawn)
+    return LaidBackground(planned, samples, gain_between(clip_level, level, planned.snr_db), n_redrawn)

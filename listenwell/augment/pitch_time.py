@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import soxr
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from listenwell.augment.mixing import keep_in_range, measure_level
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
-from listenwell.section import Section
+from listenwell.section import Section, in_order
 
 
 class SpeedConfig(Section):
@@ -34,11 +34,7 @@ class SpeedConfig(Section):
     highest: float = Field(1.1, ge=0.5, le=2)
     """Highest speed."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "SpeedConfig":
-        if self.lowest > self.highest:
-            raise ValueError(f"lowest ({self.lowest}) is above highest ({self.highest}); swap them")
-        return self
+    _ordered = in_order("lowest", "highest")
 
 
 class PitchConfig(Section):
@@ -51,14 +47,7 @@ class PitchConfig(Section):
     highest_semitones: float = Field(2.0, ge=-12, le=12)
     """Highest shift."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "PitchConfig":
-        if self.lowest_semitones > self.highest_semitones:
-            raise ValueError(
-                f"lowest_semitones ({self.lowest_semitones}) is above highest_semitones ({self.highest_semitones}); "
-                "swap them"
-            )
-        return self
+    _ordered = in_order("lowest_semitones", "highest_semitones")
 
 
 class TempoConfig(Section):
@@ -71,11 +60,7 @@ class TempoConfig(Section):
     highest: float = Field(1.1, ge=0.5, le=2)
     """Highest tempo."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "TempoConfig":
-        if self.lowest > self.highest:
-            raise ValueError(f"lowest ({self.lowest}) is above highest ({self.highest}); swap them")
-        return self
+    _ordered = in_order("lowest", "highest")
 
 
 def change_speed(samples: Waveform, speed: float) -> Waveform:

@@ -4,7 +4,7 @@
 clip_id, stage), so the plan depends on no worker, batch or order, and a new stage leaves the others' draws as they
 were. `apply_plan` is pure: the same plan on the same samples gives the same bits. The stages follow nature:
 
-    the source     speed, then pitch and tempo     (crop lengths are those of what is heard)
+    the source     speed, then pitch and tempo     (crop lengths count after these)
     its place      room, crop, room tone around it, background and babble under it
     the recording  gain, clipping, codec, band
     the model      warp and masks, on the spectrogram
@@ -12,25 +12,32 @@ were. `apply_plan` is pure: the same plan on the same samples gives the same bit
 Waveforms: mono float32 (n_samples,), 16 kHz.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from listenwell.augment.crop import STEP_SAMPLES, CropConfig, draw_crop
-from listenwell.augment.filters import Band, BandConfig, code_mu_law, draw_line, filter_band
+from listenwell.augment.crop import (
+    STEP_SAMPLES,
+    CropConfig,
+    RoomTone,
+    RoomToneConfig,
+    draw_crop,
+    draw_room_tone,
+    lay_in_room_tone,
+)
 from listenwell.augment.mixing import add_backgrounds
 from listenwell.augment.noise import (
     BabbleConfig,
-    Bed,
+    LaidBackground,
     LoadBackground,
     NoiseConfig,
     PlannedBackground,
-    PlannedStretch,
     draw_babble,
     draw_noise,
-    lay_bed,
+    lay_background,
 )
 from listenwell.augment.pitch_time import (
     PitchConfig,
@@ -41,17 +48,18 @@ from listenwell.augment.pitch_time import (
     count_after,
 )
 from listenwell.augment.recording import (
+    Band,
+    BandConfig,
     ClippingConfig,
     GainConfig,
-    RoomTone,
-    RoomToneConfig,
     change_gain,
     clip_peaks,
-    draw_room_tone,
-    lay_in_room_tone,
+    code_mu_law,
+    draw_line,
+    filter_band,
 )
 from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room, convolve_room, draw_room, reverberate
-from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, Warp, draw_masks
+from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, draw_masks
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.clip import Background, Clip
 from listenwell.random_streams import stream
@@ -103,50 +111,19 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, without the fields that are at their defaults."""
-        record: dict[str, Any] = _to_json(self)
+        record: dict[str, Any] = _PLAN.dump_python(self, mode="json", exclude_defaults=True)
         return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Plan":
-        """The plan that `to_json` wrote, this version's or an older one's, which wrote null for what was not drawn."""
-        drawn = {name: value for name, value in record.items() if value is not None}
-        return cls(**{name: _READERS[name](value) if name in _READERS else value for name, value in drawn.items()})
+        """The plan that `to_json` wrote, this version's or an older one's, which wrote null for what was not drawn.
+
+        Raises ValueError for what is no plan.
+        """
+        return _PLAN.validate_python({name: value for name, value in record.items() if value is not None})
 
 
-def _to_json(value: Any) -> Any:
-    """Records become objects without the fields at their defaults, tuples lists."""
-    if isinstance(value, tuple):
-        return [_to_json(each) for each in value]
-    if not is_dataclass(value):
-        return value
-    named = ((field, getattr(value, field.name)) for field in fields(value))
-    return {field.name: _to_json(each) for field, each in named if field.default is MISSING or each != field.default}
-
-
-def _read_background(record: Mapping[str, Any]) -> PlannedBackground:
-    others = tuple(PlannedStretch(**_tupled(each)) for each in record["others"]) if "others" in record else ()
-    return PlannedBackground(**{**_tupled(record), "others": others})
-
-
-def _read_masks(record: Mapping[str, Any]) -> Masks:
-    pairs = {name: tuple(map(tuple, record[name])) for name in ("frequency", "time") if name in record}
-    warp = {"warp": Warp(**record["warp"])} if "warp" in record else {}
-    return Masks(**{**record, **pairs, **warp})
-
-
-def _tupled(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with its lists as tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-
-
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "background": _read_background,
-    "babble": _read_background,
-    "masks": _read_masks,
-    "room": lambda record: MeasuredRoom(**record) if "background_id" in record else Room(**record),
-    "band": lambda record: Band(**record),
-    "tone": lambda record: RoomTone(**record),
-}
+_PLAN = TypeAdapter(Plan)
 
 
 def draw_plan(
@@ -178,11 +155,11 @@ def draw_plan(
     tempo = draw_uniform("tempo", policy.tempo.probability, policy.tempo.lowest, policy.tempo.highest) or 1.0
     pitch = policy.pitch
     semitones = draw_uniform("pitch", pitch.probability, pitch.lowest_semitones, pitch.highest_semitones) or 0.0
-    n_heard = count_after(count_after(samples.size, speed), tempo)
-    start, length = draw_crop(policy.crop, samples, n_heard, rng("crop"))
+    n_played = count_after(count_after(samples.size, speed), tempo)
+    start, length = draw_crop(policy.crop, samples, n_played, rng("crop"))
     tone = draw_room_tone(policy.room_tone, rng("room_tone")) if policy.room_tone.probability > 0 else None
     n_laid = length if tone is None else tone.before + length + tone.after
-    heard_s = n_laid / SAMPLE_RATE_HZ
+    duration_s = n_laid / SAMPLE_RATE_HZ
     is_noisy, has_babble = policy.noise.probability > 0, policy.babble.probability > 0
     band, codes_mu_law = draw_line(policy.band, rng("band")) if policy.band.probability > 0 else (None, False)
     clipping = policy.clipping
@@ -190,15 +167,15 @@ def draw_plan(
         clip.clip_id,
         epoch,
         start,
-        None if start == 0 and length == n_heard else length,
-        background=draw_noise(policy.noise, clip, heard_s, backgrounds, rng("noise")) if is_noisy else None,
+        None if start == 0 and length == n_played else length,
+        background=draw_noise(policy.noise, clip, duration_s, backgrounds, rng("noise")) if is_noisy else None,
         masks=_draw_masks(policy.spec_augment, n_mels, n_laid, rng("masks")),
         room=draw_room(policy.reverb, backgrounds, rng("room")) if policy.reverb.probability > 0 else None,
         band=band,
         speed=speed,
         semitones=semitones,
         tempo=tempo,
-        babble=draw_babble(policy.babble, clip, heard_s, backgrounds, rng("babble")) if has_babble else None,
+        babble=draw_babble(policy.babble, clip, duration_s, backgrounds, rng("babble")) if has_babble else None,
         gain_db=draw_uniform("gain", policy.gain.probability, policy.gain.lowest_db, policy.gain.highest_db) or 0.0,
         clipped_db=draw_uniform("clipping", clipping.probability, clipping.least_db, clipping.most_db),
         codes_mu_law=codes_mu_law,
@@ -214,31 +191,34 @@ def _draw_masks(config: SpecAugmentConfig, n_mels: int, length: int, rng: np.ran
 
 
 def apply_plan(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Waveform:
-    """Return the waveform as heard, shape (n_heard,); load_background is `BackgroundBank.load` or one like it.
+    """Return the augmented waveform, shape (n,); load_background is `BackgroundBank.load` or one like it.
 
     A clip or backgrounds that are silent in every planned place are left unmixed: no ratio to silence exists.
     """
-    return apply_in_steps(samples, plan, load_background).heard
+    return apply_in_steps(samples, plan, load_background).augmented
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a waveform was on its way: each (n_heard,). mixture = gain * (clip + sum of beds), before the recording."""
+    """What a waveform was on its way, each (n,): mixture = gain * (clip + sum of backgrounds)."""
 
     clip: Waveform
-    beds: tuple[Bed, ...]
+    backgrounds: tuple[LaidBackground, ...]
     gain: float
     mixture: Waveform
-    heard: Waveform
+    augmented: Waveform
 
 
 def apply_in_steps(samples: Waveform, plan: Plan, load_background: LoadBackground) -> Steps:
     """Do what `apply_plan` does, and return the steps on the way too."""
     clip = _place(_change_source(samples, plan), plan, load_background)
-    planned = [each for each in (plan.background, plan.babble) if each is not None]
-    beds = tuple(bed for each in planned if (bed := lay_bed(clip, each, load_background)) is not None)
-    mixture, gain = add_backgrounds(clip, [(bed.samples, bed.gain) for bed in beds]) if beds else (clip, 1.0)
-    return Steps(clip, beds, gain, mixture, _record(mixture, plan))
+    planned = [background for background in (plan.background, plan.babble) if background is not None]
+    laid = [lay_background(clip, background, load_background) for background in planned]
+    backgrounds = tuple(background for background in laid if background is not None)
+    mixture, gain = clip, 1.0
+    if backgrounds:
+        mixture, gain = add_backgrounds(clip, [(background.samples, background.gain) for background in backgrounds])
+    return Steps(clip, backgrounds, gain, mixture, _record(mixture, plan))
 
 
 def _change_source(samples: Waveform, plan: Plan) -> Waveform:

@@ -1,24 +1,36 @@
-"""What a recorder does to a sound: how loud it is recorded, and what becomes of peaks that are too high.
+"""What a recorder and a telephone line do to a sound: its level, clipped peaks, an 8-bit codec, a band of frequencies.
 
 Clipping holds every sample beyond a limit at the limit, which is given relative to the clip's own peak, so that it hits
-quiet and loud clips alike; nothing is made louder. Waveforms: mono float32 (n_samples,), 16 kHz, full scale +-1.
+quiet and loud clips alike; nothing is made louder.
 
-Room tone: a clip lies somewhere in a longer stretch of the stationary noise of its room or microphone.
+The mu-law codec: 8 bits a sample, finer steps for quieter samples (ITU-T G.711, mu = 255),
+    y = sign(x) ln(1 + mu |x|) / ln(1 + mu), rounded to 255 levels, and back: the curve's continuous form.
+The rounding is about 38 dB below the signal over 40 dB of levels. G.711 works at 8 kHz; here it rounds 16 kHz samples,
+and the line's band filter, which comes after, takes away what the rounding put beyond the band.
 
-A word is rarely cut at its first sound. The tone reaches from before the clip until after it and lies under it too, as
-in a recording: noise whose power falls with frequency as f^-tilt (0 white, 1 pink) above 50 Hz, at a level given
-relative to the clip's own. Waveforms: mono float32 (n_samples,), 16 kHz.
+The band: Butterworth second-order sections (scipy.signal), order ORDER, run forwards and backwards: zero phase, so
+nothing moves in time, 6 dB down at an edge and about 48 dB per octave beyond it. The clip's ends are extended by odd
+reflection before filtering, by less where the clip is shorter: one sample is enough.
+
+Waveforms: mono float32 (n_samples,), 16 kHz, full scale +-1.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from listenwell.augment.mixing import keep_in_range
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak, rms
-from listenwell.random_streams import stream
-from listenwell.section import Section
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak
+from listenwell.section import Section, in_order
+
+ORDER = 4
+LOWEST_HZ, HIGHEST_HZ = 20.0, 7800.0
+"""Edges outside make filters that ring for longer than a clip, or that filter nothing."""
+MU = 255.0
+LEVELS_PER_SIDE = 127
 
 
 class GainConfig(Section):
@@ -31,11 +43,7 @@ class GainConfig(Section):
     highest_db: float = Field(6.0, ge=-60, le=60)
     """Highest gain; less where a peak would leave full scale."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "GainConfig":
-        if self.lowest_db > self.highest_db:
-            raise ValueError(f"lowest_db ({self.lowest_db}) is above highest_db ({self.highest_db}); swap them")
-        return self
+    _ordered = in_order("lowest_db", "highest_db")
 
 
 class ClippingConfig(Section):
@@ -48,11 +56,7 @@ class ClippingConfig(Section):
     most_db: float = Field(15.0, gt=0, le=40)
     """Largest distance."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "ClippingConfig":
-        if self.least_db > self.most_db:
-            raise ValueError(f"least_db ({self.least_db}) is above most_db ({self.most_db}); swap them")
-        return self
+    _ordered = in_order("least_db", "most_db")
 
 
 def change_gain(samples: Waveform, gain_db: float) -> Waveform:
@@ -67,63 +71,93 @@ def clip_peaks(samples: Waveform, below_peak_db: float) -> Waveform:
     return clipped
 
 
-LOWEST_HZ = 50.0
-
-
-class RoomToneConfig(Section):
-    """Clips that begin and end in the noise of their room."""
+class BandConfig(Section):
+    """Telephone lines: a band of frequencies, and on some of them an 8-bit codec."""
 
     probability: float = Field(0.0, ge=0, le=1)
-    """Share of clips that get a room tone."""
-    longest_s: float = Field(0.5, ge=0, le=10)
-    """Longest stretch of it before the clip, and after; durations are uniform from zero."""
-    lowest_db: float = Field(-60.0, ge=-100, le=0)
-    """Lowest level of the tone relative to the clip's; levels are uniform in dB."""
-    highest_db: float = Field(-20.0, ge=-100, le=0)
-    """Highest level."""
-    highest_tilt: float = Field(2.0, ge=0, le=4)
-    """Its power falls with frequency as f^-tilt; tilts are uniform from 0 (white) to this."""
+    """Share of clips heard over a line."""
+    lowest_low_hz: float = Field(100.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Lowest place of the band's lower edge; edges are uniform in Hz."""
+    highest_low_hz: float = Field(400.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Highest place of the lower edge."""
+    lowest_high_hz: float = Field(2800.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Lowest place of the upper edge."""
+    highest_high_hz: float = Field(3800.0, ge=LOWEST_HZ, le=HIGHEST_HZ)
+    """Highest place of the upper edge."""
+    mu_law_share: float = Field(0.5, ge=0, le=1)
+    """Share of the lines that code with 8 bit mu-law."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "RoomToneConfig":
-        if self.lowest_db > self.highest_db:
-            raise ValueError(f"lowest_db ({self.lowest_db}) is above highest_db ({self.highest_db}); swap them")
+    def _ordered(self) -> "BandConfig":
+        edges = [self.lowest_low_hz, self.highest_low_hz, self.lowest_high_hz, self.highest_high_hz]
+        if sorted(edges) != edges or self.highest_low_hz == self.lowest_high_hz:
+            raise ValueError(
+                f"the edges are {', '.join(f'{edge:g}' for edge in edges)} Hz; lowest_low_hz <= highest_low_hz < "
+                "lowest_high_hz <= highest_high_hz was expected"
+            )
         return self
 
 
 @dataclass(frozen=True, slots=True)
-class RoomTone:
-    """before, after: samples of tone alone; level_db: relative to the clip's; noise_seed keys the noise itself."""
+class Band:
+    """The frequencies that are kept; None means that this side is open.
 
-    before: int
-    after: int
-    level_db: float
-    tilt: float
-    noise_seed: int
+    Raises ValueError when no side is closed or the edges are not LOWEST_HZ <= low < high <= HIGHEST_HZ.
+    """
+
+    low_hz: float | None = None
+    high_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        edges = self.edges_hz
+        is_usable = all(LOWEST_HZ <= edge <= HIGHEST_HZ for edge in edges) and sorted(set(edges)) == edges
+        if not edges or not is_usable:
+            raise ValueError(
+                f"the band's edges are {self.low_hz} and {self.high_hz} Hz; expected at least one, ascending, from "
+                f"{LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz"
+            )
+
+    @property
+    def edges_hz(self) -> list[float]:
+        """The edges there are, low before high."""
+        return [edge for edge in (self.low_hz, self.high_hz) if edge is not None]
 
 
-def draw_room_tone(config: RoomToneConfig, rng: np.random.Generator) -> RoomTone | None:
-    """Draw a room tone, None for a clip that gets none."""
+def draw_line(config: BandConfig, rng: np.random.Generator) -> tuple[Band | None, bool]:
+    """Draw a line: its band, None for no line, and whether it codes with mu-law."""
     if rng.random() >= config.probability:
-        return None
-    before, after = rng.integers(round(config.longest_s * SAMPLE_RATE_HZ) + 1, size=2)
-    level_db = float(rng.uniform(config.lowest_db, config.highest_db))
-    return RoomTone(
-        int(before), int(after), level_db, float(rng.uniform(0, config.highest_tilt)), int(rng.integers(2**31))
-    )
+        return None, False
+    low_hz = float(rng.uniform(config.lowest_low_hz, config.highest_low_hz))
+    high_hz = float(rng.uniform(config.lowest_high_hz, config.highest_high_hz))
+    return Band(low_hz, high_hz), bool(rng.random() < config.mu_law_share)
 
 
-def lay_in_room_tone(samples: Waveform, tone: RoomTone) -> Waveform:
-    """Return the clip in its tone, shape (before + n_samples + after,); a silent clip stays in silence."""
-    longer: Waveform = np.pad(samples, (tone.before, tone.after))
-    level = rms(samples) * 10 ** (tone.level_db / 20)
-    return longer + np.float32(level) * make_noise(longer.size, tone.tilt, tone.noise_seed)
+def filter_band(samples: Waveform, band: Band) -> Waveform:
+    """Return what `band` leaves of the samples, same shape and place in time, within +-1 as a whole."""
+    sections = _sections(band)
+    longest_padding = 3 * (2 * len(sections) + 1)
+    from scipy import signal  # loads scipy.stats, which a config must do without
+
+    kept = signal.sosfiltfilt(sections, samples.astype(np.float64), padlen=min(longest_padding, samples.size - 1))
+    filtered: Waveform = kept.astype(np.float32)
+    return filtered / np.float32(max(1.0, peak(filtered)))
 
 
-def make_noise(n_samples: int, tilt: float, seed: int) -> Waveform:
-    """Return noise of unit level, shape (n_samples,), whose power falls as f^-tilt above LOWEST_HZ."""
-    white = stream(seed, "room_tone").standard_normal(n_samples)
-    frequencies = np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE_HZ)
-    shaped = np.fft.irfft(np.fft.rfft(white) * np.maximum(frequencies, LOWEST_HZ) ** (-tilt / 2), n_samples)
-    noise: Waveform = (shaped / np.sqrt(np.mean(np.square(shaped)))).astype(np.float32)
-    return noise
+@lru_cache(maxsize=64)
+def _sections(band: Band) -> NDArray[np.float64]:
+    """Return the second-order sections of the band's filter, shape (n_sections, 6)."""
+    edge_hz, *others = band.edges_hz
+    kind = "bandpass" if others else "highpass" if band.high_hz is None else "lowpass"
+    edges_hz = (edge_hz, *others) if others else edge_hz
+    from scipy import signal
+
+    sections: NDArray[np.float64] = signal.butter(ORDER, edges_hz, kind, fs=SAMPLE_RATE_HZ, output="sos")
+    return sections
+
+
+def code_mu_law(samples: Waveform) -> Waveform:
+    """Return the samples after coding and decoding, same shape; 0 stays 0, +-1 stay +-1, beyond is held there."""
+    held = np.clip(samples.astype(np.float64), -1, 1)
+    coded = np.rint(np.log1p(MU * np.abs(held)) / np.log1p(MU) * LEVELS_PER_SIDE)
+    decoded: Waveform = (np.sign(held) * np.expm1(coded / LEVELS_PER_SIDE * np.log1p(MU)) / MU).astype(np.float32)
+    return decoded

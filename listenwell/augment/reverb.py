@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent, peak, rms
 from listenwell.data.clip import ROOM, Background
 from listenwell.errors import AudioError, ConfigError
 from listenwell.random_streams import stream
-from listenwell.section import Section
+from listenwell.section import Section, in_order
 
 ROOM_M3, DISTANCE_M = 200.0, 1.0
-"""A class room, and a talker one metre from the microphone: +3.4 dB direct to reverberant at T60 0.3 s, -5.9 at 2.5."""
+"""A class room, one metre from speaker to microphone: +3.4 dB direct to reverberant at T60 0.3 s, -5.9 at 2.5."""
 CRITICAL_DISTANCE_FACTOR = 0.057
 SHORTEST_T60_S, LONGEST_T60_S = 0.05, 10.0
 
@@ -40,13 +40,7 @@ class ReverbConfig(Section):
     measured_share: float = Field(0.0, ge=0, le=1)
     """Of the clips in a room, the share in a measured one: a background of kind room; the others' are simulated."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "ReverbConfig":
-        if self.shortest_t60_s > self.longest_t60_s:
-            raise ValueError(
-                f"shortest_t60_s ({self.shortest_t60_s}) is above longest_t60_s ({self.longest_t60_s}); swap them"
-            )
-        return self
+    _ordered = in_order("shortest_t60_s", "longest_t60_s")
 
 
 @dataclass(frozen=True, slots=True)

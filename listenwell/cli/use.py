@@ -25,7 +25,7 @@ from listenwell.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from listenwell.config import Config
     from listenwell.detect.bundle import Bundle
-    from listenwell.detect.files import Heard
+    from listenwell.detect.files import Detection
     from listenwell.tasks.score_table import ScoredManifest
 
 app = typer.Typer(cls=OneSentenceErrors)
@@ -113,7 +113,7 @@ def detect(
     what was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
     """
     from listenwell.detect.detector import Detector
-    from listenwell.detect.files import ScoreJournal, audio_seconds, detect_files, owner_of
+    from listenwell.detect.files import ScoreJournal, detect_files, owner_of
     from listenwell.detect.formats import FORMATS, ONE_EACH
     from listenwell.detect.recordings import STDIN, find_recordings
 
@@ -133,7 +133,7 @@ def detect(
         loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
-        journal = None
+        journal = ScoreJournal()
         if out is not None and not is_stream(out):
             # one answer each: within the folder, which alone must be writable
             beside = out / JOURNAL if form in ONE_EACH else out
@@ -147,9 +147,8 @@ def detect(
         seconds = time.monotonic() - started
         _write(heard, form, answers)
         written.remove_rest()
-        if journal is not None:
-            journal.journal.remove()
-    audio_s = audio_seconds(heard)
+        journal.remove()
+    audio_s = sum(each.duration_s for each in heard)
     print(
         f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
         + (f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""),
@@ -220,7 +219,7 @@ def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> li
     return [out / f"{names[path]}{ONE_EACH[form]}" for path in recordings]
 
 
-def _write(heard: "Sequence[Heard]", form: str, answers: Sequence[Path]) -> None:
+def _write(heard: "Sequence[Detection]", form: str, answers: Sequence[Path]) -> None:
     """Write the answer; say on standard error what is called otherwise in it, what to know of it, what is missing."""
     from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown
 

@@ -11,9 +11,11 @@ Frozen once written: a changed file or another base is refused.
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from listenwell.detect.segmentation import SegmentRule
 from listenwell.errors import ModelError
@@ -41,13 +43,12 @@ class Bundle:
     """The content of detector.json.
 
     thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by Platt's map on dev. evidence:
-    the rows of the run's results for this model and its chosen threshold. dev: None in detectors exported before it was
-    kept.
+    the rows of the run's results for this model and its chosen threshold. quantization, dev: detectors exported before
+    they were kept name none.
     """
 
     base: str
     base_fingerprint: str
-    quantization: str
     adapter_sha256: str
     prompt: PromptConfig
     short_clips: ShortClipConfig
@@ -56,7 +57,11 @@ class Bundle:
     rule: SegmentRule
     evidence: list[dict[str, Any]]
     provenance: Mapping[str, Any]
+    quantization: str = "none"
     dev: DevRecalls | None = None
+
+
+_BUNDLE = TypeAdapter(Bundle)
 
 
 def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path | None = None) -> None:
@@ -66,23 +71,9 @@ def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path |
         if model_card is not None:
             shutil.copyfile(model_card, temporary / MODEL_CARD)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        record = {
-            "format": FORMAT,
-            "base": bundle.base,
-            "base_fingerprint": bundle.base_fingerprint,
-            "quantization": bundle.quantization,
-            "adapter_sha256": bundle.adapter_sha256,
-            "prompt": bundle.prompt.model_dump(mode="json"),
-            "short_clips": bundle.short_clips.model_dump(mode="json"),
-            "thresholds": dict(bundle.thresholds),
-            "dev": None if bundle.dev is None else asdict(bundle.dev),
-            "probability": asdict(bundle.probability),
-            "rule": asdict(bundle.rule),
-            "evidence": bundle.evidence,
-            "provenance": dict(bundle.provenance),
-            "sha256": {path.relative_to(temporary).as_posix(): hash_file(path) for path in files},
-        }
-        write_vouched(temporary / RECORD, record)
+        hashes = {path.relative_to(temporary).as_posix(): hash_file(path) for path in files}
+        content = _BUNDLE.dump_python(bundle, mode="json")
+        write_vouched(temporary / RECORD, {"format": FORMAT, **content, "sha256": hashes})
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -95,36 +86,18 @@ def read_bundle(folder: Path) -> Bundle:
         if record["format"] != FORMAT:
             raise ModelError(f"{path}: has format {record['format']}, {FORMAT} was expected; export it again.")
         _check_files(folder, record["sha256"])
-        bundle = Bundle(
-            base=record["base"],
-            base_fingerprint=record["base_fingerprint"],
-            # detectors exported before bases could be quantised name none
-            quantization=record["quantization"] if "quantization" in record else "none",
-            adapter_sha256=record["adapter_sha256"],
-            prompt=PromptConfig.model_validate(record["prompt"]),
-            short_clips=ShortClipConfig.model_validate(record["short_clips"]),
-            thresholds={name: float(value) for name, value in record["thresholds"].items()},
-            probability=_read_map(record["probability"]),
-            rule=SegmentRule(**{field.name: float(record["rule"][field.name]) for field in fields(SegmentRule)}),
-            evidence=record["evidence"],
-            provenance=record["provenance"],
-            dev=_read_dev(record["dev"]) if record.get("dev") is not None else None,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        bundle = _BUNDLE.validate_python(record)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        reason = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
+        raise ModelError(f"{path}: is broken ({reason}); export the detector again.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: is broken ({error}); export the detector again.") from error
     if bundle.dev is not None and not bundle.dev.recalls.keys() >= bundle.thresholds.keys():
         raise ModelError(f"{path}: is broken (a threshold without its recall on dev); export the detector again.")
     if DEFAULT_CRITERION not in bundle.thresholds or not all(map(math.isfinite, bundle.thresholds.values())):
         raise ModelError(f"{path}: its thresholds are not usable ({bundle.thresholds}); export the detector again.")
     return bundle
-
-
-def _read_dev(record: Mapping[str, Any]) -> DevRecalls:
-    return DevRecalls({name: float(recall) for name, recall in record["recalls"].items()}, int(record["n_speech"]))
-
-
-def _read_map(record: Mapping[str, Any]) -> ProbabilityMap:
-    return ProbabilityMap(float(record["slope"]), float(record["intercept"]))
 
 
 def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:

@@ -16,18 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Downmix, Waveform, is_silent
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
 from listenwell.data.waveforms import Audio, as_frames, as_source, as_waveform, check_rate, is_file
 from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle
-from listenwell.detect.recordings import Blocks, cut_windows, join_blocks, open_blocks
+from listenwell.detect.recordings import Blocks, MonoResampler, WindowCutter, cut_windows, join_blocks, open_blocks
 from listenwell.detect.segmentation import (
     Floats,
     Segment,
     count_frames,
-    count_windows,
     find_segments,
     window_activity,
 )
@@ -36,7 +34,7 @@ from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter
-from listenwell.model.mel import hear
+from listenwell.model.mel import extract_features
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.settings import ModelConfig, find_device_fault
 
@@ -54,6 +52,11 @@ class Decision:
     probability: float
     is_speech: bool
 
+    @property
+    def label(self) -> str:
+        """SPEECH or NONSPEECH."""
+        return "SPEECH" if self.is_speech else "NONSPEECH"
+
 
 class Detector:
     """A base model with a trained adapter, a threshold and a rule for long recordings."""
@@ -66,12 +69,14 @@ class Detector:
         threshold: float,
         workers: int | None = None,
         channel: int | None = None,
+        batch: int = BATCH,
     ) -> None:
-        """As in `load`: workers, channel. Raises ConfigError for a threshold that is no number."""
+        """As in `load`: workers, channel. batch: windows scored together. Raises ConfigError for a threshold that is no
+        number."""
         if not math.isfinite(threshold):
             raise ConfigError(f"the threshold is {threshold}; a finite score was expected.")
         self.model, self.adapter, self.bundle, self.threshold = model, adapter, bundle, threshold
-        self.channel = channel
+        self.channel, self.batch = channel, batch
         self.workers = default_workers() if workers is None else workers
         self._prompt = model.prompt(bundle.prompt)
 
@@ -117,16 +122,14 @@ class Detector:
         """Return the scores (B,) of B waveforms (n_samples,), 16 kHz. Raises AudioError for one that is unusable."""
         for samples in waveforms:
             _require_usable(samples)
-        found = np.full(len(waveforms), SILENT_SCORE)
+        scores = np.full(len(waveforms), SILENT_SCORE)
         sounding = [i for i, samples in enumerate(waveforms) if not is_silent(samples)]
+        encoder_adapter = self.adapter if self.model.changes_encoder(self.adapter) else None
         with one_thread_each():
-            mels = [hear(self.model, waveforms[i], self.bundle.short_clips) for i in sounding]
-            audio = embed_clips(self.model, mels, BATCH_SECONDS, self._tower_adapter())
-            found[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
-        return found
-
-    def _tower_adapter(self) -> Adapter | None:
-        return self.adapter if self.model.changes_tower(self.adapter) else None
+            mels = [extract_features(self.model.mel_filters, waveforms[i], self.bundle.short_clips) for i in sounding]
+            audio = embed_clips(self.model, mels, BATCH_SECONDS, encoder_adapter)
+            scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
+        return scores
 
     def score(self, audio: Audio, sample_rate_hz: float | None = None) -> float:
         """Return the score of one clip: an array or tensor at sample_rate_hz, a file, or {"array", "sampling_rate"}.
@@ -165,17 +168,17 @@ class Detector:
     def window_scores(self, blocks: Iterable[Waveform], skip: int = 0) -> Iterator[Floats]:
         """Yield the scores of the windows of a recording, batch by batch, (n,) each; the first `skip` are left out.
 
-        Batches follow from the windows' numbers alone, so scores do not depend on `skip` (a multiple of BATCH, but at
+        Batches follow from the windows' numbers alone, so scores do not depend on `skip` (a multiple of `batch`, but at
         the recording's end) or on the number of workers.
         """
         rule = self.bundle.rule
-        windows = itertools.islice(cut_windows(iter(blocks), rule.window_s, rule.hop_s), skip, None)
-        batches = iter(lambda: list(itertools.islice(windows, BATCH)), [])
+        windows = itertools.islice(cut_windows(blocks, rule.window_s, rule.hop_s), skip, None)
+        batches = iter(lambda: list(itertools.islice(windows, self.batch)), [])
         with cancelling_pool(self.workers) as pool:
             while group := list(itertools.islice(batches, self.workers)):
                 with one_thread_each():
-                    found = list(pool.map(self.scores, group))
-                yield from found
+                    scores = list(pool.map(self.scores, group))
+                yield from scores
 
     def find_segments(self, scores: Floats, duration_s: float) -> list[Segment]:
         """Return the segments that the scores (n,) of all windows of a recording of duration_s say."""
@@ -192,13 +195,13 @@ class Detector:
         return slope if slope > 0 else 1.0
 
     def stream(self, on_frame: Callable[["Frame"], None], sample_rate_hz: float) -> "Stream":
-        """Return a listener for a live signal: feed it blocks of any size, it tells of every frame of hop_s."""
+        """Return a listener for a live signal: feed it blocks of any size, on_frame gets every frame of hop_s."""
         return Stream(self, on_frame, sample_rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One hop of a live signal, told window_s after its start: its activity, and whether speech is on (hysteresis)."""
+    """One hop of a live signal, decided window_s after its start; is_speech: by hysteresis."""
 
     start_s: float
     end_s: float
@@ -215,18 +218,13 @@ class Stream:
 
     def __init__(self, detector: Detector, on_frame: Callable[[Frame], None], sample_rate_hz: float) -> None:
         """Raises AudioError for a rate that is none."""
-        rule, rate_hz = detector.bundle.rule, check_rate(sample_rate_hz)
-        self._detector, self._on_frame = detector, on_frame
-        self._n_window, self._n_hop = (round(s * SAMPLE_RATE_HZ) for s in (rule.window_s, rule.hop_s))
-        self._per_window = max(1, round(rule.window_s / rule.hop_s))
-        self._downmix = Downmix("the stream", rate_hz, detector.channel)
+        self._detector, self._on_frame, self._rule = detector, on_frame, detector.bundle.rule
+        self._mono = MonoResampler("the stream", check_rate(sample_rate_hz), detector.channel)
+        self._cutter = WindowCutter(self._rule.window_s, self._rule.hop_s)
+        self._per_window = max(1, round(self._rule.window_s / self._rule.hop_s))
         self._n_channels: int | None = None
-        self._resampler = None
-        if rate_hz != SAMPLE_RATE_HZ:
-            self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-        self._kept = np.empty(0, dtype=np.float32)
         self._recent: list[float] = []
-        self._n_frames = self._n_samples = self._n_windows = 0
+        self._n_frames = self._n_windows = 0
         self._is_speech = self._is_closed = False
 
     def __enter__(self) -> "Stream":
@@ -243,48 +241,35 @@ class Stream:
         frames = as_frames(samples, self._n_channels)
         if len(frames):
             self._n_channels = frames.shape[1]
-            self._take(self._downmix.mix(frames))
+            self._decide(self._cutter.feed(self._mono.feed(frames)))
 
     def close(self) -> None:
         """Decide the frames up to the end of the signal. Twice does nothing more."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._take(self._downmix.flush(), last=True)
-        if self._downmix.note:
-            warnings.warn(f"the stream: {self._downmix.note}.", AudioWarning, stacklevel=2)
-        if self._n_samples == 0:
-            return
-        duration_s = self._n_samples / SAMPLE_RATE_HZ
-        rule = self._detector.bundle.rule
-        if self._n_windows < count_windows(duration_s, rule):
-            self._score(self._kept)
-        while self._n_frames < count_frames(duration_s, rule):
+        self._decide(self._cutter.feed(self._mono.finish()))
+        self._decide(self._cutter.finish())
+        if self._mono.note:
+            warnings.warn(f"the stream: {self._mono.note}.", AudioWarning, stacklevel=2)
+        while self._n_frames < count_frames(self._cutter.n_samples / SAMPLE_RATE_HZ, self._rule):
             # windows that began later than the last one would lie behind the end
             self._recent = self._recent[-max(1, self._n_windows + self._per_window - 1 - self._n_frames) :]
-            self._tell()
+            self._give_frame()
 
-    def _take(self, mono: Waveform, last: bool = False) -> None:
-        if self._resampler is not None:
-            mono = self._resampler.resample_chunk(np.ascontiguousarray(mono), last=last)
-        self._n_samples += mono.size
-        self._kept = np.concatenate([self._kept, mono])
-        while self._kept.size >= self._n_window:
-            self._score(self._kept[: self._n_window])
-            self._kept = self._kept[self._n_hop :]
+    def _decide(self, windows: Iterable[Waveform]) -> None:
+        """A window that comes decides the frame in which it begins."""
+        for window in windows:
+            activity = float(self._detector.activity(self._detector.scores([window]))[0])
+            self._recent = [*self._recent, activity][-self._per_window :]
+            self._n_windows += 1
+            self._give_frame()
 
-    def _score(self, window: Waveform) -> None:
-        score = float(self._detector.scores([window])[0])
-        self._recent = [*self._recent, float(self._detector.activity(np.array([score]))[0])][-self._per_window :]
-        self._n_windows += 1
-        self._tell()
-
-    def _tell(self) -> None:
-        rule, activity = self._detector.bundle.rule, sum(self._recent) / len(self._recent)
-        self._is_speech = activity >= rule.on or (self._is_speech and activity >= rule.off)
-        start_s = self._n_frames * rule.hop_s
+    def _give_frame(self) -> None:
+        activity, start_s = sum(self._recent) / len(self._recent), self._n_frames * self._rule.hop_s
+        self._is_speech = activity >= self._rule.on or (self._is_speech and activity >= self._rule.off)
         self._n_frames += 1
-        self._on_frame(Frame(start_s, start_s + rule.hop_s, activity, self._is_speech))
+        self._on_frame(Frame(start_s, start_s + self._rule.hop_s, activity, self._is_speech))
 
 
 def _warned(blocks: Blocks) -> Iterator[Waveform]:

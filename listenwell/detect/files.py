@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ import listenwell
 from listenwell.data.audio import Waveform
 from listenwell.data.decoding import open_recording
 from listenwell.detect.detector import Decision, Detector
-from listenwell.detect.recordings import Blocks, join_blocks, open_blocks
+from listenwell.detect.recordings import join_blocks, open_blocks
 from listenwell.detect.segmentation import Floats, Segment, count_windows
 from listenwell.errors import AudioError, ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
@@ -31,7 +31,7 @@ LONGEST_CLIP_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Detection:
     """One recording: its whole-clip decision, or its segments, or why it could not be read.
 
     note: what its owner should know of an answer: that it is broken off, that one channel was taken. channel: the one
@@ -55,49 +55,16 @@ class End:
     note: str
 
 
-class Scores(Protocol):
-    """Keeps window scores of a recording between calls."""
-
-    def known(self, key: str) -> list[float]:
-        """Scores kept so far."""
-
-    def add(self, key: str, first: int, scores: Floats) -> None:
-        """Keep the scores of the windows from number `first` on."""
-
-    def end(self, key: str) -> End | None:
-        """What was kept of the recording's end; None before it was reached."""
-
-    def finish(self, key: str, end: End) -> None:
-        """Keep that all scores are there."""
-
-
-class NoJournal:
-    """Keeps nothing."""
-
-    def known(self, key: str) -> list[float]:
-        """No scores."""
-        return []
-
-    def add(self, key: str, first: int, scores: Floats) -> None:
-        """Forget them."""
-
-    def end(self, key: str) -> End | None:
-        """Nothing."""
-        return None
-
-    def finish(self, key: str, end: End) -> None:
-        """Forget it."""
-
-
 class ScoreJournal:
-    """Keeps them on the disk. owner: the detector they belong to; output: what is written from them, to be named.
+    """Keeps the scores of recordings' windows on the disk; nothing where path is None.
 
-    Raises ListenwellError when another process keeps scores at the same path: it writes the same output.
+    owner: the detector they belong to; output: what is written from them, to be named. Raises ListenwellError when
+    another process keeps scores at the same path: it writes the same output.
     """
 
-    def __init__(self, path: Path, owner: str, output: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, owner: str = "", output: Path | None = None) -> None:
         try:
-            self.journal = Journal(path, owner, is_alone=True)
+            self.journal = None if path is None else Journal(path, owner, is_alone=True)
         except HeldError as error:
             raise ListenwellError(
                 f"{output or path}: another process writes it ({error.holder}); wait for it, or give another --out."
@@ -106,7 +73,7 @@ class ScoreJournal:
     def known(self, key: str) -> list[float]:
         """Scores kept by earlier runs, of the first windows without a gap; whole batches, as they were scored."""
         batches: dict[int, list[float]] = {}
-        for value in self.journal.known(key):
+        for value in self._values(key):
             if _is_batch(value) and len(value["scores"]) > len(batches.get(value["first"], [])):
                 batches[value["first"]] = value["scores"]
         scores: list[float] = []
@@ -114,20 +81,32 @@ class ScoreJournal:
             scores += batch
         return scores
 
-    def add(self, key: str, first: int, scores: Floats) -> None:
-        """Keep the scores of the windows from number `first` on, on the disk."""
-        self.journal.keep(key, {"first": first, "scores": scores.tolist()})
-
     def end(self, key: str) -> End | None:
         """What was kept of the recording's end; None before it was reached."""
-        for value in self.journal.known(key):
+        for value in self._values(key):
             if isinstance(value, dict) and isinstance(value.get("duration_s"), float):
                 return End(value["duration_s"], str(value.get("note", "")))
         return None
 
+    def add(self, key: str, first: int, scores: Floats) -> None:
+        """Keep the scores of the windows from number `first` on."""
+        self._keep(key, {"first": first, "scores": scores.tolist()})
+
     def finish(self, key: str, end: End) -> None:
-        """Keep that all scores are there, on the disk."""
-        self.journal.keep(key, {"duration_s": end.duration_s, "note": end.note})
+        """Keep that all scores are there."""
+        self._keep(key, {"duration_s": end.duration_s, "note": end.note})
+
+    def remove(self) -> None:
+        """Delete what was kept: the output is written."""
+        if self.journal is not None:
+            self.journal.remove()
+
+    def _values(self, key: str) -> list[Any]:
+        return [] if self.journal is None else self.journal.known(key)
+
+    def _keep(self, key: str, value: dict[str, Any]) -> None:
+        if self.journal is not None:
+            self.journal.keep(key, value)
 
 
 def _is_batch(value: Any) -> bool:
@@ -144,24 +123,24 @@ def detect_files(
     detector: Detector,
     paths: Sequence[Path],
     longest_clip_s: float = LONGEST_CLIP_S,
-    journal: Scores | None = None,
+    journal: ScoreJournal | None = None,
     on_progress: OnProgress = ignore_progress,
     each_channel: bool = False,
-) -> Iterator[Heard]:
-    """Yield what is heard in each recording, in order; one that cannot be read is yielded with its problem.
+) -> Iterator[Detection]:
+    """Yield what is detected in each recording, in order; one that cannot be read is yielded with its problem.
 
     longest_clip_s: longer recordings are cut into segments; 0 segments every one, infinity decides every one whole.
     each_channel: an answer for each channel of a recording.
     """
-    kept = journal or NoJournal()
+    journal = journal or ScoreJournal()
     for n_done, path in enumerate(paths):
         try:
             channels = _channels(path) if each_channel else [detector.channel]
             for channel in channels:
-                found = _detect_file(detector, path, channel, longest_clip_s, kept, on_progress)
-                yield replace(found, channel=channel) if each_channel else found
+                detection = _detect_file(detector, path, channel, longest_clip_s, journal, on_progress)
+                yield replace(detection, channel=channel) if each_channel else detection
         except AudioError as error:
-            yield Heard(path, 0.0, problem=str(error))
+            yield Detection(path, 0.0, problem=str(error))
         on_progress("recordings", n_done + 1, len(paths))
 
 
@@ -175,11 +154,16 @@ def _channels(path: Path) -> list[int]:
 
 
 def _detect_file(
-    detector: Detector, path: Path, channel: int | None, longest_clip_s: float, kept: Scores, on_progress: OnProgress
-) -> Heard:
+    detector: Detector,
+    path: Path,
+    channel: int | None,
+    longest_clip_s: float,
+    journal: ScoreJournal,
+    on_progress: OnProgress,
+) -> Detection:
     whole, windows = (_key(path, how, channel) for how in ("whole", "windows"))
     for key, is_whole in ((whole, True), (windows, False)):
-        end, known = kept.end(key), kept.known(key)
+        end, known = journal.end(key), journal.known(key)
         if end is None or (end.duration_s <= longest_clip_s) != is_whole:
             continue
         if len(known) >= (1 if is_whole else count_windows(end.duration_s, detector.bundle.rule)):
@@ -193,38 +177,26 @@ def _detect_file(
         key = whole if is_whole else windows
         if is_whole:
             scores = detector.scores([join_blocks(str(path), start)])
-            kept.add(key, 0, scores)
+            journal.add(key, 0, scores)
         else:
-            scores = _score_windows(detector, itertools.chain(start, source), blocks, path, kept, key, on_progress)
+            kept, n_frames = journal.known(key), blocks.recording.n_frames
+            expected_s = 0.0 if n_frames is None else n_frames / blocks.recording.rate_hz
+            n_expected = count_windows(expected_s, detector.bundle.rule) if expected_s else 0
+            for batch in detector.window_scores(itertools.chain(start, source), len(kept)):
+                journal.add(key, len(kept), batch)
+                kept += batch.tolist()
+                on_progress(path.name, len(kept), max(n_expected, len(kept)))
+            scores = np.array(kept)
         end = End(blocks.duration_s, blocks.note)
-    kept.finish(key, end)
+    journal.finish(key, end)
     return _answer(detector, path, scores, end, is_whole)
 
 
-def _score_windows(
-    detector: Detector,
-    source: Iterator[Waveform],
-    blocks: Blocks,
-    path: Path,
-    kept: Scores,
-    key: str,
-    on_progress: OnProgress,
-) -> Floats:
-    """All window scores of a recording: those the journal knows, then the rest."""
-    n_frames, rate_hz = blocks.recording.n_frames, blocks.recording.rate_hz
-    expected = 0 if n_frames is None else count_windows(n_frames / rate_hz, detector.bundle.rule)
-    scores = list(kept.known(key))
-    for batch in detector.window_scores(source, len(scores)):
-        kept.add(key, len(scores), batch)
-        scores += batch.tolist()
-        on_progress(path.name, len(scores), max(expected, len(scores)))
-    return np.array(scores)
-
-
-def _answer(detector: Detector, path: Path, scores: Floats, end: End, is_whole: bool) -> Heard:
+def _answer(detector: Detector, path: Path, scores: Floats, end: End, is_whole: bool) -> Detection:
     if is_whole:
-        return Heard(path, end.duration_s, decision=detector.decision(float(scores[0])), note=end.note)
-    return Heard(path, end.duration_s, segments=tuple(detector.find_segments(scores, end.duration_s)), note=end.note)
+        return Detection(path, end.duration_s, decision=detector.decision(float(scores[0])), note=end.note)
+    segments = tuple(detector.find_segments(scores, end.duration_s))
+    return Detection(path, end.duration_s, segments=segments, note=end.note)
 
 
 def _key(path: Path, how: str, channel: int | None) -> str:
@@ -234,11 +206,6 @@ def _key(path: Path, how: str, channel: int | None) -> str:
     state = path.stat()
     which = "" if channel is None else f" channel {channel}"
     return f"{how} {path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}{which}"
-
-
-def audio_seconds(heard: Sequence[Heard]) -> float:
-    """Seconds of audio that could be read."""
-    return sum(each.duration_s for each in heard)
 
 
 def owner_of(detector: Detector) -> str:

@@ -1,4 +1,4 @@
-"""What was heard, written for people and for the programs they use.
+"""What was detected, written for people and for the programs they use.
 
     table      lines for a terminal
     json       one list of records, with scores and probabilities
@@ -22,13 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from listenwell.detect.files import Heard
+from listenwell.detect.files import Detection
 
-Interval = tuple[float, float]
-Format = Callable[[Sequence[Heard]], str]
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What breaks a line, steers a terminal, or is a byte of a name that is no UTF-8."""
-CELLS = ("start_s", "end_s", "label", "score", "probability", "activity")
+HEAD = ("path", "start_s", "end_s", "label", "score", "probability", "activity", "problem", "channel", "note")
 LONGEST_NAME = 200
 """Bytes of a name made from others; a file's may have 255."""
 
@@ -38,80 +36,77 @@ def shown(text: object) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
-def problem_line(each: Heard) -> str:
+def problem_line(one: Detection) -> str:
     """Why a recording could not be read, with its path."""
-    return shown(each.problem if str(each.path) in each.problem else f"{each.path}: {each.problem}")
+    return shown(one.problem if str(one.path) in one.problem else f"{one.path}: {one.problem}")
 
 
-def write_table(heard: Sequence[Heard]) -> str:
+def write_table(detections: Sequence[Detection]) -> str:
     """Lines for a terminal."""
     lines = []
-    width = max((len(_called(each)) for each in heard if each.decision is not None), default=0)
-    for each in heard:
-        path = _called(each)
-        if each.problem:
-            lines.append(f"{path}: not read: {shown(each.problem)}")
-        elif each.decision is not None:
-            word = "SPEECH   " if each.decision.is_speech else "NONSPEECH"
-            says = f"{word}  p = {each.decision.probability:.3f}  score {each.decision.score:+.2f}"
-            lines.append(f"{path:<{width}}  {says}  {each.duration_s:.2f} s")
+    names = [shown(one.path) + ("" if one.channel is None else f" channel {one.channel}") for one in detections]
+    width = max((len(name) for name, one in zip(names, detections, strict=True) if one.decision), default=0)
+    for name, one in zip(names, detections, strict=True):
+        if one.problem:
+            lines.append(f"{name}: not read: {shown(one.problem)}")
+        elif one.decision is not None:
+            says = f"{one.decision.label:9}  p = {one.decision.probability:.3f}  score {one.decision.score:+.2f}"
+            lines.append(f"{name:<{width}}  {says}  {one.duration_s:.2f} s")
         else:
-            total_s = sum(segment.end_s - segment.start_s for segment in each.segments)
-            lines.append(f"{path}  {total_s:.1f} of {each.duration_s:.1f} s are speech")
-            lines += [f"  {_clock(s.start_s)} - {_clock(s.end_s)}  {s.activity:.2f}" for s in each.segments]
+            total_s = sum(end_s - start_s for start_s, end_s in _speech(one))
+            lines.append(f"{name}  {total_s:.1f} of {one.duration_s:.1f} s are speech")
+            lines += [f"  {_clock(s.start_s)} - {_clock(s.end_s)}  {s.activity:.2f}" for s in one.segments]
     return "\n".join(lines) + "\n"
 
 
-def _called(each: Heard) -> str:
-    return shown(each.path) + ("" if each.channel is None else f" channel {each.channel}")
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds // 60) % 60:02d}:{seconds % 60:05.2f}"
 
 
-def write_json_records(heard: Sequence[Heard]) -> str:
+def write_json_records(detections: Sequence[Detection]) -> str:
     """One list of records, in ASCII: JSON whatever the encoding, and the bytes of a name that is no UTF-8 come back."""
-    return json.dumps([_record(each) for each in heard], indent=1) + "\n"
+    return json.dumps([_record(one) for one in detections], indent=1) + "\n"
 
 
-def _record(each: Heard) -> dict[str, Any]:
-    record: dict[str, Any] = {"path": str(each.path), "duration_s": round(each.duration_s, 6)}
-    if each.problem:
-        return {**record, "problem": each.problem}
-    if each.channel is not None:
-        record["channel"] = each.channel
-    if each.note:
-        record["note"] = each.note
-    if each.decision is not None:
-        decision = each.decision
-        label = "SPEECH" if decision.is_speech else "NONSPEECH"
-        return {**record, "label": label, "score": decision.score, "probability": decision.probability}
+def _record(one: Detection) -> dict[str, Any]:
+    record: dict[str, Any] = {"path": str(one.path), "duration_s": round(one.duration_s, 6)}
+    if one.problem:
+        return {**record, "problem": one.problem}
+    record |= {} if one.channel is None else {"channel": one.channel}
+    record |= {"note": one.note} if one.note else {}
+    if one.decision is not None:
+        return {
+            **record,
+            "label": one.decision.label,
+            "score": one.decision.score,
+            "probability": one.decision.probability,
+        }
     segments = [
-        {"start_s": round(s.start_s, 6), "end_s": round(s.end_s, 6), "activity": s.activity} for s in each.segments
+        {"start_s": round(s.start_s, 6), "end_s": round(s.end_s, 6), "activity": s.activity} for s in one.segments
     ]
     return {**record, "segments": segments}
 
 
-def write_csv(heard: Sequence[Heard]) -> str:
+def write_csv(detections: Sequence[Detection]) -> str:
     """One row per clip, per segment, and per recording without speech or that could not be read."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["path", "start_s", "end_s", "label", "score", "probability", "activity", "problem", "channel", "note"]
-    )
-    for each in heard:
-        after = [_plain(each.problem), "" if each.channel is None else str(each.channel), _plain(each.note)]
-        for cells in _cells(each):
-            writer.writerow([_plain(str(each.path)), *cells, *after])
+    writer.writerow(HEAD)
+    for one in detections:
+        after = [_plain(one.problem), "" if one.channel is None else str(one.channel), _plain(one.note)]
+        writer.writerows([_plain(str(one.path)), *cells, *after] for cells in _cells(one))
     return text.getvalue()
 
 
-def _cells(each: Heard) -> list[list[str]]:
-    """CELLS of each row of a recording."""
-    end_s = f"{each.duration_s:.3f}"
-    if each.problem:
-        return [[""] * len(CELLS)]
-    if each.decision is not None:
-        label = "SPEECH" if each.decision.is_speech else "NONSPEECH"
-        return [["0.000", end_s, label, f"{each.decision.score:.6f}", f"{each.decision.probability:.6f}", ""]]
-    rows = [[f"{s.start_s:.3f}", f"{s.end_s:.3f}", "SPEECH", "", "", f"{s.activity:.6f}"] for s in each.segments]
+def _cells(one: Detection) -> list[list[str]]:
+    """What stands between the path and the problem of each row: start to activity."""
+    end_s = f"{one.duration_s:.3f}"
+    if one.problem:
+        return [[""] * 6]
+    if one.decision is not None:
+        decision = one.decision
+        return [["0.000", end_s, decision.label, f"{decision.score:.6f}", f"{decision.probability:.6f}", ""]]
+    rows = [[f"{s.start_s:.3f}", f"{s.end_s:.3f}", "SPEECH", "", "", f"{s.activity:.6f}"] for s in one.segments]
     return rows or [["0.000", end_s, "NONSPEECH", "", "", ""]]
 
 
@@ -120,52 +115,57 @@ def _plain(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def write_rttm(heard: Sequence[Heard]) -> str:
+def write_rttm(detections: Sequence[Detection]) -> str:
     """SPEAKER lines of what `name_tokens` calls the recordings; a SPKR-INFO line for one that was read without speech.
 
     No comments: NIST allows them (;;), but most programs that read RTTM count the words of every line.
     """
-    lines, names = [], name_tokens([each.path for each in heard])
-    for each in heard:
-        name, speech = f"{names[each.path]} {(each.channel or 0) + 1}", _speech(each)
+    lines, names = [], name_tokens([one.path for one in detections])
+    for one in detections:
+        name, speech = f"{names[one.path]} {(one.channel or 0) + 1}", _speech(one)
         lines += [f"SPEAKER {name} {start:.3f} {end - start:.3f} <NA> <NA> speech <NA> <NA>" for start, end in speech]
-        if not speech and not each.problem:
+        if not speech and not one.problem:
             lines.append(f"SPKR-INFO {name} <NA> <NA> <NA> unknown speech <NA> <NA>")
     return "".join(f"{line}\n" for line in lines)
 
 
-def write_audacity(heard: Sequence[Heard]) -> str:
+def write_audacity(detections: Sequence[Detection]) -> str:
     """A label track, of one recording."""
-    return "".join(f"{start_s:.6f}\t{end_s:.6f}\tspeech\n" for start_s, end_s in _speech(*heard))
+    return "".join(f"{start_s:.6f}\t{end_s:.6f}\tspeech\n" for start_s, end_s in _speech(*detections))
 
 
-def write_textgrid(heard: Sequence[Heard]) -> str:
+def write_textgrid(detections: Sequence[Detection]) -> str:
     """A TextGrid with the tier "speech", of one recording; stretches without speech are empty intervals."""
-    (each,) = heard
-    marked: list[tuple[float, float, str]] = []
+    (one,) = detections
+    intervals: list[tuple[float, float, str]] = []
     at_s = 0.0
-    for start_s, end_s in _speech(each):
+    for start_s, end_s in _speech(one):
         if start_s > at_s:
-            marked.append((at_s, start_s, ""))
-        marked.append((start_s, end_s, "speech"))
+            intervals.append((at_s, start_s, ""))
+        intervals.append((start_s, end_s, "speech"))
         at_s = end_s
-    if at_s < each.duration_s or not marked:
-        marked.append((at_s, each.duration_s, ""))
-    head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {each.duration_s:.6f}\n'
-    tier = (
-        'tiers? <exists>\nsize = 1\nitem []:\n    item [1]:\n        class = "IntervalTier"\n'
-        f'        name = "speech"\n        xmin = 0\n        xmax = {each.duration_s:.6f}\n'
-        f"        intervals: size = {len(marked)}\n"
-    )
-    intervals = "".join(
-        f"        intervals [{number}]:\n            xmin = {start_s:.6f}\n            xmax = {end_s:.6f}\n"
-        f'            text = "{text}"\n'
-        for number, (start_s, end_s, text) in enumerate(marked, start=1)
-    )
-    return head + tier + intervals
+    if at_s < one.duration_s or not intervals:
+        intervals.append((at_s, one.duration_s, ""))
+    lines = [
+        'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {one.duration_s:.6f}",
+        "tiers? <exists>", "size = 1", "item []:", "    item [1]:", '        class = "IntervalTier"',
+        '        name = "speech"', "        xmin = 0", f"        xmax = {one.duration_s:.6f}",
+        f"        intervals: size = {len(intervals)}",
+    ]  # fmt: skip
+    for number, (start_s, end_s, text) in enumerate(intervals, start=1):
+        lines += [f"        intervals [{number}]:", f"            xmin = {start_s:.6f}"]
+        lines += [f"            xmax = {end_s:.6f}", f'            text = "{text}"']
+    return "\n".join(lines) + "\n"
 
 
-FORMATS: Mapping[str, Format] = {
+def _speech(one: Detection) -> list[tuple[float, float]]:
+    """Start and end of every stretch of speech, in seconds."""
+    if one.decision is not None:
+        return [(0.0, one.duration_s)] if one.decision.is_speech else []
+    return [(segment.start_s, segment.end_s) for segment in one.segments]
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Detection]], str]] = {
     "table": write_table,
     "json": write_json_records,
     "csv": write_csv,
@@ -175,16 +175,6 @@ FORMATS: Mapping[str, Format] = {
 }
 ONE_EACH: Mapping[str, str] = {"audacity": ".txt", "textgrid": ".TextGrid"}
 """Formats that hold one recording, and the suffix of their files."""
-
-
-def _speech(each: Heard) -> list[Interval]:
-    if each.decision is not None:
-        return [(0.0, each.duration_s)] if each.decision.is_speech else []
-    return [(segment.start_s, segment.end_s) for segment in each.segments]
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 3600)}:{int(seconds // 60) % 60:02d}:{seconds % 60:05.2f}"
 
 
 def name_tokens(paths: Sequence[Path]) -> Mapping[Path, str]:

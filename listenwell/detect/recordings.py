@@ -1,19 +1,17 @@
-"""Which recordings are asked for, and their samples block by block in constant memory, as 16 kHz mono.
+"""Which recordings names lead to, and their samples in constant memory: blocks of 16 kHz mono, cut into windows.
 
 Resampling is soxr's streaming "HQ". What breaks off is read as far as it goes, and the note says so.
 """
 
 import glob
-import itertools
-import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soxr
+from numpy.typing import NDArray
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Downmix, Waveform
 from listenwell.data.decoding import Recording, Source, block_frames, open_recording
@@ -29,7 +27,7 @@ def find_recordings(names: Sequence[str]) -> FoundFiles:
 
     "-" is standard input. Raises AudioError for a name that leads to none.
     """
-    found: dict[Path, None] = {}
+    recordings: dict[Path, None] = {}
     left_out: list[str] = []
     for name in names:
         path = Path(name)
@@ -40,58 +38,84 @@ def find_recordings(names: Sequence[str]) -> FoundFiles:
                 raise AudioError(
                     " ".join([f"{path}: holds no recordings; name the files themselves.", *inside.left_out])
                 )
-            found |= dict.fromkeys(inside.paths)
+            recordings |= dict.fromkeys(inside.paths)
             continue
         matches = [path] if path == STDIN or path.exists() else sorted(map(Path, glob.glob(name, recursive=True)))
         if not matches:
             raise AudioError(f"{name}: no such file, folder or pattern; check the name.")
-        found |= dict.fromkeys(file for file in matches if not file.is_dir())
-    return FoundFiles(list(found), left_out)
+        recordings |= dict.fromkeys(file for file in matches if not file.is_dir())
+    return FoundFiles(list(recordings), left_out)
 
 
-@dataclass
-class Blocks:
-    """The blocks of an open recording, each (n_samples,) float32 at 16 kHz; iterate once.
+class MonoResampler:
+    """Mixes and resamples the blocks of one signal to 16 kHz mono; n_samples: how many came, at the signal's own rate.
 
-    Afterwards duration_s says how long it was, and `note` what its owner should know. channel: the one to take, from 0;
-    None is the mean. Iterating raises AudioError for NaN and infinity.
+    channel: the one to take, from 0; None is the mean.
     """
 
-    recording: Recording
-    channel: int | None = None
-    duration_s: float = 0.0
-    note: str = ""
-
-    def __iter__(self) -> Iterator[Waveform]:
-        recording, rate_hz, n_read = self.recording, self.recording.rate_hz, 0
-        downmix = Downmix(recording.name, rate_hz, self.channel)
-        resampler = None
+    def __init__(self, name: str, rate_hz: float, channel: int | None = None) -> None:
+        self.name, self.rate_hz, self.n_samples = name, rate_hz, 0
+        self._downmix = Downmix(name, rate_hz, channel)
+        self._resampler = None
         if rate_hz != SAMPLE_RATE_HZ:
-            resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-        mixed = itertools.chain(map(downmix.mix, recording.blocks(0, block_frames(recording, BLOCK_S))), [None])
-        for block in mixed:
-            samples = np.ascontiguousarray(downmix.flush() if block is None else block)
-            self._require_finite(samples)
-            n_read += samples.size
-            self.duration_s = n_read / rate_hz
-            if samples.size:
-                yield samples if resampler is None else self._resample(resampler, samples)
-        notes = [recording.fault, *recording.notes, downmix.note]
-        self.note = "; ".join(note for note in notes if note)
-        if resampler is not None:
-            yield self._resample(resampler, np.empty(0, dtype=np.float32), last=True)
+            self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
 
-    def _resample(self, resampler: soxr.ResampleStream, samples: Waveform, last: bool = False) -> Waveform:
-        """What the resampler makes of the next samples; numbers near the largest float32 can become infinite."""
-        resampled: Waveform = resampler.resample_chunk(samples, last=last)
-        self._require_finite(resampled)
+    @property
+    def note(self) -> str:
+        """What its owner should know, once all is read: that one channel was taken."""
+        return self._downmix.note
+
+    def feed(self, frames: NDArray[np.float32]) -> Waveform:
+        """The waveform of the next frames (n, n_channels), as far as it is known. Raises AudioError for infinity."""
+        return self._resample(self._downmix.mix(frames), is_last=False)
+
+    def finish(self) -> Waveform:
+        """The waveform of what is left."""
+        return self._resample(self._downmix.flush(), is_last=True)
+
+    def _resample(self, mono: Waveform, *, is_last: bool) -> Waveform:
+        samples = np.ascontiguousarray(mono)
+        self._require_finite(samples)
+        self.n_samples += samples.size
+        if self._resampler is None:
+            return samples
+        resampled: Waveform = self._resampler.resample_chunk(samples, last=is_last)
+        self._require_finite(resampled)  # numbers near the largest float32 can become infinite
         return resampled
 
     def _require_finite(self, samples: Waveform) -> None:
         if not np.isfinite(samples).all():
             raise AudioError(
-                f"{self.recording.name}: holds NaN or infinite samples near {self.duration_s:.1f} s; export it again."
+                f"{self.name}: holds NaN or infinite samples near {self.n_samples / self.rate_hz:.1f} s; export it "
+                "again."
             )
+
+
+class Blocks:
+    """The blocks of an open recording, each (n_samples,) float32 at 16 kHz; iterate once.
+
+    Afterwards duration_s says how long it was, and `note` what its owner should know. Iterating raises AudioError for
+    NaN and infinity.
+    """
+
+    def __init__(self, recording: Recording, channel: int | None = None) -> None:
+        self.recording = recording
+        self._mono = MonoResampler(recording.name, recording.rate_hz, channel)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds read so far."""
+        return self._mono.n_samples / self.recording.rate_hz
+
+    @property
+    def note(self) -> str:
+        """What was wrong or chosen, "" where nothing was."""
+        return "; ".join(note for note in [self.recording.fault, *self.recording.notes, self._mono.note] if note)
+
+    def __iter__(self) -> Iterator[Waveform]:
+        for frames in self.recording.blocks(0, block_frames(self.recording, BLOCK_S)):
+            yield self._mono.feed(frames)
+        yield self._mono.finish()
 
 
 @contextmanager
@@ -112,20 +136,37 @@ def join_blocks(name: str, blocks: Iterable[Waveform]) -> Waveform:
     return samples
 
 
-def cut_windows(blocks: Iterator[Waveform], window_s: float, hop_s: float) -> Iterator[Waveform]:
+class WindowCutter:
+    """Cuts windows of window_s, one every hop_s, out of samples as they come; keeps what lies under one window."""
+
+    def __init__(self, window_s: float, hop_s: float) -> None:
+        self.n_window, self.n_hop = round(window_s * SAMPLE_RATE_HZ), round(hop_s * SAMPLE_RATE_HZ)
+        self.n_samples = 0
+        self._kept = np.empty(0, dtype=np.float32)
+
+    def feed(self, samples: Waveform) -> Iterator[Waveform]:
+        """Yield the windows that the next samples complete."""
+        self.n_samples += samples.size
+        self._kept = np.concatenate([self._kept, samples])
+        while self._kept.size >= self.n_window:
+            window, self._kept = self._kept[: self.n_window], self._kept[self.n_hop :]
+            yield window
+
+    def finish(self) -> Iterator[Waveform]:
+        """Yield the shorter last window, where samples are in none yet."""
+        is_first = self.n_samples == self._kept.size
+        if self._kept.size and (is_first or self._kept.size > self.n_window - self.n_hop):
+            yield self._kept
+
+
+def cut_windows(blocks: Iterable[Waveform], window_s: float, hop_s: float) -> Iterator[Waveform]:
     """Yield the overlapping windows of what the blocks hold together, each (n_samples,), the last maybe shorter.
 
-    Only the stretch under one window is kept. Raises AudioError when there are no samples.
+    Raises AudioError when there are no samples.
     """
-    n_window, n_hop = round(window_s * SAMPLE_RATE_HZ), round(hop_s * SAMPLE_RATE_HZ)
-    kept, n_cut = np.empty(0, dtype=np.float32), 0
+    cutter = WindowCutter(window_s, hop_s)
     for block in blocks:
-        kept = np.concatenate([kept, block])
-        # the last window may be shorter: a whole one is given out once something follows it
-        n_ready = max(0, math.ceil((kept.size - n_window) / n_hop))
-        for i in range(n_ready):
-            yield kept[i * n_hop : i * n_hop + n_window]
-        kept, n_cut = kept[n_ready * n_hop :], n_cut + n_ready
-    if kept.size == 0 and n_cut == 0:
+        yield from cutter.feed(block)
+    yield from cutter.finish()
+    if not cutter.n_samples:
         raise AudioError("the recording holds no samples; remove it.")
-    yield kept

@@ -25,17 +25,16 @@ from listenwell.fits.ledger import FAILED, HISTORY, SPEC, hold_fits
 from listenwell.fits.request import FitRequest, Planned, PlannedFit, dev_identity
 from listenwell.model.adapter_files import write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.mel import hear
+from listenwell.model.mel import extract_features
 from listenwell.model.parallel import numpy_on_one_thread
-from listenwell.model.settings import count_by_half, find_targets
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.atomic_files import remove_left_over
 from listenwell.storage.load_or_make import read_vouched, write_vouched
 from listenwell.storage.run_folder import RunFolder, identity
 from listenwell.train.checkpoint import Checkpoints
-from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, hear_dev, train
+from listenwell.train.fit import FailedFit, FitResult, Watch, train
 from listenwell.train.fit_log import LOGS, FitLog, describe_overfitting
-from listenwell.train.fit_underway import FitSpec, Progress
+from listenwell.train.fit_underway import DevSet, FitSpec, Progress, embed_dev
 
 DEV_EPOCH = "dev"
 MEMBERS = "members.json"
@@ -171,13 +170,13 @@ def encode_dev(config: Config, model: AudioLanguageModel, clips: list[Clip], ban
         for clip in clips:
             samples = load_waveform(clip)
             plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
-            mels.append(hear(model, apply_plan(samples, plan, bank.load), config.short_clips))
-    return hear_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
+            mels.append(extract_features(model.mel_filters, apply_plan(samples, plan, bank.load), config.short_clips))
+    return embed_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
 
 
 def _say_targets(request: FitRequest, model: AudioLanguageModel) -> None:
     lora = request.config.lora
-    counts = count_by_half(model, find_targets(model, lora))
+    counts = model.count_by_half(model.find_targets(lora))
     shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
     print(f"fit '{request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
 
@@ -202,7 +201,7 @@ def _write_fit(fit: PlannedFit, model: AudioLanguageModel, result: FitResult | F
         "seed": config.seed,
         "best_epoch": result.best_epoch,
         "n_steps": result.n_steps,
-        "lora_modules": count_by_half(model, result.adapter.pairs),
+        "lora_modules": model.count_by_half(result.adapter.pairs),
         "history": result.history,
         "overfitting": describe_overfitting(result.history, result.best_epoch),
     }

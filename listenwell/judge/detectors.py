@@ -11,8 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from listenwell.baselines.silero import SILERO_VAD, SileroVad
-from listenwell.baselines.webrtc import WebRtcVad
+from listenwell.baselines.vad import SILERO_VAD, SileroVad, WebRtcVad
 from listenwell.config import Config
 from listenwell.data.audio import Waveform
 from listenwell.data.fetch.wheel_files import fetch_weight_file
@@ -20,7 +19,7 @@ from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT
 from listenwell.fits.fitting import Trained
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.lora import Adapter
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
 from listenwell.storage.cache import cache_root
 
@@ -56,12 +55,12 @@ class LanguageModelDetector:
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,); methods that leave the audio encoder as it is share its pass."""
-        mels = [hear(self.model, samples, self.short_clips) for samples in waveforms]
+        mels = [extract_features(self.model.mel_filters, samples, self.short_clips) for samples in waveforms]
         frozen = embed_clips(self.model, mels, self.batch_seconds)
         scores = {}
         for name, (prompt, adapter) in self.methods.items():
             audio = frozen
-            if adapter is not None and self.model.changes_tower(adapter):
+            if adapter is not None and self.model.changes_encoder(adapter):
                 audio = embed_clips(self.model, mels, self.batch_seconds, adapter)
             scores[name] = answer_scores(self.model, audio, self.model.prompt(prompt), adapter)
         return scores

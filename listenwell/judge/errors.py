@@ -26,7 +26,7 @@ from listenwell.evaluate.methods import FINE_TUNED, PartMetric, summarise_parts
 from listenwell.evaluate.metrics import Bools, decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.mel import ShortClipConfig, hear
+from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.report.errors import encode_spectrogram, encode_wav
 from listenwell.report.results import Agreement, Errors, GroupErrors, WrongClip
 from listenwell.splits.divide import Splits
@@ -137,7 +137,7 @@ def write_error_sounds(
         clips = {clip.clip_id: clip for clip in splits.clips[test_set]}
         for error in found.heard:
             samples = _augmented(clips[error.clip_id], error.condition, splits.banks[test_set], seed)
-            mel = hear(model, samples, short_clips)
+            mel = extract_features(model.mel_filters, samples, short_clips)
             number = next(numbers)
             files[run.error_sound(number)] = encode_wav(samples)
             files[run.error_picture(number)] = encode_spectrogram(mel)

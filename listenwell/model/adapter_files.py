@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from listenwell.errors import ModelError
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights
-from listenwell.model.settings import EVERY_LINEAR, LoraConfig, NamesTargets
+from listenwell.model.settings import EVERY_LINEAR, LoraConfig
 from listenwell.storage.atomic_files import atomic_folder, write_json
 
 _WEIGHTS, _CONFIG, _OURS = "adapter_model.safetensors", "adapter_config.json", "listenwell.json"
@@ -46,23 +46,18 @@ def write_adapter(
     """Write the adapter as one folder, atomically. listens: base fingerprint, prompt and policies, as JSON values."""
     from peft import LoraConfig as PeftLoraConfig
 
-    tensors = {}
-    for name, pair in adapter.pairs.items():
-        tensors[f"{_PREFIX}{name}{_A}"], tensors[f"{_PREFIX}{name}{_B}"] = pair.a, pair.b
-    if adapter.projector is not None:
-        for key, tensor in _projector_tensors(adapter.projector).items():
-            tensors[_PREFIX + key] = tensor
     peft_config = PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=sorted(adapter.pairs),
-        modules_to_save=None if adapter.projector is None else [_saved_module(adapter.projector)],
+        modules_to_save=None if adapter.projector is None else [_saved_module(adapter.projector.name)],
         base_model_name_or_path=base_name,
         inference_mode=True,
     )
     with atomic_folder(folder) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / _WEIGHTS)
+        tensors = {_PREFIX + key: t.detach().cpu().contiguous() for key, t in _tensors_of(adapter).items()}
+        save_file(tensors, temporary / _WEIGHTS)
         peft_config.save_pretrained(temporary)
         # PEFT holds the names as a set, whose order is another one in every process
         described = json.loads((temporary / _CONFIG).read_text(encoding="utf-8"))
@@ -79,7 +74,6 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
     for needed in (_WEIGHTS, _CONFIG):
         if not (folder / needed).is_file():
             raise ModelError(f"{folder}: no {needed}; give the folder of an adapter that listenwell or PEFT wrote.")
-    own = model.own_projector()
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         tensors = {_present_name(name): tensor.float() for name, tensor in load_file(folder / _WEIGHTS).items()}
@@ -89,14 +83,15 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
                 f"{folder}: the adapter was trained on the base {ours['base_fingerprint'][:12]}, the model loaded is "
                 f"{model.fingerprint[:12]}; load the base that adapter_config.json names."
             )
-        _require_plain_lora(folder, config, _saved_module(own))
-        _require_names(config.get("target_modules"))
-        adapter = Adapter(_scale(config), _pairs(tensors), _projector(tensors, own))
+        _require_plain_lora(folder, config, _saved_module(model.projector_name))
+        adapter = _adapter_of(tensors, config, model.projector_name)
+        named = _named_by(config, model.lora_targets("both", EVERY_LINEAR))
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{folder}: the adapter's files are broken ({error}); train or copy it again.") from error
-    _require_every_key(folder, tensors, adapter, config, model)
-    _require_shapes(folder, adapter, config, model, own)
-    return _on_devices_of(model, adapter, own), ours
+    _require_every_key(folder, tensors, adapter, named, model)
+    _require_shapes(folder, adapter, int(config["r"]), model)
+    _move_to_devices_of(model, adapter)
+    return adapter, ours
 
 
 def _present_name(key: str) -> str:
@@ -122,61 +117,68 @@ def _require_plain_lora(folder: Path, config: Mapping[str, Any], projector: str)
         )
 
 
-def _require_names(targets: Any) -> None:
-    """Raise ValueError for a list of target modules that holds something else than names."""
-    if isinstance(targets, list) and not all(isinstance(target, str) for target in targets):
-        raise ValueError(f"target_modules holds {json.dumps(targets)[:60]}, names were expected")
-
-
-def _scale(config: Mapping[str, Any]) -> float:
+def _adapter_of(tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], projector: str) -> Adapter:
+    """The adapter that the tensors are, by its config; projector: the full name of the base's."""
     rank = int(config["r"])
-    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    names = [name.removesuffix(_A) for name in sorted(tensors) if name.endswith(_A)]
+    pairs = {name: LoraPair(tensors[name + _A], tensors[name + _B]) for name in names}
+    weight, bias = f"{projector}.weight", f"{projector}.bias"
+    own = ProjectorWeights(tensors[weight], tensors[bias], projector) if weight in tensors else None
+    return Adapter(scale, pairs, own)
 
 
-def _pairs(tensors: Mapping[str, torch.Tensor]) -> dict[str, LoraPair]:
-    return {
-        name.removesuffix(_A): LoraPair(tensor, tensors[name.removesuffix(_A) + _B])
-        for name, tensor in sorted(tensors.items())
-        if name.endswith(_A)
-    }
+def _tensors_of(adapter: Adapter) -> dict[str, torch.Tensor]:
+    """An adapter's tensors by their names in the file, without PEFT's prefix."""
+    tensors = {}
+    for name, pair in adapter.pairs.items():
+        tensors[name + _A], tensors[name + _B] = pair.a, pair.b
+    if (projector := adapter.projector) is not None:
+        tensors |= {f"{projector.name}.weight": projector.weight, f"{projector.name}.bias": projector.bias}
+    return tensors
 
 
-def _projector(tensors: Mapping[str, torch.Tensor], own: ProjectorWeights) -> ProjectorWeights | None:
-    weight, bias = _projector_tensors(own)
-    return ProjectorWeights(tensors[weight], tensors[bias], own.name) if weight in tensors else None
-
-
-def _projector_tensors(projector: ProjectorWeights) -> dict[str, torch.Tensor]:
-    """Weight and bias by their full names."""
-    return {f"{projector.name}.weight": projector.weight, f"{projector.name}.bias": projector.bias}
-
-
-def _saved_module(projector: ProjectorWeights) -> str:
+def _saved_module(projector: str) -> str:
     """The projector's name in PEFT's modules_to_save; a module that only wraps the linear one is saved whole."""
-    return projector.name.removeprefix("model.").removesuffix(".linear")
+    return projector.removeprefix("model.").removesuffix(".linear")
+
+
+def _named_by(config: Mapping[str, Any], adapted: Sequence[str]) -> list[str]:
+    """The model's modules that the config's list of target modules names; none where it is narrowed down further.
+
+    Raises ValueError when the list holds something else than names.
+    """
+    targets = config.get("target_modules")
+    if not isinstance(targets, list) or config.get("layers_to_transform") or config.get("exclude_modules"):
+        return []
+    if not all(isinstance(target, str) for target in targets):
+        raise ValueError(f"target_modules holds {json.dumps(targets)[:60]}, names were expected")
+    endings = tuple(f".{_present_name(target)}" for target in targets)
+    return [name for name in adapted if f".{name}".endswith(endings)]
 
 
 def _require_every_key(
-    folder: Path, tensors: Mapping[str, torch.Tensor], adapter: Adapter, config: Mapping[str, Any], model: NamesTargets
+    folder: Path,
+    tensors: Mapping[str, torch.Tensor],
+    adapter: Adapter,
+    named: Sequence[str],
+    model: AudioLanguageModel,
 ) -> None:
-    """Raise ModelError unless every tensor is used, on a module the model adapts, and none its targets name lacks."""
-    adapted = model.lora_targets("both", EVERY_LINEAR)
-    foreign = sorted(set(adapter.pairs) - set(adapted))
+    """Raise ModelError unless every tensor is used, on a module the model adapts, and each of the named is there."""
+    foreign = sorted(adapter.pairs.keys() - set(model.lora_targets("both", EVERY_LINEAR)))
     if foreign:
         raise ModelError(
             f"{folder}: the adapter changes {len(foreign)} modules that this model does not have or listenwell does "
             f"not adapt (first: {foreign[0]}); its target modules must lie in the layers of the language model or the "
-            "audio tower of the base that adapter_config.json names."
+            "audio encoder of the base that adapter_config.json names."
         )
-    used = {name + ending for name in adapter.pairs for ending in (_A, _B)}
-    used |= set(_projector_tensors(adapter.projector)) if adapter.projector is not None else set()
-    unused = sorted(tensors.keys() - used)
+    unused = sorted(tensors.keys() - _tensors_of(adapter).keys())
     if unused:
         raise ModelError(
             f"{folder}: {len(unused)} of {len(tensors)} tensors are no part of a LoRA adapter (first: {unused[0]}); "
             "save it again with PEFT's save_pretrained, without other trained weights."
         )
-    missing = [name for name in _named_by(config, adapted) if name not in adapter.pairs]
+    missing = [name for name in named if name not in adapter.pairs]
     if missing:
         raise ModelError(
             f"{folder}: holds {len(adapter.pairs)} adapted modules, but its target_modules name {len(missing)} more "
@@ -184,46 +186,31 @@ def _require_every_key(
         )
 
 
-def _named_by(config: Mapping[str, Any], adapted: Sequence[str]) -> list[str]:
-    """The model's modules that the config's list of target modules names; none where it is narrowed down further."""
-    targets = config.get("target_modules")
-    if not isinstance(targets, list) or config.get("layers_to_transform") or config.get("exclude_modules"):
-        return []
-    endings = tuple(f".{_present_name(target)}" for target in targets)
-    return [name for name in adapted if f".{name}".endswith(endings)]
-
-
-def _require_shapes(
-    folder: Path, adapter: Adapter, config: Mapping[str, Any], model: AudioLanguageModel, own: ProjectorWeights
-) -> None:
-    """Raise ModelError unless every tensor has the shape that rank and module ask for; own: the model's projector."""
-    rank, modules = int(config["r"]), dict(model.network.named_modules())
-    expected: dict[str, tuple[torch.Tensor, tuple[int, ...]]] = {}
-    for name, pair in adapter.pairs.items():
-        n_in, n_out = (int(getattr(modules[name], side)) for side in ("in_features", "out_features"))
-        expected[f"{name}{_A}"] = (pair.a, (rank, n_in))
-        expected[f"{name}{_B}"] = (pair.b, (n_out, rank))
-    if adapter.projector is not None:
-        shapes = _projector_tensors(own)
-        for key, tensor in _projector_tensors(adapter.projector).items():
-            expected[key] = (tensor, tuple(shapes[key].shape))
-    wrong = [name for name, (tensor, shape) in expected.items() if tuple(tensor.shape) != shape]
+def _require_shapes(folder: Path, adapter: Adapter, rank: int, model: AudioLanguageModel) -> None:
+    """Raise ModelError unless every tensor has the shape that rank and module ask for."""
+    modules = dict(model.network.named_modules())
+    expected: dict[str, tuple[int, ...]] = {}
+    for name in adapter.pairs:
+        expected[name + _A] = (rank, modules[name].in_features)
+        expected[name + _B] = (modules[name].out_features, rank)
+    expected[f"{model.projector_name}.weight"] = tuple(model.projector.weight.shape)
+    expected[f"{model.projector_name}.bias"] = tuple(model.projector.bias.shape)
+    tensors = _tensors_of(adapter)
+    wrong = [name for name, tensor in tensors.items() if tuple(tensor.shape) != expected[name]]
     if wrong:
-        tensor, shape = expected[wrong[0]]
         raise ModelError(
-            f"{folder}: {len(wrong)} of {len(expected)} tensors have another shape than this model needs (first: "
-            f"{wrong[0]} is {tuple(tensor.shape)}, {shape} was expected); it belongs to another base, load the one "
-            "that adapter_config.json names."
+            f"{folder}: {len(wrong)} of {len(tensors)} tensors have another shape than this model needs (first: "
+            f"{wrong[0]} is {tuple(tensors[wrong[0]].shape)}, {expected[wrong[0]]} was expected); it belongs to "
+            "another base, load the one that adapter_config.json names."
         )
 
 
-def _on_devices_of(model: AudioLanguageModel, adapter: Adapter, own: ProjectorWeights) -> Adapter:
-    """The adapter beside the modules it changes; own: the model's projector."""
+def _move_to_devices_of(model: AudioLanguageModel, adapter: Adapter) -> None:
+    """Put the adapter beside the modules it changes."""
     modules = dict(model.network.named_modules())
     for name, pair in adapter.pairs.items():
         device = modules[name].get_parameter("weight").device
-        adapter.pairs[name] = LoraPair(pair.a.to(device), pair.b.to(device))
-    if adapter.projector is not None:
-        device, read = own.weight.device, adapter.projector
-        adapter.projector = ProjectorWeights(read.weight.to(device), read.bias.to(device), read.name)
-    return adapter
+        pair.a, pair.b = pair.a.to(device), pair.b.to(device)
+    if (projector := adapter.projector) is not None:
+        device = model.projector.weight.device
+        projector.weight, projector.bias = projector.weight.to(device), projector.bias.to(device)

@@ -1,57 +1,85 @@
-"""The interface every audio language model offers to training, scoring and detection.
+"""An audio language model: a clip becomes audio tokens once, and the answer is read from a packed row of clips.
 
-A clip becomes audio tokens once (`embed_audio`), and the answer is read from a packed row of clips
-(`answer_logits`). The two are apart because the tower is usually frozen: its output can be computed once and
-used by every adapter. A new model family joins as one file that implements this Protocol.
+    log-mel --embed_audio--> audio tokens --answer_logits--> two logits
+The two steps are apart because the audio encoder is usually frozen: its output can be computed once and used by every
+adapter. A family is one file with a subclass that brings `embed_audio`; its network must hold the halves
+`model.audio_tower` and `model.language_model`, an `lm_head`, and one linear projector between them.
 
-Shapes: B clips, K rows (one adapter each), D width of the language model, W width of the tower.
+transformers' forward makes logits of the whole vocabulary at every position; `answer_logits` multiplies the answer
+positions by the rows of the two answers. tests/test_qwen2_audio.py and tests/test_qwen2_5_omni.py hold it to
+transformers' padded forward.
 
-From the spectrograms that `listenwell.model.mel` makes to what the model answers.
-
-    log-mel -> audio tokens -> answer score
-Shapes: B clips; audio tokens (n_tokens, W).
+Shapes: B clips, W width of the encoder, D of the language model, K rows (one adapter each), V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.checkpoint import checkpoint
 
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.model.lora import Adapter, ProjectorWeights
+from listenwell.errors import ModelError
+from listenwell.model.language_layers import (
+    final_norm,
+    require_known_layers,
+    rotation_of,
+    run_last_layer,
+    run_layer,
+    take,
+)
+from listenwell.model.lora import Adapter, AdapterSlots, ProjectorWeights
 from listenwell.model.mel import HOP_LENGTH, LogMel
-from listenwell.model.prompt import Prompt, PromptConfig
+from listenwell.model.packing import lay_out_rows
+from listenwell.model.prompt import Prompt, PromptConfig, build_prompt
+from listenwell.model.settings import EVERY_LINEAR, HALVES, LoraConfig, kind_of, match_targets
+
+ROW_TOKENS = 512
+"""Longest packed row that is scored: longer ones cost more than they save."""
+_ATTENTION = {
+    "language_model": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "audio_tower": ("q_proj", "k_proj", "v_proj", "out_proj"),
+}
+_MLP = {"language_model": ("gate_proj", "up_proj", "down_proj"), "audio_tower": ("fc1", "fc2")}
 
 
-class AudioLanguageModel(Protocol):
-    """What the rest of listenwell knows of a model."""
+class AudioLanguageModel(ABC):
+    """A frozen network of transformers, with what training, scoring and detection ask of it.
 
-    network: Any
-    """The frozen modules of transformers, a PreTrainedModel."""
+    fingerprint: of the base (listenwell.model.base_files). mel_filters: (201, F), for processes that prepare clips
+    without the model.
+    """
 
-    processor: Any
-    fingerprint: str
-    mel_filters: NDArray[np.float32]
-    """Shape (201, F); what `log_mel` uses, for processes that prepare clips without the model."""
+    network_class: ClassVar[Any]
+    """The class of transformers that holds the weights."""
+    projector_name: ClassVar[str]
+    """Full name of the linear module that joins audio encoder and language model."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the frozen weights."""
+    def __init__(self, network: Any, processor: Any, fingerprint: str) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.processor, self.fingerprint = processor, fingerprint
+        self.mel_filters = np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
+        self.slots = AdapterSlots(network)
+        self.encoder, self.language_model = network.model.audio_tower, network.model.language_model
+        self.projector = network.get_submodule(self.projector_name)
+        self.device, self.dtype = network.lm_head.weight.device, network.lm_head.weight.dtype
+        require_known_layers(self.language_model)
 
-    def log_mel(self, samples: Any) -> LogMel:
-        """Spectrogram of one waveform (n_samples,) with this model's mel filters."""
-
+    @abstractmethod
     def embed_audio(self, mels: Sequence[LogMel], adapter: Adapter | None = None) -> list[torch.Tensor]:
-        """Tower output of each clip, (n_tokens, W), through `adapter` where it changes the tower; no clip is padded
-        to 30 s."""
+        """Encoder output of each clip, (n_tokens, W), through `adapter` where it changes the encoder.
 
-    def changes_tower(self, adapter: Adapter) -> bool:
-        """True when the adapter changes the audio tower, so that the base's tower output cannot be shared."""
+        Clips of unequal length may share a batch; none is padded to 30 s. Raises ModelError for a clip with no token.
+        """
 
     def prompt(self, config: PromptConfig) -> Prompt:
         """The prompt in this model's tokens."""
+        return build_prompt(config, self.processor)
 
     def answer_logits(
         self,
@@ -62,25 +90,133 @@ class AudioLanguageModel(Protocol):
         whole_vocabulary: bool = False,
         recompute: bool = False,
     ) -> torch.Tensor:
-        """Logits of the two answers, (total clips, 2), column 0 SPEECH; row k goes through adapters[k].
+        """Logits of the two answers, (total clips, 2) float32, column 0 SPEECH, in the order rows then clips.
 
+        rows: K lists of audio tokens (n_tokens, W). Row k goes through adapters[k]; without adapters, the base.
         whole_vocabulary: (total clips, V) instead. recompute: gradient checkpointing of the language model's layers.
         """
+        if adapters and len(adapters) != len(rows):
+            raise ModelError(
+                f"{len(rows)} rows were given to {len(adapters)} adapters; one row per adapter was expected."
+            )
+        prefix, suffix = self.embed_text(prompt.prefix_ids), self.embed_text(prompt.suffix_ids)
+        projectors = [adapter.projector for adapter in adapters] if adapters else [None] * len(rows)
+        segments = [
+            [torch.cat([tokens, suffix]) for tokens in self._project(row, projector)]
+            for row, projector in zip(rows, projectors, strict=True)
+        ]
+        hidden = self.run_rows(prefix, segments, adapters, recompute=recompute)
+        head = self.network.lm_head.weight
+        if whole_vocabulary:
+            return (hidden @ head.T).float()
+        # in float32, which costs nothing for two rows: bfloat16 would round a score to steps of 0.06
+        return hidden.float() @ head[[prompt.speech_id, prompt.nonspeech_id]].float().T
+
+    def run_rows(
+        self,
+        prefix: torch.Tensor,
+        segments: Sequence[Sequence[torch.Tensor]],
+        adapters: Sequence[Adapter] = (),
+        *,
+        n_read: Sequence[Sequence[int]] | None = None,
+        recompute: bool = False,
+    ) -> torch.Tensor:
+        """Run packed rows: prefix (P, D) and, per row, segments (l, D); row k through adapters[k], if any.
+
+        Returns the last hidden states of the last n_read tokens of each segment (by default one), (total, D), in the
+        order rows, segments, tokens.
+        """
+        lengths = [[segment.shape[0] for segment in row] for row in segments]
+        layout = lay_out_rows(lengths, prefix.shape[0], prefix, n_read)
+        longest = layout.position_ids.shape[1]
+        joined = [torch.cat([prefix, *row]) for row in segments]
+        hidden = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - row.shape[0])) for row in joined])
+        rotation = rotation_of(self.language_model, hidden, layout.position_ids)
+        *layers, last = self.language_model.layers
+
+        def attached() -> AbstractContextManager[None]:
+            return self.slots.attached(adapters, layout.row_lengths)
+
+        def read_last(hidden: torch.Tensor) -> torch.Tensor:
+            return run_last_layer(last, hidden, rotation, layout, self.slots.attached(adapters, layout.n_read))
+
+        run = _recomputed(attached) if recompute else lambda function, *inputs: function(*inputs)
+        with attached():
+            for layer in layers:
+                hidden = run(run_layer, layer, hidden, rotation, layout.attention)
+            hidden = run(read_last, hidden)
+        return final_norm(self.language_model, take(hidden, layout.read_index))
+
+    def embed_text(self, ids: Sequence[int]) -> torch.Tensor:
+        """Embeddings of token ids, (n, D)."""
+        embeddings: torch.Tensor = self.language_model.get_input_embeddings()(torch.tensor(ids, device=self.device))
+        return embeddings
+
+    def _project(self, clips: Sequence[torch.Tensor], own: ProjectorWeights | None) -> list[torch.Tensor]:
+        """Audio tokens (n_tokens, W) -> embeddings (n_tokens, D), by the base's projector or an adapter's own."""
+        tokens = torch.cat(list(clips))
+        if own is None:
+            projected = self.projector(tokens)
+        else:
+            projected = torch.nn.functional.linear(tokens.float(), own.weight, own.bias).to(self.dtype)
+        return list(projected.split([clip.shape[0] for clip in clips]))
 
     def own_projector(self) -> ProjectorWeights:
         """A trainable float32 copy of the base's projector."""
+        linear = self.projector
+        weight, bias = (t.detach().float().clone().requires_grad_() for t in (linear.weight, linear.bias))
+        return ProjectorWeights(weight, bias, self.projector_name)
+
+    def changes_encoder(self, adapter: Adapter) -> bool:
+        """True when the adapter changes the audio encoder, so that the base's audio tokens cannot be shared."""
+        return any(name.startswith("model.audio_tower.") for name in adapter.pairs)
 
     def lora_targets(self, scope: str, kind: str) -> list[str]:
-        """Full names of the linear modules an adapter of this scope and kind attaches to."""
+        """Full names of the linear modules of a scope ("language_model", "audio_tower", "both") and kind ("attention",
+        "attention+mlp"); bare names (q_proj, ...) also hit the other half of the model."""
+        leaves = {
+            half: _ATTENTION[half] + (_MLP[half] if kind == EVERY_LINEAR else ())
+            for half in (HALVES if scope == "both" else (scope,))
+        }
+        return [
+            name
+            for name, module in self.network.named_modules()
+            if isinstance(module, torch.nn.Linear)
+            for half in leaves
+            if name.startswith(f"model.{half}.") and name.rsplit(".", 1)[-1] in leaves[half]
+        ]
+
+    def find_targets(self, config: LoraConfig) -> list[str]:
+        """Full names of the modules an adapter of this shape changes, in the network's order.
+
+        Raises ConfigError when an expression matches none.
+        """
+        return match_targets(self.lora_targets(config.scope, kind_of(config)), config)
+
+    def count_by_half(self, names: Collection[str]) -> dict[str, int]:
+        """How many of the modules `names` lie in each half of the model; halves with none are left out."""
+        counts = {half: sum(name.startswith(f"model.{half}.") for name in names) for half in HALVES}
+        return {half: count for half, count in counts.items() if count}
 
 
-ROW_TOKENS = 512  # attention over a packed row is dense: longer rows cost more than they save
+def _recomputed(attached: Callable[[], AbstractContextManager[None]]) -> Callable[..., torch.Tensor]:
+    """Run a layer so that it keeps its inputs only; the backward pass runs it again, adapters attached.
+
+    Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174). The adapters must be attached again because the
+    backward pass comes when they no longer are, and may run in another thread.
+    """
+    return functools.partial(
+        checkpoint,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), attached()),
+    )
 
 
 def embed_clips(
     model: AudioLanguageModel, mels: Sequence[LogMel], batch_seconds: float, adapter: Adapter | None = None
 ) -> list[torch.Tensor]:
-    """Audio tokens of each clip, in order; clips of similar length share a tower batch of about batch_seconds."""
+    """Audio tokens of each clip, in order; clips of similar length share a batch of about batch_seconds."""
     order = sorted(range(len(mels)), key=lambda i: mels[i].n_frames)
     tokens: dict[int, torch.Tensor] = {}
     with torch.no_grad():

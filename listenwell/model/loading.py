@@ -1,4 +1,4 @@
-"""From a model's name in the config to a model ready to listen.
+"""From a model's name in the config to a model ready to answer.
 
 "small" is the starter base, built into the cache on first use; "random" a two-layer dry-run model; anything else a
 local folder or a hub id. Bases are told apart by their fingerprint (listenwell.model.base_files), so the starter base
@@ -6,24 +6,14 @@ can never be mistaken for another one.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Qwen2_5OmniThinkerForConditionalGeneration,
-    Qwen2AudioForConditionalGeneration,
-    Qwen2AudioProcessor,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, Qwen2AudioProcessor
 
 from listenwell.errors import ModelError
-from listenwell.model import qwen2_5_omni, qwen2_audio
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.base_files import describe_files, fingerprint, loading_options
 from listenwell.model.qwen2_5_omni import Qwen25Omni
@@ -45,20 +35,10 @@ _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "arm_bf16"}
 """Names that torch.cpu gives to units that multiply bfloat16."""
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A network of transformers, the class that runs it, and the full name of its projector."""
-
-    network: type[PreTrainedModel]
-    model: Callable[[Any, Any, str], AudioLanguageModel]
-    projector: str
-
-
-_OMNI = Family(Qwen2_5OmniThinkerForConditionalGeneration, Qwen25Omni, qwen2_5_omni.PROJECTOR)
-FAMILIES = {
-    "qwen2_audio": Family(Qwen2AudioForConditionalGeneration, Qwen2Audio, qwen2_audio.PROJECTOR),
-    "qwen2_5_omni": _OMNI,
-    "qwen2_5_omni_thinker": _OMNI,
+FAMILIES: dict[str, type[AudioLanguageModel]] = {
+    "qwen2_audio": Qwen2Audio,
+    "qwen2_5_omni": Qwen25Omni,
+    "qwen2_5_omni_thinker": Qwen25Omni,
 }
 """By the model_type of config.json. Of a whole Qwen2.5-Omni only the thinker is built; talker and token2wav, which make
 sound, are not read."""
@@ -77,7 +57,7 @@ def load_model(config: ModelConfig) -> AudioLanguageModel:
     try:
         family = family_of(config.name, AutoConfig.from_pretrained(folder))
         # weights in other files are pickles, and stand in no fingerprint
-        network, report = family.network.from_pretrained(
+        network, report = family.network_class.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, use_safetensors=True, **quantised
         )
         processor = load_processor(folder)
@@ -94,10 +74,10 @@ def load_model(config: ModelConfig) -> AudioLanguageModel:
         raise ModelError(f"{config.name}: its weights do not fit the model exactly ({wrong}); use another version.")
     # quantised weights were put on the device as they were packed
     network = network if quantised else network.to(device)
-    return family.model(network, processor, fingerprint(folder, config.name, config.quantization))
+    return family(network, processor, fingerprint(folder, config.name, config.quantization))
 
 
-def family_of(name: str, described: PreTrainedConfig) -> Family:
+def family_of(name: str, described: PreTrainedConfig) -> type[AudioLanguageModel]:
     """The family of the model called `name`, by its config. Raises ModelError for an unknown one."""
     if described.model_type not in FAMILIES:
         raise ModelError(
@@ -108,9 +88,10 @@ def family_of(name: str, described: PreTrainedConfig) -> Family:
 
 def empty_network(name: str, described: PreTrainedConfig) -> PreTrainedModel:
     """The network that `load_model` would fill, without weights: shapes only."""
-    network = family_of(name, described).network
+    network = family_of(name, described).network_class
     with torch.device("meta"):
-        return network(getattr(described, "thinker_config", described))
+        empty: PreTrainedModel = network(getattr(described, "thinker_config", described))
+    return empty
 
 
 def load_processor(folder: Path | str) -> Any:

@@ -5,13 +5,9 @@ LoRA (Hu et al. 2021, arXiv:2106.09685) adds to a frozen linear map y = W x the 
 In a stack, x is (K, L, n_in): the base multiplies all rows at once, the change is a batched product
     (K, L, n_in) @ (K, n_in, R) @ (K, R, n_out),
 R being the largest rank (smaller ones are filled with zeros, which change nothing). K = 1 is the ordinary case.
-The change is added by forward hooks, so the network's own modules and names stay as they are.
-
-What low-rank adapters add to a linear map's output, with its backward pass written out.
-
-    result = output + factor (mask x) A^T B^T
-By autograd every adapted module would keep its own dropped input and mask; here modules that read the same input share
-them, and the products are joined with their sums.
+The change is added by forward hooks, so the network's own modules and names stay as they are. Its backward pass is
+written out: by autograd every adapted module would keep its own dropped input and mask; here modules that read the same
+input share them, and the products are joined with their sums.
 
 Shapes: K adapters, L positions, R rank.
 """
@@ -31,53 +27,6 @@ from torch.autograd.function import once_differentiable
 from listenwell.errors import ModelError
 from listenwell.model.settings import LoraConfig
 from listenwell.random_streams import stream, stream_key
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """An input after dropout, (K, L, n_in) without gradient, and the mask of zeros and ones; None where all is kept."""
-
-    x: torch.Tensor
-    mask: torch.Tensor | None
-
-
-def add_low_rank_change(
-    output: torch.Tensor, x: torch.Tensor, dropped: Dropped, a: torch.Tensor, b: torch.Tensor, factor: torch.Tensor
-) -> torch.Tensor:
-    """The output (K, L, n_out) plus the change of x (K, L, n_in); a (K, R, n_in), b (K, n_out, R), factor (K, 1, 1)."""
-    return _LowRankChange.apply(output, x, dropped.x, dropped.mask, a, b, factor)  # type: ignore[no-untyped-call]
-
-
-class _LowRankChange(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        output: torch.Tensor,
-        x: torch.Tensor,
-        dropped: torch.Tensor,
-        mask: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        factor: torch.Tensor,
-    ) -> torch.Tensor:
-        reduced = (dropped @ a.transpose(1, 2)) * factor
-        ctx.save_for_backward(dropped, mask, a, b, factor, reduced)
-        return torch.baddbmm(output, reduced, b.transpose(1, 2))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        dropped, mask, a, b, factor, reduced = ctx.saved_tensors
-        of_reduced = (gradient @ b) * factor
-        of_a = of_reduced.transpose(1, 2) @ dropped
-        # the other way round is slower in bfloat16; contiguous, as a restored gradient is, so that norms sum alike
-        of_b = (reduced.transpose(1, 2) @ gradient).transpose(1, 2).contiguous()
-        of_x = None
-        if ctx.needs_input_grad[1]:
-            of_x = of_reduced @ a
-            of_x = of_x if mask is None else of_x.mul_(mask)
-        return gradient, of_x, None, None, of_a, of_b, None
-
 
 SAME_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
 """Modules that read the same input as another one of their layer, which comes first."""
@@ -121,14 +70,18 @@ class Adapter:
     dropout_key: tuple[int, int] | None = None
 
     @property
-    def drops(self) -> bool:
-        """True while training with dropout."""
-        return self.dropout_key is not None and self.dropout > 0
-
-    @property
     def dropped_share(self) -> float:
         """The share of inputs dropped now; rounded to 1/256, since a byte is drawn four times as fast as a float."""
-        return round(self.dropout * 256) / 256 if self.drops else 0.0
+        return 0.0 if self.dropout_key is None else round(self.dropout * 256) / 256
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Within the block nothing is dropped."""
+        key, self.dropout_key = self.dropout_key, None
+        try:
+            yield
+        finally:
+            self.dropout_key = key
 
     def factors(self) -> list[torch.Tensor]:
         """Every LoRA factor, in the order of the module names."""
@@ -206,6 +159,14 @@ class AdapterSlots:
         return attached.change(name, module, inputs[0], output)
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An input after dropout, (K, L, n_in) without gradient, and the mask of zeros and ones; None where all is kept."""
+
+    x: torch.Tensor
+    mask: torch.Tensor | None
+
+
 class _Attached:
     """Adapters in place, and the last input that was dropped, which the next module may read too."""
 
@@ -217,17 +178,20 @@ class _Attached:
 
     def change(self, name: str, module: torch.nn.Linear, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """The output (rows, L, n_out) = module(x) plus what the rows' adapters add to it; x (rows, L, n_in)."""
-        pairs = [adapter.pairs[name] if name in adapter.pairs else None for adapter in self.adapters]
+        shape = output.shape
+        pairs = [adapter.pairs.get(name) for adapter in self.adapters]
         rank = max(pair.a.shape[0] for pair in pairs if pair is not None)
-        a = torch.stack([_filled_a(pair, rank, module) for pair in pairs]).to(x.dtype)
-        b = torch.stack([_filled_b(pair, rank, module) for pair in pairs]).to(x.dtype)
+        all_a, all_b = zip(*(_of_rank(rank, pair, module) for pair in pairs), strict=True)
+        a, b = torch.stack(all_a).to(x.dtype), torch.stack(all_b).to(x.dtype)
         factor = self._factor_like(x)
         dropped = self._dropped(name, x)
         if len(self.adapters) == 1:
             # one adapter takes all rows: they are one long row
-            x, flat = x.reshape(1, -1, x.shape[2]), output.reshape(1, -1, output.shape[2])
-            return add_low_rank_change(flat, x, dropped, a, b, factor).view(output.shape)
-        return add_low_rank_change(output, x, dropped, a, b, factor)
+            x, output = x.reshape(1, -1, x.shape[2]), output.reshape(1, -1, output.shape[2])
+        changed: torch.Tensor = _LowRankChange.apply(  # type: ignore[no-untyped-call]
+            output, x, dropped.x, dropped.mask, a, b, factor
+        )
+        return changed.view(shape)
 
     def _factor_like(self, x: torch.Tensor) -> torch.Tensor:
         """Alpha / rank of each adapter, over the share that dropout keeps: (K, 1, 1), copied to the device once."""
@@ -243,75 +207,104 @@ class _Attached:
         dropped = Dropped(long, None)
         if any(adapter.dropped_share for adapter in self.adapters):
             parent, _, leaf = name.rpartition(".")
-            first = SAME_INPUT[leaf] if leaf in SAME_INPUT else leaf
-            mask = _keep_mask(f"{parent}.{first}", x, self.adapters, self.row_lengths).view(long.shape)
+            first = f"{parent}.{SAME_INPUT.get(leaf, leaf)}"
+            mask = keep_mask(first, x, self.adapters, self.row_lengths).view(long.shape)
             dropped = Dropped(long * mask, mask)
         self._last = (x, dropped)
         return dropped
 
 
-def _filled_a(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:
+class _LowRankChange(torch.autograd.Function):
+    """output + factor (mask x) A^T B^T; output (K, L, n_out), x (K, L, n_in), a (K, R, n_in), b (K, n_out, R), factor
+    (K, 1, 1)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        output: torch.Tensor,
+        x: torch.Tensor,
+        dropped: torch.Tensor,
+        mask: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        factor: torch.Tensor,
+    ) -> torch.Tensor:
+        reduced = (dropped @ a.transpose(1, 2)) * factor
+        ctx.save_for_backward(dropped, mask, a, b, factor, reduced)
+        return torch.baddbmm(output, reduced, b.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        dropped, mask, a, b, factor, reduced = ctx.saved_tensors
+        of_reduced = (gradient @ b) * factor
+        of_a = of_reduced.transpose(1, 2) @ dropped
+        # the other way round is slower in bfloat16; contiguous, as a restored gradient is, so that norms sum alike
+        of_b = (reduced.transpose(1, 2) @ gradient).transpose(1, 2).contiguous()
+        of_x = None
+        if ctx.needs_input_grad[1]:
+            of_x = of_reduced @ a
+            of_x = of_x if mask is None else of_x.mul_(mask)
+        return gradient, of_x, None, None, of_a, of_b, None
+
+
+def _of_rank(rank: int, pair: LoraPair | None, module: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    """The factors filled with zeros to this rank; all zeros where the module has none."""
     if pair is None:
-        return torch.zeros(rank, module.in_features, device=module.weight.device)
-    n_missing = rank - pair.a.shape[0]
-    return torch.nn.functional.pad(pair.a, (0, 0, 0, n_missing)) if n_missing else pair.a
+        a = torch.zeros(rank, module.in_features, device=module.weight.device)
+        b = torch.zeros(module.out_features, rank, device=module.weight.device)
+        return a, b
+    if not (n_missing := rank - pair.a.shape[0]):
+        return pair.a, pair.b
+    return torch.nn.functional.pad(pair.a, (0, 0, 0, n_missing)), torch.nn.functional.pad(pair.b, (0, n_missing))
 
 
-def _filled_b(pair: LoraPair | None, rank: int, module: torch.nn.Linear) -> torch.Tensor:
-    if pair is None:
-        return torch.zeros(module.out_features, rank, device=module.weight.device)
-    n_missing = rank - pair.b.shape[1]
-    return torch.nn.functional.pad(pair.b, (0, n_missing)) if n_missing else pair.b
-
-
-def _keep_mask(
-    name: str, x: torch.Tensor, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None
+def keep_mask(
+    name: str,
+    x: torch.Tensor,
+    adapters: Sequence[Adapter],
+    row_lengths: Sequence[int] | None,
+    on_cpu: bool | None = None,
 ) -> torch.Tensor:
     """Of x's shape (rows, L, n_in) and precision: 0 where an input is dropped, otherwise 1, each row by its adapter's
-    own stream. Fill positions keep their inputs."""
-    if x.device.type != "cpu":
-        return draw_mask_on_device(name, x, adapters, row_lengths)
-    owners = list(adapters) * (x.shape[0] if len(adapters) == 1 else 1)
-    draws = [
-        None if adapter.dropout_key is None else stream(adapter.dropout_key[0], "dropout", adapter.dropout_key[1], name)
-        for adapter in adapters
-    ] * (len(owners) // len(adapters))
-    keep = np.ones(x.shape, dtype=np.uint8)
-    for row, owner, draw, n in zip(keep, owners, draws, row_lengths or [x.shape[1]] * x.shape[0], strict=True):
-        if draw is not None and owner.drops:
-            drawn = np.frombuffer(draw.bytes(n * x.shape[2]), dtype=np.uint8).reshape(n, -1)
-            np.greater_equal(drawn, round(owner.dropout * 256), out=row[:n], casting="unsafe")
-    return torch.from_numpy(keep).to(x.device).to(x.dtype)
-
-
-def draw_mask_on_device(
-    name: str, x: torch.Tensor, adapters: Sequence[Adapter], row_lengths: Sequence[int] | None
-) -> torch.Tensor:
-    """As `_keep_mask`, drawn where x lies: one draw per adapter, over the valid positions of all its rows."""
+    own stream. Padding positions keep their inputs. on_cpu: whether x lies there, and numpy draws."""
+    on_cpu = x.device.type == "cpu" if on_cpu is None else on_cpu
     keep = torch.ones_like(x)
     lengths = row_lengths or [x.shape[1]] * x.shape[0]
     for k, adapter in enumerate(adapters):
-        if adapter.dropout_key is None or not adapter.drops:
+        if adapter.dropout_key is None or not adapter.dropped_share:
             continue
         rows = range(x.shape[0]) if len(adapters) == 1 else [k]
-        seed, batch = adapter.dropout_key
-        generator = torch.Generator(x.device)
-        generator.manual_seed(stream_key(seed, "dropout", batch, name) % 2**63)
-        shape = (sum(lengths[row] for row in rows), x.shape[2])
-        drawn = torch.randint(256, shape, generator=generator, dtype=torch.uint8, device=x.device)
-        kept = torch.split(drawn >= round(adapter.dropout * 256), [lengths[row] for row in rows])
-        for row, those in zip(rows, kept, strict=True):
-            keep[row, : lengths[row]] = those
+        n_valid = [lengths[row] for row in rows]
+        draw = _draw_on_cpu if on_cpu else _draw_on_device
+        kept = draw(adapter.dropout_key, name, (sum(n_valid), x.shape[2]), round(adapter.dropout * 256), x.device)
+        for row, length, values in zip(rows, n_valid, torch.split(kept, n_valid), strict=True):
+            keep[row, :length] = values
     return keep
 
 
-def merged_weight(weight: torch.Tensor, pair: LoraPair, scale: float) -> torch.Tensor:
-    """W + scale B A, computed in float64 so that it rounds the same on any machine; returned in W's type."""
-    return (weight.double() + scale * (pair.b.double() @ pair.a.double())).to(weight.dtype)
+def _draw_on_cpu(
+    key: tuple[int, int], name: str, shape: tuple[int, int], n_dropped: int, device: torch.device
+) -> torch.Tensor:
+    """True where an input is kept: n_dropped of 256 are not."""
+    drawn = stream(key[0], "dropout", key[1], name).bytes(shape[0] * shape[1])
+    return torch.from_numpy(np.frombuffer(drawn, dtype=np.uint8) >= n_dropped).view(shape)
+
+
+def _draw_on_device(
+    key: tuple[int, int], name: str, shape: tuple[int, int], n_dropped: int, device: torch.device
+) -> torch.Tensor:
+    """As `_draw_on_cpu`, drawn where the inputs lie."""
+    generator = torch.Generator(device)
+    generator.manual_seed(stream_key(key[0], "dropout", key[1], name) % 2**63)
+    return torch.randint(256, shape, generator=generator, dtype=torch.uint8, device=device) >= n_dropped
 
 
 def merge_adapter(network: torch.nn.Module, adapter: Adapter) -> None:
-    """Add the adapter's change to the network's own weights, in place. Raises ModelError for packed weights."""
+    """Add the adapter's change to the network's own weights, in place: W + scale B A.
+
+    Computed in float64 so that it rounds the same on any machine. Raises ModelError for packed weights.
+    """
     modules = dict(network.named_modules())
     packed = [name for name in adapter.pairs if not modules[name].get_parameter("weight").is_floating_point()]
     if packed:
@@ -322,4 +315,4 @@ def merge_adapter(network: torch.nn.Module, adapter: Adapter) -> None:
     with torch.no_grad():
         for name, pair in adapter.pairs.items():
             weight = modules[name].get_parameter("weight")
-            weight.copy_(merged_weight(weight, pair, adapter.scale))
+            weight.copy_((weight.double() + adapter.scale * (pair.b.double() @ pair.a.double())).to(weight.dtype))

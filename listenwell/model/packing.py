@@ -1,13 +1,14 @@
 """Packed rows: one prefix and many clips in one sequence, no clip padded, no prefix repeated.
 
-Row k is [prefix | clip 1 + suffix | clip 2 + suffix | ...]. Every clip sees the prefix and itself only, and its
-positions continue from the prefix's end, so each answer equals the answer of the clip alone in a sequence. This is
-the block-diagonal packing of Krell et al. 2021 (arXiv:2107.02027) with a shared prefix. Rows of unequal length are
-filled at their end; fill positions are read by nobody.
+    row k         [ prefix | clip 1, suffix | clip 2, suffix | ... | padding ]
+    position ids    0..P-1   P, P+1, ...      P, P+1, ...
+    may attend to   itself   prefix, itself   prefix, itself     (each causally)
+So each answer equals the answer of the clip alone in a sequence: the block-diagonal packing of Krell et al. 2021
+(arXiv:2107.02027) with a shared prefix. Padding positions are read by nobody.
 
-Attention is laid out as its blocks: the prefixes, then groups of clips of similar length, each against prefix and
-itself. So it costs clips x length x (prefix + length), where a mask over the whole row would cost the row squared.
-What is asked of the model is the last tokens of each clip, mostly one, the answer's; they are a second set of blocks.
+Attention is computed in blocks: the prefixes, then clips of similar length, each against prefix and itself. So it costs
+clips x length x (prefix + length), where a mask over the whole row would cost the row squared. What is read of the
+model is the last tokens of each clip, mostly one, the answer's; they are a second set of blocks.
 
 Shapes: K rows, L longest row, P prefix, n clips of a block, q its queries, k its keys, R most tokens read in a row.
 Positions are flat: row x L + column. Knows nothing of the model.
@@ -19,56 +20,58 @@ from dataclasses import dataclass
 import torch
 
 ALIKE = 0.7
-"""A clip joins a block of longer ones when it is at least this share of the longest: at most a third is filled."""
+"""A clip joins a block of longer ones when it is at least this share of the longest: at most a third is padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """queries (n, q) and keys (n, k): flat positions; bias (n, q, k): 0 where a query sees a key, otherwise minus
-    infinity. Clips shorter than the block's longest are filled with positions that exist and are not used."""
+    """queries (n, q) and keys (n, k): flat positions; mask (n, q, k): 0 where a query sees a key, otherwise minus
+    infinity. Clips shorter than the block's longest are padded with positions that exist and are not used."""
 
     queries: torch.Tensor
     keys: torch.Tensor
-    bias: torch.Tensor
+    mask: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Attending:
-    """Blocks, and where each position finds its result: (number of positions,) into the blocks' queries, one after
-    the other. Fill positions find that of any other."""
+class BlockAttention:
+    """Blocks, and where each position finds its result: index (number of positions,) into the blocks' queries, one
+    after the other. Padding positions find that of any other."""
 
     blocks: tuple[Block, ...]
-    results: torch.Tensor
+    index: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """position_ids (K, L); row_lengths: positions of each row that are not fill; attending: of all positions.
+    """position_ids (K, L); row_lengths: positions of each row without padding; attention: of all positions.
 
-    read (K, R): flat positions of the tokens that are asked for; n_read: how many each row has, the rest being fill;
-    read_attending: of these alone; asked (total,): where they lie in (K, R), flat, rows then clips.
+    read (K, R): flat positions of the tokens that are read; n_read: how many each row has, the rest being padding;
+    read_attention: of these alone; read_index (total,): where they lie in (K, R), flat, rows then clips.
     """
 
     row_lengths: tuple[int, ...]
     position_ids: torch.Tensor
-    attending: Attending
+    attention: BlockAttention
     n_read: tuple[int, ...]
     read: torch.Tensor
-    read_attending: Attending
-    asked: torch.Tensor
+    read_attention: BlockAttention
+    read_index: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """One clip, or a prefix: where it starts, the start of its row and how many prefix positions it sees from there,
-    and its length. Its last n_asked tokens ask; first_query is where these start among all that ask."""
+    """One clip, or a prefix: where it and its row start, how many prefix positions it sees, and its length.
+
+    Its last n_queries tokens are queries; first_query: where these start among all queries.
+    """
 
     start: int
     row_start: int
-    n_before: int
+    n_prefix: int
     length: int
     first_query: int
-    n_asked: int
+    n_queries: int
 
 
 def lay_out_rows(
@@ -79,8 +82,8 @@ def lay_out_rows(
 ) -> RowLayout:
     """Lay out rows of segments; a segment is one clip's audio tokens and suffix.
 
-    like: has the device and the precision wanted. n_read: how many of each segment's last tokens are asked for; by
-    default one, the answer's.
+    like: has the device and the precision wanted. n_read: how many of each segment's last tokens are read; by default
+    one, the answer's.
     """
     reads = n_read or [[1] * len(lengths) for lengths in segment_lengths]
     row_lengths = [n_prefix + sum(lengths) for lengths in segment_lengths]
@@ -102,16 +105,16 @@ def lay_out_rows(
     return RowLayout(
         tuple(row_lengths),
         position_ids.to(like.device),
-        _attend([*([prefixes] if n_prefix else []), *_alike(whole)], position_ids.numel(), like),
+        _in_blocks([*([prefixes] if n_prefix else []), *_of_similar_length(whole)], position_ids.numel(), like),
         tuple(map(sum, reads)),
         read.to(like.device),
-        _attend(list(_alike(ends)), read.numel(), like),
-        torch.cat([torch.arange(end.n_asked) + end.first_query for end in ends]).to(like.device),
+        _in_blocks(list(_of_similar_length(ends)), read.numel(), like),
+        torch.cat([torch.arange(end.n_queries) + end.first_query for end in ends]).to(like.device),
     )
 
 
-def _alike(segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
-    """Groups of segments of similar length, the longest first."""
+def _of_similar_length(segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
+    """Groups of segments, the longest first."""
     group: list[_Segment] = []
     for segment in sorted(segments, key=lambda s: -s.length):
         if group and segment.length < ALIKE * group[0].length:
@@ -122,39 +125,33 @@ def _alike(segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
         yield group
 
 
-def _attend(groups: Sequence[Sequence[_Segment]], n_positions: int, like: torch.Tensor) -> Attending:
-    """The blocks of the groups, and where each of n_positions that ask finds its result."""
+def _in_blocks(groups: Sequence[Sequence[_Segment]], n_positions: int, like: torch.Tensor) -> BlockAttention:
+    """A block per group, and where each of n_positions finds its result."""
     blocks, n_queries = [], 0
-    results = torch.zeros(n_positions, dtype=torch.long)
+    index = torch.zeros(n_positions, dtype=torch.long)
     for group in groups:
-        most = max(segment.n_asked for segment in group)
-        nth = torch.arange(most).minimum(_column([segment.n_asked for segment in group]) - 1)
+        most = max(segment.n_queries for segment in group)
+        nth = torch.arange(most).minimum(_column([segment.n_queries for segment in group]) - 1)
         queries = _column([segment.first_query for segment in group]) + nth
-        results[queries] = n_queries + torch.arange(len(group))[:, None] * most + nth
+        index[queries] = n_queries + torch.arange(len(group))[:, None] * most + nth
         n_queries += queries.numel()
-        own = _column([segment.length - segment.n_asked for segment in group]) + nth
-        keys, may_see = _keys(group, own)
-        bias = torch.zeros(may_see.shape).masked_fill(~may_see, -torch.inf)
-        blocks.append(Block(queries.to(like.device), keys.to(like.device), bias.to(like)))
-    return Attending(tuple(blocks), results.to(like.device))
+        in_segment = _column([segment.length - segment.n_queries for segment in group]) + nth
+        keys, may_see = _keys(group, in_segment)
+        mask = torch.zeros(may_see.shape).masked_fill(~may_see, -torch.inf)
+        blocks.append(Block(queries.to(like.device), keys.to(like.device), mask.to(like)))
+    return BlockAttention(tuple(blocks), index.to(like.device))
 
 
-def _keys(group: Sequence[_Segment], own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys (n, k) of a group, prefix first, and which of them queries at `own` (n, q) in their segments see."""
-    n_before, longest = group[0].n_before, max(segment.length for segment in group)
-    of_prefix = _column([segment.row_start for segment in group]) + torch.arange(n_before)
+def _keys(group: Sequence[_Segment], queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys (n, k) of a group, prefix first, and which of them the queries, (n, q) places in their segments, see."""
+    n_prefix, longest = group[0].n_prefix, max(segment.length for segment in group)
+    prefix = _column([segment.row_start for segment in group]) + torch.arange(n_prefix)
     nth = torch.arange(longest)
-    of_segment = _column([segment.start for segment in group]) + nth.minimum(
-        _column([segment.length for segment in group]) - 1
-    )
-    may_see = torch.nn.functional.pad(nth <= own[:, :, None], (n_before, 0), value=True)
-    return torch.cat([of_prefix, of_segment], dim=1), may_see
+    last = _column([segment.length for segment in group]) - 1
+    segments = _column([segment.start for segment in group]) + nth.minimum(last)
+    may_see = torch.nn.functional.pad(nth <= queries[:, :, None], (n_prefix, 0), value=True)
+    return torch.cat([prefix, segments], dim=1), may_see
 
 
 def _column(values: Sequence[int]) -> torch.Tensor:
     return torch.tensor(values)[:, None]
-
-
-def fill_to(sequence: torch.Tensor, length: int) -> torch.Tensor:
-    """(l, D) -> (length, D), zeros at the end."""
-    return torch.nn.functional.pad(sequence, (0, 0, 0, length - sequence.shape[0]))

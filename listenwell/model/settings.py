@@ -1,14 +1,12 @@
-"""Which model answers, the shape of its adapters, and how many clips go through it at once.
-
-Which modules an adapter changes: what lora.scope and lora.targets mean for one model.
+"""Which model answers, how many clips go through it at once, the shape of its adapters and the modules they change.
 
 The model's family knows its halves and the names of their linear modules; an expression picks among these by full
 path, as PEFT's target_modules does when it is a string (the whole path must match).
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal, Protocol
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -16,7 +14,9 @@ from listenwell.errors import ConfigError
 from listenwell.section import Section
 
 REGEX = "regex:"
-NAMED_TARGETS = ("attention", "attention+mlp")
+EVERY_LINEAR = "attention+mlp"
+NAMED_TARGETS = ("attention", EVERY_LINEAR)
+HALVES = ("language_model", "audio_tower")
 DEVICES = r"auto|cpu|cuda(:\d+)?|mps"
 
 
@@ -54,8 +54,8 @@ class ModelConfig(Section):
     """Precision of the frozen weights; bfloat16 halves memory and changes scores slightly. auto takes bfloat16 on a GPU
     and on a CPU that multiplies it in hardware, float32 elsewhere (there bfloat16 is up to 100 times slower)."""
     quantization: Literal["none", "8bit", "4bit"] = "none"
-    """Precision of the language model's linear layers, by bitsandbytes: needs a CUDA device and the extra quant. Tower,
-    projector, embeddings and head keep dtype. It makes another base, with other scores and adapters of its own."""
+    """Precision of the language model's linear layers, by bitsandbytes: needs a CUDA device and the extra quant. The
+    rest keeps dtype. It makes another base, with other scores and adapters of its own."""
     device: Annotated[str, AfterValidator(_usable_device)] = "auto"
     """auto takes a CUDA device where there is one, otherwise the CPU; or cpu, cuda, cuda:1, mps."""
 
@@ -75,7 +75,7 @@ class ScoringConfig(Section):
     """How clips are batched for scoring. Clips are never padded to 30 s; batches hold clips of similar length."""
 
     batch_seconds: float = Field(32.0, gt=0)
-    """Seconds of audio in one forward pass, after short clips are lengthened; lower it when memory runs out."""
+    """Seconds of audio in one forward pass, after short clips are padded; lower it when memory runs out."""
     workers: int | None = Field(None, ge=1)
     """Batches scored at the same time, each on one thread; null is one per core (one on a GPU). Changes no bit."""
 
@@ -96,25 +96,6 @@ class LoraConfig(Section):
     """Which half of the model is adapted."""
 
 
-HALVES = ("language_model", "audio_tower")
-EVERY_LINEAR = "attention+mlp"
-
-
-class NamesTargets(Protocol):
-    """What is asked of a model here."""
-
-    def lora_targets(self, scope: str, kind: str) -> list[str]:
-        """Full names of the linear modules an adapter of this scope and kind attaches to."""
-
-
-def find_targets(model: NamesTargets, config: LoraConfig) -> list[str]:
-    """Full names of the modules an adapter of this shape changes, in the model's order.
-
-    Raises ConfigError when an expression matches none.
-    """
-    return match_targets(model.lora_targets(config.scope, kind_of(config)), config)
-
-
 def kind_of(config: LoraConfig) -> str:
     """Which modules of the scope may be changed; an expression picks among all."""
     return EVERY_LINEAR if config.targets.startswith(REGEX) else config.targets
@@ -125,17 +106,10 @@ def match_targets(names: Sequence[str], config: LoraConfig) -> list[str]:
     if not config.targets.startswith(REGEX):
         return list(names)
     expression = re.compile(config.targets.removeprefix(REGEX))
-    found = [name for name in names if expression.fullmatch(name)]
-    if not found:
+    matched = [name for name in names if expression.fullmatch(name)]
+    if not matched:
         raise ConfigError(
             f"lora.targets '{config.targets}' matches none of the {len(names)} linear modules of scope {config.scope}; "
             f"it must match a whole path such as {names[0]}: begin it with '.*', or choose another lora.scope."
         )
-    return found
-
-
-def count_by_half(model: NamesTargets, names: Iterable[str]) -> dict[str, int]:
-    """How many of the modules `names` lie in each half of the model; halves with none are left out."""
-    chosen = set(names)
-    counts = {half: len(chosen.intersection(model.lora_targets(half, EVERY_LINEAR))) for half in HALVES}
-    return {half: count for half, count in counts.items() if count}
+    return matched

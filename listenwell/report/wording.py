@@ -9,7 +9,7 @@ import unicodedata
 from typing import Literal
 
 from listenwell.augment.conditions import CLEAN, match_condition
-from listenwell.augment.filters import Band
+from listenwell.augment.recording import Band
 from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import NOISY

@@ -7,7 +7,7 @@ clip is scored, and the test sets are scored once, under all conditions, by all 
 from collections.abc import Sequence
 from typing import Any
 
-from listenwell.baselines.extra import require_baselines
+from listenwell.baselines.vad import require_baselines
 from listenwell.config import Config, config_beside
 from listenwell.data.clip import Clip
 from listenwell.data.test_set import ChosenClip, DataSheet, sheet_to_json

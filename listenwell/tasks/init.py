@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from listenwell.baselines.extra import MODULES, installed_baselines
+from listenwell.baselines.vad import MODULES, installed_baselines
 from listenwell.data.clip import Background, Clip
 from listenwell.data.corpora.folders import read_folders
 from listenwell.data.manifest import (

@@ -289,7 +289,7 @@ def _distinct(by_kind: dict[str, list[FitRequest]]) -> dict[str, list[FitRequest
 def _cost(request: FitRequest, network: Any) -> FitCost:
     config, clips = request.config, request.splits.clips[TRAIN]
     per_epoch = config.train.clips_per_epoch or len(clips)
-    projector = family_of(config.model.name, network.config).projector
+    projector = family_of(config.model.name, network.config).projector_name
     n_projector = _count(network.get_submodule(projector)) if config.train.projector == "trained" else 0
     return FitCost(
         n_steps=count_steps(config.train, per_epoch),

@@ -14,10 +14,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from listenwell.augment.crop import RoomTone
 from listenwell.augment.mixing import find_part, measure_level
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, Steps, apply_in_steps, draw_plan
-from listenwell.augment.recording import RoomTone
 from listenwell.augment.reverb import MeasuredRoom
 from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import Config
@@ -26,7 +26,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.model.loading import load_processor, model_folder, quiet_transformers
-from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, lengthen, log_mel
+from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, log_mel, pad
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.blocks import Picture
 from listenwell.report.errors import Player, draw_picture, make_player
@@ -102,13 +102,13 @@ def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters:
     samples = load_waveform(clip)
     plan = draw_plan(config.augment, clip, samples, bank.entries, filters.shape[1], config.seed, epoch)
     steps = apply_in_steps(samples, plan, bank.load)
-    mel = log_mel(lengthen(steps.heard, config.short_clips), filters)
-    first_frame = first_sample(steps.heard.size, config.short_clips) // HOP_LENGTH
+    mel = log_mel(pad(steps.augmented, config.short_clips), filters)
+    first_frame = first_sample(steps.augmented.size, config.short_clips) // HOP_LENGTH
     return Hearing(
         clip,
         epoch,
         tuple(describe_plan(plan, steps)),
-        pcm_sha256(steps.heard),
+        pcm_sha256(steps.augmented),
         tuple(make_player(title, sound) for title, sound in _list_sounds(samples, steps)),
         tuple(_draw_pictures(mel, plan.masks, first_frame)),
     )
@@ -156,7 +156,7 @@ def _describe_tone(tone: RoomTone) -> str:
 
 def _describe_bed(planned: PlannedBackground, steps: Steps) -> str:
     names = " and ".join(f"{each.background_id} from {each.offset_s:.2f} s on" for each in planned.stretches)
-    laid = [bed for bed in steps.beds if bed.planned is planned]
+    laid = [bed for bed in steps.backgrounds if bed.planned is planned]
     if not laid:
         return f"{names}: silent, so left out."
     passed = f", {laid[0].n_redrawn} silent places passed over" if laid[0].n_redrawn else ""
@@ -185,12 +185,12 @@ def _list_sounds(samples: Waveform, steps: Steps) -> Iterator[tuple[str, Wavefor
     """The sounds on the way, without those that are the one before."""
     yield "Recording", samples
     yield "Clip alone, as cropped and changed", steps.clip
-    if steps.beds:
-        alone = sum((bed.samples * np.float32(bed.gain * steps.gain) for bed in steps.beds), np.float32(0))
+    if steps.backgrounds:
+        alone = sum((bed.samples * np.float32(bed.gain * steps.gain) for bed in steps.backgrounds), np.float32(0))
         yield "Background alone, as loud as in the mixture", np.asarray(alone)
         yield "Mixture", steps.mixture
-    if steps.heard is not steps.mixture:
-        yield "As recorded: after gain, clipping, codec and band", steps.heard
+    if steps.augmented is not steps.mixture:
+        yield "As recorded: after gain, clipping, codec and band", steps.augmented
 
 
 def _draw_pictures(mel: LogMel, masks: Masks | None, first_frame: int) -> Iterator[Picture]:

@@ -21,7 +21,7 @@ from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.calibration import read_threshold
 from listenwell.fits.ledger import requested_fits, require_log
 from listenwell.judge.score import read_kept_scores
-from listenwell.model.mel import HOP_LENGTH, lengthen, n_audio_tokens
+from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.load_or_make import read_vouched
 from listenwell.storage.run_folder import RunFolder
@@ -90,8 +90,8 @@ def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict
     """What the plan made of the clip: lengths, level, achieved SNR, and the shapes on the way to the model."""
     samples = load_waveform(clip)
     steps = apply_in_steps(samples, plan, bank.load)
-    heard = steps.heard
-    lengthened = lengthen(heard, config.short_clips)
+    heard = steps.augmented
+    lengthened = pad(heard, config.short_clips)
     n_frames = -(-lengthened.size // HOP_LENGTH)
     values: dict[str, Any] = {
         "n_samples": heard.size,
@@ -102,8 +102,8 @@ def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict
         "n_frames": n_frames,
         "n_audio_tokens": n_audio_tokens(n_frames),
     }
-    if steps.beds:
-        mixed_in = np.sum([bed.samples * bed.gain for bed in steps.beds], axis=0)
+    if steps.backgrounds:
+        mixed_in = np.sum([bed.samples * bed.gain for bed in steps.backgrounds], axis=0)
         values["achieved_snr_db"] = 20 * _log10(rms(steps.clip) / rms(mixed_in))
     return values
 

@@ -22,9 +22,10 @@ from listenwell.errors import CheckpointError
 from listenwell.storage.atomic_files import atomic_folder, make_folder, write_text
 from listenwell.storage.load_or_make import hash_file
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, KEPT = 2, 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
-SEPARATOR = "/"
+_READ = {"format": int, "identity": str, "step": int, "fits": list}
+"""The entries of the state file that are read, and their kinds; a hash does not say that they are so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class FitState:
 
 @dataclass(slots=True)
 class Checkpoints:
-    """The checkpoints of one stack below `folder`; `kept` of them stay. identity: of the fits that are in them.
+    """The checkpoints of one stack below `folder`; the newest KEPT stay. identity: of the fits that are in them.
 
     damaged: names of checkpoints that did not verify, filled by `newest`.
     """
@@ -45,7 +46,6 @@ class Checkpoints:
     folder: Path
     identity: str
     every_steps: int
-    kept: int = 2
     damaged: list[str] = field(default_factory=list)
 
     def save(self, step: int, states: Sequence[FitState]) -> Path:
@@ -53,7 +53,7 @@ class Checkpoints:
         folder = self.folder / f"step-{step:08d}"
         with atomic_folder(folder) as temporary:
             tensors = {
-                f"{number}{SEPARATOR}{name}": tensor.detach().cpu().contiguous()
+                f"{number}/{name}": tensor.detach().cpu().contiguous()
                 for number, state in enumerate(states)
                 for name, tensor in state.tensors.items()
             }
@@ -66,7 +66,7 @@ class Checkpoints:
                 "tensors_sha256": hash_file(temporary / TENSORS),
             }
             write_text(temporary / STATE, json.dumps(content | {"sha256": _content_sha256(content)}))
-        for old in self._names()[: -self.kept]:
+        for old in self._names()[:-KEPT]:
             shutil.rmtree(self.folder / old)
         return folder
 
@@ -87,14 +87,10 @@ class Checkpoints:
             ]
         return None
 
-    def remove(self) -> None:
-        """Delete them all: the fits are finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def require_space(self, n_bytes: int) -> None:
         """Raise CheckpointError unless the disk takes one checkpoint of n_bytes more than are kept."""
         make_folder(self.folder)
-        free, needed = shutil.disk_usage(self.folder).free, n_bytes * (self.kept + 1)
+        free, needed = shutil.disk_usage(self.folder).free, n_bytes * (KEPT + 1)
         if free < needed:
             raise CheckpointError(
                 f"{self.folder}: checkpoints need {needed / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB free; free "
@@ -125,19 +121,12 @@ def _verified(folder: Path) -> dict[str, Any] | None:
         is_whole = claimed == _content_sha256(content) and content["tensors_sha256"] == hash_file(folder / TENSORS)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return content if is_whole and _has_its_kinds(content) else None
-
-
-def _has_its_kinds(content: Mapping[str, Any]) -> bool:
-    """True when every entry that is read is there and of its kind; a hash does not say so."""
-    kinds = {"format": int, "identity": str, "step": int, "fits": list}
-    if not all(name in content and isinstance(content[name], kind) for name, kind in kinds.items()):
-        return False
-    return all(isinstance(record, dict) for record in content["fits"])
+    has_kinds = all(isinstance(content.get(name), kind) for name, kind in _READ.items())
+    return content if is_whole and has_kinds and all(isinstance(fit, dict) for fit in content["fits"]) else None
 
 
 def _tensors_of(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
-    prefix = f"{number}{SEPARATOR}"
+    prefix = f"{number}/"
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

@@ -1,16 +1,15 @@
-"""What a fit writes while it runs: every plan heard and every step, one JSON object per line.
+"""What a fit writes while it runs, one JSON object per line, and the overfitting that its epochs show.
 
-plans.jsonl     one line per clip heard, in the order they were heard (listenwell.augment.plan)
+plans.jsonl     one line per clip taken, in order (listenwell.augment.plan)
 metrics.jsonl   one line per optimiser step, and one per epoch with what dev says
 
 Lines are appended at every step and are on the disk before a checkpoint counts them. A resumed fit first cuts both
 files back to where its checkpoint stands, so the files of a run that was killed and resumed equal those of one that
-never was. A finished fit vouches for both (spec.json); they are checked where they are read.
+never was. A finished fit holds the checksums of both (spec.json).
 
-Overfitting, read off the history of a fit: dev loss rises after the best epoch while train loss goes on falling.
-
-Train loss is the mean over the epoch's augmented clips with dropout, dev loss that of the plain dev clips after it, so
-the gap between the two says nothing by itself; both directions at once do. Knows nothing of torch.
+Overfitting: dev loss rises after the best epoch while train loss goes on falling. Train loss is the mean over the
+epoch's augmented clips with dropout, dev loss that of the plain dev clips after it, so the gap between the two says
+nothing by itself; both directions at once do. Knows nothing of torch.
 """
 
 import itertools
@@ -24,20 +23,23 @@ from listenwell.errors import CheckpointError
 from listenwell.storage.atomic_files import disk_faults_named, flush, make_folder
 
 PLANS, METRICS = LOGS = ("plans.jsonl", "metrics.jsonl")
+EPOCHS = 2
+"""Epochs in a row that must show overfitting: one may be chance."""
 
 
 class FitLog:
-    """The two files below `folder`; call `rewind` before the first line."""
+    """The two files below `folder`, nothing where it is None; call `rewind` before the first line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.n_plans = self.n_metrics = 0
 
     def rewind(self, n_plans: int, n_metrics: int) -> None:
         """Keep the first n lines of each file: 0 and 0 begin anew. Raises CheckpointError where fewer are there."""
         self.n_plans, self.n_metrics = n_plans, n_metrics
-        for name, n_lines in ((PLANS, n_plans), (METRICS, n_metrics)):
-            _keep_lines(self.folder / name, n_lines)
+        if self.folder is not None:
+            _keep_lines(self.folder / PLANS, n_plans)
+            _keep_lines(self.folder / METRICS, n_metrics)
 
     def add_plans(self, plans: Iterable[Plan]) -> None:
         """Append the plans of one batch."""
@@ -52,12 +54,13 @@ class FitLog:
 
     def flush(self) -> None:
         """Put all lines on the disk itself."""
-        for name in LOGS:
-            path = self.folder / name
+        for path in [] if self.folder is None else [self.folder / name for name in LOGS]:
             with disk_faults_named(path):
                 flush(path)
 
     def _append(self, name: str, lines: Iterable[str]) -> None:
+        if self.folder is None:
+            return
         path = self.folder / name
         with disk_faults_named(path), path.open("a", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
@@ -74,10 +77,6 @@ def _keep_lines(path: Path, n_lines: int) -> None:
                     "the folder stacks/ of the run to train its fits from the start."
                 )
         file.truncate()
-
-
-EPOCHS = 2
-"""Epochs in a row that must look so: one may be chance."""
 
 
 def describe_overfitting(history: Sequence[Mapping[str, Any]], best_epoch: int) -> str:

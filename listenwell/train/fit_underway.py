@@ -1,13 +1,13 @@
-"""One fit under way: its adapter, optimiser, place in the data, history; and how to write that down and go on.
+"""One fit under way: its place in the data, its optimiser, its best epoch; and how to write that down and go on.
 
-Everything random is keyed by (seed, epoch, clip) or (seed, batch), so the place in the data is two numbers. What
-`state` writes and `restore` reads back continues to the same bits.
+Everything random is keyed by (seed, epoch, clip) or (seed, batch), so a `Position` of plain values and the tensors
+continue to the same bits.
 """
 
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 from listenwell.augment.plan import AugmentConfig
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
-from listenwell.errors import ConfigError, TrainingError
+from listenwell.errors import ConfigError
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
-from listenwell.model.audio_language_model import AudioLanguageModel
+from listenwell.model.audio_language_model import AudioLanguageModel, embed_clips
 from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights, new_adapter
+from listenwell.model.mel import LogMel
 from listenwell.model.prompt import Prompt
-from listenwell.model.settings import LoraConfig, find_targets
+from listenwell.model.settings import LoraConfig
 from listenwell.train.checkpoint import FitState
 from listenwell.train.fit_log import FitLog
-from listenwell.train.loader import PreparedClip, Source, Wanted, draw_epoch
-from listenwell.train.settings import TrainConfig, count_steps, count_warmup_steps, rate_share
+from listenwell.train.loader import ClipRequest, PreparedClip, Source, draw_epoch
+from listenwell.train.settings import TrainConfig, count_steps, count_warmup_steps, learning_rate_factor
+
+DEV_BATCH_SECONDS = 32.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,22 @@ class FitSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DevSet:
+    """Dev clips as spectrograms and as the base's audio tokens (n_tokens, W); is_speech has shape (n,)."""
+
+    mels: Sequence[LogMel]
+    audio: Sequence[torch.Tensor]
+    is_speech: NDArray[np.bool_]
+
+
+def embed_dev(model: AudioLanguageModel, mels: Sequence[LogMel], is_speech: NDArray[np.bool_]) -> DevSet:
+    """Run the frozen audio encoder over the dev clips once, for all fits and epochs."""
+    return DevSet(mels, embed_clips(model, mels, DEV_BATCH_SECONDS), is_speech)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """Told after every optimiser step: which fit, how far, the last loss and the clips heard so far."""
+    """Reported after every optimiser step: which fit, how far, the last loss and the clips seen so far."""
 
     name: str
     step: int
@@ -58,87 +75,101 @@ class Progress:
     n_clips: int
 
 
-class FitUnderway:
-    """One fit of a stack; `source` is its place among the loader's sources.
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a fit has come, in plain values; a checkpoint holds them by these names.
 
-    failure: why it was stopped, None while all is well.
+    epoch: from 1, the one under way. step: optimiser steps taken; pending: batches whose gradients wait for the next.
+    losses: of each clip of this epoch so far, the mean of its batch. history: one record per epoch. failure: why the
+    fit was stopped, None while all is well.
     """
 
-    def __init__(self, model: AudioLanguageModel, spec: FitSpec, log: FitLog | None = None, source: int = 0) -> None:
-        self.spec, self.log, self.source = spec, log, source
-        config = spec.train
-        self.adapter = new_adapter(spec.lora, model.network, find_targets(model, spec.lora), spec.seed)
-        groups: list[dict[str, Any]] = [{"params": self.adapter.factors(), "lr": config.learning_rate}]
-        if config.projector == "trained":
-            self.adapter.projector = model.own_projector()
-            weights = [self.adapter.projector.weight, self.adapter.projector.bias]
-            groups.append({"params": weights, "lr": config.projector_learning_rate})
-        self.parameters: list[torch.Tensor] = [parameter for group in groups for parameter in group["params"]]
-        self.clips_per_epoch = config.clips_per_epoch or len(spec.clips)
+    epoch: int = 1
+    step: int = 0
+    n_clips: int = 0
+    n_batches: int = 0
+    n_batches_in_epoch: int = 0
+    pending: int = 0
+    losses: Sequence[float] = ()
+    history: Sequence[dict[str, Any]] = ()
+    failure: str | None = None
+    was_dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The adapter of the epoch with the lowest dev loss so far."""
+
+    dev_loss: float
+    epoch: int
+    adapter: Adapter
+
+
+class FitUnderway:
+    """One fit of a stack; source: its place among the loader's sources."""
+
+    def __init__(
+        self,
+        model: AudioLanguageModel,
+        spec: FitSpec,
+        dev: DevSet,
+        log: FitLog,
+        source: int,
+        on_step: Callable[[Progress], None],
+    ) -> None:
+        self.spec, self.dev, self.log, self.source, self.on_step = spec, dev, log, source, on_step
+        self.clips_per_epoch = spec.train.clips_per_epoch or len(spec.clips)
         if self.clips_per_epoch > len(spec.clips):
             raise ConfigError(
                 f"train.clips_per_epoch is {self.clips_per_epoch}, but there are {len(spec.clips)} training clips; "
                 "lower it, or leave it null to take every clip."
             )
-        self.n_steps = count_steps(config, self.clips_per_epoch)
-        n_warmup = count_warmup_steps(config, self.n_steps)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate_share(step, self.n_steps, n_warmup, config.schedule)
-        )
+        self.adapter = new_adapter(spec.lora, model.network, model.find_targets(spec.lora), spec.seed)
+        if spec.train.projector == "trained":
+            self.adapter.projector = model.own_projector()
+        self.optimizer = Optimizer(spec.train, self.adapter, count_steps(spec.train, self.clips_per_epoch))
         self.label_weights = _label_weights(spec)
-        self.epoch, self.step, self.n_clips = 1, 0, 0
-        self.n_batches = self.n_batches_in_epoch = self.pending = 0
-        self.losses: list[float] = []  # one for every clip of this epoch so far: the mean of its batch
-        self.history: list[dict[str, Any]] = []
-        self.best: tuple[float, int, Adapter] | None = None
-        self.failure: str | None = None
-        self.was_dropped = False
-        self.upcoming = self._clips_of_epoch(self.epoch)
+        self.position = Position()
+        self.best: Best | None = None
+        self.upcoming = self._clips_of_epoch(1)
 
     @property
     def is_done(self) -> bool:
         """True when no batch is left: all epochs over, dev no better, the fit failed, or it was dropped."""
-        is_ended = self.failure is not None or self.was_dropped
-        return is_ended or self.epoch > self.spec.train.epochs or self._has_lost_patience()
+        at, patience = self.position, self.spec.train.patience
+        if at.failure is not None or at.was_dropped or at.epoch > self.spec.train.epochs:
+            return True
+        return patience is not None and self.best is not None and at.epoch - 1 - self.best.epoch >= patience
 
-    @property
-    def is_at_epoch_end(self) -> bool:
-        """True when this epoch has no batch left."""
-        return not self.upcoming
-
-    def next_batch(self) -> list[Wanted]:
+    def next_batch(self) -> list[ClipRequest]:
         """The next clips; from now on dropout draws for this batch."""
-        size = self.spec.train.batch
+        at, size = self.position, self.spec.train.batch
         clips, self.upcoming = self.upcoming[:size], self.upcoming[size:]
-        self.n_batches += 1
-        self.n_batches_in_epoch += 1
-        self.adapter.dropout_key = (self.spec.seed, self.n_batches)
-        return [Wanted(self.source, clip, self.epoch) for clip in clips]
+        self.position = replace(at, n_batches=at.n_batches + 1, n_batches_in_epoch=at.n_batches_in_epoch + 1)
+        self.adapter.dropout_key = (self.spec.seed, self.position.n_batches)
+        return [ClipRequest(self.source, clip, at.epoch) for clip in clips]
 
-    def coming_up(self, n_batches: int) -> list[Wanted]:
+    def look_ahead(self, n_batches: int) -> list[ClipRequest]:
         """The clips of the next n_batches, into the next epoch where this one ends; none when the fit is done."""
         if self.is_done:
             return []
-        n_clips = n_batches * self.spec.train.batch
-        named = [Wanted(self.source, clip, self.epoch) for clip in self.upcoming[:n_clips]]
-        if len(named) < n_clips and self.epoch < self.spec.train.epochs:
-            following = self._clips_of_epoch(self.epoch + 1)[: n_clips - len(named)]
-            named += [Wanted(self.source, clip, self.epoch + 1) for clip in following]
-        return named
-
-    def note_plans(self, batch: Sequence[PreparedClip]) -> None:
-        """Write down what the clips of a batch were heard under."""
-        if self.log is not None:
-            self.log.add_plans(item.plan for item in batch)
+        epoch, n_clips = self.position.epoch, n_batches * self.spec.train.batch
+        requests = [ClipRequest(self.source, clip, epoch) for clip in self.upcoming[:n_clips]]
+        if len(requests) < n_clips and epoch < self.spec.train.epochs:
+            following = self._clips_of_epoch(epoch + 1)[: n_clips - len(requests)]
+            requests += [ClipRequest(self.source, clip, epoch + 1) for clip in following]
+        return requests
 
     def loss(self, logits: torch.Tensor, batch: Sequence[PreparedClip], prompt: Prompt) -> torch.Tensor:
-        """Mean cross-entropy of the answers; logits (n, 2) over the two answers, or (n, V) over the vocabulary."""
+        """Mean cross-entropy of the answers, times the batch's share of its optimiser step.
+
+        logits: (n, 2) over the two answers, or (n, V) over the vocabulary.
+        """
         ids = (0, 1) if self.spec.train.loss == "answers" else (prompt.speech_id, prompt.nonspeech_id)
-        wanted = torch.tensor([ids[not item.is_speech] for item in batch], device=logits.device)
+        targets = torch.tensor([ids[not item.is_speech] for item in batch], device=logits.device)
         weights = torch.tensor([self.label_weights[not item.is_speech] for item in batch], device=logits.device)
         losses = torch.nn.functional.cross_entropy(
-            logits, wanted, reduction="none", label_smoothing=self.spec.train.label_smoothing
+            logits, targets, reduction="none", label_smoothing=self.spec.train.label_smoothing
         )
         return (losses * weights).mean() * self._share_of_step(len(batch))
 
@@ -148,144 +179,160 @@ class FitUnderway:
         An epoch's last step holds what is left. All batches before this one are full, so 1 without accumulation.
         """
         train = self.spec.train
-        left = self.pending * train.batch + n_clips + len(self.upcoming)
+        left = self.position.pending * train.batch + n_clips + len(self.upcoming)
         return n_clips / min(train.batch * train.accumulation, left)
 
-    def after_backward(
-        self,
-        batch: Sequence[PreparedClip],
-        loss: float,
-        gradients: Sequence[torch.Tensor],
-        on_step: Callable[[Progress], None],
-    ) -> None:
+    def learn(self, batch: Sequence[PreparedClip], loss: float, gradients: Sequence[torch.Tensor]) -> None:
         """Take the gradients of one batch, and a step of the optimiser when enough batches are in it.
 
-        `loss` is what `loss` returned. A loss or gradient that is not finite stops this fit; nothing is applied.
+        loss: what `loss` returned. A loss or gradient that is not finite stops this fit; nothing is applied.
         """
         if not math.isfinite(loss):
             return self._fail("loss", loss, batch)
+        at, train = self.position, self.spec.train
         mean = loss / self._share_of_step(len(batch))
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        self.losses += [mean] * len(batch)
-        self.n_clips += len(batch)
-        in_step = self.pending * self.spec.train.batch + len(batch)
-        self.pending += 1
-        if self.pending < self.spec.train.accumulation and not self.is_at_epoch_end:
+        n_in_step = at.pending * train.batch + len(batch)
+        self.optimizer.add(gradients)
+        self.position = at = replace(
+            at,
+            losses=[*at.losses, *[mean] * len(batch)],
+            n_clips=at.n_clips + len(batch),
+            pending=at.pending + 1,
+        )
+        if at.pending < train.accumulation and self.upcoming:
             return None
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.train.clip_norm))
+        norm, rate = self.optimizer.clip(), self.optimizer.rate(at.step)
         if not math.isfinite(norm):
             return self._fail("gradient", norm, batch)
-        rate = self.schedule.get_last_lr()[0]
-        mean = float(np.mean(self.losses[-in_step:]))
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
-        self.step += 1
-        self.pending = 0
-        self._note({"step": self.step, "loss": mean, "gradient_norm": norm, "learning_rate": rate})
-        on_step(Progress(self.spec.name, self.step, self.n_steps, mean, self.n_clips))
+        self.optimizer.step(at.step)
+        self.position = at = replace(at, step=at.step + 1, pending=0)
+        mean = float(np.mean(at.losses[-n_in_step:]))
+        self.log.add_metrics({"step": at.step, "loss": mean, "gradient_norm": norm, "learning_rate": rate})
+        self.on_step(Progress(self.spec.name, at.step, self.optimizer.n_steps, mean, at.n_clips))
         return None
 
     def _fail(self, what: str, value: float, batch: Sequence[PreparedClip]) -> None:
         clips = ", ".join(item.clip.clip_id for item in batch)
-        kept = "" if self.best is None else f" What it had learned up to epoch {self.best[1]} is in its checkpoint."
-        self.failure = (
-            f"fit '{self.spec.name}', step {self.step + 1}: the {what} is {value} on the clips {clips}; check these "
-            f"recordings, or lower train.learning_rate.{kept}"
+        kept = "" if self.best is None else f" What it had learned up to epoch {self.best.epoch} is in its checkpoint."
+        failure = (
+            f"fit '{self.spec.name}', step {self.position.step + 1}: the {what} is {value} on the clips {clips}; check "
+            f"these recordings, or lower train.learning_rate.{kept}"
         )
+        self.position = replace(self.position, failure=failure)
 
-    def end_epoch(self, dev_scores: NDArray[np.float64], is_speech: NDArray[np.bool_]) -> None:
+    def end_epoch(self, dev_scores: NDArray[np.float64]) -> None:
         """Judge the epoch by the scores (n,) of the dev clips and begin the next one."""
-        train_loss, dev_loss = float(np.mean(self.losses)), logistic_loss(dev_scores, is_speech)
+        at, is_speech = self.position, self.dev.is_speech
+        train_loss, dev_loss = float(np.mean(at.losses)), _logistic_loss(dev_scores, is_speech)
         record: dict[str, Any] = {
-            "epoch": self.epoch,
-            "step": self.step,
+            "epoch": at.epoch,
+            "step": at.step,
             "train_loss": train_loss,
             "dev_loss": dev_loss,
             "gap": dev_loss - train_loss,
             "dev_balanced_accuracy_at_0": balanced_accuracy(decide(dev_scores, 0.0), is_speech),
             "dev_auc": roc_auc(dev_scores, is_speech),
-            "learning_rate": self.schedule.get_last_lr()[0],
+            "learning_rate": self.optimizer.rate(at.step),
         }
-        self.history.append(record)
-        self._note(record)
-        if self.best is None or dev_loss < self.best[0]:
-            self.best = (dev_loss, self.epoch, _frozen_copy(self.adapter))
-        self.epoch, self.losses, self.n_batches_in_epoch = self.epoch + 1, [], 0
-        self.upcoming = self._clips_of_epoch(self.epoch)
+        self.log.add_metrics(record)
+        if self.best is None or dev_loss < self.best.dev_loss:
+            self.best = Best(dev_loss, at.epoch, _frozen_copy(self.adapter))
+        self.position = replace(at, epoch=at.epoch + 1, losses=(), n_batches_in_epoch=0, history=[*at.history, record])
+        self.upcoming = self._clips_of_epoch(at.epoch + 1)
 
-    def _has_lost_patience(self) -> bool:
-        patience = self.spec.train.patience
-        return patience is not None and self.best is not None and self.epoch - 1 - self.best[1] >= patience
+    def drop(self) -> None:
+        """End the fit before its last epoch."""
+        self.position = replace(self.position, was_dropped=True)
 
     def _clips_of_epoch(self, epoch: int) -> list[Clip]:
         return draw_epoch(self.spec.clips, self.clips_per_epoch, self.spec.seed, epoch)
 
-    def _note(self, record: dict[str, Any]) -> None:
-        if self.log is not None:
-            self.log.add_metrics(record)
-
     def state(self) -> FitState:
         """Everything needed to go on from here."""
-        optimizer = self.optimizer.state_dict()
-        tensors = {f"parameter.{i}": parameter.detach() for i, parameter in enumerate(self.parameters)}
-        if self.pending:
-            tensors |= {f"gradient.{i}": p.grad for i, p in enumerate(self.parameters) if p.grad is not None}
-        for i, moments in optimizer["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
-        if self.best is not None:
-            tensors |= {f"best.{name}": tensor for name, tensor in _tensors_of(self.best[2]).items()}
+        best = {} if self.best is None else _tensors_of(self.best.adapter)
         record = {
-            **{name: getattr(self, name) for name in PLACE},
-            "optimizer_groups": optimizer["param_groups"],
-            "schedule": self.schedule.state_dict() | {"lr_lambdas": []},
-            "best": None if self.best is None else list(self.best[:2]),
-            "n_logged": None if self.log is None else [self.log.n_plans, self.log.n_metrics],
+            **asdict(self.position),
+            "best": None if self.best is None else [self.best.dev_loss, self.best.epoch],
+            "n_logged": [self.log.n_plans, self.log.n_metrics],
         }
-        return FitState(record, tensors)
+        return FitState(record, self.optimizer.tensors() | {f"best.{name}": t for name, t in best.items()})
 
     def restore(self, state: FitState) -> None:
         """Go on from what `state` wrote."""
         record, tensors = state.record, state.tensors
-        for name in PLACE:
-            setattr(self, name, record[name])
-        moments: dict[int, dict[str, torch.Tensor]] = {}
+        self.position = Position(**{field.name: record[field.name] for field in fields(Position)})
+        self.optimizer.restore(tensors)
+        if record["best"] is not None:
+            adapter = _frozen_copy(self.adapter)
+            for name, tensor in _tensors_of(adapter).items():
+                tensor.copy_(tensors[f"best.{name}"])
+            dev_loss, epoch = record["best"]
+            self.best = Best(dev_loss, epoch, adapter)
+        n_taken = self.position.n_batches_in_epoch * self.spec.train.batch
+        self.upcoming = self._clips_of_epoch(self.position.epoch)[n_taken:]
+        self.log.rewind(*record["n_logged"])
+
+
+class Optimizer:
+    """AdamW over an adapter, with warm-up, decay and a limit on the gradient's norm; gradients add up until a step."""
+
+    def __init__(self, config: TrainConfig, adapter: Adapter, n_steps: int) -> None:
+        self.config, self.n_steps, self.n_warmup = config, n_steps, count_warmup_steps(config, n_steps)
+        groups: list[dict[str, Any]] = [{"params": adapter.factors(), "lr": config.learning_rate}]
+        if adapter.projector is not None:
+            weights = [adapter.projector.weight, adapter.projector.bias]
+            groups.append({"params": weights, "lr": config.projector_learning_rate})
+        self.peaks: list[float] = [group["lr"] for group in groups]
+        self.parameters: list[torch.Tensor] = [parameter for group in groups for parameter in group["params"]]
+        self.adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+
+    def add(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Add a batch's gradients, in the order of `parameters`, to those that wait."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def clip(self) -> float:
+        """Scale the gradients down to the largest norm allowed; returns the norm they had."""
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm))
+
+    def step(self, step: int) -> None:
+        """Take step number `step`, from 0; no gradients wait afterwards."""
+        for group, peak in zip(self.adamw.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * self._factor(step)
+        self.adamw.step()
+        self.adamw.zero_grad()
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the LoRA factors at `step`."""
+        return self.peaks[0] * self._factor(step)
+
+    def _factor(self, step: int) -> float:
+        return learning_rate_factor(step, self.n_steps, self.n_warmup, self.config.schedule)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters, gradients that wait, and AdamW's moments, by name."""
+        tensors = {f"parameter.{i}": parameter.detach() for i, parameter in enumerate(self.parameters)}
+        tensors |= {f"gradient.{i}": p.grad for i, p in enumerate(self.parameters) if p.grad is not None}
+        for i, moments in self.adamw.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        return tensors
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take over what `tensors` returned."""
         with torch.no_grad():
             for i, parameter in enumerate(self.parameters):
                 parameter.copy_(tensors[f"parameter.{i}"])
-                if self.pending and f"gradient.{i}" in tensors:
+                if f"gradient.{i}" in tensors:
                     parameter.grad = tensors[f"gradient.{i}"].to(parameter.device)
+        moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, number, what = name.split(".")
                 moments.setdefault(int(number), {})[what] = tensor
-        self.optimizer.load_state_dict({"state": moments, "param_groups": record["optimizer_groups"]})
-        self.schedule.load_state_dict(record["schedule"] | {"lr_lambdas": [None] * len(self.optimizer.param_groups)})
-        if record["best"] is not None:
-            best = _frozen_copy(self.adapter)
-            for name, tensor in _tensors_of(best).items():
-                tensor.copy_(tensors[f"best.{name}"])
-            self.best = (*record["best"], best)
-        self.upcoming = self._clips_of_epoch(self.epoch)[self.n_batches_in_epoch * self.spec.train.batch :]
-        if self.log is not None and record["n_logged"] is not None:
-            self.log.rewind(*record["n_logged"])
-
-    def best_adapter(self) -> tuple[int, Adapter]:
-        """The best epoch and its adapter. Raises TrainingError when no epoch was finished."""
-        if self.best is None:
-            raise TrainingError(f"fit '{self.spec.name}' ended without an epoch; train.epochs must be at least 1.")
-        return self.best[1], self.best[2]
+        self.adamw.load_state_dict({"state": moments, "param_groups": self.adamw.state_dict()["param_groups"]})
 
 
-PLACE = (
-    "epoch", "step", "n_clips", "n_batches", "n_batches_in_epoch", "pending", "losses", "history", "failure",
-    "was_dropped",
-)  # fmt: skip
-"""The attributes of a fit under way that are plain values."""
-
-
-def logistic_loss(scores: NDArray[np.float64], is_speech: NDArray[np.bool_]) -> float:
+def _logistic_loss(scores: NDArray[np.float64], is_speech: NDArray[np.bool_]) -> float:
     """Mean logistic loss of the scores, in nats: log(1 + exp(-s)) for speech, log(1 + exp(s)) for non-speech."""
     return float(np.mean(np.logaddexp(0.0, np.where(is_speech, -scores, scores))))
 
@@ -317,9 +364,6 @@ def _frozen_copy(adapter: Adapter) -> Adapter:
         name: LoraPair(pair.a.detach().clone(), pair.b.detach().clone()) for name, pair in adapter.pairs.items()
     }
     if adapter.projector is not None:
-        frozen.projector = ProjectorWeights(
-            adapter.projector.weight.detach().clone(),
-            adapter.projector.bias.detach().clone(),
-            adapter.projector.name,
-        )
+        weight, bias = adapter.projector.weight, adapter.projector.bias
+        frozen.projector = ProjectorWeights(weight.detach().clone(), bias.detach().clone(), adapter.projector.name)
     return frozen

@@ -1,11 +1,10 @@
-"""Clips prepared ahead of training, in worker processes: recording, plan, waveform as heard, log-mel.
+"""Which clips an epoch takes, and those clips prepared ahead of training, in worker processes.
 
+    recording, plan -> augmented waveform -> log-mel
 Every draw is keyed by (seed, epoch, clip), so neither who prepares a clip nor when changes a bit: 0 workers (this
-process does it) or any number give the same training. No more clips are held than the caller named: the batch it wants
-and those it says come next. A worker that dies is replaced; a recording on which workers die is named. Knows nothing of
-torch, so that a worker starts in a second and stays small.
-
-Which clips an epoch hears, and in which order.
+process does it) or any number give the same training. No more clips are held than the caller requested: the batch it
+takes now and those it says come next. A worker that dies is replaced; a recording on which workers die is named. Knows
+nothing of torch, so that a worker starts in a second and stays small.
 """
 
 import multiprocessing
@@ -15,7 +14,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -27,16 +26,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from listenwell.augment.plan import AugmentConfig, Plan, apply_plan, draw_plan
-from listenwell.data.audio import Waveform, load_waveform
+from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import AudioWarning, TrainingError
-from listenwell.model.mel import LogMel, ShortClipConfig, hear, log_mel
+from listenwell.model.mel import LogMel, ShortClipConfig, extract_features
 from listenwell.random_streams import stream
 
 
 def draw_epoch(clips: Sequence[Clip], n_clips: int, seed: int, epoch: int) -> list[Clip]:
-    """The clips of one epoch in the order they are heard.
+    """The clips of one epoch, in order.
 
     All clips shuffled when n_clips takes them all; otherwise half of each label, the groups of a label taking turns.
     """
@@ -71,20 +70,8 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Ear:
-    """What every clip of a stack is heard with; mel_filters (201, F)."""
-
-    mel_filters: NDArray[np.float32]
-    short_clips: ShortClipConfig
-
-    def log_mel(self, samples: Waveform) -> LogMel:
-        """Spectrogram of one waveform (n_samples,)."""
-        return log_mel(samples, self.mel_filters)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A clip as one epoch of a fit hears it; source: the fit's place among the loader's sources."""
+class ClipRequest:
+    """A clip in one epoch of a fit; source: the fit's place among the loader's sources."""
 
     source: int
     clip: Clip
@@ -105,14 +92,21 @@ class PreparedClip:
         return self.clip.label == "SPEECH"
 
 
-def prepare(wanted: Wanted, source: Source, ear: Ear) -> PreparedClip:
-    """Load the clip, draw its plan and make what is heard. Raises AudioError when a recording cannot be read."""
-    clip, bank = wanted.clip, source.bank
-    samples = load_waveform(clip)
-    n_mels = ear.mel_filters.shape[1]
-    plan = draw_plan(source.augment, clip, samples, bank.entries, n_mels, source.seed, wanted.epoch)
-    heard = apply_plan(samples, plan, bank.load)
-    return PreparedClip(clip, plan, hear(ear, heard, ear.short_clips, plan.masks))
+@dataclass(frozen=True, slots=True)
+class _Preparation:
+    """What clips become spectrograms with; mel_filters (201, F)."""
+
+    sources: Sequence[Source]
+    mel_filters: NDArray[np.float32]
+    short_clips: ShortClipConfig
+
+    def prepare(self, request: ClipRequest) -> PreparedClip:
+        """Load the clip, draw its plan and apply it. Raises AudioError when a recording cannot be read."""
+        clip, source = request.clip, self.sources[request.source]
+        samples, n_mels = load_waveform(clip), self.mel_filters.shape[1]
+        plan = draw_plan(source.augment, clip, samples, source.bank.entries, n_mels, source.seed, request.epoch)
+        augmented = apply_plan(samples, plan, source.bank.load)
+        return PreparedClip(clip, plan, extract_features(self.mel_filters, augmented, self.short_clips, plan.masks))
 
 
 class ClipLoader:
@@ -121,10 +115,13 @@ class ClipLoader:
     Fits whose policy, seed and bank are the same share a source, and so every prepared clip.
     """
 
-    def __init__(self, sources: Sequence[Source], ear: Ear, workers: int) -> None:
-        self.sources, self.ear, self.workers = sources, ear, workers
+    def __init__(
+        self, sources: Sequence[Source], mel_filters: NDArray[np.float32], short_clips: ShortClipConfig, workers: int
+    ) -> None:
+        self.workers = workers
+        self._preparation = _Preparation(sources, mel_filters, short_clips)
         self._pool: ProcessPoolExecutor | None = None
-        self._underway: dict[Wanted, Future[PreparedClip]] = {}
+        self._pending: dict[ClipRequest, Future[PreparedClip]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -134,53 +131,53 @@ class ClipLoader:
     ) -> None:
         self._close()
 
-    def load(self, wanted: Sequence[Wanted], ahead: Iterable[Wanted] = ()) -> list[PreparedClip]:
-        """Return the prepared clips in the order of `wanted`; workers go on with those of `ahead` meanwhile.
+    def load(self, requests: Sequence[ClipRequest], ahead: Iterable[ClipRequest] = ()) -> list[PreparedClip]:
+        """Return the prepared clips in the order of `requests`; workers go on with those of `ahead` meanwhile.
 
         Raises TrainingError naming the clip when the processes that prepare it die.
         """
+        different = dict.fromkeys(requests)
         if self.workers == 0:
-            made = {each: prepare(each, self.sources[each.source], self.ear) for each in dict.fromkeys(wanted)}
-            return [made[each] for each in wanted]
-        self._ask(dict.fromkeys([*wanted, *ahead]))
-        done = {each: self._wait_for(each) for each in dict.fromkeys(wanted)}
-        for each in done:
-            del self._underway[each]
-        return [done[each] for each in wanted]
+            prepared = {request: self._preparation.prepare(request) for request in different}
+        else:
+            self._schedule(dict.fromkeys([*requests, *ahead]))
+            prepared = {request: self._wait_for(request) for request in different}
+            for request in different:
+                del self._pending[request]
+        return [prepared[request] for request in requests]
 
-    def _ask(self, named: Iterable[Wanted]) -> None:
-        """Hand out what is new and forget what nobody names any more."""
-        kept = list(named)
-        for gone in self._underway.keys() - set(kept):
-            self._underway.pop(gone).cancel()
-        for each in kept:
-            if each not in self._underway:
-                self._underway[each] = self._submit(each)
+    def _schedule(self, requests: Mapping[ClipRequest, None]) -> None:
+        """Submit what is new and cancel what is no longer requested."""
+        for request in self._pending.keys() - requests.keys():
+            self._pending.pop(request).cancel()
+        for request in requests:
+            if request not in self._pending:
+                self._pending[request] = self._submit(request)
 
-    def _submit(self, wanted: Wanted) -> "Future[PreparedClip]":
+    def _submit(self, request: ClipRequest) -> "Future[PreparedClip]":
         if self._pool is None:
-            self._pool = _new_pool(self.workers, self.sources, self.ear)
+            self._pool = _new_pool(self.workers, self._preparation)
         try:
-            return self._pool.submit(_prepare_in_worker, wanted)
+            return self._pool.submit(_prepare_in_worker, request)
         except BrokenProcessPool:
             self._replace_workers()
-            return self._submit(wanted)
+            return self._submit(request)
 
-    def _wait_for(self, wanted: Wanted) -> PreparedClip:
+    def _wait_for(self, request: ClipRequest) -> PreparedClip:
         try:
-            return self._underway[wanted].result()
+            return self._pending[request].result()
         except BrokenProcessPool:
             self._replace_workers()
-            return self._wait_for(wanted)
+            return self._wait_for(request)
 
     def _replace_workers(self) -> None:
         """New workers for what is left, one clip at a time first for those that may have killed the others."""
         self._close()
-        left = [each for each, future in self._underway.items() if not _is_done(future)]
+        left = [request for request, future in self._pending.items() if not _is_done(future)]
         suspects, rest = left[: self.workers], left[self.workers :]
         for suspect in suspects:
-            with _new_pool(1, self.sources, self.ear) as alone:
-                self._underway[suspect] = future = alone.submit(_prepare_in_worker, suspect)
+            with _new_pool(1, self._preparation) as alone:
+                self._pending[suspect] = future = alone.submit(_prepare_in_worker, suspect)
                 if isinstance(future.exception(), BrokenProcessPool):
                     raise TrainingError(
                         f"clip '{suspect.clip.clip_id}' ({suspect.clip.path}): two processes that prepared it in epoch "
@@ -188,9 +185,9 @@ class ClipLoader:
                     )
         names = ", ".join(suspect.clip.clip_id for suspect in suspects)
         print(f"listenwell: warning: a process died while clips were prepared ({names}); replaced.", file=sys.stderr)
-        self._pool = _new_pool(self.workers, self.sources, self.ear)
-        for each in rest:
-            self._underway[each] = self._pool.submit(_prepare_in_worker, each)
+        self._pool = _new_pool(self.workers, self._preparation)
+        for request in rest:
+            self._pending[request] = self._pool.submit(_prepare_in_worker, request)
 
     def _close(self) -> None:
         if self._pool is not None:
@@ -203,24 +200,23 @@ def _is_done(future: "Future[PreparedClip]") -> bool:
     return future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool)
 
 
-def _new_pool(workers: int, sources: Sequence[Source], ear: Ear) -> ProcessPoolExecutor:
+def _new_pool(workers: int, preparation: _Preparation) -> ProcessPoolExecutor:
     """Processes forked from a small clean one, so that no thread of torch's is copied half alive."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, context, _begin_worker, (sources, ear))
+    return ProcessPoolExecutor(workers, context, _begin_worker, (preparation,))
 
 
-_given: tuple[Sequence[Source], Ear] | None = None
+_in_worker: list[_Preparation] = []
 """In a worker: what it was started with."""
 
 
-def _begin_worker(sources: Sequence[Source], ear: Ear) -> None:
+def _begin_worker(preparation: _Preparation) -> None:
     """Leave Ctrl-C to the training process, compute on one thread, and end when that process ends."""
     warnings.simplefilter("ignore", AudioWarning)  # the training process has said them
-    global _given
-    _given = (sources, ear)
+    _in_worker.append(preparation)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
     parent = multiprocessing.parent_process()
@@ -233,8 +229,5 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _prepare_in_worker(wanted: Wanted) -> PreparedClip:
-    if _given is None:
-        raise TrainingError("a worker was asked for a clip before it was started; this is a fault of listenwell.")
-    sources, ear = _given
-    return prepare(wanted, sources[wanted.source], ear)
+def _prepare_in_worker(request: ClipRequest) -> PreparedClip:
+    return _in_worker[0].prepare(request)

@@ -1,6 +1,5 @@
-"""How an adapter is trained: everything but the adapter's shape (model.lora) and the augmentation (augment.plan).
-
-How many optimiser steps a fit takes, and the learning rate of each as a share of its peak.
+"""How an adapter is trained, all but its shape (model.lora) and the augmentation (augment.plan): how many optimiser
+steps a fit takes, and the learning rate of each as a factor of its peak.
 """
 
 import math
@@ -10,6 +9,8 @@ from pydantic import Field, model_validator
 
 from listenwell.errors import ConfigError
 from listenwell.section import Section
+
+DEFAULT_WARMUP_SHARE = 0.1
 
 
 class TrainConfig(Section):
@@ -26,7 +27,7 @@ class TrainConfig(Section):
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate of the LoRA factors."""
     projector: Literal["frozen", "trained"] = "frozen"
-    """Whether the projector between tower and language model is trained too."""
+    """Whether the projector between audio encoder and language model is trained too."""
     projector_learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate of the projector, where it is trained."""
     weight_decay: float = Field(0.0, ge=0)
@@ -64,9 +65,6 @@ class TrainConfig(Section):
         return self
 
 
-DEFAULT_WARMUP_SHARE = 0.1
-
-
 def count_steps(config: TrainConfig, n_clips: int) -> int:
     """Optimiser steps of a whole fit on n_clips clips per epoch; an epoch's last, smaller step counts."""
     return config.epochs * math.ceil(n_clips / (config.batch * config.accumulation))
@@ -85,8 +83,8 @@ def count_warmup_steps(config: TrainConfig, n_steps: int) -> int:
     return config.warmup_steps
 
 
-def rate_share(step: int, n_steps: int, n_warmup: int, schedule: str) -> float:
-    """Share of the peak learning rate at `step` (0-based): linear rise over n_warmup steps, then decay to zero."""
+def learning_rate_factor(step: int, n_steps: int, n_warmup: int, schedule: str) -> float:
+    """Factor of the peak learning rate at `step` (0-based): linear rise over n_warmup steps, then decay to zero."""
     if step < n_warmup:
         return (step + 1) / n_warmup
     done = (step - n_warmup) / max(1, n_steps - n_warmup)

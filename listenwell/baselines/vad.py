@@ -1,0 +1,152 @@
+"""Classic detectors on the same clips: Silero VAD and WebRTC VAD, from the optional extra `baselines`.
+
+Silero VAD: the highest speech probability of a clip's 32 ms chunks. Version 6.2.3 (github.com/snakers4/silero-vad,
+MIT). Its ONNX file is taken out of the published wheel and run with onnxruntime; the wheel itself is never imported, so
+torchaudio is not needed. As in the wheel's own OnnxWrapper, each chunk of 512 samples follows the 64 samples before it,
+a recurrent state passes from chunk to chunk, and a clip is filled with silence to whole chunks. Rows of a batch that
+have no clip hold silence: with one shape for every call a clip's score is the same to the bit whatever its neighbours.
+
+WebRTC VAD: the share of a clip's frames that it calls voiced. The detector of the WebRTC project (a Gaussian mixture on
+six sub-band energies) through py-webrtcvad. It takes 16-bit samples in frames of 20 ms and adapts its noise model as it
+goes, so every clip gets a fresh one. Frames do not overlap; a last part shorter than a frame is dropped, and a clip
+shorter than one frame is filled with silence.
+"""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
+from listenwell.data.fetch.wheel_files import WheelFile
+from listenwell.errors import ListenwellError
+
+MODULES: Mapping[str, str] = {"silero": "onnxruntime", "webrtc": "webrtcvad"}
+"""The module that each baseline of evaluation.baselines needs."""
+SILERO_VAD = WheelFile(
+    project="silero-vad",
+    version="6.2.3",
+    wheel="silero_vad-6.2.3-py3-none-any.whl",
+    wheel_sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    member="silero_vad/data/silero_vad.onnx",
+    member_sha256="1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+    n_bytes=2_327_524,
+    licence="MIT (Silero VAD, Silero Team)",
+)
+CHUNK, CONTEXT = 512, 64
+"""Samples of one chunk, and of the stretch before it that the network gets again."""
+STATE_WIDTH = 128
+BATCH = 16
+AGGRESSIVENESS, FRAME_MS = 2, 20
+"""How strict WebRTC VAD is, from 0, which calls most frames voiced, to 3; and the length of one frame."""
+
+
+def installed_baselines() -> list[str]:
+    """The baselines that can be made here."""
+    return [name for name, module in MODULES.items() if importlib.util.find_spec(module) is not None]
+
+
+def require_baselines(names: Sequence[str]) -> None:
+    """Raise ListenwellError when one of these baselines cannot be made: before a study trains, not after it."""
+    there = installed_baselines()
+    for name in names:
+        if name not in there:
+            raise _missing_package(f"evaluation.baselines: {name}", MODULES[name])
+
+
+def _missing_package(baseline: str, package: str) -> ListenwellError:
+    """Return the error that says how to install what `baseline` needs."""
+    return ListenwellError(
+        f"{baseline}: the Python package {package} is not installed; in the folder of listenwell's sources run "
+        "pip install '.[baselines]', or go without: evaluation.baselines=[]."
+    )
+
+
+class SileroVad:
+    """Silero VAD from its ONNX file, which `fetch_weight_file(SILERO_VAD, cache)` fetches.
+
+    Raises ListenwellError when onnxruntime is not installed.
+    """
+
+    name = "silero"
+    default_threshold = 0.5
+    """The default of the wheel's get_speech_timestamps."""
+
+    def __init__(self, onnx_file: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise _missing_package("Silero VAD", "onnxruntime") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(onnx_file), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+
+    def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
+        """Return each clip's highest chunk probability, shape (n,)."""
+        highest = np.empty(len(waveforms), dtype=np.float64)
+        by_length = sorted(range(len(waveforms)), key=lambda i: waveforms[i].size)
+        for first in range(0, len(by_length), BATCH):
+            rows = by_length[first : first + BATCH]
+            probabilities = self.chunk_probabilities([waveforms[i] for i in rows])
+            for i, row in zip(rows, probabilities, strict=False):
+                highest[i] = row[: count_chunks(waveforms[i].size)].max()
+        return highest
+
+    def chunk_probabilities(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
+        """Return the probabilities of all chunks of up to BATCH clips, (BATCH, chunks of the longest)."""
+        n_chunks = max(count_chunks(samples.size) for samples in waveforms)
+        padded = np.zeros((BATCH, CONTEXT + n_chunks * CHUNK), dtype=np.float32)
+        for row, samples in zip(padded, waveforms, strict=False):
+            row[CONTEXT : CONTEXT + samples.size] = samples
+        state = np.zeros((2, BATCH, STATE_WIDTH), dtype=np.float32)
+        rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
+        probabilities = np.empty((BATCH, n_chunks), dtype=np.float32)
+        for chunk in range(n_chunks):
+            stretch = padded[:, chunk * CHUNK : (chunk + 1) * CHUNK + CONTEXT]
+            output, state = self._session.run(None, {"input": stretch, "state": state, "sr": rate})
+            probabilities[:, chunk] = output[:, 0]
+        return probabilities
+
+
+def count_chunks(n_samples: int) -> int:
+    """Return how many chunks hold n_samples, at least one."""
+    return max(1, -(-n_samples // CHUNK))
+
+
+class WebRtcVad:
+    """WebRTC VAD at AGGRESSIVENESS. Raises ListenwellError when webrtcvad is not installed."""
+
+    name = "webrtc"
+    default_threshold = 0.5
+    """Half of the frames: it decides on frames only, a majority is the plain reading for a whole clip."""
+
+    def __init__(self) -> None:
+        try:
+            import webrtcvad
+        except ImportError as error:
+            raise _missing_package("WebRTC VAD", "webrtcvad-wheels") from error
+        self._new_vad = webrtcvad.Vad
+
+    def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
+        """Return the share of voiced frames of each clip, shape (n,)."""
+        return np.array([self._voiced_share(samples) for samples in waveforms], dtype=np.float64)
+
+    def _voiced_share(self, samples: Waveform) -> float:
+        vad = self._new_vad(AGGRESSIVENESS)
+        frames = cut_frames(samples, SAMPLE_RATE_HZ * FRAME_MS // 1000)
+        return float(np.mean([vad.is_speech(frame.tobytes(), SAMPLE_RATE_HZ) for frame in frames]))
+
+
+def cut_frames(samples: Waveform, n_frame: int) -> NDArray[np.int16]:
+    """Return the whole frames as 16-bit samples, (n_frames, n_frame), at least one; out-of-range samples clip."""
+    pcm = np.clip(np.round(samples * 32768.0), -32768, 32767).astype("<i2")
+    n_frames = max(1, pcm.size // n_frame)
+    frames = np.zeros(n_frames * n_frame, dtype="<i2")
+    n_kept = min(pcm.size, frames.size)
+    frames[:n_kept] = pcm[:n_kept]
+    return frames.reshape(n_frames, n_frame)
