@@ -14,7 +14,7 @@ from listenwell.data.check.shortcuts import (
     format_shortcuts,
     measure_conditions,
 )
-from listenwell.data.recording_history import Conditions, apply_conditions
+from listenwell.data.recording_history import RecordingHistory, impose_history
 from listenwell.random_streams import stream
 
 NOISE = stream(3, "noise").standard_normal(32_000)
@@ -42,8 +42,8 @@ def make_clips(n_groups: int, seed: int, speech_is_narrower: float = 0.0) -> Mea
 
 @pytest.mark.parametrize(("cut_off_hz", "level_db"), [(3100.0, -38.0), (4500.0, -30.0), (7500.0, -21.0)])
 def test_what_was_imposed_is_measured(cut_off_hz: float, level_db: float) -> None:
-    conditions = Conditions(cut_off_hz, level_db, level_db - 42, 1.5, 0.2, 0.1)
-    clip = apply_conditions(NOISE[: conditions.n_content], conditions, stream(1, "clip"))
+    conditions = RecordingHistory(cut_off_hz, level_db, level_db - 42, 1.5, 0.2, 0.1)
+    clip = impose_history(NOISE[: conditions.n_content], conditions, stream(1, "clip"))
     found = measure_conditions(clip / 32768)
     assert found["cut_off_hz"] == pytest.approx(cut_off_hz, abs=200)
     assert found["level_db"] == pytest.approx(level_db, abs=0.1)

@@ -12,12 +12,13 @@ import soundfile
 
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.clip import LABELS
-from listenwell.data.corpora.starter import StarterCorpus, prepare_starter
-from listenwell.data.corpora.starter_render import (
+from listenwell.data.corpora.starter import (
     PARTS,
+    StarterCorpus,
     StarterMember,
     check_allocation,
     format_allocation,
+    prepare_starter,
     read_members,
     summarise_allocation,
 )
@@ -168,9 +169,9 @@ def test_preparing_gives_tables_audio_and_figures(prepared: StarterCorpus) -> No
         info = soundfile.info(clip.path)
         assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
         assert 1.0 <= clip.duration_s <= 2.0
-    assert "study_pool" in prepared.text
-    assert "logistic" in prepared.text
-    assert prepared.summary["fingerprint"] == prepared.fingerprint
+    assert "study_pool" in prepared.summary["text"]
+    assert "logistic" in prepared.summary["text"]
+    assert prepared.summary["fingerprint"][:16] == prepared.folder.name
 
 
 def test_the_written_hash_is_that_of_the_decoded_samples(prepared: StarterCorpus) -> None:

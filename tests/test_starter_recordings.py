@@ -2,7 +2,7 @@
 
 import pytest
 
-from listenwell.data.corpora.starter_render import read_members
+from listenwell.data.corpora.starter import read_members
 from listenwell.data.manifest import read_manifest
 
 

@@ -166,7 +166,7 @@ def _find_clips(name: str, root: Path | None, on_progress: "OnProgress") -> "Seq
     from listenwell.storage.cache import cache_root
 
     if name == STARTER:
-        return read_table(prepare_starter(cache_root(), report=on_progress).clips_csv)
+        return read_table(prepare_starter(cache_root(), on_progress=on_progress).clips_csv)
     if name in CORPORA:
         return CORPORA[name].prepare(_required_folder("--root", root), PrepareSettings(), on_progress).clips
     return read_table(Path(name))
@@ -176,8 +176,8 @@ def _prepare_starter(on_progress: "OnProgress") -> None:
     from listenwell.data.corpora.starter import prepare_starter
     from listenwell.storage.cache import cache_root
 
-    corpus = prepare_starter(cache_root(), report=on_progress)
-    typer.echo(corpus.text)
+    corpus = prepare_starter(cache_root(), on_progress=on_progress)
+    typer.echo(corpus.summary["text"])
     typer.echo(corpus.clips_csv)
 
 

@@ -70,14 +70,14 @@ def read_noise(config: Config, split: str, on_progress: OnProgress = ignore_prog
 
 def _find_backgrounds(config: Config, on_progress: OnProgress) -> Path:
     if config.data.backgrounds == STARTER:
-        return prepare_starter(cache_root(), report=on_progress).backgrounds_csv
+        return prepare_starter(cache_root(), on_progress=on_progress).backgrounds_csv
     return Path(config.data.backgrounds)
 
 
 def find_manifest(config: Config, on_progress: OnProgress = ignore_progress) -> Path:
     """Return the path of clips.csv, preparing the starter corpus when the config names it."""
     if config.data.manifest == STARTER:
-        return prepare_starter(cache_root(), report=on_progress).clips_csv
+        return prepare_starter(cache_root(), on_progress=on_progress).clips_csv
     return Path(config.data.manifest)
 
 
