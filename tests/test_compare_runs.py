@@ -28,7 +28,7 @@ from listenwell.report.wording import (
     format_number,
     show_signs,
 )
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study.run import run_study
 from listenwell.tasks.compare import Reading, compare_runs
@@ -76,8 +76,8 @@ def rewrite_scores(run: Path, change) -> None:
     """Change the fine-tuned model's test scores, and the note that vouches for them."""
     path = run / "scores" / "fine-tuned-test.csv"
     write_scores(path, change(read_scores(path)))
-    note = {key: value for key, value in read_vouched(path.with_name("test.json")).items() if key != "files"}
-    write_vouched(path.with_name("test.json"), note, sorted(run.glob("scores/*-test.csv")))
+    note = {key: value for key, value in read_checksummed(path.with_name("test.json")).items() if key != "files"}
+    write_checksummed(path.with_name("test.json"), note, sorted(run.glob("scores/*-test.csv")))
 
 
 def command(*arguments: str | Path) -> Result:
@@ -195,7 +195,7 @@ def test_a_clip_of_another_group_is_refused(runs, copied):
 def test_other_recordings_under_the_same_names_are_told(runs, copied):
     results = results_of(copied)
     results["seal"]["test_sets"]["test"] = "0" * 64
-    write_vouched(copied / "results.json", results)
+    write_checksummed(copied / "results.json", results)
     found = compare_runs([str(runs[0]), str(copied)], READING, seed=0)
     assert found.warnings == ["Test: the runs tested other recordings, or other clips, under this name"]
 
@@ -254,7 +254,7 @@ def test_a_name_writes_no_tag_and_is_printed_as_it_is(runs, copied, page):
     results["name"] = results["model"]["name"] = results["provenance"]["commit"] = HOSTILE
     results["config"]["prompt"]["question"] = results["config"]["data"]["manifest"] = HOSTILE
     results["test_sets"][0]["title"] = HOSTILE
-    write_vouched(copied / "results.json", results)
+    write_checksummed(copied / "results.json", results)
     rewrite_scores(copied, lambda table: table)
     found = compare_runs([str(copied), str(runs[0])], READING, seed=0)
     (test_set,) = found.test_sets

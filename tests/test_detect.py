@@ -46,7 +46,7 @@ from listenwell.model.loading import load_model
 from listenwell.model.mel import hear
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.tasks import export
 
 
@@ -357,7 +357,9 @@ def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
     (copy / "detector.json").write_text(json.dumps(record | {"base_fingerprint": "0" * 64}))
     with pytest.raises(ModelError, match=r"detector\.json.* changed"):
         Detector.load(copy, device="cpu")
-    write_vouched(copy / "detector.json", read_vouched(bundle / "detector.json") | {"base_fingerprint": "0" * 64})
+    write_checksummed(
+        copy / "detector.json", read_checksummed(bundle / "detector.json") | {"base_fingerprint": "0" * 64}
+    )
     with pytest.raises(ModelError, match="another base would answer differently"):
         Detector.load(copy, device="cpu")
     (copy / "detector.json").write_text("{}")

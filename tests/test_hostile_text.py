@@ -15,7 +15,7 @@ from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold
 from listenwell.evaluate.predictions import read_predictions
 from listenwell.fits.ledger import config_key
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.seal import read_chain
 
@@ -118,16 +118,16 @@ def test_a_config_is_named_whatever_its_keys_and_texts_are(tmp_path, text, said)
 
 def test_a_detector_whose_numbers_are_beyond_a_float_is_broken(made_detector, tmp_path):
     folder = shutil.copytree(made_detector, tmp_path / "bundle")
-    record = read_vouched(folder / "detector.json")
+    record = read_checksummed(folder / "detector.json")
     record["rule"]["on"] = 10**400
-    write_vouched(folder / "detector.json", record)
+    write_checksummed(folder / "detector.json", record)
     with pytest.raises(ModelError, match=r"detector\.json: is broken"):
         read_bundle(folder)
 
 
 def test_a_threshold_beyond_64_bits_is_a_number_like_others(tmp_path):
     path = tmp_path / "threshold.json"
-    write_vouched(path, asdict(choose_threshold(make_scores())) | {"value": 10**30})
+    write_checksummed(path, asdict(choose_threshold(make_scores())) | {"value": 10**30})
     threshold = read_threshold(path)
     assert isinstance(threshold.value, float)
     assert threshold.value == 1e30

@@ -30,7 +30,7 @@ from listenwell.data.clip import Background, Clip
 from listenwell.errors import ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.storage.cache import cache_root
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 
 DECODER = ", ".join(
     [f"{DECODING_VERSION}, libsndfile {soundfile.__libsndfile_version__}"]
@@ -75,7 +75,7 @@ class SampleHashes:
             return
         try:
             # another process may have added some meanwhile
-            write_vouched(self.path, {"decoder": DECODER, "hashes": _read(self.path) | self.known})
+            write_checksummed(self.path, {"decoder": DECODER, "hashes": _read(self.path) | self.known})
         except (OSError, ListenwellError) as error:
             print(f"listenwell: what was read is not remembered ({error})", file=sys.stderr)
 
@@ -138,7 +138,7 @@ def _state_of(path: Path) -> list[int]:
 def _read(path: Path) -> dict[str, Any]:
     """What earlier runs remembered; nothing where the file was damaged, since all of it can be found again."""
     try:
-        kept = read_vouched(path) if path.is_file() else {}
+        kept = read_checksummed(path) if path.is_file() else {}
     except ListenwellError:
         return {}
     return dict(kept["hashes"]) if kept.keys() == {"decoder", "hashes"} and kept["decoder"] == DECODER else {}

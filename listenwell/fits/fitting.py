@@ -17,7 +17,7 @@ from listenwell.fits.stacks import DevSets, plan_stacks, races_of, remove_ended_
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
-from listenwell.storage.load_or_make import read_vouched
+from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder, identity
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
@@ -63,7 +63,7 @@ def fit_all(
 
 def _read_fit(folder: Path, model: AudioLanguageModel, request: FitRequest) -> FinishedFit | FailedFit:
     if (folder / FAILED).is_file():
-        return FailedFit(request.name, read_vouched(folder / FAILED)["reason"])
+        return FailedFit(request.name, read_checksummed(folder / FAILED)["reason"])
     require_adapter(folder)
     adapter, _ = read_adapter(folder / "adapter", model)
-    return FinishedFit(folder, adapter, {"name": request.name, **read_vouched(folder / HISTORY)})
+    return FinishedFit(folder, adapter, {"name": request.name, **read_checksummed(folder / HISTORY)})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.fits.request import FAILED, HISTORY, SPEC, Race, require_log
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import identity
 from listenwell.train.fit import Standing
 from listenwell.train.fit_log import METRICS
@@ -105,7 +105,7 @@ class Races:
 
     def note_dropped(self, fit: str, history: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> None:
         """Write down that the fit was dropped in its race."""
-        write_vouched(self._note(fit), {"history": list(history), "spec": dict(spec)})
+        write_checksummed(self._note(fit), {"history": list(history), "spec": dict(spec)})
 
     def keep_going(self, name: str, standings: Mapping[str, Standing]) -> bool:
         """What a stack asks (Watch.keep_going); rivals outside the stack are known from the ledger."""
@@ -133,9 +133,9 @@ class Races:
         """How far the fit came, from the ledger. A drop in this race counts before a whole fit that came later."""
         folder = self.folder_of(fit)
         if self._note(fit).is_file():
-            return Standing(tuple(read_vouched(self._note(fit))["history"]), has_ended=False, has_failed=False)
+            return Standing(tuple(read_checksummed(self._note(fit))["history"]), has_ended=False, has_failed=False)
         if (folder / SPEC).is_file():
-            return Standing(tuple(read_vouched(folder / HISTORY)["history"]), has_ended=True, has_failed=False)
+            return Standing(tuple(read_checksummed(folder / HISTORY)["history"]), has_ended=True, has_failed=False)
         require_log(folder, METRICS)
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
         epochs = tuple(record for record in map(json.loads, lines) if "dev_loss" in record)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from listenwell.errors import ListenwellError
 from listenwell.storage.atomic_files import disk_faults_named, make_folder, write_json
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, read_json
 
 LEDGER_VERSION = 1
@@ -26,8 +26,8 @@ def open_ledger(run: RunFolder, wanted: Sequence[str]) -> None:
     Raises ListenwellError for a ledger of another version.
     """
     if not run.ledger_version.is_file():
-        write_vouched(run.ledger_version, {"version": LEDGER_VERSION})
-    content = read_vouched(run.ledger_version)
+        write_checksummed(run.ledger_version, {"version": LEDGER_VERSION})
+    content = read_checksummed(run.ledger_version)
     found = content["version"] if "version" in content else None
     if found != LEDGER_VERSION:
         raise ListenwellError(

@@ -21,7 +21,7 @@ from listenwell.config import Config
 from listenwell.data.clip import clip_hashes
 from listenwell.model.loading import resolve_dtype
 from listenwell.splits.divide import DEV, TRAIN, Parts
-from listenwell.storage.load_or_make import read_vouched, require_files
+from listenwell.storage.load_or_make import read_checksummed, require_files
 from listenwell.storage.run_folder import identity
 from listenwell.train.fit_log import LOGS
 
@@ -30,7 +30,7 @@ SPEC, FAILED, HISTORY = "spec.json", "failed.json", "history.json"
 
 def require_adapter(folder: Path) -> None:
     """Raise CheckpointError when a finished fit's adapter or history was changed."""
-    read_vouched(folder / SPEC)
+    read_checksummed(folder / SPEC)
     require_files(folder / SPEC, leaving_out=LOGS)
 
 
@@ -38,7 +38,7 @@ def require_log(folder: Path, name: str) -> None:
     """Raise CheckpointError when a log was changed since its fit ended; of one under training nothing is known."""
     for note in (folder / SPEC, folder / FAILED):
         if note.is_file():
-            read_vouched(note)
+            read_checksummed(note)
             require_files(note, [name])
 
 

@@ -32,7 +32,7 @@ from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.model.settings import count_by_half, find_targets
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.atomic_files import remove_left_over
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import DevSet, FailedFit, FitResult, Watch, hear_dev, train
@@ -93,7 +93,7 @@ def plan_stacks(
     """Identities of each stack to train: first those that were begun, then the rest, at most train.stack together."""
     pending = [each for each in by_identity if not races.is_over(each)]
     for path in sorted(run.stacks.glob("*/members.json")):
-        members: list[str] = read_vouched(path)["members"]
+        members: list[str] = read_checksummed(path)["members"]
         is_wanted = set(members) & set(pending) and set(members) <= set(by_identity)
         if is_wanted and path.parent == _stack_folder(members, races, run):
             yield members
@@ -116,7 +116,7 @@ def remove_ended_stacks(by_identity: Mapping[str, int], races: Races, run: RunFo
     """
     for folder in sorted(run.stacks.glob("[0-9a-f]" * 16)):
         path = folder / "members.json"
-        members = read_vouched(path)["members"] if path.is_file() else []
+        members = read_checksummed(path)["members"] if path.is_file() else []
         if set(members) <= set(by_identity) and all(races.is_over(member) for member in members):
             shutil.rmtree(folder)
 
@@ -175,7 +175,7 @@ class _Stack:
         """Train the stack and write what came out; afterwards nothing of the stack is left but its fits."""
         own = _stack_identity(self.members, self.races)
         folder = _stack_folder(self.members, self.races, self.run)
-        write_vouched(folder / "members.json", {"members": list(self.members)})
+        write_checksummed(folder / "members.json", {"members": list(self.members)})
         first = self.requests[0].config
         for request in self.requests:
             _say_targets(request, self.model)
@@ -217,7 +217,7 @@ def _write_fit(
     FitLog(folder).flush()
     logs = [folder / name for name in LOGS]
     if isinstance(result, FailedFit):
-        write_vouched(folder / FAILED, {"reason": result.reason, "spec": record}, logs)
+        write_checksummed(folder / FAILED, {"reason": result.reason, "spec": record}, logs)
         return
     config = request.config
     listens = {
@@ -238,5 +238,5 @@ def _write_fit(
     }
     if history["overfitting"]:
         print(f"fit '{request.name}': {history['overfitting']}", file=sys.stderr, flush=True)
-    write_vouched(folder / HISTORY, history)
-    write_vouched(folder / SPEC, record, [*sorted((folder / "adapter").iterdir()), folder / HISTORY, *logs])
+    write_checksummed(folder / HISTORY, history)
+    write_checksummed(folder / SPEC, record, [*sorted((folder / "adapter").iterdir()), folder / HISTORY, *logs])

@@ -48,7 +48,7 @@ from listenwell.splits.sealing import commit_thresholds, content_sha256, describ
 from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.cache import cache_root
 from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import Made, hash_content, load_or_make, write_vouched
+from listenwell.storage.load_or_make import Made, hash_content, load_or_make, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, provenance
 from listenwell.storage.run_lock import alone_in_run
 from listenwell.study.leave_one_out import run_loso
@@ -126,7 +126,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> dict
         "provenance": provenance(),
         "warnings": warnings_of(parts),
     }
-    write_vouched(run.results, results)
+    write_checksummed(run.results, results)
     write_report(results, run.root)
     return results
 

@@ -24,7 +24,7 @@ from listenwell.fits.request import require_log
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.mel import HOP_LENGTH, lengthen, n_audio_tokens
 from listenwell.splits.divide import DEV, TRAIN
-from listenwell.storage.load_or_make import read_vouched
+from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.tasks.opened_run import open_run, parts_of_run, scores_made_from
 from listenwell.train.fit_log import PLANS
@@ -116,7 +116,7 @@ def _log10(value: float) -> float:
 def _scores_of(clip_id: str, part: str, run: RunFolder) -> dict[str, dict[str, Any]]:
     """Score, calibrated threshold and decision, by condition and method."""
     found: dict[str, dict[str, Any]] = {}
-    scored = read_vouched(run.score_identity(part), ManifestError)
+    scored = read_checksummed(run.score_identity(part), ManifestError)
     if "methods" not in scored:
         raise ListenwellError(f"{run.root}: holds scores alone and no study; give the folder of a study.")
     for method in scored["methods"]:
