@@ -81,13 +81,6 @@ def test_json_that_is_no_record_is_refused_at_once(tmp_path, text, read, kind):
         soon(read, path)
 
 
-def test_a_number_beyond_every_float_is_named(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"start": ' + "9" * 400 + "}")
-    (line,) = read_json_lines(tmp_path / "a.jsonl")
-    with pytest.raises(ManifestError, match=r"line 1: 'start' is a number of 1329 bits"):
-        line.number("start")
-
-
 def test_a_zero_byte_in_a_table_or_a_config_is_named(tmp_path):
     table = tmp_path / "scores.csv"
     table.write_text("clip_id,label,score,group\na,SPEECH,0.5,\0\n")

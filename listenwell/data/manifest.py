@@ -33,11 +33,8 @@ from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
 from listenwell.data.tables import (
     ADD_COLUMN,
     NO_NAMES,
-    Record,
     Row,
     UniqueColumn,
-    csv_records,
-    json_records,
     name_rows,
     write_rows,
 )
@@ -86,7 +83,6 @@ def obvious_columns(header: Sequence[str]) -> dict[str, list[str]]:
 
 def timed_rows(
     path: Path,
-    records: Iterable[Record],
     known: Sequence[str],
     required: Sequence[str],
     columns: Mapping[str, str] = NO_NAMES,
@@ -103,7 +99,7 @@ def timed_rows(
             return NO_NAMES
         return {**columns, **time_columns(place, header, columns)}
 
-    return name_rows(path, records, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
+    return name_rows(path, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
 
 
 def time_columns(place: str, header: Sequence[str], told: Mapping[str, str]) -> dict[str, str]:
@@ -179,7 +175,7 @@ def read_manifest(path: Path) -> list[Clip]:
     behind it where that is not 0 ("talk.wav@1500"); start_s to 0, duration_s to the rest of the recording (read from
     the file's header), recording to the path as `write_manifest` names it, everything else to "". Raises ManifestError.
     """
-    return build_clips(timed_rows(path, csv_records(path), CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS), path.parent)
+    return build_clips(timed_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS), path.parent)
 
 
 def build_clips(rows: Iterable[Row], folder: Path) -> list[Clip]:
@@ -227,7 +223,7 @@ def read_backgrounds(path: Path) -> list[Background]:
     """
     folder, backgrounds = _absolute(path.parent), []
     background_ids, splits = UniqueColumn("background_id"), _GroupSplits()
-    for row in timed_rows(path, csv_records(path), BACKGROUND_COLUMNS, REQUIRED_BACKGROUND_COLUMNS):
+    for row in timed_rows(path, BACKGROUND_COLUMNS, REQUIRED_BACKGROUND_COLUMNS):
         audio_path = _audio_path(row, folder)
         start_s, duration_s = _stretch_s(row, audio_path)
         if start_s > 0:
@@ -390,11 +386,6 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-PARQUET_SUFFIX = ".parquet"
-ROWS_PER_BATCH = 4096
-
-
 def read_table(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Clip]:
     """Return the clips of the table at `path`, in its order; its suffix says what it is, CSV unless named above.
 
@@ -414,42 +405,5 @@ def read_table(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Clip]:
         "say which one is meant with data.columns in a config, such as {group: speaker} ('listenwell init "
         f"{path.name}' writes one where the names are obvious), or add the column"
     )
-    rows = timed_rows(path, table_records(path), CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS, columns, advice)
+    rows = timed_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS, columns, advice)
     return build_clips(rows, path.parent)
-
-
-def table_records(path: Path) -> Iterator[Record]:
-    """Return what the table holds, line by line, by the names of its own columns."""
-    suffix = path.suffix.lower()
-    if suffix in JSON_SUFFIXES:
-        return json_records(path)
-    return _parquet_records(path) if suffix == PARQUET_SUFFIX else csv_records(path)
-
-
-def _parquet_records(path: Path) -> Iterator[Record]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: Parquet tables need pyarrow, which is not installed; run 'pip install listenwell[parquet]', or "
-            "save the table as CSV."
-        ) from error
-    line = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            # Columns of bytes or lists may hold the recordings themselves; no cell of a clip is one.
-            kinds = pyarrow.types
-            names = [
-                field.name
-                for field in file.schema_arrow
-                if not (kinds.is_nested(field.type) or kinds.is_binary(field.type) or kinds.is_large_binary(field.type))
-            ]
-            for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=names):
-                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    line += 1
-                    yield Record(line, tuple(names), cells)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            f"{path}: cannot be read as Parquet ({str(error).rstrip('.')}); check the path, or write the table again."
-        ) from error

@@ -21,12 +21,11 @@ from listenwell.data.manifest import (
     TIME_COLUMNS,
     obvious_columns,
     read_table,
-    table_records,
     time_columns,
     write_backgrounds,
     write_manifest,
 )
-from listenwell.data.tables import NO_NAMES
+from listenwell.data.tables import NO_NAMES, table_records
 from listenwell.errors import ConfigError
 from listenwell.storage.atomic_files import write_text
 
