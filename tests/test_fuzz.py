@@ -43,7 +43,7 @@ from listenwell.data.exchange import Unsaid, read_lhotse, read_lhotse_cuts
 from listenwell.data.fetch.archives import Limits, unpack
 from listenwell.data.fetch.debian_packages import read_package
 from listenwell.data.fetch.download import FetchedFile
-from listenwell.data.manifest import read_backgrounds, read_manifest, read_table
+from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import BALANCED_ACCURACY, calibrate, read_threshold, write_calibration
@@ -210,8 +210,8 @@ READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]
     "clips": one("t.csv", read_manifest, CLIPS, GERMAN_CLIPS),
     "backgrounds": one("t.csv", read_backgrounds, BACKGROUNDS),
     "predictions": one("t.csv", read_predictions, SCORES, b"clip_id,group,label,score\na,g,SPEECH,97 %\nb,h,0,1%\n"),
-    "table of lines": one("t.jsonl", read_table, TABLE_LINES),
-    "table of columns": one("t.parquet", read_table, parquet()),
+    "table of lines": one("t.jsonl", read_manifest, TABLE_LINES),
+    "table of columns": one("t.parquet", read_manifest, parquet()),
     "RTTM": one("t.rttm", read_rttm, RTTM),
     "lhotse": (
         lambda folder: read_lhotse(folder / "r.jsonl", folder / "s.jsonl", Unsaid(audio_root=folder)),

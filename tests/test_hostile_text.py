@@ -8,7 +8,7 @@ import pytest
 from made_scores import make_scores
 
 from listenwell.config import load_config
-from listenwell.data.manifest import read_table
+from listenwell.data.manifest import read_manifest
 from listenwell.data.tables import read_json_lines
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
@@ -68,7 +68,7 @@ def test_an_override_that_would_explode_is_refused_at_once():
     ("read", "kind"),
     [
         (lambda path: list(read_json_lines(path)), ManifestError),
-        (read_table, ManifestError),
+        (read_manifest, ManifestError),
         (read_threshold, ManifestError),
         (read_chain, SealError),
     ],

@@ -162,14 +162,14 @@ def _find_clips(name: str, root: Path | None, on_progress: "OnProgress") -> "Seq
     from listenwell.data.corpora.catalogue import CORPORA
     from listenwell.data.corpora.corpus import PrepareSettings
     from listenwell.data.corpora.starter import prepare_starter
-    from listenwell.data.manifest import read_table
+    from listenwell.data.manifest import read_manifest
     from listenwell.storage.cache import cache_root
 
     if name == STARTER:
-        return read_table(prepare_starter(cache_root(), on_progress=on_progress).clips_csv)
+        return read_manifest(prepare_starter(cache_root(), on_progress=on_progress).clips_csv)
     if name in CORPORA:
         return CORPORA[name].prepare(_required_folder("--root", root), PrepareSettings(), on_progress).clips
-    return read_table(Path(name))
+    return read_manifest(Path(name))
 
 
 def _prepare_starter(on_progress: "OnProgress") -> None:
