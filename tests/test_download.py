@@ -118,13 +118,6 @@ def test_dropped_connections_are_resumed_where_they_broke(tmp_path):
     assert behaviour.asked == ["", "bytes=100000-", "bytes=200000-"]
 
 
-def test_a_server_that_sends_less_than_the_range_is_asked_again(tmp_path):
-    behaviour = Behaviour(drop_after=100_000, range_bytes=100_000)
-    with serving(behaviour) as file:
-        assert download(file, tmp_path, sleep=no_sleep).sha256 == SHA256
-    assert behaviour.asked == ["", "bytes=100000-", "bytes=200000-"]
-
-
 def test_a_server_that_ignores_ranges_is_read_from_the_start(tmp_path):
     behaviour = Behaviour(ranges=False)
     (tmp_path / "corpus.bin.part").write_bytes(b"x" * 1000)
@@ -132,14 +125,6 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(tmp_path):
     with serving(behaviour) as file:
         assert download(file, tmp_path).path.read_bytes() == CONTENT
     assert behaviour.asked == ["bytes=1000-"]
-
-
-def test_a_server_that_ignores_ranges_and_drops_is_given_up(tmp_path):
-    kept = pytest.raises(DownloadError, match=r"gave up after 6 attempts without progress .* 100000 bytes are kept")
-    with serving(Behaviour(ranges=False, drop_after=100_000)) as file, kept:
-        download(file, tmp_path, sleep=no_sleep)
-    assert (tmp_path / "corpus.bin.part").stat().st_size == 100_000
-    assert not (tmp_path / "corpus.bin").exists()
 
 
 def test_a_file_that_changed_on_the_server_is_not_joined_to_the_old_part(tmp_path):
@@ -159,15 +144,6 @@ def test_without_a_validator_or_a_hash_a_part_is_not_trusted(tmp_path, etag):
     with serving(behaviour) as file:
         download(replace(file, checksum=f"sha256:{SHA256}"), tmp_path, sleep=no_sleep)
     assert behaviour.asked == ["bytes=200000-"]
-
-
-def test_a_part_that_is_complete_already_is_only_checked(tmp_path):
-    (tmp_path / "corpus.bin.part").write_bytes(CONTENT)
-    (tmp_path / "corpus.bin.part.json").write_text('{"if_range": "\\"one\\""}')
-    behaviour = Behaviour()
-    with serving(behaviour) as file:
-        assert download(file, tmp_path).sha256 == SHA256
-    assert behaviour.asked == ["bytes=300000-"]
 
 
 def test_a_part_that_is_too_long_is_fetched_again(tmp_path):
@@ -210,12 +186,6 @@ def test_a_wrong_file_is_refused_and_not_kept(tmp_path, checksum):
     with serving(Behaviour()) as file, wrong:
         download(replace(file, checksum=checksum), tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_published_md5_is_enough(tmp_path):
-    with serving(Behaviour()) as file:
-        published = replace(file, checksum="md5:" + hashlib.md5(CONTENT, usedforsecurity=False).hexdigest())
-        assert download(published, tmp_path).sha256 == SHA256
 
 
 def test_a_file_of_another_size_is_refused_before_it_is_fetched(tmp_path):
