@@ -1,18 +1,14 @@
-"""What all corpora need: find the folder by a file it must hold, read lengths, cut stretches, name clips.
-
-Times are seconds from the start of a recording. Headers and the last moment of each recording are read here, not the
-whole of it: enough to find files that are missing, empty, no sound, or cut off.
-
-What describes a public corpus, how it is to be prepared, and what comes out.
+"""What describes a public corpus, how it is to be prepared, what comes out, and what the preparing of all needs.
 
 Every corpus is one module beside this one that holds one `Corpus`; `listenwell.data.corpora.catalogue` lists them.
-Times are seconds.
+Times are seconds from the start of a recording. Headers and the last moment of each recording are read here, not the
+whole of it: enough to find files that are missing, empty, no sound, or cut off.
 """
 
 import fnmatch
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from listenwell.data.audio import recording_s
@@ -21,6 +17,8 @@ from listenwell.data.fetch.download import RemoteFile
 from listenwell.data.sound_files import walk
 from listenwell.errors import AudioError, ConfigError, ManifestError
 from listenwell.progress import OnProgress
+
+DEEPEST_LEVEL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +114,6 @@ class Corpus:
     prepare: Callable[[Path, PrepareSettings, OnProgress], Prepared]
 
 
-DEEPEST_LEVEL = 2
-
-
 def find_folders(root: Path, landmark: str, title: str) -> list[Path]:
     """Return the folders that hold `landmark`: `root`, or else those one level below it, or else two levels.
 
@@ -201,6 +196,19 @@ def cut_stretches(start_s: float, end_s: float, settings: PrepareSettings) -> li
     if n_clips == 1:
         return [(start_s + slack_s / 2, clip_s)]
     return [(start_s + slack_s * nth / (n_clips - 1), clip_s) for nth in range(n_clips)]
+
+
+def cut_clips(whole: Clip, settings: PrepareSettings) -> list[Clip]:
+    """Return the clips of one recording, given as a clip of its whole length that is called by its file's name."""
+    return [
+        replace(
+            whole,
+            clip_id=name_clip(whole.corpus, whole.clip_id, start_s),
+            start_s=start_s,
+            duration_s=duration_s,
+        )
+        for start_s, duration_s in cut_stretches(0.0, whole.duration_s, settings)
+    ]
 
 
 def name_clip(corpus: str, recording: str, start_s: float) -> str:

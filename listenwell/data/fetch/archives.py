@@ -71,9 +71,10 @@ def _unpack(
     path, n_members, n_bytes = archive.path, 0, 0
     n_mib, stage = path.stat().st_size // MIB + 1, f"unpacking {path.name} (MiB)"
     with atomic_folder(folder) as temporary, _damage_named(path):
+        root = temporary.resolve()
         for name, size, n_read, extract in _members(path):
             n_members, n_bytes = n_members + 1, n_bytes + size
-            if not (temporary / name).resolve().is_relative_to(temporary.resolve()):
+            if not (root / name).resolve().is_relative_to(root):
                 raise DownloadError(
                     f"{path}: its member {name!r} would be written outside the folder; nothing was unpacked. Delete "
                     "the archive and fetch it from a source you trust."
