@@ -11,13 +11,16 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.data.check.audio_checks import (
+    CONDITION_NAMES,
     AudioReport,
+    Discrimination,
+    MeasuredClips,
+    ShortcutReport,
     check_audio,
     format_audio_report,
     measure_audio,
     warn_of_shortcuts,
 )
-from listenwell.data.check.shortcuts import CONDITION_NAMES, Discrimination, MeasuredClips, ShortcutReport
 from listenwell.data.clip import Clip
 from listenwell.data.manifest import write_manifest
 from listenwell.errors import AudioError
@@ -28,7 +31,7 @@ NOISE = stream(0, "audio checks").standard_normal(16_000)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.check.shortcuts.N_RESAMPLES", 200)
+    monkeypatch.setattr("listenwell.data.check.audio_checks.N_RESAMPLES", 200)
 
 
 def make_clip(folder: Path, name: str, label: str, group: str, samples: np.ndarray) -> Clip:

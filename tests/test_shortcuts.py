@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from listenwell.data.check.shortcuts import (
+from listenwell.data.check.audio_checks import (
     CONDITION_NAMES,
     CONTENT_NAMES,
     MeasuredClips,
@@ -22,7 +22,7 @@ NOISE = stream(3, "noise").standard_normal(32_000)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.check.shortcuts.N_RESAMPLES", 200)
+    monkeypatch.setattr("listenwell.data.check.audio_checks.N_RESAMPLES", 200)
 
 
 def make_clips(n_groups: int, seed: int, speech_is_narrower: float = 0.0) -> MeasuredClips:

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from listenwell.data import recording_history
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording, pcm_sha256
-from listenwell.data.check.shortcuts import (
+from listenwell.data.check.audio_checks import (
     MeasuredClips,
     ShortcutReport,
     find_shortcuts,
