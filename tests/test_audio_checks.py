@@ -12,12 +12,10 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.data.check.audio_checks import (
     CONDITION_NAMES,
-    AudioReport,
     Discrimination,
     MeasuredClips,
     ShortcutReport,
     check_audio,
-    format_audio_report,
     measure_audio,
     warn_of_shortcuts,
 )
@@ -124,12 +122,6 @@ def test_folds_without_a_class_are_not_made_and_the_report_says_so(tmp_path):
     )
 
 
-def test_a_table_with_one_class_is_described(tmp_path):
-    report = check_audio([clip for clip in make_clips(tmp_path, 2, 1) if clip.label == "SPEECH"], 0)
-    assert [summary.label for summary in report.classes] == ["SPEECH"]
-    assert "0 of NONSPEECH" in report.findings[-1]
-
-
 def test_what_cannot_be_used_is_listed_and_the_others_are_measured(tmp_path):
     clips = make_clips(tmp_path, 2, 1)
     silent = make_clip(tmp_path, "silent", "SPEECH", "g", np.zeros(1000))
@@ -137,11 +129,6 @@ def test_what_cannot_be_used_is_listed_and_the_others_are_measured(tmp_path):
     report = check_audio([*clips, silent], 0)
     assert sum(summary.n_clips for summary in report.classes) == 3
     assert ["0 bytes" in report.unreadable[0], "silent" in report.unreadable[1]] == [True, True]
-
-
-def test_the_text_says_what_cannot_be_used_and_what_was_found():
-    empty = AudioReport((), ("clip 'x': gone",), ("a finding.",), None)
-    assert format_audio_report(empty) == "cannot be used: clip 'x': gone\nwarning: a finding."
 
 
 def test_the_command_prints_and_writes_the_findings_and_fails_where_a_clip_cannot_be_used(tmp_path):

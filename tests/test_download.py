@@ -146,13 +146,6 @@ def test_without_a_validator_or_a_hash_a_part_is_not_trusted(tmp_path, etag):
     assert behaviour.asked == ["bytes=200000-"]
 
 
-def test_a_part_that_is_too_long_is_fetched_again(tmp_path):
-    (tmp_path / "corpus.bin.part").write_bytes(CONTENT + b"more")
-    (tmp_path / "corpus.bin.part.json").write_text('{"if_range": "\\"one\\""}')
-    with serving(Behaviour()) as file:
-        assert download(file, tmp_path, sleep=no_sleep).path.read_bytes() == CONTENT
-
-
 def test_errors_of_the_server_are_tried_again_after_growing_pauses(tmp_path):
     pauses: list[float] = []
     with serving(Behaviour(statuses=[503, 500, 429])) as file:
@@ -172,12 +165,6 @@ def test_a_file_that_is_not_there_is_an_error_at_once(tmp_path):
     with serving(behaviour) as file, pytest.raises(DownloadError, match=r"answered 404 .*--url"):
         download(file, tmp_path, sleep=no_sleep)
     assert len(behaviour.asked) == 1
-
-
-@pytest.mark.parametrize("url", ["corpus.bin", "gopher://127.0.0.1/corpus.bin"])
-def test_what_is_no_url_is_an_error_at_once(tmp_path, url):
-    with pytest.raises(DownloadError, match=r"cannot be fetched .* check the URL"):
-        download(RemoteFile("corpus.bin", url), tmp_path)
 
 
 @pytest.mark.parametrize("checksum", ["sha256:" + "0" * 64, "md5:" + "0" * 32])
@@ -236,14 +223,6 @@ def test_a_disk_that_fills_up_midway_is_one_sentence(tmp_path):
     with serving(Behaviour()) as file, pytest.raises(ListenwellError, match=r"corpus\.bin: the disk is full"):
         download(file, tmp_path)
     assert not (tmp_path / "corpus.bin").exists()
-
-
-def test_a_file_of_unknown_length_arrives(tmp_path):
-    stages: list[tuple[str, int, int]] = []
-    with serving(Behaviour(with_length=False)) as file:
-        download(file, tmp_path, lambda *stage: stages.append(stage))
-    assert stages[0] == ("downloading corpus.bin (MiB)", 0, 1)
-    assert stages[-1] == ("checking corpus.bin.part (MiB)", 1, 1)
 
 
 def test_ctrl_c_keeps_the_part_and_the_next_run_goes_on(tmp_path):

@@ -54,18 +54,6 @@ def test_what_was_imposed_is_measured(cut_off_hz: float, level_db: float) -> Non
     assert found["quantisation_step"] == 1
 
 
-def test_coarse_quantisation_and_an_offset_are_measured() -> None:
-    coarse = np.rint(NOISE * 20) * 128 / 32768
-    assert measure_conditions(coarse)["quantisation_step"] == 128
-    assert measure_conditions(0.01 * NOISE + 0.1)["dc_offset"] == pytest.approx(0.1, abs=0.001)
-
-
-def test_a_silent_or_empty_clip_has_no_conditions() -> None:
-    for samples in (np.zeros(16_000), np.zeros(0)):
-        with pytest.raises(ValueError, match="no recording conditions"):
-            measure_conditions(samples)
-
-
 def test_conditions_that_say_nothing_pass() -> None:
     report = find_shortcuts("made", make_clips(120, seed=1), stream(1, "test"))
     assert report.passed
@@ -99,11 +87,6 @@ def test_a_group_property_is_not_mistaken_for_a_class_property() -> None:
     for row, group in zip(clips.measured, clips.groups, strict=True):
         row["floor_db"] = float(stream(7, group).standard_normal())  # a constant of each group
     assert all(found.auc < 0.65 for found in find_shortcuts("made", clips, stream(1, "test")).from_conditions)
-
-
-def test_too_few_groups_are_an_error() -> None:
-    with pytest.raises(ValueError, match="lacks a class"):
-        find_shortcuts("made", make_clips(6, seed=1), stream(1, "test"))
 
 
 def test_the_report_is_reproducible_prints_and_is_json() -> None:
