@@ -19,8 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
-from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording
-from listenwell.data.waveforms import as_waveform
+from listenwell.data.audio import SAMPLE_RATE_HZ, as_waveform, load_recording
 from listenwell.detect.detector import SILENT_SCORE, Decision, Detector, Frame
 from listenwell.detect.files import Heard, ScoreJournal, detect_files, owner_of
 from listenwell.detect.formats import (

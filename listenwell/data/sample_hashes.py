@@ -57,17 +57,17 @@ class SampleHashes:
         Raises AudioError where they cannot be used, as `load_waveform` does, or are not those its table tells of.
         """
         key = self._key(clip.path, clip.start_s, clip.duration_s, clip.channel)
-        found = self._find(key, clip.path, lambda: pcm_sha256(load_waveform(clip)))
-        require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", found, clip.pcm_sha256 or found)
-        return replace(clip, pcm_sha256=found)
+        sha256 = self._find(key, clip.path, lambda: pcm_sha256(load_waveform(clip)))
+        require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", sha256, clip.pcm_sha256 or sha256)
+        return replace(clip, pcm_sha256=sha256)
 
     def fill_background(self, background: Background) -> Background:
         """The background with the hash of all samples of its recording. Raises AudioError likewise."""
         key = self._key(background.path, 0.0, None)
-        found = self._find(key, background.path, lambda: _hash_recording(background))
+        sha256 = self._find(key, background.path, lambda: _hash_recording(background))
         what = f"{background.path}: background '{background.background_id}'"
-        require_unchanged(what, found, background.pcm_sha256 or found)
-        return replace(background, pcm_sha256=found)
+        require_unchanged(what, sha256, background.pcm_sha256 or sha256)
+        return replace(background, pcm_sha256=sha256)
 
     def save(self) -> None:
         """Put what is new on the disk; where that cannot be written, the next run decodes again."""

@@ -60,6 +60,7 @@ TELLING_AUC = 0.60
 MOST_CUES_NAMED = 3
 
 Features = NDArray[np.float64]
+_Measured = tuple[Clip, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,56 +152,25 @@ class AudioReport:
     shortcuts: ShortcutReport | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    clip: Clip
-    values: Mapping[str, float]
-
-
-def measure_audio(samples: NDArray[np.floating]) -> dict[str, float]:
-    """Return the recording conditions of a clip, with clipped_share, silent_share and wide_db.
-
-    wide_db: level of what lies above WIDE_FROM_HZ, re the whole clip. Raises AudioError when the clip is shorter than
-    FEWEST_SAMPLES.
-    """
-    if samples.size < FEWEST_SAMPLES:
-        raise AudioError(
-            f"the clip has {samples.size} samples at 16 kHz, too few to measure; {FEWEST_SAMPLES} (10 ms) were "
-            "expected, correct duration_s or remove the clip."
-        )
-    return {
-        **measure_conditions(samples),
-        "clipped_share": float(np.mean(np.abs(samples) >= FULL_SCALE)),
-        "silent_share": float(np.mean(frame_levels_db(samples.astype(np.float64)) < SILENCE_BELOW_DB)),
-        "wide_db": _wide_db(samples),
-    }
-
-
-def _wide_db(samples: NDArray[np.floating]) -> float:
-    power = np.square(np.abs(np.fft.rfft(samples * np.hanning(samples.size))))
-    is_wide = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE_HZ) > WIDE_FROM_HZ
-    return float(10 * np.log10(power[is_wide].sum() / power.sum() + 1e-12))
-
-
 def check_audio(clips: Sequence[Clip], seed: int, on_progress: OnProgress = ignore_progress) -> AudioReport:
     """Return what the clips' audio is like by class. `seed` keys the folds and the bootstrap of the shortcut test."""
-    measured, unreadable = [], []
+    measured: dict[Label, list[tuple[Clip, dict[str, float]]]] = {label: [] for label in LABELS}
+    unreadable = []
     for n_read, clip in enumerate(clips, start=1):
         try:
-            measured.append(_Measured(clip, measure_audio(load_waveform(clip))))
+            measured[clip.label].append((clip, measure_audio(load_waveform(clip))))
         except AudioError as error:
             unreadable.append(f"clip '{clip.clip_id}': {error}")
         on_progress("measuring", n_read, len(clips))
-    by_class = {label: [each for each in measured if each.clip.label == label] for label in LABELS}
-    sentences = [_describe(fault, label, those) for label, those in by_class.items() for fault in FAULTS]
-    shortcuts, warnings = _test_shortcuts(by_class, seed)
-    summaries = tuple(_summarise(label, those) for label, those in by_class.items() if those)
-    return AudioReport(summaries, tuple(unreadable), (*filter(None, sentences), *warnings), shortcuts)
+    faults = [_describe(fault, label, of_label) for label, of_label in measured.items() for fault in FAULTS]
+    shortcuts, cautions = _test_shortcuts([pair for of_label in measured.values() for pair in of_label], seed)
+    summaries = tuple(_summarise(label, of_label) for label, of_label in measured.items() if of_label)
+    return AudioReport(summaries, tuple(unreadable), (*filter(None, faults), *cautions), shortcuts)
 
 
 def _describe(fault: Fault, label: Label, measured: Sequence[_Measured]) -> str:
     """Say how many clips of one class have a fault, "" when none has."""
-    excess = {each.clip.clip_id: fault.excess(each.values[fault.measure]) for each in measured}
+    excess = {clip.clip_id: fault.excess(values[fault.measure]) for clip, values in measured}
     faulty = [clip_id for clip_id, value in excess.items() if value > 0]
     if not faulty:
         return ""
@@ -211,27 +181,22 @@ def _describe(fault: Fault, label: Label, measured: Sequence[_Measured]) -> str:
 def _summarise(label: Label, measured: Sequence[_Measured]) -> ClassSummary:
     quantiles = {}
     for name in SHOWN_MEASURES:
-        low, median, high = np.quantile([each.values[name] for each in measured], [0.05, 0.5, 0.95]).tolist()
+        low, median, high = np.quantile([values[name] for _, values in measured], [0.05, 0.5, 0.95]).tolist()
         quantiles[name] = (low, median, high)
-    return ClassSummary(label, len(measured), len({each.clip.group for each in measured}), quantiles)
+    return ClassSummary(label, len(measured), len({clip.group for clip, _ in measured}), quantiles)
 
 
-def _test_shortcuts(
-    by_class: Mapping[Label, Sequence[_Measured]], seed: int
-) -> tuple[ShortcutReport | None, list[str]]:
+def _test_shortcuts(measured: Sequence[_Measured], seed: int) -> tuple[ShortcutReport | None, list[str]]:
     """Return the shortcut test over all clips and what it warns of, or None and why it cannot be made."""
-    n_groups = {label: len({each.clip.group for each in those}) for label, those in by_class.items()}
+    n_groups = {label: len({clip.group for clip, _ in measured if clip.label == label}) for label in LABELS}
     if min(n_groups.values()) < N_FOLDS:
         counts = " and ".join(f"{n} of {label}" for label, n in n_groups.items())
         return None, [
             f"the shortcut test was not made: it needs {N_FOLDS} groups of each class, one for every fold, and there "
             f"are {counts}."
         ]
-    measured = [each for those in by_class.values() for each in those]
     clips = MeasuredClips(
-        [each.values for each in measured],
-        [each.clip.label for each in measured],
-        [each.clip.group for each in measured],
+        [values for _, values in measured], [clip.label for clip, _ in measured], [clip.group for clip, _ in measured]
     )
     try:
         report = find_shortcuts("all clips", clips, stream(seed, "audio_check", "shortcuts"))
@@ -253,13 +218,12 @@ def warn_of_shortcuts(report: ShortcutReport, clips: MeasuredClips) -> list[str]
         ]
     cues = sorted(CONDITION_NAMES, key=lambda name: -_telling(report.single_aucs[name]))
     named = [cue for cue in cues[:MOST_CUES_NAMED] if _telling(report.single_aucs[cue]) >= TELLING_AUC]
-    warnings = [_describe_cue(cue, report, clips) for cue in named]
     because = "" if named else ", though no single one does"
     return [
         f"the recording conditions tell the class{because} ({figures} without hearing what is in the clips), so a "
         "model can learn them instead of the sound; draw both classes from recordings made alike, or impose the same "
         "conditions on both.",
-        *warnings,
+        *(_describe_cue(cue, report, clips) for cue in named),
     ]
 
 
@@ -293,12 +257,38 @@ def format_audio_report(report: AudioReport) -> str:
 # Measuring
 
 
+def measure_audio(samples: NDArray[np.floating]) -> dict[str, float]:
+    """Return the recording conditions of a clip, with clipped_share, silent_share and wide_db.
+
+    wide_db: level of what lies above WIDE_FROM_HZ, re the whole clip. Raises AudioError when the clip is shorter than
+    FEWEST_SAMPLES.
+    """
+    if samples.size < FEWEST_SAMPLES:
+        raise AudioError(
+            f"the clip has {samples.size} samples at 16 kHz, too few to measure; {FEWEST_SAMPLES} (10 ms) were "
+            "expected, correct duration_s or remove the clip."
+        )
+    return {
+        **measure_conditions(samples),
+        "clipped_share": float(np.mean(np.abs(samples) >= FULL_SCALE)),
+        "silent_share": float(np.mean(frame_levels_db(samples.astype(np.float64)) < SILENCE_BELOW_DB)),
+        "wide_db": _wide_db(samples),
+    }
+
+
+def _wide_db(samples: NDArray[np.floating]) -> float:
+    power = np.square(np.abs(np.fft.rfft(samples * np.hanning(samples.size))))
+    is_wide = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE_HZ) > WIDE_FROM_HZ
+    return float(10 * np.log10(power[is_wide].sum() / power.sum() + 1e-12))
+
+
 def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
     """Return every named condition and content cue of one clip. Raises ValueError when it is empty or silent."""
     if samples.size == 0 or not np.any(samples):
         raise ValueError("an empty or silent clip has no recording conditions")
     waveform = np.asarray(samples, dtype=np.float64)
-    frequencies_hz, density_db = _spectrum(waveform)
+    frequencies_hz, density = signal.welch(waveform, SAMPLE_RATE_HZ, nperseg=min(512, len(waveform)))
+    density_db = 10 * np.log10(density + 1e-20)
     level_db = 10 * np.log10(np.mean(np.square(waveform)))
     first, end = active_span(waveform)
     frames_db = np.maximum(frame_levels_db(waveform), -120)
@@ -316,12 +306,6 @@ def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
         "pause_share": float(np.mean(frames_db < frames_db.max() - 30)),
         "centroid_hz": _centroid_hz(frequencies_hz, density_db),
     }
-
-
-def _spectrum(waveform: Features) -> tuple[Features, Features]:
-    length = min(512, len(waveform))
-    frequencies_hz, density = signal.welch(waveform, SAMPLE_RATE_HZ, nperseg=length)
-    return frequencies_hz, 10 * np.log10(density + 1e-20)
 
 
 def _cut_off_hz(frequencies_hz: Features, density_db: Features) -> float:
