@@ -85,7 +85,7 @@ def test_a_mapped_column_that_is_not_there_is_named(tmp_path, suffix):
         (["{"], "line 1: is not valid JSON"),
         (["[" * 100_000], "line 1: is not valid JSON"),
         (['{"clip_id": ' + "9" * 5000 + "}"], "line 1: is not valid JSON"),
-        (['{"clip_id": "a", "path": "\\ud800", "label": "1", "group": "g"}'], "line 1: path holds half a character"),
+        (['{"clip_id": "a", "path": "\\ud800", "label": "1", "group": "g"}'], "line 1: path holds a lone surrogate"),
         (["[1]"], r"line 1: found \[1\] where an object in braces was expected"),
         ([""], "has no rows"),
         (['{"clip_id": "a"}'], "line 1: the required columns path, label, group are missing, found clip_id; say which"),

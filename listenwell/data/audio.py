@@ -70,12 +70,12 @@ def load_waveform(clip: Clip) -> Waveform:
     return samples
 
 
-def require_unchanged(what: str, found: str, expected: str) -> None:
+def require_unchanged(what: str, sha256: str, expected: str) -> None:
     """Raise AudioError when samples have another hash than the one they had when they were first read."""
-    if found != expected:
+    if sha256 != expected:
         raise AudioError(
             f"{what} was changed since its manifest was written, or since this run read it first (pcm_sha256 "
-            f"{found[:12]}, expected {expected[:12]}); restore the recording, or write the manifest again, which "
+            f"{sha256[:12]}, expected {expected[:12]}); restore the recording, or write the manifest again, which "
             "other versions of the decoders make necessary too."
         )
 

@@ -41,17 +41,17 @@ BLOCK_BYTES, N_CHECKED = 65_536, 256
 class BackgroundBank:
     """Backgrounds of one split; `load` returns any stretch of one of them.
 
-    talkers: SPEECH clips of the same split, which become backgrounds of kind "speech" of their own groups. stored:
+    speakers: SPEECH clips of the same split, which become backgrounds of kind "speech" of their own groups. stored:
     where samples of `entries` are read from instead of the recordings. Raises AudioError for a background below 10 ms.
     """
 
     def __init__(
-        self, entries: Sequence[Background], talkers: Sequence[Clip] = (), stored: "BackgroundFile | None" = None
+        self, entries: Sequence[Background], speakers: Sequence[Clip] = (), stored: "BackgroundFile | None" = None
     ) -> None:
-        voices = [_as_background(clip) for clip in talkers if clip.label == "SPEECH"]
-        self.entries = tuple(sorted([*entries, *voices], key=lambda background: background.background_id))
+        spoken = [_as_background(clip) for clip in speakers if clip.label == "SPEECH"]
+        self.entries = tuple(sorted([*entries, *spoken], key=lambda background: background.background_id))
         self._entries = {background.background_id: background for background in self.entries}
-        self._starts_s = {clip_background_id(clip): clip.start_s for clip in talkers}
+        self._starts_s = {clip_background_id(clip): clip.start_s for clip in speakers}
         self.stored = stored
         for background in self.entries:
             _require_long_enough(background)

@@ -174,7 +174,7 @@ def write_backgrounds(path: Path, backgrounds: Iterable[Background]) -> None:
 
 def _write_records(path: Path, columns: Sequence[str], records: Iterable[Clip | Background]) -> None:
     folder = _absolute(path.parent)
-    write_rows(path, columns, ([_cell(getattr(each, column), folder) for column in columns] for each in records))
+    write_rows(path, columns, ([_cell(getattr(record, column), folder) for column in columns] for record in records))
 
 
 def _audio_path(row: Row, folder: Path) -> Path:
@@ -306,8 +306,8 @@ def _absolute(path: Path) -> Path:
 
 def obvious_columns(header: Sequence[str]) -> dict[str, list[str]]:
     """Return column of a clip -> the names in `header` that mean it, its own name alone where that is there."""
-    found = {column: [name for name in header if _letters(name) in names] for column, names in OBVIOUS_NAMES.items()}
-    return {column: [column] if column in names else names for column, names in found.items() if names}
+    meant = {column: [name for name in header if _letters(name) in names] for column, names in OBVIOUS_NAMES.items()}
+    return {column: [column] if column in names else names for column, names in meant.items() if names}
 
 
 def timed_rows(
@@ -331,40 +331,41 @@ def timed_rows(
     return name_rows(path, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
 
 
-def time_columns(place: str, header: Sequence[str], told: Mapping[str, str]) -> dict[str, str]:
-    """Return column of TIME_COLUMNS -> its name in `header`, for times that `told` (data.columns) does not name.
+def time_columns(place: str, header: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Return column of TIME_COLUMNS -> its name in `header`, for times that `named` (data.columns) does not name.
 
-    Who tells the end or the duration has told the length: other names for it are left alone, under a key that says so.
+    Who tells the end or the duration has named the length: other names for it are left alone, under a key that says so.
     Raises ManifestError, beginning with `place`, for names that are ambiguous or not understood.
     """
-    roles = {column.split("_")[0] for column in told if column in TIME_COLUMNS}
-    found: dict[str, list[tuple[str, str]]] = {"start": [], "end": [], "duration": [], "offset": []}
+    roles = {column.split("_")[0] for column in named if column in TIME_COLUMNS}
+    by_role: dict[str, list[tuple[str, str]]] = {"start": [], "end": [], "duration": [], "offset": []}
     strange = []
     for name in header:
         match = _TIME.fullmatch(_letters(name))
-        if match and name not in told.values():
-            found[_WORDS[match[1]]].append((name, _UNITS[match[2]]))
-        elif any(map(_LIKE_TIME.fullmatch, _words(name))) and name not in told.values():
+        if match and name not in named.values():
+            by_role[_WORDS[match[1]]].append((name, _UNITS[match[2]]))
+        elif any(map(_LIKE_TIME.fullmatch, _words(name))) and name not in named.values():
             strange.append(name)
-    offsets = found.pop("offset")
+    offsets = by_role.pop("offset")
     if any("onset" in _letters(name) for name in header):
-        found["end"] += offsets
-    elif found["duration"] and not (found["start"] or found["end"] or roles):
-        found["start"] = offsets
+        by_role["end"] += offsets
+    elif by_role["duration"] and not (by_role["start"] or by_role["end"] or roles):
+        by_role["start"] = offsets
     else:
         strange += [name for name, _ in offsets]
     length_is_told = bool(roles & {"end", "duration"})
     names: dict[str, str] = {}
-    for role, those in found.items():
+    for role, columns in by_role.items():
         if role in roles or (role != "start" and length_is_told):
-            names |= {f"left alone: {name}": name for name, _ in those}
-        elif len(those) > 1:
+            names |= {f"left alone: {name}": name for name, _ in columns}
+        elif len(columns) > 1:
+            name, unit = columns[0]
             raise ManifestError(
-                f"{place}: the columns {' and '.join(repr(name) for name, _ in those)} both say the {role} of a clip; "
-                f"remove one, or name the one that counts with data.columns: {{{role}_{those[0][1]}: {those[0][0]}}}."
+                f"{place}: the columns {' and '.join(repr(column) for column, _ in columns)} both say the {role} of a "
+                f"clip; remove one, or name the one that counts with data.columns: {{{role}_{unit}: {name}}}."
             )
         else:
-            names |= {f"{role}_{unit}": name for name, unit in those}
+            names |= {f"{role}_{unit}": name for name, unit in columns}
     roles |= {column.split("_")[0] for column in names}
     if "start" in roles and not roles & {"end", "duration"}:  # a count of samples says how long the clip is
         strange += [name for name in header if any(map(_COUNT.fullmatch, _words(name)))]

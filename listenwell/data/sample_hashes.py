@@ -89,9 +89,9 @@ class SampleHashes:
         state = _state_of(path)
         if key in self.known and self.known[key][0] == state:
             return str(self.known[key][1])
-        found = decode()
-        self.known[key], self.has_new = [state, found], True
-        return found
+        sha256 = decode()
+        self.known[key], self.has_new = [state, sha256], True
+        return sha256
 
 
 @contextmanager
@@ -129,10 +129,10 @@ def _hash_recording(background: Background) -> str:
 def _state_of(path: Path) -> list[int]:
     """Size, times of the last change of content and of name or mode in ns, inode; nothing where it cannot be asked."""
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _text(path: Path, line: int, column: str, value: Any) -> str:
         )
     text = str(value).strip()
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ManifestError(f"{path} line {line}: {column} holds half a character ({text!r}); write it in full.")
+        raise ManifestError(f"{path} line {line}: {column} holds a lone surrogate ({text!r}); write it in full.")
     return text
 
 
@@ -192,9 +192,9 @@ class Row:
     def one_of(self, column: str, allowed: Sequence[str]) -> str:
         """Return the member of `allowed` that the cell names, in any case of letters."""
         value = self.required(column)
-        for each in allowed:
-            if value.lower() == each.lower():
-                return each
+        for word in allowed:
+            if value.lower() == word.lower():
+                return word
         raise self.fault(
             f"unknown {column} '{value}'; expected {' or '.join(allowed)} (upper or lower case), "
             f"correct the {column} column."

@@ -115,12 +115,12 @@ def _categories_in_turn(groups: dict[str, list[Clip]], seed: int) -> list[tuple[
     """Return (group, why it comes at this place) of all groups: one of each category, then the second of each."""
     rank = {group: stream(seed, "test_set", "group", group).random() for group in groups}
     by_category: dict[str, list[str]] = {}
-    for group in sorted(groups, key=lambda each: (rank[each], each)):
+    for group in sorted(groups, key=lambda group: (rank[group], group)):
         by_category.setdefault(_category(groups[group]), []).append(group)
     turn = {category: stream(seed, "test_set", "category", category).random() for category in by_category}
-    categories = sorted(turn, key=lambda each: (turn[each], each))
+    categories = sorted(turn, key=lambda category: (turn[category], category))
     in_turn: list[tuple[str, str]] = []
-    for n, groups_of_turn in enumerate(zip_longest(*(by_category[each] for each in categories)), start=1):
+    for n, groups_of_turn in enumerate(zip_longest(*(by_category[category] for category in categories)), start=1):
         for category, group in zip(categories, groups_of_turn, strict=True):
             if group is not None:
                 in_turn.append((group, f"group {n} of its category" + f" ({category})" * bool(category)))
@@ -143,7 +143,7 @@ def _draw_clips(group: str, clips: Sequence[Clip], n_clips: int, seed: int, why:
     n_taken = dict.fromkeys((clip.recording for clip in left), 0)
     chosen = []
     for duration_s in wanted_s:
-        clip = min(left, key=lambda each: (n_taken[each.recording], abs(each.duration_s - duration_s)))
+        clip = min(left, key=lambda clip: (n_taken[clip.recording], abs(clip.duration_s - duration_s)))
         left.remove(clip)
         n_taken[clip.recording] += 1
         reason = (
@@ -181,7 +181,7 @@ class DataSheet:
     @property
     def clips(self) -> list[Clip]:
         """The clips, in the order of the test set."""
-        return [each.clip for each in self.chosen]
+        return [chosen.clip for chosen in self.chosen]
 
 
 def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
@@ -191,8 +191,8 @@ def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
         "classes": [_describe_class(sheet.clips, label) for label in LABELS],
         "groups": _describe_groups(sheet.clips),
         "licences": dict(sorted(Counter(clip.licence or NOT_STATED for clip in sheet.clips).items())),
-        "precision": [asdict(each) for each in sheet.precision],
-        "clips": [_describe_clip(each) for each in sheet.chosen],
+        "precision": [asdict(known) for known in sheet.precision],
+        "clips": [_describe_clip(chosen) for chosen in sheet.chosen],
     }
 
 

@@ -190,7 +190,7 @@ def _bank_to_json(bank: BackgroundBank, voices: Mapping[str, Clip]) -> dict[str,
 
 def _bank(record: Mapping[str, Any]) -> BackgroundBank:
     entries = [Background(**{**entry, "path": Path(entry["path"])}) for entry in record["entries"]]
-    return BackgroundBank(entries, talkers=[_clip(clip) for clip in record["talkers"]])
+    return BackgroundBank(entries, speakers=[_clip(clip) for clip in record["talkers"]])
 
 
 def _as_json(record: Clip | Background) -> dict[str, Any]:

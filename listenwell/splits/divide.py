@@ -136,7 +136,7 @@ def with_stored_backgrounds(parts: Parts, cache: Path, on_progress: OnProgress =
 def with_talkers(parts: Parts) -> Parts:
     """The same parts, the voices of train in its own bank too, for babble."""
     bank = parts.banks[TRAIN]
-    voiced = BackgroundBank(bank.entries, talkers=parts.clips[TRAIN], stored=bank.stored)
+    voiced = BackgroundBank(bank.entries, speakers=parts.clips[TRAIN], stored=bank.stored)
     return replace(parts, banks=parts.banks | {TRAIN: voiced})
 
 

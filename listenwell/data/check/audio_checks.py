@@ -87,7 +87,7 @@ class ShortcutReport:
     @property
     def passed(self) -> bool:
         """True when neither classifier reads the label from the recording conditions."""
-        return all(found.auc <= TARGET_AUC and found.upper <= TARGET_UPPER for found in self.from_conditions)
+        return all(outcome.auc <= TARGET_AUC and outcome.upper <= TARGET_UPPER for outcome in self.from_conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +209,9 @@ def warn_of_shortcuts(report: ShortcutReport, clips: MeasuredClips) -> list[str]
     """Return warnings that name the cues from which the label can be read; none when the conditions say nothing."""
     if report.passed:
         return []
-    found = max(report.from_conditions, key=lambda each: each.lower)
-    figures = f"AUC {found.auc:.2f} [{found.lower:.2f}, {found.upper:.2f}]"
-    if found.lower <= 0.5:
+    worst = max(report.from_conditions, key=lambda outcome: outcome.lower)
+    figures = f"AUC {worst.auc:.2f} [{worst.lower:.2f}, {worst.upper:.2f}]"
+    if worst.lower <= 0.5:
         return [
             f"that the recording conditions tell the class cannot be excluded: {figures}, expected an AUC of at most "
             f"{TARGET_AUC:.2f} with an upper bound of at most {TARGET_UPPER:.2f}; more groups would narrow it."
@@ -432,10 +432,10 @@ def format_shortcuts(reports: Sequence[ShortcutReport]) -> str:
     lines = ["shortcut test: AUC of the label from recording conditions alone (95 % interval over groups)"]
     for report in reports:
         figures = [
-            f"{found.classifier} {found.auc:.2f} [{found.lower:.2f}, {found.upper:.2f}]"
-            for found in report.from_conditions
+            f"{outcome.classifier} {outcome.auc:.2f} [{outcome.lower:.2f}, {outcome.upper:.2f}]"
+            for outcome in report.from_conditions
         ]
-        content = ", ".join(f"{found.classifier} {found.auc:.2f}" for found in report.from_content)
+        content = ", ".join(f"{outcome.classifier} {outcome.auc:.2f}" for outcome in report.from_content)
         lines.append(
             f"{report.part:<14} {', '.join(figures)}; {report.n_clips} clips, {report.n_groups} groups "
             f"(content cues, for information: {content})"

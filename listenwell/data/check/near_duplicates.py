@@ -212,16 +212,16 @@ def find_near_duplicates(
     """
     candidates = find_candidates(one, other, on_progress, stage)
     padded = functools.lru_cache(maxsize=_BLOCKS_KEPT)(_padded_block)
-    found = []
+    duplicates = []
     for done, ((i, j), rows) in enumerate(candidates.items(), start=1):
         correlations = [correlate(padded(one, a), padded(other, b)) for a, b in rows]
         best = max(range(len(rows)), key=lambda k: correlations[k].sharpness)
         if correlations[best].sharpness >= LEAST_SHARPNESS:
             a, b = rows[best]
             shift_s = correlations[best].lag_s + float(other.first[b] - one.first[a]) / SAMPLE_RATE_HZ
-            found.append(NearDuplicate(one.sounds[i], other.sounds[j], correlations[best], shift_s))
+            duplicates.append(NearDuplicate(one.sounds[i], other.sounds[j], correlations[best], shift_s))
         on_progress(f"{stage}, exactly", done, len(candidates))
-    return found
+    return duplicates
 
 
 def _padded_block(index: SoundIndex, row: int) -> Spectrum:
@@ -251,8 +251,8 @@ def find_candidates(
     finally:
         pool.shutdown(cancel_futures=True)
     return {
-        pair: [(a, b) for _, a, b in sorted(found, reverse=True)[:BLOCKS_COMPARED]]
-        for pair, found in sorted(peaks.items())
+        pair: [(a, b) for _, a, b in sorted(rows, reverse=True)[:BLOCKS_COMPARED]]
+        for pair, rows in sorted(peaks.items())
     }
 
 

@@ -122,8 +122,8 @@ def find_folders(root: Path, landmark: str, title: str) -> list[Path]:
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds {title}.")
     for level in range(DEEPEST_LEVEL + 1):
-        found = [path.parents[landmark.count("/")] for path in sorted(root.glob("*/" * level + landmark))]
-        visible = [folder for folder in found if not _is_hidden(folder, root)]
+        folders = [path.parents[landmark.count("/")] for path in sorted(root.glob("*/" * level + landmark))]
+        visible = [folder for folder in folders if not _is_hidden(folder, root)]
         if visible:
             return visible
     raise ManifestError(
@@ -134,19 +134,19 @@ def find_folders(root: Path, landmark: str, title: str) -> list[Path]:
 
 def find_folder(root: Path, landmark: str, title: str) -> Path:
     """Return the one folder that holds `landmark`. Raises ManifestError when there is none, or more than one."""
-    found = find_folders(root, landmark, title)
-    if len(found) > 1:
+    folders = find_folders(root, landmark, title)
+    if len(folders) > 1:
         raise ManifestError(
-            f"{root}: {landmark} is in {found[0].name} and in {found[1].name}; one copy of {title} was expected, give "
-            "the folder of one of them."
+            f"{root}: {landmark} is in {folders[0].name} and in {folders[1].name}; one copy of {title} was "
+            "expected, give the folder of one of them."
         )
-    return found[0]
+    return folders[0]
 
 
 def find_files(root: Path, pattern: str) -> list[Path]:
     """Return the files below `root` whose names match, sorted, through links; hidden ones are left alone."""
-    found = (path for path in walk(root) if fnmatch.fnmatch(path.name, pattern) and path.is_file())
-    return [path for path in found if not _is_hidden(path, root)]
+    files = (path for path in walk(root) if fnmatch.fnmatch(path.name, pattern) and path.is_file())
+    return [path for path in files if not _is_hidden(path, root)]
 
 
 def _is_hidden(path: Path, root: Path) -> bool:

@@ -56,13 +56,13 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
 
 def _read_lists(folder: Path, name: str) -> dict[Path, dict[str, str]]:
     """Return the options of every file that the lists called `name` name, by its path."""
-    found = {}
+    options_of = {}
     for listing in sorted([*folder.glob(f"*/{name}"), *folder.glob(f"*/*/{name}")]):
         for line, text in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
             if text.strip():
                 options = _read_options(listing, line, text)
-                found[folder.joinpath(*Path(options["path"]).parts[1:])] = options
-    return found
+                options_of[folder.joinpath(*Path(options["path"]).parts[1:])] = options
+    return options_of
 
 
 def _read_options(listing: Path, line: int, text: str) -> dict[str, str]:

@@ -54,9 +54,9 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     A recording whose RTTM is faulty, or that is annotated but missing, is quarantined; a part without any audio is
     left out with a note.
     """
-    found = _find_recordings(root)
-    turns, faulty, notes = _read_parts(root, settings.parts, found)
-    recordings = {file: _only_copy(found[file]) for file in turns}
+    copies = _find_recordings(root)
+    turns, faulty, notes = _read_parts(root, settings.parts, copies)
+    recordings = {file: _only_copy(copies[file]) for file in turns}
     lengths_s, unreadable = read_lengths(list(recordings.values()), 1.0, on_progress)
     quarantine = [*faulty, *unreadable]
     check_share(quarantine, len(turns) + len(faulty), settings.quarantine_share)
@@ -78,12 +78,12 @@ def _find_recordings(root: Path) -> dict[str, list[Path]]:
     """Return the places of every recording by its name. Raises ManifestError when there is none."""
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds {TITLE}.")
-    found: dict[str, list[Path]] = {}
+    copies: dict[str, list[Path]] = {}
     for path in find_files(root, "*.wav"):
-        found.setdefault(path.stem, []).append(path)
-    if not found:
+        copies.setdefault(path.stem, []).append(path)
+    if not copies:
         raise ManifestError(f"{root}: looked for audio/<file>.wav and found none; unpack the audio of {TITLE} there.")
-    return found
+    return copies
 
 
 def _only_copy(places: Sequence[Path]) -> Path:
@@ -163,9 +163,9 @@ def cut_recording(path: Path, length_s: float, turns: Sequence[Turn], settings: 
 
 def find_alone(turns: Sequence[Turn], label: str, margin_s: float, length_s: float) -> list[Span]:
     """Return the spans in which `label` speaks and nobody else does within `margin_s`, up to the recording's end."""
-    own = merge_spans([(turn.start_s, min(turn.end_s, length_s)) for turn in turns if turn.label == label])
+    spoken = merge_spans([(turn.start_s, min(turn.end_s, length_s)) for turn in turns if turn.label == label])
     others = merge_spans([(turn.start_s - margin_s, turn.end_s + margin_s) for turn in turns if turn.label != label])
-    return subtract_spans(own, others)
+    return subtract_spans(spoken, others)
 
 
 def merge_spans(spans: Sequence[Span]) -> list[Span]:
@@ -197,9 +197,9 @@ def subtract_spans(spans: Sequence[Span], holes: Sequence[Span]) -> list[Span]:
 
 def choose_stretches(alone: Sequence[Span], settings: PrepareSettings) -> list[Span]:
     """Return (start, length) of at most clips_per_recording stretches, the longest first choice, apart_s apart."""
-    found = [stretch for span in alone for stretch in cut_stretches(*span, settings)]
+    stretches = [stretch for span in alone for stretch in cut_stretches(*span, settings)]
     chosen: list[Span] = []
-    for start_s, clip_s in sorted(found, key=lambda stretch: (-stretch[1], stretch[0])):
+    for start_s, clip_s in sorted(stretches, key=lambda stretch: (-stretch[1], stretch[0])):
         if len(chosen) < settings.clips_per_recording and all(
             start_s >= other_s + other_clip_s + settings.apart_s or other_s >= start_s + clip_s + settings.apart_s
             for other_s, other_clip_s in chosen

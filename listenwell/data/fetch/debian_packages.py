@@ -327,10 +327,10 @@ def unpack_members(deb: Path, wanted: Sequence[Member], cache: Path) -> None:
             expected.discard(sha256)
     lost = [member for member in wanted if member.sha256 in expected]
     if lost:
-        found = f"has sha256 {hashes[lost[0].path]}" if lost[0].path in hashes else "is missing"
+        state = f"has sha256 {hashes[lost[0].path]}" if lost[0].path in hashes else "is missing"
         others = f" ({len(lost) - 1} more files of the package likewise)" if len(lost) > 1 else ""
         raise DownloadError(
-            f"package {lost[0].package} ({deb.name}): '{lost[0].path}' {found}, expected sha256 {lost[0].sha256}"
+            f"package {lost[0].package} ({deb.name}): '{lost[0].path}' {state}, expected sha256 {lost[0].sha256}"
             f"{others}; this is another version of the package than the list was made from; to get that one, "
             f"{OTHER_WAYS}."
         )
