@@ -12,8 +12,6 @@ from listenwell.data.audio import (
     load_recording,
     load_waveform,
     pcm_sha256,
-    peak,
-    rms,
 )
 from listenwell.data.clip import Clip
 from listenwell.errors import AudioError
@@ -103,11 +101,6 @@ def test_a_silent_recording_is_read_but_not_as_a_clip(tmp_path):
     assert is_silent(load_recording(tmp_path / "a.wav"))
     with pytest.raises(AudioError, match="clip 'c1' is silent"):
         load_waveform(clip_of(tmp_path / "a.wav"))
-
-
-def test_levels_of_a_sine():
-    assert rms(TONE) == pytest.approx(0.5 / np.sqrt(2), rel=1e-4)
-    assert peak(TONE) == pytest.approx(0.5, rel=1e-4)
 
 
 def test_the_same_sound_has_the_same_hash_in_another_container(tmp_path):

@@ -47,15 +47,6 @@ def test_every_corpus_describes_itself(corpus):
         assert len(digits) == {"": 0, "md5": 32, "sha256": 64}[algorithm]
 
 
-@pytest.mark.parametrize("name", CORPORA)
-def test_list_of_one_corpus_tells_all_about_it(name):
-    answer = run("list", name)
-    assert answer.exit_code == 0
-    assert CORPORA[name].citation in answer.stdout
-    assert CORPORA[name].layout in answer.stdout
-    assert all(archive.url in answer.stdout for archive in CORPORA[name].archives)
-
-
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_corpus_is_prepared_into_tables_that_can_be_read(tmp_path, name):
     MAKERS[name](tmp_path / "root")
@@ -71,18 +62,6 @@ def test_every_corpus_is_prepared_into_tables_that_can_be_read(tmp_path, name):
         assert all(bed.group and bed.licence for bed in read_backgrounds(tmp_path / "out" / "backgrounds.csv"))
     assert written == ({"backgrounds.csv"} if name == "rirs" else
                        {"clips.csv", "backgrounds.csv"} if name == "musan" else {"clips.csv"})  # fmt: skip
-
-
-def test_choices_on_the_command_line_reach_the_corpus(tmp_path):
-    make_musan(tmp_path / "musan")
-    arguments = ("prepare", "musan", "--root", tmp_path / "musan", "--out", tmp_path / "out")
-    assert run(*arguments, "--clips", "noise", "--backgrounds", "none", "--clip-s", "1").exit_code == 0
-    clips = read_manifest(tmp_path / "out" / "clips.csv")
-    assert {(clip.label, clip.duration_s) for clip in clips} == {("NONSPEECH", 1.0)}
-    (tmp_path / "out" / "clips.csv").write_text("corrected by hand")
-    again = run(*arguments)
-    assert again.exit_code == 2
-    assert "clips.csv: is there already" in again.stderr
 
 
 def test_a_corpus_prepared_again_leaves_no_table_of_the_time_before(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.data.fetch.download import LARGEST_FAILURES, RESERVE_BYTES, RemoteFile, download
+from listenwell.data.fetch.download import RESERVE_BYTES, RemoteFile, download
 from listenwell.errors import DownloadError, ListenwellError
 from listenwell.random_streams import stream
 
@@ -151,13 +151,6 @@ def test_errors_of_the_server_are_tried_again_after_growing_pauses(tmp_path):
     with serving(Behaviour(statuses=[503, 500, 429])) as file:
         assert download(file, tmp_path, sleep=pauses.append).sha256 == SHA256
     assert pauses == [2.0, 4.0, 8.0]
-
-
-def test_a_server_that_stays_broken_is_given_up(tmp_path):
-    behaviour = Behaviour(statuses=[500] * 20)
-    with serving(behaviour) as file, pytest.raises(DownloadError, match=r"the server answered 500"):
-        download(file, tmp_path, sleep=no_sleep)
-    assert len(behaviour.asked) == LARGEST_FAILURES + 1
 
 
 def test_a_file_that_is_not_there_is_an_error_at_once(tmp_path):

@@ -128,11 +128,6 @@ def test_a_cuts_supervision_counts_from_the_cut_and_ends_with_it(tmp_path):
     assert (clip.start_s, clip.duration_s) == (1.25, 0.25)
 
 
-def test_a_cut_without_supervisions_is_one_clip(tmp_path):
-    (clip,) = read_cuts(tmp_path, cut(tmp_path), unsaid=replace(SPOKEN, group_by="recording"))
-    assert (clip.clip_id, clip.start_s, clip.duration_s, clip.group) == ("c1", 0.5, 1.0, "r")
-
-
 def test_a_mixed_cut_is_refused(tmp_path):
     with pytest.raises(ManifestError, match="is a MixedCut"):
         read_cuts(tmp_path, cut(tmp_path, type="MixedCut"))

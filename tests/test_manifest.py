@@ -69,12 +69,6 @@ def test_four_columns_are_enough(tmp_path):
     assert clip == Clip("c1", tmp_path / "a.wav", 0.0, 0.5, "SPEECH", "anna", "a.wav", "", "")
 
 
-def test_an_empty_duration_is_the_rest_of_the_recording(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.zeros(4000, np.float32), 8000)
-    lines = ("clip_id,path,label,group,start_s,duration_s", "c1,a.wav,SPEECH,anna,0.125,")
-    assert read_manifest(table(tmp_path, *lines))[0].duration_s == 0.375
-
-
 def test_spreadsheet_exports_are_read(tmp_path):
     path = tmp_path / "clips.csv"
     rows = "clip_id;path;label;group;duration_s\r\nc1;a.wav;NonSpeech;Hund, groß;1,5\r\n;;;;\r\n"
@@ -290,11 +284,6 @@ def test_times_are_understood_by_the_names_others_give_them(tmp_path, names, cel
 )
 def test_times_that_are_not_understood_or_contradict_each_other_are_refused(tmp_path, names, cells, sentence):
     assert sentence in fault(audio(tmp_path), f"path,label,group,{names}", f"a.wav,1,g,{cells}")
-
-
-def test_times_under_names_that_nobody_knows_do_not_make_several_clips_of_a_whole_recording(tmp_path):
-    lines = ("clip_id,path,label,group,von,bis", "1,a.wav,1,g,0,1", "2,a.wav,0,h,1,2")
-    assert "line 3: the same stretch of 'a.wav' already stands in line 2" in fault(audio(tmp_path), *lines)
 
 
 def test_clips_without_an_id_are_called_by_path_and_start_whatever_stands_beside_them(tmp_path):

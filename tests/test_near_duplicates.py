@@ -97,12 +97,6 @@ def test_every_changed_copy_is_found_and_nothing_else(tmp_path: Path, change: st
     assert found_pairs(found) == [(f"train_{i}", f"test_{i}") for i in range(N_SOUNDS)]
 
 
-def test_the_shift_of_a_copy_is_told(tmp_path: Path) -> None:
-    voice = make_voice(0)
-    (pair,) = search(tmp_path, [voice], [CHANGES["shifted by 0.4 s"](voice)])
-    assert pair.shift_s == pytest.approx(-0.4, abs=1 / SECOND)
-
-
 @pytest.mark.parametrize("snr_db", [0.0, 5.0])
 def test_a_background_that_holds_a_clip_is_found_and_the_place_told(tmp_path: Path, snr_db: float) -> None:
     clips = [make_voice(i, seconds=1.0) for i in range(5)]
@@ -122,12 +116,6 @@ def test_unrelated_stationary_noises_are_not_called_duplicates(tmp_path: Path) -
 
 def test_unrelated_voices_are_not_called_duplicates(tmp_path: Path) -> None:
     assert search(tmp_path, [make_voice(i) for i in range(20)], [make_voice(i) for i in range(20, 40)]) == []
-
-
-def test_clips_cut_at_full_level_share_no_click(tmp_path: Path) -> None:
-    hums = [np.cos(2 * np.pi * hz * np.arange(SECOND) / SECOND).astype(np.float32) for hz in range(200, 1200, 100)]
-    noisy = [0.5 * hum + make_noise(4 * i) / 500 for i, hum in enumerate(hums)]
-    assert search(tmp_path, noisy[:5], noisy[5:]) == []
 
 
 def test_telephone_clips_of_one_band_are_not_called_duplicates(tmp_path: Path) -> None:
