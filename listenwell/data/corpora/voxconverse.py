@@ -56,7 +56,13 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     """
     copies = _find_recordings(root)
     turns, faulty, notes = _read_parts(root, settings.parts, copies)
-    recordings = {file: _only_copy(copies[file]) for file in turns}
+    for file in turns:
+        if len(copies[file]) > 1:
+            raise ManifestError(
+                f"{copies[file][1]}: {copies[file][0]} has the same name; one recording per name was expected, give "
+                f"the folder of one copy of {TITLE}."
+            )
+    recordings = {file: copies[file][0] for file in turns}
     lengths_s, unreadable = read_lengths(list(recordings.values()), 1.0, on_progress)
     quarantine = [*faulty, *unreadable]
     check_share(quarantine, len(turns) + len(faulty), settings.quarantine_share)
@@ -84,15 +90,6 @@ def _find_recordings(root: Path) -> dict[str, list[Path]]:
     if not copies:
         raise ManifestError(f"{root}: looked for audio/<file>.wav and found none; unpack the audio of {TITLE} there.")
     return copies
-
-
-def _only_copy(places: Sequence[Path]) -> Path:
-    if len(places) > 1:
-        raise ManifestError(
-            f"{places[1]}: {places[0]} has the same name; one recording per name was expected, give the folder of one "
-            f"copy of {TITLE}."
-        )
-    return places[0]
 
 
 def _read_parts(
@@ -153,12 +150,21 @@ def read_rttm(path: Path) -> list[Turn]:
 
 def cut_recording(path: Path, length_s: float, turns: Sequence[Turn], settings: PrepareSettings) -> list[Clip]:
     """Return the clips of every speaker of one recording, `length_s` seconds long."""
-    clips = []
-    for label in sorted({turn.label for turn in turns}):
-        alone = find_alone(turns, label, settings.margin_s, length_s)
-        for start_s, duration_s in choose_stretches(alone, settings):
-            clips.append(_describe_clip(path, label, start_s, duration_s))
-    return clips
+    return [
+        Clip(
+            clip_id=name_clip(NAME, f"{path.stem}/{label}", start_s),
+            path=path,
+            start_s=start_s,
+            duration_s=duration_s,
+            label="SPEECH",
+            group=f"{path.stem}/{label}",
+            recording=path.stem,
+            corpus=NAME,
+            licence=LICENCE,
+        )
+        for label in sorted({turn.label for turn in turns})
+        for start_s, duration_s in choose_stretches(find_alone(turns, label, settings.margin_s, length_s), settings)
+    ]
 
 
 def find_alone(turns: Sequence[Turn], label: str, margin_s: float, length_s: float) -> list[Span]:
@@ -206,20 +212,6 @@ def choose_stretches(alone: Sequence[Span], settings: PrepareSettings) -> list[S
         ):
             chosen.append((start_s, clip_s))
     return sorted(chosen)
-
-
-def _describe_clip(path: Path, label: str, start_s: float, duration_s: float) -> Clip:
-    return Clip(
-        clip_id=name_clip(NAME, f"{path.stem}/{label}", start_s),
-        path=path,
-        start_s=start_s,
-        duration_s=duration_s,
-        label="SPEECH",
-        group=f"{path.stem}/{label}",
-        recording=path.stem,
-        corpus=NAME,
-        licence=LICENCE,
-    )
 
 
 CORPUS = Corpus(
