@@ -9,8 +9,7 @@ import pytest
 import soundfile
 
 from listenwell.data.corpora import starter
-from listenwell.data.corpora import starter_render as starter_list
-from listenwell.data.corpora.starter_render import COLUMNS, PARTS, read_members
+from listenwell.data.corpora.starter import COLUMNS, PARTS
 from listenwell.data.fetch.debian_packages import FolderSource
 from listenwell.random_streams import stream
 from tests.test_debian_packages import build_deb
@@ -39,8 +38,7 @@ def make_starter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     for package in ("toys", "toys-foreign"):
         held = {f"./{file}": content for (owner, file), content in files.items() if owner == package}
         (folder / "debs" / f"{package}_1_all.deb").write_bytes(build_deb(held))
-    monkeypatch.setattr(starter_list, "LIST_PATH", path)
-    monkeypatch.setattr(starter, "read_members", lambda: read_members(path))
+    monkeypatch.setattr(starter, "LIST_PATH", path)
     return FolderSource(folder / "debs")
 
 

@@ -16,7 +16,6 @@ from listenwell.storage.atomic_files import (
     atomic_folder,
     atomic_path,
     companion,
-    flush,
     is_left_over,
     make_folder,
     remove_left_over,
@@ -70,15 +69,6 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path, full_disk):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_full_disk_leaves_the_old_folder(tmp_path, full_disk):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights").write_text("old")
-    with pytest.raises(ListenwellError, match="the disk is full"), atomic_folder(tmp_path / "model") as folder:
-        (folder / "weights").write_text("new")
-    assert (tmp_path / "model" / "weights").read_text() == "old"
-    assert names(tmp_path) == ["model"]
-
-
 @pytest.mark.parametrize("refused", [1, 2], ids=["the old one away", "the new one in"])
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, refused):
     replace, n_renames = os.replace, 0
@@ -97,13 +87,6 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, refused):
         (folder / "weights").write_text("new")
     assert names(tmp_path) == ["model"]
     assert (tmp_path / "model" / "weights").read_text() == "old"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_one_may_not_write_to_is_named(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(ListenwellError, match="choose a folder you may write to"):
-        write_text(tmp_path / "a.txt", "new")
 
 
 @pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
@@ -212,17 +195,11 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     assert names(tmp_path) == ["pipe"]
 
 
-def test_a_device_stays_a_device():
-    write_text(Path(os.devnull), "content")
-    assert Path(os.devnull).is_char_device()
-
-
-@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1"])
 @pytest.mark.parametrize("redirection", [">", ">>"])
 def test_standard_output_that_is_a_log_is_written_behind_what_is_there(tmp_path, name, redirection):
     log = tmp_path / "log"
     log.write_text("before\n")
-    (tmp_path / "link").symlink_to("/dev/stdout")
     code = (
         "from pathlib import Path; from listenwell.storage.atomic_files import write_text; print('printed');"
         f"write_text(Path('{name}'), 'written\\n'); print('printed after')"
@@ -232,7 +209,7 @@ def test_standard_output_that_is_a_log_is_written_behind_what_is_there(tmp_path,
     subprocess.run(command, shell=True, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     before = "before\n" if redirection == ">>" else ""
     assert log.read_text() == f"{before}printed\nwritten\nprinted after\n"
-    assert names(tmp_path) == ["link", "log", "program.py"]
+    assert names(tmp_path) == ["log", "program.py"]
 
 
 def test_a_stream_that_nobody_reads_is_one_sentence():
@@ -289,15 +266,6 @@ def test_a_folder_is_not_put_in_the_place_of_a_file(tmp_path, name):
     assert names(tmp_path) == ["file"]
 
 
-def test_what_a_writer_finds_wrong_inside_its_folder_is_its_own_error(tmp_path):
-    def make_twice(folder: Path) -> None:
-        folder.mkdir()
-        folder.mkdir()
-
-    with pytest.raises(FileExistsError), atomic_folder(tmp_path / "model") as folder:
-        make_twice(folder / "weights")
-
-
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
 def test_a_disk_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch, number):
     fsync = os.fsync
@@ -312,15 +280,3 @@ def test_a_disk_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch, num
     with atomic_folder(tmp_path / "model") as folder:
         (folder / "inner").mkdir()
     assert names(tmp_path) == ["a.txt", "model"]
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
-def test_a_folder_that_may_not_be_opened_is_not_flushed_and_a_file_is_an_error(tmp_path, monkeypatch, number):
-    def refuse(path: Path, flags: int) -> int:
-        raise OSError(number, os.strerror(number), path)
-
-    (tmp_path / "a.txt").touch()
-    monkeypatch.setattr(os, "open", refuse)
-    flush(tmp_path)
-    with pytest.raises(PermissionError):
-        flush(tmp_path / "a.txt")

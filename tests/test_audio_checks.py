@@ -1,6 +1,7 @@
 """Audio checks find planted faults, say them in words, and name the cue from which the label can be read."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,21 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.data.check.audio_checks import (
-    AudioReport,
+    CONDITION_NAMES,
+    CONTENT_NAMES,
+    Discrimination,
+    MeasuredClips,
+    ShortcutReport,
     check_audio,
-    format_audio_report,
+    find_shortcuts,
+    format_shortcuts,
     measure_audio,
+    measure_conditions,
     warn_of_shortcuts,
 )
-from listenwell.data.check.shortcuts import CONDITION_NAMES, Discrimination, MeasuredClips, ShortcutReport
 from listenwell.data.clip import Clip
 from listenwell.data.manifest import write_manifest
+from listenwell.data.recording_history import RecordingHistory, impose_history
 from listenwell.errors import AudioError
 from listenwell.random_streams import stream
 
@@ -28,7 +35,7 @@ NOISE = stream(0, "audio checks").standard_normal(16_000)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.check.shortcuts.N_RESAMPLES", 200)
+    monkeypatch.setattr("listenwell.data.check.audio_checks.N_RESAMPLES", 200)
 
 
 def make_clip(folder: Path, name: str, label: str, group: str, samples: np.ndarray) -> Clip:
@@ -121,12 +128,6 @@ def test_folds_without_a_class_are_not_made_and_the_report_says_so(tmp_path):
     )
 
 
-def test_a_table_with_one_class_is_described(tmp_path):
-    report = check_audio([clip for clip in make_clips(tmp_path, 2, 1) if clip.label == "SPEECH"], 0)
-    assert [summary.label for summary in report.classes] == ["SPEECH"]
-    assert "0 of NONSPEECH" in report.findings[-1]
-
-
 def test_what_cannot_be_used_is_listed_and_the_others_are_measured(tmp_path):
     clips = make_clips(tmp_path, 2, 1)
     silent = make_clip(tmp_path, "silent", "SPEECH", "g", np.zeros(1000))
@@ -134,11 +135,6 @@ def test_what_cannot_be_used_is_listed_and_the_others_are_measured(tmp_path):
     report = check_audio([*clips, silent], 0)
     assert sum(summary.n_clips for summary in report.classes) == 3
     assert ["0 bytes" in report.unreadable[0], "silent" in report.unreadable[1]] == [True, True]
-
-
-def test_the_text_says_what_cannot_be_used_and_what_was_found():
-    empty = AudioReport((), ("clip 'x': gone",), ("a finding.",), None)
-    assert format_audio_report(empty) == "cannot be used: clip 'x': gone\nwarning: a finding."
 
 
 def test_the_command_prints_and_writes_the_findings_and_fails_where_a_clip_cannot_be_used(tmp_path):
@@ -151,3 +147,79 @@ def test_the_command_prints_and_writes_the_findings_and_fails_where_a_clip_canno
     assert json.loads((tmp_path / "found.json").read_text())["shortcuts"]["n_clips"] == 48
     clips[0].path.write_bytes(b"")
     assert CliRunner().invoke(app, command).exit_code == 1
+
+
+# the shortcut test
+
+LONG_NOISE = stream(3, "noise").standard_normal(32_000)
+
+
+def made_measures(n_groups: int, seed: int, speech_is_narrower: float = 0.0) -> MeasuredClips:
+    """Made measurements: 8 clips a group, every condition noise but the cut-off, where asked."""
+    generator = stream(seed, "made")
+    measured, labels, groups = [], [], []
+    for group in range(n_groups):
+        label = "SPEECH" if group % 2 else "NONSPEECH"
+        for _ in range(8):
+            row = dict(zip(CONDITION_NAMES + CONTENT_NAMES, generator.standard_normal(12), strict=True))
+            row["cut_off_hz"] -= speech_is_narrower * (label == "SPEECH")
+            measured.append(row)
+            labels.append(label)
+            groups.append(f"g{group}")
+    return MeasuredClips(measured, labels, groups)
+
+
+@pytest.mark.parametrize(("cut_off_hz", "level_db"), [(3100.0, -38.0), (4500.0, -30.0), (7500.0, -21.0)])
+def test_what_was_imposed_is_measured(cut_off_hz: float, level_db: float) -> None:
+    conditions = RecordingHistory(cut_off_hz, level_db, level_db - 42, 1.5, 0.2, 0.1)
+    clip = impose_history(LONG_NOISE[: conditions.n_content], conditions, stream(1, "clip"))
+    found = measure_conditions(clip / 32768)
+    assert found["cut_off_hz"] == pytest.approx(cut_off_hz, abs=200)
+    assert found["level_db"] == pytest.approx(level_db, abs=0.1)
+    assert found["duration_s"] == pytest.approx(1.5)
+    assert found["leading_s"] == pytest.approx(0.2, abs=0.02)
+    assert found["trailing_s"] == pytest.approx(0.1, abs=0.02)
+    assert found["floor_db"] == pytest.approx(level_db - 42, abs=3)
+    assert found["quantisation_step"] == 1
+
+
+def test_conditions_that_say_nothing_pass() -> None:
+    report = find_shortcuts("made", made_measures(120, seed=1), stream(1, "test"))
+    assert report.passed
+    assert all(found.lower - 0.03 < 0.5 < found.upper + 0.03 for found in report.from_conditions)
+
+
+def test_a_band_that_differs_by_class_is_found_by_both_classifiers() -> None:
+    report = find_shortcuts("made", made_measures(60, seed=2, speech_is_narrower=2.0), stream(1, "test"))
+    assert not report.passed
+    assert all(found.auc > 0.85 for found in report.from_conditions)
+    assert report.single_aucs["cut_off_hz"] < 0.15
+
+
+def test_boosting_finds_what_a_line_cannot_see() -> None:
+    clips = made_measures(100, seed=3)
+    for row, label in zip(clips.measured, clips.labels, strict=True):
+        if label == "SPEECH":
+            row["level_db"] = float(np.sign(row["level_db"])) * 3.0  # both extremes
+    logistic, boosting = find_shortcuts("made", clips, stream(1, "test")).from_conditions
+    assert logistic.auc < 0.6 < 0.9 < boosting.auc
+
+
+def test_a_part_is_judged_by_what_the_pool_taught() -> None:
+    pool, part = made_measures(60, 4, speech_is_narrower=2.0), made_measures(20, 5, speech_is_narrower=-2.0)
+    report = find_shortcuts("part", part, stream(1, "test"), training=pool)
+    assert all(found.auc < 0.2 for found in report.from_conditions)
+
+
+def test_a_group_property_is_not_mistaken_for_a_class_property() -> None:
+    clips = made_measures(40, seed=6)
+    for row, group in zip(clips.measured, clips.groups, strict=True):
+        row["floor_db"] = float(stream(7, group).standard_normal())  # a constant of each group
+    assert all(found.auc < 0.65 for found in find_shortcuts("made", clips, stream(1, "test")).from_conditions)
+
+
+def test_the_report_is_reproducible_prints_and_is_json() -> None:
+    first, second = (find_shortcuts("made", made_measures(14, seed=1), stream(1, "test")) for _ in range(2))
+    assert first == second
+    assert json.loads(json.dumps(asdict(first)))["part"] == "made"
+    assert "logistic" in format_shortcuts([first])

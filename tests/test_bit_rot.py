@@ -3,51 +3,32 @@
 LISTENWELL_FLIPS sets how many bits are flipped in each kind of file: 1 by default.
 """
 
-import itertools
 import json
 import os
 import shutil
 
 import pytest
-from made_scores import make_scores
 from made_sounds import study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.detect.bundle import read_bundle
-from listenwell.errors import ListenwellError, ManifestError, ModelError
-from listenwell.evaluate.calibration import choose_threshold, read_threshold, write_threshold
+from listenwell.errors import ListenwellError, ModelError
 from listenwell.model.base_files import BASE_FILE
 from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import FILES, OWN
-from listenwell.tasks.compare import Reading, open_source
 
 N_FLIPS = int(os.environ["LISTENWELL_FLIPS"]) if "LISTENWELL_FLIPS" in os.environ else 1
 ABOUT_ONE_RUN = ("name", "config", "provenance")
 READ_AGAIN = (
-    "fits/*/adapter/adapter_model.safetensors",
-    "fits/*/adapter/adapter_config.json",
-    "fits/*/adapter/listenwell.json",
-    "fits/*/history.json",
-    "fits/*/spec.json",
-    "fits/*/scores/held_out.csv",
-    "fits/*/scores/held_out.json",
-    "fits/*/scores/search-dev.csv",
-    "fits/*/scores/search-dev.json",
-    "scores/fine-tuned-dev.csv",
-    "scores/fine-tuned-test.csv",
-    "scores/test.json",
-    "thresholds/fine-tuned.json",
-    "seal.jsonl",
-    "leaks.json",
-    "leaks-folds.json",
-    "evidence.json",
-    "ledger.json",
-)
+    "fits/*/adapter/adapter_model.safetensors", "fits/*/adapter/listenwell.json", "fits/*/history.json",
+    "fits/*/spec.json", "fits/*/scores/held_out.csv", "fits/*/scores/search-dev.json", "scores/fine-tuned-dev.csv",
+    "scores/fine-tuned-test.csv", "scores/test.json", "thresholds/fine-tuned.json", "seal.jsonl", "leaks.json",
+    "evidence.json", "ledger.json",
+)  # fmt: skip
 ALWAYS_NAMED = (
     "fits/*/adapter/adapter_model.safetensors",
     "fits/*/scores/held_out.csv",
@@ -107,14 +88,6 @@ def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(finished
         assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
 
 
-def test_the_logs_of_finished_fits_may_be_deleted(finished_study, expected, run):
-    config, _ = finished_study
-    for log in run.glob("fits/*/*.jsonl"):
-        log.unlink()
-    again = study_record(config.model_copy(update={"output": run}))
-    assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
-
-
 READ_LATER = {
     "results.json": ("runs list", "report", "compare", "export"),
     "fits/*/plans.jsonl": ("trace",),
@@ -144,39 +117,18 @@ def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, run, 
     assert "was changed or damaged" in done.output or "cannot be read" in done.output
 
 
-def test_a_run_without_hashes_is_read_and_said_to_be_unchecked(finished_study, expected, run, capsys):
-    config, _ = finished_study
-    for path in [*run.glob("fits/*/*.json"), *run.glob("fits/*/scores/*.json"), *run.glob("scores/*.json")]:
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps({k: v for k, v in content.items() if k not in (OWN, FILES)}))
-    again = study_record(config.model_copy(update={"output": run}))
-    assert comparable(again) == expected | {"seal": comparable(again)["seal"]}
-    assert f"{run / 'scores' / 'test.json'} holds no hash of itself" in capsys.readouterr().err
-
-
-def every_flip(path, whole):
-    """Flip one bit of every byte in turn."""
-    for at in range(len(whole)):
+def every_flip(path, whole, step=1):
+    """Flip one bit of every step-th byte in turn."""
+    for at in range(0, len(whole), step):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         yield
-
-
-def test_no_flipped_bit_gives_another_threshold(tmp_path):
-    path, threshold = tmp_path / "fine-tuned.json", choose_threshold(make_scores())
-    write_threshold(path, threshold)
-    n_refused = 0
-    for _ in every_flip(path, path.read_bytes()):
-        complaint, found = attempt(lambda: read_threshold(path))
-        n_refused += bool(complaint)
-        assert "fine-tuned.json" in complaint if complaint else found == threshold
-    assert n_refused > 0.8 * path.stat().st_size
 
 
 def test_no_flipped_bit_gives_another_detector(made_detector, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(made_detector, folder)
     expected, whole = read_bundle(folder), (folder / "detector.json").read_bytes()
-    for _ in itertools.islice(every_flip(folder / "detector.json", whole), 0, None, 7):
+    for _ in every_flip(folder / "detector.json", whole, step=7):
         complaint, found = attempt(lambda: read_bundle(folder))
         assert "detector.json" in complaint if complaint else found == expected
     (folder / "detector.json").write_bytes(whole)
@@ -205,11 +157,3 @@ def test_a_flipped_bit_in_a_base_that_was_built_here_is_named(tmp_path):
     flip_bit(folder / "model.safetensors", "weights")
     with pytest.raises(ModelError, match="was changed or damaged since it was built"):
         load_model(ModelConfig(name=str(folder), device="cpu"))
-
-
-def test_a_comparison_refuses_a_changed_score_table(finished_study, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(finished_study[0].output, run)
-    flip_bit(run / "scores" / "fine-tuned-test.csv")
-    with pytest.raises(ManifestError, match=r"fine-tuned-test\.csv: was changed .* expected"):
-        open_source(str(run), Reading({}))

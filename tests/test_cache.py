@@ -1,7 +1,6 @@
 """What lies in the cache is made once, by whoever comes first."""
 
 import multiprocessing
-import os
 import pwd
 import time
 from pathlib import Path
@@ -68,10 +67,3 @@ def test_a_home_without_room_for_the_cache_is_one_sentence_that_names_the_variab
         one_maker(path),
     ):
         pass
-
-
-def test_a_home_named_from_here_is_the_same_everywhere(monkeypatch, tmp_path):
-    monkeypatch.delenv("LISTENWELL_CACHE")
-    monkeypatch.setenv("HOME", "home")
-    monkeypatch.chdir(tmp_path)
-    assert cache_root() == Path(os.path.abspath("home"), ".cache", "listenwell")

@@ -28,7 +28,7 @@ from listenwell.evaluate.calibration import (
 )
 from listenwell.evaluate.metrics import balanced_accuracy, decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.storage.load_or_make import write_vouched
+from listenwell.storage.load_or_make import write_checksummed
 
 
 def table(scores, labels) -> ScoreTable:
@@ -280,7 +280,7 @@ def test_a_threshold_comes_back_from_disk_and_a_broken_file_is_refused(tmp_path)
     write_threshold(tmp_path / "threshold.json", chosen)
     assert read_threshold(tmp_path / "threshold.json") == chosen
     for content, said in (({"value": 1.0}, "without criterion, "), ({**asdict(chosen), "value": None}, "real number")):
-        write_vouched(tmp_path / "threshold.json", content)
+        write_checksummed(tmp_path / "threshold.json", content)
         with pytest.raises(ManifestError, match=rf"threshold\.json: not a threshold \(.*{said}"):
             read_threshold(tmp_path / "threshold.json")
     (tmp_path / "threshold.json").write_text("{")

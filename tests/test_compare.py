@@ -23,7 +23,7 @@ from listenwell.evaluate.probabilities import reliability_table
 from listenwell.evaluate.scores import write_scores
 from listenwell.evaluate.transfer import measure_transfer
 from listenwell.evaluate.traps import find_traps
-from listenwell.storage.load_or_make import write_vouched
+from listenwell.storage.load_or_make import write_checksummed
 from listenwell.tasks.compare import Reading, compare_sources, open_source
 
 GOOD, POOR = make_scores(gap=4.0, seed=1), make_scores(gap=1.0, seed=2)
@@ -100,9 +100,9 @@ def folder(tmp_path):
     run_root = tmp_path / "run"
     table = run_root / "scores" / "fine-tuned-test.csv"
     write_scores(table, GOOD)
-    write_vouched(table.with_name("test.json"), {}, [table])
+    write_checksummed(table.with_name("test.json"), {}, [table])
     write_threshold(run_root / "thresholds" / "fine-tuned.json", choose_threshold(make_scores(gap=4.0, seed=9)))
-    write_vouched(run_root / "results.json", make_results(("test",)))
+    write_checksummed(run_root / "results.json", make_results(("test",)))
     return tmp_path
 
 
@@ -119,7 +119,7 @@ def test_a_run_folder_stands_at_its_calibrated_threshold_and_a_table_at_the_one_
 def test_a_folder_without_a_study_and_two_test_sets_are_named(folder):
     with pytest.raises(ListenwellError, match=r"results\.json: is not there"):
         open_source(str(folder), READING)
-    write_vouched(folder / "run" / "results.json", make_results(("a", "b")))
+    write_checksummed(folder / "run" / "results.json", make_results(("a", "b")))
     with pytest.raises(ConfigError, match="has the test sets a, b; say which one with --test-set"):
         open_source(str(folder / "run"), READING)
 

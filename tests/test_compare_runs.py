@@ -21,7 +21,7 @@ from listenwell.evaluate.scores import read_scores, write_scores
 from listenwell.report.comparison import RunComparison, comparison_page
 from listenwell.report.wording import condition_title, format_interval, format_number, format_signed, show_characters
 from listenwell.report.write import policy_hash, render_page
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.tasks.compare import Reading, compare_runs
 
@@ -80,8 +80,8 @@ def rewrite_scores(run: Path, change) -> None:
     """Change the fine-tuned model's test scores, and the hashes that stand beside them."""
     path = run / "scores" / "fine-tuned-test.csv"
     write_scores(path, change(read_scores(path)))
-    note = {key: value for key, value in read_vouched(path.with_name("test.json")).items() if key != "files"}
-    write_vouched(path.with_name("test.json"), note, sorted(run.glob("scores/*-test.csv")))
+    note = {key: value for key, value in read_checksummed(path.with_name("test.json")).items() if key != "files"}
+    write_checksummed(path.with_name("test.json"), note, sorted(run.glob("scores/*-test.csv")))
 
 
 def command(*arguments: str | Path) -> Result:
@@ -175,7 +175,7 @@ def test_other_clips_are_refused_unless_the_common_ones_are_asked_for_and_then_i
 def test_other_recordings_under_the_same_names_are_told(runs, copied):
     results = results_of(copied)
     results["seal"]["test_sets"]["test"] = "0" * 64
-    write_vouched(copied / "results.json", results)
+    write_checksummed(copied / "results.json", results)
     warnings = compare_both(runs[0], copied).warnings
     assert "Test: the runs tested other recordings, or other clips, under this name" in warnings
 
@@ -216,7 +216,7 @@ def test_a_name_writes_no_tag_and_is_printed_as_it_is(runs, copied, page):
     results["name"] = results["model"]["name"] = results["provenance"]["commit"] = HOSTILE
     results["config"]["prompt"]["question"] = results["config"]["data"]["manifest"] = HOSTILE
     results["test_sets"][0]["title"] = HOSTILE
-    write_vouched(copied / "results.json", results)
+    write_checksummed(copied / "results.json", results)
     comparison = with_groups(compare_both(copied, runs[0]), [GroupCount(HOSTILE, "SPEECH", 3, (1, 2))])
     text = render_page(comparison_page(replace(comparison, warnings=[HOSTILE])))
     attacked = Page(text)

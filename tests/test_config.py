@@ -83,7 +83,7 @@ def test_the_tree_is_frozen():
         ("seed: [", "study.yaml line 1: is not valid YAML"),
         ("?", "study.yaml line 1: a setting without a name"),
         ("model:\n  ~: cpu", "study.yaml line 2: a setting without a name"),
-        ("a: &a\n  b: *a", "stand for endlessly many values"),
+        ("a: &a\n  b: *a", "deep in each other"),
         ("\x00", "is not valid YAML"),
     ],
 )

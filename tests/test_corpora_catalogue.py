@@ -14,9 +14,8 @@ from made_sounds import make_corpus
 from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
-from listenwell.data.clip import Background
 from listenwell.data.corpora.catalogue import ARCHIVE_SUFFIXES, CORPORA
-from listenwell.data.manifest import read_backgrounds, read_manifest, write_backgrounds
+from listenwell.data.manifest import read_backgrounds, read_manifest
 
 MAKERS = {
     "musan": make_musan,
@@ -48,23 +47,6 @@ def test_every_corpus_describes_itself(corpus):
         assert len(digits) == {"": 0, "md5": 32, "sha256": 64}[algorithm]
 
 
-def test_list_shows_hours_size_licence_and_purpose():
-    answer = run("list")
-    assert answer.exit_code == 0
-    assert [line.split()[0] for line in answer.stdout.splitlines()] == ["name", "starter", *CORPORA]
-    assert "11.1 GB" in answer.stdout
-    assert "CC-BY-NC-3.0" in answer.stdout
-
-
-@pytest.mark.parametrize("name", CORPORA)
-def test_list_of_one_corpus_tells_all_about_it(name):
-    answer = run("list", name)
-    assert answer.exit_code == 0
-    assert CORPORA[name].citation in answer.stdout
-    assert CORPORA[name].layout in answer.stdout
-    assert all(archive.url in answer.stdout for archive in CORPORA[name].archives)
-
-
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_corpus_is_prepared_into_tables_that_can_be_read(tmp_path, name):
     MAKERS[name](tmp_path / "root")
@@ -80,18 +62,6 @@ def test_every_corpus_is_prepared_into_tables_that_can_be_read(tmp_path, name):
         assert all(bed.group and bed.licence for bed in read_backgrounds(tmp_path / "out" / "backgrounds.csv"))
     assert written == ({"backgrounds.csv"} if name == "rirs" else
                        {"clips.csv", "backgrounds.csv"} if name == "musan" else {"clips.csv"})  # fmt: skip
-
-
-def test_choices_on_the_command_line_reach_the_corpus(tmp_path):
-    make_musan(tmp_path / "musan")
-    arguments = ("prepare", "musan", "--root", tmp_path / "musan", "--out", tmp_path / "out")
-    assert run(*arguments, "--clips", "noise", "--backgrounds", "none", "--clip-s", "1").exit_code == 0
-    clips = read_manifest(tmp_path / "out" / "clips.csv")
-    assert {(clip.label, clip.duration_s) for clip in clips} == {("NONSPEECH", 1.0)}
-    (tmp_path / "out" / "clips.csv").write_text("corrected by hand")
-    again = run(*arguments)
-    assert again.exit_code == 2
-    assert "clips.csv: is there already" in again.stderr
 
 
 def test_a_corpus_prepared_again_leaves_no_table_of_the_time_before(tmp_path):
@@ -151,11 +121,6 @@ def test_check_names_the_clips_that_cannot_be_used(tmp_path):
     assert "15 of 16 clips can be used" in answer.stdout
 
 
-def test_check_reads_a_corpus_from_its_folder(tmp_path):
-    make_esc50(tmp_path)
-    assert "5 of 5 clips can be used" in run("check", "esc50", "--root", tmp_path).stdout
-
-
 @contextmanager
 def mirror(folder: Path) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
@@ -197,12 +162,3 @@ def test_a_mirror_with_a_wrong_or_missing_file_is_refused(tmp_path):
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
-
-
-def test_backgrounds_keep_their_origin_and_all_kinds(tmp_path):
-    beds = [
-        Background(kind, tmp_path / f"{kind}.wav", 1.0, kind, kind, "musan", "CC0", origin=f"freesound:{i}")
-        for i, kind in enumerate(("music", "vocal_music", "noise", "speech"))
-    ]
-    write_backgrounds(tmp_path / "backgrounds.csv", beds)
-    assert read_backgrounds(tmp_path / "backgrounds.csv") == beds

@@ -5,7 +5,7 @@ from made_corpora import make_esc50, make_librispeech, make_musan, make_rirs, re
 
 from listenwell.data.corpora import esc50, librispeech, musan, rirs
 from listenwell.data.corpora.corpus import PrepareSettings
-from listenwell.errors import AudioError, ConfigError, ManifestError
+from listenwell.errors import AudioError, ManifestError
 
 
 def prepare(root, **settings):
@@ -36,17 +36,6 @@ def test_music_with_vocals_is_taken_only_when_asked_for(tmp_path):
 def test_music_without_annotation_counts_as_vocal_and_is_told(tmp_path):
     prepared = prepare(make_musan(tmp_path))
     assert prepared.notes == ["1 music tracks are not in ANNOTATIONS and count as vocal_music."]
-
-
-def test_noise_becomes_nonspeech_clips_by_choice(tmp_path):
-    prepared = prepare(make_musan(tmp_path), clip_kinds=("noise",), background_kinds=("music",))
-    assert {clip.label for clip in prepared.clips} == {"NONSPEECH"}
-    assert sum(clip.path.stem == "noise-free-sound-0000" for clip in prepared.clips) == 2  # 12 s: 5 + 2 apart + 5
-
-
-def test_a_kind_may_not_be_clips_and_backgrounds():
-    with pytest.raises(ConfigError, match=r"kind 'noise' is to be clips and backgrounds"):
-        PrepareSettings(clip_kinds=("noise",))
 
 
 def test_the_tracks_of_one_artist_are_one_group(tmp_path):
@@ -90,13 +79,6 @@ def test_the_folder_above_is_accepted_and_a_wrong_one_named_with_the_file(tmp_pa
         prepare(tmp_path / "empty")
     with pytest.raises(ManifestError, match=r"no such folder"):
         prepare(tmp_path / "nowhere")
-
-
-def test_two_copies_are_refused(tmp_path):
-    make_musan(tmp_path / "one")
-    make_musan(tmp_path / "two")
-    with pytest.raises(ManifestError, match=r"music/fma/ANNOTATIONS is in one and in two"):
-        prepare(tmp_path)
 
 
 def test_a_half_unpacked_archive_is_found_by_its_annotations(tmp_path):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import load_config
-from listenwell.data.manifest import read_manifest, read_table
+from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.splits.clips import prepare
 
@@ -40,7 +40,7 @@ def write_table(folder, records, suffix):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_columns_are_read_under_their_own_names(tmp_path, suffix):
-    clips = read_table(write_table(tmp_path, RECORDS, suffix), COLUMNS)
+    clips = read_manifest(write_table(tmp_path, RECORDS, suffix), COLUMNS)
     assert [(clip.clip_id, clip.label, clip.group, clip.duration_s) for clip in clips] == [
         ("c1", "SPEECH", "anna", 1.5),
         ("c2", "NONSPEECH", "17", 2.0),
@@ -53,17 +53,7 @@ def test_columns_are_read_under_their_own_names(tmp_path, suffix):
 def test_nan_and_empty_groups_are_refused(tmp_path, suffix, group):
     records = [RECORDS[0], {**RECORDS[1], "spk": "" if group is None and suffix != ".jsonl" else group}]
     with pytest.raises(ManifestError, match=r"line \d: the group is"):
-        read_table(write_table(tmp_path, records, suffix), COLUMNS)
-
-
-def test_a_null_group_in_parquet_is_refused(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-
-    columns = {"clip_id": ["a", "b"], "path": ["a.wav"] * 2, "label": ["speech"] * 2, "group": ["x", None]}
-    pyarrow.parquet.write_table(pyarrow.table({**columns, "duration_s": [1.0, 1.0]}), tmp_path / "t.parquet")
-    with pytest.raises(ManifestError, match=r"t.parquet line 2: the group is empty"):
-        read_table(tmp_path / "t.parquet")
+        read_manifest(write_table(tmp_path, records, suffix), COLUMNS)
 
 
 def test_recordings_inside_a_parquet_table_are_not_read(tmp_path):
@@ -73,21 +63,7 @@ def test_recordings_inside_a_parquet_table_are_not_read(tmp_path):
     audio = {"audio": pyarrow.array([{"bytes": b"RIFF"}]), "raw": pyarrow.array([b"RIFF"])}
     columns = {"clip_id": ["a"], "path": ["a.wav"], "label": ["speech"], "group": ["x"], "duration_s": [1.0]}
     pyarrow.parquet.write_table(pyarrow.table({**columns, **audio}), tmp_path / "t.parquet")
-    assert [clip.clip_id for clip in read_table(tmp_path / "t.parquet")] == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("word", "label"),
-    [("Speech", "SPEECH"), ("1", "SPEECH"), ("TRUE", "SPEECH"), ("non-speech", "NONSPEECH"), ("false", "NONSPEECH")],
-)
-def test_labels_are_understood_in_the_words_of_other_tables(tmp_path, word, label):
-    path = write_table(tmp_path, [{**RECORDS[0], "is_speech": word}], ".csv")
-    assert read_table(path, COLUMNS)[0].label == label
-
-
-def test_a_boolean_label_is_a_label(tmp_path):
-    path = write_table(tmp_path, [{**RECORDS[0], "is_speech": False}], ".jsonl")
-    assert read_table(path, COLUMNS)[0].label == "NONSPEECH"
+    assert [clip.clip_id for clip in read_manifest(tmp_path / "t.parquet")] == ["a"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -96,11 +72,11 @@ def test_a_mapped_column_that_is_not_there_is_named(tmp_path, suffix):
     with pytest.raises(
         ManifestError, match=r"line 1: the column 'speaker', to be read as group, is missing, found utt"
     ):
-        read_table(path, {**COLUMNS, "group": "speaker"})
+        read_manifest(path, {**COLUMNS, "group": "speaker"})
     with pytest.raises(ConfigError, match=r"data.columns: a clip has no column 'utt'"):
-        read_table(path, {"utt": "clip_id"})
+        read_manifest(path, {"utt": "clip_id"})
     with pytest.raises(ConfigError, match=r"data.columns: 'spk' is named twice"):
-        read_table(path, {"group": "spk", "recording": "spk"})
+        read_manifest(path, {"group": "spk", "recording": "spk"})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +85,7 @@ def test_a_mapped_column_that_is_not_there_is_named(tmp_path, suffix):
         (["{"], "line 1: is not valid JSON"),
         (["[" * 100_000], "line 1: is not valid JSON"),
         (['{"clip_id": ' + "9" * 5000 + "}"], "line 1: is not valid JSON"),
-        (['{"clip_id": "a", "path": "\\ud800", "label": "1", "group": "g"}'], "line 1: path holds half a character"),
+        (['{"clip_id": "a", "path": "\\ud800", "label": "1", "group": "g"}'], "line 1: path holds a lone surrogate"),
         (["[1]"], r"line 1: found \[1\] where an object in braces was expected"),
         ([""], "has no rows"),
         (['{"clip_id": "a"}'], "line 1: the required columns path, label, group are missing, found clip_id; say which"),
@@ -120,7 +96,7 @@ def test_a_mapped_column_that_is_not_there_is_named(tmp_path, suffix):
 def test_faulty_json_lines_are_named(tmp_path, lines, sentence):
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     with pytest.raises(ManifestError, match=sentence):
-        read_table(tmp_path / "t.jsonl")
+        read_manifest(tmp_path / "t.jsonl")
 
 
 def test_a_manifest_of_nemo_is_read_by_the_names_it_has(tmp_path):
@@ -130,7 +106,7 @@ def test_a_manifest_of_nemo_is_read_by_the_names_it_has(tmp_path):
     ]
     for suffix, encoding in ((".json", "utf-8"), (".jsonl", "utf-16")):
         (tmp_path / f"m{suffix}").write_text("\n".join(lines), encoding=encoding)
-        clips = read_table(tmp_path / f"m{suffix}", {"path": "audio_filepath", "group": "speaker"})
+        clips = read_manifest(tmp_path / f"m{suffix}", {"path": "audio_filepath", "group": "speaker"})
         assert [(clip.clip_id, clip.start_s, clip.duration_s, clip.label) for clip in clips] == [
             ("talk.wav@1500", 1.5, 2.0, "SPEECH"),
             ("talk.wav", 0.0, 1.5, "NONSPEECH"),
@@ -144,12 +120,12 @@ def test_a_line_whose_times_are_not_understood_is_named_wherever_it_stands(tmp_p
     ]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     with pytest.raises(ManifestError, match="line 2: the column 'offset' looks like a time"):
-        read_table(tmp_path / "t.jsonl")
+        read_manifest(tmp_path / "t.jsonl")
 
 
 def test_times_are_those_that_data_columns_names(tmp_path):
     (tmp_path / "t.csv").write_text("path,label,group,t,u,duration\na.wav,1,g,500,1250,9\n")
-    (clip,) = read_table(tmp_path / "t.csv", {"start_ms": "t", "end_ms": "u"})
+    (clip,) = read_manifest(tmp_path / "t.csv", {"start_ms": "t", "end_ms": "u"})
     assert (clip.start_s, clip.duration_s) == (0.5, 0.75)
 
 
@@ -163,23 +139,13 @@ def test_missing_and_foreign_files_are_named(tmp_path):
         ("b.parquet", "cannot be read as Parquet"),
     ):
         with pytest.raises(ManifestError, match=sentence):
-            read_table(tmp_path / name)
+            read_manifest(tmp_path / name)
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pip install listenwell\[parquet\]"):
-        read_table(tmp_path / "t.parquet")
-
-
-def test_a_hundred_thousand_rows_are_streamed(tmp_path):
-    path = tmp_path / "t.jsonl"
-    with path.open("w") as file:
-        for i in range(100_000):
-            file.write(
-                f'{{"clip_id": "c{i}", "path": "{i}.wav", "label": 1, "group": "g{i % 5000}", "duration_s": 1}}\n'
-            )
-    assert len(read_table(path)) == 100_000
+        read_manifest(tmp_path / "t.parquet")
 
 
 def test_a_study_takes_a_table_of_its_own_names(tmp_path):
@@ -203,10 +169,3 @@ def test_a_study_takes_a_table_of_its_own_names(tmp_path):
     assert found == read_manifest(tmp_path / "clips.csv")
     answer = CliRunner().invoke(app, ["config", str(tmp_path / "study.yaml")])
     assert yaml.safe_load(answer.stdout)["data"]["columns"] == {"clip_id": "utt", "label": "speech"}
-
-
-def test_parquet_with_text_that_is_no_utf_8_is_named(tmp_path):
-    path = write_table(tmp_path, RECORDS, ".parquet")
-    path.write_bytes(path.read_bytes().replace(b"anna", b"\xffnna"))
-    with pytest.raises(ManifestError, match=r"clips\.parquet: cannot be read as Parquet .*utf-8"):
-        read_table(path, COLUMNS)

@@ -1,6 +1,5 @@
 """Single files out of Debian packages: from a folder, a mirror or apt, and every way in which that can fail."""
 
-import errno
 import gzip
 import hashlib
 import http.server
@@ -26,12 +25,11 @@ from listenwell.data.fetch.debian_packages import (
     FolderSource,
     Member,
     MirrorSource,
-    OtherSuiteSource,
     choose_source,
     fetch_members,
     stored_path,
 )
-from listenwell.errors import ConfigError, DownloadError, ListenwellError
+from listenwell.errors import DownloadError
 from listenwell.storage.atomic_files import write_bytes
 
 BELL, DRUM = b"RIFF of a bell" * 100, b"RIFF of a drum" * 100
@@ -57,10 +55,7 @@ def build_deb(files: dict[str, bytes], compression: str = "xz", links: dict[str,
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = tarfile.SYMTYPE, target
             archive.addfile(entry)
-    if compression == "zst":
-        compressed = pytest.importorskip("zstandard").ZstdCompressor().compress(buffer.getvalue())
-    else:
-        compressed = {"xz": lzma.compress, "gz": gzip.compress, "": bytes}[compression](buffer.getvalue())
+    compressed = {"xz": lzma.compress, "gz": gzip.compress, "": bytes}[compression](buffer.getvalue())
     name = f"data.tar.{compression}" if compression else "data.tar"
     control = ar_member("control.tar.xz", b"odd")
     return b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") + control + ar_member(name, compressed)
@@ -90,7 +85,7 @@ def files_below(folder: Path) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("compression", ["xz", "gz", "zst", ""])
+@pytest.mark.parametrize("compression", ["xz", "gz", ""])
 def test_a_wanted_file_comes_out_of_every_kind_of_package(debs: Path, cache: Path, compression: str) -> None:
     (debs / "toys_1.0_all.deb").write_bytes(build_deb(TOYS, compression))
     stored = fetch_members([BELL_MEMBER], cache, FolderSource(debs))
@@ -103,37 +98,12 @@ def test_only_wanted_files_are_kept_under_their_hash(debs: Path, cache: Path) ->
     assert files_below(cache) == [str(path.relative_to(cache)) for path in wanted]
 
 
-def test_a_second_run_needs_no_package(debs: Path, cache: Path, tmp_path: Path) -> None:
-    fetch_members([BELL_MEMBER], cache, FolderSource(debs))
-    assert fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path / "gone"))[BELL_MEMBER.sha256].exists()
-
-
 def test_a_kept_file_that_was_changed_is_fetched_again(debs: Path, cache: Path) -> None:
     (stored,) = fetch_members([BELL_MEMBER], cache, FolderSource(debs)).values()
     whole = stored.read_bytes()
     stored.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
     fetch_members([BELL_MEMBER], cache, FolderSource(debs))
     assert stored.read_bytes() == whole
-
-
-def test_another_version_that_moved_the_file_serves(debs: Path, cache: Path) -> None:
-    (debs / "toys_1.0_all.deb").unlink()
-    (debs / "toys_2.0_all.deb").write_bytes(build_deb({"./usr/share/games/toys/ring.wav": BELL}))
-    assert fetch_members([BELL_MEMBER], cache, FolderSource(debs))[BELL_MEMBER.sha256].read_bytes() == BELL
-
-
-def test_the_callers_own_packages_are_not_deleted(debs: Path, cache: Path) -> None:
-    fetch_members([BELL_MEMBER], cache, FolderSource(debs))
-    assert (debs / "toys_1.0_all.deb").exists()
-
-
-def test_each_package_is_reported(debs: Path, cache: Path) -> None:
-    (debs / "more_1.0_all.deb").write_bytes(build_deb({"./drum.wav": DRUM}))
-    steps: list[tuple[str, int, int]] = []
-    more = Member("more", "drum.wav", sha256(DRUM))
-    fetch_members([BELL_MEMBER, more], cache, FolderSource(debs), lambda *step: steps.append(step))
-    assert {step[0] for step in steps} == {"package toys", "package more"}
-    assert [step[1:] for step in steps] == [(1, 2), (2, 2)]
 
 
 def test_a_changed_file_names_package_file_both_hashes_and_the_way_out(debs: Path, cache: Path) -> None:
@@ -144,11 +114,6 @@ def test_a_changed_file_names_package_file_both_hashes_and_the_way_out(debs: Pat
     assert all(part in message for part in ("toys", wanted.path, wanted.sha256, BELL_MEMBER.sha256))
     assert "LISTENWELL_DEB_MIRROR" in message
     assert not cache.exists()
-
-
-def test_a_missing_file_is_called_missing(debs: Path, cache: Path) -> None:
-    with pytest.raises(DownloadError, match=r"'usr/share/toys/horn\.wav' is missing"):
-        fetch_members([Member("toys", "usr/share/toys/horn.wav", sha256(b"horn"))], cache, FolderSource(debs))
 
 
 @pytest.mark.parametrize("name", ["../../evil.wav", "/evil.wav", "./a/../../../evil.wav"])
@@ -168,8 +133,8 @@ def test_a_link_is_not_followed(debs: Path, cache: Path, tmp_path: Path) -> None
         fetch_members([Member("toys", BELL_MEMBER.path, sha256(b"secret"))], cache, FolderSource(debs))
 
 
-@pytest.mark.parametrize("compression", ["xz", "gz", "zst", ""])
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("compression", ["xz", "gz", ""])
+@pytest.mark.parametrize("share", [0.2, 0.99])
 def test_a_truncated_package_is_an_error_and_leaves_no_half_file(
     debs: Path, cache: Path, compression: str, share: float
 ) -> None:
@@ -188,24 +153,6 @@ def test_what_is_not_a_package_is_an_error(debs: Path, cache: Path, content: byt
         fetch_members([BELL_MEMBER], cache, FolderSource(debs))
 
 
-def test_a_package_without_end_is_refused(debs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.fetch.deb_archive.MAX_UNPACKED_BYTES", 1000)
-    with pytest.raises(DownloadError, match="unpacks to more than"):
-        fetch_members([BELL_MEMBER], cache, FolderSource(debs))
-
-
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(
-    debs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_space(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(ListenwellError, match="the disk is full"):
-        fetch_members([BELL_MEMBER], cache, FolderSource(debs))
-    assert files_below(cache) == []
-
-
 def test_a_missing_folder_or_package_says_what_to_do(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(DownloadError, match="no such folder"):
         fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path / "none"))
@@ -213,35 +160,13 @@ def test_a_missing_folder_or_package_says_what_to_do(tmp_path: Path, cache: Path
         fetch_members([BELL_MEMBER], cache, FolderSource(tmp_path))
 
 
-BOOKWORM = {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)", "VERSION_CODENAME": "bookworm"}
-TRIXIE = {"PRETTY_NAME": "Debian GNU/Linux 13 (trixie)", "VERSION_CODENAME": "trixie"}
-NOBLE = {"PRETTY_NAME": "Ubuntu 24.04.1 LTS", "VERSION_CODENAME": "noble"}
-SID = {"PRETTY_NAME": "Debian GNU/Linux sid"}
-
-
-def test_the_source_is_the_argument_then_the_environment_then_apt(tmp_path: Path) -> None:
-    environment = {"LISTENWELL_DEB_MIRROR": "http://mirror", "LISTENWELL_DEB_SUITE": "trixie"}
-    assert choose_source(tmp_path, deb_folder=tmp_path, environment=environment) == FolderSource(tmp_path)
-    mirror = choose_source(tmp_path, environment=environment)
-    assert isinstance(mirror, MirrorSource)
-    assert (mirror.url, mirror.suite) == ("http://mirror", "trixie")
-    assert choose_source(tmp_path, environment={"LISTENWELL_DEB_FOLDER": "/d"}) == FolderSource(Path("/d"))
-    assert choose_source(tmp_path, environment={}, machine=BOOKWORM) == AptSource(tmp_path / "apt")
-    with pytest.raises(ConfigError, match="give one of them"):
-        choose_source(tmp_path, deb_folder=tmp_path, mirror="http://mirror")
-
-
-def test_apt_takes_the_wanted_suite_where_the_machine_runs_another(tmp_path: Path) -> None:
-    apt = AptSource(tmp_path / "apt")
-    assert choose_source(tmp_path, environment={}, machine={}) == apt
-    assert choose_source(tmp_path, environment={"LISTENWELL_DEB_SUITE": "trixie"}, machine=TRIXIE) == apt
-    for machine, environment, suite in (
-        (TRIXIE, {}, "bookworm"),
-        (SID, {}, "bookworm"),
-        (BOOKWORM, {"LISTENWELL_DEB_SUITE": "trixie"}, "trixie"),
-    ):
-        source = choose_source(tmp_path, environment=environment, machine=machine)
-        assert source == OtherSuiteSource(tmp_path, suite, machine["PRETTY_NAME"])
+def test_the_environment_names_the_source_and_apt_is_asked_otherwise(tmp_path: Path) -> None:
+    suite = {"LISTENWELL_DEB_SUITE": "trixie"}
+    assert choose_source(tmp_path, {"LISTENWELL_DEB_FOLDER": "/d"}) == FolderSource(Path("/d"))
+    mirror = MirrorSource("http://mirror", tmp_path / "debs", "trixie")
+    assert choose_source(tmp_path, {"LISTENWELL_DEB_MIRROR": "http://mirror", **suite}) == mirror
+    assert choose_source(tmp_path, suite) == AptSource(tmp_path / "apt-trixie", "trixie")
+    assert choose_source(tmp_path, {}) == AptSource(tmp_path / "apt-bookworm")
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -258,14 +183,13 @@ def mirror_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def write_index(folder: Path, deb_sha256: str, name: str = "Packages.xz") -> None:
+def write_index(folder: Path, deb_sha256: str) -> None:
     stanza = (
         f"Package: toys\nVersion: 1.0\nFilename: pool/toys_1.0_all.deb\nSHA256: {deb_sha256}\nDescription: a\n b: c\n"
     )
-    index = folder / "dists/bookworm/main/binary-all" / name
+    index = folder / "dists/bookworm/main/binary-amd64/Packages.xz"
     index.parent.mkdir(parents=True, exist_ok=True)
-    compress = lzma.compress if name.endswith("xz") else gzip.compress
-    index.write_bytes(compress(("Package: other\nFilename: x\nSHA256: y\n\n" + stanza + "\n").encode()))
+    index.write_bytes(lzma.compress(("Package: other\nFilename: x\nSHA256: y\n\n" + stanza + "\n").encode()))
 
 
 @contextmanager
@@ -292,13 +216,6 @@ def test_a_mirror_serves_and_its_package_is_deleted_afterwards(mirror: MirrorSou
     stored = fetch_members([BELL_MEMBER], cache, mirror)
     assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
     assert len(files_below(cache)) == 1
-
-
-def test_an_index_in_gzip_serves_too(mirror: MirrorSource, mirror_folder: Path, cache: Path) -> None:
-    deb_sha256 = sha256((mirror_folder / "pool/toys_1.0_all.deb").read_bytes())
-    (mirror_folder / "dists/bookworm/main/binary-all/Packages.xz").unlink()
-    write_index(mirror_folder, deb_sha256, "Packages.gz")
-    assert fetch_members([BELL_MEMBER], cache, mirror)
 
 
 def test_a_package_that_is_not_what_the_index_promises_is_refused(
@@ -343,18 +260,12 @@ def fake_apt(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
 
 
-def test_apt_without_lists_says_so(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_apt(tmp_path, "echo 'W: Failed to fetch http://mirror.example' >&2", monkeypatch)
-    with pytest.raises(DownloadError, match="brought no package lists"):
-        fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
-    assert files_below(cache) == []
-
-
 APT_WITH_STALE_LISTS = """
 for word; do case "$word" in
   -oDir::State::Lists=*) lists="${word#*=}";;
-  update|download) action="$word";;
+  update|download|indextargets) action="$word";;
 esac; done
+if [ "$action" = indextargets ]; then ls "$lists" | grep _Packages; exit 0; fi
 if [ "$action" = update ]; then echo x >> "$lists/host_Packages"; exit 0; fi
 if [ "$(wc -l < "$lists/host_Packages")" -lt 2 ]; then echo 'E: 404 Not Found' >&2; exit 100; fi
 cp "$TOYS_DEB" .
@@ -369,16 +280,6 @@ def test_apt_whose_lists_are_older_than_the_archive_updates_once_more(
     stored = fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
     assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
     assert not list(cache.rglob("*.deb"))
-
-
-def test_apt_that_cannot_download_passes_its_complaint_on(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refusal = APT_WITH_STALE_LISTS.replace("-lt 2", "-lt 99")
-    fake_apt(tmp_path, refusal, monkeypatch)
-    with pytest.raises(DownloadError, match="404 Not Found"):
-        fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
-    assert not list((cache / "apt").glob("download.*"))
 
 
 needs_apt = pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt-get")
@@ -419,20 +320,16 @@ def set_up_machine(folder: Path, suite: str, mirrors: list[str], monkeypatch: py
 
 @needs_apt
 def test_a_machine_of_another_suite_takes_the_wanted_one_from_its_own_mirrors(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     security, debian = tmp_path / "debian-security", tmp_path / "debian"
     add_suite(security, "trixie", "2.1", {"./drum.wav": DRUM})
     add_suite(debian, "trixie", "2.0", {"./drum.wav": DRUM})
     add_suite(debian, "bookworm", "1.0", TOYS)
     set_up_machine(tmp_path, "trixie", [f"file:{security}", f"file:{debian}"], monkeypatch)
-    source = choose_source(cache, environment={}, machine=TRIXIE)
+    source = choose_source(cache, {})
     assert fetch_members([BELL_MEMBER], cache, source)[BELL_MEMBER.sha256].read_bytes() == BELL
     fetch_members([DRUM_MEMBER], cache, source)
-    assert capfd.readouterr().err == (
-        "listenwell: this machine runs Debian GNU/Linux 13 (trixie); "
-        f"the recordings come in their Debian 12 (bookworm) versions from file:{debian}/.\n"
-    )
     assert not list(cache.rglob("*.deb"))
     assert (debian / "pool/toys_1.0_all.deb").exists()
 
@@ -444,45 +341,24 @@ def test_mirrors_that_were_changed_since_are_asked_anew(
     for name in ("first", "second"):
         add_suite(tmp_path / name, "bookworm", "1.0", TOYS)
         set_up_machine(tmp_path, "trixie", [f"file:{tmp_path / name}"], monkeypatch)
-        with choose_source(cache, environment={}, machine=TRIXIE).open_package("toys") as deb:
+        with choose_source(cache, {}).open_package("toys") as deb:
             assert deb.read_bytes() == (tmp_path / name / "pool/toys_1.0_all.deb").read_bytes()
         shutil.rmtree(tmp_path / name)
 
 
 @needs_apt
-def test_without_the_wanted_suite_the_machines_own_packages_serve_as_far_as_they_go(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_ways(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_suite(tmp_path / "ubuntu", "noble", "3.0", {"./drum.wav": DRUM})
+    add_suite(tmp_path / "ubuntu", "noble", "3.0", TOYS)
     set_up_machine(tmp_path, "noble", [f"file:{tmp_path / 'ubuntu'}"], monkeypatch)
-    source = choose_source(cache, environment={}, machine=NOBLE)
-    assert fetch_members([DRUM_MEMBER], cache, source)[DRUM_MEMBER.sha256].read_bytes() == DRUM
-    lack = "this machine runs Ubuntu 24.04.1 LTS, and no mirror of its apt sources gave Debian 12 (bookworm)"
-    assert capfd.readouterr().err == f"listenwell: {lack}; its own packages are tried.\n"
-    for member, missing in ((BELL_MEMBER, BELL_MEMBER.path), (Member("gadgets", "a.wav", "0" * 64), "gadgets")):
-        with pytest.raises(DownloadError) as caught:
-            fetch_members([member], cache, source)
-        message = str(caught.value)
-        assert message.startswith(f"{lack}: ")
-        assert all(part in message for part in (missing, "LISTENWELL_DEB_FOLDER", "LISTENWELL_DEB_MIRROR"))
-        assert ". " not in message.removeprefix(lack)
-        assert "\n" not in message
-
-
-@needs_apt
-def test_a_password_in_an_apt_source_is_not_shown(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    add_suite(tmp_path / "debian", "bookworm", "1.0", TOYS)
-    with served(tmp_path / "debian") as host:
-        set_up_machine(tmp_path, "trixie", [f"http://me:secret@{host}/"], monkeypatch)
-        fetch_members([BELL_MEMBER], cache, choose_source(cache, environment={}, machine=TRIXIE))
-    assert f"from http://{host}/." in capfd.readouterr().err
+    with pytest.raises(DownloadError, match=r"no package lists of suite 'bookworm'.*LISTENWELL_DEB_MIRROR"):
+        fetch_members([BELL_MEMBER], cache, choose_source(cache, {}))
 
 
 @pytest.mark.network
 def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
-    from listenwell.data.corpora.starter_render import read_members
+    from listenwell.data.corpora.starter import read_members
 
     wanted = [member.file for member in read_members() if member.package == "sound-icons"]
     stored = fetch_members(wanted, tmp_path, debian_packages.choose_source(tmp_path))

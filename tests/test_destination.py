@@ -61,14 +61,6 @@ def test_what_is_not_there_or_empty_is_written_and_own_work_is_replaced(tmp_path
             assert content_of(tmp_path / name) == {"inner/weights": content.encode()}
 
 
-def test_own_work_is_known_by_any_name_it_has(tmp_path, monkeypatch):
-    write_file(tmp_path / "a.txt", "first")
-    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    monkeypatch.chdir(tmp_path)
-    write_file(Path("link") / ".." / tmp_path.name / "a.txt", "second")
-    assert (tmp_path / "a.txt").read_text() == "second"
-
-
 def test_a_foreign_file_stays_unless_it_may_be_overwritten(tmp_path, capsys):
     path = tmp_path / "a.txt"
     path.write_text("mine")
@@ -102,17 +94,6 @@ def test_own_work_that_was_changed_is_foreign(tmp_path, change):
     with pytest.raises(ConfigError, match=rf"model: holds inner/(weights|notes\.txt), {FOREIGN}"):
         write_folder(tmp_path / "model")
     assert content_of(tmp_path) == before
-
-
-def test_a_folder_of_others_is_named_with_what_it_holds(tmp_path, capsys):
-    for i in range(5):
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        (tmp_path / "mine" / f"{i}.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"mine: holds 0\.txt, 1\.txt, 2\.txt and 2 more, which is not known as"):
-        write_folder(tmp_path / "mine")
-    write_folder(tmp_path / "mine", overwrite=True)
-    assert "and 2 more" in capsys.readouterr().err
-    assert list(content_of(tmp_path / "mine")) == ["inner/weights"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -150,15 +131,6 @@ def test_the_folder_one_works_in_and_the_home_are_never_replaced(tmp_path, monke
     with pytest.raises(ConfigError, match="which must not be replaced"):
         write_folder(tmp_path / place, overwrite=True)
     assert (tmp_path / "home" / "project" / "thesis.tex").read_text() == "mine"
-
-
-def test_an_empty_folder_one_works_in_and_the_root_are_never_replaced(tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
-    for place in (Path(), Path("/")):
-        with pytest.raises(ConfigError, match="must not be replaced"), destinations(folders=[place], overwrite=True):
-            raise AssertionError("the work began")
-    assert list((tmp_path / "empty").iterdir()) == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -221,12 +193,6 @@ def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path, name, sente
         pytest.fail("the work began")
 
 
-def test_streams_need_no_note(own_cache):
-    for name in ("/dev/stdout", "/dev/null"):
-        write_file(Path(name), "")
-    assert list(own_cache.iterdir()) == []
-
-
 def test_work_that_fails_has_not_written_what_somebody_else_put_there_meanwhile(tmp_path):
     def work():
         with destinations([tmp_path / "done.txt", tmp_path / "mine.txt"]):
@@ -255,14 +221,6 @@ def test_a_cache_that_cannot_be_written_costs_the_note_alone(tmp_path, own_cache
     write_file(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "ours"
     assert "the cache could not note it" in capsys.readouterr().err
-
-
-def test_names_of_any_bytes_are_noted(tmp_path):
-    name = os.fsdecode(b"caf\xe9")
-    for _ in range(2):
-        write_file(tmp_path / name)
-        with destinations(folders=[tmp_path / "folder"]), atomic_folder(tmp_path / "folder") as folder:
-            (folder / name).write_text("ours")
 
 
 # the commands

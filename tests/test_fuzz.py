@@ -1,98 +1,369 @@
 """Broken and hostile files of every kind that is read: a value or one of our errors comes back, soon, in little memory.
 
-LISTENWELL_FUZZ_EXAMPLES sets the files tried per target: 25 by default, always the same ones; in `make soak` more, and
-other ones each time. A reader that takes more than MOST_S of processor time or MOST_BYTES of new memory fails; so does
-an error that does not name the file or its folder.
+A reader has a few small valid files; their bytes are changed and, where a file is JSON or YAML, its fields, with the
+hash over them made again. LISTENWELL_FUZZ_EXAMPLES sets the files tried per reader: 25 by default, always the same
+ones; in `make soak` more, and other ones each time. A reader that takes more than MOST_S of processor time or
+MOST_BYTES of new memory fails; so does an error that does not name the file or its folder.
 """
 
+import copy
+import gzip
+import io
+import json
 import os
 import resource
 import shutil
+import struct
+import tarfile
 import time
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
-from broken_files import changed_bytes, changed_values
-from fuzz_targets import TARGETS, Files, Target
+import soundfile
+import yaml
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from made_scores import make_scores
+from test_debian_packages import build_deb
 
+from listenwell.config import load_config
+from listenwell.data.audio import load_recording
+from listenwell.data.backgrounds import BackgroundFile, build_background_file
+from listenwell.data.clip import Background
+from listenwell.data.corpora.voxconverse import read_rttm
+from listenwell.data.exchange import Unsaid, read_lhotse, read_lhotse_cuts
+from listenwell.data.fetch.archives import Limits, unpack
+from listenwell.data.fetch.debian_packages import read_package
+from listenwell.data.fetch.download import FetchedFile
+from listenwell.data.manifest import read_backgrounds, read_manifest
+from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError
+from listenwell.evaluate.calibration import BALANCED_ACCURACY, calibrate, read_threshold, write_calibration
+from listenwell.evaluate.predictions import read_predictions
+from listenwell.model.loading import load_model
+from listenwell.model.settings import ModelConfig
+from listenwell.model.small.assembly import read_ctranslate2
+from listenwell.model.small.random_models import build_random_model
+from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import OWN, with_own_hash
+from listenwell.storage.run_folder import RunFolder
+from listenwell.storage.seal import Seal, judge_seal
+from listenwell.tasks.runs import list_runs
 
 ASKED = os.environ.get("LISTENWELL_FUZZ_EXAMPLES")
 N_EXAMPLES = int(ASKED) if ASKED else 25
 MOST_S = 5.0
 MOST_BYTES = 2**30
+Files = dict[str, bytes]
+
+# Valid files
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+def sound(form: str = "WAV", subtype: str = "PCM_16", n_channels: int = 1, rate_hz: int = 16_000) -> bytes:
+    """A tone of 50 ms."""
+    samples = 0.1 * np.sin(np.arange(rate_hz // 20) / 5)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.stack([samples] * n_channels, axis=1), rate_hz, format=form, subtype=subtype)
+    return buffer.getvalue()
+
+
+SOUNDS = (
+    ("WAV", "PCM_16", 1, 16_000), ("WAV", "FLOAT", 2, 44_100), ("WAV", "IMA_ADPCM", 1, 8_000),
+    ("WAV", "GSM610", 1, 8_000), ("FLAC", "PCM_16", 1, 16_000), ("OGG", "VORBIS", 1, 16_000),
+    ("OGG", "OPUS", 1, 48_000), ("MP3", "MPEG_LAYER_III", 1, 16_000), ("AIFF", "PCM_16", 1, 16_000),
+    ("AU", "ULAW", 1, 8_000), ("CAF", "ALAC_16", 1, 16_000), ("W64", "PCM_16", 1, 16_000),
+)  # fmt: skip
+CLIPS = (
+    b"clip_id,path,start_s,duration_s,label,group,split,category\n"
+    b'a,a.wav,0,0.05,SPEECH,anna,train,\nb,a.wav,0.01,,NONSPEECH,"rain, ""hard""",,rain\n'
+)
+GERMAN_CLIPS = "\ufeffclip_id;path;start_s;label;group\r\nä;a.wav;0,01;1;ö\r\n\r\nb;a.wav;;0;h\r\n".encode()
+BACKGROUNDS = b"background_id\tpath\tduration_s\tkind\tgroup\na\ta.wav\t\tnoise\tg\nb\ta.wav\t2.5\tmusic\th\n"
+SCORES = b"clip_id,group,label,score,condition,duration_ms\na,g,SPEECH,1.5,clean,50\nb,h,0,-2e3,snr_0,\na,g,1,.7,,\n"
+TABLE_LINES = (
+    b'{"clip_id": "a", "path": "a.wav", "label": true, "group": 3, "start_s": 0.01}\n'
+    b'{"clip_id": "b", "path": "a.wav", "label": 0, "group": "x", "duration_s": null}\n'
+)
+RTTM = b"SPEAKER talk 1 0.5 1.25 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 2 1e3 <NA> <NA> bob <NA> <NA>\n"
+RECORDING = {
+    "id": "r", "sources": [{"type": "file", "channels": [0], "source": "a.wav"}],
+    "sampling_rate": 16000, "num_samples": 800, "duration": 0.05, "channel_ids": [0],
+}  # fmt: skip
+SUPERVISION = {
+    "id": "s", "recording_id": "r", "start": 0.0, "duration": 0.05, "channel": 0, "speaker": "anna",
+    "custom": {"label": "SPEECH", "group": "anna", "split": "dev"},
+}  # fmt: skip
+CUT = {
+    "id": "c", "start": 0.0, "duration": 0.05, "channel": 0, "type": "MonoCut", "supervisions": [SUPERVISION],
+    "recording": RECORDING,
+}  # fmt: skip
+CONFIG = b"""seed: 7
+train: {epochs: 3, learning_rate: 1e-4}
+arms: {quiet: &a {augment.noise.probability: 0.0}, same: *a}
+search: {grid: [{lora.rank: 4}], sampled: {space: {lora.rank: [1, 2]}}}
+data: {manifest: clips.csv, columns: {clip_id: id}}
+"""
+BED = Background("bed", Path("bed.wav"), 0.05, "noise", "g", "made", "CC0", pcm_sha256="0" * 64)
+
+
+def parquet() -> bytes:
+    columns: dict[str, list[Any]] = {
+        "clip_id": ["a", "b"],
+        "path": ["a.wav"] * 2,
+        "label": ["speech", "0"],
+        "group": ["g", "h"],
+    }
+    columns["start_s"] = [0.0, 0.01]
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
+def archives() -> list[bytes]:
+    tars = []
+    for kind in ("w", "w:gz", "w:xz"):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode=kind) as archive:  # type: ignore[call-overload]
+            entry = tarfile.TarInfo("corpus/a.wav")
+            entry.size = 700
+            archive.addfile(entry, io.BytesIO(bytes(700)))
+        tars.append(buffer.getvalue())
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("corpus/a.wav", bytes(700))
+    return [*tars, buffer.getvalue()]
+
+
+def ctranslate2() -> bytes:
+    tensors = {"a/weight": (0, np.ones((2, 3), "<f4")), "b": (1, np.ones(4, "<i1")), "c": (4, np.ones((1, 2), "<f2"))}
+    content = struct.pack("<I", 6) + struct.pack("<H", 2) + b"w\0" + struct.pack("<II", 3, len(tensors))
+    for name, (kind, tensor) in tensors.items():
+        content += struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
+        content += struct.pack(f"<B{tensor.ndim}I", tensor.ndim, *tensor.shape)
+        content += struct.pack("<BI", kind, tensor.nbytes) + tensor.tobytes()
+    return content
+
+
+def left_by(write: Callable[[Path], object]) -> Callable[[Path], list[Files]]:
+    """What `write` leaves in a folder."""
+
+    def make(folder: Path) -> list[Files]:
+        write(folder)
+        return [{str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}]
+
+    return make
+
+
+def write_journal(folder: Path) -> None:
+    Journal(folder / "j.jsonl", "me").keep("a", {"fine-tuned": [0.25, -1.5]})
+
+
+def write_seal(folder: Path) -> None:
+    Seal(folder / "seal.jsonl").commit({"m": "aa"}, "fit")
+    Seal(folder / "seal.jsonl").look("test", "00", {"m": "aa"})
+
+
+def write_bank(folder: Path) -> None:
+    (folder.parent / "bed.wav").write_bytes(sound())
+    build_background_file(folder, [replace(BED, path=folder.parent / "bed.wav")])
+
+
+# Readers
+
+
+def read_sound(folder: Path) -> None:
+    assert np.isfinite(load_recording(folder / "a.wav")).all()
+
+
+def unpack_archive(folder: Path) -> None:
+    unpack(FetchedFile(folder / "a.archive", "0" * 64), folder / "out", limits=Limits(50, 10**6))
+    assert not any(path.is_symlink() for path in (folder / "out").rglob("*"))
+
+
+def read_seal(folder: Path) -> None:
+    assert judge_seal(folder / "seal.jsonl", "0" * 64, ["test"]).verdict in ("sealed", "reopened", "unsealed")
+
+
+def read_journal(folder: Path) -> None:
+    journal = Journal(folder / "j.jsonl", "me")
+    journal.keep("more", [journal.known(key) for key in journal.keys()])  # noqa: SIM118
+
+
+def load(folder: Path) -> None:
+    load_model(ModelConfig(name=str(folder), device="cpu", dtype="float32"))
+
+
+def one(name: str, read: Callable[[Path], object], *contents: bytes) -> Any:
+    """A reader of one file; a recording lies beside it."""
+    return lambda folder: read(folder / name), lambda _: [{"a.wav": sound(), name: content} for content in contents]
+
+
+READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]]] = {
+    "clips": one("t.csv", read_manifest, CLIPS, GERMAN_CLIPS),
+    "backgrounds": one("t.csv", read_backgrounds, BACKGROUNDS),
+    "predictions": one("t.csv", read_predictions, SCORES, b"clip_id,group,label,score\na,g,SPEECH,97 %\nb,h,0,1%\n"),
+    "table of lines": one("t.jsonl", read_manifest, TABLE_LINES),
+    "table of columns": one("t.parquet", read_manifest, parquet()),
+    "RTTM": one("t.rttm", read_rttm, RTTM),
+    "lhotse": (
+        lambda folder: read_lhotse(folder / "r.jsonl", folder / "s.jsonl", Unsaid(audio_root=folder)),
+        lambda _: [{"r.jsonl": json.dumps(RECORDING).encode(), "s.jsonl": json.dumps(SUPERVISION).encode()}],
+    ),
+    "cuts": one(
+        "c.jsonl.gz", lambda path: read_lhotse_cuts(path, Unsaid("SPEECH", group_by="recording")),
+        gzip.compress(json.dumps(CUT).encode()),
+    ),
+    "config": one("study.yaml", load_config, CONFIG),
+    "sounds": (read_sound, lambda _: [{"a.wav": sound(*form)} for form in SOUNDS]),
+    "archives": (unpack_archive, lambda _: [{"a.archive": content} for content in archives()]),
+    "packages": one(
+        "a.deb", lambda path: list(read_package(path, {".wav"})),
+        *(build_deb({"./a.wav": bytes(700)}, kind) for kind in ("", "gz", "xz")),
+    ),
+    "CTranslate2": one("model.bin", read_ctranslate2, ctranslate2()),
+    "models": (load, left_by(lambda folder: build_random_model(folder))),
+    "thresholds": (
+        lambda folder: read_threshold(folder / "t.json"),
+        left_by(
+            lambda folder: write_calibration(folder / "t.json", calibrate(make_scores(), BALANCED_ACCURACY, seed=0))
+        ),
+    ),
+    "journals": (read_journal, left_by(write_journal)),
+    "seals": (read_seal, left_by(write_seal)),
+    "stored backgrounds": (lambda folder: BackgroundFile(folder, [BED]).read("bed", 100, 50), left_by(write_bank)),
+    "runs": (list_runs, left_by(lambda folder: RunFolder(folder).config.write_text("seed: 3\n"))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READERS)
 @pytest.mark.timeout(120 + N_EXAMPLES)
-def test_a_broken_file_gives_a_value_or_one_of_our_errors(tmp_path_factory, target: Target):
-    place = tmp_path_factory.mktemp("fuzz")
+def test_a_broken_file_gives_a_value_or_one_of_our_errors(tmp_path_factory, name):
+    read, make = READERS[name]
+    require_safe(tmp_path_factory.mktemp("fuzz"), read, make, n_examples=N_EXAMPLES if name != "models" else 5)
+
+
+def test_a_broken_detector_gives_a_value_or_one_of_our_errors(tmp_path_factory, made_detector):
+    copied = left_by(lambda folder: shutil.copytree(made_detector, folder, dirs_exist_ok=True))
+    require_safe(tmp_path_factory.mktemp("fuzz"), read_bundle, copied, N_EXAMPLES, only="detector.json")
+
+
+def require_safe(
+    place: Path,
+    read: Callable[[Path], object],
+    make: Callable[[Path], list[Files]],
+    n_examples: int,
+    only: str = "",
+) -> None:
     (place / "made").mkdir()
-    wholes = target.wholes(place / "made")
-    for number, whole in enumerate(wholes):
-        target.read(lay_out(place / f"whole-{number}", whole))
+    wholes = make(place / "made")
+    for whole in wholes:
+        read(lay_out(place / "folder", whole))
 
     @settings(
-        max_examples=max(5, round(N_EXAMPLES * target.share)),
-        derandomize=ASKED is None,
-        suppress_health_check=list(HealthCheck),
-        print_blob=True,
+        max_examples=n_examples, derandomize=ASKED is None, suppress_health_check=list(HealthCheck), print_blob=True
     )
-    @given(broken=broken_folders(target, wholes))
-    def no_other_error(broken: Broken) -> None:
-        folder = lay_out(place / "broken", broken.files)
+    @given(broken=st.sampled_from(wholes).flatmap(lambda whole: broken_file(whole, only)))
+    def no_other_error(broken: tuple[str, Files]) -> None:
+        folder = lay_out(place / "folder", broken[1])
+        note(f"{broken[0]}: {broken[1][broken[0]][:300]!r}")
         with little_time(), little_memory():
-            complaint = complaint_of(target, folder)
-        note(complaint)
+            complaint = complaint_of(read, folder)
         assert not complaint or str(folder) in complaint
 
     no_other_error()
 
 
-def complaint_of(target: Target, folder: Path) -> str:
+def complaint_of(read: Callable[[Path], object], folder: Path) -> str:
     """What one of our errors says, "" where a value comes back."""
     try:
-        target.read(folder)
+        read(folder)
     except ListenwellError as error:
         return str(error)
     return ""
 
 
-class Broken:
-    """A folder with one changed file; shown short, since a model's weights are long."""
+# Changes
 
-    def __init__(self, whole: Files, name: str, content: bytes) -> None:
-        self.files, self.name = {**whole, name: content}, name
+TIPPING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
+"""Numbers at which lengths, counts and signs tip over."""
+WORDS = (
+    b"", b"nan", b"inf", b"-1", b"1e308", b"9" * 5000, b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b'"', b",", b";", b"\t",
+    b"\n", b"\r\n\r\n", b"../../x", b"/etc/passwd", b"[" * 2000, b"{}", b"null", b"\xe2\x80\xa8", b"&a [*a]", b"<<: *a",
+)  # fmt: skip
+NUMBERS = st.builds(
+    lambda value, kind: struct.pack(kind, value & (256 ** struct.calcsize(kind) - 1)),
+    st.sampled_from(TIPPING),
+    st.sampled_from([f"{order}{size}" for order in "<>" for size in "BHIQ"]),
+)
+PLACES = st.integers(0, 48) | st.integers(0, 1000) | st.integers(0, 2**20)
+"""Near the start more often: that is where headers are."""
+EDITS = st.tuples(PLACES, st.integers(0, 8) | st.integers(0, 300), NUMBERS | st.sampled_from(WORDS) | st.binary())
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=6)
+    | st.sampled_from([-1, 0, 1, 2**31, 2**64, 10**400, 5e-324, 1e308, "../x", "NaN", "\x00", "\ud800", "0" * 64]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
 
-    def __repr__(self) -> str:
-        content = self.files[self.name]
-        return f"{self.name}, {len(content)} bytes: {content[:300]!r}"
 
-
-def broken_folders(target: Target, wholes: Sequence[Files]) -> st.SearchStrategy[Broken]:
-    """One of the valid folders with one of its files changed."""
-    return st.one_of(
-        [
-            _broken_file(target, whole, name, [other[name] for other in wholes if name in other]).map(
-                lambda content, whole=whole, name=name: Broken(whole, name, content)
+def broken_file(whole: Files, only: str) -> st.SearchStrategy[tuple[str, Files]]:
+    """One of the files with its bytes changed, or, where it has some, its fields; and all files."""
+    strategies = []
+    for name in [only] if only else [name for name in whole if name != "a.wav" or len(whole) == 1]:
+        edited = st.lists(EDITS, min_size=1, max_size=4).map(lambda edits, name=name: edit(whole[name], edits))
+        strategies.append(st.tuples(st.just(name), edited | st.binary(max_size=64)))
+        if name.endswith((".json", ".jsonl", ".yaml")):
+            changed = st.tuples(st.integers(0, 2**16), VALUES).map(
+                lambda change, name=name: change_field(name, whole[name], *change)
             )
-            for whole in wholes
-            for name in whole
-            if name not in target.left_whole
-        ]
-    )
+            strategies.append(st.tuples(st.just(name), changed))
+    return st.one_of(strategies).map(lambda changed: (changed[0], whole | dict([changed])))
 
 
-def _broken_file(target: Target, whole: Files, name: str, others: list[bytes]) -> st.SearchStrategy[bytes]:
-    in_bytes = changed_bytes(whole[name], others)
-    if name not in target.fields:
-        return in_bytes
-    fields = target.fields[name]
-    return in_bytes | changed_values(fields.parse(whole[name])).map(lambda content: fields.pack(content, whole[name]))
+def edit(content: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
+    """Put a piece in the place of so many bytes; an empty one for none of them cuts the rest off."""
+    for place, n_replaced, piece in edits:
+        at = place % (len(content) + 1)
+        rest = content[at + n_replaced :] if piece or n_replaced else b""
+        content = content[:at] + piece + rest
+    return content
+
+
+def change_field(name: str, content: bytes, place: int, value: Any) -> bytes:
+    """Replace one value of a text of JSON, JSON Lines or YAML."""
+    if name.endswith(".yaml"):
+        return yaml.safe_dump(replace_value(yaml.safe_load(content), place, value)).encode()
+    records = [json.loads(line) for line in content.splitlines()] if name.endswith("l") else [json.loads(content)]
+    at = place % len(records)
+    record = replace_value(records[at], place, value)
+    if isinstance(record, dict) and OWN in record:
+        record = with_own_hash({key: field for key, field in record.items() if key != OWN})
+    records[at] = record
+    return b"\n".join(json.dumps(each).encode() for each in records)
+
+
+def replace_value(content: Any, place: int, value: Any) -> Any:
+    root = [copy.deepcopy(content)]
+    holders = list(places(root))
+    holder, key = holders[place % len(holders)]
+    holder[key] = value
+    return root[0]
+
+
+def places(holder: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (list or object, index or key) below `holder`."""
+    for key in range(len(holder)) if isinstance(holder, list) else list(holder):
+        yield holder, key
+        if isinstance(holder[key], list | dict):
+            yield from places(holder[key])
 
 
 def lay_out(folder: Path, files: Files) -> Path:

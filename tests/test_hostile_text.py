@@ -8,14 +8,14 @@ import pytest
 from made_scores import make_scores
 
 from listenwell.config import load_config
-from listenwell.data.manifest import read_table
+from listenwell.data.manifest import read_manifest
 from listenwell.data.tables import read_json_lines
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold
 from listenwell.evaluate.predictions import read_predictions
 from listenwell.fits.ledger import config_key
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.seal import read_chain
 
@@ -57,7 +57,7 @@ def test_yaml_that_would_explode_is_refused_at_once(tmp_path, text):
 
 
 def test_an_override_that_would_explode_is_refused_at_once():
-    with pytest.raises(ConfigError, match="deep in each other"):
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
         soon(load_config, None, ["seed=" + "[" * 20_000])
     with pytest.raises(ConfigError, match="cannot be read as YAML"):
         load_config(None, ["seed=2026-99-99"])
@@ -68,7 +68,7 @@ def test_an_override_that_would_explode_is_refused_at_once():
     ("read", "kind"),
     [
         (lambda path: list(read_json_lines(path)), ManifestError),
-        (read_table, ManifestError),
+        (read_manifest, ManifestError),
         (read_threshold, ManifestError),
         (read_chain, SealError),
     ],
@@ -79,13 +79,6 @@ def test_json_that_is_no_record_is_refused_at_once(tmp_path, text, read, kind):
     path.write_text(text)
     with pytest.raises(kind, match=r"a\.jsonl"):
         soon(read, path)
-
-
-def test_a_number_beyond_every_float_is_named(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"start": ' + "9" * 400 + "}")
-    (line,) = read_json_lines(tmp_path / "a.jsonl")
-    with pytest.raises(ManifestError, match=r"line 1: 'start' is a number of 1329 bits"):
-        line.number("start")
 
 
 def test_a_zero_byte_in_a_table_or_a_config_is_named(tmp_path):
@@ -118,16 +111,16 @@ def test_a_config_is_named_whatever_its_keys_and_texts_are(tmp_path, text, said)
 
 def test_a_detector_whose_numbers_are_beyond_a_float_is_broken(made_detector, tmp_path):
     folder = shutil.copytree(made_detector, tmp_path / "bundle")
-    record = read_vouched(folder / "detector.json")
+    record = read_checksummed(folder / "detector.json")
     record["rule"]["on"] = 10**400
-    write_vouched(folder / "detector.json", record)
+    write_checksummed(folder / "detector.json", record)
     with pytest.raises(ModelError, match=r"detector\.json: is broken"):
         read_bundle(folder)
 
 
 def test_a_threshold_beyond_64_bits_is_a_number_like_others(tmp_path):
     path = tmp_path / "threshold.json"
-    write_vouched(path, asdict(choose_threshold(make_scores())) | {"value": 10**30})
+    write_checksummed(path, asdict(choose_threshold(make_scores())) | {"value": 10**30})
     threshold = read_threshold(path)
     assert isinstance(threshold.value, float)
     assert threshold.value == 1e30

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import load_config
-from listenwell.data.manifest import read_manifest, read_table, write_manifest
+from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare
@@ -283,9 +283,9 @@ def first_trained(folder: Path) -> str:
 
 def test_a_table_of_our_own_is_read_under_its_names_beside_the_columns_of_the_config(tmp_path):
     columns = start_from_table(make_table(tmp_path)).taken
-    clips = read_table(tmp_path / "data.csv", columns)
+    clips = read_manifest(tmp_path / "data.csv", columns)
     write_manifest(tmp_path / "test_set.csv", clips[:3])
-    assert read_table(tmp_path / "test_set.csv", columns) == clips[:3]
+    assert read_manifest(tmp_path / "test_set.csv", columns) == clips[:3]
 
 
 @pytest.mark.parametrize(

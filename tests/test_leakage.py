@@ -20,7 +20,7 @@ from listenwell.data.check.leaks import (
     find_shared_names,
     find_two_groups,
 )
-from listenwell.data.check.near_duplicates import Sound, list_sounds
+from listenwell.data.check.near_duplicates import Sound
 from listenwell.data.clip import Background, Clip, Label
 from listenwell.errors import ManifestError
 from listenwell.random_streams import stream
@@ -158,11 +158,6 @@ def test_one_sound_under_two_labels_is_a_warning_within_a_part(tmp_path: Path) -
         assert report.verdict == CLEAN
 
 
-def test_one_sound_under_two_labels_in_two_parts_is_a_leak_and_a_warning(tmp_path: Path) -> None:
-    speech, other = make_clip(tmp_path, "speech", seed=1), make_clip(tmp_path, "other", "NONSPEECH", seed=1)
-    assert kinds(check([speech], [other])) == ["same samples", "label conflict"]
-
-
 @pytest.mark.parametrize("group", ["", " ", "nan", "NaN", float("nan")])
 def test_a_group_that_is_nan_or_empty_is_refused(pair: tuple[Clip, Clip], group: str) -> None:
     with pytest.raises(ManifestError, match=r"part 'test': clip 'b' has no group .* fill in the group column"):
@@ -203,30 +198,3 @@ def test_leaks_stand_before_warnings_and_the_report_is_json(tmp_path: Path) -> N
     assert content["verdict"] == LEAKS
     assert content["n_leaks"] == 1
     assert [finding["is_leak"] for finding in content["findings"]] == [True, False]
-
-
-def test_every_part_is_listed_even_without_clips(pair: tuple[Clip, Clip]) -> None:
-    assert list(list_sounds({"train": [pair[0]]}, {"test": []})) == ["train", "test"]
-
-
-def test_one_recording_under_two_groups_is_a_leak_just_across_parts(pair: tuple[Clip, Clip]) -> None:
-    one, other = (replace(clip, recording="talk.wav") for clip in pair)
-    for parts, is_leak in (({"train": [one], "test": [other]}, True), ({"train": [one, other]}, False)):
-        sounds = [sound for listed in list_sounds(parts, {}).values() for sound in listed]
-        (found,) = find_two_groups(sounds)
-        assert found.is_leak is is_leak
-        assert ({found.id_a, found.id_b}, found.value) == ({"a", "b"}, "talk.wav")
-
-
-def test_a_label_conflict_of_equal_samples_is_a_warning_with_their_hash(tmp_path: Path) -> None:
-    speech, other = make_clip(tmp_path, "speech", seed=1), make_clip(tmp_path, "other", "NONSPEECH", seed=1)
-    leak, warning = check([speech], [other]).findings
-    assert (leak.is_leak, warning.is_leak) == (True, False)
-    assert warning.value == leak.value
-    assert len(str(leak.value)) == 64
-
-
-def test_the_evidence_of_a_shared_name_counts_the_clips_of_each_part(tmp_path: Path) -> None:
-    clips = [replace(make_clip(tmp_path, name), group="anna") for name in "abc"]
-    (found,) = check(clips[:2], clips[2:]).findings
-    assert found.evidence == "group 'anna' is in both parts: 2 in train, 1 in test"

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from listenwell.errors import CheckpointError, ManifestError
-from listenwell.storage.load_or_make import Made, is_kept, load_or_make, load_or_make_all, write_vouched
+from listenwell.storage.load_or_make import (
+    Made,
+    hash_file,
+    is_kept,
+    load_or_make,
+    load_or_make_all,
+    read_checksummed,
+    require_files,
+    write_checksummed,
+)
 
 FROM = {"clips": {"labels": "a", "audio": "b"}, "seed": 1}
 
@@ -49,9 +58,9 @@ def test_another_thing_is_made_anew_and_what_changed_is_named(tmp_path, capsys, 
 
 def test_what_an_older_version_kept_is_made_again(tmp_path, capsys):
     path = tmp_path / "kept.json"
-    write_vouched(path, {"made_from": "a hash", "number": 1})
+    write_checksummed(path, {"made_from": "a hash", "number": 1})
     assert load_or_make(path, FROM, made(2)) == {"number": 2}
-    assert "is made again: an older version made it" in capsys.readouterr().err
+    assert "is made again: changed since: the version that made it" in capsys.readouterr().err
 
 
 def test_a_file_beside_it_that_is_gone_is_made_again_and_a_changed_one_is_refused(tmp_path, capsys):
@@ -119,3 +128,54 @@ def test_whether_something_is_kept_is_told_without_a_word(tmp_path, capsys):
     assert is_kept(path, FROM)
     assert not is_kept(path, {"seed": 2})
     assert capsys.readouterr().err == ""
+
+
+# checksummed files
+
+
+def test_no_flipped_bit_gives_other_values(tmp_path, capsys):
+    path, content = tmp_path / "note.json", {"value": 0.1, "names": ["a", "b"], "n": 12}
+    write_checksummed(path, content)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            found = read_checksummed(path)
+        except CheckpointError:
+            continue
+        assert content.items() <= found.items()
+        assert found == content or "not checked" in capsys.readouterr().err  # the name of the hash was hit
+
+
+def test_a_changed_or_missing_file_is_named_with_what_was_expected(tmp_path):
+    note, table = tmp_path / "note.json", tmp_path / "table.csv"
+    table.write_text("a,b\n1,2\n")
+    write_checksummed(note, {"made_from": "x"}, [table])
+    expected = hash_file(table)
+    require_files(note)
+    table.write_text("a,b\n1,3\n")
+    found = rf"table\.csv: was changed .*sha256 {hash_file(table)[:12]}, expected {expected[:12]}.*delete it and .*note"
+    with pytest.raises(ManifestError, match=found):
+        require_files(note, kind=ManifestError)
+    require_files(note, ["another.csv"])
+    table.unlink()
+    with pytest.raises(CheckpointError, match=r"table\.csv: .*no file"):
+        require_files(note)
+
+
+def test_a_file_of_an_older_version_is_read_and_said_to_be_unchecked(tmp_path, capsys):
+    path = tmp_path / "note.json"
+    path.write_text('{"made_from": "x"}')
+    assert read_checksummed(path) == {"made_from": "x"}
+    assert f"{path} holds no hash of itself" in capsys.readouterr().err
+    require_files(path, ["table.csv"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "3", "[" * 100_000, "\udcff"])
+def test_what_is_no_object_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "note.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointError, match=r"note\.json: .*delete it and run"):
+        read_checksummed(path)
+    with pytest.raises(ManifestError, match=r"absent\.json: cannot be read"):
+        read_checksummed(tmp_path / "absent.json", ManifestError)

@@ -17,7 +17,7 @@ from listenwell.config import dump, load_config
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.fits.ledger import hold_fits, open_ledger, requested_fits
 from listenwell.storage.atomic_files import OWN, temporary_prefix, write_json
-from listenwell.storage.load_or_make import write_vouched
+from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.run_lock import hold_run, holder_of, is_held, written_by_a_run
 from listenwell.study.run import fit_alone
@@ -205,14 +205,14 @@ def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
 def test_results_of_other_kinds_are_named(tmp_path, rows):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
-    write_vouched(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
+    write_checksummed(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
     with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
         list_runs(tmp_path)
 
 
 def test_a_ledger_that_names_no_version_is_refused(tmp_path):
     run = RunFolder(tmp_path)
-    write_vouched(run.ledger_version, {})
+    write_checksummed(run.ledger_version, {})
     with pytest.raises(ListenwellError, match=r"the ledger is of version None, this listenwell reads version 1"):
         open_ledger(run, [])
 

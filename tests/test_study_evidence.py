@@ -11,7 +11,7 @@ from listenwell.cli.main import app
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import LeakageError
 from listenwell.splits.sealing import describe_seal, note_opening
-from listenwell.storage.load_or_make import write_vouched
+from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study.run import fit_alone
 
@@ -127,7 +127,7 @@ def test_results_without_a_gate_are_refused(finished, tmp_path):
     config = copied(finished[0], tmp_path)
     results = read_kept_results(RunFolder(config.output))
     del results["leaks"]
-    write_vouched(config.output / "results.json", results)
+    write_checksummed(config.output / "results.json", results)
     done = CliRunner().invoke(app, ["report", str(config.output)])
     assert done.exit_code == 1
     assert "'leaks': field required" in done.stderr

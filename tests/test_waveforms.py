@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from listenwell.data.waveforms import as_source, as_waveform, is_file
+from listenwell.data.audio import as_source, as_waveform, is_file
 from listenwell.errors import AudioError, AudioWarning
 
 TONE = (0.5 * np.sin(np.arange(4000) * 0.05)).astype(np.float32)

@@ -130,8 +130,8 @@ def prepare_corpus(
 def _prepare_starter(on_progress: "OnProgress") -> None:
     from listenwell.data.corpora.starter import prepare_starter
 
-    corpus = prepare_starter(cache_root(), report=on_progress)
-    typer.echo(corpus.text)
+    corpus = prepare_starter(cache_root(), on_progress=on_progress)
+    typer.echo(corpus.summary["text"])
     typer.echo(corpus.clips_csv)
 
 

@@ -90,11 +90,11 @@ def table_inputs(
     clips: Path | None, backgrounds: Path | None = None, columns: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
     """The tables and the recordings that they name."""
-    from listenwell.data.manifest import read_backgrounds, read_table
+    from listenwell.data.manifest import read_backgrounds, read_manifest
 
     if clips is not None:
         yield clips
-        yield from (clip.path for clip in read_table(clips, columns or {}))
+        yield from (clip.path for clip in read_manifest(clips, columns or {}))
     if backgrounds is not None:
         yield backgrounds
         yield from (background.path for background in read_backgrounds(backgrounds))

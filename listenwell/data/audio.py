@@ -1,21 +1,29 @@
-"""Load recordings as mono float32 waveforms, shape (n_samples,), 16 kHz, full scale +-1.
+"""Load sounds as mono float32 waveforms, shape (n_samples,), 16 kHz, full scale +-1: recordings, and what Python holds.
 
-Every format that listenwell.data.decoding opens; resampling is soxr's "HQ" recipe. What cannot be used raises
-AudioError naming the file: missing, broken off, NaN. Where samples were used that their owner should look at
+Recordings: every format that listenwell.data.decoding opens; resampling is soxr's "HQ" recipe. What cannot be used
+raises AudioError naming the file: missing, broken off, NaN. Where samples were used that their owner should look at
 (a recorder's unfinished header, channels in antiphase), an AudioWarning says so. Memory grows with what was decoded,
 block by block, and up to a limit.
 
-Several channels become one: their mean, or one of them.
+Several channels become one: their mean, or one of them. The mean of channels in antiphase is silence: where it lies
+20 dB or more below the loudest channel, that one is taken instead, and `note` says so. This is decided for every tenth
+of a second by all that came up to its end, so it does not depend on how a recording comes in blocks. Frames are float32
+(n_frames, n_channels).
 
-The mean of channels in antiphase is silence. Where it lies 20 dB or more below the loudest channel, that one is taken
-instead, and `note` says so. This is decided for every tenth of a second by all that came up to its end, so it does not
-depend on how a recording comes in blocks. Frames are float32 (n_frames, n_channels), waveforms (n_frames,).
+Arrays, lists and tensors: (n,), (n, 1), (1, n), and (n, channels) or (channels, n) where it is plain which is which.
+Integers are scaled by their type: int16 by 1 / 32,768. Mappings as data sets and other tools hand them on: {"array" or
+"waveform": ..., "sampling_rate" or "sample_rate": ...}. Nothing is guessed: what could be two things is refused.
 """
 
 import hashlib
+import io
+import math
+import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import soxr
@@ -24,66 +32,6 @@ from numpy.typing import NDArray
 from listenwell.data.clip import Clip
 from listenwell.data.decoding import Recording, block_frames, open_recording
 from listenwell.errors import AudioError, AudioWarning
-
-ANTIPHASE_POWER = 0.01
-"""Power of the mean over that of the loudest channel at which the mean is given up: -20 dB."""
-STEP_S = 0.1
-
-
-class Downmix:
-    """Mixes one recording, block by block; what is short of a step comes with the next block, or with `flush`."""
-
-    def __init__(self, name: str, rate_hz: float, channel: int | None = None) -> None:
-        """channel: the one to take, from 0; None is the mean."""
-        self.note = ""
-        self._name, self._channel, self._n_step = name, channel, max(1, round(STEP_S * rate_hz))
-        self._rest: NDArray[np.float32] | None = None
-        self._powers = np.zeros(0)
-
-    def mix(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the waveform of the next frames. Raises AudioError for a channel that there is not."""
-        n_channels = frames.shape[1]
-        if self._channel is not None:
-            if not 0 <= self._channel < n_channels:
-                raise AudioError(
-                    f"{self._name}: has no channel {self._channel}, only {n_channels} (numbered from 0); give another "
-                    "channel, or mean."
-                )
-            return frames[:, self._channel]
-        if n_channels == 1:
-            return frames[:, 0]
-        frames = frames if self._rest is None else np.concatenate([self._rest, frames])
-        n_whole = len(frames) // self._n_step * self._n_step
-        self._rest = frames[n_whole:]
-        return self._mix_steps(frames[:n_whole], self._n_step)
-
-    def flush(self) -> NDArray[np.float32]:
-        """Return the waveform of what is left at the end."""
-        rest, self._rest = self._rest, None
-        return np.empty(0, dtype=np.float32) if rest is None or not len(rest) else self._mix_steps(rest, len(rest))
-
-    def _mix_steps(self, frames: NDArray[np.float32], n_step: int) -> NDArray[np.float32]:
-        """The waveform of whole steps of n_step frames."""
-        n_channels = frames.shape[1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.asarray(frames.mean(axis=1, dtype=np.float32))
-            # of every step and all before it: the power of the mean, then that of each channel
-            by_step, of_mean = frames.reshape(-1, n_step, n_channels), mean.reshape(-1, n_step)
-            powers = np.column_stack(
-                [np.einsum("si,si->s", of_mean, of_mean), np.einsum("sic,sic->sc", by_step, by_step)]
-            )
-            powers = np.cumsum(powers, axis=0, dtype=np.float64) + (self._powers if self._powers.size else 0.0)
-            loudest = powers[:, 1:].max(axis=1, initial=0.0)
-            cancels = (loudest > 0) & np.isfinite(loudest) & (powers[:, 0] <= ANTIPHASE_POWER * loudest)
-        self._powers = powers[-1] if len(powers) else self._powers
-        if not cancels.any():
-            return mean
-        taken = np.repeat(powers[:, 1:].argmax(axis=1), n_step)
-        names = " and ".join(map(str, sorted({*taken[np.repeat(cancels, n_step)].tolist()})))
-        self.note = f"its {n_channels} channels cancel each other (antiphase), so channel {names} was taken alone"
-        alone = np.take_along_axis(frames, taken[:, None], axis=1)[:, 0]
-        return np.where(np.repeat(cancels, n_step), alone, mean)
-
 
 SAMPLE_RATE_HZ = 16_000
 DECODING_VERSION = 2
@@ -94,6 +42,16 @@ _MOST_FRAMES = 2**29
 _LAST_MOMENT_S = 0.05
 _ROUNDED_S = 0.05
 """Tables round durations, and FFmpeg finds a place to a thousandth of a second: a stretch may end so much too late."""
+ANTIPHASE_POWER = 0.01
+"""Power of the mean over that of the loudest channel at which the mean is given up: -20 dB."""
+STEP_S = 0.1
+Audio = Any
+"""An array, list or tensor; a path or an open file; a mapping of an array and its rate."""
+LARGEST_FLOAT = 8.0
+"""Floats beyond it are integers in disguise: +18 dB."""
+MOST_CHANNELS = 32
+_SCALES = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+_RATES_HZ = (1_000, 1_000_000)
 
 
 def load_waveform(clip: Clip) -> Waveform:
@@ -112,12 +70,12 @@ def load_waveform(clip: Clip) -> Waveform:
     return samples
 
 
-def require_unchanged(what: str, found: str, expected: str) -> None:
+def require_unchanged(what: str, sha256: str, expected: str) -> None:
     """Raise AudioError when samples have another hash than the one they had when they were first read."""
-    if found != expected:
+    if sha256 != expected:
         raise AudioError(
             f"{what} was changed since its manifest was written, or since this run read it first (pcm_sha256 "
-            f"{found[:12]}, expected {expected[:12]}); restore the recording, or write the manifest again, which "
+            f"{sha256[:12]}, expected {expected[:12]}); restore the recording, or write the manifest again, which "
             "other versions of the decoders make necessary too."
         )
 
@@ -256,3 +214,193 @@ def peak(samples: Waveform) -> float:
 def pcm_sha256(samples: Waveform) -> str:
     """Hash of the decoded samples: the same sound under another name or container has the same hash."""
     return hashlib.sha256(np.ascontiguousarray(samples, dtype="<f4").tobytes()).hexdigest()
+
+
+class Downmix:
+    """Mixes one recording, block by block; what is short of a step comes with the next block, or with `flush`."""
+
+    def __init__(self, name: str, rate_hz: float, channel: int | None = None) -> None:
+        """channel: the one to take, from 0; None is the mean."""
+        self.note = ""
+        self._name, self._channel, self._n_step = name, channel, max(1, round(STEP_S * rate_hz))
+        self._rest: NDArray[np.float32] | None = None
+        self._powers = np.zeros(0)
+
+    def mix(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the waveform of the next frames. Raises AudioError for a channel that there is not."""
+        n_channels = frames.shape[1]
+        if self._channel is not None:
+            if not 0 <= self._channel < n_channels:
+                raise AudioError(
+                    f"{self._name}: has no channel {self._channel}, only {n_channels} (numbered from 0); give another "
+                    "channel, or mean."
+                )
+            return frames[:, self._channel]
+        if n_channels == 1:
+            return frames[:, 0]
+        frames = frames if self._rest is None else np.concatenate([self._rest, frames])
+        n_whole = len(frames) // self._n_step * self._n_step
+        self._rest = frames[n_whole:]
+        return self._mix_steps(frames[:n_whole], self._n_step)
+
+    def flush(self) -> NDArray[np.float32]:
+        """Return the waveform of what is left at the end."""
+        rest, self._rest = self._rest, None
+        return np.empty(0, dtype=np.float32) if rest is None or not len(rest) else self._mix_steps(rest, len(rest))
+
+    def _mix_steps(self, frames: NDArray[np.float32], n_step: int) -> NDArray[np.float32]:
+        """The waveform of whole steps of n_step frames."""
+        n_channels = frames.shape[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.asarray(frames.mean(axis=1, dtype=np.float32))
+            # of every step and all before it: the power of the mean, then that of each channel
+            by_step, of_mean = frames.reshape(-1, n_step, n_channels), mean.reshape(-1, n_step)
+            powers = np.column_stack(
+                [np.einsum("si,si->s", of_mean, of_mean), np.einsum("sic,sic->sc", by_step, by_step)]
+            )
+            powers = np.cumsum(powers, axis=0, dtype=np.float64) + (self._powers if self._powers.size else 0.0)
+            loudest = powers[:, 1:].max(axis=1, initial=0.0)
+            cancels = (loudest > 0) & np.isfinite(loudest) & (powers[:, 0] <= ANTIPHASE_POWER * loudest)
+        self._powers = powers[-1] if len(powers) else self._powers
+        if not cancels.any():
+            return mean
+        taken = np.repeat(powers[:, 1:].argmax(axis=1), n_step)
+        names = " and ".join(map(str, sorted({*taken[np.repeat(cancels, n_step)].tolist()})))
+        self.note = f"its {n_channels} channels cancel each other (antiphase), so channel {names} was taken alone"
+        alone = np.take_along_axis(frames, taken[:, None], axis=1)[:, 0]
+        return np.where(np.repeat(cancels, n_step), alone, mean)
+
+
+# What Python holds
+
+
+def is_file(audio: Audio) -> bool:
+    """True for a path and an open file."""
+    return isinstance(audio, str | os.PathLike) or all(hasattr(audio, name) for name in ("read", "seek", "seekable"))
+
+
+def as_source(audio: Audio, sample_rate_hz: float | None) -> Path | BinaryIO:
+    """Return the path or the open file. Raises AudioError when a rate is given: a file says its own."""
+    if sample_rate_hz is not None:
+        raise AudioError(f"sample_rate_hz is {sample_rate_hz}, but a file says its own rate; leave it out.")
+    if isinstance(audio, str | os.PathLike):
+        return Path(audio)
+    if isinstance(audio, io.TextIOBase) or audio.closed:
+        raise AudioError("the open file is closed, or was opened as text; open it with open(path, 'rb').")
+    source: BinaryIO = audio
+    return source
+
+
+def as_waveform(audio: Audio, sample_rate_hz: float | None, channel: int | None = None) -> Waveform:
+    """Return an array, list, tensor or mapping as a waveform; channel as in Downmix. Raises AudioError."""
+    if isinstance(audio, Mapping):
+        audio, sample_rate_hz = _unpack(audio, sample_rate_hz)
+    rate_hz = check_rate(sample_rate_hz)
+    frames = as_frames(audio)
+    downmix = Downmix("the waveform", rate_hz, channel)
+    samples = np.concatenate([downmix.mix(frames), downmix.flush()])
+    if downmix.note:
+        warnings.warn(f"the waveform: {downmix.note}.", AudioWarning, stacklevel=2)
+    if samples.size == 0:
+        raise AudioError("the waveform holds no samples (it is empty).")
+    if rate_hz != SAMPLE_RATE_HZ:
+        samples = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ, quality="HQ").astype(np.float32)
+    return np.ascontiguousarray(samples)
+
+
+def check_rate(sample_rate_hz: float | None) -> float:
+    """Return the rate in Hz. Raises AudioError for none, and for what is no rate of sound."""
+    if sample_rate_hz is None:
+        raise AudioError("an array says no sample rate; give sample_rate_hz, such as 16000.")
+    lowest, highest = _RATES_HZ
+    is_number = isinstance(sample_rate_hz, int | float | np.number) and not isinstance(sample_rate_hz, bool)
+    if not is_number or not math.isfinite(sample_rate_hz) or not lowest <= sample_rate_hz <= highest:
+        raise AudioError(
+            f"sample_rate_hz is {sample_rate_hz!r}; a number from {lowest} to {highest} (Hz) was expected."
+        )
+    return float(sample_rate_hz)
+
+
+def as_frames(audio: Audio, n_channels: int | None = None) -> NDArray[np.float32]:
+    """Return an array, list or tensor as frames (n, n_channels) at its own rate; n may be 0. Raises AudioError.
+
+    n_channels: how many there are, where that is known.
+    """
+    array = _to_array(audio)
+    is_known = n_channels is not None and array.ndim == 2 and array.shape[1] == n_channels
+    frames = _scale(array if is_known else _one_or_two_dimensions(array))
+    return frames.reshape(0, 1) if frames.size == 0 else frames.reshape(len(frames), -1)
+
+
+def _unpack(audio: Mapping[str, Any], sample_rate_hz: float | None) -> tuple[Any, float | None]:
+    arrays = [key for key in ("array", "waveform") if audio.get(key) is not None]
+    rates = [key for key in ("sampling_rate", "sample_rate") if audio.get(key) is not None]
+    if len(arrays) != 1 or len(rates) != 1:
+        raise AudioError(
+            f"a mapping with {', '.join(map(str, audio)) or 'nothing'} was given; 'array' (or 'waveform') and "
+            "'sampling_rate' (or 'sample_rate') were expected, decode the sound first."
+        )
+    rate = audio[rates[0]]
+    if sample_rate_hz is not None and sample_rate_hz != rate:
+        raise AudioError(f"sample_rate_hz is {sample_rate_hz}, but the mapping's {rates[0]} is {rate}; leave one out.")
+    return audio[arrays[0]], rate
+
+
+def _to_array(audio: Audio) -> NDArray[Any]:
+    if isinstance(audio, bytes | bytearray | memoryview):
+        raise AudioError("bytes were given; the content of a sound file goes in as io.BytesIO(content).")
+    try:
+        return np.asarray(_to_host(audio))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise AudioError(
+            f"a {type(audio).__name__} cannot be taken for a waveform ({error}); an array, a list of numbers, a "
+            "tensor, a path or an open file was expected, the sample rate apart."
+        ) from error
+
+
+def _to_host(audio: Audio) -> Any:
+    if hasattr(audio, "detach"):  # a tensor, which may need a gradient, lie on a GPU, or be bfloat16, which numpy lacks
+        audio = audio.detach().cpu()
+        return audio.float() if audio.is_floating_point() else audio
+    return audio
+
+
+def _one_or_two_dimensions(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return samples (n,) or (n, n_channels)."""
+    shape = samples.shape
+    if samples.ndim > 2 and math.prod(shape) == max(shape):  # a batch of one
+        samples = samples.reshape(-1)
+    if samples.ndim == 1 or (samples.ndim == 2 and 1 in shape):
+        return samples.reshape(-1)
+    if samples.ndim != 2:
+        raise AudioError(
+            f"the waveform has shape {shape}; (n_samples,) or (n_samples, n_channels) was expected, one sound."
+        )
+    short, long = sorted(shape)
+    if short > MOST_CHANNELS or long < 10 * short:
+        raise AudioError(
+            f"the waveform has shape {shape}, so channels and samples cannot be told apart; give (n_samples,)."
+        )
+    return samples if shape[1] == short else samples.T
+
+
+def _scale(samples: NDArray[Any]) -> NDArray[np.float32]:
+    name = samples.dtype.name
+    if name in _SCALES:
+        return samples.astype(np.float32) / np.float32(_SCALES[name])
+    if name == "uint8":
+        return (samples.astype(np.float32) - 128) / np.float32(128)
+    if samples.dtype.kind != "f":
+        raise AudioError(
+            f"the waveform holds {name}, whose full scale is unknown; give floats within +-1, or int16 or int32."
+        )
+    with np.errstate(over="ignore"):
+        floats = samples.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise AudioError("the waveform holds NaN or infinite samples; export it again from its source.")
+    largest = float(np.max(np.abs(floats), initial=0.0))
+    if largest > LARGEST_FLOAT:
+        raise AudioError(
+            f"the waveform reaches {largest:g}, but full scale is 1; divide it by that of its format (32768 of 16 bit)."
+        )
+    return floats

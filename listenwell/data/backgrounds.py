@@ -1,24 +1,21 @@
 """The background bank: stretches of noise, music and voices, read when they are asked for.
 
 Stretches come straight from the recordings (a part of a 16 kHz PCM file is one seek and one read), or, where many are
-read, from one memory-mapped file of all of them (listenwell.data.backgrounds). The bank of the training part may
-hold its SPEECH clips as well, for babble.
-
-One memory-mapped file of all backgrounds of a study, 16 kHz, 16 bit: a stretch is one copy out of the page cache.
+read, from one memory-mapped file of all backgrounds of a study, 16 kHz, 16 bit: one copy out of the page cache. The
+bank of the training part may hold its SPEECH clips as well, for babble.
 
     FOLDER/samples.i16    the samples one background after another, little-endian
-    FOLDER/index.json     where each lies, which recording it was, and the fingerprint of samples.i16
+    FOLDER/index.json     where each lies, which recording it was, and the fingerprint of samples.i16 (checksummed)
 
-Built recording by recording, so that MUSAN's 109 h (12.6 GB) never lie in memory, and whole or not at all. The
-fingerprint is a sha256 over the file's size and N_CHECKED blocks spread over it (all of it up to 16 MiB): opening reads
-no more than that, finds a file that was cut, replaced or built again, and can miss a change between the blocks.
+The file is built recording by recording, so that MUSAN's 109 h (12.6 GB) never lie in memory, and whole or not at all.
+The fingerprint is a sha256 over the file's size and N_CHECKED blocks spread over it (all of it up to 16 MiB): opening
+reads no more than that, finds a file that was cut, replaced or built again, and can miss a change between the blocks.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,42 +24,37 @@ from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent, load_reco
 from listenwell.data.clip import Background, Clip, background_hashes
 from listenwell.errors import AudioError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.atomic_files import atomic_folder, write_json
+from listenwell.storage.atomic_files import atomic_folder
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 
 SHORTEST_S = 0.01
 STORED = "stored"
 FADE_S = 0.02
 """A repeated background fades into itself over this long, or a quarter of it where it is shorter."""
-
-
-class StoredSamples(Protocol):
-    """Samples of backgrounds, ready at 16 kHz."""
-
-    def read(self, background_id: str, first: int, n_samples: int) -> Waveform:
-        """Return n_samples from sample `first` on, fewer where the background ends."""
+SAMPLES, INDEX = "samples.i16", "index.json"
+FORMAT = 2
+FULL_SCALE = 32768.0
+"""16 kHz recordings of 16 bit are stored to the bit."""
+BLOCK_BYTES, N_CHECKED = 65_536, 256
 
 
 class BackgroundBank:
     """Backgrounds of one split; `load` returns any stretch of one of them.
 
-    talkers: SPEECH clips of the same split, which become backgrounds of kind "speech" of their own groups. stored:
+    speakers: SPEECH clips of the same split, which become backgrounds of kind "speech" of their own groups. stored:
     where samples of `entries` are read from instead of the recordings. Raises AudioError for a background below 10 ms.
     """
 
     def __init__(
-        self, entries: Sequence[Background], talkers: Sequence[Clip] = (), stored: StoredSamples | None = None
+        self, entries: Sequence[Background], speakers: Sequence[Clip] = (), stored: "BackgroundFile | None" = None
     ) -> None:
-        voices = [_as_background(clip) for clip in talkers if clip.label == "SPEECH"]
-        self.entries = tuple(sorted([*entries, *voices], key=lambda background: background.background_id))
+        spoken = [_as_background(clip) for clip in speakers if clip.label == "SPEECH"]
+        self.entries = tuple(sorted([*entries, *spoken], key=lambda background: background.background_id))
         self._entries = {background.background_id: background for background in self.entries}
-        self._starts_s = {clip_background_id(clip): clip.start_s for clip in talkers}
+        self._starts_s = {clip_background_id(clip): clip.start_s for clip in speakers}
         self.stored = stored
         for background in self.entries:
-            if background.duration_s < SHORTEST_S:
-                raise AudioError(
-                    f"{background.path}: background '{background.background_id}' lasts {background.duration_s:g} s; at "
-                    f"least {SHORTEST_S:g} s were expected, remove it from the table."
-                )
+            _require_long_enough(background)
 
     def load(self, background_id: str, offset_s: float, duration_s: float) -> Waveform:
         """Return duration_s seconds from offset_s, shape (n_samples,); a shorter background is repeated.
@@ -99,6 +91,14 @@ def _fit(samples: Waveform, n_samples: int) -> Waveform:
     return np.pad(samples, (0, missing), mode="edge") if missing > 0 else samples[:n_samples]
 
 
+def _require_long_enough(background: Background) -> None:
+    if background.duration_s < SHORTEST_S:
+        raise AudioError(
+            f"{background.path}: background '{background.background_id}' lasts {background.duration_s:g} s; at least "
+            f"{SHORTEST_S:g} s were expected, remove it from the table."
+        )
+
+
 def clip_background_id(clip: Clip) -> str:
     """The name of a clip among backgrounds."""
     return f"clip/{clip.clip_id}"
@@ -128,34 +128,31 @@ def repeat_to(samples: Waveform, n_samples: int) -> Waveform:
     return np.concatenate([samples[: samples.size - n_fade], np.resize(cycle, n_more)])
 
 
-SAMPLES, INDEX = "samples.i16", "index.json"
-FORMAT = 1
-FULL_SCALE = 32768.0
-"""16 kHz recordings of 16 bit are stored to the bit."""
-BLOCK_BYTES, N_CHECKED = 65_536, 256
-
-
 class BackgroundFile:
     """The samples of a folder that `build_background_file` wrote; the operating system loads what is read."""
 
     def __init__(self, folder: Path, entries: Sequence[Background]) -> None:
         """Open it for `entries`. Raises AudioError when it is missing, damaged, or lacks one of them as it is now."""
-        index = _read_index(folder)
-        found = _fingerprint(folder / SAMPLES)
-        if found != index["fingerprint"]:
+        index = read_checksummed(folder / INDEX, AudioError)
+        fingerprint = _fingerprint(folder / SAMPLES) if (folder / SAMPLES).is_file() else "no file"
+        if index.get("fingerprint") != fingerprint:
             raise AudioError(
-                f"{folder / SAMPLES}: changed since it was built (fingerprint {found[:12]}, expected "
-                f"{str(index['fingerprint'])[:12]}); delete the folder and build it again."
+                f"{folder / SAMPLES}: changed since it was built (fingerprint {fingerprint[:12]}, expected "
+                f"{str(index.get('fingerprint'))[:12]}); delete the folder and build it again."
             )
         self._places: dict[str, tuple[int, int]] = {}
         for entry in entries:
-            record = _record_of(folder, index, entry)
-            if record is None or record["source"] != _describe_source(entry):
-                state = "is not in it" if record is None else "was another recording when it was built"
+            try:
+                record = index["backgrounds"][entry.background_id]
+                is_same = record["source"] == list(entry.identity)
+                self._places[entry.background_id] = int(record["first"]), int(record["n_samples"])
+            except (LookupError, TypeError, ValueError, OverflowError):
+                is_same = False
+            if not is_same:
                 raise AudioError(
-                    f"{folder}: background '{entry.background_id}' {state}; delete the folder and build it again."
+                    f"{folder}: background '{entry.background_id}' is not in it, or was another recording when it was "
+                    "built; delete the folder and build it again."
                 )
-            self._places[entry.background_id] = (record["first"], record["n_samples"])
         self._folder = folder
         self._samples = _map(folder)
 
@@ -170,27 +167,9 @@ class BackgroundFile:
     def read(self, background_id: str, first: int, n_samples: int) -> Waveform:
         """Return n_samples float32 samples from sample `first` on, fewer where the background ends."""
         start, n_stored = self._places[background_id]
-        stored = self._samples[start + first : start + min(first + n_samples, n_stored)]
-        samples = stored.astype(np.float32)
+        samples = self._samples[start + first : start + min(first + n_samples, n_stored)].astype(np.float32)
         samples *= np.float32(1 / FULL_SCALE)
         return samples
-
-
-def _record_of(folder: Path, index: dict[str, Any], entry: Background) -> dict[str, Any] | None:
-    """What the index says of one background, None where it does not know it. Raises AudioError for a broken index."""
-    records = index["backgrounds"]
-    if not isinstance(records, dict):
-        raise AudioError(f"{folder / INDEX}: its 'backgrounds' is no object; delete the folder and build it again.")
-    if entry.background_id not in records:
-        return None
-    record = records[entry.background_id]
-    whole = isinstance(record, dict) and record.keys() >= {"first", "n_samples", "source"}
-    if not (whole and all(type(record[name]) is int and record[name] >= 0 for name in ("first", "n_samples"))):
-        raise AudioError(
-            f"{folder / INDEX}: what it says of background '{entry.background_id}' is broken; delete the folder and "
-            "build it again."
-        )
-    return dict(record)
 
 
 def _map(folder: Path) -> NDArray[np.int16]:
@@ -210,37 +189,28 @@ def build_background_file(
         records, n_written = {}, 0
         with (temporary / SAMPLES).open("wb") as file:
             for done, entry in enumerate(sorted(entries, key=lambda entry: entry.background_id), start=1):
-                samples = _quantise(_load(entry))
+                _require_long_enough(entry)
+                loaded = load_recording(entry.path)
+                if is_silent(loaded):
+                    raise AudioError(
+                        f"{entry.path}: background '{entry.background_id}' is silent; remove it from the table."
+                    )
+                samples = _quantise(loaded)
                 file.write(samples.tobytes())
                 records[entry.background_id] = {
-                    "first": n_written, "n_samples": samples.size, "source": _describe_source(entry),
-                }  # fmt: skip
+                    "first": n_written,
+                    "n_samples": samples.size,
+                    "source": list(entry.identity),
+                }
                 n_written += samples.size
                 on_progress("storing backgrounds", done, len(entries))
-        index = {"format": FORMAT, "fingerprint": _fingerprint(temporary / SAMPLES), "backgrounds": records}
-        write_json(temporary / INDEX, index)
-
-
-def _load(entry: Background) -> Waveform:
-    samples = load_recording(entry.path)
-    if is_silent(samples):
-        raise AudioError(f"{entry.path}: background '{entry.background_id}' is silent; remove it from the table.")
-    if entry.duration_s < SHORTEST_S:
-        raise AudioError(
-            f"{entry.path}: background '{entry.background_id}' lasts {entry.duration_s:g} s; at least {SHORTEST_S:g} s "
-            "were expected, remove it from the table."
-        )
-    return samples
+        index = {"fingerprint": _fingerprint(temporary / SAMPLES), "backgrounds": records}
+        write_checksummed(temporary / INDEX, index)
 
 
 def _quantise(samples: Waveform) -> NDArray[np.int16]:
     """Return the samples as 16 bit, little-endian, rounded; beyond full scale is held there."""
     return np.asarray(np.clip(np.rint(samples * np.float32(FULL_SCALE)), -32768, 32767), dtype="<i2")
-
-
-def _describe_source(entry: Background) -> list[str | float]:
-    """What tells a recording from another one."""
-    return list(entry.identity)
 
 
 def _fingerprint(path: Path) -> str:
@@ -253,18 +223,3 @@ def _fingerprint(path: Path) -> str:
             file.seek(int(start))
             digest.update(file.read(BLOCK_BYTES))
     return digest.hexdigest()
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        missing = {"format", "fingerprint", "backgrounds"} - index.keys()
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise AudioError(
-            f"{folder / INDEX}: cannot be read ({error}); delete the folder and build the backgrounds again."
-        ) from error
-    if missing or index["format"] != FORMAT or not (folder / SAMPLES).is_file():
-        raise AudioError(
-            f"{folder}: holds no stored backgrounds of format {FORMAT}; delete the folder and build them again."
-        )
-    return index

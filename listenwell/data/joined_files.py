@@ -39,16 +39,16 @@ class Parts:
 def find_parts(source: Path | BinaryIO) -> Parts:
     """Return the parts of a file or of a stream that can seek, which is left at its start."""
     if isinstance(source, Path):
-        found = os.stat(source)
-        return _parts_of_path(os.fsencode(source), found.st_size, found.st_mtime_ns)
+        state = os.stat(source)
+        return _parts_of_path(os.fsencode(source), state.st_size, state.st_mtime_ns)
     try:
         with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _parts_of_bytes(content)
     except (OSError, ValueError, AttributeError):  # no file of the system, such as io.BytesIO
         source.seek(0)
-        found_parts = _parts_of_bytes(source.read())
+        parts = _parts_of_bytes(source.read())
         source.seek(0)
-        return found_parts
+        return parts
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,25 +1,15 @@
-"""Read and write the tables of clips and backgrounds (`clips.csv`, `backgrounds.csv`, ...).
+"""Read and write the tables of clips and backgrounds (`clips.csv`, `backgrounds.csv`, and tables of others).
 
-One row per record, one column per field of `Clip` or `Background`, in the CSV of `listenwell.data.tables`. Paths
-are relative to the table's own folder, so corpus and table move together, and may not leave it; absolute paths
-are allowed. Of three times of a clip (start, end, duration; listenwell.data.manifest) two are enough, and three
-must agree. Reading stops at the first fault with a ManifestError: file, line, found, expected, next step.
-
-What the columns of a table of others mean, by their names.
-
-Times of a clip are understood in every table, since a row whose times went unread would be heard as a whole recording:
-a word for start, end or duration, in seconds unless a unit stands behind it (begin, endTime, "End Time (s)", start_ms).
-`offset` is the end beside onset (DCASE) and the start beside duration (NeMo). What looks like a time and is not
-understood is refused. Other names (speaker, audio_filepath, ...) are proposed only: a study reads what its
-data.columns says.
-
-Any table of clips: CSV, JSON Lines (also NeMo's manifests) or Parquet, its column names mapped to those of a `Clip`.
+One row per record, one column per field of `Clip` or `Background`, read by `listenwell.data.tables`. Paths are relative
+to the table's own folder, so corpus and table move together, and may not leave it; absolute paths are allowed.
 
     columns = {"clip_id": "utt", "path": "wav", "label": "is_speech", "group": "spk"}     (ours -> the table's)
 
-Columns that are not mapped keep their names. Cells mean what they mean in clips.csv (listenwell.data.manifest); a
-null or NaN is an empty cell. A row of a Parquet file is called by its number, from 1. Rows are streamed: one line of
-text, or one batch of a Parquet file, is in memory at a time. Parquet is read by pyarrow (extra `parquet`).
+Times of a clip are understood in every table, since a row whose times went unread would be taken for a whole recording:
+a word for start, end or duration, in seconds unless a unit stands behind it (begin, endTime, "End Time (s)", start_ms).
+`offset` is the end beside onset (DCASE) and the start beside duration (NeMo). What looks like a time and is not
+understood is refused. Of start, end and duration two are enough, and three must agree. Other names (speaker,
+audio_filepath, ...) are proposed only: a study reads what its data.columns says.
 """
 
 import os
@@ -33,11 +23,8 @@ from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
 from listenwell.data.tables import (
     ADD_COLUMN,
     NO_NAMES,
-    Record,
     Row,
     UniqueColumn,
-    csv_records,
-    json_records,
     name_rows,
     write_rows,
 )
@@ -65,6 +52,13 @@ _LIKE_TIME = re.compile(
 _COUNT = re.compile("(?:n|num)?(?:samples|frames)")
 
 TIME_COLUMNS = tuple(f"{role}_{unit}" for role in ("start", "end", "duration") for unit in ("s", "ms"))
+CLIP_COLUMNS = tuple(field.name for field in fields(Clip))
+BACKGROUND_COLUMNS = tuple(field.name for field in fields(Background))
+READ_CLIP_COLUMNS = tuple(dict.fromkeys((*CLIP_COLUMNS, *TIME_COLUMNS)))
+"""What a table of clips may hold: their fields, and their times in other words."""
+REQUIRED_CLIP_COLUMNS = ("path", "label", "group")
+_AGREE_S = 0.02
+"""Start, end and duration of a clip may differ by what is lost where times are rounded to hundredths."""
 OBVIOUS_NAMES: Mapping[str, Collection[str]] = {
     "path": "path audio file wav sound filename fname filepath audiofilepath audiopath audiofile audiofilename wavpath "
     "wavfile wavfilename soundfile beginfile beginpath".split(),
@@ -78,108 +72,29 @@ OBVIOUS_NAMES: Mapping[str, Collection[str]] = {
 """Column of a clip -> the letters of names that mean it in the tables of others."""
 
 
-def obvious_columns(header: Sequence[str]) -> dict[str, list[str]]:
-    """Return column of a clip -> the names in `header` that mean it, its own name alone where that is there."""
-    found = {column: [name for name in header if _letters(name) in names] for column, names in OBVIOUS_NAMES.items()}
-    return {column: [column] if column in names else names for column, names in found.items() if names}
-
-
-def timed_rows(
-    path: Path,
-    records: Iterable[Record],
-    known: Sequence[str],
-    required: Sequence[str],
-    columns: Mapping[str, str] = NO_NAMES,
-    advice: str = ADD_COLUMN,
-) -> Iterator[Row]:
-    """Yield the rows of a table of sounds, their times under TIME_COLUMNS whatever the table calls them.
-
-    columns: known column -> the table's name, as in data.columns; advice as in `name_rows`. Raises ManifestError.
-    """
-
-    def name_columns(place: str, header: Sequence[str]) -> Mapping[str, str]:
-        # a table of our own, such as the test set drawn from the table of others
-        if {*header, "channel"} == {*known, "channel"}:
-            return NO_NAMES
-        return {**columns, **time_columns(place, header, columns)}
-
-    return name_rows(path, records, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
-
-
-def time_columns(place: str, header: Sequence[str], told: Mapping[str, str]) -> dict[str, str]:
-    """Return column of TIME_COLUMNS -> its name in `header`, for times that `told` (data.columns) does not name.
-
-    Who tells the end or the duration has told the length: other names for it are left alone, under a key that says so.
-    Raises ManifestError, beginning with `place`, for names that are ambiguous or not understood.
-    """
-    roles = {column.split("_")[0] for column in told if column in TIME_COLUMNS}
-    found: dict[str, list[tuple[str, str]]] = {"start": [], "end": [], "duration": [], "offset": []}
-    strange = []
-    for name in header:
-        match = _TIME.fullmatch(_letters(name))
-        if match and name not in told.values():
-            found[_WORDS[match[1]]].append((name, _UNITS[match[2]]))
-        elif any(map(_LIKE_TIME.fullmatch, _words(name))) and name not in told.values():
-            strange.append(name)
-    offsets = found.pop("offset")
-    if any("onset" in _letters(name) for name in header):
-        found["end"] += offsets
-    elif found["duration"] and not (found["start"] or found["end"] or roles):
-        found["start"] = offsets
-    else:
-        strange += [name for name, _ in offsets]
-    length_is_told = bool(roles & {"end", "duration"})
-    names: dict[str, str] = {}
-    for role, those in found.items():
-        if role in roles or (role != "start" and length_is_told):
-            names |= {f"left alone: {name}": name for name, _ in those}
-        elif len(those) > 1:
-            raise ManifestError(
-                f"{place}: the columns {' and '.join(repr(name) for name, _ in those)} both say the {role} of a clip; "
-                f"remove one, or name the one that counts with data.columns: {{{role}_{those[0][1]}: {those[0][0]}}}."
-            )
-        else:
-            names |= {f"{role}_{unit}": name for name, unit in those}
-    roles |= {column.split("_")[0] for column in names}
-    if "start" in roles and not roles & {"end", "duration"}:  # a count of samples says how long the clip is
-        strange += [name for name in header if any(map(_COUNT.fullmatch, _words(name)))]
-    if strange and not ("start" in roles and roles & {"end", "duration"}):
-        raise ManifestError(
-            f"{place}: the column '{strange[0]}' looks like a time of the clips, but whether it is their start, end or "
-            f"duration, and in which unit, cannot be told; name it in data.columns as one of {', '.join(TIME_COLUMNS)} "
-            "(samples are to be turned into seconds first), or remove the column."
-        )
-    return names
-
-
-def _letters(name: str) -> str:
-    """Return the letters and digits of a name, in lower case."""
-    return re.sub(r"[\W_]+", "", name.lower())
-
-
-def _words(name: str) -> list[str]:
-    """Return the words of a name such as "Start sample", start_sample or startSample, in lower case."""
-    return re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-
-
-CLIP_COLUMNS = tuple(field.name for field in fields(Clip))
-BACKGROUND_COLUMNS = tuple(field.name for field in fields(Background))
-READ_CLIP_COLUMNS = tuple(dict.fromkeys((*CLIP_COLUMNS, *TIME_COLUMNS)))
-"""What a table of clips may hold: their fields, and their times in other words."""
-REQUIRED_CLIP_COLUMNS = ("path", "label", "group")
-REQUIRED_BACKGROUND_COLUMNS = ("background_id", "path", "kind", "group")
-_AGREE_S = 0.02
-"""Start, end and duration of a clip may differ by what is lost where times are rounded to hundredths."""
-
-
-def read_manifest(path: Path) -> list[Clip]:
+def read_manifest(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Clip]:
     """Return the clips of the table at `path`, in its order, with absolute audio paths.
 
-    path, label and group are required. clip_id defaults to the path as the table has it, with the start in milliseconds
-    behind it where that is not 0 ("talk.wav@1500"); start_s to 0, duration_s to the rest of the recording (read from
-    the file's header), recording to the path as `write_manifest` names it, everything else to "". Raises ManifestError.
+    columns: column of a clip -> its name in the table, as in data.columns. path, label and group are required. clip_id
+    defaults to the path as the table has it, with the start in milliseconds behind it where that is not 0
+    ("talk.wav@1500"); start_s to 0, duration_s to the rest of the recording (read from the file's header), recording to
+    the path as `write_manifest` names it, everything else to "". Raises ManifestError for the first fault of the table,
+    ConfigError for a mapped column that no clip has, or when pyarrow is missing.
     """
-    return build_clips(timed_rows(path, csv_records(path), CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS), path.parent)
+    unknown = [column for column in columns if column not in READ_CLIP_COLUMNS]
+    if unknown:
+        raise ConfigError(
+            f"data.columns: a clip has no column '{unknown[0]}'; expected some of {', '.join(READ_CLIP_COLUMNS)}, "
+            "each followed by the name it has in the table."
+        )
+    shared = [name for name in columns.values() if list(columns.values()).count(name) > 1]
+    if shared:
+        raise ConfigError(f"data.columns: '{shared[0]}' is named twice; give every column of the table one meaning.")
+    advice = (
+        "say which one is meant with data.columns in a config, such as {group: speaker} ('listenwell init "
+        f"{path.name}' writes one where the names are obvious), or add the column"
+    )
+    return build_clips(timed_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS, columns, advice), path.parent)
 
 
 def build_clips(rows: Iterable[Row], folder: Path) -> list[Clip]:
@@ -227,7 +142,7 @@ def read_backgrounds(path: Path) -> list[Background]:
     """
     folder, backgrounds = _absolute(path.parent), []
     background_ids, splits = UniqueColumn("background_id"), _GroupSplits()
-    for row in timed_rows(path, csv_records(path), BACKGROUND_COLUMNS, REQUIRED_BACKGROUND_COLUMNS):
+    for row in timed_rows(path, BACKGROUND_COLUMNS, ("background_id", "path", "kind", "group")):
         audio_path = _audio_path(row, folder)
         start_s, duration_s = _stretch_s(row, audio_path)
         if start_s > 0:
@@ -259,7 +174,7 @@ def write_backgrounds(path: Path, backgrounds: Iterable[Background]) -> None:
 
 def _write_records(path: Path, columns: Sequence[str], records: Iterable[Clip | Background]) -> None:
     folder = _absolute(path.parent)
-    write_rows(path, columns, ([_cell(getattr(each, column), folder) for column in columns] for each in records))
+    write_rows(path, columns, ([_cell(getattr(record, column), folder) for column in columns] for record in records))
 
 
 def _audio_path(row: Row, folder: Path) -> Path:
@@ -317,24 +232,20 @@ def _channel(row: Row) -> int | None:
 
 
 def _rest_s(row: Row, audio_path: Path, start_s: float) -> float:
-    recording_s = _recording_s(row, audio_path)
+    """What follows start_s, also of a recording that is broken off: reading its clips says so."""
+    try:
+        recording_s = measure_extent(audio_path, must_be_whole=False).seconds
+    except AudioError as error:
+        problem = "cannot be read as sound" if os.path.exists(audio_path) else "does not exist"
+        raise row.fault(
+            f"duration_s is empty and {audio_path} {problem}, so its length is unknown; correct the path, fill in "
+            "duration_s or remove the row."
+        ) from error
     if recording_s <= start_s:
         raise row.fault(
             f"start_s is {start_s:g} but {audio_path} lasts {recording_s:g} s; correct start_s or remove the row."
         )
     return recording_s - start_s
-
-
-def _recording_s(row: Row, audio_path: Path) -> float:
-    """The recording's length, also of one that is broken off: reading its clips says so."""
-    try:
-        return measure_extent(audio_path, must_be_whole=False).seconds
-    except AudioError as error:
-        found = "cannot be read as sound" if os.path.exists(audio_path) else "does not exist"
-        raise row.fault(
-            f"duration_s is empty and {audio_path} {found}, so its length is unknown; "
-            "correct the path, fill in duration_s or remove the row."
-        ) from error
 
 
 class _ClipNames:
@@ -390,66 +301,88 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-PARQUET_SUFFIX = ".parquet"
-ROWS_PER_BATCH = 4096
+# What the columns mean
 
 
-def read_table(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Clip]:
-    """Return the clips of the table at `path`, in its order; its suffix says what it is, CSV unless named above.
+def obvious_columns(header: Sequence[str]) -> dict[str, list[str]]:
+    """Return column of a clip -> the names in `header` that mean it, its own name alone where that is there."""
+    meant = {column: [name for name in header if _letters(name) in names] for column, names in OBVIOUS_NAMES.items()}
+    return {column: [column] if column in names else names for column, names in meant.items() if names}
 
-    Raises ConfigError for a mapped column that no clip has, or when pyarrow is missing, and ManifestError for the
-    first fault of the table.
+
+def timed_rows(
+    path: Path,
+    known: Sequence[str],
+    required: Sequence[str],
+    columns: Mapping[str, str] = NO_NAMES,
+    advice: str = ADD_COLUMN,
+) -> Iterator[Row]:
+    """Yield the rows of a table of sounds, their times under TIME_COLUMNS whatever the table calls them.
+
+    columns: known column -> the table's name, as in data.columns; advice as in `name_rows`. Raises ManifestError.
     """
-    unknown = [column for column in columns if column not in READ_CLIP_COLUMNS]
-    if unknown:
-        raise ConfigError(
-            f"data.columns: a clip has no column '{unknown[0]}'; expected some of {', '.join(READ_CLIP_COLUMNS)}, "
-            "each followed by the name it has in the table."
-        )
-    shared = [name for name in columns.values() if list(columns.values()).count(name) > 1]
-    if shared:
-        raise ConfigError(f"data.columns: '{shared[0]}' is named twice; give every column of the table one meaning.")
-    advice = (
-        "say which one is meant with data.columns in a config, such as {group: speaker} ('listenwell init "
-        f"{path.name}' writes one where the names are obvious), or add the column"
-    )
-    rows = timed_rows(path, table_records(path), CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS, columns, advice)
-    return build_clips(rows, path.parent)
+
+    def name_columns(place: str, header: Sequence[str]) -> Mapping[str, str]:
+        # a table of our own, such as the test set drawn from the table of others
+        if {*header, "channel"} == {*known, "channel"}:
+            return NO_NAMES
+        return {**columns, **time_columns(place, header, columns)}
+
+    return name_rows(path, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
 
 
-def table_records(path: Path) -> Iterator[Record]:
-    """Return what the table holds, line by line, by the names of its own columns."""
-    suffix = path.suffix.lower()
-    if suffix in JSON_SUFFIXES:
-        return json_records(path)
-    return _parquet_records(path) if suffix == PARQUET_SUFFIX else csv_records(path)
+def time_columns(place: str, header: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Return column of TIME_COLUMNS -> its name in `header`, for times that `named` (data.columns) does not name.
 
-
-def _parquet_records(path: Path) -> Iterator[Record]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: Parquet tables need pyarrow, which is not installed; run 'pip install listenwell[parquet]', or "
-            "save the table as CSV."
-        ) from error
-    line = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            # Columns of bytes or lists may hold the recordings themselves; no cell of a clip is one.
-            kinds = pyarrow.types
-            names = [
-                field.name
-                for field in file.schema_arrow
-                if not (kinds.is_nested(field.type) or kinds.is_binary(field.type) or kinds.is_large_binary(field.type))
-            ]
-            for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=names):
-                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    line += 1
-                    yield Record(line, tuple(names), cells)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    Who tells the end or the duration has named the length: other names for it are left alone, under a key that says so.
+    Raises ManifestError, beginning with `place`, for names that are ambiguous or not understood.
+    """
+    roles = {column.split("_")[0] for column in named if column in TIME_COLUMNS}
+    by_role: dict[str, list[tuple[str, str]]] = {"start": [], "end": [], "duration": [], "offset": []}
+    strange = []
+    for name in header:
+        match = _TIME.fullmatch(_letters(name))
+        if match and name not in named.values():
+            by_role[_WORDS[match[1]]].append((name, _UNITS[match[2]]))
+        elif any(map(_LIKE_TIME.fullmatch, _words(name))) and name not in named.values():
+            strange.append(name)
+    offsets = by_role.pop("offset")
+    if any("onset" in _letters(name) for name in header):
+        by_role["end"] += offsets
+    elif by_role["duration"] and not (by_role["start"] or by_role["end"] or roles):
+        by_role["start"] = offsets
+    else:
+        strange += [name for name, _ in offsets]
+    length_is_told = bool(roles & {"end", "duration"})
+    names: dict[str, str] = {}
+    for role, columns in by_role.items():
+        if role in roles or (role != "start" and length_is_told):
+            names |= {f"left alone: {name}": name for name, _ in columns}
+        elif len(columns) > 1:
+            name, unit = columns[0]
+            raise ManifestError(
+                f"{place}: the columns {' and '.join(repr(column) for column, _ in columns)} both say the {role} of a "
+                f"clip; remove one, or name the one that counts with data.columns: {{{role}_{unit}: {name}}}."
+            )
+        else:
+            names |= {f"{role}_{unit}": name for name, unit in columns}
+    roles |= {column.split("_")[0] for column in names}
+    if "start" in roles and not roles & {"end", "duration"}:  # a count of samples says how long the clip is
+        strange += [name for name in header if any(map(_COUNT.fullmatch, _words(name)))]
+    if strange and not ("start" in roles and roles & {"end", "duration"}):
         raise ManifestError(
-            f"{path}: cannot be read as Parquet ({str(error).rstrip('.')}); check the path, or write the table again."
-        ) from error
+            f"{place}: the column '{strange[0]}' looks like a time of the clips, but whether it is their start, end or "
+            f"duration, and in which unit, cannot be told; name it in data.columns as one of {', '.join(TIME_COLUMNS)} "
+            "(samples are to be turned into seconds first), or remove the column."
+        )
+    return names
+
+
+def _letters(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
+    return re.sub(r"[\W_]+", "", name.lower())
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name such as "Start sample", start_sample or startSample, in lower case."""
+    return re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())

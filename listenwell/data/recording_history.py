@@ -1,9 +1,9 @@
-"""Recording conditions: what a recording's history did to it, drawn alike for speech and for other sounds.
+"""Recording histories: what recorder, line and format did to a clip, drawn alike for speech and for other sounds.
 
-A condition is a property that says nothing about the content: where the band ends, how loud the clip is, how long,
-how much silence surrounds the sound, how loud the noise floor is. Recordings differ in all of them by origin
-(telephone prompts end at 4 kHz, game effects at 20 kHz), so a classifier could read the origin instead of the sound.
-Here every condition of a clip is drawn from one distribution for both classes and then imposed:
+A history says nothing about the content: where the band ends, how loud the clip is, how long, how much silence
+surrounds the sound, how loud the noise floor is. Recordings differ in all of them by origin (telephone prompts end at
+4 kHz, game effects at 20 kHz), so a classifier could read the origin instead of the sound. Here the history of every
+clip is drawn from one distribution for both classes and then imposed:
 
     content -> 50 Hz high-pass -> fades -> silence around -> noise floor -> low-pass at the cut-off -> level -> 16 bit.
 
@@ -53,8 +53,8 @@ LOW_PASS_STOP_DB = 80.0
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """The recording conditions of one clip. duration_s is the whole clip, both silences included."""
+class RecordingHistory:
+    """What happened to one clip. duration_s is the whole clip, both silences included."""
 
     cut_off_hz: float
     level_db: float
@@ -86,10 +86,10 @@ def share_cut_off_bands(ceilings_by_class_hz: Mapping[str, Sequence[float]]) -> 
     return (*shares, 1 - sum(shares))
 
 
-def draw_conditions(
+def draw_histories(
     ceilings_hz: Sequence[float], band_shares: Sequence[float], generator: np.random.Generator
-) -> list[Conditions]:
-    """Return one Conditions per clip of one class, cut-offs at most at each clip's ceiling."""
+) -> list[RecordingHistory]:
+    """Return one history per clip of one class, cut-offs at most at each clip's ceiling."""
     n = len(ceilings_hz)
     level_db = _spread(LEVEL_DB, n, generator)
     below_db = _spread(FLOOR_BELOW_LEVEL_DB, n, generator)
@@ -97,7 +97,7 @@ def draw_conditions(
     leading_s, trailing_s = (_edge_silence(_quantiles(n, generator)) for _ in range(2))
     cut_offs_hz = _assign_cut_offs(np.asarray(ceilings_hz), band_shares, generator)
     return [
-        Conditions(*(float(value) for value in row))
+        RecordingHistory(*(float(value) for value in row))
         for row in zip(cut_offs_hz, level_db, level_db - below_db, duration_s, leading_s, trailing_s, strict=True)
     ]
 
@@ -133,23 +133,23 @@ def _edge_silence(quantiles: Samples) -> Samples:
     return np.where(quantiles < NO_EDGE_SILENCE_SHARE, 0.0, shortest * (longest / shortest) ** position)
 
 
-def apply_conditions(content: Samples, conditions: Conditions, generator: np.random.Generator) -> NDArray[np.int16]:
-    """Return the clip of `content` (shape (conditions.n_content,)) under `conditions`, as 16-bit samples.
+def impose_history(content: Samples, history: RecordingHistory, generator: np.random.Generator) -> NDArray[np.int16]:
+    """Return the clip of `content` (shape (history.n_content,)) with this `history`, as 16-bit samples.
 
     The level is lower than drawn only where the peak would pass 0.99 of full scale. Raises ValueError when the
     content has another length or is silent.
     """
-    if content.shape != (conditions.n_content,):
-        raise ValueError(f"content has shape {content.shape}, expected ({conditions.n_content},)")
+    if content.shape != (history.n_content,):
+        raise ValueError(f"content has shape {content.shape}, expected ({history.n_content},)")
     sounding = _fade(_high_pass(content - content.mean()))
     clip = np.concatenate(
-        [np.zeros(count_samples(conditions.leading_s)), sounding, np.zeros(count_samples(conditions.trailing_s))]
+        [np.zeros(count_samples(history.leading_s)), sounding, np.zeros(count_samples(history.trailing_s))]
     )
-    clip = scale_to_level(_low_pass(clip, conditions.cut_off_hz), conditions.level_db)
-    floor = _low_pass(generator.standard_normal(len(clip)), conditions.cut_off_hz)
-    clip = clip + scale_to_level(floor, conditions.floor_db)
+    clip = scale_to_level(_low_pass(clip, history.cut_off_hz), history.level_db)
+    floor = _low_pass(generator.standard_normal(len(clip)), history.cut_off_hz)
+    clip = clip + scale_to_level(floor, history.floor_db)
     # What is left of rumble has a mean over a second or two, and rumbling is what engines do: out with it.
-    return quantise(scale_to_level(clip - clip.mean(), conditions.level_db), generator)
+    return quantise(scale_to_level(clip - clip.mean(), history.level_db), generator)
 
 
 def scale_to_level(samples: Samples, level_db: float) -> Samples:

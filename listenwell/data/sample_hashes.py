@@ -30,7 +30,7 @@ from listenwell.data.clip import Background, Clip
 from listenwell.errors import ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.storage.cache import cache_root
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 
 DECODER = ", ".join(
     [f"{DECODING_VERSION}, libsndfile {soundfile.__libsndfile_version__}"]
@@ -57,17 +57,17 @@ class SampleHashes:
         Raises AudioError where they cannot be used, as `load_waveform` does, or are not those its table tells of.
         """
         key = self._key(clip.path, clip.start_s, clip.duration_s, clip.channel)
-        found = self._find(key, clip.path, lambda: pcm_sha256(load_waveform(clip)))
-        require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", found, clip.pcm_sha256 or found)
-        return replace(clip, pcm_sha256=found)
+        sha256 = self._find(key, clip.path, lambda: pcm_sha256(load_waveform(clip)))
+        require_unchanged(f"{clip.path}: clip '{clip.clip_id}'", sha256, clip.pcm_sha256 or sha256)
+        return replace(clip, pcm_sha256=sha256)
 
     def fill_background(self, background: Background) -> Background:
         """The background with the hash of all samples of its recording. Raises AudioError likewise."""
         key = self._key(background.path, 0.0, None)
-        found = self._find(key, background.path, lambda: _hash_recording(background))
+        sha256 = self._find(key, background.path, lambda: _hash_recording(background))
         what = f"{background.path}: background '{background.background_id}'"
-        require_unchanged(what, found, background.pcm_sha256 or found)
-        return replace(background, pcm_sha256=found)
+        require_unchanged(what, sha256, background.pcm_sha256 or sha256)
+        return replace(background, pcm_sha256=sha256)
 
     def save(self) -> None:
         """Put what is new on the disk; where that cannot be written, the next run decodes again."""
@@ -75,7 +75,7 @@ class SampleHashes:
             return
         try:
             # another process may have added some meanwhile
-            write_vouched(self.path, {"decoder": DECODER, "hashes": _read(self.path) | self.known})
+            write_checksummed(self.path, {"decoder": DECODER, "hashes": _read(self.path) | self.known})
         except (OSError, ListenwellError) as error:
             print(f"listenwell: what was read is not remembered ({error})", file=sys.stderr)
 
@@ -89,9 +89,9 @@ class SampleHashes:
         state = _state_of(path)
         if key in self.known and self.known[key][0] == state:
             return str(self.known[key][1])
-        found = decode()
-        self.known[key], self.has_new = [state, found], True
-        return found
+        sha256 = decode()
+        self.known[key], self.has_new = [state, sha256], True
+        return sha256
 
 
 @contextmanager
@@ -129,16 +129,16 @@ def _hash_recording(background: Background) -> str:
 def _state_of(path: Path) -> list[int]:
     """Size, times of the last change of content and of name or mode in ns, inode; nothing where it cannot be asked."""
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
 def _read(path: Path) -> dict[str, Any]:
     """What earlier runs remembered; nothing where the file was damaged, since all of it can be found again."""
     try:
-        kept = read_vouched(path) if path.is_file() else {}
+        kept = read_checksummed(path) if path.is_file() else {}
     except ListenwellError:
         return {}
     return dict(kept["hashes"]) if kept.keys() == {"decoder", "hashes"} and kept["decoder"] == DECODER else {}

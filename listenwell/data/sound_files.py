@@ -87,5 +87,4 @@ def _has_mark(path: Path) -> bool:
     except OSError:
         return False
     # a transport stream has the same letter every 188 bytes
-    found = [head[at : at + len(mark)] == mark and (at < 188 or head[:1] == mark) for at, mark in _MARKS]
-    return any(found)
+    return any(head[at : at + len(mark)] == mark and (at < 188 or head[:1] == mark) for at, mark in _MARKS)

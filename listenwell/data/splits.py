@@ -55,7 +55,7 @@ def _labels_of_groups(clips: Sequence[Clip]) -> dict[str, frozenset[Label]]:
     labels: dict[str, set[Label]] = {group: set() for group in sorted({clip.group for clip in clips})}
     for clip in clips:
         labels[clip.group].add(clip.label)
-    return {group: frozenset(found) for group, found in labels.items()}
+    return {group: frozenset(bears) for group, bears in labels.items()}
 
 
 def _allocate(labels_of: Mapping[str, frozenset[Label]], shares: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -71,7 +71,7 @@ def _allocate(labels_of: Mapping[str, frozenset[Label]], shares: Mapping[str, fl
     part_of: dict[str, str] = {}
     served: dict[Label, set[str]] = {label: set() for label in LABELS}
     for labels in (frozenset(LABELS), *(frozenset({label}) for label in LABELS)):
-        groups = [group for group, found in labels_of.items() if found == labels]
+        groups = [group for group, bears in labels_of.items() if bears == labels]
         unserved = [part for part in shares if any(part not in served[label] for label in labels)]
         needed = unserved if len(labels) == 1 else list(shares)[: max(0, len(shares) - _fewest_pure_groups(labels_of))]
         counts = _apportion(len(groups), shares, needed)
@@ -105,8 +105,8 @@ def _apportion(n_groups: int, shares: Mapping[str, float], needed: Sequence[str]
         counts[part] += 1
     for part in needed:
         if counts[part] == 0:
-            spare = {each: count - (each in needed) for each, count in counts.items()}
-            richest = max(spare, key=lambda each: spare[each])
+            spare = {part: count - (part in needed) for part, count in counts.items()}
+            richest = max(spare, key=spare.__getitem__)
             counts[richest] -= 1
             counts[part] = 1
     return counts
@@ -172,8 +172,8 @@ def _fold(
     n_dev: int,
     seed: int,
 ) -> Fold:
-    other_speakers = [each for each in order_groups(speakers, seed + 1) if each not in held_out]
-    other_sources = [each for each in sources if each not in held_out]
+    other_speakers = [group for group in order_groups(speakers, seed + 1) if group not in held_out]
+    other_sources = [group for group in sources if group not in held_out]
     n_dev_sources = max(1, round(len(other_sources) * n_dev / len(other_speakers)))
     # each fold chooses by others: the start of the round moves with the fold
     first = number * n_dev

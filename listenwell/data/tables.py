@@ -1,19 +1,20 @@
-"""Read and write tables row by row, so that every fault names its file and line.
+"""Read and write tables: any file of rows -> records by its own names -> rows of known columns.
 
-A table is a header and rows, as records: of CSV here, of other kinds in listenwell.data.manifest. CSV is UTF-8, or
-UTF-16 where a byte-order mark says so (Excel's "Unicode text"); commas, semicolons or tabs, or what Excel's first line
-"sep=;" names (a semicolon file may use decimal commas, as spreadsheets in many countries do). Lines are counted against
-rows: a quote that is never closed swallows no lines. Unknown columns are left alone, but one that looks like a misspelt
-known column is refused, because its values would be lost. Faults are ManifestErrors: file, line, found, expected, next
-step. Linear time; reading holds one row in memory.
+    CSV           UTF-8, or UTF-16 where a byte-order mark says so (Excel's "Unicode text"); commas, semicolons or tabs,
+                  or what Excel's first line "sep=;" names. A semicolon file may use decimal commas. A quote that is
+                  never closed swallows no lines; in a table with tabs it is a character like others.
+    JSON Lines    one object per line, plain or gzip-compressed, also NeMo's manifests
+    Parquet       read by pyarrow (extra `parquet`), a batch at a time; a row is called by its number, from 1
 
-JSON Lines, plain or gzip-compressed: one object per line, every fault with its file and line.
+Unknown columns are left alone, but one that looks like a misspelt known column is refused, because its values would be
+lost. Faults are ManifestErrors: file, line, found, expected, next step. Linear time; reading holds one row in memory.
 """
 
 import csv
 import difflib
 import gzip
 import io
+import itertools
 import json
 import math
 import re
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from listenwell.data.clip import Label
-from listenwell.errors import ManifestError
+from listenwell.errors import ConfigError, ManifestError
 from listenwell.storage.atomic_files import atomic_path
 
 MISSING_VALUES = frozenset(("", "nan", "<na>", "na", "n/a", "#n/a", "none", "null", "nil", "nat", "-", "--", "?"))
@@ -37,6 +38,9 @@ LABEL_WORDS: Mapping[str, Label] = {
 """What a label column may say beside 1 and 0, in lower case, without what stands between its words."""
 NO_NAMES: Mapping[str, str] = {}
 ADD_COLUMN = "add to the header what is missing (in lower case) and fill every row"
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+ROWS_PER_BATCH = 4096
+_CHECK_QUOTES = "check the quotes of that line: a cell that holds one stands in quotes, and the quote twice in it"
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w"])"?\1*', re.IGNORECASE)
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z])[\s_-]+(?=[a-z])")
 
@@ -53,16 +57,15 @@ class Record(NamedTuple):
 def read_rows(
     path: Path, known: Sequence[str], required: Sequence[str], names: Mapping[str, str] = NO_NAMES
 ) -> Iterator["Row"]:
-    """Yield the rows below the header of a CSV table. Raises ManifestError, also when there is none.
+    """Yield the rows below the header of a table. Raises ManifestError, also when there is none.
 
     names: known column -> what the table calls it, where that is another name.
     """
-    return name_rows(path, csv_records(path), known, required, lambda place, header: names)
+    return name_rows(path, known, required, lambda place, header: names)
 
 
 def name_rows(
     path: Path,
-    records: Iterable[Record],
     known: Sequence[str],
     required: Sequence[str],
     name_columns: Callable[[str, Sequence[str]], Mapping[str, str]],
@@ -75,27 +78,21 @@ def name_rows(
     """
     places: dict[tuple[str, ...], list[tuple[int, str]]] = {}
     n_rows, absent = 0, dict.fromkeys(known, "")
-    for line, header, cells, decimal_comma in records:
+    for line, header, cells, decimal_comma in table_records(path):
         if header not in places:
             place = f"{path} line {line}"
             names = name_columns(place, header)
             columns = _rename_columns(place, header, names, known)
             if not places:
-                for column, name in names.items():
-                    if name not in header:
-                        raise ManifestError(
-                            f"{place}: the column '{name}', to be read as {column}, is missing, found "
-                            f"{', '.join(header)}; correct data.columns or the table."
-                        )
-                _require_columns(place, header, columns, required, advice)
+                _require_columns(place, header, columns, names, required, advice)
             places[header] = [(i, column) for i, column in enumerate(columns) if column in absent]
         if cells is not None:
             n_rows += 1
             values = {column: _text(path, line, column, cells[i]) for i, column in places[header]}
             yield Row(path, line, absent | values, decimal_comma)
     if n_rows == 0:
-        found = "a header but no rows" if places else "no rows"
-        raise ManifestError(f"{path}: the table has {found}; at least one row was expected.")
+        state = "a header but no rows" if places else "no rows"
+        raise ManifestError(f"{path}: the table has {state}; at least one row was expected.")
 
 
 def _text(path: Path, line: int, column: str, value: Any) -> str:
@@ -104,133 +101,58 @@ def _text(path: Path, line: int, column: str, value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str | int | float):
-        text = str(value).strip()
-        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-            raise ManifestError(f"{path} line {line}: {column} holds half a character ({text!r}); write it in full.")
-        return text
-    raise ManifestError(
-        f"{path} line {line}: {column} holds a {type(value).__name__}; a text or a number was expected, flatten the "
-        "column or map another one."
-    )
+    if not isinstance(value, str | int | float):
+        raise ManifestError(
+            f"{path} line {line}: {column} holds a {type(value).__name__}; a text or a number was expected, flatten "
+            "the column or map another one."
+        )
+    text = str(value).strip()
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ManifestError(f"{path} line {line}: {column} holds a lone surrogate ({text!r}); write it in full.")
+    return text
 
 
-def csv_records(path: Path) -> Iterator[Record]:
-    """Yield the header of a CSV table, then its rows, each with the line it begins in. Raises ManifestError."""
-    with open_text(path) as file:
-        lines = _Lines(path, file)
-        first = next(lines, "")
-        told = _SEPARATOR_LINE.fullmatch(first.rstrip("\r\n"))
-        first = next(lines, "") if told else first
-        delimiter = told[1] if told else max(",;\t", key=first.count)
-        header_line = max(lines.number, 1)
-        header = tuple(cell.strip() for cell in _split(lines, first, delimiter, None))
-        yield Record(header_line, header, None)
-        for text in lines:
-            line = lines.number
-            cells = _split(lines, text, delimiter, len(header))
-            if not any(map(str.strip, cells)):
-                continue
-            if len(cells) != len(header):
-                raise ManifestError(
-                    f"{path} line {line}: {len(cells)} cells, expected {len(header)} as in the header; "
-                    "give every column a name there, and put cells that contain the delimiter in double quotes."
-                )
-            yield Record(line, header, cells, delimiter == ";")
+def _rename_columns(place: str, header: Sequence[str], names: Mapping[str, str], known: Sequence[str]) -> list[str]:
+    """Return `header` with the table's names replaced by the known ones; names: known column -> the table's name.
 
-
-class _Lines:
-    """The lines of a table, counted; lines that were read too far can be given back."""
-
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self.path, self.number = path, 0
-        self._file, self._given_back = file, list[str]()
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._given_back.pop() if self._given_back else next(self._file)
-        self.number += 1
-        if "\0" in line:
+    A column whose name a renamed one takes over is left out of the reading ("" in its place). Raises ManifestError when
+    a column stands twice or is a misspelt known one.
+    """
+    known_by = {name: column for column, name in names.items()}
+    columns = [known_by[cell] if cell in known_by else "" if cell in names else cell for cell in header]
+    for column in columns:
+        if column and columns.count(column) > 1:
+            raise ManifestError(f"{place}: the column '{column}' stands twice; remove one of them.")
+        near = difflib.get_close_matches(column, known, n=1, cutoff=0.8)
+        if column not in known and near and near[0] not in columns:
             raise ManifestError(
-                f"{self.path} line {self.number}: holds a zero byte, which no text has; save it as CSV again, in UTF-8."
+                f"{place}: unknown column '{column}', probably '{near[0]}' was meant; rename the column."
             )
-        return line
-
-    def give_back(self, lines: Sequence[str]) -> None:
-        self.number -= len(lines)
-        self._given_back.extend(reversed(lines))
+    return columns
 
 
-class _SwallowedRowError(Exception):
-    """A line inside quotes that looks like a row of its own."""
-
-
-def _split(lines: _Lines, text: str, delimiter: str, n_cells: int | None) -> list[str]:
-    """Return the cells of the row that begins with the line `text`; a quoted cell may go on over `lines`.
-
-    A line inside quotes that has as many cells as the header is a row behind a quote that nobody closed. Tables with
-    tabs are often written without any quoting, so there the quote is a sign like others; elsewhere it is refused.
-    """
-    if '"' not in text:
-        return text.rstrip("\r\n").split(delimiter)
-    line, taken = lines.number, list[str]()
-
-    def quoted_lines() -> Iterator[str]:
-        yield text
-        for each in lines:
-            taken.append(each)
-            if n_cells and n_cells == 1 + each.count(delimiter) and ('"' not in each or len(unquoted) == n_cells):
-                raise _SwallowedRowError(f"a quote opens that takes in line {lines.number}, which looks like a row")
-            yield each
-
-    unquoted = text.rstrip("\r\n").split(delimiter)
-    try:
-        return next(csv.reader(quoted_lines(), delimiter=delimiter, strict=True))
-    except (csv.Error, _SwallowedRowError) as error:
-        if delimiter == "\t" and n_cells in (None, len(unquoted)):
-            lines.give_back(taken)
-            return unquoted
+def _require_columns(
+    place: str,
+    header: Sequence[str],
+    columns: Sequence[str],
+    names: Mapping[str, str],
+    required: Sequence[str],
+    advice: str,
+) -> None:
+    for column, name in names.items():
+        if name not in header:
+            raise ManifestError(
+                f"{place}: the column '{name}', to be read as {column}, is missing, found {', '.join(header)}; correct "
+                "data.columns or the table."
+            )
+    missing = [column for column in required if column not in columns]
+    if missing and not any(header):
+        raise ManifestError(f"{place}: the file is empty; a header with {', '.join(missing)} was expected.")
+    if missing:
         raise ManifestError(
-            f"{lines.path} line {line}: is not valid CSV ({error}); check the quotes of that line: a cell that holds "
-            "one stands in quotes, and the quote twice in it."
-        ) from error
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a text file in UTF-8, or in UTF-16 where it begins with that mark; one named *.gz is decompressed.
-
-    Line ends are kept. Raises ManifestError, also for what is read from it later.
-    """
-    encoding = "utf-8-sig"
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            encoding = "utf-16" if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else encoding
-            with io.TextIOWrapper(file, encoding=encoding, newline="") as text:
-                yield text
-    except (OSError, EOFError, zlib.error) as error:
-        problem = getattr(error, "strerror", None) or error
-        raise ManifestError(
-            f"{path}: cannot be opened or read ({problem}); give the path of a table, fetch it again if it is cut."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path}: is not {encoding.upper().removesuffix('-SIG')} text (found the byte "
-            f"0x{error.object[error.start]:02x}); save the table in UTF-8, as CSV where it is a spreadsheet."
-        ) from error
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a header and `rows` to `path` atomically."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        plain = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(columns)
-        for row in rows:
-            # The csv module of Python 3.11 does not quote a carriage return, and could then not read it back.
-            (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
+            f"{place}: the required column{'s' * (len(missing) > 1)} {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing, found {', '.join(header)}; {advice}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,9 +192,9 @@ class Row:
     def one_of(self, column: str, allowed: Sequence[str]) -> str:
         """Return the member of `allowed` that the cell names, in any case of letters."""
         value = self.required(column)
-        for each in allowed:
-            if value.lower() == each.lower():
-                return each
+        for word in allowed:
+            if value.lower() == word.lower():
+                return word
         raise self.fault(
             f"unknown {column} '{value}'; expected {' or '.join(allowed)} (upper or lower case), "
             f"correct the {column} column."
@@ -333,107 +255,165 @@ class UniqueColumn:
         return value
 
 
-def _rename_columns(place: str, header: Sequence[str], names: Mapping[str, str], known: Sequence[str]) -> list[str]:
-    """Return `header` with the table's names replaced by the known ones; names: known column -> the table's name.
+# Records
 
-    A column whose name a renamed one takes over is left out of the reading ("" in its place). Raises ManifestError when
-    a column stands twice or is a misspelt known one.
-    """
-    known_by = {name: column for column, name in names.items()}
-    columns = [known_by[cell] if cell in known_by else "" if cell in names else cell for cell in header]
-    for column in columns:
-        if column and columns.count(column) > 1:
-            raise ManifestError(f"{place}: the column '{column}' stands twice; remove one of them.")
-        near = difflib.get_close_matches(column, known, n=1, cutoff=0.8)
-        if column not in known and near and near[0] not in columns:
+
+def table_records(path: Path) -> Iterator[Record]:
+    """Yield what the table holds, line by line, by the names of its own columns. Raises ManifestError."""
+    suffix = path.suffix.lower()
+    if suffix in JSON_SUFFIXES:
+        return (Record(line, tuple(values), tuple(values.values())) for line, values in read_json_lines(path))
+    return _parquet_records(path) if suffix == ".parquet" else _csv_records(path)
+
+
+def _csv_records(path: Path) -> Iterator[Record]:
+    """Yield the header of a CSV table, then its rows, each with the line it begins in."""
+    with open_text(path) as file:
+        lines = _lines(path, file)
+        first, n_before = next(lines, ""), 0
+        separator = _SEPARATOR_LINE.fullmatch(first.rstrip("\r\n"))
+        if separator:
+            first, n_before = next(lines, ""), 1
+        delimiter = separator[1] if separator else max(",;\t", key=first.count)
+        rows = _csv_rows(path, itertools.chain([first], lines), delimiter, n_before)
+        line, cells = next(rows, (1, [""]))
+        header = tuple(cell.strip() for cell in cells)
+        yield Record(line, header, None)
+        for line, cells in rows:
+            if not any(map(str.strip, cells)):
+                continue
+            _require_cells(f"{path} line {line}", cells, len(header), delimiter)
+            yield Record(line, header, cells, delimiter == ";")
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    for number, text in enumerate(file, start=1):
+        if "\0" in text:
             raise ManifestError(
-                f"{place}: unknown column '{column}', probably '{near[0]}' was meant; rename the column."
+                f"{path} line {number}: holds a zero byte, which no text has; save it as CSV again, in UTF-8."
             )
-    return columns
+        yield text
 
 
-def _require_columns(
-    place: str, header: Sequence[str], columns: Sequence[str], required: Sequence[str], advice: str
-) -> None:
-    missing, found = [column for column in required if column not in columns], ", ".join(header)
-    if missing and not found:
-        raise ManifestError(f"{place}: the file is empty; a header with {', '.join(missing)} was expected.")
-    if missing:
+def _csv_rows(path: Path, lines: Iterable[str], delimiter: str, n_before: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the line it begins in. Tables with tabs are often written without any quoting."""
+    if delimiter == "\t":
+        for number, text in enumerate(lines, start=n_before + 1):
+            try:
+                yield number, next(csv.reader([text], delimiter=delimiter, strict=True), [])
+            except csv.Error:
+                yield number, text.rstrip("\r\n").split(delimiter)
+        return
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        line = n_before + reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise ManifestError(f"{path} line {line}: is not valid CSV ({error}); {_CHECK_QUOTES}.") from error
+        if cells is None:
+            return
+        yield line, cells
+
+
+def _require_cells(place: str, cells: Sequence[str], n_expected: int, delimiter: str) -> None:
+    """Raise ManifestError for too many or few cells, and for rows inside a quote that nobody closed."""
+    if len(cells) != n_expected:
         raise ManifestError(
-            f"{place}: the required column{'s' * (len(missing) > 1)} {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing, found {found}; {advice}."
+            f"{place}: {len(cells)} cells, expected {n_expected} as in the header; give every column a name there, and "
+            "put cells that contain the delimiter in double quotes."
+        )
+    inner = [line for cell in cells for line in cell.splitlines()[1:]]
+    if any(line.count(delimiter) == n_expected - 1 for line in inner):
+        raise ManifestError(
+            f"{place}: is not valid CSV (a quote opens that takes in a line which looks like a row); {_CHECK_QUOTES}."
         )
 
 
-@dataclass(frozen=True, slots=True)
-class JsonLine:
-    """The object on one line, or a part of it, with the place it came from."""
-
-    file: Path
-    line: int
-    values: Mapping[str, Any]
-
-    def fault(self, sentence: str) -> ManifestError:
-        """Return the error that says `sentence` about this line."""
-        return ManifestError(f"{self.file} line {self.line}: {sentence}")
-
-    def optional(self, name: str) -> Any:
-        """Return the value, None where there is none."""
-        return self.values[name] if name in self.values else None
-
-    def required(self, name: str) -> Any:
-        """Return the value. Raises ManifestError where there is none."""
-        value = self.optional(name)
-        if value is None:
-            raise self.fault(f"'{name}' is missing, found {', '.join(map(str, self.values))}; add it to the line.")
-        return value
-
-    def number(self, name: str) -> float:
-        """Return the value as a number. Raises ManifestError where it is none."""
-        value = self.required(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fault(f"'{name}' is {json.dumps(value)[:60]}, a number was expected; correct the line.")
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise self.fault(f"'{name}' is a number of {int(value).bit_length()} bits; correct the line.") from error
-
-    def items(self, name: str) -> list[Any]:
-        """Return the value as a list. Raises ManifestError where it is none."""
-        value = self.required(name)
-        if not isinstance(value, list):
-            raise self.fault(f"'{name}' is {json.dumps(value)[:60]}, a list was expected; correct the line.")
-        return value
-
-    def part(self, values: Any) -> "JsonLine":
-        """Return an object found inside this one. Raises ManifestError when it is none."""
-        if not isinstance(values, dict):
-            raise self.fault(f"found {json.dumps(values)[:60]} where an object in braces was expected.")
-        return JsonLine(self.file, self.line, values)
+def _parquet_records(path: Path) -> Iterator[Record]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: Parquet tables need pyarrow, which is not installed; run 'pip install listenwell[parquet]', or "
+            "save the table as CSV."
+        ) from error
+    line, kinds = 0, pyarrow.types
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            # Columns of bytes or lists may hold the recordings themselves; no cell of a clip is one.
+            names = [
+                field.name
+                for field in file.schema_arrow
+                if not (kinds.is_nested(field.type) or kinds.is_binary(field.type) or kinds.is_large_binary(field.type))
+            ]
+            for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=names):
+                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    line += 1
+                    yield Record(line, tuple(names), cells)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"{path}: cannot be read as Parquet ({str(error).rstrip('.')}); check the path, or write the table again."
+        ) from error
 
 
-def read_json_lines(path: Path) -> Iterator[JsonLine]:
-    """Yield the lines of the file; one named *.gz is decompressed. Raises ManifestError."""
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of the file; one named *.gz is decompressed. Raises ManifestError."""
     with open_text(path) as file:
         for line, text in enumerate(file, start=1):
-            if text.strip():
-                yield _read_line(path, line, text)
+            if not text.strip():
+                continue
+            try:
+                values = json.loads(text)
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+                problem = error.msg if isinstance(error, json.JSONDecodeError) else error
+                raise ManifestError(
+                    f"{path} line {line}: is not valid JSON ({problem}); one object in braces was expected on the line."
+                ) from error
+            if not isinstance(values, dict):
+                raise ManifestError(
+                    f"{path} line {line}: found {json.dumps(values)[:60]} where an object in braces was expected."
+                )
+            yield line, values
 
 
-def json_records(path: Path) -> Iterator[Record]:
-    """Yield the lines of the file as rows of a table (listenwell.data.tables). Raises ManifestError."""
-    return (Record(each.line, tuple(each.values), tuple(each.values.values())) for each in read_json_lines(path))
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file in UTF-8, or in UTF-16 where it begins with that mark; one named *.gz is decompressed.
 
-
-def _read_line(path: Path, line: int, text: str) -> JsonLine:
+    Line ends are kept. Raises ManifestError, also for what is read from it later.
+    """
+    encoding = "utf-8-sig"
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        problem = error.msg if isinstance(error, json.JSONDecodeError) else error
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            encoding = "utf-16" if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else encoding
+            with io.TextIOWrapper(file, encoding=encoding, newline="") as text:
+                yield text
+    except (OSError, EOFError, zlib.error) as error:
+        problem = getattr(error, "strerror", None) or error
         raise ManifestError(
-            f"{path} line {line}: is not valid JSON ({problem}); one object in braces was expected on the line."
+            f"{path}: cannot be opened or read ({problem}); give the path of a table, fetch it again if it is cut."
         ) from error
-    return JsonLine(path, line, {}).part(values)
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{path}: is not {encoding.upper().removesuffix('-SIG')} text (found the byte "
+            f"0x{error.object[error.start]:02x}); save the table in UTF-8, as CSV where it is a spreadsheet."
+        ) from error
+
+
+# Writing
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a header and `rows` to `path` atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            # The csv module of Python 3.11 does not quote a carriage return, and could then not read it back.
+            (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
 
 
 def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

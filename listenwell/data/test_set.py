@@ -10,11 +10,10 @@ leaves the corpus changes no other group's clips.
 
 A group with both labels counts as a speaker, never as a sound: no group of the test set bears both labels.
 
-The data sheet of a test set: what is in it, where it is from, why it was chosen, how much it can show.
-
-One value, `DataSheet`, said twice: `sheet_to_json` for programs, `format_sheet` as Markdown for people (after Gebru et
-al. 2021, "Datasheets for datasets", arXiv:1803.09010, as far as a table can say it). Names come from strangers' files:
-in the Markdown every cell is escaped, so that a group called "<script>" or "a|b" is read as such. Knows no files.
+`DataSheet` says what is in a test set, where it is from, why it was chosen, how much it can show: `sheet_to_json` for
+programs, `format_sheet` as Markdown for people (after Gebru et al. 2021, "Datasheets for datasets", arXiv:1803.09010).
+Names come from strangers' files: in the Markdown every cell is escaped, so that a group called "<script>" or "a|b" is
+read as such. Knows no files.
 """
 
 import html
@@ -33,6 +32,9 @@ from listenwell.random_streams import stream
 
 NEAREST_SHOWN = 3
 """How many of the groups that are short of clips an error names."""
+NOT_STATED = "not stated"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_MARKDOWN = re.compile(r"([\\`*\[\]{}#!~$|]|(?<!\w)_|_(?!\w))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +115,12 @@ def _categories_in_turn(groups: dict[str, list[Clip]], seed: int) -> list[tuple[
     """Return (group, why it comes at this place) of all groups: one of each category, then the second of each."""
     rank = {group: stream(seed, "test_set", "group", group).random() for group in groups}
     by_category: dict[str, list[str]] = {}
-    for group in sorted(groups, key=lambda each: (rank[each], each)):
+    for group in sorted(groups, key=lambda group: (rank[group], group)):
         by_category.setdefault(_category(groups[group]), []).append(group)
     turn = {category: stream(seed, "test_set", "category", category).random() for category in by_category}
-    categories = sorted(turn, key=lambda each: (turn[each], each))
+    categories = sorted(turn, key=lambda category: (turn[category], category))
     in_turn: list[tuple[str, str]] = []
-    for n, groups_of_turn in enumerate(zip_longest(*(by_category[each] for each in categories)), start=1):
+    for n, groups_of_turn in enumerate(zip_longest(*(by_category[category] for category in categories)), start=1):
         for category, group in zip(categories, groups_of_turn, strict=True):
             if group is not None:
                 in_turn.append((group, f"group {n} of its category" + f" ({category})" * bool(category)))
@@ -141,7 +143,7 @@ def _draw_clips(group: str, clips: Sequence[Clip], n_clips: int, seed: int, why:
     n_taken = dict.fromkeys((clip.recording for clip in left), 0)
     chosen = []
     for duration_s in wanted_s:
-        clip = min(left, key=lambda each: (n_taken[each.recording], abs(each.duration_s - duration_s)))
+        clip = min(left, key=lambda clip: (n_taken[clip.recording], abs(clip.duration_s - duration_s)))
         left.remove(clip)
         n_taken[clip.recording] += 1
         reason = (
@@ -150,11 +152,6 @@ def _draw_clips(group: str, clips: Sequence[Clip], n_clips: int, seed: int, why:
         )
         chosen.append(ChosenClip(clip, reason))
     return chosen
-
-
-NOT_STATED = "not stated"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_MARKDOWN = re.compile(r"([\\`*\[\]{}#!~$|]|(?<!\w)_|_(?!\w))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +181,7 @@ class DataSheet:
     @property
     def clips(self) -> list[Clip]:
         """The clips, in the order of the test set."""
-        return [each.clip for each in self.chosen]
+        return [chosen.clip for chosen in self.chosen]
 
 
 def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
@@ -194,8 +191,8 @@ def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
         "classes": [_describe_class(sheet.clips, label) for label in LABELS],
         "groups": _describe_groups(sheet.clips),
         "licences": dict(sorted(Counter(clip.licence or NOT_STATED for clip in sheet.clips).items())),
-        "precision": [asdict(each) for each in sheet.precision],
-        "clips": [_describe_clip(each) for each in sheet.chosen],
+        "precision": [asdict(known) for known in sheet.precision],
+        "clips": [_describe_clip(chosen) for chosen in sheet.chosen],
     }
 
 
@@ -240,75 +237,69 @@ def _describe_clip(chosen: ChosenClip) -> dict[str, Any]:
 
 def format_sheet(sheet: DataSheet) -> str:
     """Return the sheet as Markdown."""
-    told = sheet_to_json(sheet)
+    content, precision = sheet_to_json(sheet), sheet.precision
     parts = [
         "# Data sheet of a test set",
-        _table(("asked", "value"), [(name, _plain(value)) for name, value in told["asked"].items()]),
+        _table(("asked", "value"), content["asked"].items()),
         "## Classes",
         _table(
             ("label", "clips", "groups", "recordings", "categories", "shortest (s)", "median (s)", "longest (s)"),
-            [[_plain(value) for value in each.values()] for each in told["classes"]],
+            (record.values() for record in content["classes"]),
         ),
         "## What it can show",
         "Effective n: the clips divided by the design effect, with an intra-class correlation of "
-        f"{sheet.precision[0].icc:g} assumed. "
+        f"{precision[0].icc:g} assumed. "
         "Half-widths of the 95 % interval to expect, in percentage points:",
-        _precision_table(sheet.precision),
+        _table(
+            (
+                "measure",
+                "clips",
+                "groups",
+                "effective n",
+                *(f"at {share:.0%}" for share, _ in precision[0].half_widths),
+            ),
+            (
+                (
+                    p.measure,
+                    p.n_clips,
+                    p.n_groups,
+                    f"{p.effective_n:.0f}",
+                    *(f"±{100 * w:.1f}" for _, w in p.half_widths),
+                )
+                for p in precision
+            ),
+        ),
         "## Licences",
-        _table(("licence", "clips"), [(name, str(n)) for name, n in told["licences"].items()]),
+        _table(("licence", "clips"), content["licences"].items()),
         "## Groups",
         _table(
             ("group", "label", "clips", "recordings", "seconds", "categories", "corpora"),
-            [[_plain(value) for value in each.values()] for each in told["groups"]],
+            (record.values() for record in content["groups"]),
         ),
         "## Clips",
-        _clip_table(sheet.chosen),
+        _table(
+            ("clip", "label", "group", "source", "from (s)", "lasts (s)", "licence", "samples (sha256)", "why"),
+            (_clip_cells(chosen.clip, chosen.reason) for chosen in sheet.chosen),
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _precision_table(precision: Sequence[Precision]) -> str:
-    shares = [share for share, _ in precision[0].half_widths]
-    header = ("measure", "clips", "groups", "effective n", *(f"at {share:.0%}" for share in shares))
-    return _table(
-        header,
-        [
-            (
-                *(each.measure, str(each.n_clips), str(each.n_groups), f"{each.effective_n:.0f}"),
-                *(f"±{100 * half_width:.1f}" for _, half_width in each.half_widths),
-            )
-            for each in precision
-        ],
-    )
+def _clip_cells(clip: Clip, reason: str) -> tuple[str, ...]:
+    source = ": ".join(part for part in (clip.corpus, clip.recording, clip.origin) if part)
+    times = (f"{clip.start_s:.3f}", f"{clip.duration_s:.3f}")
+    licence = clip.licence or NOT_STATED
+    return (clip.clip_id, clip.label, clip.group, source, *times, licence, clip.pcm_sha256[:16], reason)
 
 
-def _clip_table(chosen: Sequence[ChosenClip]) -> str:
-    header = ("clip", "label", "group", "source", "from (s)", "lasts (s)", "licence", "samples (sha256)", "why")
-    rows = [
-        (
-            each.clip.clip_id,
-            each.clip.label,
-            each.clip.group,
-            ": ".join(part for part in (each.clip.corpus, each.clip.recording, each.clip.origin) if part),
-            f"{each.clip.start_s:.3f}",
-            f"{each.clip.duration_s:.3f}",
-            each.clip.licence or NOT_STATED,
-            each.clip.pcm_sha256[:16],
-            each.reason,
-        )
-        for each in chosen
-    ]
-    return _table(header, rows)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([escape_markdown(cell) for cell in row] for row in rows)]
+def _table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *([escape_markdown(_plain(cell)) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(each) for each in value)
+        return ", ".join(map(_plain, value))
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

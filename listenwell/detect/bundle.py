@@ -23,7 +23,7 @@ from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.mel import ShortClipConfig
 from listenwell.model.prompt import PromptConfig
 from listenwell.storage.atomic_files import atomic_folder
-from listenwell.storage.load_or_make import hash_file, read_vouched, write_vouched
+from listenwell.storage.load_or_make import hash_file, read_checksummed, write_checksummed
 
 FORMAT = 1
 ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"
@@ -73,7 +73,7 @@ def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path |
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         hashes = {path.relative_to(temporary).as_posix(): hash_file(path) for path in files}
         content = _BUNDLE.dump_python(bundle, mode="json")
-        write_vouched(temporary / RECORD, {"format": FORMAT, **content, "sha256": hashes})
+        write_checksummed(temporary / RECORD, {"format": FORMAT, **content, "sha256": hashes})
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -82,7 +82,7 @@ def read_bundle(folder: Path) -> Bundle:
     if not path.is_file():
         raise ModelError(f"{folder}: no {RECORD}; give a folder that 'listenwell export' wrote.")
     try:
-        record = read_vouched(path, ModelError)
+        record = read_checksummed(path, ModelError)
         if record["format"] != FORMAT:
             raise ModelError(f"{path}: has format {record['format']}, {FORMAT} was expected; export it again.")
         _check_files(folder, record["sha256"])

@@ -5,7 +5,7 @@
     detector.segments("meeting.m4a")               a recording of any length, in constant memory
 
 A score is logit(SPEECH answer) - logit(NONSPEECH answer); a clip is SPEECH at or above the threshold, which was chosen
-on dev. What may be given as audio: listenwell.data.waveforms.
+on dev. What may be given as audio: listenwell.data.audio.
 """
 
 import itertools
@@ -18,8 +18,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
-from listenwell.data.waveforms import Audio, as_frames, as_source, as_waveform, check_rate, is_file
+from listenwell.data.audio import (
+    SAMPLE_RATE_HZ,
+    Audio,
+    Waveform,
+    as_frames,
+    as_source,
+    as_waveform,
+    check_rate,
+    is_file,
+    is_silent,
+)
 from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle
 from listenwell.detect.recordings import Blocks, MonoResampler, WindowCutter, cut_windows, join_blocks, open_blocks
 from listenwell.detect.segmentation import (
@@ -134,7 +143,7 @@ class Detector:
     def score(self, audio: Audio, sample_rate_hz: float | None = None) -> float:
         """Return the score of one clip: an array or tensor at sample_rate_hz, a file, or {"array", "sampling_rate"}.
 
-        What may be given is listenwell.data.waveforms'. Raises AudioError.
+        What may be given is listenwell.data.audio'. Raises AudioError.
         """
         if is_file(audio):
             with open_blocks(as_source(audio, sample_rate_hz), self.channel) as blocks:

@@ -41,7 +41,7 @@ from listenwell.evaluate.intervals import FEW_GROUPS, Metric, Whole, expanded_ta
 from listenwell.evaluate.metrics import Bools, Costs, Floats, balanced_accuracy, decide, require_classes, roc_points
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, fit_temperature
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.storage.load_or_make import without_own_hash, write_vouched
+from listenwell.storage.load_or_make import without_own_hash, write_checksummed
 
 N_NUMBERS = {"balanced_accuracy": 0, "accuracy": 0, "eer": 0, "target_recall": 1, "target_false_alarm": 1, "cost": 3}
 FORMS = "balanced_accuracy, accuracy, eer, target_recall=0.95, target_false_alarm=0.01 or cost=1,10,0.2"
@@ -304,13 +304,13 @@ def scores_sha256(table: ScoreTable) -> str:
 
 def write_threshold(path: Path, threshold: Threshold) -> None:
     """Write the threshold as JSON, atomically."""
-    write_vouched(path, asdict(threshold))
+    write_checksummed(path, asdict(threshold))
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Write a threshold file that also holds the interval and the probability maps, atomically."""
     rest = asdict(calibration)
-    write_vouched(path, rest.pop("threshold") | rest)
+    write_checksummed(path, rest.pop("threshold") | rest)
 
 
 def read_threshold(path: Path) -> Threshold:

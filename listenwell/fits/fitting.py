@@ -21,7 +21,7 @@ from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import LeaveOneOut, Search
-from listenwell.storage.load_or_make import read_vouched
+from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.train.fit import FailedFit
 from listenwell.train.fit_underway import Progress
@@ -114,7 +114,7 @@ class Trainer:
 
 def _read_fit(fit: PlannedFit, model: AudioLanguageModel) -> FinishedFit | FailedFit:
     if (fit.folder / FAILED).is_file():
-        return FailedFit(fit.request.name, read_vouched(fit.folder / FAILED)["reason"])
+        return FailedFit(fit.request.name, read_checksummed(fit.folder / FAILED)["reason"])
     require_adapter(fit.folder)
     adapter, _ = read_adapter(fit.folder / "adapter", model)
-    return FinishedFit(fit.folder, adapter, {"name": fit.request.name, **read_vouched(fit.folder / HISTORY)})
+    return FinishedFit(fit.folder, adapter, {"name": fit.request.name, **read_checksummed(fit.folder / HISTORY)})

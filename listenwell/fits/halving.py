@@ -17,7 +17,7 @@ from typing import Any
 
 from listenwell.fits.ledger import HISTORY, SPEC, require_log
 from listenwell.fits.request import Planned, PlannedFit
-from listenwell.storage.load_or_make import read_vouched
+from listenwell.storage.load_or_make import read_checksummed
 from listenwell.train.fit import Standing
 from listenwell.train.fit_log import METRICS
 
@@ -93,9 +93,9 @@ def _is_complete(standing: Standing, rung: int) -> bool:
 def _past(fit: PlannedFit) -> Standing:
     """How far the fit came, from the ledger. A drop in this bracket counts before a whole fit that came later."""
     if fit.dropped.is_file():
-        return Standing(tuple(read_vouched(fit.dropped)["history"]), has_ended=False, has_failed=False)
+        return Standing(tuple(read_checksummed(fit.dropped)["history"]), has_ended=False, has_failed=False)
     if (fit.folder / SPEC).is_file():
-        return Standing(tuple(read_vouched(fit.folder / HISTORY)["history"]), has_ended=True, has_failed=False)
+        return Standing(tuple(read_checksummed(fit.folder / HISTORY)["history"]), has_ended=True, has_failed=False)
     require_log(fit.folder, METRICS)
     lines = (fit.folder / METRICS).read_text(encoding="utf-8").splitlines()
     epochs = tuple(record for record in map(json.loads, lines) if "dev_loss" in record)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from listenwell.errors import ListenwellError
 from listenwell.storage.atomic_files import disk_faults_named, make_folder, write_json
-from listenwell.storage.load_or_make import read_vouched, require_files, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, require_files, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, read_json
 from listenwell.train.fit_log import LOGS
 
@@ -31,7 +31,7 @@ LEDGER_VERSION = 1
 
 def require_adapter(folder: Path) -> None:
     """Raise CheckpointError when a finished fit's adapter or history was changed."""
-    read_vouched(folder / SPEC)
+    read_checksummed(folder / SPEC)
     require_files(folder / SPEC, leaving_out=LOGS)
 
 
@@ -39,7 +39,7 @@ def require_log(folder: Path, name: str) -> None:
     """Raise CheckpointError when a log was changed since its fit ended; of one under training nothing is known."""
     for note in (folder / SPEC, folder / FAILED):
         if note.is_file():
-            read_vouched(note)
+            read_checksummed(note)
             require_files(note, [name])
 
 
@@ -49,8 +49,8 @@ def open_ledger(run: RunFolder, wanted: Sequence[str]) -> None:
     Raises ListenwellError for a ledger of another version.
     """
     if not run.ledger_version.is_file():
-        write_vouched(run.ledger_version, {"version": LEDGER_VERSION})
-    version = read_vouched(run.ledger_version).get("version")
+        write_checksummed(run.ledger_version, {"version": LEDGER_VERSION})
+    version = read_checksummed(run.ledger_version).get("version")
     if version != LEDGER_VERSION:
         raise ListenwellError(
             f"{run.ledger_version}: the ledger is of version {version}, this listenwell reads version {LEDGER_VERSION};"

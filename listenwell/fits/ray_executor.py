@@ -197,4 +197,4 @@ def _splits_to_json(splits: Splits) -> dict[str, Any]:
 
 def _bank_from_json(bank: Mapping[str, Any]) -> BackgroundBank:
     speakers = CLIPS.validate_python(bank["speakers"])
-    return BackgroundBank(BACKGROUNDS.validate_python(bank["recordings"]), talkers=speakers)
+    return BackgroundBank(BACKGROUNDS.validate_python(bank["recordings"]), speakers=speakers)

@@ -29,7 +29,7 @@ from listenwell.model.mel import extract_features
 from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.atomic_files import remove_left_over
-from listenwell.storage.load_or_make import read_vouched, write_vouched
+from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity
 from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import FailedFit, FitResult, Watch, train
@@ -65,7 +65,7 @@ def plan_stacks(planned: Planned, run: RunFolder) -> Iterator[Stack]:
     """The stacks to train: first those that were begun, then the other fits, at most train.stack together."""
     pending = {key: fit for key, fit in planned.items() if not fit.is_over}
     for path in sorted(run.stacks.glob(f"*/{MEMBERS}")):
-        members: list[str] = read_vouched(path)["members"]
+        members: list[str] = read_checksummed(path)["members"]
         if set(members) & set(pending) and set(members) <= set(planned):
             stack = Stack([planned[member] for member in members], planned, run)
             if path.parent == stack.folder:
@@ -84,7 +84,7 @@ def remove_ended_stacks(planned: Planned, run: RunFolder) -> None:
     """Remove what a kill left between a stack's last fit and the end of its removal; stacks of other fits stay."""
     for folder in sorted(run.stacks.glob("[0-9a-f]" * 16)):
         path = folder / MEMBERS
-        members = read_vouched(path)["members"] if path.is_file() else []
+        members = read_checksummed(path)["members"] if path.is_file() else []
         if set(members) <= set(planned) and all(planned[member].is_over for member in members):
             shutil.rmtree(folder)
 
@@ -105,7 +105,7 @@ def train_stack(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress],
 
 def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None]) -> None:
     model, members, folder = dev_sets.model, stack.members, stack.folder
-    write_vouched(folder / MEMBERS, {"members": [fit.identity for fit in members]})
+    write_checksummed(folder / MEMBERS, {"members": [fit.identity for fit in members]})
     requests = {fit.request.name: fit for fit in members}
     for fit in members:
         _say_targets(fit.request, model)
@@ -122,7 +122,7 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
         if fit.is_over:
             continue
         if isinstance(result, FitResult) and result.was_dropped:
-            write_vouched(fit.dropped, {"history": list(result.history), "spec": dict(fit.spec)})
+            write_checksummed(fit.dropped, {"history": list(result.history), "spec": dict(fit.spec)})
         else:
             _write_fit(fit, model, result)
 
@@ -187,7 +187,7 @@ def _write_fit(fit: PlannedFit, model: AudioLanguageModel, result: FitResult | F
     FitLog(folder).flush()
     logs = [folder / name for name in LOGS]
     if isinstance(result, FailedFit):
-        write_vouched(folder / FAILED, {"reason": result.reason, "spec": dict(fit.spec)}, logs)
+        write_checksummed(folder / FAILED, {"reason": result.reason, "spec": dict(fit.spec)}, logs)
         return
     listens = {
         "base_fingerprint": model.fingerprint,
@@ -207,5 +207,5 @@ def _write_fit(fit: PlannedFit, model: AudioLanguageModel, result: FitResult | F
     }
     if history["overfitting"]:
         print(f"fit '{fit.request.name}': {history['overfitting']}", file=sys.stderr, flush=True)
-    write_vouched(folder / HISTORY, history)
-    write_vouched(folder / SPEC, fit.spec, [*sorted((folder / "adapter").iterdir()), folder / HISTORY, *logs])
+    write_checksummed(folder / HISTORY, history)
+    write_checksummed(folder / SPEC, fit.spec, [*sorted((folder / "adapter").iterdir()), folder / HISTORY, *logs])

@@ -33,7 +33,7 @@ from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import remove_left_over
 from listenwell.storage.cache import one_maker
 from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import Made, is_kept, load_or_make_all, require_files, vouched_files
+from listenwell.storage.load_or_make import Made, file_hashes, is_kept, load_or_make_all, require_files
 from listenwell.storage.run_folder import identity
 
 SCORING_VERSION = 1
@@ -225,8 +225,8 @@ def read_kept_scores(table: Path, note: Path) -> ScoreTable:
 
     Raises ManifestError when one of them is missing, broken, or was changed.
     """
-    vouched = vouched_files(note, ManifestError)
-    if vouched and table.name not in vouched:
+    hashes = file_hashes(note, ManifestError)
+    if hashes and table.name not in hashes:
         raise ManifestError(f"{table}: is of an earlier run, {note.name} does not name it; score it again.")
     require_files(note, [table.name], ManifestError)
     return read_scores(table)

@@ -21,7 +21,7 @@ from transformers import AutoConfig, BitsAndBytesConfig
 
 from listenwell.errors import ConfigError, ModelError
 from listenwell.storage.atomic_files import atomic_folder
-from listenwell.storage.load_or_make import hash_file, read_vouched, write_vouched
+from listenwell.storage.load_or_make import hash_file, read_checksummed, write_checksummed
 
 BASE_FILE = "listenwell_base.json"
 _FINGERPRINT = "fingerprint"
@@ -42,7 +42,7 @@ def write_base(out: Path, network: Any, processor: Any, description: Mapping[str
     with atomic_folder(out) as folder:
         network.save_pretrained(folder)
         processor.save_pretrained(folder)
-        write_vouched(folder / BASE_FILE, {**description, _FINGERPRINT: _hash_files(folder)})
+        write_checksummed(folder / BASE_FILE, {**description, _FINGERPRINT: _hash_files(folder)})
 
 
 def describe_files(folder: Path | str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def describe_files(folder: Path | str) -> dict[str, Any]:
     note = Path(folder) / BASE_FILE
     if isinstance(folder, str) or not note.is_file():
         return {"folder_or_id": str(folder)}
-    return {name: value for name, value in read_vouched(note, ModelError).items() if name != _FINGERPRINT}
+    return {name: value for name, value in read_checksummed(note, ModelError).items() if name != _FINGERPRINT}
 
 
 def fingerprint(folder: Path | str, name: str, quantization: Quantization = "none") -> str:
@@ -64,7 +64,7 @@ def fingerprint(folder: Path | str, name: str, quantization: Quantization = "non
         commit: Any = AutoConfig.from_pretrained(folder)._commit_hash
         return hashlib.sha256(f"{name}@{commit}".encode()).hexdigest()
     now, note = _hash_files(folder), folder / BASE_FILE
-    if note.is_file() and (noted := read_vouched(note, ModelError).get(_FINGERPRINT, now)) != now:
+    if note.is_file() and (noted := read_checksummed(note, ModelError).get(_FINGERPRINT, now)) != now:
         raise ModelError(
             f"{folder}: was changed or damaged since it was built (fingerprint {now[:12]}, expected "
             f"{str(noted)[:12]}); delete the folder to have it built again, or {BASE_FILE} to use it as it is."

@@ -12,7 +12,7 @@ from listenwell.config import Config
 from listenwell.data.audio import measure_extent
 from listenwell.data.clip import Background, Clip
 from listenwell.data.corpora.starter import prepare_starter
-from listenwell.data.manifest import read_backgrounds, read_table
+from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.data.sample_hashes import fill_backgrounds, sample_hashes
 from listenwell.data.tables import NO_NAMES, write_rows
 from listenwell.errors import AudioError, ConfigError, ManifestError
@@ -29,7 +29,7 @@ def prepare(config: Config, on_progress: OnProgress = ignore_progress) -> tuple[
     Raises ConfigError when there are no backgrounds but noise is to be mixed in training or testing: that would
     silently be another study.
     """
-    clips = choose_channels(read_table(find_manifest(config, on_progress), config.data.columns), config.data.channel)
+    clips = choose_channels(read_manifest(find_manifest(config, on_progress), config.data.columns), config.data.channel)
     if config.data.backgrounds != NONE:
         return clips, read_backgrounds(_find_backgrounds(config, on_progress))
     noisy = [condition for condition in config.evaluation.conditions if condition.startswith("snr_")]
@@ -70,14 +70,14 @@ def read_noise(config: Config, split: str, on_progress: OnProgress = ignore_prog
 
 def _find_backgrounds(config: Config, on_progress: OnProgress) -> Path:
     if config.data.backgrounds == STARTER:
-        return prepare_starter(cache_root(), report=on_progress).backgrounds_csv
+        return prepare_starter(cache_root(), on_progress=on_progress).backgrounds_csv
     return Path(config.data.backgrounds)
 
 
 def find_manifest(config: Config, on_progress: OnProgress = ignore_progress) -> Path:
     """Return the path of clips.csv, preparing the starter corpus when the config names it."""
     if config.data.manifest == STARTER:
-        return prepare_starter(cache_root(), report=on_progress).clips_csv
+        return prepare_starter(cache_root(), on_progress=on_progress).clips_csv
     return Path(config.data.manifest)
 
 
@@ -86,7 +86,7 @@ def read_split(manifest: Path, split: str, columns: Mapping[str, str] = NO_NAMES
 
     columns: as in data.columns. Raises ManifestError, naming the splits there are, when none has this name.
     """
-    clips = read_table(manifest, columns)
+    clips = read_manifest(manifest, columns)
     chosen = [clip for clip in clips if split in ("", clip.split)]
     if not chosen:
         raise ManifestError(f"{manifest}: no clip is in split '{split}'; there are {_named_splits(clips)}.")

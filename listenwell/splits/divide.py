@@ -136,7 +136,7 @@ def with_stored_backgrounds(splits: Splits, cache: Path, on_progress: OnProgress
 def with_speakers(splits: Splits) -> Splits:
     """The same splits, the speakers of train in its own bank too, for babble."""
     bank = splits.banks[TRAIN]
-    with_babble = BackgroundBank(bank.entries, talkers=splits.clips[TRAIN], stored=bank.stored)
+    with_babble = BackgroundBank(bank.entries, speakers=splits.clips[TRAIN], stored=bank.stored)
     return replace(splits, banks=splits.banks | {TRAIN: with_babble})
 
 

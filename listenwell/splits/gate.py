@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from listenwell.config import Config, dump_beside
 from listenwell.data.check.leaks import LEAKS, LeakReport, check_leaks
 from listenwell.data.clip import Background, Clip, clip_hashes
-from listenwell.data.manifest import read_backgrounds, read_table
+from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import LeakageError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import Unreadable, read_splits, write_quarantine
@@ -79,7 +79,7 @@ def check_table(
     clips_table: Path, backgrounds_table: Path | None = None, on_progress: OnProgress = ignore_progress
 ) -> LeakReport:
     """Return the leak report of the splits that the tables name. Raises ManifestError when there is only one."""
-    clips = _by_split(read_table(clips_table))
+    clips = _by_split(read_manifest(clips_table))
     backgrounds = _by_split(read_backgrounds(backgrounds_table) if backgrounds_table else [])
     if len(clips.keys() | backgrounds.keys()) < 2:
         raise ManifestError(

@@ -20,7 +20,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,22 @@ LEFT_OVER = re.compile(rf"{re.escape(OWN)}(tmp|old)-([0-9a-f]{{8}})-[0-9a-z_]{{8
 """The kind, the hash of a name, what makes it the only one, and the suffix of the file."""
 LONGEST_SUFFIX = 16
 """Longer ones are no suffixes but names with a dot."""
-OPEN_FILES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
-MOST_LINKS = 40
-"""Linux follows no more."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
-FAILING = (errno.EIO, errno.EFBIG, errno.ENXIO, errno.ENODEV, errno.ESTALE)
-"""What a broken disk, a file beyond a limit and a network disk that is away answer."""
+OPEN_FILE = re.compile(rf"/dev/(?:stdin|stdout|stderr)|(?:/dev|/proc/(?:self|{os.getpid()}))/fd/\d+")
+FAULTS = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT),
+        "the disk is full; nothing was written under this name. Free some space and run the command again.",
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EROFS, errno.EPERM), "cannot be written ({}); choose a folder you may write to."
+    ),
+    # what a broken disk, a file beyond a limit and a network disk that is away answer
+    **dict.fromkeys(
+        (errno.EIO, errno.EFBIG, errno.ENXIO, errno.ENODEV, errno.ESTALE),
+        "the disk failed ({}); nothing was written under this name. Check the disk, or choose a folder on another one, "
+        "and run the command again.",
+    ),
+}
 UNUSABLE = {
     errno.ENAMETOOLONG: "its name is too long for this disk; give a shorter one.",
     errno.ENOTDIR: "a file stands where a folder was expected; give another name.",
@@ -71,32 +80,6 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def watch_written(check: Callable[[Path], None]) -> Iterator[set[Path]]:
-    """Yield a set that gets every file and folder written in the block, absolute and without links.
-
-    check: called with each just before it is written or replaced; what it raises leaves all as it is.
-    """
-    written: set[Path] = set()
-    watcher = (written, check)
-    _WATCHERS.append(watcher)
-    try:
-        yield written
-    finally:
-        _WATCHERS[:] = [each for each in _WATCHERS if each is not watcher]
-
-
-def _check_before_writing(path: Path) -> None:
-    for written, check in _WATCHERS:
-        if (real := Path(os.path.realpath(path))) not in written:
-            check(real)
-
-
-def _tell_written(path: Path) -> None:
-    for written, _ in _WATCHERS:
-        written.add(Path(os.path.realpath(path)))
-
-
-@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it becomes `path`, otherwise it disappears.
 
@@ -120,10 +103,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             flush(temporary)
             _set_mode(temporary, mode)
-            _check_before_writing(path)
-            os.replace(temporary, path)
-            flush(path.parent)
-            _tell_written(path)
+            with _watched(path):
+                os.replace(temporary, path)
+                flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -146,25 +128,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             mode = _mode_of(path, like=temporary)
             _set_mode(temporary, mode | stat.S_IRWXU)
             yield temporary
-            for each in temporary.rglob("*"):
-                if not each.is_symlink():
+            for inner in temporary.rglob("*"):
+                if not inner.is_symlink():
                     # libraries make some for this user alone
-                    _set_mode(each, usual if each.is_dir() else usual & 0o666)
-                    flush(each)
+                    _set_mode(inner, usual if inner.is_dir() else usual & 0o666)
+                    flush(inner)
             _set_mode(temporary, mode)
-            _check_before_writing(path)
-            if path.exists():
+            with _watched(path):
                 _replace_folder(temporary, path)
-            else:
-                os.replace(temporary, path)
-            flush(path.parent)
-            _tell_written(path)
+                flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
     """Put `new` in the place of the folder `path`; where the disk refuses, the old one is put back."""
+    if not path.exists():
+        os.replace(new, path)
+        return
     retired = path.with_name(_temporary_name(path, "old"))
     os.mkdir(retired, 0o700)
     try:
@@ -186,25 +167,50 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all it holds; it may be gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def watch_written(check: Callable[[Path], None]) -> Iterator[set[Path]]:
+    """Yield a set that gets every file and folder written in the block, absolute and without links.
+
+    check: called with each just before it is written or replaced; what it raises leaves all as it is.
+    """
+    watcher = (set[Path](), check)
+    _WATCHERS.append(watcher)
+    try:
+        yield watcher[0]
+    finally:
+        _WATCHERS.remove(watcher)
+
+
+@contextmanager
+def _watched(path: Path) -> Iterator[None]:
+    """Tell the watchers of `path`, before and after it is replaced in the block."""
+    real = Path(os.path.realpath(path))
+    for written, check in _WATCHERS:
+        if real not in written:
+            check(real)
+    yield
+    for written, _ in _WATCHERS:
+        written.add(real)
+
+
+# Streams
+
+
 def is_stream(path: Path) -> bool:
     """True for what is written to and never replaced: a pipe, a device, an open file such as /dev/stdout."""
-    try:
-        return _open_file(path) != "" or not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode))
-    except OSError:
-        return False
-
-
-def _open_file(path: Path) -> str:
-    """The place below /proc or /dev that `path` is, or leads to by symbolic links; "" where that is none."""
-    place = os.fspath(path)
-    for _ in range(MOST_LINKS):
-        folder, name = os.path.realpath(os.path.dirname(place) or os.curdir), os.path.basename(place)
-        if OPEN_FILES.fullmatch(folder):
-            return os.path.join(folder, name)
-        if not os.path.islink(place):
-            return ""
-        place = os.path.join(folder, os.readlink(place))
-    return ""
+    if OPEN_FILE.fullmatch(os.path.abspath(path)):
+        return True
+    with suppress(OSError):
+        return not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode))
+    return False
 
 
 @contextmanager
@@ -228,16 +234,20 @@ def _open_stream(path: Path) -> int:
     """A descriptor that writes behind what is there. An open file of this process is the same one: its place in the
     file is shared, so that what the process prints later follows.
     """
-    own = re.fullmatch(rf"(?:/dev|/proc/{os.getpid()})/fd/(\d+)", _open_file(path))
-    if own is None:
+    name = os.path.abspath(path)
+    if not OPEN_FILE.fullmatch(name):
         return os.open(path, os.O_WRONLY | os.O_APPEND)
     sys.stdout.flush()
-    return os.dup(int(own[1]))
+    standard = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+    return os.dup(standard[name] if name in standard else int(os.path.basename(name)))
 
 
 def _followed(path: Path) -> Path:
     """Where a symbolic link, or a path without a name such as "..", leads; `path` itself where it is none."""
     return Path(os.path.realpath(path)) if os.path.islink(path) or path.name in ("", "..") else path
+
+
+# Names beside a file
 
 
 def temporary_prefix(name: str, kind: str = "tmp") -> str:
@@ -260,29 +270,15 @@ def _hash_name(name: str) -> str:
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 
-def _mode_of(path: Path, like: Path) -> int:
-    """The permissions of `path`; where it is missing, those of `like`, which the umask gave."""
-    try:
-        return stat.S_IMODE(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return stat.S_IMODE(os.stat(like).st_mode)
-
-
-def _set_mode(path: Path, mode: int) -> None:
-    """Disks without permissions refuse to set any, also those that all their files have."""
-    if stat.S_IMODE(os.stat(path).st_mode) != mode:
-        os.chmod(path, mode)
-
-
 def is_left_over(path: Path, name: str = "") -> bool:
     """True where only something that is being written, or that a killed writer left, is called so.
 
     name: of the file or folder to be; "" is any. A folder moved aside that is the only copy of its content is none.
     """
-    found = LEFT_OVER.fullmatch(path.name)
-    if found is None or (name and found[2] != _hash_name(name)):
+    match = LEFT_OVER.fullmatch(path.name)
+    if match is None or (name and match[2] != _hash_name(name)):
         return False
-    return found[1] == "tmp" or (path.is_dir() and all((path.parent / each.name).exists() for each in path.iterdir()))
+    return match[1] == "tmp" or (path.is_dir() and all((path.parent / inner.name).exists() for inner in path.iterdir()))
 
 
 def remove_left_over(folder: Path, name: str = "") -> None:
@@ -295,70 +291,46 @@ def remove_left_over(folder: Path, name: str = "") -> None:
             remove(path)
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all it holds; it may be gone already."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+# What the system answers
 
 
 @contextmanager
 def disk_faults_named(path: Path) -> Iterator[None]:
     """Turn what the system answers to a write below `path`'s folder into one sentence: `path`, the next step.
 
-    Errors about files elsewhere, such as one that was to be copied, pass.
+    Errors about files elsewhere, such as one that was to be copied, and about names inside a folder at `path` pass.
     """
     try:
         yield
     except Exception as error:
         number = _errno_of(error)
-        if number is None or not _may_be_about(error, path):
+        named = [] if not isinstance(error, OSError) else [_absolute(error.filename), _absolute(error.filename2)]
+        places = [place for place in named if place is not None]
+        whole, folder = path.absolute(), path.parent.absolute()
+        is_about = not places or places[0].is_relative_to(folder) or folder.is_relative_to(places[0])
+        if number in UNUSABLE:
+            is_about = any(whole.is_relative_to(place) for place in places)
+        if number is None or not is_about or not (sentence := describe_fault(path, number)):
             raise
-        if number in UNUSABLE and not _names_place(error, path):
-            raise
-        if sentence := describe_fault(path, number):
-            raise ListenwellError(sentence) from error
-        raise
+        raise ListenwellError(sentence) from error
 
 
 def describe_fault(path: Path, number: int) -> str:
     """The sentence about a write to `path` that the system answered with this number; "" for others."""
-    if number in FULL:
-        return (
-            f"{path}: the disk is full; nothing was written under this name. Free some space and run the command again."
-        )
-    if number in FORBIDDEN:
-        return f"{path}: cannot be written ({os.strerror(number)}); choose a folder you may write to."
-    if number in FAILING:
-        return (
-            f"{path}: the disk failed ({os.strerror(number)}); nothing was written under this name. Check the disk, or "
-            "choose a folder on another one, and run the command again."
-        )
-    return f"{path}: {UNUSABLE[number]}" if number in UNUSABLE else ""
+    sentence = (FAULTS | UNUSABLE).get(number, "").format(os.strerror(number))
+    return sentence and f"{path}: {sentence}"
 
 
 def _errno_of(error: Exception) -> int | None:
     """The system's number of an error, also of one that libraries in Rust and C tell in words; None for others."""
     if isinstance(error, OSError):
         return error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else next((number for text, number in IN_WORDS.items() if text in str(error)), None)
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    return int(match[1]) if match else next((number for text, number in IN_WORDS.items() if text in str(error)), None)
 
 
-def _may_be_about(error: Exception, path: Path) -> bool:
-    """False for an error that names a file which does not lie around or below the folder of `path`."""
-    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes | os.PathLike):
-        return True
-    named, folder = Path(os.fsdecode(error.filename)).absolute(), path.parent.absolute()
-    return named.is_relative_to(folder) or folder.is_relative_to(named)
-
-
-def _names_place(error: Exception, path: Path) -> bool:
-    """True for an error that names `path` or a folder around it, not what a writer does inside."""
-    named = (getattr(error, name, None) for name in ("filename", "filename2"))
-    texts = [os.fsdecode(each) for each in named if isinstance(each, str | bytes | os.PathLike)]
-    return any(path.absolute().is_relative_to(Path(text).absolute()) for text in texts)
+def _absolute(name: Any) -> Path | None:
+    return Path(os.fsdecode(name)).absolute() if isinstance(name, str | bytes | os.PathLike) else None
 
 
 def flush(path: Path) -> None:
@@ -380,3 +352,16 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _mode_of(path: Path, like: Path) -> int:
+    """The permissions of `path`; where it is missing, those of `like`, which the umask gave."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(os.stat(path).st_mode)
+    return stat.S_IMODE(os.stat(like).st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Disks without permissions refuse to set any, also those that all their files have."""
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)

@@ -46,10 +46,10 @@ def one_maker(path: Path) -> Iterator[None]:
 
     The lock file beside it goes once `path` is there, which nobody makes again.
     """
-    own = companion(path, ".lock")
-    lock = FileLock(own)
+    lock_path = companion(path, ".lock")
+    lock = FileLock(lock_path)
     try:
-        with cache_faults_named(path), disk_faults_named(own):
+        with cache_faults_named(path), disk_faults_named(lock_path):
             make_folder(path.parent)
             lock.acquire(timeout=0)
     except Timeout:
@@ -60,5 +60,5 @@ def one_maker(path: Path) -> Iterator[None]:
         yield
     finally:
         if path.exists():
-            own.unlink(missing_ok=True)
+            lock_path.unlink(missing_ok=True)
         lock.release()

@@ -1,4 +1,4 @@
-"""Values kept as they are found, so that work which was killed does not find them again.
+"""Values kept as they are computed, so that work which was killed does not compute them again.
 
 A journal is a file of JSON lines: whose they are, under which key, the value, their hash. It is written line by line,
 each on the disk before the next, and goes when the work is done. A line that a kill cut or a disk changed is passed
@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import weakref
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from listenwell.errors import ListenwellError
 from listenwell.storage.atomic_files import companion, disk_faults_named, make_folder
-from listenwell.storage.load_or_make import is_whole, with_own_hash
+from listenwell.storage.load_or_make import has_own_hash, with_own_hash
 
 
 class HeldError(ListenwellError):
@@ -45,9 +44,12 @@ class Journal:
         make_folder(path.parent)
         self._give_back = weakref.finalize(self, _unlock, _lock(path)) if is_alone else None
         self._known: dict[str, list[Any]] = {}
-        for record in _read_lines(path):
-            if record["owner"] == owner:
-                self._known.setdefault(record["key"], []).append(record["value"])
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        for line in text.splitlines():
+            with suppress(ValueError, RecursionError, TypeError, KeyError):  # no record: the line was cut
+                record = json.loads(line)
+                if has_own_hash(record) and record["owner"] == owner:
+                    self._known.setdefault(record["key"], []).append(record["value"])
 
     def keys(self) -> list[str]:
         """Keys of earlier runs."""
@@ -55,7 +57,7 @@ class Journal:
 
     def known(self, key: str) -> list[Any]:
         """The values that earlier runs kept under this key, in their order."""
-        return self._known[key] if key in self._known else []
+        return self._known.get(key, [])
 
     def keep(self, key: str, value: Any) -> None:
         """Put one more value, of JSON's kinds, on the disk. Raises ListenwellError when the disk is full."""
@@ -94,16 +96,3 @@ def _unlock(lock: FileLock) -> None:
     if lock.lock_counter <= 1:  # first the name, so that whoever comes now makes a file of its own
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the whole records of a journal; a line that is no record was cut."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if is_whole(record, {"owner", "key", "value"}) and isinstance(record["key"], str):
-            yield record

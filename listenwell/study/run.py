@@ -26,7 +26,7 @@ from listenwell.splits.divide import Splits, allocation, warnings_of
 from listenwell.splits.gate import Divided, divide_study
 from listenwell.splits.sealing import content_sha256, describe_seal
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.load_or_make import write_vouched
+from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder, provenance
 from listenwell.storage.run_lock import alone_in_run
 from listenwell.study.leave_one_out import run_leave_one_out
@@ -85,7 +85,7 @@ def write_study(
         "provenance": provenance(),
         "warnings": warnings_of(splits),
     })  # fmt: skip
-    write_vouched(run.results, results.model_dump(mode="json"))
+    write_checksummed(run.results, results.model_dump(mode="json"))
     write_report(results, run.root)
     return results
 

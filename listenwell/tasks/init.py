@@ -20,13 +20,12 @@ from listenwell.data.manifest import (
     REQUIRED_CLIP_COLUMNS,
     TIME_COLUMNS,
     obvious_columns,
-    read_table,
-    table_records,
+    read_manifest,
     time_columns,
     write_backgrounds,
     write_manifest,
 )
-from listenwell.data.tables import NO_NAMES
+from listenwell.data.tables import NO_NAMES, table_records
 from listenwell.errors import ConfigError
 from listenwell.storage.atomic_files import write_text
 
@@ -85,7 +84,7 @@ def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -
     if "clip_id" in taken and not _is_unique(table, taken["clip_id"]):
         del taken["clip_id"]
     columns = {column: name for column, name in taken.items() if column != name}
-    clips = read_table(table, columns)
+    clips = read_manifest(table, columns)
     text = config_text(has_backgrounds=False, baselines=installed_baselines(), manifest=table.name, columns=columns)
     write_text(config, text)
     left = [name for name in header if name and name not in taken.values()]

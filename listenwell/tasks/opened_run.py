@@ -14,7 +14,7 @@ from listenwell.fits.ledger import SPEC, require_adapter
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import read_splits
 from listenwell.splits.divide import DEV, TRAIN, Splits, allocation
-from listenwell.storage.load_or_make import MADE_FROM, read_vouched
+from listenwell.storage.load_or_make import MADE_FROM, read_checksummed
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 
 
@@ -63,13 +63,13 @@ def _spec_of_delivered(run: RunFolder) -> dict[str, Any] | None:
     """What the fit was trained on whose dev scores are kept; None where there is none."""
     scored = scores_made_from(run, DEV)
     spec = None if scored is None else run.fit(scored["fits"][FINE_TUNED]) / SPEC
-    return read_vouched(spec) if spec is not None and spec.is_file() else None
+    return read_checksummed(spec) if spec is not None and spec.is_file() else None
 
 
 def scores_made_from(run: RunFolder, split: str) -> dict[str, Any] | None:
     """What a study's scores of a split were made from; None where no study, or an older version, made them."""
     note = run.score_identity(split)
-    kept = read_vouched(note).get(MADE_FROM) if note.is_file() else None
+    kept = read_checksummed(note).get(MADE_FROM) if note.is_file() else None
     return kept if isinstance(kept, dict) and isinstance(kept.get("fits"), dict) else None
 
 

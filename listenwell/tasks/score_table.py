@@ -29,7 +29,7 @@ from listenwell.splits.clips import find_manifest, read_noise, read_split, set_a
 from listenwell.splits.sealing import content_sha256, is_test_split, note_opening
 from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_vouched
+from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, provenance
 from listenwell.tasks.opened_run import find_adapter
 
@@ -112,7 +112,7 @@ def score_manifest(
     write_text(run.config, dump_beside(config, run.root))
     write_json(run.provenance, provenance())
     shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
-    write_vouched(run.results, {method: {name: shown}, "made_from": made_from})
+    write_checksummed(run.results, {method: {name: shown}, "made_from": made_from})
     return ScoredManifest(method, table, metrics, len(unreadable), clips_per_s)
 
 

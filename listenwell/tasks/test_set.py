@@ -15,7 +15,7 @@ from listenwell.augment.plan import Plan
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.manifest import read_table, write_manifest
+from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.test_set import (
     ChosenClip,
     DataSheet,
@@ -71,9 +71,9 @@ def make_test_set(
 
 def _draw(manifest: Path, draw: Draw, seed: int) -> list[ChosenClip]:
     pool = read_split(manifest, draw.from_split)
-    used = [clip for path in draw.exclude for clip in read_table(path)]
+    used = [clip for path in draw.exclude for clip in read_manifest(path)]
     if draw.from_split:
-        used += [clip for clip in read_table(manifest) if clip.split != draw.from_split]
+        used += [clip for clip in read_manifest(manifest) if clip.split != draw.from_split]
     free = leave_out_related(pool, used)
     try:
         return draw_test_set(free, draw.size, seed)

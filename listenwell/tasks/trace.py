@@ -23,7 +23,7 @@ from listenwell.fits.ledger import requested_fits, require_log
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
-from listenwell.storage.load_or_make import read_vouched
+from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.tasks.opened_run import open_run, scores_made_from, splits_of_run
 from listenwell.train.fit_log import PLANS
@@ -115,7 +115,7 @@ def _log10(value: float) -> float:
 def _scores_of(clip_id: str, split: str, run: RunFolder) -> dict[str, dict[str, Any]]:
     """Score, calibrated threshold and decision, by condition and method."""
     found: dict[str, dict[str, Any]] = {}
-    scored = read_vouched(run.score_identity(split), ManifestError)
+    scored = read_checksummed(run.score_identity(split), ManifestError)
     if "methods" not in scored:
         raise ListenwellError(f"{run.root}: holds scores alone and no study; give the folder of a study.")
     for method in scored["methods"]:

@@ -1,36 +1,51 @@
 """Look at the recordings of a table before a model does: faults by class, and whether the label leaks from them.
 
-    measure_audio   one clip -> clipping, DC, silence, duration, level, bandwidth, ...   (shortcuts.measure_conditions)
-    check_audio     all clips -> what each class is like, findings in words, the shortcut test with its cues named
+`check_audio` says what each class is like, finds faults (clipping, DC, silence, ...) and makes the shortcut test: can
+the label be read from how clips were recorded, without hearing what is in them? `measure_conditions` measures the
+recording conditions of a clip: where its band ends, its level, duration, edge silence, DC offset, quantisation, noise
+floor. A logistic regression and gradient boosting then predict the label from them: within the study pool
+cross-validated over groups, for the other parts trained on the study pool. An area under the ROC curve near 1/2 says
+that the conditions do not give the class away: the target is AUC <= .60 with an upper bound <= .65. Intervals are
+cluster bootstraps over groups (percentile, 95 %), because clips of one speaker or source are not independent. Values
+somewhat below 1/2 are expected in the cross-validation: where both classes have exactly the same distribution, what is
+over-represented in one fold is under-represented in the others.
 
-A finding is a warning, not a repair: nothing is changed. Clipping is seen only at full scale: a file that was made
-quieter after it was clipped passes. Levels are in dB re full scale, shares from 0 to 1.
+Spectral slope, crest factor, pauses and the like belong to the content, since speech *is* different from a drum; they
+are reported beside, for information. The peak is not a condition of its own: given the level it is the crest factor.
+A finding is a warning, not a repair. Clipping is seen only at full scale: a file that was made quieter after it was
+clipped passes. Waveforms are mono, 16 kHz, shape (n_samples,); levels in dB re full scale, shares from 0 to 1.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import signal
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
-from listenwell.data.check.shortcuts import (
-    CONDITION_NAMES,
-    N_FOLDS,
-    TARGET_AUC,
-    TARGET_UPPER,
-    MeasuredClips,
-    ShortcutReport,
-    find_shortcuts,
-    format_shortcuts,
-    measure_conditions,
-)
 from listenwell.data.clip import LABELS, Clip, Label
-from listenwell.data.recording_history import frame_levels_db
+from listenwell.data.recording_history import active_span, frame_levels_db
 from listenwell.errors import AudioError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
 
+TARGET_AUC, TARGET_UPPER = 0.60, 0.65
+CONDITION_NAMES = (
+    "cut_off_hz", "level_db", "duration_s", "leading_s", "trailing_s", "dc_offset", "quantisation_step", "floor_db",
+)  # fmt: skip
+CONTENT_NAMES = ("crest_db", "slope_db_per_octave", "pause_share", "centroid_hz")
+N_FOLDS = 5
+N_RESAMPLES = 1000
 FULL_SCALE = 0.99
 SILENCE_BELOW_DB = -70.0
 WIDE_FROM_HZ = 4000.0
@@ -43,6 +58,54 @@ SHOWN_MEASURES = (
 TELLING_AUC = 0.60
 """From here on a single cue is named when the conditions tell the class."""
 MOST_CUES_NAMED = 3
+
+Features = NDArray[np.float64]
+_Measured = tuple[Clip, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Discrimination:
+    """How well one classifier predicts the label."""
+
+    classifier: str
+    auc: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShortcutReport:
+    """The outcome on one part. single_aucs: AUC of each feature alone, .5 = says nothing (0 and 1 both say all)."""
+
+    part: str
+    n_clips: int
+    n_groups: int
+    from_conditions: tuple[Discrimination, ...]
+    from_content: tuple[Discrimination, ...]
+    single_aucs: Mapping[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """True when neither classifier reads the label from the recording conditions."""
+        return all(outcome.auc <= TARGET_AUC and outcome.upper <= TARGET_UPPER for outcome in self.from_conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredClips:
+    """The measured clips of one part: what measure_conditions gave, the label and the group of each."""
+
+    measured: Sequence[Mapping[str, float]]
+    labels: Sequence[str]
+    groups: Sequence[str]
+
+    @property
+    def is_speech(self) -> NDArray[np.bool_]:
+        """True for the clips labelled SPEECH, shape (n_clips,)."""
+        return np.asarray([label == "SPEECH" for label in self.labels], dtype=np.bool_)
+
+    def select(self, names: Sequence[str]) -> Features:
+        """Return the named measurements, shape (n_clips, n_names)."""
+        return np.array([[row[name] for name in names] for row in self.measured])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,56 +152,25 @@ class AudioReport:
     shortcuts: ShortcutReport | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    clip: Clip
-    values: Mapping[str, float]
-
-
-def measure_audio(samples: NDArray[np.floating]) -> dict[str, float]:
-    """Return the recording conditions of a clip, with clipped_share, silent_share and wide_db.
-
-    wide_db: level of what lies above WIDE_FROM_HZ, re the whole clip. Raises AudioError when the clip is shorter than
-    FEWEST_SAMPLES.
-    """
-    if samples.size < FEWEST_SAMPLES:
-        raise AudioError(
-            f"the clip has {samples.size} samples at 16 kHz, too few to measure; {FEWEST_SAMPLES} (10 ms) were "
-            "expected, correct duration_s or remove the clip."
-        )
-    return {
-        **measure_conditions(samples),
-        "clipped_share": float(np.mean(np.abs(samples) >= FULL_SCALE)),
-        "silent_share": float(np.mean(frame_levels_db(samples.astype(np.float64)) < SILENCE_BELOW_DB)),
-        "wide_db": _wide_db(samples),
-    }
-
-
-def _wide_db(samples: NDArray[np.floating]) -> float:
-    power = np.square(np.abs(np.fft.rfft(samples * np.hanning(samples.size))))
-    is_wide = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE_HZ) > WIDE_FROM_HZ
-    return float(10 * np.log10(power[is_wide].sum() / power.sum() + 1e-12))
-
-
 def check_audio(clips: Sequence[Clip], seed: int, on_progress: OnProgress = ignore_progress) -> AudioReport:
     """Return what the clips' audio is like by class. `seed` keys the folds and the bootstrap of the shortcut test."""
-    measured, unreadable = [], []
+    measured: dict[Label, list[tuple[Clip, dict[str, float]]]] = {label: [] for label in LABELS}
+    unreadable = []
     for n_read, clip in enumerate(clips, start=1):
         try:
-            measured.append(_Measured(clip, measure_audio(load_waveform(clip))))
+            measured[clip.label].append((clip, measure_audio(load_waveform(clip))))
         except AudioError as error:
             unreadable.append(f"clip '{clip.clip_id}': {error}")
         on_progress("measuring", n_read, len(clips))
-    by_class = {label: [each for each in measured if each.clip.label == label] for label in LABELS}
-    sentences = [_describe(fault, label, those) for label, those in by_class.items() for fault in FAULTS]
-    shortcuts, warnings = _test_shortcuts(by_class, seed)
-    summaries = tuple(_summarise(label, those) for label, those in by_class.items() if those)
-    return AudioReport(summaries, tuple(unreadable), (*filter(None, sentences), *warnings), shortcuts)
+    faults = [_describe(fault, label, of_label) for label, of_label in measured.items() for fault in FAULTS]
+    shortcuts, cautions = _test_shortcuts([pair for of_label in measured.values() for pair in of_label], seed)
+    summaries = tuple(_summarise(label, of_label) for label, of_label in measured.items() if of_label)
+    return AudioReport(summaries, tuple(unreadable), (*filter(None, faults), *cautions), shortcuts)
 
 
 def _describe(fault: Fault, label: Label, measured: Sequence[_Measured]) -> str:
     """Say how many clips of one class have a fault, "" when none has."""
-    excess = {each.clip.clip_id: fault.excess(each.values[fault.measure]) for each in measured}
+    excess = {clip.clip_id: fault.excess(values[fault.measure]) for clip, values in measured}
     faulty = [clip_id for clip_id, value in excess.items() if value > 0]
     if not faulty:
         return ""
@@ -149,27 +181,22 @@ def _describe(fault: Fault, label: Label, measured: Sequence[_Measured]) -> str:
 def _summarise(label: Label, measured: Sequence[_Measured]) -> ClassSummary:
     quantiles = {}
     for name in SHOWN_MEASURES:
-        low, median, high = np.quantile([each.values[name] for each in measured], [0.05, 0.5, 0.95]).tolist()
+        low, median, high = np.quantile([values[name] for _, values in measured], [0.05, 0.5, 0.95]).tolist()
         quantiles[name] = (low, median, high)
-    return ClassSummary(label, len(measured), len({each.clip.group for each in measured}), quantiles)
+    return ClassSummary(label, len(measured), len({clip.group for clip, _ in measured}), quantiles)
 
 
-def _test_shortcuts(
-    by_class: Mapping[Label, Sequence[_Measured]], seed: int
-) -> tuple[ShortcutReport | None, list[str]]:
+def _test_shortcuts(measured: Sequence[_Measured], seed: int) -> tuple[ShortcutReport | None, list[str]]:
     """Return the shortcut test over all clips and what it warns of, or None and why it cannot be made."""
-    n_groups = {label: len({each.clip.group for each in those}) for label, those in by_class.items()}
+    n_groups = {label: len({clip.group for clip, _ in measured if clip.label == label}) for label in LABELS}
     if min(n_groups.values()) < N_FOLDS:
         counts = " and ".join(f"{n} of {label}" for label, n in n_groups.items())
         return None, [
             f"the shortcut test was not made: it needs {N_FOLDS} groups of each class, one for every fold, and there "
             f"are {counts}."
         ]
-    measured = [each for those in by_class.values() for each in those]
     clips = MeasuredClips(
-        [each.values for each in measured],
-        [each.clip.label for each in measured],
-        [each.clip.group for each in measured],
+        [values for _, values in measured], [clip.label for clip, _ in measured], [clip.group for clip, _ in measured]
     )
     try:
         report = find_shortcuts("all clips", clips, stream(seed, "audio_check", "shortcuts"))
@@ -182,22 +209,21 @@ def warn_of_shortcuts(report: ShortcutReport, clips: MeasuredClips) -> list[str]
     """Return warnings that name the cues from which the label can be read; none when the conditions say nothing."""
     if report.passed:
         return []
-    found = max(report.from_conditions, key=lambda each: each.lower)
-    figures = f"AUC {found.auc:.2f} [{found.lower:.2f}, {found.upper:.2f}]"
-    if found.lower <= 0.5:
+    worst = max(report.from_conditions, key=lambda outcome: outcome.lower)
+    figures = f"AUC {worst.auc:.2f} [{worst.lower:.2f}, {worst.upper:.2f}]"
+    if worst.lower <= 0.5:
         return [
             f"that the recording conditions tell the class cannot be excluded: {figures}, expected an AUC of at most "
             f"{TARGET_AUC:.2f} with an upper bound of at most {TARGET_UPPER:.2f}; more groups would narrow it."
         ]
     cues = sorted(CONDITION_NAMES, key=lambda name: -_telling(report.single_aucs[name]))
     named = [cue for cue in cues[:MOST_CUES_NAMED] if _telling(report.single_aucs[cue]) >= TELLING_AUC]
-    warnings = [_describe_cue(cue, report, clips) for cue in named]
     because = "" if named else ", though no single one does"
     return [
         f"the recording conditions tell the class{because} ({figures} without hearing what is in the clips), so a "
         "model can learn them instead of the sound; draw both classes from recordings made alike, or impose the same "
         "conditions on both.",
-        *warnings,
+        *(_describe_cue(cue, report, clips) for cue in named),
     ]
 
 
@@ -225,4 +251,193 @@ def format_audio_report(report: AudioReport) -> str:
     lines += [format_shortcuts([report.shortcuts])] if report.shortcuts else []
     lines += [f"cannot be used: {reason}" for reason in report.unreadable]
     lines += [f"warning: {finding}" for finding in report.findings]
+    return "\n".join(lines)
+
+
+# Measuring
+
+
+def measure_audio(samples: NDArray[np.floating]) -> dict[str, float]:
+    """Return the recording conditions of a clip, with clipped_share, silent_share and wide_db.
+
+    wide_db: level of what lies above WIDE_FROM_HZ, re the whole clip. Raises AudioError when the clip is shorter than
+    FEWEST_SAMPLES.
+    """
+    if samples.size < FEWEST_SAMPLES:
+        raise AudioError(
+            f"the clip has {samples.size} samples at 16 kHz, too few to measure; {FEWEST_SAMPLES} (10 ms) were "
+            "expected, correct duration_s or remove the clip."
+        )
+    return {
+        **measure_conditions(samples),
+        "clipped_share": float(np.mean(np.abs(samples) >= FULL_SCALE)),
+        "silent_share": float(np.mean(frame_levels_db(samples.astype(np.float64)) < SILENCE_BELOW_DB)),
+        "wide_db": _wide_db(samples),
+    }
+
+
+def _wide_db(samples: NDArray[np.floating]) -> float:
+    power = np.square(np.abs(np.fft.rfft(samples * np.hanning(samples.size))))
+    is_wide = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE_HZ) > WIDE_FROM_HZ
+    return float(10 * np.log10(power[is_wide].sum() / power.sum() + 1e-12))
+
+
+def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
+    """Return every named condition and content cue of one clip. Raises ValueError when it is empty or silent."""
+    if samples.size == 0 or not np.any(samples):
+        raise ValueError("an empty or silent clip has no recording conditions")
+    waveform = np.asarray(samples, dtype=np.float64)
+    frequencies_hz, density = signal.welch(waveform, SAMPLE_RATE_HZ, nperseg=min(512, len(waveform)))
+    density_db = 10 * np.log10(density + 1e-20)
+    level_db = 10 * np.log10(np.mean(np.square(waveform)))
+    first, end = active_span(waveform)
+    frames_db = np.maximum(frame_levels_db(waveform), -120)
+    return {
+        "cut_off_hz": _cut_off_hz(frequencies_hz, density_db),
+        "level_db": float(level_db),
+        "duration_s": len(waveform) / SAMPLE_RATE_HZ,
+        "leading_s": first / SAMPLE_RATE_HZ,
+        "trailing_s": (len(waveform) - end) / SAMPLE_RATE_HZ,
+        "dc_offset": float(abs(np.mean(waveform))),
+        "quantisation_step": _quantisation_step(waveform),
+        "floor_db": float(frames_db.min()),
+        "crest_db": float(20 * np.log10(np.max(np.abs(waveform))) - level_db),
+        "slope_db_per_octave": _slope(frequencies_hz, density_db),
+        "pause_share": float(np.mean(frames_db < frames_db.max() - 30)),
+        "centroid_hz": _centroid_hz(frequencies_hz, density_db),
+    }
+
+
+def _cut_off_hz(frequencies_hz: Features, density_db: Features) -> float:
+    """The highest frequency that stands 4 dB above what lies beyond the band (the 16-bit noise)."""
+    beyond_db = np.quantile(density_db[1:-1], 0.03)
+    standing = np.flatnonzero(density_db > beyond_db + 4)
+    return float(frequencies_hz[standing[-1]]) if len(standing) else 0.0
+
+
+def _quantisation_step(waveform: Features) -> float:
+    """The smallest difference between neighbouring sample values, in 16-bit steps."""
+    steps = np.diff(np.unique(np.rint(waveform * 32768)))
+    return float(steps.min()) if len(steps) else 0.0
+
+
+def _slope(frequencies_hz: Features, density_db: Features) -> float:
+    speech_band = (frequencies_hz >= 200) & (frequencies_hz <= 3000)
+    return float(np.polyfit(np.log2(frequencies_hz[speech_band]), density_db[speech_band], 1)[0])
+
+
+def _centroid_hz(frequencies_hz: Features, density_db: Features) -> float:
+    power = 10 ** (density_db / 10)
+    return float(np.sum(frequencies_hz * power) / np.sum(power))
+
+
+# The shortcut test
+
+
+def find_shortcuts(
+    part: str, clips: MeasuredClips, generator: np.random.Generator, training: MeasuredClips | None = None
+) -> ShortcutReport:
+    """Return what the conditions, and beside them the content cues, of the clips of one part tell about the label.
+
+    The classifiers are trained on `training`, or, where there is none, on the same part in a cross-validation that
+    keeps groups together. Raises ValueError when a fold would lack a class.
+    """
+    fold_of = _assign_folds(clips, generator) if training is None else None
+    outcomes = []
+    for names in (CONDITION_NAMES, CONTENT_NAMES):
+        scores = {
+            name: _transfer(name, training, clips, names) if training else _cross_validate(name, clips, names, fold_of)
+            for name in ("logistic", "boosting")
+        }
+        outcomes.append(tuple(_discriminate(name, scores[name], clips, generator) for name in scores))
+    singles = clips.select(CONDITION_NAMES + CONTENT_NAMES)
+    return ShortcutReport(
+        part=part,
+        n_clips=len(clips.labels),
+        n_groups=len(set(clips.groups)),
+        from_conditions=outcomes[0],
+        from_content=outcomes[1],
+        single_aucs={
+            name: float(roc_auc_score(clips.is_speech, singles[:, column]))
+            for column, name in enumerate(CONDITION_NAMES + CONTENT_NAMES)
+        },
+    )
+
+
+def _assign_folds(clips: MeasuredClips, generator: np.random.Generator) -> Features:
+    folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=int(generator.integers(2**31)))
+    fold_of = np.zeros(len(clips.groups))
+    for fold, (_, held_out) in enumerate(folds.split(fold_of, clips.is_speech, clips.groups)):
+        fold_of[held_out] = fold
+        if len(np.unique(clips.is_speech[held_out])) < 2:
+            raise ValueError(f"fold {fold} of the shortcut test lacks a class; it needs {N_FOLDS} groups of each")
+    return fold_of
+
+
+def _cross_validate(name: str, clips: MeasuredClips, names: Sequence[str], fold_of: Features | None) -> Features:
+    features, is_speech = clips.select(names), clips.is_speech
+    scores = np.empty(len(is_speech))
+    for fold in range(N_FOLDS):
+        held_out = fold_of == fold
+        scores[held_out] = _fit_and_score(name, features[~held_out], is_speech[~held_out], features[held_out])
+    return scores
+
+
+def _transfer(name: str, training: MeasuredClips, clips: MeasuredClips, names: Sequence[str]) -> Features:
+    return _fit_and_score(name, training.select(names), training.is_speech, clips.select(names))
+
+
+def _fit_and_score(name: str, features: Features, is_speech: NDArray[np.bool_], unseen: Features) -> Features:
+    # One thread: with more, the histograms of the boosting wait for each other on a busy machine, and are no faster.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # containers without /sys; no core is counted on here
+        warnings.filterwarnings("ignore", "Could not find the number of physical cores", UserWarning)
+        classifier = _build_classifier(name).fit(features, is_speech)
+        return np.asarray(classifier.predict_proba(unseen)[:, 1])
+
+
+def _build_classifier(name: str) -> Any:
+    if name == "logistic":
+        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
+    return HistGradientBoostingClassifier(max_iter=150, learning_rate=0.05, class_weight="balanced", random_state=0)
+
+
+def _discriminate(name: str, scores: Features, clips: MeasuredClips, generator: np.random.Generator) -> Discrimination:
+    """Return the AUC of the scores and its percentile interval over resampled groups, the classes resampled apart."""
+    is_speech = clips.is_speech
+    names, group_of = np.unique(np.asarray(clips.groups), return_inverse=True)
+    speaks = np.array([is_speech[group_of == index].mean() > 0.5 for index in range(len(names))])
+    values, rank = np.unique(scores, return_inverse=True)
+    aucs = np.empty(N_RESAMPLES)
+    for resample in range(N_RESAMPLES):
+        counts = np.zeros(len(names))
+        for members in (np.flatnonzero(speaks), np.flatnonzero(~speaks)):
+            counts += np.bincount(generator.choice(members, len(members)), minlength=len(names))
+        weights = counts[group_of]
+        speech = np.bincount(rank, weights * is_speech, len(values))
+        other = np.bincount(rank, weights * ~is_speech, len(values))
+        aucs[resample] = _weighted_auc(speech.astype(np.float64), other.astype(np.float64))
+    lower, upper = np.quantile(aucs, [0.025, 0.975])
+    return Discrimination(name, float(roc_auc_score(is_speech, scores)), float(lower), float(upper))
+
+
+def _weighted_auc(speech: Features, other: Features) -> float:
+    """Probability that a speech clip scores above another one, ties counted half, from the weight at each score."""
+    below = np.cumsum(other) - other
+    return float(np.sum(speech * (below + other / 2)) / (speech.sum() * other.sum()))
+
+
+def format_shortcuts(reports: Sequence[ShortcutReport]) -> str:
+    """Return the figures as a plain table for the terminal."""
+    lines = ["shortcut test: AUC of the label from recording conditions alone (95 % interval over groups)"]
+    for report in reports:
+        figures = [
+            f"{outcome.classifier} {outcome.auc:.2f} [{outcome.lower:.2f}, {outcome.upper:.2f}]"
+            for outcome in report.from_conditions
+        ]
+        content = ", ".join(f"{outcome.classifier} {outcome.auc:.2f}" for outcome in report.from_content)
+        lines.append(
+            f"{report.part:<14} {', '.join(figures)}; {report.n_clips} clips, {report.n_groups} groups "
+            f"(content cues, for information: {content})"
+        )
     return "\n".join(lines)

@@ -111,8 +111,8 @@ def check_leaks(
     findings += find_same_samples(indices.values())
     for one, other in combinations(indices, 2):
         stage = f"comparing {one} with {other}"
-        found = find_near_duplicates(indices[one], indices[other], on_progress, stage)
-        findings += [finding for pair in found for finding in _from_near_duplicate(pair)]
+        pairs = find_near_duplicates(indices[one], indices[other], on_progress, stage)
+        findings += [finding for pair in pairs for finding in _from_near_duplicate(pair)]
     for part, index in indices.items():
         for pair in _same_part_other_label(index, on_progress, f"comparing labels of {part}"):
             findings.append(_label_conflict(pair.one, pair.other, _shared_sound(pair), pair.correlation.value))
@@ -198,12 +198,12 @@ def _same_part_other_label(index: SoundIndex, on_progress: OnProgress, stage: st
 
 def _by(name_of: Callable[[Sound], Hashable], sounds: Sequence[Sound]) -> dict[Hashable, list[Sound]]:
     """Return the sounds of every name; those without a name are left out."""
-    found: dict[Hashable, list[Sound]] = {}
+    by_name: dict[Hashable, list[Sound]] = {}
     for sound in sounds:
         name = name_of(sound)
         if name:
-            found.setdefault(name, []).append(sound)
-    return found
+            by_name.setdefault(name, []).append(sound)
+    return by_name
 
 
 def _across_parts(kind: str, members: Sequence[Sound], value: str) -> Iterator[Finding]:

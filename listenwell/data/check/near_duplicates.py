@@ -1,28 +1,18 @@
 """Find sounds that are changed copies of each other, or hold one another: among thousands, in minutes.
 
-Two steps over blocks of about two seconds. Searching: the wrapped peak of every block with every other, one small
-transform a pair (`listenwell.data.check.near_duplicates`). Deciding: the exact correlation of the few pairs that
-stand out. A copy may differ in level, polarity, codec, bandwidth, shift and noise; benchmarks/leak_gate.py measures how
-much of that each step survives. Copies played faster or at another pitch are not found.
-
-The result does not depend on the number of threads. Memory: 16 kB a block for the search.
-
-One view of everything a study listens to: clips and backgrounds alike, with the part each belongs to.
-
-The leak gate compares sounds; whether one is a clip or a background matters only for what it says about it.
-
-Whitened normalised cross-correlation: is one stretch of sound a changed copy of another?
-
-A waveform is whitened by dividing its spectrum by its own magnitude (the phase transform: Knapp & Carter 1976, "The
-generalized correlation method for estimation of time delay"), softly, so that empty bands are not amplified. Stationary
-noises, hums and voices then correlate only as much as chance lets them, while a copy shows one sharp peak at its shift,
-whatever was done to its level, band or codec. Nothing here knows of files.
-
-A block is at most BLOCK_SAMPLES long, float32, shape (n_samples,), 16 kHz. Two measures of two blocks:
+Clips and backgrounds are compared alike (`Sound`), in blocks of at most BLOCK_SAMPLES. A block is whitened by dividing
+its spectrum by its own magnitude (the phase transform: Knapp & Carter 1976, "The generalized correlation method for
+estimation of time delay"), softly, so that empty bands are not amplified: stationary noises, hums and voices then
+correlate only as much as chance lets them, while a copy shows one sharp peak at its shift, whatever was done to its
+level, band or codec. Two measures of two blocks:
 
     wrapped peak   both folded to WRAP_SAMPLES, so that one small transform gives every shift: quick, for searching
     correlation    the largest absolute value over all shifts, 1 for a copy, and its sharpness, the peak over the root
-                   mean square of the correlation around it: exact, for deciding
+                   mean square of the correlation around it: exact, for deciding on the few pairs that stand out
+
+A copy may differ in level, polarity, codec, bandwidth, shift and noise; benchmarks/leak_gate.py measures how much of
+that each step survives. Copies played faster or at another pitch are not found. The result does not depend on the
+number of threads. Memory: 16 kB a block for the search. Waveforms are float32, shape (n_samples,), 16 kHz.
 """
 
 import functools
@@ -42,6 +32,29 @@ from listenwell.data.clip import ROOM, Background, Clip
 from listenwell.data.tables import MISSING_VALUES
 from listenwell.errors import AudioError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
+
+BLOCK_SAMPLES = 32_768
+WRAP_SAMPLES = 4_096
+WRAP_BINS = WRAP_SAMPLES // 2 + 1
+BAND_HZ = (150.0, 7_600.0)
+FLOOR_PERCENTILE = 75.0
+"""The magnitude above which a quarter of the band lies; a telephone clip fills less than half of the band."""
+TAPER_SAMPLES = 160
+"""10 ms at both ends: the step where a sound was cut is a click, and all clicks are alike."""
+LIMIT_RMS = 4.0
+"""Whitened samples are limited to this many root mean squares, so that one click does not outweigh all else."""
+NEAR_SAMPLES, FAR_SAMPLES = 16, 800
+"""The surroundings of a peak: from 1 to 50 ms on both sides."""
+CANDIDATE_PEAK = 0.065
+"""Blocks with this wrapped peak or more are compared exactly: 1 pair of voices in 700, 1 of stationary noises in 50."""
+LEAST_SHARPNESS = 13.0
+"""From here on two blocks share sound. docs/leak-gate.md shows the sharpness of copies and of strangers."""
+BLOCKS_COMPARED = 3
+"""Exact comparisons for one pair of sounds; two long copies would otherwise be compared block by block."""
+_BATCH = 64
+_BLOCKS_KEPT = 256
+
+Spectrum = NDArray[np.complex64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +90,8 @@ def list_sounds(
     """Return the sounds of every part, clips first; rooms are none. Raises ManifestError for one without a group."""
     parts = list(dict.fromkeys([*clips, *backgrounds]))
     sounds = {
-        part: [_from_clip(part, clip) for clip in (clips[part] if part in clips else ())]
-        + [
-            _from_background(part, bed)
-            for bed in (backgrounds[part] if part in backgrounds else ())
-            if bed.kind != ROOM
-        ]
+        part: [_from_clip(part, clip) for clip in clips.get(part, ())]
+        + [_from_background(part, background) for background in backgrounds.get(part, ()) if background.kind != ROOM]
         for part in parts
     }
     for part, listed in sounds.items():
@@ -97,51 +106,14 @@ def list_sounds(
 
 def _from_clip(part: str, clip: Clip) -> Sound:
     return Sound(
-        part=part,
-        sound_id=clip.clip_id,
-        is_background=False,
-        path=clip.path,
-        start_s=clip.start_s,
-        duration_s=clip.duration_s,
-        label=clip.label,
-        group=clip.group,
-        recording=clip.recording,
-        corpus=clip.corpus,
-        origin=clip.origin,
-        channel=clip.channel,
-    )
+        part, clip.clip_id, False, clip.path, clip.start_s, clip.duration_s, clip.label, clip.group, clip.recording,
+        clip.corpus, clip.origin, clip.channel,
+    )  # fmt: skip
 
 
 def _from_background(part: str, background: Background) -> Sound:
-    return Sound(
-        part=part,
-        sound_id=background.background_id,
-        is_background=True,
-        path=background.path,
-        start_s=0.0,
-        duration_s=None,
-        label="",
-        group=background.group,
-        recording="",
-        corpus=background.corpus,
-        origin=background.origin,
-    )
-
-
-BLOCK_SAMPLES = 32_768
-WRAP_SAMPLES = 4_096
-WRAP_BINS = WRAP_SAMPLES // 2 + 1
-BAND_HZ = (150.0, 7_600.0)
-FLOOR_PERCENTILE = 75.0
-"""The magnitude above which a quarter of the band lies; a telephone clip fills less than half of the band."""
-TAPER_SAMPLES = 160
-"""10 ms at both ends: the step where a sound was cut is a click, and all clicks are alike."""
-LIMIT_RMS = 4.0
-"""Whitened samples are limited to this many root mean squares, so that one click does not outweigh all else."""
-NEAR_SAMPLES, FAR_SAMPLES = 16, 800
-"""The surroundings of a peak: from 1 to 50 ms on both sides."""
-
-Spectrum = NDArray[np.complex64]
+    name, group, corpus, origin = background.background_id, background.group, background.corpus, background.origin
+    return Sound(part, name, True, background.path, 0.0, None, "", group, "", corpus, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,90 +126,6 @@ class Correlation:
     value: float
     sharpness: float
     lag_s: float
-
-
-def whiten(block: Waveform) -> Waveform:
-    """Return the whitened block, shape as given, of energy 1; all zeros where there is no sound in the band."""
-    n_fft = scipy.fft.next_fast_len(2 * len(block), real=True)
-    spectrum = scipy.fft.rfft(_taper(block), n_fft)
-    frequencies_hz = np.arange(len(spectrum)) * (SAMPLE_RATE_HZ / n_fft)
-    in_band = (frequencies_hz >= BAND_HZ[0]) & (frequencies_hz <= BAND_HZ[1])
-    magnitude = np.abs(spectrum)
-    floor = np.percentile(magnitude[in_band], FLOOR_PERCENTILE) if in_band.any() else 0.0
-    if floor <= 0:
-        return np.zeros_like(block)
-    white = scipy.fft.irfft(np.where(in_band, spectrum / (magnitude + floor), 0), n_fft)[: len(block)]
-    limit = LIMIT_RMS * np.sqrt(np.mean(np.square(white)))
-    limited = np.clip(white, -limit, limit)
-    return np.asarray(limited / np.linalg.norm(limited), dtype=np.float32)
-
-
-def _taper(block: Waveform) -> Waveform:
-    n_taper = min(TAPER_SAMPLES, len(block) // 4)
-    rise = np.sin(np.pi / 2 * (np.arange(n_taper) + 0.5) / max(n_taper, 1)) ** 2
-    window = np.ones(len(block))
-    window[:n_taper] = rise
-    window[len(block) - n_taper :] = rise[::-1]
-    return (block * window).astype(np.float32)
-
-
-def wrap(white: Waveform) -> Spectrum:
-    """Return the spectrum, shape (WRAP_BINS,), of a whitened block folded to WRAP_SAMPLES.
-
-    It is scaled so that the wrapped peak of two unrelated blocks has the same distribution whatever their kind: a
-    sound whose energy is crowded into a moment or a band has fewer independent values, and by chance correlates
-    more.
-    """
-    folded = np.zeros(-(-len(white) // WRAP_SAMPLES) * WRAP_SAMPLES, dtype=np.float32)
-    folded[: len(white)] = white
-    folded = folded.reshape(-1, WRAP_SAMPLES).sum(axis=0)
-    energy = float(np.sum(np.square(folded)))
-    if energy == 0:
-        return np.zeros(WRAP_BINS, dtype=np.complex64)
-    spectrum = scipy.fft.rfft(folded / np.sqrt(energy))
-    in_time = _crowding(np.square(folded).reshape(-1, 16).sum(axis=1))
-    in_band = _crowding(np.square(np.abs(spectrum[:-1])).reshape(-1, 8).sum(axis=1))
-    scaled: Spectrum = (spectrum / (in_time * in_band) ** 0.25).astype(np.complex64)
-    return scaled
-
-
-def _crowding(energies: NDArray[np.floating]) -> float:
-    """1 for energy spread evenly over the cells, their number for all of it in one."""
-    return float(len(energies) * np.sum(np.square(energies)) / np.sum(energies) ** 2)
-
-
-def wrapped_peaks(one: Spectrum, others: Spectrum) -> NDArray[np.float32]:
-    """Return the wrapped peak of `one` (WRAP_BINS,) with each of `others` (M, WRAP_BINS), shape (M,)."""
-    correlation = scipy.fft.irfft(others * one.conj(), WRAP_SAMPLES, axis=1, overwrite_x=True)
-    peaks: NDArray[np.float32] = np.maximum(correlation.max(axis=1), -correlation.min(axis=1))
-    return peaks
-
-
-def pad_spectrum(white: Waveform) -> Spectrum:
-    """Return the spectrum of a whitened block padded to twice BLOCK_SAMPLES, what `correlate` takes."""
-    spectrum: Spectrum = scipy.fft.rfft(white, 2 * BLOCK_SAMPLES)
-    return spectrum
-
-
-def correlate(one: Spectrum, other: Spectrum) -> Correlation:
-    """Return the correlation of two whitened blocks at its best shift; both as `pad_spectrum` gives them."""
-    correlation = np.abs(scipy.fft.irfft(other * one.conj(), 2 * BLOCK_SAMPLES, overwrite_x=True))
-    lag = int(correlation.argmax())
-    around = np.r_[lag - FAR_SAMPLES : lag - NEAR_SAMPLES, lag + NEAR_SAMPLES + 1 : lag + FAR_SAMPLES + 1]
-    surroundings = float(np.sqrt(np.mean(np.square(np.take(correlation, around, mode="wrap")))))
-    value = float(correlation[lag])
-    signed_lag = lag if lag < BLOCK_SAMPLES else lag - 2 * BLOCK_SAMPLES
-    return Correlation(value, value / surroundings if surroundings else 0.0, signed_lag / SAMPLE_RATE_HZ)
-
-
-CANDIDATE_PEAK = 0.065
-"""Blocks with this wrapped peak or more are compared exactly: 1 pair of voices in 700, 1 of stationary noises in 50."""
-LEAST_SHARPNESS = 13.0
-"""From here on two blocks share sound. docs/leak-gate.md shows the sharpness of copies and of strangers."""
-BLOCKS_COMPARED = 3
-"""Exact comparisons for one pair of sounds; two long copies would otherwise be compared block by block."""
-_BATCH = 64
-_BLOCKS_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,16 +212,16 @@ def find_near_duplicates(
     """
     candidates = find_candidates(one, other, on_progress, stage)
     padded = functools.lru_cache(maxsize=_BLOCKS_KEPT)(_padded_block)
-    found = []
+    duplicates = []
     for done, ((i, j), rows) in enumerate(candidates.items(), start=1):
         correlations = [correlate(padded(one, a), padded(other, b)) for a, b in rows]
         best = max(range(len(rows)), key=lambda k: correlations[k].sharpness)
         if correlations[best].sharpness >= LEAST_SHARPNESS:
             a, b = rows[best]
             shift_s = correlations[best].lag_s + float(other.first[b] - one.first[a]) / SAMPLE_RATE_HZ
-            found.append(NearDuplicate(one.sounds[i], other.sounds[j], correlations[best], shift_s))
+            duplicates.append(NearDuplicate(one.sounds[i], other.sounds[j], correlations[best], shift_s))
         on_progress(f"{stage}, exactly", done, len(candidates))
-    return found
+    return duplicates
 
 
 def _padded_block(index: SoundIndex, row: int) -> Spectrum:
@@ -363,8 +251,8 @@ def find_candidates(
     finally:
         pool.shutdown(cancel_futures=True)
     return {
-        pair: [(a, b) for _, a, b in sorted(found, reverse=True)[:BLOCKS_COMPARED]]
-        for pair, found in sorted(peaks.items())
+        pair: [(a, b) for _, a, b in sorted(rows, reverse=True)[:BLOCKS_COMPARED]]
+        for pair, rows in sorted(peaks.items())
     }
 
 
@@ -374,3 +262,80 @@ def _stand_out(wrap_of_one: Spectrum, wraps: Spectrum) -> tuple[NDArray[np.intp]
     peaks = np.concatenate([wrapped_peaks(wrap_of_one, batch) for batch in batches] or [np.zeros(0, np.float32)])
     rows = np.flatnonzero(peaks >= CANDIDATE_PEAK)
     return rows, peaks[rows]
+
+
+# Arithmetic
+
+
+def whiten(block: Waveform) -> Waveform:
+    """Return the whitened block, shape as given, of energy 1; all zeros where there is no sound in the band."""
+    n_fft = scipy.fft.next_fast_len(2 * len(block), real=True)
+    spectrum = scipy.fft.rfft(_taper(block), n_fft)
+    frequencies_hz = np.arange(len(spectrum)) * (SAMPLE_RATE_HZ / n_fft)
+    in_band = (frequencies_hz >= BAND_HZ[0]) & (frequencies_hz <= BAND_HZ[1])
+    magnitude = np.abs(spectrum)
+    floor = np.percentile(magnitude[in_band], FLOOR_PERCENTILE) if in_band.any() else 0.0
+    if floor <= 0:
+        return np.zeros_like(block)
+    white = scipy.fft.irfft(np.where(in_band, spectrum / (magnitude + floor), 0), n_fft)[: len(block)]
+    limit = LIMIT_RMS * np.sqrt(np.mean(np.square(white)))
+    limited = np.clip(white, -limit, limit)
+    return np.asarray(limited / np.linalg.norm(limited), dtype=np.float32)
+
+
+def _taper(block: Waveform) -> Waveform:
+    n_taper = min(TAPER_SAMPLES, len(block) // 4)
+    rise = np.sin(np.pi / 2 * (np.arange(n_taper) + 0.5) / max(n_taper, 1)) ** 2
+    window = np.ones(len(block))
+    window[:n_taper] = rise
+    window[len(block) - n_taper :] = rise[::-1]
+    return (block * window).astype(np.float32)
+
+
+def wrap(white: Waveform) -> Spectrum:
+    """Return the spectrum, shape (WRAP_BINS,), of a whitened block folded to WRAP_SAMPLES.
+
+    It is scaled so that the wrapped peak of two unrelated blocks has the same distribution whatever their kind: a
+    sound whose energy is crowded into a moment or a band has fewer independent values, and by chance correlates
+    more.
+    """
+    folded = np.zeros(-(-len(white) // WRAP_SAMPLES) * WRAP_SAMPLES, dtype=np.float32)
+    folded[: len(white)] = white
+    folded = folded.reshape(-1, WRAP_SAMPLES).sum(axis=0)
+    energy = float(np.sum(np.square(folded)))
+    if energy == 0:
+        return np.zeros(WRAP_BINS, dtype=np.complex64)
+    spectrum = scipy.fft.rfft(folded / np.sqrt(energy))
+    in_time = _crowding(np.square(folded).reshape(-1, 16).sum(axis=1))
+    in_band = _crowding(np.square(np.abs(spectrum[:-1])).reshape(-1, 8).sum(axis=1))
+    scaled: Spectrum = (spectrum / (in_time * in_band) ** 0.25).astype(np.complex64)
+    return scaled
+
+
+def _crowding(energies: NDArray[np.floating]) -> float:
+    """1 for energy spread evenly over the cells, their number for all of it in one."""
+    return float(len(energies) * np.sum(np.square(energies)) / np.sum(energies) ** 2)
+
+
+def wrapped_peaks(one: Spectrum, others: Spectrum) -> NDArray[np.float32]:
+    """Return the wrapped peak of `one` (WRAP_BINS,) with each of `others` (M, WRAP_BINS), shape (M,)."""
+    correlation = scipy.fft.irfft(others * one.conj(), WRAP_SAMPLES, axis=1, overwrite_x=True)
+    peaks: NDArray[np.float32] = np.maximum(correlation.max(axis=1), -correlation.min(axis=1))
+    return peaks
+
+
+def pad_spectrum(white: Waveform) -> Spectrum:
+    """Return the spectrum of a whitened block padded to twice BLOCK_SAMPLES, what `correlate` takes."""
+    spectrum: Spectrum = scipy.fft.rfft(white, 2 * BLOCK_SAMPLES)
+    return spectrum
+
+
+def correlate(one: Spectrum, other: Spectrum) -> Correlation:
+    """Return the correlation of two whitened blocks at its best shift; both as `pad_spectrum` gives them."""
+    correlation = np.abs(scipy.fft.irfft(other * one.conj(), 2 * BLOCK_SAMPLES, overwrite_x=True))
+    lag = int(correlation.argmax())
+    around = np.r_[lag - FAR_SAMPLES : lag - NEAR_SAMPLES, lag + NEAR_SAMPLES + 1 : lag + FAR_SAMPLES + 1]
+    surroundings = float(np.sqrt(np.mean(np.square(np.take(correlation, around, mode="wrap")))))
+    value = float(correlation[lag])
+    signed_lag = lag if lag < BLOCK_SAMPLES else lag - 2 * BLOCK_SAMPLES
+    return Correlation(value, value / surroundings if surroundings else 0.0, signed_lag / SAMPLE_RATE_HZ)

@@ -69,6 +69,8 @@ def write_prepared(prepared: Prepared, folder: Path) -> list[Path]:
     if prepared.backgrounds:
         write_backgrounds(backgrounds, prepared.backgrounds)
     if prepared.quarantine:
-        write_rows(quarantine, ("path", "reason"), [(str(each.path), each.reason) for each in prepared.quarantine])
+        write_rows(
+            quarantine, ("path", "reason"), [(str(left_out.path), left_out.reason) for left_out in prepared.quarantine]
+        )
     rows = {clips: prepared.clips, backgrounds: prepared.backgrounds, quarantine: prepared.quarantine}
     return [path for path, of_path in rows.items() if of_path]

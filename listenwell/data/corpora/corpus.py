@@ -1,18 +1,14 @@
-"""What all corpora need: find the folder by a file it must hold, read lengths, cut stretches, name clips.
-
-Times are seconds from the start of a recording. Headers and the last moment of each recording are read here, not the
-whole of it: enough to find files that are missing, empty, no sound, or cut off.
-
-What describes a public corpus, how it is to be prepared, and what comes out.
+"""What describes a public corpus, how it is to be prepared, what comes out, and what the preparing of all needs.
 
 Every corpus is one module beside this one that holds one `Corpus`; `listenwell.data.corpora.catalogue` lists them.
-Times are seconds.
+Times are seconds from the start of a recording. Headers and the last moment of each recording are read here, not the
+whole of it: enough to find files that are missing, empty, no sound, or cut off.
 """
 
 import fnmatch
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from listenwell.data.audio import recording_s
@@ -21,6 +17,8 @@ from listenwell.data.fetch.download import RemoteFile
 from listenwell.data.sound_files import walk
 from listenwell.errors import AudioError, ConfigError, ManifestError
 from listenwell.progress import OnProgress
+
+DEEPEST_LEVEL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +114,6 @@ class Corpus:
     prepare: Callable[[Path, PrepareSettings, OnProgress], Prepared]
 
 
-DEEPEST_LEVEL = 2
-
-
 def find_folders(root: Path, landmark: str, title: str) -> list[Path]:
     """Return the folders that hold `landmark`: `root`, or else those one level below it, or else two levels.
 
@@ -127,8 +122,8 @@ def find_folders(root: Path, landmark: str, title: str) -> list[Path]:
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds {title}.")
     for level in range(DEEPEST_LEVEL + 1):
-        found = [path.parents[landmark.count("/")] for path in sorted(root.glob("*/" * level + landmark))]
-        visible = [folder for folder in found if not _is_hidden(folder, root)]
+        folders = [path.parents[landmark.count("/")] for path in sorted(root.glob("*/" * level + landmark))]
+        visible = [folder for folder in folders if not _is_hidden(folder, root)]
         if visible:
             return visible
     raise ManifestError(
@@ -139,19 +134,19 @@ def find_folders(root: Path, landmark: str, title: str) -> list[Path]:
 
 def find_folder(root: Path, landmark: str, title: str) -> Path:
     """Return the one folder that holds `landmark`. Raises ManifestError when there is none, or more than one."""
-    found = find_folders(root, landmark, title)
-    if len(found) > 1:
+    folders = find_folders(root, landmark, title)
+    if len(folders) > 1:
         raise ManifestError(
-            f"{root}: {landmark} is in {found[0].name} and in {found[1].name}; one copy of {title} was expected, give "
-            "the folder of one of them."
+            f"{root}: {landmark} is in {folders[0].name} and in {folders[1].name}; one copy of {title} was "
+            "expected, give the folder of one of them."
         )
-    return found[0]
+    return folders[0]
 
 
 def find_files(root: Path, pattern: str) -> list[Path]:
     """Return the files below `root` whose names match, sorted, through links; hidden ones are left alone."""
-    found = (path for path in walk(root) if fnmatch.fnmatch(path.name, pattern) and path.is_file())
-    return [path for path in found if not _is_hidden(path, root)]
+    files = (path for path in walk(root) if fnmatch.fnmatch(path.name, pattern) and path.is_file())
+    return [path for path in files if not _is_hidden(path, root)]
 
 
 def _is_hidden(path: Path, root: Path) -> bool:
@@ -201,6 +196,19 @@ def cut_stretches(start_s: float, end_s: float, settings: PrepareSettings) -> li
     if n_clips == 1:
         return [(start_s + slack_s / 2, clip_s)]
     return [(start_s + slack_s * nth / (n_clips - 1), clip_s) for nth in range(n_clips)]
+
+
+def cut_clips(whole: Clip, settings: PrepareSettings) -> list[Clip]:
+    """Return the clips of one recording, given as a clip of its whole length that is called by its file's name."""
+    return [
+        replace(
+            whole,
+            clip_id=name_clip(whole.corpus, whole.clip_id, start_s),
+            start_s=start_s,
+            duration_s=duration_s,
+        )
+        for start_s, duration_s in cut_stretches(0.0, whole.duration_s, settings)
+    ]
 
 
 def name_clip(corpus: str, recording: str, start_s: float) -> str:

@@ -15,60 +15,45 @@ from listenwell.data.corpora.corpus import (
     Corpus,
     Prepared,
     PrepareSettings,
-    cut_stretches,
+    cut_clips,
     find_folder,
-    name_clip,
     read_lengths,
 )
 from listenwell.data.fetch.download import RemoteFile
-from listenwell.data.tables import Row, read_rows
+from listenwell.data.tables import read_rows
 from listenwell.progress import OnProgress, ignore_progress
 
 NAME, TITLE, LANDMARK = "esc50", "ESC-50", "meta/esc50.csv"
 LICENCE = "CC-BY-NC-3.0"
-COLUMNS = ("filename", "fold", "category", "src_file")
+COLUMNS = ("filename", "category", "src_file")
 
 
 def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
     """Return one NONSPEECH clip per file, or several where clip_s is below 5 s (`Corpus.prepare`)."""
     folder = find_folder(root, LANDMARK, TITLE)
-    rows = _read_sounds(folder)
-    paths = {row.text("filename"): folder / "audio" / row.text("filename") for row in rows}
-    lengths_s, quarantine = read_lengths(list(paths.values()), settings.quarantine_share, on_progress)
+    rows = {
+        folder / "audio" / row.required("filename"): (row.required("category"), row.required("src_file"))
+        for row in read_rows(folder / LANDMARK, COLUMNS, COLUMNS)
+    }
+    lengths_s, quarantine = read_lengths(list(rows), settings.quarantine_share, on_progress)
     clips: list[Clip] = []
-    for row in rows:
-        path = paths[row.text("filename")]
-        if path in lengths_s:
-            clips += _cut_sound(row, path, lengths_s[path], settings)
-    return Prepared(clips, quarantine=quarantine)
-
-
-def _read_sounds(folder: Path) -> list[Row]:
-    """Return the rows of the official table. Raises ManifestError, also for a row without a class or source."""
-    rows = list(read_rows(folder / LANDMARK, COLUMNS, COLUMNS))
-    for row in rows:
-        for column in COLUMNS:
-            row.required(column)
-    return rows
-
-
-def _cut_sound(row: Row, path: Path, length_s: float, settings: PrepareSettings) -> list[Clip]:
-    return [
-        Clip(
-            clip_id=name_clip(NAME, path.stem, start_s),
+    for path, length_s in lengths_s.items():
+        category, source = rows[path]
+        whole = Clip(
+            clip_id=path.stem,
             path=path,
-            start_s=start_s,
-            duration_s=duration_s,
+            start_s=0.0,
+            duration_s=length_s,
             label="NONSPEECH",
-            group=f"{NAME}_{row.text('src_file')}",
+            group=f"{NAME}_{source}",
             recording=path.stem,
             corpus=NAME,
             licence=LICENCE,
-            category=row.text("category"),
-            origin=f"freesound:{row.text('src_file')}",
+            category=category,
+            origin=f"freesound:{source}",
         )
-        for start_s, duration_s in cut_stretches(0.0, length_s, settings)
-    ]
+        clips += cut_clips(whole, settings)
+    return Prepared(clips, quarantine=quarantine)
 
 
 CORPUS = Corpus(

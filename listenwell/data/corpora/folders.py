@@ -43,12 +43,12 @@ def read_folders(
     """
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds your recordings.")
-    found = find_sound_files(root)
-    recordings = [path for path in found.paths if _is_text(path)]
-    beds = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
+    files = find_sound_files(root)
+    recordings = [path for path in files.paths if _is_text(path)]
+    laid = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
     others = [path for path in recordings if path.relative_to(root).parts[0] != BACKGROUND_FOLDER]
     labelled = {path: at for path in others if (at := _label_at(root, path)) is not None}
-    lengths_s, quarantine = read_lengths([*labelled, *beds], quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths([*labelled, *laid], quarantine_share, on_progress)
     clips = [
         _describe_clip(root, path, at, group_by, lengths_s[path]) for path, at in labelled.items() if path in lengths_s
     ]
@@ -58,10 +58,10 @@ def read_folders(
             "them into speech/<speaker>/ and nonspeech/<source>/, or write clips.csv yourself "
             "(columns clip_id, path, label, group)."
         )
-    backgrounds = [_lay_background(root, path, lengths_s[path]) for path in beds if path in lengths_s]
+    backgrounds = [_describe_background(root, path, lengths_s[path]) for path in laid if path in lengths_s]
     n_unlabelled = len(others) - len(labelled)
-    notes = list(found.left_out)
-    if n_unnamed := len(found.paths) - len(recordings):
+    notes = list(files.left_out)
+    if n_unnamed := len(files.paths) - len(recordings):
         notes.append(f"{n_unnamed} recordings have names that are no UTF-8, which no table holds, and were left out.")
     if n_unlabelled:
         notes.append(f"{n_unlabelled} recordings lie in no folder named speech or nonspeech and were left out.")
@@ -82,13 +82,13 @@ def _label_at(root: Path, path: Path) -> int | None:
     Raises ManifestError where two name different ones.
     """
     names = path.relative_to(root).parts[:-1]
-    found = [i for i, name in enumerate(names) if name.lower() in LABEL_FOLDERS]
-    if len({LABEL_FOLDERS[names[i].lower()] for i in found}) > 1:
-        lies = " and in ".join(f"'{names[i]}'" for i in found)
+    places = [i for i, name in enumerate(names) if name.lower() in LABEL_FOLDERS]
+    if len({LABEL_FOLDERS[names[i].lower()] for i in places}) > 1:
+        lies = " and in ".join(f"'{names[i]}'" for i in places)
         raise ManifestError(
             f"{path.relative_to(root)}: lies in {lies}, which name different labels; move it, or rename a folder."
         )
-    return found[-1] if found else None
+    return places[-1] if places else None
 
 
 def _describe_clip(root: Path, path: Path, label_at: int, group_by: str, length_s: float) -> Clip:
@@ -118,7 +118,7 @@ def _group(names: Sequence[str], label_at: int, group_by: str) -> str:
     return match.group(1)
 
 
-def _lay_background(root: Path, path: Path, length_s: float) -> Background:
+def _describe_background(root: Path, path: Path, length_s: float) -> Background:
     name = path.relative_to(root / BACKGROUND_FOLDER).with_suffix("").as_posix()
     return Background(name, path, length_s, "noise", name, CORPUS_NAME, "")
 

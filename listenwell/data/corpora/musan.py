@@ -16,14 +16,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from listenwell.data.clip import Background, Clip, Label
+from listenwell.data.clip import Background, Clip
 from listenwell.data.corpora.corpus import (
     Corpus,
     Prepared,
     PrepareSettings,
-    cut_stretches,
+    cut_clips,
     find_folder,
-    name_clip,
     read_lengths,
 )
 from listenwell.data.fetch.download import RemoteFile
@@ -31,9 +30,6 @@ from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 
 NAME, TITLE, LANDMARK = "musan", "MUSAN", "music/fma/ANNOTATIONS"
-LABEL_OF_KIND: dict[str, Label] = {
-    "speech": "SPEECH", "noise": "NONSPEECH", "music": "NONSPEECH", "vocal_music": "NONSPEECH"
-}  # fmt: skip
 UNSTATED_LICENCE = "see LICENSE of the folder"
 _TRACK = re.compile(r"^\W*((?:music|noise|speech)-[a-z0-9-]+-\d+)(?:\.wav)?\b")
 _LICENCE = re.compile(r"CC0|CC[ -]BY(?:[ -](?:SA|NC|ND))*(?: \d\.\d)?|public domain", re.IGNORECASE)
@@ -65,10 +61,35 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     for track in tracks:
         if track.path not in lengths_s:
             continue
+        name, length_s = track.path.stem, lengths_s[track.path]
         if track.kind in settings.clip_kinds:
-            clips += _cut_track(folder, track, lengths_s[track.path], settings)
+            whole = Clip(
+                clip_id=name,
+                path=track.path,
+                start_s=0.0,
+                duration_s=length_s,
+                label="SPEECH" if track.kind == "speech" else "NONSPEECH",
+                group=track.group,
+                recording=track.path.relative_to(folder).with_suffix("").as_posix(),
+                corpus=NAME,
+                licence=track.licence,
+                category=track.category if track.kind != "vocal_music" else track.kind,
+                origin=track.origin,
+            )
+            clips += cut_clips(whole, settings)
         else:
-            backgrounds.append(_lay_track(track, lengths_s[track.path]))
+            backgrounds.append(
+                Background(
+                    background_id=f"{NAME}/{name}",
+                    path=track.path,
+                    duration_s=length_s,
+                    kind=track.kind,
+                    group=track.group,
+                    corpus=NAME,
+                    licence=track.licence,
+                    origin=track.origin,
+                )
+            )
     notes = [f"{len(unannotated)} music tracks are not in ANNOTATIONS and count as vocal_music."] if unannotated else []
     return Prepared(clips, backgrounds, quarantine=quarantine, notes=notes)
 
@@ -147,39 +168,6 @@ def _entry(entries: dict[str, str], name: str) -> str:
 
 def _lines(path: Path) -> Iterable[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-
-
-def _cut_track(folder: Path, track: Track, length_s: float, settings: PrepareSettings) -> list[Clip]:
-    recording = track.path.relative_to(folder).with_suffix("").as_posix()
-    return [
-        Clip(
-            clip_id=name_clip(NAME, track.path.stem, start_s),
-            path=track.path,
-            start_s=start_s,
-            duration_s=duration_s,
-            label=LABEL_OF_KIND[track.kind],
-            group=track.group,
-            recording=recording,
-            corpus=NAME,
-            licence=track.licence,
-            category=track.category if track.kind != "vocal_music" else track.kind,
-            origin=track.origin,
-        )
-        for start_s, duration_s in cut_stretches(0.0, length_s, settings)
-    ]
-
-
-def _lay_track(track: Track, length_s: float) -> Background:
-    return Background(
-        background_id=f"{NAME}/{track.path.stem}",
-        path=track.path,
-        duration_s=length_s,
-        kind=track.kind,
-        group=track.group,
-        corpus=NAME,
-        licence=track.licence,
-        origin=track.origin,
-    )
 
 
 CORPUS = Corpus(

