@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.report.figures import accuracy_curves
-from listenwell.report.results import Rung, distinct, read_results
+from listenwell.report.results import LadderRow, distinct, read_results
 from listenwell.report.tables import mean_over_seeds
 from listenwell.report.wording import format_difference
 from listenwell.storage.atomic_files import write_json
@@ -170,7 +170,7 @@ def with_interval(metric: dict[str, Any]) -> str:
 
 def rung(record: dict[str, Any]) -> str:
     """One arm's mean over seeds, and its difference from the first arm."""
-    parsed = Rung.model_validate(record)
+    parsed = LadderRow.model_validate(record)
     against = "" if parsed.against is None else f", {format_difference(parsed.against)}"
     return mean_over_seeds(parsed) + against
 
