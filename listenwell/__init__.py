@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from listenwell.detect.segmentation import Segment
     from listenwell.errors import ListenwellError
     from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+    from listenwell.fits.fitting import Trained, Trainer
+    from listenwell.judge.evidence import Judged, judge_scores
+    from listenwell.judge.scored import Scored, score_study
+    from listenwell.report.results import Results
+    from listenwell.splits.gate import Divided, divide_study
+    from listenwell.study.run import run_study
+    from listenwell.study.train import train_fits
 
 __version__ = "0.1.0"
 
@@ -25,14 +32,25 @@ __all__ = [
     "Config",
     "Decision",
     "Detector",
+    "Divided",
+    "Judged",
     "ListenwellError",
+    "Results",
     "ScoreTable",
+    "Scored",
     "Segment",
+    "Trained",
+    "Trainer",
     "__version__",
+    "divide_study",
+    "judge_scores",
     "load_config",
     "load_waveform",
     "read_manifest",
     "read_scores",
+    "run_study",
+    "score_study",
+    "train_fits",
     "write_manifest",
     "write_scores",
 ]
@@ -43,13 +61,24 @@ _HOMES = {
     "Config": "config",
     "Decision": "detect.detector",
     "Detector": "detect.detector",
+    "Divided": "splits.gate",
+    "Judged": "judge.evidence",
     "ListenwellError": "errors",
+    "Results": "report.results",
     "ScoreTable": "evaluate.scores",
+    "Scored": "judge.scored",
     "Segment": "detect.segmentation",
+    "Trained": "fits.fitting",
+    "Trainer": "fits.fitting",
+    "divide_study": "splits.gate",
+    "judge_scores": "judge.evidence",
     "load_config": "config",
     "load_waveform": "data.audio",
     "read_manifest": "data.manifest",
     "read_scores": "evaluate.scores",
+    "run_study": "study.run",
+    "score_study": "judge.scored",
+    "train_fits": "study.train",
     "write_manifest": "data.manifest",
     "write_scores": "evaluate.scores",
 }

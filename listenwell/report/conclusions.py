@@ -8,9 +8,9 @@ count of errors carries it; its thresholds are conventions of this module, named
 from collections.abc import Callable, Iterator, Sequence
 
 from listenwell.augment.conditions import CLEAN
-from listenwell.evaluate.methods import CALIBRATED, NOISY, Comparison
+from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
 from listenwell.report.blocks import Paragraph
-from listenwell.report.results import FINE_TUNED, ZERO_SHOT, Results, distinct, metric_of
+from listenwell.report.results import Results, distinct, metric_of
 from listenwell.report.wording import (
     Difference,
     condition_phrase,

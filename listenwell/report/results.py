@@ -16,7 +16,7 @@ from listenwell.data.test_set import Precision
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import CALIBRATED, DEFAULT, NOISY, Comparison, Row
+from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, ZERO_SHOT, Comparison, Row
 from listenwell.evaluate.power import Outcome
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.evaluate.psychometric import PsychometricCurve
@@ -24,7 +24,6 @@ from listenwell.evaluate.transfer import Transfer
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 
 OUT_OF_CORPUS = "out_of_corpus"
-ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
 
 
 class Node(BaseModel):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import yaml
 
+from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.report import evidence, figures, tables
 from listenwell.report.blocks import Block, Code, Figures, Page, Paragraph, Sounds, answer_blocks, folded, make_page
 from listenwell.report.conclusions import find_answers, find_next_steps
-from listenwell.report.results import FINE_TUNED, Results
+from listenwell.report.results import Results
 from listenwell.report.wording import spaced
 
 ABOUT_ANSWERS = (

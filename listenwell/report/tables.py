@@ -7,19 +7,9 @@ clips and groups stands in the column's head. What a study did not do gives no t
 import json
 from collections.abc import Sequence
 
-from listenwell.evaluate.methods import CALIBRATED, Comparison, Row
+from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, Comparison, Row
 from listenwell.report.blocks import Cell, Column, Table, make_column, make_row, make_table
-from listenwell.report.results import (
-    FINE_TUNED,
-    Fit,
-    LadderRow,
-    LeaveOneOut,
-    Results,
-    Search,
-    TestSet,
-    distinct,
-    metric_of,
-)
+from listenwell.report.results import Fit, LadderRow, LeaveOneOut, Results, Search, TestSet, distinct, metric_of
 from listenwell.report.wording import (
     BELOW_CHANCE,
     DASH,

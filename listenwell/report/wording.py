@@ -12,8 +12,8 @@ from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.augment.recording import Band
 from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import NOISY
-from listenwell.report.results import FINE_TUNED, ZERO_SHOT, AgainstFirst
+from listenwell.evaluate.methods import FINE_TUNED, NOISY, ZERO_SHOT
+from listenwell.report.results import AgainstFirst
 
 Verdict = Literal["better", "worse", "cannot tell"]
 Difference = PairedDifference | AgainstFirst

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from listenwell.errors import ConfigError
 from listenwell.evaluate.calibration import read_given_threshold, read_threshold
+from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.pairing import Contender, SideBySide, compare_contenders, correct_together
 from listenwell.evaluate.predictions import GivenScale, read_predictions
 from listenwell.evaluate.traps import find_traps, warn_best_of
 from listenwell.judge.score import read_kept_scores
 from listenwell.report.comparison import ComparedRun, RunComparison
-from listenwell.report.results import FINE_TUNED, Results, read_results
+from listenwell.report.results import Results, read_results
 from listenwell.storage.run_folder import RunFolder
 
 
