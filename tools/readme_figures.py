@@ -1,7 +1,7 @@
 """Rewrite the README's figures from studies' results, so that every number there comes from a file.
 
     python tools/readme_figures.py --starter runs/starter    # copies its results and report to docs/starter-study
-    python tools/readme_figures.py --full runs/starter_full  # copies its ladder and report to docs/starter-full
+    python tools/readme_figures.py --full runs/starter_full  # copies its ladder to docs/starter-full
 
 Without an argument it only rewrites the README from what lies there; a test checks that this changes nothing.
 """
@@ -20,8 +20,8 @@ from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
-STUDY, FULL = ROOT / "docs" / "starter-study", ROOT / "docs" / "starter-full"
-LADDER = FULL / "ladder.json"
+STUDY = ROOT / "docs" / "starter-study"
+LADDER = ROOT / "docs" / "starter-full" / "ladder.json"
 LADDER_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
 """What of a full study's results is kept in docs, with the titles of its test sets."""
 BLOCKS = {
@@ -48,8 +48,7 @@ def main() -> None:
         for name in ("results.json", "report.md", "MODEL_CARD.md"):
             shutil.copy(asked.starter / name, STUDY / name)
     if asked.full is not None:
-        FULL.mkdir(exist_ok=True)
-        shutil.copy(asked.full / "report.md", FULL / "report.md")
+        LADDER.parent.mkdir(exist_ok=True)
         full = json.loads((asked.full / "results.json").read_text(encoding="utf-8"))
         titles = {entry["name"]: entry["title"] for entry in full["test_sets"]}
         write_json(LADDER, {name: full[name] for name in LADDER_PARTS} | {"titles": titles})

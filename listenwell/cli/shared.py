@@ -34,7 +34,11 @@ class OneSentenceErrors(TyperGroup):
         commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         with formatter.section("Commands"):
             formatter.write_dl(
-                [(name, inspect.cleandoc(each.help or "").split("\n\n")[0]) for name, each in commands.items() if each]
+                [
+                    (name, inspect.cleandoc(command.help or "").split("\n\n")[0])
+                    for name, command in commands.items()
+                    if command and not command.hidden
+                ]
             )
 
     def invoke(self, ctx: Any) -> Any:
