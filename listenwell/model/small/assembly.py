@@ -10,6 +10,7 @@ fingerprint, which is recorded in listenwell_base.json and shown in every report
 Radford et al. 2022 (arXiv:2212.04356); Ben Allal et al. 2025, "SmolLM2" (arXiv:2502.02737).
 """
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -221,6 +222,7 @@ def _ctranslate2_tensors(file: BinaryIO) -> Iterator[tuple[str, NDArray[np.gener
     def string() -> str:
         return file.read(number("<H"))[:-1].decode()
 
+    n_in_file = os.fstat(file.fileno()).st_size
     if (version := number("<I")) != _CTRANSLATE2_VERSION:
         raise ValueError(f"format version {version}, expected {_CTRANSLATE2_VERSION}")
     _specification, _revision = string(), number("<I")
@@ -228,6 +230,8 @@ def _ctranslate2_tensors(file: BinaryIO) -> Iterator[tuple[str, NDArray[np.gener
         name, rank = string(), number("<B")
         shape = [number("<I") for _ in range(rank)]
         dtype, n_bytes = number("<B"), number("<I")
+        if n_bytes > n_in_file:
+            raise ValueError(f"tensor '{name}' would have {n_bytes} bytes")
         yield name, np.frombuffer(file.read(n_bytes), dtype=_CTRANSLATE2_DTYPES[dtype]).reshape(shape)
 
 
