@@ -10,7 +10,7 @@ from listenwell.errors import CheckpointError, ListenwellError
 from listenwell.evaluate.scores import read_scores
 from listenwell.storage.load_or_make import hash_file
 from listenwell.tasks import export
-from listenwell.tasks.opened_run import delivered_adapter, find_adapter, open_run
+from listenwell.tasks.runs import delivered_adapter, find_adapter, open_run
 
 
 @pytest.fixture(scope="module")

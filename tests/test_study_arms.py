@@ -14,7 +14,7 @@ from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import cross_fitted_balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.fits.arms import expand_arms
+from listenwell.fits.request import expand_arms
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study.search import selection_optimism
 

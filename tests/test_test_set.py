@@ -34,7 +34,7 @@ from listenwell.data.test_set import (
     sheet_to_json,
 )
 from listenwell.errors import AudioError, ManifestError
-from listenwell.judge.expected_precision import expect_precision
+from listenwell.evaluate.power import expect_precision
 from listenwell.random_streams import stream
 from listenwell.tasks.test_set import Draw, make_test_set
 

@@ -82,7 +82,7 @@ def tensorboard(
 
     Needs listenwell[tracking].
     """
-    from listenwell.tasks.tensorboard import export_tensorboard
+    from listenwell.tasks.runs import export_tensorboard
 
     for folder in export_tensorboard(run, out, overwrite=overwrite):
         typer.echo(folder)

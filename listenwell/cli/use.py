@@ -66,7 +66,7 @@ def export(
 
 def _read_by_export(run: Path) -> Iterator[Path]:
     """The run, the ledger of its fits, and what its study read."""
-    from listenwell.tasks.opened_run import open_run
+    from listenwell.tasks.runs import open_run
 
     yield run
     opened, config = open_run(run)

@@ -22,9 +22,8 @@ from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.fits.arms import SEARCH_BEST, check_changes, expand_arms
 from listenwell.fits.fitting import FinishedFit, Trainer
-from listenwell.fits.request import FitRequest
+from listenwell.fits.request import SEARCH_BEST, FitRequest, check_changes, expand_arms
 from listenwell.judge.score import score_fits
 from listenwell.report.results import LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits

@@ -21,10 +21,9 @@ from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold, cross_fitted_balanced_accuracy
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.fits.arms import check_changes
 from listenwell.fits.fitting import FinishedFit, Outcome, Trainer
 from listenwell.fits.halving import DroppedFit
-from listenwell.fits.request import Bracket, FitRequest
+from listenwell.fits.request import Bracket, FitRequest, check_changes
 from listenwell.judge.score import score_fits
 from listenwell.random_streams import stream
 from listenwell.report.results import Optimism, Point, Search

@@ -44,7 +44,7 @@ from listenwell.splits.divide import DEV
 from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import hash_file
 from listenwell.storage.run_folder import provenance, read_kept_results
-from listenwell.tasks.opened_run import delivered_adapter, open_run, require_finished, splits_of_run
+from listenwell.tasks.runs import delivered_adapter, open_run, require_finished, splits_of_run
 
 PAUSE_S = (0.3, 3.0)
 SNR_DB = (0.0, 20.0)

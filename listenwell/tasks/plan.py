@@ -23,8 +23,7 @@ from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import ModelError
 from listenwell.evaluate.methods import ZERO_SHOT
 from listenwell.evaluate.power import detectable_difference
-from listenwell.fits.arms import expand_arms
-from listenwell.fits.request import FitRequest, spec_record
+from listenwell.fits.request import FitRequest, expand_arms, spec_record
 from listenwell.fits.stacks import encode_dev
 from listenwell.judge.detectors import language_model_detectors
 from listenwell.judge.score import score_clips

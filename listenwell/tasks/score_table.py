@@ -15,8 +15,11 @@ from listenwell.config import Config, dump_beside
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import clip_hashes
 from listenwell.data.sample_hashes import fill_backgrounds
-from listenwell.evaluate.intervals import Metric
+from listenwell.errors import ConfigError
+from listenwell.evaluate.calibration import choose_threshold, cross_fitted_decisions
+from listenwell.evaluate.intervals import Metric, balanced_accuracy_interval
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, summarise
+from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.judge.detectors import language_model_detectors
 from listenwell.judge.score import SCORING_VERSION, score_clips
@@ -25,13 +28,21 @@ from listenwell.model.loading import load_model, resolve_dtype
 from listenwell.model.mel import ShortClipConfig
 from listenwell.model.prompt import PromptConfig
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import find_manifest, read_noise, read_split, set_aside_unreadable, write_quarantine
+from listenwell.splits.clips import (
+    find_manifest,
+    read_noise,
+    read_split,
+    read_splits,
+    set_aside_unreadable,
+    write_quarantine,
+)
+from listenwell.splits.divide import DEV
 from listenwell.splits.sealing import content_sha256, is_test_split, note_opening
 from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.journal import Journal
 from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, provenance
-from listenwell.tasks.opened_run import find_adapter
+from listenwell.tasks.runs import find_adapter
 
 DEFAULT_THRESHOLD = 0.0
 """Both answers equally likely."""
@@ -132,4 +143,52 @@ def _as_trained(config: Config, listens: dict[str, Any]) -> Config:
             "prompt": PromptConfig(**listens["prompt"]),
             "short_clips": ShortClipConfig(**listens["short_clips"]),
         }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPrompt:
+    """A question, its cross-fitted balanced accuracy on dev with interval, its AUC, and the threshold of all of dev."""
+
+    question: str
+    balanced_accuracy: Metric
+    auc: float
+    threshold: float
+
+
+def judge_prompts(
+    config: Config,
+    questions: Sequence[str],
+    adapter_folder: Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> list[JudgedPrompt]:
+    """Return the questions, best first, judged on dev under the config's conditions.
+
+    Raises ConfigError when there are fewer than two different questions.
+    """
+    if len(set(questions)) < 2:
+        raise ConfigError(f"prompts: {len(set(questions))} question was given; give at least two different ones.")
+    splits, _ = read_splits(config, on_progress)
+    model = load_model(config.model)
+    adapter = None if adapter_folder is None else read_adapter(adapter_folder, model)[0]
+    prompts = {question: config.prompt.model_copy(update={"question": question}) for question in questions}
+    requested = [
+        (question, config.model_copy(update={"prompt": prompt}), adapter) for question, prompt in prompts.items()
+    ]
+    detectors = language_model_detectors(model, requested)
+    tables = score_clips(
+        detectors, splits.clips[DEV], splits.banks[DEV], config.evaluation.conditions, config, on_progress,
+        "asking on dev",
+    )  # fmt: skip
+    judged = [_judge(question, tables[question]) for question in prompts]
+    return sorted(judged, key=lambda prompt: (-prompt.balanced_accuracy.value, -prompt.auc))
+
+
+def _judge(question: str, dev: ScoreTable) -> JudgedPrompt:
+    decisions = cross_fitted_decisions(dev)
+    return JudgedPrompt(
+        question,
+        balanced_accuracy_interval(decisions, dev.is_speech, dev.group),
+        roc_auc(dev.score, dev.is_speech),
+        choose_threshold(dev).value,
     )

@@ -26,7 +26,7 @@ from listenwell.data.test_set import (
     sheet_to_json,
 )
 from listenwell.errors import ManifestError
-from listenwell.judge.expected_precision import expect_precision
+from listenwell.evaluate.power import expect_precision
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import find_manifest, read_noise, read_split
 from listenwell.storage.atomic_files import write_json, write_text

@@ -25,7 +25,7 @@ from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
-from listenwell.tasks.opened_run import open_run, scores_made_from, splits_of_run
+from listenwell.tasks.runs import open_run, scores_made_from, splits_of_run
 from listenwell.train.fit_log import PLANS
 
 
