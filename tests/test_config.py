@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from listenwell.config import (
     Config,
     config_beside,
-    config_schema,
     dump,
-    dump_beside,
     load_config,
     read_kept_config,
     settings,
@@ -143,7 +141,7 @@ def test_printing_shows_every_setting_with_its_help_and_marks_changes():
 
 
 def test_the_schema_is_json_and_knows_every_section_and_help():
-    schema = json.loads(json.dumps(config_schema()))
+    schema = json.loads(json.dumps(Config.model_json_schema()))
     assert set(schema["properties"]) == set(Config.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["properties"]["seed"]["description"]
@@ -218,7 +216,7 @@ def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_r
         f"data.backgrounds={backgrounds.format(folder=folder)}", f"model.name={model.format(folder=folder)}",
     ]  # fmt: skip
     config = load_config(None, changes)
-    (run / "config.yaml").write_text(dump_beside(config, Path("runs/x")))
+    (run / "config.yaml").write_text(dump(config_beside(config, Path("runs/x"))))
     monkeypatch.chdir(tmp_path)
     kept = load_config(run / "config.yaml")
     assert kept.output == run
@@ -228,7 +226,7 @@ def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_r
     assert kept.data.backgrounds == wanted.get(backgrounds, backgrounds.format(folder=folder))
     assert kept.model.name == (str(folder / "base") if model == "./base" else model.format(folder=folder))
     assert config_beside(kept, run) == config_beside(load_config(run / "config.yaml"), run)
-    assert load(tmp_path, dump_beside(kept, tmp_path)) == kept
+    assert load(tmp_path, dump(config_beside(kept, tmp_path))) == kept
     shutil.move(folder / "runs", tmp_path / "moved")
     moved = load_config(tmp_path / "moved" / "x" / "config.yaml")
     assert (moved.output, moved.ledger) == (tmp_path / "moved" / "x", tmp_path / "moved" / "fits")

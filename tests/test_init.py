@@ -21,7 +21,7 @@ from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
-from listenwell.tasks import export
+from listenwell.tasks.export import export_detector
 from listenwell.tasks.init import start_from_table, start_project
 from listenwell.tasks.runs import list_runs
 from listenwell.tasks.trace import trace
@@ -152,8 +152,6 @@ def files_below(folder: Path, *names: str) -> dict[str, int]:
 
 def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monkeypatch):
     monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(export, "N_RECORDINGS", 1)
-    monkeypatch.setattr(export, "RECORDING_S", 6.0)
     results = study_record(load_config(make_project(tmp_path / "old"), QUICK))
     shutil.move(tmp_path / "old", tmp_path / "new")
     run = tmp_path / "new" / "run"
@@ -163,7 +161,7 @@ def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monke
     walked = trace(read_manifest(tmp_path / "new" / "clips.csv")[0].clip_id, run)
     assert str(tmp_path / "new") in str(walked)
     assert str(tmp_path / "old") not in str(walked)
-    export.export_detector(run, tmp_path / "detector")
+    export_detector(run, tmp_path / "detector", n_recordings=1, recording_s=6.0)
     assert (tmp_path / "detector" / "detector.json").is_file()
     answer = CliRunner().invoke(app, ["report", str(run)])
     assert answer.exit_code == 0, answer.output

@@ -299,12 +299,12 @@ def show_config(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of config files instead.")] = False,
 ) -> None:
     """Print the resolved config as YAML, every field with its help."""
-    from listenwell.config import config_schema, dump, load_config
+    from listenwell.config import Config, dump, load_config
 
     changes = arguments or []
     path = Path(changes.pop(0)) if changes and "=" not in changes[0] else None
     config = load_config(path, changes)
-    typer.echo(json.dumps(config_schema(), indent=2) if schema else dump(config, with_help=True), nl=schema)
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2) if schema else dump(config, with_help=True), nl=schema)
 
 
 @model_app.command("build")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from listenwell.config import Config, dump_beside
+from listenwell.config import Config, config_beside, dump
 from listenwell.data.check.leaks import LEAKS, LeakReport, check_leaks
 from listenwell.data.clip import Background, Clip, clip_hashes
 from listenwell.data.manifest import read_backgrounds, read_manifest
@@ -50,7 +50,7 @@ def divide_study(config: Config, run: RunFolder, on_progress: OnProgress = ignor
     if _uses_babble(config):
         splits = with_speakers(splits)
     leaks = pass_gate(config, splits, run.leaks, on_progress)
-    write_text(run.config, dump_beside(config, run.root))
+    write_text(run.config, dump(config_beside(config, run.root)))
     write_json(run.allocation, allocation(splits))
     return Divided(splits, unreadable, leaks)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.augment.conditions import CLEAN, parse_condition
-from listenwell.config import Config, dump_beside
+from listenwell.config import Config, config_beside, dump
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import clip_hashes
 from listenwell.data.sample_hashes import fill_backgrounds
@@ -120,7 +120,7 @@ def score_manifest(
         condition: summarise(table.select(table.condition == condition), DEFAULT_THRESHOLD, config.seed)
         for condition in conditions
     }
-    write_text(run.config, dump_beside(config, run.root))
+    write_text(run.config, dump(config_beside(config, run.root)))
     write_json(run.provenance, provenance())
     shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
     write_checksummed(run.results, {method: {name: shown}, "made_from": made_from})
