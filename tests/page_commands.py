@@ -15,7 +15,6 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 import yaml
 from made_sounds import make_backgrounds
@@ -65,7 +64,7 @@ def block_commands(block: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def run_commands(lines: list[str], patched: pytest.MonkeyPatch) -> str:
+def run_commands(lines: list[str]) -> str:
     """Run every line in the folder we are in and return what they printed; listenwell runs in this process."""
     printed = ""
     for line in lines:

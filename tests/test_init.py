@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import load_config
-from listenwell.data.manifest import read_manifest, write_manifest
+from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare
@@ -97,13 +97,6 @@ def test_a_folder_without_labels_is_refused_with_the_next_step(tmp_path):
         start_project(tmp_path / "nowhere")
 
 
-def test_what_is_there_already_is_not_overwritten_unasked(tmp_path):
-    start_project(make_recordings(tmp_path, by_speaker=True))
-    with pytest.raises(ConfigError, match="is there already"):
-        start_project(tmp_path)
-    start_project(tmp_path, overwrite=True)
-
-
 def test_a_table_of_backgrounds_that_init_did_not_make_is_not_overwritten(tmp_path):
     make_recordings(tmp_path, by_speaker=True)
     (tmp_path / "backgrounds.csv").write_text("mine")
@@ -125,20 +118,6 @@ def make_project(folder: Path) -> Path:
     for i in range(6):
         record(folder / "backgrounds" / f"bed{i}.wav", speech=False)
     return start_project(folder).config
-
-
-def test_a_moved_project_is_read_at_its_new_place(tmp_path, monkeypatch):
-    make_project(tmp_path / "old")
-    shutil.copytree(tmp_path / "old", tmp_path / "copy")
-    shutil.move(tmp_path / "old", tmp_path / "new")
-    monkeypatch.chdir(tmp_path)
-    for name in ("new", "copy"):
-        config = load_config(Path(name) / "study.yaml")
-        assert config.output == tmp_path / name / "run"
-        assert config.data.manifest == str(tmp_path / name / "clips.csv")
-        assert config.data.backgrounds == str(tmp_path / name / "backgrounds.csv")
-        clips = read_manifest(Path(config.data.manifest))
-        assert all(clip.path.is_relative_to(tmp_path / name) and clip.path.is_file() for clip in clips)
 
 
 QUICK = ("model.name=random", "train.epochs=1", "evaluation.baselines=[webrtc]", "evaluation.conditions=[clean, snr_0]")
@@ -277,13 +256,6 @@ def test_every_command_of_a_study_reads_the_columns_of_its_config(tmp_path, monk
 def first_trained(folder: Path) -> str:
     config = load_config(folder / "study.yaml")
     return divide(*prepare(config), config.data).clips["train"][0].clip_id
-
-
-def test_a_table_of_our_own_is_read_under_its_names_beside_the_columns_of_the_config(tmp_path):
-    columns = start_from_table(make_table(tmp_path)).taken
-    clips = read_manifest(tmp_path / "data.csv", columns)
-    write_manifest(tmp_path / "test_set.csv", clips[:3])
-    assert read_manifest(tmp_path / "test_set.csv", columns) == clips[:3]
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,13 @@ import io
 import json
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from made_pages import Page
 from made_sounds import make_study, study_record
 from matplotlib import colormaps
 from matplotlib.image import imread
@@ -35,23 +33,6 @@ from listenwell.tasks.preview import preview
 LOUD = ("augment.noise.probability=1", "augment.crop.probability=1", "augment.spec_augment.probability=1",
         "augment.band.probability=1", "augment.pitch.probability=1", "train.epochs=1")  # fmt: skip
 HOSTILE = "<script>alert(1)</script>\"'&"
-
-
-class Page(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag == name]
 
 
 @pytest.fixture(scope="module")
@@ -162,38 +143,3 @@ def test_the_command_writes_the_page_and_prints_the_plans(study, tmp_path):
     assert f"{clips[0].clip_id}, epoch 3: Pitch" in done.stdout
     assert (tmp_path / "page.html").is_file()
     assert CliRunner().invoke(app, [*command, str(tmp_path / "x.html"), "--epochs", "one"]).exit_code == 2
-
-
-COUNT_PLAYERS = """<script>
-addEventListener("load", () => {
-  const sounds = [...document.querySelectorAll("audio")], pictures = [...document.images];
-  const ready = sounds.map((s) => s.readyState > 0 ? s : new Promise((r) => {
-    s.addEventListener("loadedmetadata", r); s.addEventListener("error", r); }));
-  Promise.all(ready).then(() => {
-    document.body.dataset.playing = sounds.filter((s) => !s.error && s.duration > 0).length;
-    document.body.dataset.drawn = pictures.filter((p) => p.naturalWidth > 0).length;
-  });
-});
-</script></body>"""
-
-
-@pytest.mark.browser
-def test_a_browser_plays_every_sound_without_a_complaint_or_a_request(study, tmp_path):
-    browser = os.environ.get("LISTENWELL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium; install it or set LISTENWELL_CHROMIUM")
-    config, clips = study
-    preview(config, [clips[0].clip_id], [1], tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    # The page itself allows no script: a copy that does counts what loaded.
-    counting = page.replace("media-src data:", "media-src data:; script-src 'unsafe-inline'", 1)
-    (tmp_path / "counting.html").write_text(counting.replace("</body>", COUNT_PLAYERS), encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000"]
-    for name in ("page.html", "counting.html"):
-        done = subprocess.run(
-            [*command, (tmp_path / name).as_uri()], capture_output=True, text=True, timeout=120, check=True
-        )
-        assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    assert 'data-playing="5"' in done.stdout
-    assert 'data-drawn="2"' in done.stdout

@@ -1,13 +1,13 @@
 """Commands on data: test-set, audio-check, and corpus (list, download, prepare, export, import)."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
+from listenwell.cli.shared import OneSentenceErrors, Overwrite, count_groups, study_inputs
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_json
@@ -16,9 +16,8 @@ from listenwell.storage.destination import destinations
 
 if TYPE_CHECKING:
     from listenwell.data.clip import Clip
-    from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings
+    from listenwell.data.corpora.corpus import Corpus, Prepared
     from listenwell.data.fetch.download import RemoteFile
-    from listenwell.progress import OnProgress
 
 corpus_app = typer.Typer(
     cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, check."
@@ -103,17 +102,24 @@ def prepare_corpus(
 ) -> None:
     """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
     if name == STARTER:
-        with shown_progress() as on_progress:
-            _prepare_starter(on_progress)
-        return
-    from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
+        from listenwell.data.corpora.starter import prepare_starter
 
-    numbers = {
+        with shown_progress() as on_progress:
+            starter = prepare_starter(cache_root(), on_progress=on_progress)
+        typer.echo(f"{starter.summary['text']}\n{starter.clips_csv}")
+        return
+    from dataclasses import replace
+
+    from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
+    from listenwell.data.corpora.corpus import PrepareSettings
+
+    given: dict[str, Any] = {
         "clip_s": clip_s, "clips_per_recording": clips_per_recording, "apart_s": apart_s, "margin_s": margin_s,
         "quarantine_share": quarantine_share,
     }  # fmt: skip
-    names = {"clip_kinds": clips, "background_kinds": backgrounds, "parts": parts}
-    settings = _settings(numbers, names)
+    for key, text in (("clip_kinds", clips), ("background_kinds", backgrounds), ("parts", parts)):
+        given[key] = text if text is None else tuple(kind for kind in text.split(",") if kind != "none")
+    settings = replace(PrepareSettings(), **{key: value for key, value in given.items() if value is not None})
     corpus, folder, source = find_corpus(name), _required_folder("--out", out), _required_folder("--root", root)
     with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as written:
         with shown_progress() as on_progress:
@@ -127,27 +133,6 @@ def prepare_corpus(
         typer.echo(table)
 
 
-def _prepare_starter(on_progress: "OnProgress") -> None:
-    from listenwell.data.corpora.starter import prepare_starter
-
-    corpus = prepare_starter(cache_root(), on_progress=on_progress)
-    typer.echo(corpus.summary["text"])
-    typer.echo(corpus.clips_csv)
-
-
-def _settings(numbers: Mapping[str, float | None], names: Mapping[str, str | None]) -> "PrepareSettings":
-    """Return the default settings with what was given on the command line in their place."""
-    from dataclasses import replace
-
-    from listenwell.data.corpora.corpus import PrepareSettings
-
-    given: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
-    for key, text in names.items():
-        if text is not None:
-            given[key] = tuple(name for name in text.split(",") if name != "none")
-    return replace(PrepareSettings(), **given)
-
-
 def _required_folder(option: str, folder: Path | None) -> Path:
     if folder is None:
         raise ConfigError(f"{option}: is missing; give a folder, such as {option} corpora/musan.")
@@ -155,10 +140,8 @@ def _required_folder(option: str, folder: Path | None) -> Path:
 
 
 def _report_prepared(prepared: "Prepared") -> None:
-    for label in ("SPEECH", "NONSPEECH"):
-        chosen = [clip for clip in prepared.clips if clip.label == label]
-        if chosen:
-            typer.echo(f"{label:18} {len(chosen):6} clips  {len({clip.group for clip in chosen}):5} groups")
+    for label, n_clips, n_groups in count_groups(prepared.clips):
+        typer.echo(f"{label:18} {n_clips:6} clips  {n_groups:5} groups")
     for kind in sorted({bed.kind for bed in prepared.backgrounds}):
         beds = [bed for bed in prepared.backgrounds if bed.kind == kind]
         typer.echo(f"{kind:18} {len(beds):6} backgrounds  {len({bed.group for bed in beds}):5} groups")

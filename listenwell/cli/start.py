@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from listenwell.cli.shared import (
+    AdapterFolder,
     ConfigFile,
     OneSentenceErrors,
     Overrides,
     Overwrite,
+    Run,
+    count_groups,
     peak_memory_gib,
+    read_text,
     study_config,
     study_inputs,
 )
@@ -70,9 +74,7 @@ def init(
             help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'; of a table, its column.",
         ),
     ] = "",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace clips.csv, backgrounds.csv and study.yaml.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml.
 
@@ -95,9 +97,8 @@ def init(
                 default="folder",
             )
         started = start_project(source, group or "folder", overwrite=overwrite)
-    for label in ("SPEECH", "NONSPEECH"):
-        chosen = [clip for clip in started.clips if clip.label == label]
-        typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")
+    for label, n_clips, n_groups in count_groups(started.clips):
+        typer.echo(f"{label:10} {n_clips:5} clips  {n_groups:4} groups")
     if started.backgrounds:
         typer.echo(f"{'background':10} {len(started.backgrounds):5} recordings")
     for warning in started.warnings:
@@ -263,7 +264,7 @@ def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 @app.command("report")
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
+def report(run: Run) -> None:
     """Write report.html and report.md again from a study's results.json."""
     from listenwell.report.results import Seal, read_results
     from listenwell.report.write import write_report
@@ -336,7 +337,7 @@ def prompts(
     files: Annotated[
         list[Path] | None, typer.Option("--file", help="Text file with one question per line; may be given again.")
     ] = None,
-    adapter: Annotated[Path | None, typer.Option("--adapter", help="Folder of a trained adapter.")] = None,
+    adapter: AdapterFolder = None,
     out: Annotated[Path, typer.Option("--out", help="File that receives the best question.")] = Path("best_prompt.txt"),
     overwrite: Overwrite = False,
     overrides: Overrides = None,
@@ -349,7 +350,8 @@ def prompts(
     from listenwell.config import load_config
     from listenwell.tasks.score_table import judge_prompts
 
-    questions = [*(asked or []), *(question for path in files or [] for question in _read_questions(path))]
+    lines = [line.strip() for path in files or [] for line in read_text(path).splitlines()]
+    questions = [*(asked or []), *filter(None, lines)]
     resolved = load_config(config, overrides or [])
     read = study_inputs(resolved, config, adapter, *(files or []))
     with destinations([out], inputs=read, overwrite=overwrite):
@@ -366,11 +368,3 @@ def prompts(
     alike = sum(each.balanced_accuracy.high >= best.low for each in judged[1:])
     typer.echo(f"{best.n} dev scores of {best.n_groups} groups; {alike} of the others may be as good as the first")
     typer.echo(out)
-
-
-def _read_questions(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text; give a file with one question per line.") from error
-    return [line.strip() for line in lines if line.strip()]

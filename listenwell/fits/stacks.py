@@ -108,7 +108,10 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
     write_checksummed(folder / MEMBERS, {"members": [fit.identity for fit in members]})
     requests = {fit.request.name: fit for fit in members}
     for fit in members:
-        _say_targets(fit.request, model)
+        lora = fit.request.config.lora
+        counts = model.count_by_half(model.find_targets(lora))
+        shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
+        print(f"fit '{fit.request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
     first = members[0].request.config
     watch = Watch(
         on_step,
@@ -172,13 +175,6 @@ def encode_dev(config: Config, model: AudioLanguageModel, clips: list[Clip], ban
             plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
             mels.append(extract_features(model.mel_filters, apply_plan(samples, plan, bank.load), config.short_clips))
     return embed_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
-
-
-def _say_targets(request: FitRequest, model: AudioLanguageModel) -> None:
-    lora = request.config.lora
-    counts = model.count_by_half(model.find_targets(lora))
-    shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
-    print(f"fit '{request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
 
 
 def _write_fit(fit: PlannedFit, model: AudioLanguageModel, result: FitResult | FailedFit) -> None:

@@ -245,7 +245,7 @@ def _requests(config: Config, splits: Splits) -> dict[str, list[FitRequest]]:
             for trial in _trials(inner)
         ],
         "leave one speaker out": [
-            loo.request_fold(config, name, arm, fold, splits).fit for name, arm in shared.items() for fold in folds
+            loo.request_fold(config, name, arm, fold, splits) for name, arm in shared.items() for fold in folds
         ],
     }
 

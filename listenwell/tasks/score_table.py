@@ -2,6 +2,9 @@
 
 An adapter brings its own prompt and short-clip policy: it is scored as it was trained. What was scored before with
 the same settings, model and recordings is read back, not computed again.
+
+Which question to ask is judged on dev as a search is, over one pass of the audio encoder: by the balanced accuracy of
+decisions whose threshold other dev groups chose, with its interval. Test clips stay closed.
 """
 
 import time
@@ -20,9 +23,9 @@ from listenwell.evaluate.calibration import choose_threshold, cross_fitted_decis
 from listenwell.evaluate.intervals import Metric, balanced_accuracy_interval
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, summarise
 from listenwell.evaluate.metrics import roc_auc
-from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.evaluate.scores import ScoreTable, read_scores
 from listenwell.judge.detectors import language_model_detectors
-from listenwell.judge.score import SCORING_VERSION, score_clips
+from listenwell.judge.score import SCORING_VERSION, made_tables, score_clips
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model, resolve_dtype
 from listenwell.model.mel import ShortClipConfig
@@ -80,7 +83,9 @@ def score_manifest(
         adapter_folder = find_adapter(adapter_folder)
         method = FINE_TUNED
         adapter, listens = read_adapter(adapter_folder, model)
-        config = _as_trained(config, listens)
+        if listens:  # an adapter of PEFT's own brings none
+            prompt, short_clips = PromptConfig(**listens["prompt"]), ShortClipConfig(**listens["short_clips"])
+            config = config.model_copy(update={"prompt": prompt, "short_clips": short_clips})
     run, name = RunFolder(config.output), split or "all"
     if is_test_split(split):
         note_opening(split, content_sha256(readable), run.root)
@@ -90,7 +95,12 @@ def score_manifest(
         "dtype": resolve_dtype(config.model),
         "scoring.batch_seconds": config.scoring.batch_seconds,
         "model": model.fingerprint,
-        "adapter": {each.name: hash_file(each) for each in _deciding_files(adapter_folder)},
+        "adapter": {
+            # what else lies in the folder decides nothing
+            path.name: hash_file(path)
+            for kind in ("*.safetensors", "*.json")
+            for path in sorted(adapter_folder.glob(kind) if adapter_folder is not None else ())
+        },
         "conditions": list(conditions),
         "seed": config.seed if bank.entries else None,
         "clips": clip_hashes(readable),
@@ -105,12 +115,7 @@ def score_manifest(
         journal = Journal(run.score_journal(name), identity(**made_from))
         table = score_clips(detectors, readable, bank, conditions, config, on_progress, journal=journal)[method]
         clips_per_s = len(table) / (time.monotonic() - started)
-
-        def write() -> list[Path]:
-            write_scores(run.scores(name), table)
-            return [run.scores(name)]
-
-        return Made({}, write)
+        return made_tables({run.scores(name): table})
 
     load_or_make(run.score_identity(name), made_from, make)
     run.score_journal(name).unlink(missing_ok=True)
@@ -125,25 +130,6 @@ def score_manifest(
     shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
     write_checksummed(run.results, {method: {name: shown}, "made_from": made_from})
     return ScoredManifest(method, table, metrics, len(unreadable), clips_per_s)
-
-
-def _deciding_files(adapter_folder: Path | None) -> list[Path]:
-    """Weights and settings of an adapter; what else lies in its folder decides nothing."""
-    if adapter_folder is None:
-        return []
-    return [each for kind in ("*.safetensors", "*.json") for each in sorted(adapter_folder.glob(kind))]
-
-
-def _as_trained(config: Config, listens: dict[str, Any]) -> Config:
-    """The config with the prompt and policy the adapter was trained with; an adapter of PEFT's own brings none."""
-    if not listens:
-        return config
-    return config.model_copy(
-        update={
-            "prompt": PromptConfig(**listens["prompt"]),
-            "short_clips": ShortClipConfig(**listens["short_clips"]),
-        }
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +156,7 @@ def judge_prompts(
         raise ConfigError(f"prompts: {len(set(questions))} question was given; give at least two different ones.")
     splits, _ = read_splits(config, on_progress)
     model = load_model(config.model)
-    adapter = None if adapter_folder is None else read_adapter(adapter_folder, model)[0]
+    adapter = None if adapter_folder is None else read_adapter(find_adapter(adapter_folder), model)[0]
     prompts = {question: config.prompt.model_copy(update={"question": question}) for question in questions}
     requested = [
         (question, config.model_copy(update={"prompt": prompt}), adapter) for question, prompt in prompts.items()
