@@ -288,11 +288,10 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
         raise ConfigError(f"{place}: expected section.key=value, for instance model.device=cpu.")
     value = read_yaml_value(text, place)
     for depth, name in enumerate(names[:-1], start=1):
-        inner = values.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{place}: '{'.'.join(names[:depth])}' is a single value and has no keys below it.")
-        values = inner
-        places.setdefault(".".join(names[:depth]), place)
+        section, values = ".".join(names[:depth]), values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{place}: '{section}' is a single value and has no keys below it.")
+        places.setdefault(section, place)
     values[names[-1]] = value
     places[".".join(names)] = place
 
@@ -300,9 +299,7 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
 def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: str) -> Iterator[tuple[str, str]]:
     """Yield a fault for every true or false (YAML also reads yes, no, on, off so) that would silently become 1 or 0."""
     for name, value in values.items():
-        if name not in section.model_fields:
-            continue
-        kind = section.model_fields[name].annotation
+        kind = section.model_fields[name].annotation if name in section.model_fields else None
         if isinstance(value, bool) and kind in (int, float):
             yield f"{parent}{name}", f"found {show_value(value)}, expected a number."
         elif isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Section):
@@ -343,15 +340,11 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     """Name the keys nearest to the unknown one: first in its own section, then anywhere in the tree."""
     *parents, name = (str(part) for part in location)
     every_key = [setting.key for setting in settings(Config())]
-    sections = [field for field, info in Config.model_fields.items() if isinstance(info.default, Section)]
     prefix = "".join(f"{part}." for part in parents)
-    siblings = [key.removeprefix(prefix) for key in every_key if key.startswith(prefix)] if parents else sections
-    own = sorted({key.split(".")[0] for key in siblings + (every_key if not parents else [])})
-    near = [prefix + match for match in difflib.get_close_matches(name, own, n=1)]
-    elsewhere = [key for key in every_key if key.rsplit(".", 1)[-1] == name]
-    if near or elsewhere:
-        return f"unknown key; did you mean '{(near or elsewhere)[0]}'?"
-    return f"unknown key; expected one of {', '.join(own)}."
+    siblings = sorted({key.removeprefix(prefix).split(".")[0] for key in every_key if key.startswith(prefix)})
+    near = [prefix + match for match in difflib.get_close_matches(name, siblings, n=1)]
+    near += [key for key in every_key if key.rsplit(".", 1)[-1] == name]
+    return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; expected one of {', '.join(siblings)}."
 
 
 def _place(places: Mapping[str, str], key: str, whole: str) -> str:

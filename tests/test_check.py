@@ -100,14 +100,6 @@ def test_backgrounds_beside_a_config_are_wrong_usage(tmp_path: Path) -> None:
     assert result.exit_code == 2
 
 
-def test_an_unreadable_clip_is_left_out_of_a_study(tmp_path: Path) -> None:
-    study = make_study(tmp_path, "data.quarantine_share=0.1")
-    (tmp_path / "speech_0.wav").write_bytes(b"not sound")
-    report = check_study(study)
-    assert sum(report.n_clips.values()) == 31
-    assert report.unreadable == ()
-
-
 def test_an_unreadable_clip_of_a_table_is_named_and_the_table_not_called_clean(tmp_path: Path) -> None:
     table, clips = make_table(tmp_path)
     clips[0].path.write_bytes(b"not sound")

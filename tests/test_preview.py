@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from listenwell.augment.plan import Plan, apply_plan, draw_plan
 from listenwell.cli.main import app
-from listenwell.config import Config, dump, load_config
+from listenwell.config import Config, dump
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import ConfigError, ManifestError
@@ -85,22 +85,6 @@ def test_the_last_picture_is_the_spectrogram_the_model_gets(study, tmp_path):
     assert (masked[is_hidden] == np.float32(mel.floor)).all()
     assert is_hidden.any()
     assert drawn[~is_hidden] == pytest.approx(colormaps["magma"](shares)[~is_hidden][:, :3], abs=0.01)
-
-
-def test_a_page_of_a_policy_that_does_nothing_says_so(study, tmp_path):
-    config, clips = study
-    off = load_config(
-        None,
-        [
-            f"data.manifest={config.data.manifest}",
-            f"data.backgrounds={config.data.backgrounds}",
-            "model.name=random",
-            *(f"augment.{stage}.probability=0" for stage in type(config.augment).model_fields),
-        ],
-    )
-    (hearing,) = preview(off, [clips[0].clip_id], [1], tmp_path / "page.html")
-    assert (hearing.words, len(hearing.players), len(hearing.pictures)) == ((), 2, 1)
-    assert "Nothing was changed." in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_names_cannot_write_html_and_nothing_is_fetched(study, tmp_path):

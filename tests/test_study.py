@@ -98,22 +98,6 @@ def test_an_unknown_clip_or_run_is_named(finished, tmp_path):
         trace("nobody", tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["listenwell.fits.stacks.write_adapter", "listenwell.judge.scored.write_scores"])
-def test_after_an_interrupt_the_next_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch, stage):
-    config, results, _ = finished
-    moved = config.model_copy(update={"output": tmp_path / "run"})
-
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(stage, interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            study_record(moved)
-    assert not list(tmp_path.rglob(".*"))
-    assert study_record(moved)["rows"] == results["rows"]
-
-
 def test_noise_without_backgrounds_is_refused_not_skipped(tmp_path):
     config = make_study(tmp_path, "data.backgrounds=none")
     with pytest.raises(ConfigError, match="noise is asked for"):

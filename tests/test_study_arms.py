@@ -1,7 +1,6 @@
 """Arms, seeds, search and leave-one-speaker-out, on the random model and a made corpus."""
 
 import json
-import multiprocessing
 
 import numpy as np
 import pytest
@@ -13,9 +12,7 @@ from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, TrainingError
-from listenwell.evaluate.calibration import cross_fitted_balanced_accuracy
 from listenwell.fits.request import expand_arms
-from listenwell.storage.run_folder import RunFolder, read_kept_results
 from listenwell.study.search import selection_optimism
 
 WIDE = (
@@ -74,12 +71,6 @@ def test_every_speaker_is_held_out_once_with_sounds_of_its_own(wide):
         assert record["metrics"][0]["n_groups"] == 2 * len(pool)
 
 
-def test_a_cross_fitted_threshold_is_not_judged_on_its_own_groups():
-    """One speaker lies below every other score: own thresholds would let the other groups decide it, and fail."""
-    table = scored({"s1": -5.0, "s2": 5.0, "s3": 5.0, "n1": 0.0, "n2": 0.0, "n3": 0.0})
-    assert cross_fitted_balanced_accuracy(table, n_folds=3) == pytest.approx((2 / 3 + 1) / 2)
-
-
 def test_the_best_of_equal_configs_looks_better_than_it_is():
     rng = np.random.default_rng(0)
     groups = [f"{kind}{i}" for kind in "sn" for i in range(12)]
@@ -105,44 +96,6 @@ def test_arms_that_make_no_sense_are_refused(tmp_path, changes, message):
     config = make_study(tmp_path, changes, "train.epochs=1", "evaluation.conditions=[clean]")
     with pytest.raises(ConfigError, match=message):
         study_record(config)
-
-
-def results_of(folder) -> dict:
-    results = read_kept_results(RunFolder(folder))
-    for about_this_run in ("seal", "provenance", "config"):
-        del results[about_this_run]
-    return results
-
-
-def test_a_study_killed_again_and_again_ends_as_if_it_never_was(tmp_path):
-    """SIGKILL at up to 20 moments, later and later; each next call goes on, and no finished fit is trained again."""
-    settings = [
-        *WIDE[1:3],
-        "train.epochs=1",
-        "evaluation.conditions=[clean]",
-        "train.checkpoint_steps=1",
-        "train.stack=2",
-    ]
-    config = make_study(tmp_path, *settings)
-    kills, trained_at = 0, {}
-    for number in range(21):
-        child = multiprocessing.get_context("fork").Process(target=study_record, args=(config,))
-        child.start()
-        child.join(0.3 + 0.2 * number if number < 20 else 240)
-        if child.is_alive():
-            child.kill()
-            kills += 1
-        child.join()
-        for spec in (config.output / "fits").glob("*/spec.json"):
-            assert trained_at.setdefault(spec, spec.stat().st_mtime_ns) == spec.stat().st_mtime_ns
-        if child.exitcode == 0:
-            break
-    assert child.exitcode == 0
-    assert kills >= 3
-    study_record(config.model_copy(update={"output": tmp_path / "whole"}))
-    killed, whole = results_of(config.output), results_of(tmp_path / "whole")
-    assert killed.pop("name") != whole.pop("name")
-    assert killed == whole
 
 
 def test_the_page_shows_arms_search_and_speakers(wide):

@@ -31,7 +31,6 @@ from listenwell.data.test_set import (
     escape_markdown,
     format_sheet,
     leave_out_related,
-    sheet_to_json,
 )
 from listenwell.errors import AudioError, ManifestError
 from listenwell.evaluate.power import expect_precision
@@ -267,17 +266,6 @@ def test_escaped_text_is_one_line_without_markup(text):
     escaped = escape_markdown(text)
     assert len(escaped.splitlines()) <= 1
     assert not re.search(r"[<>]", escaped)
-
-
-def test_the_sheet_says_of_every_clip_where_it_is_from_and_why_it_was_chosen():
-    chosen = draw_test_set(made_clips(), SetSize(), 0)
-    sheet = DataSheet({"seed": 0}, chosen, expect_precision(chosen))
-    told = json.loads(json.dumps(sheet_to_json(sheet)))
-    assert {"corpus", "recording", "origin", "licence", "pcm_sha256", "why"} <= told["clips"][0].keys()
-    assert len(told["clips"]) == 110
-    assert [each["n_clips"] for each in told["classes"]] == [50, 60]
-    assert {each["n_clips"] for each in told["groups"]} == {5, 3}
-    assert "group 1 of its category (speech_kind_" in format_sheet(sheet)
 
 
 def run(*arguments: str | Path):

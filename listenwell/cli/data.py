@@ -1,7 +1,7 @@
 """Commands on data: test-set, audio-check, and corpus (list, download, prepare, export, import)."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,8 +72,7 @@ def download_corpus(
     with shown_progress() as on_progress:
         folders = fetch_corpus(corpus, _required_folder("--root", root), url, on_progress)
     typer.echo(f"{corpus.title}: {corpus.licence}; cite {corpus.citation}")
-    for folder in folders:
-        typer.echo(folder)
+    typer.echo("\n".join(map(str, folders)))
 
 
 @corpus_app.command("prepare")
@@ -288,11 +287,6 @@ def import_clips(
     group_by: Annotated[
         Literal["speaker", "recording"], typer.Option("--group-by", help="Group where lhotse's manifest says none.")
     ] = "speaker",
-    corpus: Annotated[str, typer.Option("--corpus", help="Corpus where lhotse's manifest says none.")] = "",
-    licence: Annotated[str, typer.Option("--licence", help="Licence where lhotse's manifest says none.")] = "",
-    audio_root: Annotated[
-        Path, typer.Option("--audio-root", help="Where relative paths in lhotse's manifest begin.")
-    ] = Path(),
     columns: Annotated[
         list[str] | None, typer.Option("--column", help="A column's other name in the metadata: group=speaker_id.")
     ] = None,
@@ -302,7 +296,7 @@ def import_clips(
     from listenwell.data.exchange import Unsaid, read_audio_folder, read_lhotse, read_lhotse_cuts
     from listenwell.data.manifest import write_manifest
 
-    unsaid, names = Unsaid(label, group_by, corpus, licence, audio_root), dict(_column_names(columns or []))
+    unsaid, names = Unsaid(label, group_by), dict(_column_names(columns or []))
 
     def read() -> "Sequence[Clip]":
         if kind == "audiofolder":
@@ -315,16 +309,14 @@ def import_clips(
             )
         return read_lhotse(recordings, source, unsaid)
 
-    with destinations([out], inputs=_inputs([source, recordings], read), overwrite=overwrite):
+    def inputs() -> Iterator[Path]:
+        yield from (file for file in (source, recordings) if file is not None)
+        yield from (clip.path for clip in read())
+
+    with destinations([out], inputs=inputs(), overwrite=overwrite):
         clips = read()
         write_manifest(out, clips)
     typer.echo(f"{len(clips)} clips, {len({clip.group for clip in clips})} groups: {out}")
-
-
-def _inputs(files: Sequence[Path | None], read: "Callable[[], Sequence[Clip]]") -> Iterator[Path]:
-    """The files, and the recordings that are read from them."""
-    yield from (file for file in files if file is not None)
-    yield from (clip.path for clip in read())
 
 
 def _column_names(columns: list[str]) -> Iterator[tuple[str, str]]:
