@@ -28,13 +28,7 @@ from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig, ScoringConfig
 from listenwell.section import Section
 from listenwell.storage.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
-from listenwell.study_settings import (
-    DataConfig,
-    EvaluationConfig,
-    ExecutorConfig,
-    LeaveOneOutConfig,
-    SearchConfig,
-)
+from listenwell.study_settings import DataConfig, EvaluationConfig, ExecutorConfig, LeaveOneOutConfig, SearchConfig
 from listenwell.train.settings import TrainConfig
 
 CHANGES_NOTHING = ("output", "ledger", "relative_to")

@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.config import (
-    Config,
-    config_beside,
-    dump,
-    load_config,
-    read_kept_config,
-    settings,
-)
+from listenwell.config import Config, config_beside, dump, load_config, read_kept_config, settings
 from listenwell.errors import ConfigError
 
 
@@ -52,10 +45,7 @@ def test_numbers_that_yaml_reads_as_text_become_numbers(tmp_path):
         ("modle: {}", "study.yaml line 1, modle: unknown key; did you mean 'model'?"),
         ("model:\n  divice: cpu", "study.yaml line 2, model.divice: unknown key; did you mean 'model.device'?"),
         ("device: cpu", "device: unknown key; did you mean 'model.device'?"),
-        (
-            "xyz: 1",
-            "xyz: unknown key; expected one of " + ", ".join(sorted(Config.model_fields)) + ".",
-        ),
+        ("xyz: 1", "xyz: unknown key; expected one of " + ", ".join(sorted(Config.model_fields)) + "."),
         ("seed: soon", "line 1, seed: found soon, but the value should be a valid integer"),
         ("seed: -1", "seed: found -1, but the value should be greater than or equal to 0"),
         ("seed: yes", "seed: found true, expected a number."),

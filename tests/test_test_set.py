@@ -174,8 +174,7 @@ def test_a_split_gives_only_what_is_unrelated_to_the_other_splits(corpus, tmp_pa
     related = next(clip for clip in clips if clip.group == "speech_2")
     in_training = next(clip for clip in clips if clip.split == "train")
     write_manifest(
-        corpus,
-        [replace(clip, origin="freesound:1") if clip in (related, in_training) else clip for clip in clips],
+        corpus, [replace(clip, origin="freesound:1") if clip in (related, in_training) else clip for clip in clips]
     )
     sheet = make_test_set(config_for(corpus), Draw(SMALL, from_split="pool"), tmp_path / "out")
     assert {clip.split for clip in sheet.clips} == {"pool"}

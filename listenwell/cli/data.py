@@ -38,21 +38,12 @@ def list_corpora(
     if name:
         typer.echo(_corpus_text(find_corpus(name)))
         return
-    rows = [
-        ("name", "hours", "download", "licence", "what for"),
-        (STARTER, "-", "0.9 GB", "see docs", "speech and sounds from Debian packages; no account, no root"),
-        *(
-            (
-                corpus.name,
-                f"{corpus.hours:g}" if corpus.hours else "-",
-                _size_text(corpus.archives),
-                corpus.licence,
-                corpus.purpose,
-            )
-            for corpus in CORPORA.values()
-        ),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows = [("name", "hours", "download", "licence", "what for")]
+    rows += [(STARTER, "-", "0.9 GB", "see docs", "speech and sounds from Debian packages; no account, no root")]
+    for each in CORPORA.values():
+        hours = f"{each.hours:g}" if each.hours else "-"
+        rows += [(each.name, hours, _size_text(each.archives), each.licence, each.purpose)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -94,8 +85,7 @@ def prepare_corpus(
     ] = None,
     parts: Annotated[str | None, typer.Option("--parts", help="Official parts, such as dev-clean,test-clean.")] = None,
     quarantine_share: Annotated[
-        float | None,
-        typer.Option("--quarantine-share", help="Largest share of unreadable recordings.", min=0, max=1),
+        float | None, typer.Option("--quarantine-share", help="Largest share of unreadable recordings.", min=0, max=1)
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

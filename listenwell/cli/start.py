@@ -166,8 +166,7 @@ def plan(
     config: ConfigFile,
     overrides: Overrides = None,
     probe: Annotated[
-        bool,
-        typer.Option("--probe", help="Load the model and time ten steps and some scores on this machine."),
+        bool, typer.Option("--probe", help="Load the model and time ten steps and some scores on this machine.")
     ] = False,
 ) -> None:
     """Say what a study will take before anything is trained: fits, steps, memory, disk, time, power.
@@ -188,21 +187,21 @@ def _plan_lines(plan: "StudyPlan") -> Iterator[str]:
     from listenwell.tasks.plan import CORRELATION, DISCORDANT_SHARE
 
     yield f"{'fits':24} {'number':>7} {'steps':>9} {'clips':>9}"
-    for work in plan.work:
-        yield f"{work.kind:24} {work.n_fits:7} {work.n_steps:9} {work.n_clips:9}"
-    n_fits, n_steps, n_clips = (sum(getattr(w, name) for w in plan.work) for name in ("n_fits", "n_steps", "n_clips"))
-    yield f"{'in all':24} {n_fits:7} {n_steps:9} {n_clips:9}"
+    in_all = [fit for of_kind in plan.fits.values() for fit in of_kind]
+    for kind, fits in [*plan.fits.items(), ("in all", in_all)]:
+        n_steps, n_clips = sum(fit.n_steps for fit in fits), sum(fit.n_clips_trained for fit in fits)
+        yield f"{kind:24} {len(fits):7} {n_steps:9} {n_clips:9}"
     yield f"scores: {plan.n_scorings}"
-    for name, n_bytes in plan.memory.items():
-        yield f"memory, {name}: {_gib(n_bytes)}"
-    in_all, free_bytes = sum(plan.memory.values()), plan.free_memory_bytes
+    for name, part in plan.memory.items():
+        yield f"memory, {name}: {_gib(part)}"
+    n_bytes, free_bytes = sum(plan.memory.values()), plan.free_memory_bytes
     free = "" if free_bytes is None else f"; free now: {_gib(free_bytes)}"
     too_much = (
         "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
-        if free_bytes is not None and in_all > free_bytes
+        if free_bytes is not None and n_bytes > free_bytes
         else ""
     )
-    yield f"memory in all, an upper bound: {_gib(in_all)}{free}{too_much}"
+    yield f"memory in all, an upper bound: {_gib(n_bytes)}{free}{too_much}"
     yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
     if plan.training_s is None or plan.scoring_s is None:
         yield "time on this machine: unknown; --probe measures ten steps and some scores"

@@ -93,8 +93,7 @@ def detect(
     ] = "balanced_accuracy",
     threshold: Annotated[float | None, typer.Option("--threshold", help="A score to decide at instead.")] = None,
     longest_clip: Annotated[
-        float,
-        typer.Option("--longest-clip", help="Recordings up to so many seconds are decided whole.", min=0),
+        float, typer.Option("--longest-clip", help="Recordings up to so many seconds are decided whole.", min=0)
     ] = 4.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",

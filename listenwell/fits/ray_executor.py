@@ -156,7 +156,12 @@ def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], Ru
     splits = [
         Splits(
             {name: CLIPS.validate_python(clips) for name, clips in shared["clips"].items()},
-            {name: _bank_from_json(bank) for name, bank in shared["banks"].items()},
+            {
+                name: BackgroundBank(
+                    BACKGROUNDS.validate_python(bank["recordings"]), speakers=CLIPS.validate_python(bank["speakers"])
+                )
+                for name, bank in shared["banks"].items()
+            },
         )
         for shared in content["parts"]
     ]
@@ -193,8 +198,3 @@ def _splits_to_json(splits: Splits) -> dict[str, Any]:
             for entries in [splits.banks[name].entries]
         },
     }
-
-
-def _bank_from_json(bank: Mapping[str, Any]) -> BackgroundBank:
-    speakers = CLIPS.validate_python(bank["speakers"])
-    return BackgroundBank(BACKGROUNDS.validate_python(bank["recordings"]), speakers=speakers)

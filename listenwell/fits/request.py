@@ -8,7 +8,7 @@ LoRA, training and augmentation settings, seed, the clips' content, the backgrou
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +90,14 @@ def plan_fits(requests: Sequence[FitRequest], model_fingerprint: str, run: RunFo
     for fit, bracket in bracket_of.items():
         if bracket is not None:
             rivals.setdefault(bracket, []).append(fit)
-    keys = {bracket: _bracket_key(bracket, fits) for bracket, fits in rivals.items()}
+    keys = {
+        bracket: identity(rungs=bracket.rungs, keep_share=bracket.keep_share, rivals=fits)[:16]
+        for bracket, fits in rivals.items()
+    }
     return [
         PlannedFit(fit, request, spec, run.fit(fit), keys[bracket] if (bracket := bracket_of[fit]) else "")
         for fit, request, spec in zip(identities, requests, specs, strict=True)
     ]
-
-
-def _bracket_key(bracket: Bracket, rivals: Sequence[str]) -> str:
-    rules = {name: value for name, value in asdict(bracket).items() if name != "name"}
-    return identity(**rules, rivals=rivals)[:16]
 
 
 def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:

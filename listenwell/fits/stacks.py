@@ -119,7 +119,10 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
         Checkpoints(folder / "checkpoints", stack.identity, first.train.checkpoint_steps),
         lambda name, standings: goes_on(requests[name], stack.planned, standings),
     )
-    specs, dev = [_fit_spec(fit.request) for fit in members], [dev_sets.of(fit.request) for fit in members]
+    specs, dev = [], [dev_sets.of(fit.request) for fit in members]
+    for request in (fit.request for fit in members):
+        own, clips, bank = request.config, request.splits.clips[TRAIN], request.splits.banks[TRAIN]
+        specs.append(FitSpec(request.name, own.lora, own.train, own.augment, own.seed, clips, bank))
     results = train(model, model.prompt(first.prompt), first.short_clips, specs, dev, watch)
     for fit, result in zip(members, results, strict=True):
         if fit.is_over:
@@ -128,13 +131,6 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
             write_checksummed(fit.dropped, {"history": list(result.history), "spec": dict(fit.spec)})
         else:
             _write_fit(fit, model, result)
-
-
-def _fit_spec(request: FitRequest) -> FitSpec:
-    config, splits = request.config, request.splits
-    return FitSpec(
-        request.name, config.lora, config.train, config.augment, config.seed, splits.clips[TRAIN], splits.banks[TRAIN]
-    )
 
 
 class DevSets:

@@ -154,8 +154,7 @@ def gather_evidence(
         transfer=transfers,
         curves=curves,
         probability=Probability(
-            platt=platt,
-            test_sets={name: _judge_probabilities(table, platt, seed) for name, table in tests.items()},
+            platt=platt, test_sets={name: _judge_probabilities(table, platt, seed) for name, table in tests.items()}
         ),
         operating_curves={
             name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests

@@ -68,7 +68,11 @@ def write_study(
             "name": config.model.name, "fingerprint": trained.model.fingerprint, **describe_base(config.model)
         },
         "allocation": allocation(splits),
-        "backgrounds": _count_backgrounds(splits),
+        "backgrounds": [
+            {"part": split, "kind": kind, "n": sum(entry.kind == kind for entry in bank.entries)}
+            for split, bank in splits.banks.items()
+            for kind in sorted({entry.kind for entry in bank.entries})
+        ],
         "fits": [fit.record for fit in (delivered.fit, *final)],
         "failed_fits": list(trained.failed),
         "ladder": list(judged.ladder),
@@ -131,14 +135,6 @@ def _begin(config: Config, on_progress: OnProgress) -> tuple[Splits, Trainer]:
     run = RunFolder(config.output, config.ledger)
     divided = divide_study(config, run, on_progress)
     return divided.splits, Trainer(load_model(config.model), run, on_progress)
-
-
-def _count_backgrounds(splits: Splits) -> list[dict[str, Any]]:
-    return [
-        {"part": split, "kind": kind, "n": sum(entry.kind == kind for entry in bank.entries)}
-        for split, bank in splits.banks.items()
-        for kind in sorted({entry.kind for entry in bank.entries})
-    ]
 
 
 def _describe_test_set(name: str, clips: Sequence[Clip]) -> dict[str, Any]:

@@ -99,7 +99,9 @@ def export_detector(
     )
     detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
     splits = splits_of_run(run, config, on_progress)
-    recordings = lay_out_recordings(splits.clips[DEV], splits.banks[DEV], n_recordings, recording_s, config.seed)
+    dev_clips, bank = splits.clips[DEV], splits.banks[DEV]
+    names = [f"recording_{i}" for i in range(n_recordings)]
+    recordings = [lay_out_recording(dev_clips, bank, recording_s, config.seed, name) for name in names]
     bundle = replace(bundle, rule=tune_rule(detector, recordings, on_progress))
     card = run_root / MODEL_CARD
     write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)
@@ -170,20 +172,14 @@ def judge_rule(
     return (balanced_accuracy(np.concatenate(found), np.concatenate(truth)) + float(np.mean(matched))) / 2
 
 
-def lay_out_recordings(
-    clips: Sequence[Clip], bank: BackgroundBank, n_recordings: int, length_s: float, seed: int
-) -> list[LongRecording]:
-    """Return recordings of about length_s seconds, half of their clips speech, each over one background.
-
-    The ratio of speech to background is uniform in dB over SNR_DB; clips are brought to one level.
-    """
-    return [lay_out_recording(clips, bank, length_s, seed, f"recording_{i}") for i in range(n_recordings)]
-
-
 def lay_out_recording(
     clips: Sequence[Clip], bank: BackgroundBank, length_s: float, seed: int, name: str
 ) -> LongRecording:
-    """Return one of them; seed and name decide it."""
+    """Return a recording of about length_s seconds over one background, half of its clips speech.
+
+    The ratio of speech to background is uniform in dB over SNR_DB; clips are brought to one level; seed and name
+    decide every draw.
+    """
     rng = stream(seed, "long recording", name)
     by_label = [[clip for clip in clips if (clip.label == "SPEECH") is is_speech] for is_speech in (True, False)]
     laid: list[tuple[int, Waveform, bool]] = []

@@ -9,7 +9,7 @@ what the backward pass keeps, which `benchmarks/memory_plan.py` holds against th
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -65,16 +65,14 @@ TARGETS = {"attention": ATTENTION, "attention+mlp": (*ATTENTION, "gate_proj", "u
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A model's size: all that is loaded, and what the backward pass goes through."""
+    """A model's size: bytes of the frozen base, and what the backward pass goes through."""
 
-    all_parameters: int
+    base_bytes: float
     width: int
     layers: int
     bytes_per_weight: int
     encoder_width: int = 0
     encoder_layers: int = 0
-    quantised_parameters: int = 0
-    bytes_per_quantised: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +88,15 @@ class FitCost:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """The fits of one kind: how many, and their optimiser steps and clips in all."""
-
-    kind: str
-    n_fits: int
-    n_steps: int
-    n_clips: int
-
-
-@dataclass(frozen=True, slots=True)
 class StudyPlan:
     """Everything a plan says, in bytes and seconds.
 
-    n_scorings: clips under a condition by a method. training_s, scoring_s: on this machine as the probe timed it, None
-    without. power: test set, groups of its rarer class, and the least difference in balanced accuracy that they show.
+    fits: by kind, each identity where it first comes: it is trained once. n_scorings: clips under a condition by a
+    method. training_s, scoring_s: on this machine as the probe timed it, None without. power: test set, groups of its
+    rarer class, and the least difference in balanced accuracy that they show.
     """
 
-    work: tuple[Work, ...]
+    fits: Mapping[str, Sequence[FitCost]]
     n_scorings: int
     memory: dict[str, float]
     free_memory_bytes: float | None
@@ -127,7 +116,6 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     costs: dict[str, list[FitCost]] = {kind: [] for kind in by_kind}
     seen: set[str] = set()
     for kind, request in ((kind, request) for kind, requests in by_kind.items() for request in requests):
-        # each identity is trained once, and counted where it first comes
         if (key := identity(**spec_record(request, "the base"))) not in seen:
             seen.add(key)
             costs[kind].append(_cost(request, network))
@@ -137,13 +125,10 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     clip_s, score_s = _time_both(config, splits, len(together)) if probe else (None, None)
     output = config.output.absolute()
     return StudyPlan(
-        work=tuple(
-            Work(kind, len(of_kind), sum(fit.n_steps for fit in of_kind), sum(fit.n_clips_trained for fit in of_kind))
-            for kind, of_kind in costs.items()
-        ),
+        fits=costs,
         n_scorings=n_scorings,
         memory={
-            "frozen base": weights_bytes(shape),
+            "frozen base": shape.base_bytes,
             f"adapters and optimiser of {len(together)} fits": adapters_bytes(together),
             f"activations of {len(together)} x {batch} clips": activations_bytes(shape, together, batch),
         },
@@ -154,12 +139,6 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
         scoring_s=None if score_s is None else score_s * n_scorings,
         power=tuple(_power(name, splits.clips[name]) for name in splits.test_sets),
     )
-
-
-def weights_bytes(shape: Shape) -> float:
-    """The frozen base."""
-    plain = shape.all_parameters - shape.quantised_parameters
-    return plain * shape.bytes_per_weight + shape.quantised_parameters * shape.bytes_per_quantised
 
 
 def adapters_bytes(fits: Sequence[FitCost]) -> float:
@@ -209,15 +188,16 @@ def _skeleton(config: Config) -> Any:
 def _shape(network: Any, config: Config) -> Shape:
     text, audio, quantization = network.config.text_config, network.config.audio_config, config.model.quantization
     linears = [m for m in network.model.language_model.modules() if isinstance(m, torch.nn.Linear)]
+    per_weight = 2 if resolve_dtype(config.model) == "bfloat16" else 4
+    packed = 0 if quantization == "none" else sum(module.weight.numel() for module in linears)
+    per_packed = 0.0 if quantization == "none" else BYTES_PER_WEIGHT[quantization]
     return Shape(
-        all_parameters=_count(network),
+        base_bytes=(_count(network) - packed) * per_weight + packed * per_packed,
         width=text.hidden_size,
         layers=text.num_hidden_layers,
         encoder_width=audio.d_model,
         encoder_layers=audio.encoder_layers,
-        bytes_per_weight=2 if resolve_dtype(config.model) == "bfloat16" else 4,
-        quantised_parameters=0 if quantization == "none" else sum(module.weight.numel() for module in linears),
-        bytes_per_quantised=0.0 if quantization == "none" else BYTES_PER_WEIGHT[quantization],
+        bytes_per_weight=per_weight,
     )
 
 

@@ -166,15 +166,10 @@ def judge_prompts(
         detectors, splits.clips[DEV], splits.banks[DEV], config.evaluation.conditions, config, on_progress,
         "asking on dev",
     )  # fmt: skip
-    judged = [_judge(question, tables[question]) for question in prompts]
+    judged = []
+    for question in prompts:
+        dev = tables[question]
+        accuracy = balanced_accuracy_interval(cross_fitted_decisions(dev), dev.is_speech, dev.group)
+        auc = roc_auc(dev.score, dev.is_speech)
+        judged.append(JudgedPrompt(question, accuracy, auc, choose_threshold(dev).value))
     return sorted(judged, key=lambda prompt: (-prompt.balanced_accuracy.value, -prompt.auc))
-
-
-def _judge(question: str, dev: ScoreTable) -> JudgedPrompt:
-    decisions = cross_fitted_decisions(dev)
-    return JudgedPrompt(
-        question,
-        balanced_accuracy_interval(decisions, dev.is_speech, dev.group),
-        roc_auc(dev.score, dev.is_speech),
-        choose_threshold(dev).value,
-    )
