@@ -142,21 +142,21 @@ def detect(
             journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded), out)
         started = time.monotonic()
         with shown_progress() as on_progress:
-            heard = [
+            detections = [
                 replace(each, path=STDIN_SHOWN) if each.path == STDIN else each
                 for each in detect_files(loaded, found.paths, longest_clip, journal, on_progress, channel == EACH)
             ]
         seconds = time.monotonic() - started
-        _write(heard, form, answers)
+        _write(detections, form, answers)
         written.remove_rest()
         journal.remove()
-    audio_s = sum(each.duration_s for each in heard)
+    audio_s = sum(each.duration_s for each in detections)
     print(
-        f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
+        f"{len(detections)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
         + (f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""),
         file=sys.stderr,
     )
-    unread = sum(bool(each.problem) for each in heard)
+    unread = sum(bool(each.problem) for each in detections)
     if unread:
         print(f"listenwell: {unread} recordings could not be read, see above.", file=sys.stderr)
         raise typer.Exit(1)
@@ -221,20 +221,20 @@ def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> li
     return [out / f"{names[path]}{ONE_EACH[form]}" for path in recordings]
 
 
-def _write(heard: "Sequence[Detection]", form: str, answers: Sequence[Path]) -> None:
+def _write(detections: "Sequence[Detection]", form: str, answers: Sequence[Path]) -> None:
     """Write the answer; say on standard error what is called otherwise in it, what to know of it, what is missing."""
     from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown
 
     if form in ONE_EACH:
-        places: Sequence[Path | None] = answers or [None] * len(heard)
-        names = {each.path: path.stem for each, path in zip(heard, places, strict=True) if path is not None}
-        for each, path in zip(heard, places, strict=True):
+        places: Sequence[Path | None] = answers or [None] * len(detections)
+        names = {each.path: path.stem for each, path in zip(detections, places, strict=True) if path is not None}
+        for each, path in zip(detections, places, strict=True):
             if not each.problem:
                 _put(path, FORMATS[form]([each]))
     else:
-        names = dict(name_tokens([each.path for each in heard])) if form == "rttm" else {}
-        _put(answers[0] if answers else None, FORMATS[form](heard))
-    for each in heard:
+        names = dict(name_tokens([each.path for each in detections])) if form == "rttm" else {}
+        _put(answers[0] if answers else None, FORMATS[form](detections))
+    for each in detections:
         if each.problem:
             print(f"listenwell: {problem_line(each)}", file=sys.stderr)
         elif each.path in names and shown(names[each.path]) != shown(each.path.stem):
