@@ -38,7 +38,7 @@ from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.clip import Background, Clip
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.tables import write_rows
-from listenwell.fits.ledger import fits_asked_for, open_ledger
+from listenwell.fits.ledger import open_ledger, requested_fits
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.run_folder import RunFolder, provenance
@@ -135,7 +135,7 @@ def look_through_ledger(folder: Path, n: int) -> Measured:
     def work() -> None:
         open_ledger(run, wanted)
         (state,) = list_runs(run.root)
-        if len(fits_asked_for(run)) != n or state.n_done != n or find_waste(run.root):
+        if len(requested_fits(run)) != n or state.n_done != n or find_waste(run.root):
             raise SystemExit(f"{state.n_done} of {n} fits were found.")
 
     return timed(work)

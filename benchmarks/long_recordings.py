@@ -33,7 +33,7 @@ from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.cache import cache_root
 from listenwell.storage.run_folder import provenance
-from listenwell.tasks.export import LongRecording, lay_out_recordings, mark_frames, segment_f1
+from listenwell.tasks.export import LongRecording, lay_out_recording, mark_frames, segment_f1
 
 PART, SEED, DRAWS = "out_of_corpus", 7, 2000
 Stretches = list[tuple[float, float]]
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "long_recordings.json")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    recordings = lay_out_recordings(*foreign_clips(), asked.recordings, asked.seconds, SEED)
+    clips, bank = foreign_clips()
+    names = [f"recording_{i}" for i in range(asked.recordings)]
+    recordings = [lay_out_recording(clips, bank, asked.seconds, SEED, name) for name in names]
     detector = Detector.load(asked.detector, workers=1)
     silero = SileroVad(fetch_weight_file(SILERO_VAD, cache_root()))
     sides: dict[str, Callable[[Waveform], Stretches]] = {

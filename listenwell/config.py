@@ -28,13 +28,7 @@ from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig, ScoringConfig
 from listenwell.section import Section
 from listenwell.storage.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
-from listenwell.study_settings import (
-    DataConfig,
-    EvaluationConfig,
-    ExecutorConfig,
-    LeaveOneOutConfig,
-    SearchConfig,
-)
+from listenwell.study_settings import DataConfig, EvaluationConfig, ExecutorConfig, LeaveOneOutConfig, SearchConfig
 from listenwell.train.settings import TrainConfig
 
 CHANGES_NOTHING = ("output", "ledger", "relative_to")
@@ -83,7 +77,7 @@ class Config(Section):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One field of the resolved tree, ready to be shown. choices is empty unless the values are enumerated."""
+    """One field of the resolved tree as YAML knows it. choices is empty unless the values are enumerated."""
 
     key: str
     value: Any
@@ -131,40 +125,42 @@ def _new_key(key: str) -> str:
 def _rename_old_keys(values: dict[str, Any]) -> None:
     """Give nested `values` the present names of settings. Raises ConfigError where one stands under both."""
     for old, new in OLD_KEYS.items():
-        *parents, name = old.split(".")
-        inner: Any = values
-        for parent in parents:
-            inner = inner.get(parent) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and name in inner:
+        section, name = _section_of(values, old)
+        if name in section:
             present = new.rsplit(".", 1)[-1]
-            if present in inner:
+            if present in section:
                 raise ConfigError(f"{old}: is the old name of {new}, which is given, too; keep one.")
-            inner[present] = inner.pop(name)
+            section[present] = section.pop(name)
+
+
+def _section_of(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The mapping in nested `values` that a dotted key stands in, an empty one where there is none, and its name."""
+    *parents, name = key.split(".")
+    section: Any = values
+    for parent in parents:
+        section = section.get(parent) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}, name
 
 
 def _starts_at_file(values: Mapping[str, Any], overrides: Sequence[str]) -> bool:
     """True when the paths in a file with these values start at its folder; the last word is the command line's."""
     wanted = values.get("relative_to")
-    for override in overrides:
-        key, _, text = override.partition("=")
+    for key, _, text in (override.partition("=") for override in overrides):
         if key.strip() == "relative_to":
-            wanted = read_yaml_value(text, f"override '{override}'")
-    return isinstance(wanted, str) and wanted == "file"
+            wanted = read_yaml_value(text, f"override '{key}={text}'")
+    return bool(wanted == "file")
 
 
 def _change_paths(values: dict[str, Any], change: Callable[[str], str]) -> None:
     """Change every path in nested `values` that is text; words that stand for something else stay."""
     for key, words in {**PATHS, MODEL: ()}.items():
-        *parents, name = key.split(".")
-        inner: Any = values
-        for parent in parents:
-            inner = inner.get(parent) if isinstance(inner, dict) else None
-        written = inner.get(name) if isinstance(inner, dict) else None
+        section, name = _section_of(values, key)
+        written = section.get(name)
         if not isinstance(written, str) or not written or written in words or "\0" in written:
             continue
         if key != MODEL or WRITTEN_AS_PATH.match(written) or os.path.isabs(written):
             changed = change(written)
-            inner[name] = f"./{changed}" if changed in words else changed
+            section[name] = f"./{changed}" if changed in words else changed
 
 
 def config_beside(config: Config, folder: Path) -> Config:
@@ -212,24 +208,16 @@ def _start_at(folder: Path, written: str) -> str:
     return os.path.abspath(Path(os.path.realpath(folder), written))
 
 
-def dump_beside(config: Config, folder: Path) -> str:
-    """Return `config_beside` as YAML for a file in `folder`."""
-    return dump(config_beside(config, folder))
-
-
 def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Config:
     """Return `config` with dotted settings changed. Raises ConfigError, naming `place`, for every fault."""
     values = config.model_dump()
-    faults: list[tuple[str, str]] = []
+    faults = []
     for key, value in changes.items():
-        *parents, name = _new_key(key).split(".")
-        inner: Any = values
-        for parent in parents:
-            inner = inner[parent] if isinstance(inner, dict) and parent in inner else None
-        if not isinstance(inner, dict) or name not in inner:
-            faults.append((key, _unknown_key(tuple(key.split(".")))))
+        section, name = _section_of(values, _new_key(key))
+        if name in section:
+            section[name] = value
         else:
-            inner[name] = value
+            faults.append((key, _unknown_key(tuple(key.split(".")))))
     try:
         changed = Config.model_validate(values)
     except ValidationError as error:
@@ -239,9 +227,23 @@ def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Con
     return changed
 
 
-def settings(config: Config) -> Iterator[Setting]:
-    """Yield every field of the tree in order, the sections' fields with dotted keys."""
-    yield from _section_settings(config, "")
+def settings(section: Section, prefix: str = "") -> Iterator[Setting]:
+    """Yield every field of the tree in order, the sections' fields with dotted keys, below `prefix`."""
+    for name, field in type(section).model_fields.items():
+        key, value, annotation = f"{prefix}{name}", getattr(section, name), field.annotation
+        if isinstance(value, Section):
+            yield from settings(value, f"{key}.")
+            continue
+        choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+        help_text = " ".join((field.description or "").split())
+        yield Setting(key, _plain(value), _plain(field.default), help_text, tuple(map(str, choices)))
+
+
+def _plain(value: Any) -> Any:
+    """The value as YAML knows it."""
+    if isinstance(value, Path):
+        return value.as_posix()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def dump(config: Config, *, with_help: bool = False) -> str:
@@ -256,7 +258,11 @@ def dump(config: Config, *, with_help: bool = False) -> str:
             section = ".".join(parents[:depth])
             if section not in opened:
                 opened.append(section)
-                lines += _section_head(config, parents[:depth], with_help=with_help)
+                indent = "  " * (depth - 1)
+                if with_help:
+                    inner = functools.reduce(getattr, parents[:depth], config)
+                    lines += ["", f"{indent}# {type(inner).__doc__}"]
+                lines.append(f"{indent}{parents[depth - 1]}:")
         indent = "  " * len(parents)
         if with_help:
             lines.append(f"{indent}# {setting.help}")
@@ -265,18 +271,6 @@ def dump(config: Config, *, with_help: bool = False) -> str:
         changed = f"  # default: {to_yaml_line(setting.default)}" if is_changed else ""
         lines.append(f"{indent}{name}: {to_yaml_line(setting.value)}{changed}")
     return "\n".join(lines) + "\n"
-
-
-def _section_head(config: Config, names: Sequence[str], *, with_help: bool) -> list[str]:
-    """The lines that open the section of these names."""
-    indent = "  " * (len(names) - 1)
-    section = functools.reduce(getattr, names, config)
-    return [*(["", f"{indent}# {type(section).__doc__}"] if with_help else []), f"{indent}{names[-1]}:"]
-
-
-def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the config file, for editors that complete and check YAML."""
-    return Config.model_json_schema()
 
 
 def _apply_override(values: dict[str, Any], places: dict[str, str], override: str) -> None:
@@ -288,11 +282,10 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
         raise ConfigError(f"{place}: expected section.key=value, for instance model.device=cpu.")
     value = read_yaml_value(text, place)
     for depth, name in enumerate(names[:-1], start=1):
-        inner = values.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{place}: '{'.'.join(names[:depth])}' is a single value and has no keys below it.")
-        values = inner
-        places.setdefault(".".join(names[:depth]), place)
+        section, values = ".".join(names[:depth]), values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{place}: '{section}' is a single value and has no keys below it.")
+        places.setdefault(section, place)
     values[names[-1]] = value
     places[".".join(names)] = place
 
@@ -300,9 +293,7 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
 def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: str) -> Iterator[tuple[str, str]]:
     """Yield a fault for every true or false (YAML also reads yes, no, on, off so) that would silently become 1 or 0."""
     for name, value in values.items():
-        if name not in section.model_fields:
-            continue
-        kind = section.model_fields[name].annotation
+        kind = section.model_fields[name].annotation if name in section.model_fields else None
         if isinstance(value, bool) and kind in (int, float):
             yield f"{parent}{name}", f"found {show_value(value)}, expected a number."
         elif isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Section):
@@ -343,15 +334,11 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     """Name the keys nearest to the unknown one: first in its own section, then anywhere in the tree."""
     *parents, name = (str(part) for part in location)
     every_key = [setting.key for setting in settings(Config())]
-    sections = [field for field, info in Config.model_fields.items() if isinstance(info.default, Section)]
     prefix = "".join(f"{part}." for part in parents)
-    siblings = [key.removeprefix(prefix) for key in every_key if key.startswith(prefix)] if parents else sections
-    own = sorted({key.split(".")[0] for key in siblings + (every_key if not parents else [])})
-    near = [prefix + match for match in difflib.get_close_matches(name, own, n=1)]
-    elsewhere = [key for key in every_key if key.rsplit(".", 1)[-1] == name]
-    if near or elsewhere:
-        return f"unknown key; did you mean '{(near or elsewhere)[0]}'?"
-    return f"unknown key; expected one of {', '.join(own)}."
+    siblings = sorted({key.removeprefix(prefix).split(".")[0] for key in every_key if key.startswith(prefix)})
+    near = [prefix + match for match in difflib.get_close_matches(name, siblings, n=1)]
+    near += [key for key in every_key if key.rsplit(".", 1)[-1] == name]
+    return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; expected one of {', '.join(siblings)}."
 
 
 def _place(places: Mapping[str, str], key: str, whole: str) -> str:
@@ -362,30 +349,3 @@ def _place(places: Mapping[str, str], key: str, whole: str) -> str:
         if outer in places:
             return places[outer] if places[outer].startswith("override") else f"{places[outer]}, {key}"
     return ", ".join(part for part in (whole, key) if part)
-
-
-def _section_settings(section: Section, prefix: str) -> Iterator[Setting]:
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, Section):
-            yield from _section_settings(value, f"{prefix}{name}.")
-        else:
-            yield Setting(
-                f"{prefix}{name}",
-                _plain(value),
-                _plain(field.default),
-                " ".join((field.description or "").split()),
-                _choices(field.annotation),
-            )
-
-
-def _plain(value: Any) -> Any:
-    """The value as YAML knows it."""
-    if isinstance(value, Path):
-        return value.as_posix()
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _choices(annotation: Any) -> tuple[str, ...]:
-    is_literal = typing.get_origin(annotation) is typing.Literal
-    return tuple(str(choice) for choice in typing.get_args(annotation)) if is_literal else ()

@@ -104,15 +104,13 @@ def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The detector of a small study; its study (`run`), corpus and merged model (`merged`) lie beside its folder."""
     from made_sounds import make_study, study_record
 
-    from listenwell.tasks import export
+    from listenwell.tasks.export import export_detector, export_merged
 
     folder = tmp_path_factory.mktemp("detector")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("LISTENWELL_CACHE", str(folder / "cache"))
-        patched.setattr(export, "N_RECORDINGS", 1)
-        patched.setattr(export, "RECORDING_S", 6.0)
         config = make_study(folder)
         study_record(config)
-        export.export_detector(config.output, folder / "bundle")
-        export.export_merged(config.output, folder / "merged")
+        export_detector(config.output, folder / "bundle", n_recordings=1, recording_s=6.0)
+        export_merged(config.output, folder / "merged")
     return folder / "bundle"

@@ -46,3 +46,18 @@ def stack(*tables: ScoreTable) -> ScoreTable:
     """The rows of all tables below each other."""
     names = ("clip_id", "group", "label", "score", "duration_ms", "snr_db", "condition", "category", "corpus")
     return ScoreTable(*(np.concatenate([getattr(table, name) for table in tables]) for name in names))
+
+
+def scored(values: dict[str, float], clips_each: int = 4) -> ScoreTable:
+    """Clips of groups whose names begin with s (speech) or n, all of a group with the same score."""
+    groups = np.repeat(list(values), clips_each)
+    n = groups.size
+    return ScoreTable(
+        clip_id=np.array([f"{group}{i % clips_each}" for i, group in enumerate(groups)]),
+        group=groups,
+        label=np.where(np.char.startswith(groups, "s"), "SPEECH", "NONSPEECH"),
+        score=np.repeat(list(values.values()), clips_each),
+        duration_ms=np.full(n, 1000.0),
+        snr_db=np.full(n, np.nan),
+        condition=np.full(n, "clean"),
+    )

@@ -15,7 +15,6 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 import yaml
 from made_sounds import make_backgrounds
@@ -27,7 +26,6 @@ from listenwell.data.clip import Clip
 from listenwell.data.manifest import write_manifest
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.tasks import export
 
 QUICK = {
     "model.device": "cpu",
@@ -66,10 +64,8 @@ def block_commands(block: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def run_commands(lines: list[str], patched: pytest.MonkeyPatch) -> str:
+def run_commands(lines: list[str]) -> str:
     """Run every line in the folder we are in and return what they printed; listenwell runs in this process."""
-    patched.setattr(export, "N_RECORDINGS", 1)
-    patched.setattr(export, "RECORDING_S", 6.0)
     printed = ""
     for line in lines:
         for path in Path().rglob("*.yaml"):

@@ -5,20 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.config import (
-    Config,
-    config_beside,
-    config_schema,
-    dump,
-    dump_beside,
-    load_config,
-    read_kept_config,
-    settings,
-)
+from listenwell.config import Config, config_beside, dump, load_config, read_kept_config, settings
 from listenwell.errors import ConfigError
 
 
@@ -45,17 +35,8 @@ def test_a_file_holds_differences_and_overrides_come_on_top(tmp_path):
     assert config.prompt == Config().prompt
 
 
-def test_an_empty_file_is_the_defaults(tmp_path):
-    assert load(tmp_path, "# nothing yet\n") == Config()
-
-
 def test_numbers_that_yaml_reads_as_text_become_numbers(tmp_path):
     assert load(tmp_path, "scoring: {batch_seconds: 1e2}").scoring.batch_seconds == 100.0
-
-
-def test_the_tree_is_frozen():
-    with pytest.raises(ValueError, match="frozen"):
-        Config().seed = 3
 
 
 @pytest.mark.parametrize(
@@ -64,10 +45,7 @@ def test_the_tree_is_frozen():
         ("modle: {}", "study.yaml line 1, modle: unknown key; did you mean 'model'?"),
         ("model:\n  divice: cpu", "study.yaml line 2, model.divice: unknown key; did you mean 'model.device'?"),
         ("device: cpu", "device: unknown key; did you mean 'model.device'?"),
-        (
-            "xyz: 1",
-            "xyz: unknown key; expected one of " + ", ".join(sorted(Config.model_fields)) + ".",
-        ),
+        ("xyz: 1", "xyz: unknown key; expected one of " + ", ".join(sorted(Config.model_fields)) + "."),
         ("seed: soon", "line 1, seed: found soon, but the value should be a valid integer"),
         ("seed: -1", "seed: found -1, but the value should be greater than or equal to 0"),
         ("seed: yes", "seed: found true, expected a number."),
@@ -143,14 +121,10 @@ def test_printing_shows_every_setting_with_its_help_and_marks_changes():
 
 
 def test_the_schema_is_json_and_knows_every_section_and_help():
-    schema = json.loads(json.dumps(config_schema()))
+    schema = json.loads(json.dumps(Config.model_json_schema()))
     assert set(schema["properties"]) == set(Config.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["properties"]["seed"]["description"]
-
-
-def test_the_dump_is_plain_yaml():
-    assert yaml.safe_load(dump(Config()))["output"] == "runs/study"
 
 
 IN_THE_FILE = """
@@ -218,7 +192,7 @@ def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_r
         f"data.backgrounds={backgrounds.format(folder=folder)}", f"model.name={model.format(folder=folder)}",
     ]  # fmt: skip
     config = load_config(None, changes)
-    (run / "config.yaml").write_text(dump_beside(config, Path("runs/x")))
+    (run / "config.yaml").write_text(dump(config_beside(config, Path("runs/x"))))
     monkeypatch.chdir(tmp_path)
     kept = load_config(run / "config.yaml")
     assert kept.output == run
@@ -228,7 +202,7 @@ def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_r
     assert kept.data.backgrounds == wanted.get(backgrounds, backgrounds.format(folder=folder))
     assert kept.model.name == (str(folder / "base") if model == "./base" else model.format(folder=folder))
     assert config_beside(kept, run) == config_beside(load_config(run / "config.yaml"), run)
-    assert load(tmp_path, dump_beside(kept, tmp_path)) == kept
+    assert load(tmp_path, dump(config_beside(kept, tmp_path))) == kept
     shutil.move(folder / "runs", tmp_path / "moved")
     moved = load_config(tmp_path / "moved" / "x" / "config.yaml")
     assert (moved.output, moved.ledger) == (tmp_path / "moved" / "x", tmp_path / "moved" / "fits")

@@ -16,7 +16,6 @@ from listenwell.errors import ConfigError
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import atomic_folder, write_text
 from listenwell.storage.destination import destinations
-from listenwell.tasks import export
 
 FOREIGN = "which is not known as listenwell's own, unchanged work; give another name, or --overwrite to replace it"
 ROOT = Path(__file__).parents[1]
@@ -331,10 +330,8 @@ def test_a_destination_is_checked_before_the_model_is_loaded(tmp_path):
 
 
 @pytest.fixture
-def finished(made_detector, tmp_path, monkeypatch):
-    """A copy of the run that the detector was made of, beside its corpus, with rules tuned on little."""
-    monkeypatch.setattr(export, "N_RECORDINGS", 1)
-    monkeypatch.setattr(export, "RECORDING_S", 6.0)
+def finished(made_detector, tmp_path):
+    """A copy of the run that the detector was made of, beside its corpus."""
     shutil.copytree(made_detector.parent, tmp_path / "study", ignore=shutil.ignore_patterns("cache"))
     return tmp_path / "study" / "run"
 

@@ -6,7 +6,6 @@ import pytest
 from made_sounds import make_study
 
 from listenwell.errors import ConfigError
-from listenwell.storage.atomic_files import temporary_prefix
 from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import identity
 from listenwell.study.run import fit_alone
@@ -50,13 +49,3 @@ def test_what_a_kill_left_of_an_ended_stack_is_removed_and_stacks_of_other_fits_
     write_checksummed(stacks / other / "members.json", {"members": ["0" * 16]})
     fit_alone(config)
     assert sorted(path.name for path in stacks.iterdir()) == [other, "my notes"]
-
-
-def test_what_a_killed_writer_left_in_a_fit_goes_when_the_fit_is_written(tmp_path):
-    config = make_study(tmp_path)
-    folder = fit_alone(config).folder
-    (folder / "spec.json").unlink()
-    (folder / f"{temporary_prefix('adapter')}x1y2z3_4").mkdir()
-    fit_alone(config)
-    assert (folder / "spec.json").is_file()
-    assert not list(folder.glob(".*"))

@@ -16,7 +16,7 @@ def test_the_worse_half_by_the_lowest_dev_loss_so_far_ends_at_a_rung():
     assert found == {"b": 2, "d": 2}
 
 
-def test_a_rung_is_not_decided_before_every_trial_in_the_race_has_reached_it():
+def test_a_rung_is_not_decided_before_every_trial_in_the_bracket_has_reached_it():
     assert dropped_at({"a": at(0.5, 0.5), "b": at(0.6)}, (2,), 0.5) == {}
     assert dropped_at({"a": at(0.5, 0.5), "b": at(0.6, 0.6)}, (2,), 0.5) == {"b": 2}
 
@@ -26,7 +26,7 @@ def test_later_epochs_do_not_change_what_an_earlier_rung_decided():
     assert early == dropped_at({"a": at(0.5, 0.9, 0.9), "b": at(0.6, 0.1, 0.1)}, (1, 3), 0.5) == {"b": 1}
 
 
-def test_each_rung_ranks_those_that_are_still_in_the_race():
+def test_each_rung_ranks_those_that_are_still_in_the_bracket():
     standings = {"a": at(4.0, 0.1), "b": at(3.0, 0.2), "c": at(2.0, 0.5), "d": at(1.0, 4.0)}
     assert dropped_at(standings, (1, 2), 0.5) == {"a": 1, "b": 1, "d": 2}
 
@@ -54,7 +54,3 @@ def test_the_best_trial_is_never_dropped_and_every_rung_leaves_the_share(losses,
     kept = [losses[int(name)] for name in standings if name not in dropped]
     assert min(kept) == min(losses)
     assert max(kept) <= min([losses[int(name)] for name in dropped], default=9)
-
-
-def test_nothing_is_dropped_without_rungs():
-    assert dropped_at({"a": at(0.5), "b": at(0.6)}, (), 0.5) == {}

@@ -3,16 +3,15 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from made_scores import scored
 from made_sounds import fold_records, make_corpus, make_study
 
 from listenwell.config import load_config
 from listenwell.data.clip import LABELS
 from listenwell.data.manifest import read_manifest, write_manifest
-from listenwell.data.splits import make_folds, order_groups
+from listenwell.data.splits import make_folds
 from listenwell.errors import ConfigError, LeakageError, ManifestError
-from listenwell.evaluate.scores import ScoreTable
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
 from listenwell.study.leave_one_out import describe_folds, fold_splits, folds_of
@@ -53,15 +52,15 @@ def test_folds_hold_every_group_out_once_and_share_none(tmp_path, n_folds):
 @pytest.mark.parametrize("pool", ["", "study_pool"])
 def test_what_only_trains_is_never_held_out(tmp_path, pool):
     clips = make_corpus(tmp_path, n_groups=8)
-    voices = sorted({clip.group for clip in clips if clip.label == "SPEECH"})[:2]
-    named = [replace(clip, split="train" if clip.group in voices else pool) for clip in clips]
+    speakers = sorted({clip.group for clip in clips if clip.label == "SPEECH"})[:2]
+    named = [replace(clip, split="train" if clip.group in speakers else pool) for clip in clips]
     config = load_config(None, ["leave_one_out.dev_speakers=1"])
     folds = folds_of(config, divide(named, [], config.data))
-    assert not any(groups(fold.held_out + fold.dev) & {*voices} for fold in folds)
-    assert all({*voices} <= groups(fold.train) for fold in folds)
+    assert not any(groups(fold.held_out + fold.dev) & {*speakers} for fold in folds)
+    assert all({*speakers} <= groups(fold.train) for fold in folds)
 
 
-def test_clips_whose_parts_are_all_named_are_held_out_as_others_are(tmp_path):
+def test_clips_whose_splits_are_all_named_are_held_out_as_others_are(tmp_path):
     clips = make_corpus(tmp_path, n_groups=9)
     parts = ["train"] * 5 + ["dev"] * 2 + ["test"] * 2
     named = [replace(clip, split=parts[int(clip.group[-1]) % 9]) for clip in clips]
@@ -150,12 +149,6 @@ def test_with_folds_of_several_speakers_every_speaker_has_its_own_line(nested):
     assert record["mean"]["low"] <= record["mean"]["value"] == record["mean_of_folds"] <= record["mean"]["high"]
 
 
-def test_a_finished_nested_run_trains_nothing_again(nested, monkeypatch):
-    config, records = nested
-    monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
-    assert json.dumps(fold_records(config)) == json.dumps(records)
-
-
 @pytest.mark.parametrize("changes", ["leave_one_out.arms=[final]", "search.grid=[]", "arms={tuned: {}}"])
 def test_a_nested_mode_that_no_arm_needs_is_refused(tmp_path, changes):
     with pytest.raises(ConfigError, match=r"no arm of leave_one_out\.arms takes what a search found"):
@@ -178,7 +171,7 @@ def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):
         fold_splits(leaking, parts)
 
 
-def test_a_voice_under_two_names_is_refused_before_a_fold_trains(tmp_path):
+def test_a_speaker_under_two_names_is_refused_before_a_fold_trains(tmp_path):
     config = make_study(tmp_path, *QUICK)
     train = divide(*prepare(config), config.data).clips["train"]
     by_group = {clip.group: clip for clip in train if clip.label == "SPEECH"}
@@ -191,20 +184,6 @@ def test_a_voice_under_two_names_is_refused_before_a_fold_trains(tmp_path):
     assert not (config.output / "fits").exists()
     (record,) = fold_records(config.model_copy(update={"data": config.data.model_copy(update={"on_leak": "report"})}))
     assert record["n_leaks"] == 1
-
-
-def scored(values: dict[str, float], clips_each: int = 4) -> ScoreTable:
-    names = [(f"{group}{i}", group, value) for group, value in values.items() for i in range(clips_each)]
-    n = len(names)
-    return ScoreTable(
-        np.array([name for name, _, _ in names]),
-        np.array([group for _, group, _ in names]),
-        np.array(["SPEECH" if group.startswith("s") else "NONSPEECH" for _, group, _ in names]),
-        np.array([value for _, _, value in names]),
-        np.full(n, 1000.0),
-        np.full(n, np.nan),
-        np.full(n, "clean"),
-    )
 
 
 @pytest.mark.parametrize("n_speakers", [1, 3])
@@ -231,8 +210,8 @@ def test_folds_that_were_all_right_do_not_look_certain():
 
 def test_the_plan_counts_the_fits_of_every_fold(nested):
     config, _ = nested
-    counted = {work.kind: work.n_fits for work in plan_study(config).work}
-    assert counted["search in every fold"] + counted["leave one speaker out"] == len(heard_groups(config))
+    fits = plan_study(config).fits
+    assert len(fits["search in every fold"]) + len(fits["leave one speaker out"]) == len(heard_groups(config))
 
 
 def test_as_many_sources_choose_as_their_share_of_the_speakers(tmp_path):
@@ -241,13 +220,3 @@ def test_as_many_sources_choose_as_their_share_of_the_speakers(tmp_path):
         for fold in make_folds(clips, None, n_dev, seed=0):
             chosen = [len({clip.group for clip in fold.dev if clip.label == label}) for label in LABELS]
             assert chosen == [n_dev, n_dev]
-
-
-def test_each_fold_chooses_by_the_next_speakers_of_one_drawn_order(tmp_path):
-    clips = make_corpus(tmp_path, n_groups=7)
-    voices = {clip.group for clip in clips if clip.label == "SPEECH"}
-    drawn = order_groups(voices, 1)
-    for number, fold in enumerate(make_folds(clips, None, 2, seed=0)):
-        others = [each for each in drawn if each != fold.name]
-        expected = {others[2 * number % 6], others[(2 * number + 1) % 6]}
-        assert groups(fold.dev) & voices == expected

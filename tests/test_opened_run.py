@@ -9,8 +9,8 @@ from listenwell.detect.bundle import read_bundle
 from listenwell.errors import CheckpointError, ListenwellError
 from listenwell.evaluate.scores import read_scores
 from listenwell.storage.load_or_make import hash_file
-from listenwell.tasks import export
-from listenwell.tasks.opened_run import delivered_adapter, find_adapter, open_run
+from listenwell.tasks.export import export_detector, export_merged
+from listenwell.tasks.runs import delivered_adapter, find_adapter, open_run
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,6 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("opened")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("LISTENWELL_CACHE", str(folder / "cache"))
-        patched.setattr(export, "N_RECORDINGS", 1)
-        patched.setattr(export, "RECORDING_S", 6.0)
         config = make_study(folder, "train.epochs=1", "evaluation.conditions=[clean]", f"ledger={folder / 'shared'}")
         study_record(config)
         yield config
@@ -34,10 +32,10 @@ def test_the_adapter_of_a_study_is_found_in_its_ledger(study):
 
 
 def test_a_study_with_a_ledger_is_exported(study, tmp_path):
-    export.export_detector(study.output, tmp_path / "detector")
+    export_detector(study.output, tmp_path / "detector", n_recordings=1, recording_s=6.0)
     weights = find_adapter(study.output) / "adapter_model.safetensors"
     assert read_bundle(tmp_path / "detector").adapter_sha256 == hash_file(weights)
-    export.export_merged(study.output, tmp_path / "merged")
+    export_merged(study.output, tmp_path / "merged")
     assert (tmp_path / "merged" / "config.json").is_file()
 
 

@@ -56,26 +56,26 @@ def test_shown_commands_are_those_of_blocks_and_table_rows():
     assert [line.split("#")[0].split() for line in commands(text)] == [["listenwell", "a", "b"], ["listenwell", "d"]]
 
 
-def test_coming_from_scripts(folder, monkeypatch):
+def test_coming_from_scripts(folder):
     make_sounds(folder, speakers=14, clips_each=5, sounds=20, takes=3)
-    run_commands(page("coming-from-scripts.md"), monkeypatch)
+    run_commands(page("coming-from-scripts.md"))
     assert (folder / "runs" / "qwen2_audio_7b" / "report.html").is_file()
     assert (folder / "best_prompt.txt").is_file()
 
 
-def test_tutorial(recordings, monkeypatch):
-    printed = run_commands(page("tutorial.md"), monkeypatch)
+def test_tutorial(recordings):
+    printed = run_commands(page("tutorial.md"))
     assert (recordings / "run" / "report.html").is_file()
     assert "my_recordings/speech/s0/0.wav" in printed
 
 
-def test_the_7b_page(folder, monkeypatch):
+def test_the_7b_page(folder):
     make_sounds(folder, speakers=8, clips_each=3, sounds=8, takes=3)
-    run_commands(page("seven-b.md"), monkeypatch)
+    run_commands(page("seven-b.md"))
     assert (folder / "detector" / "detector.json").is_file()
 
 
-def test_the_notebook_holds_no_outputs_and_its_cells_run(recordings, monkeypatch, capsys):
+def test_the_notebook_holds_no_outputs_and_its_cells_run(recordings, capsys):
     """Python as Jupyter runs it; a line that begins with ! is a command, {NAME} in it a variable."""
     notebook = json.loads((ROOT / "notebooks" / "qwen2_audio_7b.ipynb").read_text(encoding="utf-8"))
     names: dict[str, object] = {}
@@ -90,14 +90,12 @@ def test_the_notebook_holds_no_outputs_and_its_cells_run(recordings, monkeypatch
         python = "\n".join(line for line in source.splitlines() if not line.startswith("!"))
         exec(compile(python, "cell", "exec"), names)
         shell = [line[1:].format_map(names) for line in source.splitlines() if line.startswith("!")]
-        run_commands(block_commands("\n".join(shell)), monkeypatch)
+        run_commands(block_commands("\n".join(shell)))
     assert "SPEECH" in capsys.readouterr().out
     assert (recordings.parent / "detector.tar.gz").is_file()
 
 
-@pytest.mark.parametrize(
-    "link", ["", "[x](no-such-page.md)", "[x](faq.md#no-such-heading)", "[x](../gone.md)", "[x](/faq.md)"]
-)
+@pytest.mark.parametrize("link", ["", "[x](no-such-page.md)", "[x](faq.md#no-such-heading)"])
 def test_the_site_is_not_built_with_a_broken_link(tmp_path, link):
     pytest.importorskip("mkdocs")
     shutil.copytree(ROOT / "docs", tmp_path / "docs")

@@ -14,7 +14,7 @@ from listenwell.model.lora import new_adapter
 from listenwell.tasks import plan as cost
 from listenwell.tasks.plan import _skeleton, plan_study
 
-SHAPE = cost.Shape(all_parameters=1200, width=8, layers=3, bytes_per_weight=2)
+SHAPE = cost.Shape(base_bytes=2400, width=8, layers=3, bytes_per_weight=2)
 FIT = cost.FitCost(n_steps=5, n_clips_trained=10, clip_s=2.0, adapter_parameters=0, trains_encoder=False,
                    recomputes=False)  # fmt: skip
 
@@ -50,8 +50,9 @@ def test_the_plan_counts_the_fits_and_steps_that_the_study_then_takes(tmp_path):
     planned = plan_study(config)
     study_record(config)
     done = [json.loads(path.read_text()) for path in config.output.glob("fits/*/history.json")]
-    assert sum(work.n_fits for work in planned.work) == len(done)
-    assert sum(work.n_steps for work in planned.work) == sum(fit["n_steps"] for fit in done)
+    fits = [fit for of_kind in planned.fits.values() for fit in of_kind]
+    assert len(fits) == len(done)
+    assert sum(fit.n_steps for fit in fits) == sum(fit["n_steps"] for fit in done)
     (test,) = planned.power
     assert test[:2] == ("test", 2)
 
@@ -59,13 +60,7 @@ def test_the_plan_counts_the_fits_and_steps_that_the_study_then_takes(tmp_path):
 def test_the_command_tells_time_memory_disk_and_power(tmp_path):
     (tmp_path / "study.yaml").write_text(dump(make_study(tmp_path)))
     printed = CliRunner().invoke(app, ["plan", str(tmp_path / "study.yaml"), "--probe"]).stdout
-    for fact in (
-        "arms and final",
-        "memory in all",
-        "disk:",
-        "time on this machine:",
-        "power on test",
-    ):
+    for fact in ("arms and final", "memory in all", "disk:", "time on this machine:", "power on test"):
         assert fact in printed
     assert "unknown" not in printed
     assert not (tmp_path / "run").exists()

@@ -5,15 +5,13 @@ import io
 import json
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from made_pages import Page
 from made_sounds import make_study, study_record
 from matplotlib import colormaps
 from matplotlib.image import imread
@@ -21,7 +19,7 @@ from typer.testing import CliRunner
 
 from listenwell.augment.plan import Plan, apply_plan, draw_plan
 from listenwell.cli.main import app
-from listenwell.config import Config, dump, load_config
+from listenwell.config import Config, dump
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import ConfigError, ManifestError
@@ -35,23 +33,6 @@ from listenwell.tasks.preview import preview
 LOUD = ("augment.noise.probability=1", "augment.crop.probability=1", "augment.spec_augment.probability=1",
         "augment.band.probability=1", "augment.pitch.probability=1", "train.epochs=1")  # fmt: skip
 HOSTILE = "<script>alert(1)</script>\"'&"
-
-
-class Page(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag == name]
 
 
 @pytest.fixture(scope="module")
@@ -106,22 +87,6 @@ def test_the_last_picture_is_the_spectrogram_the_model_gets(study, tmp_path):
     assert drawn[~is_hidden] == pytest.approx(colormaps["magma"](shares)[~is_hidden][:, :3], abs=0.01)
 
 
-def test_a_page_of_a_policy_that_does_nothing_says_so(study, tmp_path):
-    config, clips = study
-    off = load_config(
-        None,
-        [
-            f"data.manifest={config.data.manifest}",
-            f"data.backgrounds={config.data.backgrounds}",
-            "model.name=random",
-            *(f"augment.{stage}.probability=0" for stage in type(config.augment).model_fields),
-        ],
-    )
-    (hearing,) = preview(off, [clips[0].clip_id], [1], tmp_path / "page.html")
-    assert (hearing.words, len(hearing.players), len(hearing.pictures)) == ((), 2, 1)
-    assert "Nothing was changed." in (tmp_path / "page.html").read_text(encoding="utf-8")
-
-
 def test_names_cannot_write_html_and_nothing_is_fetched(study, tmp_path):
     config, clips = study
     table = Path(config.data.manifest)
@@ -162,38 +127,3 @@ def test_the_command_writes_the_page_and_prints_the_plans(study, tmp_path):
     assert f"{clips[0].clip_id}, epoch 3: Pitch" in done.stdout
     assert (tmp_path / "page.html").is_file()
     assert CliRunner().invoke(app, [*command, str(tmp_path / "x.html"), "--epochs", "one"]).exit_code == 2
-
-
-COUNT_PLAYERS = """<script>
-addEventListener("load", () => {
-  const sounds = [...document.querySelectorAll("audio")], pictures = [...document.images];
-  const ready = sounds.map((s) => s.readyState > 0 ? s : new Promise((r) => {
-    s.addEventListener("loadedmetadata", r); s.addEventListener("error", r); }));
-  Promise.all(ready).then(() => {
-    document.body.dataset.playing = sounds.filter((s) => !s.error && s.duration > 0).length;
-    document.body.dataset.drawn = pictures.filter((p) => p.naturalWidth > 0).length;
-  });
-});
-</script></body>"""
-
-
-@pytest.mark.browser
-def test_a_browser_plays_every_sound_without_a_complaint_or_a_request(study, tmp_path):
-    browser = os.environ.get("LISTENWELL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium; install it or set LISTENWELL_CHROMIUM")
-    config, clips = study
-    preview(config, [clips[0].clip_id], [1], tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    # The page itself allows no script: a copy that does counts what loaded.
-    counting = page.replace("media-src data:", "media-src data:; script-src 'unsafe-inline'", 1)
-    (tmp_path / "counting.html").write_text(counting.replace("</body>", COUNT_PLAYERS), encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000"]
-    for name in ("page.html", "counting.html"):
-        done = subprocess.run(
-            [*command, (tmp_path / name).as_uri()], capture_output=True, text=True, timeout=120, check=True
-        )
-        assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    assert 'data-playing="5"' in done.stdout
-    assert 'data-drawn="2"' in done.stdout

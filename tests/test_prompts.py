@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.errors import ConfigError
-from listenwell.tasks.prompts import judge_prompts
+from listenwell.tasks.score_table import judge_prompts
 
 QUESTIONS = ["Is this human speech? Answer yes or no.", "Does somebody talk? Answer yes or no.", "yes or no?"]
 

@@ -23,7 +23,7 @@ from listenwell.model.qwen2_5_omni import Qwen25Omni
 from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.tasks import export
+from listenwell.tasks.export import export_detector, export_merged
 from listenwell.tasks.plan import FIT_STATE_COPIES, plan_study
 
 LENGTHS = (16_000, 9_001, 32_000, 32_161, 640, 71_234, 1_000, 63_999)
@@ -205,9 +205,7 @@ def test_a_whole_omni_gives_its_thinker(base, model, tmp_path):
     assert plan.memory["frozen base"] == 4 * n
 
 
-def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "N_RECORDINGS", 1)
-    monkeypatch.setattr(export, "RECORDING_S", 6.0)
+def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path):
     settings = ("lora.scope=both", "train.projector=trained", "train.epochs=1", "model.device=cpu")
     config = make_study(tmp_path, f"model.name={base}", *settings)
     planned = plan_study(config).memory
@@ -217,9 +215,9 @@ def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path, monke
     n_trained = sum(tensor.numel() for tensor in load_file(weights).values())
     assert planned["adapters and optimiser of 1 fits"] == 4 * FIT_STATE_COPIES * n_trained
 
-    export.export_detector(config.output, tmp_path / "bundle")
+    export_detector(config.output, tmp_path / "bundle", n_recordings=1, recording_s=6.0)
     detector = Detector.load(tmp_path / "bundle", device="cpu", dtype="float32")
-    export.export_merged(config.output, tmp_path / "merged")
+    export_merged(config.output, tmp_path / "merged")
     merged = load_model(ModelConfig(name=str(tmp_path / "merged"), device="cpu"))
     clips = [pad(clip, config.short_clips) for clip in some_clips()]
     with torch.no_grad():

@@ -114,7 +114,7 @@ def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
     assert not (config.output / "fits").exists()
 
 
-def test_requests_survive_json_voices_for_babble_included(tmp_path):
+def test_requests_survive_json_speakers_for_babble_included(tmp_path):
     config = make_study(tmp_path, "augment.babble.probability=1.0")
     parts = with_speakers(read_splits(config)[0])
     bracket = Bracket("first", (1, 3), 0.5)

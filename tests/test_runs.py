@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import dump, load_config
 from listenwell.errors import ConfigError, ListenwellError
-from listenwell.fits.ledger import hold_fits, open_ledger, requested_fits
-from listenwell.storage.atomic_files import OWN, temporary_prefix, write_json
+from listenwell.fits.ledger import hold_fits, open_ledger
+from listenwell.storage.atomic_files import OWN, temporary_prefix
 from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.run_lock import hold_run, holder_of, is_held, written_by_a_run
@@ -89,19 +89,14 @@ def test_a_holder_on_another_host_is_alive_while_its_beat_grows_whatever_the_clo
         assert holder_of(run)["host"] == socket.gethostname()
 
 
-def test_a_study_in_a_held_folder_is_refused_in_one_sentence(holder, tmp_path):
-    config = make_study(tmp_path, *QUICK, f"output={tmp_path}")
-    with pytest.raises(ListenwellError, match=r"works in this folder; wait for it, stop it, or give another folder"):
-        fit_alone(config)
-
-
-def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path, monkeypatch):
+def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path):
     config = make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}")
     first = fit_alone(config)
     assert first.folder.parent == tmp_path / "shared" / "fits"
-    monkeypatch.setattr("listenwell.fits.stacks.train", lambda *_, **__: pytest.fail("was trained again"))
+    trained_ns = (first.folder / "spec.json").stat().st_mtime_ns
     again = fit_alone(config.model_copy(update={"output": tmp_path / "other"}))
     assert again.record == first.record
+    assert (first.folder / "spec.json").stat().st_mtime_ns == trained_ns
     assert not (tmp_path / "other" / "fits").exists()
 
 
@@ -147,12 +142,9 @@ def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_pat
     _, first, second = list_runs(tmp_path)
     assert (first.state, first.n_done, first.n_wanted) == ("finished", 1, 1)
     assert (second.state, second.n_done, second.figures) == ("unfinished", 1, ())
-    (row,) = [
-        r
-        for r in results["rows"]
-        if (r["method"], r["threshold"], r["condition"]) == ("fine-tuned", "calibrated", "clean")
-    ]
-    assert first.figures[0].value == row["metrics"][0]["value"]
+    (value,) = [r["metrics"][0]["value"] for r in results["rows"]
+                if (r["method"], r["threshold"], r["condition"]) == ("fine-tuned", "calibrated", "clean")]  # fmt: skip
+    assert first.figures[0].value == value
     printed = CliRunner().invoke(app, ["runs", "list", str(tmp_path)]).stdout
     assert "unfinished" in printed
     assert f"{first.figures[0].value:.3f} [" in printed
@@ -178,11 +170,6 @@ def test_a_fit_that_another_run_uses_as_its_ledger_stays(tmp_path):
     assert [each.path for each in find_waste(config.output)] == [borrowed]
 
 
-def test_a_folder_without_runs_is_named(tmp_path):
-    with pytest.raises(ListenwellError, match="holds no run"):
-        list_runs(tmp_path)
-
-
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 3}'])
 def test_a_holder_nobody_can_read_holds_nothing(tmp_path, content):
     run = RunFolder(tmp_path)
@@ -192,7 +179,7 @@ def test_a_holder_nobody_can_read_holds_nothing(tmp_path, content):
         assert holder_of(run)["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize("content", ['{"a": 3}', '{"a": [3]}', "[]"])
+@pytest.mark.parametrize("content", ['{"a": 3}', '{"a": [3]}', '{"a": ["../fits"]}', "[]"])
 def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
@@ -208,30 +195,6 @@ def test_results_of_other_kinds_are_named(tmp_path, rows):
     write_checksummed(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
     with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
         list_runs(tmp_path)
-
-
-def test_a_ledger_that_names_no_version_is_refused(tmp_path):
-    run = RunFolder(tmp_path)
-    write_checksummed(run.ledger_version, {})
-    with pytest.raises(ListenwellError, match=r"the ledger is of version None, this listenwell reads version 1"):
-        open_ledger(run, [])
-
-
-def test_the_requested_fits_are_noted_by_the_16_letters_their_folders_bear(tmp_path):
-    run = RunFolder(tmp_path)
-    run.config.write_text("seed: 1", encoding="utf-8")
-    open_ledger(run, ["b" * 64])
-    open_ledger(run, ["a" * 64])
-    assert requested_fits(run) == ["a" * 16, "b" * 16]
-
-
-@pytest.mark.parametrize("name", ["\ud800", "a\0", "../fits", ""])
-def test_what_cannot_name_a_fit_is_refused(tmp_path, name):
-    run = RunFolder(tmp_path)
-    run.config.write_text("seed: 1")
-    run.used_fits.write_text(json.dumps({"0" * 16: [name]}))
-    with pytest.raises(ListenwellError, match=r"used_fits\.json: holds no lists of fits"):
-        requested_fits(run)
 
 
 def test_whoever_holds_a_run_removes_what_a_kill_left_in_it_but_not_from_its_fits(tmp_path):
@@ -269,13 +232,6 @@ def test_a_folder_with_names_that_a_run_writes_is_no_run_unless_one_made_it(tmp_
         ):
             pass
         assert [path for path in (tmp_path / name.partition(".")[0]).rglob("*") if path.is_file()] == [foreign]
-
-
-def test_scores_of_an_older_version_are_known_by_their_provenance(tmp_path):
-    write_json(RunFolder(tmp_path).provenance, {"listenwell": "0.1.0"})
-    RunFolder(tmp_path).config.write_text("seed: 1")
-    with hold_run(RunFolder(tmp_path)):
-        pass
 
 
 def test_every_name_of_a_finished_run_is_known_as_one_that_runs_write(finished_study):

@@ -10,7 +10,6 @@ import torch
 from made_sounds import make_corpus
 
 from listenwell.config import Config, load_config
-from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError
 from listenwell.evaluate.methods import ZERO_SHOT
@@ -50,16 +49,6 @@ def config_for(corpus: Path, out: Path, *overrides: str) -> Config:
     return load_config(None, [RANDOM, f"data.manifest={corpus / 'clips.csv'}", f"output={out}", *overrides])
 
 
-def test_every_clip_is_scored_in_the_order_of_the_table(corpus, tmp_path):
-    config = config_for(corpus, tmp_path)
-    clips = make_corpus(corpus)
-    table = table_of(clips, config)
-    assert table.clip_id.tolist() == [clip.clip_id for clip in clips]
-    assert table.duration_ms == pytest.approx([clip.duration_s * 1000 for clip in clips])
-    assert set(table.condition) == {"clean"}
-    assert np.ptp(table.score) > 0
-
-
 def test_batches_do_not_change_a_score_beyond_rounding_and_the_same_batches_not_at_all(corpus, tmp_path):
     config, alone = config_for(corpus, tmp_path), config_for(corpus, tmp_path, "scoring.batch_seconds=0.1")
     clips = make_corpus(corpus)
@@ -97,11 +86,6 @@ def test_batches_hold_every_clip_once_within_their_seconds(corpus):
     assert sum(map(len, batches)) == len(versions)
     for batch in batches:
         assert len(batch) * max(max(version.duration_s, 0.6) for version in batch) <= 4.0
-
-
-def test_a_clip_longer_than_a_batch_goes_alone(corpus):
-    versions = [Version(clip, "clean") for clip in make_corpus(corpus)]
-    assert all(len(batch) == 1 for batch in plan_batches(versions, batch_seconds=0.01, minimum_s=0.6))
 
 
 def test_unreadable_clips_are_listed_up_to_the_share_and_stop_the_run_above(tmp_path):
@@ -196,13 +180,3 @@ def test_another_config_is_scored_anew(corpus, tmp_path, change):
 def test_what_does_not_touch_a_score_does_not_score_anew(corpus, tmp_path):
     score_manifest(config_for(corpus, tmp_path))
     assert score_manifest(config_for(corpus, tmp_path, "seed=1")).clips_per_s is None
-
-
-def test_another_sound_under_the_same_name_is_scored_anew(tmp_path):
-    clip, *_ = make_corpus(tmp_path)
-    config = config_for(tmp_path, tmp_path / "out")
-    before = score_manifest(config)
-    soundfile.write(clip.path, 0.1 * stream(1).standard_normal(round(clip.duration_s * SAMPLE_RATE_HZ)), SAMPLE_RATE_HZ)
-    after = score_manifest(config)
-    assert after.clips_per_s is not None
-    assert after.table.score[0] != before.table.score[0]

@@ -79,13 +79,3 @@ def test_category_and_corpus_are_written_only_where_they_are_known(tmp_path):
     write_scores(path, table(category=["", "rain", ""]))
     assert read_scores(path).category.tolist() == ["", "rain", ""]
     assert "corpus" not in path.read_text()
-
-
-def test_a_table_cannot_be_changed():
-    with pytest.raises(ValueError, match="read-only"):
-        table().score[0] = 0.0
-
-
-def test_selecting_rows_keeps_all_columns():
-    chosen = table().select(table().condition == "snr_-5")
-    assert (len(chosen), chosen.snr_db[0], chosen.clip_id[0]) == (1, -5.0, "a")

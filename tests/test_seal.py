@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from listenwell.errors import SealError
-from listenwell.storage.seal import Seal, append_entry, hash_entry, judge_seal, late_commits, read_chain
+from listenwell.storage.seal import Seal, append_entry, hash_entry, judge_seal, read_chain
 
 FIRST, SECOND = {"fine-tuned": "aa"}, {"fine-tuned": "bb"}
 
@@ -124,29 +124,6 @@ def test_a_hashed_line_of_another_kind_breaks_the_chain(tmp_path, change):
     (tmp_path / "seal.jsonl").write_text(json.dumps(rest | {"hash": hash_entry(rest)}) + "\n")
     with pytest.raises(SealError, match=r"seal\.jsonl line 1: the chain of the seal is broken"):
         read_chain(tmp_path / "seal.jsonl")
-
-
-def test_a_reopened_seal_gives_the_head_and_the_looks(tmp_path):
-    seal = opened(tmp_path / "seal.jsonl")
-    before = head(seal.path)
-    seal.commit(SECOND, "fit 1")
-    status = judge_seal(seal.path, before, ["test"])
-    assert (status.verdict, status.head, status.n_looks) == ("reopened", head(seal.path), 1)
-
-
-def test_a_commit_is_late_just_after_a_look(tmp_path):
-    seal = Seal(tmp_path / "seal.jsonl")
-    seal.commit(FIRST, "fit 1")
-    seal.commit(SECOND, "fit 2")
-    assert late_commits(seal.entries()) == []
-    seal.look("test", "00", SECOND)
-    seal.commit(FIRST, "fit 3")
-    assert [entry["number"] for entry in late_commits(seal.entries())] == [4]
-
-
-def test_a_log_that_is_not_there_is_said_so(tmp_path):
-    path = tmp_path / "seal.jsonl"
-    assert judge_seal(path, "", ["test"]).reason.startswith(f"there is no log at {path}, so nothing shows")
 
 
 def test_a_log_that_is_no_text_says_what_to_do(tmp_path):

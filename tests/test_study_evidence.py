@@ -88,14 +88,6 @@ def test_other_thresholds_after_a_look_reopen_the_test(finished, tmp_path):
     assert "Reopened." in (config.output / "report.html").read_text()
 
 
-def test_earlier_runs_on_the_same_test_clips_are_counted(finished, tmp_path):
-    first = copied(finished[0], tmp_path)
-    study_record(first)
-    second = first.model_copy(update={"output": tmp_path / "second", "seed": 8})
-    earlier = study_record(second)["seal"]["earlier"]
-    assert first.output.name in [opening["run"] for opening in earlier]
-
-
 def test_what_opened_the_test_later_is_not_counted_as_earlier(finished, tmp_path):
     config = copied(finished[0], tmp_path)  # a moved run: the machine's log knows another folder
     run = RunFolder(config.output)

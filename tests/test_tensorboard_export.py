@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.errors import ListenwellError
 from listenwell.study.run import fit_alone
-from listenwell.tasks.tensorboard import export_tensorboard
+from listenwell.tasks.runs import export_tensorboard
 
 
 @pytest.fixture(scope="module")

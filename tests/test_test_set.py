@@ -31,10 +31,9 @@ from listenwell.data.test_set import (
     escape_markdown,
     format_sheet,
     leave_out_related,
-    sheet_to_json,
 )
 from listenwell.errors import AudioError, ManifestError
-from listenwell.judge.expected_precision import expect_precision
+from listenwell.evaluate.power import expect_precision
 from listenwell.random_streams import stream
 from listenwell.tasks.test_set import Draw, make_test_set
 
@@ -175,8 +174,7 @@ def test_a_split_gives_only_what_is_unrelated_to_the_other_splits(corpus, tmp_pa
     related = next(clip for clip in clips if clip.group == "speech_2")
     in_training = next(clip for clip in clips if clip.split == "train")
     write_manifest(
-        corpus,
-        [replace(clip, origin="freesound:1") if clip in (related, in_training) else clip for clip in clips],
+        corpus, [replace(clip, origin="freesound:1") if clip in (related, in_training) else clip for clip in clips]
     )
     sheet = make_test_set(config_for(corpus), Draw(SMALL, from_split="pool"), tmp_path / "out")
     assert {clip.split for clip in sheet.clips} == {"pool"}
@@ -267,17 +265,6 @@ def test_escaped_text_is_one_line_without_markup(text):
     escaped = escape_markdown(text)
     assert len(escaped.splitlines()) <= 1
     assert not re.search(r"[<>]", escaped)
-
-
-def test_the_sheet_says_of_every_clip_where_it_is_from_and_why_it_was_chosen():
-    chosen = draw_test_set(made_clips(), SetSize(), 0)
-    sheet = DataSheet({"seed": 0}, chosen, expect_precision(chosen))
-    told = json.loads(json.dumps(sheet_to_json(sheet)))
-    assert {"corpus", "recording", "origin", "licence", "pcm_sha256", "why"} <= told["clips"][0].keys()
-    assert len(told["clips"]) == 110
-    assert [each["n_clips"] for each in told["classes"]] == [50, 60]
-    assert {each["n_clips"] for each in told["groups"]} == {5, 3}
-    assert "group 1 of its category (speech_kind_" in format_sheet(sheet)
 
 
 def run(*arguments: str | Path):

@@ -1,13 +1,13 @@
 """Commands on data: test-set, audio-check, and corpus (list, download, prepare, export, import)."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
+from listenwell.cli.shared import OneSentenceErrors, Overwrite, count_groups, study_inputs
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_json
@@ -16,9 +16,8 @@ from listenwell.storage.destination import destinations
 
 if TYPE_CHECKING:
     from listenwell.data.clip import Clip
-    from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings
+    from listenwell.data.corpora.corpus import Corpus, Prepared
     from listenwell.data.fetch.download import RemoteFile
-    from listenwell.progress import OnProgress
 
 corpus_app = typer.Typer(
     cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, check."
@@ -39,21 +38,12 @@ def list_corpora(
     if name:
         typer.echo(_corpus_text(find_corpus(name)))
         return
-    rows = [
-        ("name", "hours", "download", "licence", "what for"),
-        (STARTER, "-", "0.9 GB", "see docs", "speech and sounds from Debian packages; no account, no root"),
-        *(
-            (
-                corpus.name,
-                f"{corpus.hours:g}" if corpus.hours else "-",
-                _size_text(corpus.archives),
-                corpus.licence,
-                corpus.purpose,
-            )
-            for corpus in CORPORA.values()
-        ),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows = [("name", "hours", "download", "licence", "what for")]
+    rows += [(STARTER, "-", "0.9 GB", "see docs", "speech and sounds from Debian packages; no account, no root")]
+    for each in CORPORA.values():
+        hours = f"{each.hours:g}" if each.hours else "-"
+        rows += [(each.name, hours, _size_text(each.archives), each.licence, each.purpose)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -73,8 +63,7 @@ def download_corpus(
     with shown_progress() as on_progress:
         folders = fetch_corpus(corpus, _required_folder("--root", root), url, on_progress)
     typer.echo(f"{corpus.title}: {corpus.licence}; cite {corpus.citation}")
-    for folder in folders:
-        typer.echo(folder)
+    typer.echo("\n".join(map(str, folders)))
 
 
 @corpus_app.command("prepare")
@@ -96,24 +85,30 @@ def prepare_corpus(
     ] = None,
     parts: Annotated[str | None, typer.Option("--parts", help="Official parts, such as dev-clean,test-clean.")] = None,
     quarantine_share: Annotated[
-        float | None,
-        typer.Option("--quarantine-share", help="Largest share of unreadable recordings.", min=0, max=1),
+        float | None, typer.Option("--quarantine-share", help="Largest share of unreadable recordings.", min=0, max=1)
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
     if name == STARTER:
-        with shown_progress() as on_progress:
-            _prepare_starter(on_progress)
-        return
-    from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
+        from listenwell.data.corpora.starter import prepare_starter
 
-    numbers = {
+        with shown_progress() as on_progress:
+            starter = prepare_starter(cache_root(), on_progress=on_progress)
+        typer.echo(f"{starter.summary['text']}\n{starter.clips_csv}")
+        return
+    from dataclasses import replace
+
+    from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
+    from listenwell.data.corpora.corpus import PrepareSettings
+
+    given: dict[str, Any] = {
         "clip_s": clip_s, "clips_per_recording": clips_per_recording, "apart_s": apart_s, "margin_s": margin_s,
         "quarantine_share": quarantine_share,
     }  # fmt: skip
-    names = {"clip_kinds": clips, "background_kinds": backgrounds, "parts": parts}
-    settings = _settings(numbers, names)
+    for key, text in (("clip_kinds", clips), ("background_kinds", backgrounds), ("parts", parts)):
+        given[key] = text if text is None else tuple(kind for kind in text.split(",") if kind != "none")
+    settings = replace(PrepareSettings(), **{key: value for key, value in given.items() if value is not None})
     corpus, folder, source = find_corpus(name), _required_folder("--out", out), _required_folder("--root", root)
     with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as written:
         with shown_progress() as on_progress:
@@ -127,27 +122,6 @@ def prepare_corpus(
         typer.echo(table)
 
 
-def _prepare_starter(on_progress: "OnProgress") -> None:
-    from listenwell.data.corpora.starter import prepare_starter
-
-    corpus = prepare_starter(cache_root(), on_progress=on_progress)
-    typer.echo(corpus.summary["text"])
-    typer.echo(corpus.clips_csv)
-
-
-def _settings(numbers: Mapping[str, float | None], names: Mapping[str, str | None]) -> "PrepareSettings":
-    """Return the default settings with what was given on the command line in their place."""
-    from dataclasses import replace
-
-    from listenwell.data.corpora.corpus import PrepareSettings
-
-    given: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
-    for key, text in names.items():
-        if text is not None:
-            given[key] = tuple(name for name in text.split(",") if name != "none")
-    return replace(PrepareSettings(), **given)
-
-
 def _required_folder(option: str, folder: Path | None) -> Path:
     if folder is None:
         raise ConfigError(f"{option}: is missing; give a folder, such as {option} corpora/musan.")
@@ -155,10 +129,8 @@ def _required_folder(option: str, folder: Path | None) -> Path:
 
 
 def _report_prepared(prepared: "Prepared") -> None:
-    for label in ("SPEECH", "NONSPEECH"):
-        chosen = [clip for clip in prepared.clips if clip.label == label]
-        if chosen:
-            typer.echo(f"{label:18} {len(chosen):6} clips  {len({clip.group for clip in chosen}):5} groups")
+    for label, n_clips, n_groups in count_groups(prepared.clips):
+        typer.echo(f"{label:18} {n_clips:6} clips  {n_groups:5} groups")
     for kind in sorted({bed.kind for bed in prepared.backgrounds}):
         beds = [bed for bed in prepared.backgrounds if bed.kind == kind]
         typer.echo(f"{kind:18} {len(beds):6} backgrounds  {len({bed.group for bed in beds}):5} groups")
@@ -305,11 +277,6 @@ def import_clips(
     group_by: Annotated[
         Literal["speaker", "recording"], typer.Option("--group-by", help="Group where lhotse's manifest says none.")
     ] = "speaker",
-    corpus: Annotated[str, typer.Option("--corpus", help="Corpus where lhotse's manifest says none.")] = "",
-    licence: Annotated[str, typer.Option("--licence", help="Licence where lhotse's manifest says none.")] = "",
-    audio_root: Annotated[
-        Path, typer.Option("--audio-root", help="Where relative paths in lhotse's manifest begin.")
-    ] = Path(),
     columns: Annotated[
         list[str] | None, typer.Option("--column", help="A column's other name in the metadata: group=speaker_id.")
     ] = None,
@@ -319,7 +286,7 @@ def import_clips(
     from listenwell.data.exchange import Unsaid, read_audio_folder, read_lhotse, read_lhotse_cuts
     from listenwell.data.manifest import write_manifest
 
-    unsaid, names = Unsaid(label, group_by, corpus, licence, audio_root), dict(_column_names(columns or []))
+    unsaid, names = Unsaid(label, group_by), dict(_column_names(columns or []))
 
     def read() -> "Sequence[Clip]":
         if kind == "audiofolder":
@@ -332,16 +299,14 @@ def import_clips(
             )
         return read_lhotse(recordings, source, unsaid)
 
-    with destinations([out], inputs=_inputs([source, recordings], read), overwrite=overwrite):
+    def inputs() -> Iterator[Path]:
+        yield from (file for file in (source, recordings) if file is not None)
+        yield from (clip.path for clip in read())
+
+    with destinations([out], inputs=inputs(), overwrite=overwrite):
         clips = read()
         write_manifest(out, clips)
     typer.echo(f"{len(clips)} clips, {len({clip.group for clip in clips})} groups: {out}")
-
-
-def _inputs(files: Sequence[Path | None], read: "Callable[[], Sequence[Clip]]") -> Iterator[Path]:
-    """The files, and the recordings that are read from them."""
-    yield from (file for file in files if file is not None)
-    yield from (clip.path for clip in read())
 
 
 def _column_names(columns: list[str]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """Commands on scores that any program made: calibrate, evaluate, compare, power. None needs a model."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,8 +12,7 @@ from listenwell.errors import ConfigError
 if TYPE_CHECKING:
     from listenwell.evaluate.calibration import Calibration
     from listenwell.evaluate.judgement import Judgement
-    from listenwell.evaluate.metrics import Costs
-    from listenwell.evaluate.pairing import Pair, SideBySide
+    from listenwell.evaluate.pairing import SideBySide
     from listenwell.evaluate.power import Need
 
 app = typer.Typer(cls=OneSentenceErrors)
@@ -85,9 +83,10 @@ def evaluate(
 ) -> None:
     """Measure a score table at a threshold, by condition, with intervals that respect groups."""
     from listenwell.data.tables import read_rows
-    from listenwell.evaluate.calibration import read_given_threshold, read_platt
+    from listenwell.evaluate.calibration import parse_criterion, read_given_threshold, read_platt
     from listenwell.evaluate.judgement import Question, judge_predictions
     from listenwell.evaluate.methods import parse_parts
+    from listenwell.evaluate.metrics import Costs
     from listenwell.evaluate.predictions import parse_columns, read_predictions
     from listenwell.progress import shown_progress
     from listenwell.storage.atomic_files import write_json
@@ -102,7 +101,7 @@ def evaluate(
             chosen,
             read_platt(Path(threshold)) if chosen else None,
             target,
-            _costs(costs),
+            Costs(*parse_criterion(f"cost={costs}").numbers),
             parse_parts(by),
             {row.required("clip_id") for row in read_rows(clips, ("clip_id",), ("clip_id",))} if clips else (),
         )
@@ -154,7 +153,7 @@ def compare(
             lines, content = _side_by_side_lines(result), asdict(result)
         if out is not None:
             write_json(out, {**content, "warnings": warnings})
-    typer.echo("\n".join([*_warning_lines(warnings), *lines]))
+    typer.echo("\n".join([*(f"warning: {warning}" for warning in warnings), *lines]))
 
 
 @app.command("power")
@@ -213,7 +212,7 @@ def _calibration_text(calibration: "Calibration", note: str) -> str:
 
 
 def _judgement_text(judgement: "Judgement") -> str:
-    lines, measures = _warning_lines(judgement.warnings), MetricLines()
+    lines, measures = [f"warning: {warning}" for warning in judgement.warnings], MetricLines()
     for condition, metrics in judgement.metrics.items():
         lines.append(f"{condition or 'all'}, threshold {judgement.threshold:.6g}")
         lines += [measures.line(metric) for metric in metrics]
@@ -237,10 +236,6 @@ def _judgement_text(judgement: "Judgement") -> str:
     return "\n".join([*lines, *measures.notes()])
 
 
-def _warning_lines(warnings: Sequence[str]) -> list[str]:
-    return [f"warning: {warning}" for warning in warnings]
-
-
 def _side_by_side_lines(result: "SideBySide") -> list[str]:
     lines, measures = [], MetricLines()
     for condition in dict.fromkeys(standing.condition for standing in result.standings):
@@ -248,17 +243,14 @@ def _side_by_side_lines(result: "SideBySide") -> list[str]:
         for standing in (standing for standing in result.standings if standing.condition == condition):
             lines.append(f" {standing.name}")
             lines += [measures.line(metric) for metric in standing.metrics]
-        lines += [_pair_text(pair) for pair in result.pairs if pair.condition == condition]
+        for pair in (pair for pair in result.pairs if pair.condition == condition):
+            found, note = pair.difference, f"; {pair.difference.note}" if pair.difference.note else ""
+            beside = ", ".join(f"{test.name} p {test.p_value:.3g} ({test.assumes})" for test in pair.beside)
+            lines.append(
+                f" {pair.name} minus {pair.opponent}: {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], "
+                f"p {found.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}{note}"
+            )
     return lines + measures.notes()
-
-
-def _pair_text(pair: "Pair") -> str:
-    measured = pair.difference
-    beside = ", ".join(f"{test.name} p {test.p_value:.3g} ({test.assumes})" for test in pair.beside)
-    return (
-        f" {pair.name} minus {pair.opponent}: {measured.difference:+.3f} [{measured.low:+.3f}, {measured.high:+.3f}], "
-        f"p {measured.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}" + (f"; {measured.note}" if measured.note else "")
-    )
 
 
 def _need_text(need: "Need") -> str:
@@ -286,10 +278,3 @@ def _worth_lines(table: Path, icc: float) -> list[str]:
             f"(correlation {icc:g}): {widths}"
         )
     return lines
-
-
-def _costs(text: str) -> "Costs":
-    from listenwell.evaluate.calibration import parse_criterion
-    from listenwell.evaluate.metrics import Costs
-
-    return Costs(*parse_criterion(f"cost={text}").numbers)

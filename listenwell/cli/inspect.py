@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, Overwrite, study_inputs, table_inputs
+from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, Overwrite, Run, study_inputs, table_inputs
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_json
@@ -82,7 +82,7 @@ def tensorboard(
 
     Needs listenwell[tracking].
     """
-    from listenwell.tasks.tensorboard import export_tensorboard
+    from listenwell.tasks.runs import export_tensorboard
 
     for folder in export_tensorboard(run, out, overwrite=overwrite):
         typer.echo(folder)
@@ -99,7 +99,7 @@ def _seal_group() -> None:
 
 
 @seal_app.command("show")
-def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
+def show(run: Run) -> None:
     """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed."""
     from listenwell.splits.sealing import read_seal
 

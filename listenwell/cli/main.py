@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from listenwell import __version__
-from listenwell.cli import advanced, data, evidence, inspect, start, use
+from listenwell.cli import data, evidence, inspect, start, use
 from listenwell.cli.shared import OneSentenceErrors
 from listenwell.errors import AudioWarning
 
@@ -23,13 +23,13 @@ app = typer.Typer(
     rich_markup_mode=None,  # it would take '[a-z]' and '[section.key=value]' in a help or a file name for a colour
     help="Fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.",
 )  # fmt: skip
-for panel in (start, use, evidence, inspect, data, advanced):
+for panel in (start, use, evidence, inspect, data):
     app.add_typer(panel.app)
 data.corpus_app.add_typer(data.exchange_app)
 for group, name in (
     (inspect.augment_app, "augment"),
     (data.corpus_app, "corpus"),
-    (advanced.model_app, "model"),
+    (start.model_app, "model"),
     (inspect.runs_app, "runs"),
     (inspect.seal_app, "seal"),
 ):

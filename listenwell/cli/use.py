@@ -1,7 +1,4 @@
-"""The command that makes scores; those that judge them are in `listenwell.cli.evidence`.
-
-The commands that make a detector out of a run and use it.
-"""
+"""Commands that use a model: export and detect, and score; those that judge scores are in `listenwell.cli.evidence`."""
 
 import json
 import math
@@ -15,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from listenwell.cli.shared import MetricLines, OneSentenceErrors, Overrides, Overwrite, peak_memory_gib, study_inputs
+from listenwell.cli.shared import (
+    AdapterFolder,
+    MetricLines,
+    OneSentenceErrors,
+    Overrides,
+    Overwrite,
+    Run,
+    peak_memory_gib,
+    read_text,
+    study_inputs,
+)
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import companion, is_stream, write_bytes
@@ -36,7 +43,7 @@ MEAN, EACH = "mean", "each"
 
 @app.command("export")
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished study, such as runs/starter.")],
+    run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
     merged: Annotated[
         Path | None, typer.Option("--merged", help="Also write base and adapter as one model into this folder.")
@@ -47,7 +54,13 @@ def export(
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
     """
-    with destinations(folders=[out, merged], inputs=_read_by_export(run), overwrite=overwrite):
+    from listenwell.tasks.runs import open_run
+
+    def read() -> Iterator[Path]:
+        opened, config = open_run(run)
+        yield from (run, opened.fits, *study_inputs(config))
+
+    with destinations(folders=[out, merged], inputs=read(), overwrite=overwrite):
         # seconds pass until it is imported
         from listenwell.tasks.export import export_detector, export_merged
 
@@ -62,16 +75,6 @@ def export(
         if merged is not None:
             export_merged(run, merged)
             typer.echo(f"{merged}: base and adapter as one model, for transformers")
-
-
-def _read_by_export(run: Path) -> Iterator[Path]:
-    """The run, the ledger of its fits, and what its study read."""
-    from listenwell.tasks.opened_run import open_run
-
-    yield run
-    opened, config = open_run(run)
-    yield opened.fits
-    yield from study_inputs(config)
 
 
 @app.command("detect")
@@ -90,8 +93,7 @@ def detect(
     ] = "balanced_accuracy",
     threshold: Annotated[float | None, typer.Option("--threshold", help="A score to decide at instead.")] = None,
     longest_clip: Annotated[
-        float,
-        typer.Option("--longest-clip", help="Recordings up to so many seconds are decided whole.", min=0),
+        float, typer.Option("--longest-clip", help="Recordings up to so many seconds are decided whole.", min=0)
     ] = 4.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
@@ -140,21 +142,21 @@ def detect(
             journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded), out)
         started = time.monotonic()
         with shown_progress() as on_progress:
-            heard = [
+            detections = [
                 replace(each, path=STDIN_SHOWN) if each.path == STDIN else each
                 for each in detect_files(loaded, found.paths, longest_clip, journal, on_progress, channel == EACH)
             ]
         seconds = time.monotonic() - started
-        _write(heard, form, answers)
+        _write(detections, form, answers)
         written.remove_rest()
         journal.remove()
-    audio_s = sum(each.duration_s for each in heard)
+    audio_s = sum(each.duration_s for each in detections)
     print(
-        f"{len(heard)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
+        f"{len(detections)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
         + (f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""),
         file=sys.stderr,
     )
-    unread = sum(bool(each.problem) for each in heard)
+    unread = sum(bool(each.problem) for each in detections)
     if unread:
         print(f"listenwell: {unread} recordings could not be read, see above.", file=sys.stderr)
         raise typer.Exit(1)
@@ -219,20 +221,20 @@ def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> li
     return [out / f"{names[path]}{ONE_EACH[form]}" for path in recordings]
 
 
-def _write(heard: "Sequence[Detection]", form: str, answers: Sequence[Path]) -> None:
+def _write(detections: "Sequence[Detection]", form: str, answers: Sequence[Path]) -> None:
     """Write the answer; say on standard error what is called otherwise in it, what to know of it, what is missing."""
     from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown
 
     if form in ONE_EACH:
-        places: Sequence[Path | None] = answers or [None] * len(heard)
-        names = {each.path: path.stem for each, path in zip(heard, places, strict=True) if path is not None}
-        for each, path in zip(heard, places, strict=True):
+        places: Sequence[Path | None] = answers or [None] * len(detections)
+        names = {each.path: path.stem for each, path in zip(detections, places, strict=True) if path is not None}
+        for each, path in zip(detections, places, strict=True):
             if not each.problem:
                 _put(path, FORMATS[form]([each]))
     else:
-        names = dict(name_tokens([each.path for each in heard])) if form == "rttm" else {}
-        _put(answers[0] if answers else None, FORMATS[form](heard))
-    for each in heard:
+        names = dict(name_tokens([each.path for each in detections])) if form == "rttm" else {}
+        _put(answers[0] if answers else None, FORMATS[form](detections))
+    for each in detections:
         if each.problem:
             print(f"listenwell: {problem_line(each)}", file=sys.stderr)
         elif each.path in names and shown(names[each.path]) != shown(each.path.stem):
@@ -254,9 +256,7 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scores and what they show.")],
     clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")] = "",
     model: Annotated[str, typer.Option("--model", help="small, a model folder or a hub id.")] = "",
-    adapter: Annotated[
-        Path | None, typer.Option("--adapter", help="Folder of a trained adapter, or of a study that delivers one.")
-    ] = None,
+    adapter: AdapterFolder = None,
     split: Annotated[str, typer.Option("--split", help="Score this split of the clips only.")] = "",
     conditions: Annotated[
         str, typer.Option("--conditions", help="Versions to score, such as clean,snr_0,200ms.")
@@ -271,7 +271,8 @@ def score(
     from listenwell.storage.run_lock import hold_run, require_own
     from listenwell.tasks.score_table import score_manifest
 
-    chosen = [("data.manifest", clips), ("model.name", model), ("prompt.question", _question(prompt_file))]
+    question = read_text(prompt_file) if prompt_file is not None else ""
+    chosen = [("data.manifest", clips), ("model.name", model), ("prompt.question", question)]
     changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in chosen if value]
     wanted = conditions.split(",")
     changes += [f"output={json.dumps(str(out), ensure_ascii=False)}", f"evaluation.conditions={json.dumps(wanted)}"]
@@ -303,17 +304,3 @@ def _scored_text(config: "Config", split: str, result: "ScoredManifest") -> str:
     rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"
     lines.append(f"{rate}; peak memory {peak_memory_gib():.1f} GiB; results in {config.output}")
     return "\n".join(lines)
-
-
-def _question(prompt_file: Path | None) -> str:
-    if prompt_file is None:
-        return ""
-    try:
-        question = prompt_file.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{prompt_file}: cannot be read as UTF-8 text; give a text file with the question."
-        ) from error
-    if not question:
-        raise ConfigError(f"{prompt_file}: is empty; the question put to the model was expected.")
-    return question

@@ -14,16 +14,19 @@ half-widths shrink with t(groups - 1) / sqrt(groups), clips per group as they ar
 plan for more.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import ceil, sqrt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, hypot, sqrt
 from typing import Literal
 
 import numpy as np
 from scipy.special import stdtrit
 
+from listenwell.data.clip import LABELS
+from listenwell.data.test_set import ChosenClip, Precision
 from listenwell.errors import ConfigError
 from listenwell.evaluate.intervals import (
+    PLANNING_ICC,
     Groups,
     Metric,
     effective_n,
@@ -204,3 +207,26 @@ def _cannot_tell(metric: Metric, shown: str, half_width: float, distance: float)
     return Verdict(
         "cannot tell", f"cannot tell at {metric.n} clips of {metric.n_groups} groups: {shown}; {would}", groups, clips
     )
+
+
+EXPECTED_SHARES = (0.75, 0.85, 0.95)
+
+
+def expect_precision(chosen: Sequence[ChosenClip]) -> list[Precision]:
+    """Return how exactly recall, specificity and balanced accuracy (MOVER) can be known from the clips of a test set.
+
+    PLANNING_ICC is the intra-class correlation: no errors are known yet.
+    """
+    groups = [np.array([each.clip.group for each in chosen if each.clip.label == label]) for label in LABELS]
+    # by class, for a group of both labels counts in both
+    everything = np.concatenate([np.char.add(f"{label} ", group) for label, group in zip(LABELS, groups, strict=True)])
+    recall, specificity, both = (worth_of(group, PLANNING_ICC, EXPECTED_SHARES) for group in (*groups, everything))
+    halves = tuple(
+        (share, hypot(speech, other) / 2)
+        for (share, speech), (_, other) in zip(recall.half_widths, specificity.half_widths, strict=True)
+    )
+    named = {"recall": recall, "specificity": specificity, "balanced accuracy": replace(both, half_widths=halves)}
+    return [
+        Precision(measure, worth.n, worth.n_groups, worth.icc, worth.effective_n, worth.half_widths)
+        for measure, worth in named.items()
+    ]

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.evaluate.methods import FINE_TUNED
-from listenwell.fits.arms import Arm
 from listenwell.fits.halving import DroppedFit, find_dropped
 from listenwell.fits.ledger import FAILED, HISTORY, open_ledger, require_adapter
 from listenwell.fits.ray_executor import train_on_ray
-from listenwell.fits.request import FitRequest, PlannedFit, plan_fits
+from listenwell.fits.request import Arm, FitRequest, PlannedFit, plan_fits
 from listenwell.fits.stacks import DevSets, plan_stacks, remove_ended_stacks, train_stack
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel

@@ -76,7 +76,8 @@ def dropped_at(standings: Mapping[str, Standing], rungs: Sequence[int], keep_sha
         ranked = sorted(competing, key=lambda name: _loss_at(standings[name], rung))
         losers = ranked[max(1, ceil(keep_share * len(ranked))) :]
         competing = [name for name in competing if name not in losers]
-        dropped |= {name: rung for name in losers if not _is_complete(standings[name], rung)}
+        complete = [name for name in losers if standings[name].has_ended and len(standings[name].history) <= rung]
+        dropped |= {name: rung for name in losers if name not in complete}
     return dropped
 
 
@@ -84,10 +85,6 @@ def _loss_at(standing: Standing, rung: int) -> float:
     has_failed_before = standing.has_failed and len(standing.history) < rung
     losses = [float(record["dev_loss"]) for record in standing.history[:rung]]
     return float("inf") if has_failed_before else min(losses)
-
-
-def _is_complete(standing: Standing, rung: int) -> bool:
-    return standing.has_ended and len(standing.history) <= rung
 
 
 def _past(fit: PlannedFit) -> Standing:

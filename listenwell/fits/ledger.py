@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -69,13 +68,11 @@ def requested_fits(run: RunFolder) -> list[str]:
 def _read_used(run: RunFolder) -> dict[str, list[str]]:
     used = read_json(run.used_fits) if run.used_fits.is_file() else {}
     for names in used.values():
-        if not isinstance(names, list) or not all(map(_names_a_fit, names)):
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and name.isascii() and name.isalnum() for name in names
+        ):
             raise ListenwellError(f"{run.used_fits}: holds no lists of fits; delete it and run the study again.")
     return used
-
-
-def _names_a_fit(name: Any) -> bool:
-    return isinstance(name, str) and name.isascii() and name.isalnum()
 
 
 def config_key(run: RunFolder) -> str:
@@ -89,22 +86,14 @@ def hold_fits(run: RunFolder, identities: Sequence[str]) -> Iterator[None]:
     with ExitStack() as held:
         # in one order for all, so that no two studies wait for each other
         for fit in sorted(identities):
-            held.enter_context(_lock_fit(run, fit))
+            path = run.fit_lock(fit)
+            make_folder(path.parent)
+            lock = FileLock(path)
+            try:
+                with disk_faults_named(path):
+                    lock.acquire(timeout=0)
+            except Timeout:
+                print(f"listenwell: another study trains fit {fit[:16]}; waiting for it.", file=sys.stderr)
+                lock.acquire()
+            held.callback(lock.release)
         yield
-
-
-@contextmanager
-def _lock_fit(run: RunFolder, fit_identity: str) -> Iterator[None]:
-    path = run.fit_lock(fit_identity)
-    make_folder(path.parent)
-    lock = FileLock(path)
-    try:
-        with disk_faults_named(path):
-            lock.acquire(timeout=0)
-    except Timeout:
-        print(f"listenwell: another study trains fit {fit_identity[:16]}; waiting for it.", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -32,7 +32,11 @@ from listenwell.study_settings import ExecutorConfig
 
 CACHE_VARIABLE = "LISTENWELL_CACHE"
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-CLIPS, BACKGROUNDS, BRACKET = TypeAdapter(list[Clip]), TypeAdapter(list[Background]), TypeAdapter(Bracket | None)
+ClipsBySplit = dict[str, list[Clip]]
+SPLITS = TypeAdapter(list[tuple[ClipsBySplit, dict[str, list[Background]], ClipsBySplit]])
+"""Clips, and of the banks the recordings and the clips whose speakers they hold for babble."""
+REQUESTS = TypeAdapter(list[tuple[str, Config, Config, int, Bracket | None]])
+"""Name, config, config of dev, place of the splits among those shared, bracket."""
 
 
 def train_on_ray(stacks: Sequence[Stack], requests: Sequence[FitRequest], run: RunFolder) -> None:
@@ -129,72 +133,41 @@ def _prepare_worker(path: str) -> tuple[list[FitRequest], DevSets, RunFolder]:
 
 def requests_to_json(requests: Sequence[FitRequest], run: RunFolder) -> dict[str, Any]:
     """Requests and surroundings as JSON values; splits that several requests share stand once."""
-    splits = {id(request.splits): request.splits for request in requests}
-    numbers = {key: number for number, key in enumerate(splits)}
+    shared = list({id(request.splits): request.splits for request in requests}.values())
+    numbers = {id(splits): number for number, splits in enumerate(shared)}
+    rows = [(each.name, each.config, each.dev_config, numbers[id(each.splits)], each.bracket) for each in requests]
     return {
         "folder": os.getcwd(),
         "cache": os.environ[CACHE_VARIABLE] if CACHE_VARIABLE in os.environ else None,
         "n_threads": torch.get_num_threads(),
         "run": str(run.root),
         "ledger": None if run.ledger is None else str(run.ledger),
-        "parts": [_splits_to_json(shared) for shared in splits.values()],
-        "requests": [
-            {
-                "name": request.name,
-                "config": request.config.model_dump(mode="json"),
-                "dev_config": request.dev_config.model_dump(mode="json"),
-                "parts": numbers[id(request.splits)],
-                "bracket": BRACKET.dump_python(request.bracket, mode="json"),
-            }
-            for request in requests
-        ],
+        "parts": SPLITS.dump_python([_take_apart(splits) for splits in shared], mode="json"),
+        "requests": REQUESTS.dump_python(rows, mode="json"),
     }
 
 
 def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], RunFolder]:
     """The opposite of requests_to_json."""
-    splits = [
-        Splits(
-            {name: CLIPS.validate_python(clips) for name, clips in shared["clips"].items()},
-            {name: _bank_from_json(bank) for name, bank in shared["banks"].items()},
-        )
-        for shared in content["parts"]
+    shared = [
+        Splits(clips, {name: BackgroundBank(recordings[name], speakers=speakers[name]) for name in recordings})
+        for clips, recordings, speakers in SPLITS.validate_python(content["parts"])
     ]
     requests = [
-        FitRequest(
-            written["name"],
-            Config.model_validate(written["config"]),
-            splits[written["parts"]],
-            Config.model_validate(written["dev_config"]),
-            BRACKET.validate_python(written["bracket"]),
-        )
-        for written in content["requests"]
+        FitRequest(name, config, shared[number], dev_config, bracket)
+        for name, config, dev_config, number, bracket in REQUESTS.validate_python(content["requests"])
     ]
     ledger = content["ledger"]
     return requests, RunFolder(Path(content["run"]), None if ledger is None else Path(ledger))
 
 
-def _splits_to_json(splits: Splits) -> dict[str, Any]:
-    """Clips, and of the banks the recordings and the clips whose speakers they hold for babble."""
+def _take_apart(splits: Splits) -> tuple[ClipsBySplit, dict[str, list[Background]], ClipsBySplit]:
+    """The parts of SPLITS."""
     clips = {name: splits.clips[name] for name in (TRAIN, DEV)}
-    speakers = {clip_background_id(clip): clip for of_part in clips.values() for clip in of_part}
-    return {
-        "clips": {name: CLIPS.dump_python(of_part, mode="json") for name, of_part in clips.items()},
-        "banks": {
-            name: {
-                "recordings": BACKGROUNDS.dump_python(
-                    [entry for entry in entries if entry.background_id not in speakers], mode="json"
-                ),
-                "speakers": CLIPS.dump_python(
-                    [speakers[entry.background_id] for entry in entries if entry.background_id in speakers], mode="json"
-                ),
-            }
-            for name in (TRAIN, DEV)
-            for entries in [splits.banks[name].entries]
-        },
-    }
-
-
-def _bank_from_json(bank: Mapping[str, Any]) -> BackgroundBank:
-    speakers = CLIPS.validate_python(bank["speakers"])
-    return BackgroundBank(BACKGROUNDS.validate_python(bank["recordings"]), speakers=speakers)
+    spoken = {clip_background_id(clip): clip for of_split in clips.values() for clip in of_split}
+    entries = {name: splits.banks[name].entries for name in clips}
+    return (
+        clips,
+        {name: [entry for entry in bank if entry.background_id not in spoken] for name, bank in entries.items()},
+        {name: [spoken[e.background_id] for e in bank if e.background_id in spoken] for name, bank in entries.items()},
+    )

@@ -1,21 +1,29 @@
-"""A fit that a study wants, and its identity: the hash of everything that decides it.
+"""What is to be trained: the arms of a study, and the fits it wants with their identities. Trains nothing.
 
-That is the recipe's version, model, prompt, short-clip policy, LoRA, training and augmentation settings, seed, the
-clips' content, the backgrounds, and how dev is augmented. What changes no result is left out. Trains nothing.
+An arm is a named variant of the study, a few changed settings, trained with every seed. It changes how a fit is trained
+or asked (CHANGEABLE), never which clips are used or what is measured: then its numbers stand beside the others'.
+
+The identity of a fit is the hash of everything that decides it: the recipe's version, model, prompt, short-clip policy,
+LoRA, training and augmentation settings, seed, the clips' content, the backgrounds, and how dev is augmented.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from listenwell.config import Config
+from listenwell.config import Config, change_config
 from listenwell.data.clip import clip_hashes
+from listenwell.errors import ConfigError
 from listenwell.fits.ledger import FAILED, SPEC
 from listenwell.model.loading import resolve_dtype
 from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import RunFolder, identity
 
+FINAL = "final"
+"""The arm that is the config itself."""
+SEARCH_BEST = "search.best"
+CHANGEABLE = ("lora", "train", "augment", "prompt", "short_clips")
 RECIPE_VERSION = 6
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
@@ -82,16 +90,14 @@ def plan_fits(requests: Sequence[FitRequest], model_fingerprint: str, run: RunFo
     for fit, bracket in bracket_of.items():
         if bracket is not None:
             rivals.setdefault(bracket, []).append(fit)
-    keys = {bracket: _bracket_key(bracket, fits) for bracket, fits in rivals.items()}
+    keys = {
+        bracket: identity(rungs=bracket.rungs, keep_share=bracket.keep_share, rivals=fits)[:16]
+        for bracket, fits in rivals.items()
+    }
     return [
         PlannedFit(fit, request, spec, run.fit(fit), keys[bracket] if (bracket := bracket_of[fit]) else "")
         for fit, request, spec in zip(identities, requests, specs, strict=True)
     ]
-
-
-def _bracket_key(bracket: Bracket, rivals: Sequence[str]) -> str:
-    rules = {name: value for name, value in asdict(bracket).items() if name != "name"}
-    return identity(**rules, rivals=rivals)[:16]
 
 
 def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
@@ -117,3 +123,51 @@ def dev_identity(request: FitRequest) -> str:
     heard_as = request.dev_config.model_dump(mode="json", include={"augment", "seed"})
     short_clips = request.config.short_clips.model_dump(mode="json")
     return identity(heard_as=heard_as, short_clips=short_clips, backgrounds=request.splits.banks[DEV].hashes)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One variant with one seed. name: the arm's; fit_name: with the seed."""
+
+    name: str
+    seed: int
+    config: Config
+
+    @property
+    def fit_name(self) -> str:
+        """What the fit is called in tables and files."""
+        return f"{self.name}-seed{self.seed}"
+
+
+def expand_arms(config: Config, search_best: Mapping[str, Any] | None = None) -> list[Arm]:
+    """Every arm of the config with every seed, FINAL last. Raises ConfigError for a change that is no arm's to make."""
+    if FINAL in config.arms:
+        raise ConfigError(f"arms: '{FINAL}' is the config itself; give this arm another name.")
+    changes = {name: _resolve(name, dict(wanted), search_best) for name, wanted in config.arms.items()}
+    return [
+        Arm(name, seed, change_config(config, {**changed, "seed": seed}, f"arm '{name}'"))
+        for name, changed in [*changes.items(), (FINAL, {})]
+        for seed in config.seeds or (config.seed,)
+    ]
+
+
+def check_changes(place: str, changes: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a setting that an arm may not change."""
+    for key in changes:
+        if key.split(".")[0] not in CHANGEABLE:
+            raise ConfigError(
+                f"{place}, {key}: an arm changes {', '.join(CHANGEABLE)}; data, model and evaluation are the study's, "
+                "or its numbers could not stand beside the others."
+            )
+
+
+def _resolve(name: str, changes: dict[str, Any], search_best: Mapping[str, Any] | None) -> dict[str, Any]:
+    place = f"arm '{name}'"
+    if changes.pop(SEARCH_BEST, False):
+        if search_best is None:
+            raise ConfigError(
+                f"{place}: refers to {SEARCH_BEST}, but there is no search; give search.grid or search.sampled.trials."
+            )
+        changes = {**search_best, **changes}
+    check_changes(place, changes)
+    return changes

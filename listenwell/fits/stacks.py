@@ -108,7 +108,10 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
     write_checksummed(folder / MEMBERS, {"members": [fit.identity for fit in members]})
     requests = {fit.request.name: fit for fit in members}
     for fit in members:
-        _say_targets(fit.request, model)
+        lora = fit.request.config.lora
+        counts = model.count_by_half(model.find_targets(lora))
+        shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
+        print(f"fit '{fit.request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
     first = members[0].request.config
     watch = Watch(
         on_step,
@@ -116,7 +119,10 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
         Checkpoints(folder / "checkpoints", stack.identity, first.train.checkpoint_steps),
         lambda name, standings: goes_on(requests[name], stack.planned, standings),
     )
-    specs, dev = [_fit_spec(fit.request) for fit in members], [dev_sets.of(fit.request) for fit in members]
+    specs, dev = [], [dev_sets.of(fit.request) for fit in members]
+    for request in (fit.request for fit in members):
+        own, clips, bank = request.config, request.splits.clips[TRAIN], request.splits.banks[TRAIN]
+        specs.append(FitSpec(request.name, own.lora, own.train, own.augment, own.seed, clips, bank))
     results = train(model, model.prompt(first.prompt), first.short_clips, specs, dev, watch)
     for fit, result in zip(members, results, strict=True):
         if fit.is_over:
@@ -125,13 +131,6 @@ def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None
             write_checksummed(fit.dropped, {"history": list(result.history), "spec": dict(fit.spec)})
         else:
             _write_fit(fit, model, result)
-
-
-def _fit_spec(request: FitRequest) -> FitSpec:
-    config, splits = request.config, request.splits
-    return FitSpec(
-        request.name, config.lora, config.train, config.augment, config.seed, splits.clips[TRAIN], splits.banks[TRAIN]
-    )
 
 
 class DevSets:
@@ -172,13 +171,6 @@ def encode_dev(config: Config, model: AudioLanguageModel, clips: list[Clip], ban
             plan = draw_plan(policy, clip, samples, bank.entries, 1, config.seed, DEV_EPOCH)
             mels.append(extract_features(model.mel_filters, apply_plan(samples, plan, bank.load), config.short_clips))
     return embed_dev(model, mels, np.array([clip.label == "SPEECH" for clip in clips]))
-
-
-def _say_targets(request: FitRequest, model: AudioLanguageModel) -> None:
-    lora = request.config.lora
-    counts = model.count_by_half(model.find_targets(lora))
-    shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
-    print(f"fit '{request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
 
 
 def _write_fit(fit: PlannedFit, model: AudioLanguageModel, result: FitResult | FailedFit) -> None:

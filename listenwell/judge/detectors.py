@@ -34,23 +34,13 @@ class Detector(Protocol):
         """Method name -> scores (B,) of B waveforms (n_samples,)."""
 
 
-class Baseline(Protocol):
-    """A classic detector of listenwell.baselines."""
-
-    name: str
-    default_threshold: float
-
-    def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
-        """Scores (B,) of B waveforms (n_samples,)."""
-
-
 @dataclass(frozen=True, slots=True)
 class LanguageModelDetector:
     """One model; by method name its prompt and its adapter, None for the base as it is."""
 
     model: AudioLanguageModel
     short_clips: ShortClipConfig
-    methods: Mapping[str, tuple[PromptConfig, Adapter | None]]
+    methods: dict[str, tuple[PromptConfig, Adapter | None]]
     batch_seconds: float
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
@@ -70,32 +60,25 @@ def language_model_detectors(
     model: AudioLanguageModel, requested: Sequence[tuple[str, Config, Adapter | None]]
 ) -> list[Detector]:
     """One detector for all methods (name, config, adapter) that pad alike: the audio encoder runs once for them."""
-    alike: dict[str, list[tuple[str, Config, Adapter | None]]] = {}
-    for method in requested:
-        alike.setdefault(method[1].short_clips.model_dump_json(), []).append(method)
-    return [
-        LanguageModelDetector(
-            model,
-            methods[0][1].short_clips,
-            {name: (config.prompt, adapter) for name, config, adapter in methods},
-            methods[0][1].scoring.batch_seconds,
-        )
-        for methods in alike.values()
-    ]
+    alike: dict[str, LanguageModelDetector] = {}
+    for name, config, adapter in requested:
+        new = LanguageModelDetector(model, config.short_clips, {}, config.scoring.batch_seconds)
+        alike.setdefault(config.short_clips.model_dump_json(), new).methods[name] = config.prompt, adapter
+    return list(alike.values())
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineDetector:
     """One classic detector as a method of its own name."""
 
-    baseline: Baseline
+    baseline: SileroVad | WebRtcVad
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,)."""
         return {self.baseline.name: self.baseline.scores(waveforms)}
 
 
-BASELINES: Mapping[str, Callable[[], Baseline]] = {
+BASELINES: Mapping[str, Callable[[], SileroVad | WebRtcVad]] = {
     "silero": lambda: SileroVad(fetch_weight_file(SILERO_VAD, cache_root())),
     "webrtc": WebRtcVad,
 }

@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from listenwell.augment.conditions import CLEAN, plan_condition
-from listenwell.augment.plan import apply_plan
-from listenwell.data.audio import Waveform, load_waveform, pcm_sha256
-from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import Clip
+from listenwell.augment.conditions import CLEAN
+from listenwell.data.audio import pcm_sha256
 from listenwell.evaluate.calibration import Threshold, choose_threshold
-from listenwell.evaluate.methods import FINE_TUNED, PartMetric, summarise_parts
+from listenwell.evaluate.methods import FINE_TUNED, summarise_parts
 from listenwell.evaluate.metrics import Bools, decide
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.judge.score import Version, augment
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.report.errors import encode_spectrogram, encode_wav
@@ -49,20 +47,22 @@ def list_errors(tables: Mapping[str, ScoreTable], dev: Mapping[str, ScoreTable],
     return Errors(
         n=len(ours),
         n_wrong=int(is_wrong.sum()),
-        groups=[_describe_group(part) for part in summarise_parts(ours, threshold.value, "group")],
+        groups=[
+            GroupErrors(
+                group=part.part,
+                label=part.label,
+                n=part.metric.n,
+                right=part.metric.value,
+                low=part.metric.low,
+                high=part.metric.high,
+                n_wrong=round(part.metric.n * (1.0 - part.metric.value)),
+            )
+            for part in summarise_parts(ours, threshold.value, "group")
+        ],
         worst=_rank_errors(ours, threshold.value)[:N_WORST],
         heard=_choose_played(_rank_errors(tables[FINE_TUNED], threshold.value)),
         agreement=_agree(clean, is_wrong, dev),
     )
-
-
-def _describe_group(part: PartMetric) -> GroupErrors:
-    metric = part.metric
-    n_wrong = round(metric.n * (1.0 - metric.value))
-    return GroupErrors(
-        group=part.part, label=part.label, n=metric.n, n_wrong=n_wrong, right=metric.value, low=metric.low,
-        high=metric.high,
-    )  # fmt: skip
 
 
 def _rank_errors(table: ScoreTable, threshold: float) -> list[WrongClip]:
@@ -136,7 +136,7 @@ def write_error_sounds(
     for test_set, found in errors.items():
         clips = {clip.clip_id: clip for clip in splits.clips[test_set]}
         for error in found.heard:
-            samples = _augmented(clips[error.clip_id], error.condition, splits.banks[test_set], seed)
+            samples = augment(Version(clips[error.clip_id], error.condition), splits.banks[test_set], seed)
             mel = extract_features(model.mel_filters, samples, short_clips)
             number = next(numbers)
             files[run.error_sound(number)] = encode_wav(samples)
@@ -152,20 +152,15 @@ def write_error_sounds(
                     "n_mels": mel.features.shape[0],
                 }
             )
-    _remove_earlier(run)
-    for path, content in files.items():
-        write_bytes(path, content)
-    # last: it never names the sounds of another study
-    write_json(run.error_index, records)
-
-
-def _remove_earlier(run: RunFolder) -> None:
-    """Remove the sounds and pictures that the index names, then the index."""
     with disk_faults_named(run.errors):
         for number in _numbers(run):
             run.error_sound(number).unlink(missing_ok=True)
             run.error_picture(number).unlink(missing_ok=True)
         run.error_index.unlink(missing_ok=True)
+    for path, content in files.items():
+        write_bytes(path, content)
+    # last: it never names the sounds of another study
+    write_json(run.error_index, records)
 
 
 def _numbers(run: RunFolder) -> list[int]:
@@ -182,9 +177,3 @@ def _free_numbers(run: RunFolder) -> Iterator[int]:
     for number in itertools.count(1):
         if number in own or not (run.error_sound(number).exists() or run.error_picture(number).exists()):
             yield number
-
-
-def _augmented(clip: Clip, condition: str, bank: BackgroundBank, seed: int) -> Waveform:
-    """The clip under the condition, as scoring hears it."""
-    samples = load_waveform(clip)
-    return apply_plan(samples, plan_condition(condition, clip, samples, bank, seed), bank.load)

@@ -1,20 +1,26 @@
-"""What the score tables say beyond the main table: criteria, transfer, curves, probabilities, errors, traps.
+"""What the score tables say: rows, comparisons, the ladder of arms, criteria, transfer, curves, probabilities, errors.
 
 Everything is arithmetic on tables that were scored already, for the fine-tuned model at the threshold that dev chose;
 every interval counts groups.
+
+The ladder sets every arm beside the others, its seeds apart. An arm's number is the mean over its seeds. Two things
+make it uncertain and both are told: the seeds (t interval over their values: at three seeds 2.48 standard deviations)
+and the clips (the interval of the median seed by dev loss). An arm is compared with the first one by their median
+seeds, on the same clips.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config
 from listenwell.evaluate.calibration import Threshold
-from listenwell.evaluate.comparison import holm
-from listenwell.evaluate.intervals import proportion
+from listenwell.evaluate.comparison import compare_balanced_accuracy, holm
+from listenwell.evaluate.intervals import CONFIDENCE, balanced_accuracy_interval, proportion
 from listenwell.evaluate.judgement import fit_curves
 from listenwell.evaluate.methods import (
     CALIBRATED,
@@ -28,20 +34,19 @@ from listenwell.evaluate.methods import (
     judge,
     versions,
 )
-from listenwell.evaluate.metrics import Bools, Floats, roc_points
+from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_points
 from listenwell.evaluate.power import Verdict, judge_criterion
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, probability_metrics, reliability_table
-from listenwell.evaluate.psychometric import PsychometricCurve
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
-from listenwell.fits.fitting import Trained
+from listenwell.fits.fitting import Trained, TrainedArm, median_seed
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import list_errors
-from listenwell.judge.ladder import judge_ladder
 from listenwell.judge.scored import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import (
+    AgainstFirst,
     Corrected,
     CriterionVerdict,
     Evidence,
@@ -135,6 +140,10 @@ def gather_evidence(
     tests = {split: own[FINE_TUNED] for split, own in tables.items() if split != DEV}
     transfers = {name: measure_transfer(threshold, table, seed) for name, table in tests.items()}
     platt = fit_platt(tables[DEV][FINE_TUNED].score, tables[DEV][FINE_TUNED].is_speech)
+    curves = {}
+    for n_done, (name, table) in enumerate(tests.items(), start=1):
+        curves[name] = fit_curves(table, threshold.value, seed)
+        on_progress("fitting curves", n_done, len(tests))
     within = f"threshold transfer within ±{LARGEST_SHIFT:g} logits"
     return Evidence(
         criteria=[
@@ -143,10 +152,9 @@ def gather_evidence(
             *(_criterion(within, name, transfer.verdict) for name, transfer in transfers.items()),
         ],
         transfer=transfers,
-        curves=_fit_all_curves(tests, threshold.value, seed, on_progress),
+        curves=curves,
         probability=Probability(
-            platt=platt,
-            test_sets={name: _judge_probabilities(table, platt, seed) for name, table in tests.items()},
+            platt=platt, test_sets={name: _judge_probabilities(table, platt, seed) for name, table in tests.items()}
         ),
         operating_curves={
             name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests
@@ -159,16 +167,6 @@ def gather_evidence(
 
 def _criterion(criterion: str, test_set: str, verdict: Verdict) -> CriterionVerdict:
     return CriterionVerdict(criterion=criterion, test_set=test_set, **asdict(verdict))
-
-
-def _fit_all_curves(
-    tests: Mapping[str, ScoreTable], threshold: float, seed: int, on_progress: OnProgress
-) -> dict[str, list[PsychometricCurve]]:
-    curves = {}
-    for n_done, (name, table) in enumerate(tests.items(), start=1):
-        curves[name] = fit_curves(table, threshold, seed)
-        on_progress("fitting curves", n_done, len(tests))
-    return curves
 
 
 def _judge_rows(config: EvaluationConfig, rows: Sequence[Row]) -> list[CriterionVerdict]:
@@ -194,23 +192,18 @@ def _judge_folds(config: EvaluationConfig, folds: Sequence[LeaveOneOut]) -> list
 
 
 def _judge_probabilities(table: ScoreTable, platt: ProbabilityMap, seed: int) -> JudgedProbabilities:
-    """Brier score, log-loss and calibration error of clean clips, and the reliability diagram's bins."""
+    """Brier score, log-loss and calibration error of clean clips, and the reliability diagram's bins, each with the
+    interval of its share of speech over groups."""
     clean = table.select(table.condition == CLEAN)
     probability = platt.probabilities(clean.score)
-    return JudgedProbabilities(
-        metrics=probability_metrics(probability, clean.is_speech, clean.group, seed),
-        reliability=_judge_bins(probability, clean),
-    )
-
-
-def _judge_bins(probability: Floats, table: ScoreTable) -> list[ReliabilityBin]:
-    """The bins of the reliability diagram, each with the interval of its share of speech over groups."""
     bins = []
-    for of_bin in reliability_table(probability, table.is_speech):
+    for of_bin in reliability_table(probability, clean.is_speech):
         inside = (probability >= of_bin.low) & ((probability < of_bin.high) | (of_bin.high == 1.0))
-        share = proportion("speech", table.is_speech[inside], table.group[inside])
+        share = proportion("speech", clean.is_speech[inside], clean.group[inside])
         bins.append(ReliabilityBin(**asdict(of_bin), share_low=share.low, share_high=share.high))
-    return bins
+    return JudgedProbabilities(
+        metrics=probability_metrics(probability, clean.is_speech, clean.group, seed), reliability=bins
+    )
 
 
 def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> list[OperatingCurve]:
@@ -224,7 +217,10 @@ def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> l
             n_other = len(table) - n_speech
             fpr, tpr = roc_points(table.score, table.is_speech)
             counts = np.rint(np.stack([fpr * n_other, tpr * n_speech], 1)).astype(np.int64)
-            corners = counts[_is_corner(counts)]
+            # a point on the straight line between its neighbours is left out
+            before, after = np.diff(counts, axis=0)[:-1], np.diff(counts, axis=0)[1:]
+            turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+            corners = counts[np.concatenate([[True], turns, [True]])]
             curves.append(
                 OperatingCurve(
                     method=method,
@@ -236,13 +232,6 @@ def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> l
                 )
             )
     return curves
-
-
-def _is_corner(points: NDArray[np.int64]) -> Bools:
-    """True for the points (k, 2) of a curve that do not lie on the straight line between their neighbours, (k,)."""
-    before, after = np.diff(points, axis=0)[:-1], np.diff(points, axis=0)[1:]
-    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    return np.concatenate([[True], turns, [True]])
 
 
 def _correct(comparisons: Sequence[Comparison]) -> list[Corrected]:
@@ -258,3 +247,56 @@ def _correct(comparisons: Sequence[Comparison]) -> list[Corrected]:
         )
         for comparison, p_holm in zip(comparisons, corrected, strict=True)
     ]
+
+
+def judge_ladder(arms: Sequence[TrainedArm], scored: Scored, seed: int) -> list[LadderRow]:
+    """One record per arm, test set and condition (clean, and all noisy ones together); a single fit makes none."""
+    return (
+        []
+        if len(arms) < 2
+        else [
+            record
+            for test_set in scored.test_sets
+            for condition in (CLEAN, NOISY)
+            for record in _judge_condition(arms, scored, test_set, condition, seed)
+        ]
+    )
+
+
+def _judge_condition(
+    arms: Sequence[TrainedArm], scored: Scored, test_set: str, condition: str, seed: int
+) -> list[LadderRow]:
+    tables = {arm.method: versions(scored.tables[test_set][arm.method]) for arm in arms}
+    if condition not in tables[arms[0].method]:
+        return []
+    table = tables[arms[0].method][condition]
+    decided = {method: decide(cut[condition].score, scored.thresholds[method].value) for method, cut in tables.items()}
+    first = arms[0].arm.name
+    records = []
+    for name in dict.fromkeys(arm.arm.name for arm in arms):
+        seeds = [arm for arm in arms if arm.arm.name == name]
+        typical = decided[median_seed(seeds).method]
+        of_first = decided[median_seed([arm for arm in arms if arm.arm.name == first]).method]
+        values = [balanced_accuracy(decided[arm.method], table.is_speech) for arm in seeds]
+        against = compare_balanced_accuracy(typical, of_first, table.is_speech, table.group, seed)
+        records.append(
+            LadderRow(
+                arm=name,
+                test_set=test_set,
+                condition=condition,
+                seeds=[arm.arm.seed for arm in seeds],
+                values=values,
+                mean=float(np.mean(values)),
+                seed_half_width=_half_width(values),
+                median_seed=balanced_accuracy_interval(typical, table.is_speech, table.group),
+                against=None if name == first else AgainstFirst(arm=first, **asdict(against)),
+            )
+        )
+    return records
+
+
+def _half_width(values: Sequence[float]) -> float | None:
+    """Half of the t interval of the mean over seeds; None with one seed."""
+    if len(values) < 2:
+        return None
+    return float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * np.std(values, ddof=1) / sqrt(len(values)))

@@ -8,13 +8,12 @@ of workers. With a journal, batches scored before a kill are not scored again. C
 Beside each table on disk lies a note that says what it was made from and holds its hash.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from listenwell.augment.conditions import parse_condition, plan_condition
 from listenwell.augment.plan import apply_plan
@@ -27,7 +26,6 @@ from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.fits.fitting import FinishedFit, Trainer
 from listenwell.judge.detectors import Detector, language_model_detectors
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
-from listenwell.model.settings import ScoringConfig
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import remove_left_over
@@ -71,26 +69,29 @@ def score_clips(
     """
     versions = [Version(clip, condition) for condition in conditions for clip in clips]
     batches = list(plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s))
-    known = {i: scored for i, batch in enumerate(batches) if (scored := _known_batch(journal, batch)) is not None}
-    left = [batch for i, batch in enumerate(batches) if i not in known]
+    keys = [identity(versions=[[version.clip.clip_id, version.condition] for version in batch]) for batch in batches]
+    known = [journal.known(key) if journal is not None else [] for key in keys]
     scores: dict[str, dict[Version, float]] = {}
 
-    def score_batch(batch: Sequence[Version]) -> _ScoredBatch:
-        waveforms = [_hear(version, bank, config.seed) for version in batch]
-        found = [detector.scores(waveforms) for detector in detectors]
-        return _ScoredBatch(batch, {method: values for each in found for method, values in each.items()})
+    def score_batch(batch: Sequence[Version], kept: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+        if kept:
+            return kept[-1]
+        waveforms = [augment(version, bank, config.seed) for version in batch]
+        scored = [detector.scores(waveforms) for detector in detectors]
+        return {method: values.tolist() for of_detector in scored for method, values in of_detector.items()}
 
     n_done = 0
-    with one_thread_each(), cancelling_pool(n_workers(config.scoring)) as pool:
-        for scored in itertools.chain(known.values(), pool.map(score_batch, left)):
-            for method, values in scored.scores.items():
-                found = scores.setdefault(method, {})
-                found.update({v: _finite(value, method, v) for v, value in zip(scored.versions, values, strict=True)})
-            if journal is not None and not scored.is_known:
-                journal.keep(_batch_key(scored.versions), {m: values.tolist() for m, values in scored.scores.items()})
-            n_done += len(scored.versions)
+    workers = default_workers() if config.scoring.workers is None else config.scoring.workers
+    with one_thread_each(), cancelling_pool(workers) as pool:
+        for batch, key, kept, scored in zip(batches, keys, known, pool.map(score_batch, batches, known), strict=True):
+            for method, values in scored.items():
+                finite = {v: _finite(value, method, v) for v, value in zip(batch, values, strict=True)}
+                scores.setdefault(method, {}).update(finite)
+            if journal is not None and not kept:
+                journal.keep(key, scored)
+            n_done += len(batch)
             on_progress(stage, n_done, len(versions))
-    return {method: _table(versions, found) for method, found in scores.items()}
+    return {method: _table(versions, of_versions) for method, of_versions in scores.items()}
 
 
 def plan_batches(versions: Sequence[Version], batch_seconds: float, minimum_s: float) -> Iterator[list[Version]]:
@@ -107,32 +108,7 @@ def plan_batches(versions: Sequence[Version], batch_seconds: float, minimum_s: f
         yield batch
 
 
-@dataclass(frozen=True, slots=True)
-class _ScoredBatch:
-    versions: Sequence[Version]
-    scores: dict[str, NDArray[np.float64]]
-    is_known: bool = False
-
-
-def _known_batch(journal: Journal | None, batch: Sequence[Version]) -> _ScoredBatch | None:
-    """What the journal holds of a batch, None when nothing."""
-    kept = [] if journal is None else journal.known(_batch_key(batch))
-    if not kept:
-        return None
-    scores = {method: np.array(values, dtype=np.float64) for method, values in kept[-1].items()}
-    return _ScoredBatch(batch, scores, is_known=True)
-
-
-def _batch_key(batch: Sequence[Version]) -> str:
-    return identity(versions=[[version.clip.clip_id, version.condition] for version in batch])
-
-
-def n_workers(config: ScoringConfig) -> int:
-    """Batches scored at the same time: on a GPU one, otherwise one per core unless the config says."""
-    return default_workers() if config.workers is None else config.workers
-
-
-def _hear(version: Version, bank: BackgroundBank, seed: int) -> Waveform:
+def augment(version: Version, bank: BackgroundBank, seed: int) -> Waveform:
     """The waveform (n_samples,) of a version."""
     samples = load_waveform(version.clip)
     return apply_plan(samples, plan_condition(version.condition, version.clip, samples, bank, seed), bank.load)
@@ -195,7 +171,7 @@ def score_fits(
         detectors = language_model_detectors(trainer.model, requested)
         clips, bank = splits.clips[split], splits.banks[split]
         tables = score_clips(detectors, clips, bank, conditions, config, trainer.on_progress, f"scoring {split}")
-        return [_made(paths[folder], tables[str(folder)]) for folder in folders]
+        return [made_tables({paths[folder]: tables[str(folder)]}) for folder in folders]
 
     def read() -> dict[Path, ScoreTable]:
         return {folder: read_scores(path) for folder, path in paths.items()}
@@ -212,12 +188,15 @@ def score_fits(
         return read()
 
 
-def _made(path: Path, table: ScoreTable) -> Made:
-    def write() -> list[Path]:
-        write_scores(path, table)
-        return [path]
+def made_tables(tables: Mapping[Path, ScoreTable], **value: Any) -> Made:
+    """Score tables by their files, to be kept with a value."""
 
-    return Made({}, write)
+    def write() -> list[Path]:
+        for path, table in tables.items():
+            write_scores(path, table)
+        return list(tables)
+
+    return Made(value, write)
 
 
 def read_kept_scores(table: Path, note: Path) -> ScoreTable:

@@ -89,13 +89,9 @@ def read_split(manifest: Path, split: str, columns: Mapping[str, str] = NO_NAMES
     clips = read_manifest(manifest, columns)
     chosen = [clip for clip in clips if split in ("", clip.split)]
     if not chosen:
-        raise ManifestError(f"{manifest}: no clip is in split '{split}'; there are {_named_splits(clips)}.")
+        names = [f"'{name}'" if name else "clips without a split" for name in sorted({clip.split for clip in clips})]
+        raise ManifestError(f"{manifest}: no clip is in split '{split}'; there are {', '.join(names)}.")
     return chosen
-
-
-def _named_splits(clips: Sequence[Clip]) -> str:
-    names = sorted({clip.split for clip in clips})
-    return ", ".join(f"'{name}'" if name else "clips without a split" for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +128,11 @@ def set_aside_unreadable(
                 readable.append(hashes.fill_clip(clip))
             except AudioError as error:
                 unreadable.append(Unreadable(clip.clip_id, clip.path, str(error)))
-                _stop_above_share(unreadable, len(clips), quarantine_share)
+                if len(unreadable) > quarantine_share * len(clips):
+                    raise AudioError(
+                        f"data: already {len(unreadable)} of {len(clips)} clips cannot be read, at most "
+                        f"{quarantine_share:.1%} may (data.quarantine_share); the last: {error}"
+                    ) from error
             on_progress("reading", n_read, len(clips))
     return readable, unreadable
 
@@ -140,11 +140,3 @@ def set_aside_unreadable(
 def write_quarantine(path: Path, unreadable: Sequence[Unreadable]) -> None:
     """Write the clips left out and why, as CSV; also when there is none, so that an older list does not stay."""
     write_rows(path, ("clip_id", "path", "reason"), [(u.clip_id, str(u.path), u.reason) for u in unreadable])
-
-
-def _stop_above_share(unreadable: Sequence[Unreadable], n_clips: int, share: float) -> None:
-    if len(unreadable) > share * n_clips:
-        raise AudioError(
-            f"data: already {len(unreadable)} of {n_clips} clips cannot be read, at most {share:.1%} may "
-            f"(data.quarantine_share); the last: {unreadable[-1].reason}"
-        )

@@ -10,7 +10,7 @@ otherwise.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from listenwell.data.backgrounds import FORMAT, BackgroundBank, BackgroundFile, build_background_file
 from listenwell.data.clip import LABELS, ROOM, Background, Clip
@@ -21,6 +21,7 @@ from listenwell.storage.cache import one_maker
 from listenwell.storage.load_or_make import hash_content
 from listenwell.study_settings import DataConfig
 
+Sounding = TypeVar("Sounding", Clip, Background)
 TRAIN, DEV, TEST, POOL = "train", "dev", "test", "study_pool"
 FEWEST_CHOOSING = 6
 """Groups of a class that dev should have; a convention (docs/decisions/0008)."""
@@ -41,11 +42,14 @@ class Splits:
 
 def divide(clips: Sequence[Clip], backgrounds: Sequence[Background], config: DataConfig) -> Splits:
     """Return the splits of a study. Raises ManifestError when a split lacks a class or two splits share a group."""
-    by_split = _by_split(clips)
+    by_split = group_by_split(clips)
     undivided = by_split.pop(POOL, []) + by_split.pop("", [])
     test_sets = sorted(name for name in by_split if name not in (TRAIN, DEV))
     if undivided:
-        for name, given in _divide_pool(undivided, by_split, has_test=bool(test_sets), config=config).items():
+        shares = {DEV: config.dev_share} | ({} if test_sets else {TEST: config.test_share})
+        shares = {name: share for name, share in shares.items() if name not in by_split}
+        shares = {TRAIN: 1.0 - sum(shares.values()), **shares}
+        for name, given in split_by_group(undivided, shares, config.split_seed).items():
             by_split[name] = by_split.setdefault(name, []) + given
         test_sets = test_sets or [TEST]
     splits = {name: by_split[name] for name in (TRAIN, DEV, *test_sets) if name in by_split}
@@ -54,21 +58,12 @@ def divide(clips: Sequence[Clip], backgrounds: Sequence[Background], config: Dat
     return Splits(splits, _divide_backgrounds(backgrounds, list(splits), config))
 
 
-def _by_split(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
-    by_split: dict[str, list[Clip]] = {}
-    for clip in clips:
-        by_split.setdefault(clip.split, []).append(clip)
+def group_by_split(sounds: Sequence[Sounding], unnamed: str = "") -> dict[str, list[Sounding]]:
+    """Split -> its sounds; unnamed: under which name those without a split stand."""
+    by_split: dict[str, list[Sounding]] = {}
+    for sound in sounds:
+        by_split.setdefault(sound.split or unnamed, []).append(sound)
     return by_split
-
-
-def _divide_pool(
-    pool: Sequence[Clip], named: dict[str, list[Clip]], *, has_test: bool, config: DataConfig
-) -> dict[str, list[Clip]]:
-    shares = {DEV: config.dev_share}
-    if not has_test:
-        shares[TEST] = config.test_share
-    shares = {name: share for name, share in shares.items() if name not in named}
-    return split_by_group(pool, {TRAIN: 1.0 - sum(shares.values()), **shares}, config.split_seed)
 
 
 def _require_splits(splits: dict[str, list[Clip]]) -> None:
@@ -161,10 +156,7 @@ def warnings_of(splits: Splits) -> list[str]:
     """What a reader must know before believing the numbers."""
     found = []
     for split, clips in splits.clips.items():
-        sizes: dict[str, int] = {}
-        for clip in clips:
-            sizes[clip.group] = sizes.setdefault(clip.group, 0) + 1
-        if len(sizes) == len(clips) > 1:
+        if len({clip.group for clip in clips}) == len(clips) > 1:
             found.append(
                 f"{split}: every clip is its own group; if several clips come from one speaker or source, the "
                 "intervals are too narrow and the splits may share speakers."

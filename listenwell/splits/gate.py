@@ -8,16 +8,16 @@ of clips that names its splits.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from listenwell.config import Config, dump_beside
+from listenwell.config import Config, config_beside, dump
 from listenwell.data.check.leaks import LEAKS, LeakReport, check_leaks
 from listenwell.data.clip import Background, Clip, clip_hashes
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import LeakageError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import Unreadable, read_splits, write_quarantine
-from listenwell.splits.divide import Splits, allocation, with_speakers, with_stored_backgrounds
+from listenwell.splits.divide import Splits, allocation, group_by_split, with_speakers, with_stored_backgrounds
 from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.cache import cache_root
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
@@ -26,7 +26,6 @@ from listenwell.storage.run_folder import RunFolder
 GATE_VERSION = 1
 """Raised when a change of the search could find something else in the same splits."""
 UNNAMED = "no split"
-Sounding = TypeVar("Sounding", Clip, Background)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def divide_study(config: Config, run: RunFolder, on_progress: OnProgress = ignor
     if _uses_babble(config):
         splits = with_speakers(splits)
     leaks = pass_gate(config, splits, run.leaks, on_progress)
-    write_text(run.config, dump_beside(config, run.root))
+    write_text(run.config, dump(config_beside(config, run.root)))
     write_json(run.allocation, allocation(splits))
     return Divided(splits, unreadable, leaks)
 
@@ -79,21 +78,14 @@ def check_table(
     clips_table: Path, backgrounds_table: Path | None = None, on_progress: OnProgress = ignore_progress
 ) -> LeakReport:
     """Return the leak report of the splits that the tables name. Raises ManifestError when there is only one."""
-    clips = _by_split(read_manifest(clips_table))
-    backgrounds = _by_split(read_backgrounds(backgrounds_table) if backgrounds_table else [])
+    clips = group_by_split(read_manifest(clips_table), UNNAMED)
+    backgrounds = group_by_split(read_backgrounds(backgrounds_table) if backgrounds_table else [], UNNAMED)
     if len(clips.keys() | backgrounds.keys()) < 2:
         raise ManifestError(
             f"{clips_table}: every clip is in one split ('{next(iter(clips))}'), and a leak joins two; name the splits "
             "in the split column, or check the config of the study that divides the clips."
         )
     return check_leaks(clips, backgrounds, on_progress)
-
-
-def _by_split(sounds: Sequence[Sounding]) -> dict[str, list[Sounding]]:
-    found: dict[str, list[Sounding]] = {}
-    for sound in sounds:
-        found.setdefault(sound.split or UNNAMED, []).append(sound)
-    return found
 
 
 def pass_gate(config: Config, splits: Splits, kept: Path, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Leave one speaker out: does it hold for a voice it never heard, voice by voice?
+"""Leave one speaker out: does it hold for speakers that did not train, speaker by speaker?
 
 Folds are made of the study pool (the clips that train and choose) alone; sealed and out-of-corpus groups enter none.
 Every fold trains its own fit, chooses epoch and threshold on its own dev groups, and decides its held-out speakers and
@@ -8,7 +8,7 @@ each other would be tested by folds that trained on them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,8 @@ from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.fits.arms import SEARCH_BEST, check_changes, expand_arms
 from listenwell.fits.fitting import FinishedFit, Trainer
-from listenwell.fits.request import FitRequest
+from listenwell.fits.request import SEARCH_BEST, FitRequest, check_changes, expand_arms
 from listenwell.judge.score import score_fits
 from listenwell.report.results import LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
@@ -50,26 +49,31 @@ def run_leave_one_out(
     nested = nested_arms(config)
     shared = fold_arms(config, {} if nested and search_best is None else search_best)
     folds = folds_of(config, splits)
-    held_out = Splits({f.name: f.held_out for f in folds}, {f.name: BackgroundBank([]) for f in folds})
-    leaks = pass_gate(config, held_out, trainer.run.fold_leaks, trainer.on_progress)
-    inner = {fold.name: _search_fold(config, fold, trainer, splits) for fold in folds} if nested else {}
+    tested = Splits({f.name: f.held_out for f in folds}, {f.name: BackgroundBank([]) for f in folds})
+    leaks = pass_gate(config, tested, trainer.run.fold_leaks, trainer.on_progress)
+    searching = fold_search_config(config)
+    inner = {
+        fold.name: run_search(searching, trainer, fold_splits(fold, splits), f"without-{fold.name}").best
+        for fold in (folds if nested else [])
+    }
+    keys = [(name, fold) for name in shared for fold in folds]
     requests = []
-    for name in shared:
-        for fold in folds:
-            arm = fold_arms(config, inner[fold.name])[name] if name in nested else shared[name]
-            requests.append(request_fold(config, name, arm, fold, splits))
-    fits = trainer.fit_all([request.fit for request in requests])
-    outcomes = list(zip(requests, fits, strict=True))
+    for name, fold in keys:
+        arm = fold_arms(config, inner[fold.name])[name] if name in nested else shared[name]
+        requests.append(request_fold(config, name, arm, fold, splits))
+    outcomes = list(zip(keys, requests, trainer.fit_all(requests), strict=True))
     records = []
     for name in shared:
-        of_arm = [(request, fit) for request, fit in outcomes if request.arm == name]
-        failed = [{"speaker": r.fold, "reason": fit.reason} for r, fit in of_arm if not isinstance(fit, FinishedFit)]
-        done = [(request, fit) for request, fit in of_arm if isinstance(fit, FinishedFit)]
+        of_arm = [(fold.name, request, fit) for (arm_name, fold), request, fit in outcomes if arm_name == name]
+        done = [(held_out, request, fit) for held_out, request, fit in of_arm if isinstance(fit, FinishedFit)]
+        failed = [
+            {"speaker": held, "reason": fit.reason} for held, _, fit in of_arm if not isinstance(fit, FinishedFit)
+        ]
         if not done:
             raise TrainingError(f"leave-one-speaker-out, arm '{name}': every fold failed; {failed[0]['reason']}")
         decided = []
-        for request, fit in done:
-            decided.append(_decide_fold(request, fit, trainer))
+        for held_out, request, fit in done:
+            decided.append((held_out, *_decide_fold(request, fit, trainer)))
             trainer.on_progress(f"judging folds of {name}", len(decided), len(done))
         mode = NESTED if name in nested else FIXED
         chosen = {fold: dict(best) for fold, best in inner.items()} if name in nested else {}
@@ -126,26 +130,10 @@ def fold_search_config(config: Config) -> Config:
     return change_config(config, changes, "leave_one_out.changes").model_copy(update={"search": search})
 
 
-def _search_fold(config: Config, fold: Fold, trainer: Trainer, splits: Splits) -> Mapping[str, Any]:
-    """The best point of a search that knows the fold's training groups alone."""
-    found = run_search(fold_search_config(config), trainer, fold_splits(fold, splits), fold=f"without-{fold.name}")
-    return found.best
-
-
-@dataclass(frozen=True, slots=True)
-class FoldRequest:
-    """The fit of one arm on one fold."""
-
-    arm: str
-    fold: str
-    fit: FitRequest
-
-
-def request_fold(config: Config, arm: str, arm_config: Config, fold: Fold, splits: Splits) -> FoldRequest:
+def request_fold(config: Config, arm: str, arm_config: Config, fold: Fold, splits: Splits) -> FitRequest:
     """The fit of an arm, whose config is given, on the fold; leave_one_out.changes hold for it."""
     changed = change_config(arm_config, config.leave_one_out.changes, "leave_one_out.changes")
-    fit = FitRequest(f"{arm}-without-{fold.name}", changed, fold_splits(fold, splits), changed)
-    return FoldRequest(arm, fold.name, fit)
+    return FitRequest(f"{arm}-without-{fold.name}", changed, fold_splits(fold, splits), changed)
 
 
 def fold_splits(fold: Fold, splits: Splits) -> Splits:
@@ -155,14 +143,14 @@ def fold_splits(fold: Fold, splits: Splits) -> Splits:
     return Splits(clips, {TRAIN: splits.banks[TRAIN], DEV: splits.banks[DEV], HELD_OUT: splits.banks[DEV]})
 
 
-def _decide_fold(request: FoldRequest, fit: FinishedFit, trainer: Trainer) -> tuple[str, ScoreTable, float]:
-    """The fold's name, the scores of its held-out clips as they are, and its own threshold."""
-    config, splits = request.fit.config, request.fit.splits
+def _decide_fold(request: FitRequest, fit: FinishedFit, trainer: Trainer) -> tuple[ScoreTable, float]:
+    """The scores of the fold's held-out clips as they are, and its own threshold."""
+    config, splits = request.config, request.splits
     tables = {
         split: score_fits([(config, fit)], trainer, splits, split, [CLEAN], config, split)[fit.folder]
         for split in (DEV, HELD_OUT)
     }
-    return request.fold, tables[HELD_OUT], choose_threshold(tables[DEV]).value
+    return tables[HELD_OUT], choose_threshold(tables[DEV]).value
 
 
 def describe_folds(
@@ -178,10 +166,12 @@ def describe_folds(
         {"threshold": threshold, **_describe_part(fold, found, label)}
         for (fold, _, threshold), found, label in zip(decided, decisions, is_speech, strict=True)
     ]
-    speakers = [
-        each for (fold, table, _), found in zip(decided, decisions, strict=True)
-        for each in _describe_speakers(fold, table, found)
-    ]  # fmt: skip
+    speakers = []
+    for (fold, table, _), found in zip(decided, decisions, strict=True):
+        for name in sorted(set(table.group[table.is_speech].tolist())):
+            # every speaker beside all the other sounds held out with it
+            rows = ~table.is_speech | (table.group == name)
+            speakers.append({"fold": fold, **_describe_part(name, found[rows], table.is_speech[rows])})
     ranked = sorted(speakers, key=lambda each: (each["balanced_accuracy"], each["speaker"]))
     return {
         "arm": arm,
@@ -198,16 +188,6 @@ def describe_folds(
         "speakers": speakers,
         "failed": list(failed),
     }
-
-
-def _describe_speakers(fold: str, table: ScoreTable, decided: Bools) -> list[dict[str, Any]]:
-    """Every held-out speaker of a fold, beside all the other sounds held out with it."""
-    nonspeech = ~table.is_speech
-    own = {name: table.is_speech & (table.group == name) for name in sorted(set(table.group[table.is_speech].tolist()))}
-    return [
-        {"fold": fold, **_describe_part(name, decided[clips | nonspeech], table.is_speech[clips | nonspeech])}
-        for name, clips in own.items()
-    ]
 
 
 def _describe_part(speaker: str, decided: Bools, is_speech: Bools) -> dict[str, Any]:

@@ -1,22 +1,27 @@
 """A whole study in five stages: divide, train, score, judge, write. What is done already is reused, stage by stage.
 
+The commands that train alone (train, search, cross-validate) are its first half, and a later study finds their fits.
+
 Dev alone chooses: the best epoch and every threshold. The thresholds are committed to the seal before the first test
 clip is scored, and the test sets are scored once, under all conditions, by all methods.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from listenwell.baselines.vad import require_baselines
 from listenwell.config import Config, config_beside
 from listenwell.data.clip import Clip
 from listenwell.data.test_set import ChosenClip, DataSheet, sheet_to_json
-from listenwell.fits.arms import FINAL
-from listenwell.fits.fitting import FinishedFit, Trained, Trainer
+from listenwell.errors import TrainingError
+from listenwell.evaluate.methods import FINE_TUNED
+from listenwell.evaluate.power import expect_precision
+from listenwell.fits.fitting import FinishedFit, Trained, TrainedArm, Trainer, median_seed
+from listenwell.fits.request import FINAL, FitRequest, expand_arms
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import write_error_sounds
 from listenwell.judge.evidence import Judged, judge_scores
-from listenwell.judge.expected_precision import expect_precision
 from listenwell.judge.scored import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
@@ -31,7 +36,7 @@ from listenwell.storage.run_folder import RunFolder, provenance
 from listenwell.storage.run_lock import alone_in_run
 from listenwell.study.leave_one_out import run_leave_one_out
 from listenwell.study.search import run_search
-from listenwell.study.train import train_arms, train_fits
+from listenwell.train.fit import FailedFit
 
 TITLES = {"sealed_test": "Sealed test", "out_of_corpus": "Out of corpus", "test": "Test"}
 
@@ -63,7 +68,11 @@ def write_study(
             "name": config.model.name, "fingerprint": trained.model.fingerprint, **describe_base(config.model)
         },
         "allocation": allocation(splits),
-        "backgrounds": _count_backgrounds(splits),
+        "backgrounds": [
+            {"part": split, "kind": kind, "n": sum(entry.kind == kind for entry in bank.entries)}
+            for split, bank in splits.banks.items()
+            for kind in sorted({entry.kind for entry in bank.entries})
+        ],
         "fits": [fit.record for fit in (delivered.fit, *final)],
         "failed_fits": list(trained.failed),
         "ladder": list(judged.ladder),
@@ -128,14 +137,6 @@ def _begin(config: Config, on_progress: OnProgress) -> tuple[Splits, Trainer]:
     return divided.splits, Trainer(load_model(config.model), run, on_progress)
 
 
-def _count_backgrounds(splits: Splits) -> list[dict[str, Any]]:
-    return [
-        {"part": split, "kind": kind, "n": sum(entry.kind == kind for entry in bank.entries)}
-        for split, bank in splits.banks.items()
-        for kind in sorted({entry.kind for entry in bank.entries})
-    ]
-
-
 def _describe_test_set(name: str, clips: Sequence[Clip]) -> dict[str, Any]:
     chosen = [ChosenClip(clip, f"every clip of split '{name}' is tested") for clip in clips]
     return {
@@ -145,3 +146,32 @@ def _describe_test_set(name: str, clips: Sequence[Clip]) -> dict[str, Any]:
         "n_groups": len({clip.group for clip in clips}),
         "sheet": sheet_to_json(DataSheet({}, chosen, expect_precision(chosen))),
     }
+
+
+def train_fits(config: Config, splits: Splits, trainer: Trainer) -> Trained:
+    """Train, or read back, what the study needs; the median seed of the config itself is delivered."""
+    searched = run_search(config, trainer, splits) if config.search.is_wanted else None
+    best = searched.best if searched else None
+    arms, failed = train_arms(config, best, splits, trainer)
+    folds = run_leave_one_out(config, best, trainer, splits) if config.leave_one_out.arms else []
+    return Trained(trainer.model, arms, failed, searched, folds)
+
+
+def train_arms(
+    config: Config, search_best: Mapping[str, Any] | None, splits: Splits, trainer: Trainer
+) -> tuple[list[TrainedArm], list[dict[str, str]]]:
+    """Every arm with every seed, trained or read back, and those that failed.
+
+    Raises TrainingError when no fit of the config itself ended well: there is nothing to deliver.
+    """
+    arms = expand_arms(config, search_best)
+    names = [FINE_TUNED if arm.name == FINAL else arm.fit_name for arm in arms]
+    requests = [FitRequest(name, arm.config, splits, config) for name, arm in zip(names, arms, strict=True)]
+    fits = list(zip(arms, trainer.fit_all(requests), strict=True))
+    trained = [TrainedArm(arm, fit, arm.fit_name) for arm, fit in fits if isinstance(fit, FinishedFit)]
+    failed = [{"name": arm.fit_name, "reason": fit.reason} for arm, fit in fits if isinstance(fit, FailedFit)]
+    final = [arm for arm in trained if arm.arm.name == FINAL]
+    if not final:
+        raise TrainingError(" ".join(record["reason"] for record in failed))
+    delivered = median_seed(final)
+    return [replace(arm, method=FINE_TUNED) if arm is delivered else arm for arm in trained], failed

@@ -58,7 +58,9 @@ def draw_and_judge(
     while len(values) < sampled.trials:
         n_wanted = min(sampled.generation, sampled.trials - len(values))
         asked = _ask_generation(study, sampled, config.seed, values, n_wanted)
-        values |= dict(zip(asked, judge([_point(trial, sampled) for trial in asked.values()]), strict=True))
+        values |= dict(
+            zip(asked, judge([{key: t.params[key] for key in sampled.space} for t in asked.values()]), strict=True)
+        )
         for key, trial in asked.items():
             _tell(study, trial, values[key])
         if database is not None:
@@ -110,10 +112,6 @@ def _ask_generation(
             asked[key] = trial
         n_repeats = 0 if trial is asked.get(key) else n_repeats + 1
     return asked
-
-
-def _point(trial: Trial, sampled: SampledConfig) -> Point:
-    return {key: trial.params[key] for key in sampled.space}
 
 
 def _key(point: Mapping[str, Any], sampled: SampledConfig) -> tuple[Any, ...]:

@@ -21,10 +21,9 @@ from listenwell.errors import ConfigError, ManifestError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold, cross_fitted_balanced_accuracy
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.fits.arms import check_changes
 from listenwell.fits.fitting import FinishedFit, Outcome, Trainer
 from listenwell.fits.halving import DroppedFit
-from listenwell.fits.request import Bracket, FitRequest
+from listenwell.fits.request import Bracket, FitRequest, check_changes
 from listenwell.judge.score import score_fits
 from listenwell.random_streams import stream
 from listenwell.report.results import Optimism, Point, Search
@@ -71,7 +70,15 @@ def run_search(config: Config, trainer: Trainer, splits: Splits, fold: str = "")
     else:
         search.judge(_grid(config))
     judged = [
-        _describe_judged(trial.point, trial.fit, trial.objective)
+        Point(
+            changes=dict(trial.point),
+            objective=trial.objective,
+            dev_loss=trial.fit.best["dev_loss"],
+            dev_auc=trial.fit.best["dev_auc"],
+            best_epoch=trial.fit.record["best_epoch"],
+            n_steps=trial.fit.record["n_steps"],
+            identity=trial.fit.record["identity"],
+        )
         for trial in search.trials
         if isinstance(trial.fit, FinishedFit) and trial.objective is not None
     ]
@@ -86,7 +93,17 @@ def run_search(config: Config, trainer: Trainer, splits: Splits, fold: str = "")
             for trial in search.trials
             if isinstance(trial.fit, FailedFit)
         ],
-        dropped=[_describe_dropped(t.point, t.fit) for t in search.trials if isinstance(t.fit, DroppedFit)],
+        dropped=[
+            {
+                "changes": dict(trial.point),
+                "rung": trial.fit.rung,
+                "dev_loss": trial.fit.best["dev_loss"],
+                "dev_auc": trial.fit.best["dev_auc"],
+                "n_steps": trial.fit.history[-1]["step"],
+            }
+            for trial in search.trials
+            if isinstance(trial.fit, DroppedFit)
+        ],
         n_steps=_count_steps(search.trials),
         optimism=selection_optimism([t.table for t in search.trials if t.table is not None], config.seed),
         n_dev_clips=len(splits.clips[DEV]),
@@ -174,28 +191,6 @@ def _count_steps(trials: Sequence[Trial]) -> dict[Literal["trained", "trained_wh
         "trained": done + sum(history[-1]["step"] for _, history in dropped),
         "trained_whole": done + sum(config.train.epochs * history[0]["step"] for config, history in dropped),
     }
-
-
-def _describe_dropped(point: Changes, fit: DroppedFit) -> dict[str, Any]:
-    return {
-        "changes": dict(point),
-        "rung": fit.rung,
-        "dev_loss": fit.best["dev_loss"],
-        "dev_auc": fit.best["dev_auc"],
-        "n_steps": fit.history[-1]["step"],
-    }
-
-
-def _describe_judged(point: Changes, fit: FinishedFit, objective: float) -> Point:
-    return Point(
-        changes=dict(point),
-        objective=objective,
-        dev_loss=fit.best["dev_loss"],
-        dev_auc=fit.best["dev_auc"],
-        best_epoch=fit.record["best_epoch"],
-        n_steps=fit.record["n_steps"],
-        identity=fit.record["identity"],
-    )
 
 
 def selection_optimism(tables: Sequence[ScoreTable], seed: int, n_resamples: int = N_RESAMPLES) -> Optimism:

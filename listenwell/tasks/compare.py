@@ -57,7 +57,10 @@ def compare_runs(folders: Sequence[str], reading: Reading, seed: int, common: bo
     compared, warnings = {}, []
     for name in _shared_test_sets(folders, results, reading.test_set):
         compared[name], first = compare_sources(folders, replace(reading, test_set=name), seed, common)
-        warnings += [*first, *_warn_other_recordings(name, results)]
+        warnings += first
+        if len({study.seal.test_sets[name] for study in results}) > 1:
+            title = results[0].title_of(name)
+            warnings.append(f"{title}: the runs tested other recordings, or other clips, under this name")
     thresholds = [read_threshold(RunFolder(Path(folder)).threshold(reading.method)) for folder in folders]
     one, other = map(ComparedRun, folders, results, thresholds)
     together = dict(zip(compared, correct_together(list(compared.values())), strict=True))
@@ -72,14 +75,6 @@ def _shared_test_sets(folders: Sequence[str], results: Sequence[Results], wanted
         problem = f"'{wanted}' is not a test set of both" if wanted else "the runs have no test set in common"
         raise ConfigError(f"compare --html: {problem} ({listed}).")
     return shared
-
-
-def _warn_other_recordings(test_set: str, results: Sequence[Results]) -> list[str]:
-    """A warning where the seals hold other hashes of the test set's recordings."""
-    if len({study.seal.test_sets[test_set] for study in results}) < 2:
-        return []
-    title = results[0].title_of(test_set)
-    return [f"{title}: the runs tested other recordings, or other clips, under this name"]
 
 
 def open_source(text: str, reading: Reading) -> Contender:

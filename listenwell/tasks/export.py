@@ -3,18 +3,14 @@
 Everything that decides is chosen on dev: thresholds by several criteria and Platt's map from the run's own dev scores,
 the rule for segments on long recordings laid out from dev clips over dev backgrounds. Test clips are not touched.
 
-Long recordings with known speech, laid out from clips: what rules for segments are tuned and tested on.
-
-Clips of both labels follow each other over a background, with pauses between them. Every draw is keyed, so the same
-clips make the same recordings. A clip's whole length counts as its label: what is silent inside a clip of speech is
-counted as speech.
+In a laid-out recording clips of both labels follow each other with pauses between them. Every draw is keyed, so the
+same clips make the same recordings. A clip's whole length counts as its label, silence inside it too.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,13 +40,16 @@ from listenwell.splits.divide import DEV
 from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import hash_file
 from listenwell.storage.run_folder import provenance, read_kept_results
-from listenwell.tasks.opened_run import delivered_adapter, open_run, require_finished, splits_of_run
+from listenwell.tasks.runs import delivered_adapter, open_run, require_finished, splits_of_run
 
 PAUSE_S = (0.3, 3.0)
 SNR_DB = (0.0, 20.0)
 CLIP_LEVEL = 0.05
 TRUTH_STEP_S = 0.01
 LEAST_OVERLAP = 0.5
+CRITERIA = ("balanced_accuracy", "accuracy", "eer", "target_recall=0.95", "target_false_alarm=0.01")
+WINDOWS_S, HOP_S = (0.5, 1.0), 0.25
+ACTIVITIES, SHORTEST_S = (0.3, 0.4, 0.5, 0.6, 0.7), (0.0, 0.25, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +61,125 @@ class LongRecording:
     speech: tuple[tuple[float, float], ...]
 
 
-def lay_out_recordings(
-    clips: Sequence[Clip], bank: BackgroundBank, n_recordings: int, length_s: float, seed: int
-) -> list[LongRecording]:
-    """Return recordings of about length_s seconds, half of their clips speech, each over one background.
+def export_detector(
+    run_root: Path,
+    out: Path,
+    on_progress: OnProgress = ignore_progress,
+    n_recordings: int = 6,
+    recording_s: float = 40.0,
+) -> Bundle:
+    """Write the detector of the finished run at run_root into `out` and return its record.
 
-    The ratio of speech to background is uniform in dB over SNR_DB; clips are brought to one level.
+    n_recordings, recording_s: how many long recordings tune the rule, and their length in seconds. Raises
+    ListenwellError when the run is not finished or its adapter belongs to another base.
     """
-    return [lay_out_recording(clips, bank, length_s, seed, f"recording_{i}") for i in range(n_recordings)]
+    run, config = open_run(run_root)
+    adapter_folder = delivered_adapter(run)
+    results = read_kept_results(run)
+    require_finished(run, results)
+    model = load_model(config.model)
+    adapter, listens = read_adapter(adapter_folder, model)
+    dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
+    thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
+    speech = dev.score[dev.is_speech]
+    recalls = {criterion: float(np.mean(speech >= value)) for criterion, value in thresholds.items()}
+    bundle = Bundle(
+        base=config.model.name,
+        base_fingerprint=model.fingerprint,
+        quantization=config.model.quantization,
+        adapter_sha256=hash_file(adapter_folder / "adapter_model.safetensors"),
+        prompt=PromptConfig.model_validate(listens["prompt"]),
+        short_clips=ShortClipConfig.model_validate(listens["short_clips"]),
+        thresholds=thresholds,
+        probability=fit_platt(dev.score, dev.is_speech),
+        rule=SegmentRule(),
+        evidence=[r for r in results["rows"] if (r["method"], r["threshold"]) == (FINE_TUNED, "calibrated")],
+        provenance=provenance() | {"run": results["name"], "fit": results["fits"][0]["identity"]},
+        dev=DevRecalls(recalls, speech.size),
+    )
+    detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
+    splits = splits_of_run(run, config, on_progress)
+    dev_clips, bank = splits.clips[DEV], splits.banks[DEV]
+    names = [f"recording_{i}" for i in range(n_recordings)]
+    recordings = [lay_out_recording(dev_clips, bank, recording_s, config.seed, name) for name in names]
+    bundle = replace(bundle, rule=tune_rule(detector, recordings, on_progress))
+    card = run_root / MODEL_CARD
+    write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)
+    return bundle
+
+
+def export_merged(run_root: Path, out: Path) -> None:
+    """Write the run's base with its adapter merged in as one model folder, which transformers loads on its own."""
+    run, config = open_run(run_root)
+    if config.model.quantization != "none":
+        raise ListenwellError(
+            f"{run_root}: was trained on a base in {config.model.quantization}, whose packed weights cannot take an "
+            "adapter in; export it without merging, or train with model.quantization=none."
+        )
+    model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
+    adapter, _ = read_adapter(delivered_adapter(run), model)
+    merge_adapter(model.network, adapter)
+    if adapter.projector is not None:
+        with torch.no_grad():
+            linear = model.network.get_submodule(adapter.projector.name)
+            linear.get_parameter("weight").copy_(adapter.projector.weight)
+            linear.get_parameter("bias").copy_(adapter.projector.bias)
+    with atomic_folder(out) as temporary:
+        model.network.save_pretrained(temporary)
+        model.processor.save_pretrained(temporary)
+
+
+def tune_rule(
+    detector: Detector, recordings: Sequence[LongRecording], on_progress: OnProgress = ignore_progress
+) -> SegmentRule:
+    """Return the rule with the best mean of frame-level balanced accuracy and segment F1 on the recordings.
+
+    Windows are scored once per window length; the rest of the grid is arithmetic.
+    """
+    best, least = SegmentRule(), -1.0
+    rest = [
+        (on, off, speech_s, pause_s)
+        for on, off, speech_s, pause_s in itertools.product(ACTIVITIES, ACTIVITIES, SHORTEST_S, SHORTEST_S)
+        if off <= on
+    ]
+    for n_tried, window_s in enumerate(WINDOWS_S):
+        base = SegmentRule(window_s=window_s, hop_s=HOP_S)
+        tried = Detector(detector.model, detector.adapter, replace(detector.bundle, rule=base), detector.threshold)
+        scores = []
+        for n_done, recording in enumerate(recordings):
+            scores.append(np.concatenate(list(tried.window_scores(iter([recording.samples])))))
+            done = n_tried * len(recordings) + n_done + 1
+            on_progress("tuning on dev recordings", done, len(WINDOWS_S) * len(recordings))
+        for rule in (SegmentRule(window_s, HOP_S, *values) for values in rest):
+            value = judge_rule(rule, recordings, scores, detector)
+            if value > least + 1e-9:
+                best, least = rule, value
+    return best
+
+
+def judge_rule(
+    rule: SegmentRule, recordings: Sequence[LongRecording], scores: Sequence[Floats], detector: Detector
+) -> float:
+    """Mean of frame-level balanced accuracy and segment F1 of a rule, given the scores of each recording's windows."""
+    found, truth, matched = [], [], []
+    for recording, own in zip(recordings, scores, strict=True):
+        duration_s = recording.samples.size / SAMPLE_RATE_HZ
+        activity = detector.activity(own)
+        segments = [(s.start_s, s.end_s) for s in find_segments(activity, duration_s, rule)]
+        found.append(mark_frames(segments, duration_s))
+        truth.append(mark_frames(recording.speech, duration_s))
+        matched.append(segment_f1(segments, recording.speech))
+    return (balanced_accuracy(np.concatenate(found), np.concatenate(truth)) + float(np.mean(matched))) / 2
 
 
 def lay_out_recording(
     clips: Sequence[Clip], bank: BackgroundBank, length_s: float, seed: int, name: str
 ) -> LongRecording:
-    """Return one of them; seed and name decide it."""
+    """Return a recording of about length_s seconds over one background, half of its clips speech.
+
+    The ratio of speech to background is uniform in dB over SNR_DB; clips are brought to one level; seed and name
+    decide every draw.
+    """
     rng = stream(seed, "long recording", name)
     by_label = [[clip for clip in clips if (clip.label == "SPEECH") is is_speech] for is_speech in (True, False)]
     laid: list[tuple[int, Waveform, bool]] = []
@@ -120,139 +224,15 @@ def mark_frames(stretches: Sequence[tuple[float, float]], duration_s: float) -> 
 def segment_f1(found: Sequence[tuple[float, float]], truth: Sequence[tuple[float, float]]) -> float:
     """Return F1 of segments: one found and one true segment match when their overlap is at least LEAST_OVERLAP of
     their union, each matched once, the best first."""
-    pairs = sorted(
-        (
-            (_overlap(one, other), i, j)
-            for i, one in enumerate(found)
-            for j, other in enumerate(truth)
-            if _overlap(one, other) >= LEAST_OVERLAP
-        ),
-        reverse=True,
-    )
-    matched: set[tuple[str, int]] = set()
-    n_matched = 0
-    for _, i, j in pairs:
-        if ("found", i) not in matched and ("true", j) not in matched:
-            matched |= {("found", i), ("true", j)}
-            n_matched += 1
+    pairs = [(_overlap(one, other), i, j) for i, one in enumerate(found) for j, other in enumerate(truth)]
+    matched: list[tuple[int, int]] = []
+    for overlap, i, j in sorted(pairs, reverse=True):
+        if overlap >= LEAST_OVERLAP and all(i != one and j != other for one, other in matched):
+            matched.append((i, j))
     total = len(found) + len(truth)
-    return 2 * n_matched / total if total else 1.0
+    return 2 * len(matched) / total if total else 1.0
 
 
 def _overlap(one: tuple[float, float], other: tuple[float, float]) -> float:
     shared = min(one[1], other[1]) - max(one[0], other[0])
     return max(0.0, shared) / (max(one[1], other[1]) - min(one[0], other[0]))
-
-
-CRITERIA = ("balanced_accuracy", "accuracy", "eer", "target_recall=0.95", "target_false_alarm=0.01")
-N_RECORDINGS, RECORDING_S = 6, 40.0
-WINDOWS_S, HOP_S = (0.5, 1.0), 0.25
-ACTIVITIES, SHORTEST_S = (0.3, 0.4, 0.5, 0.6, 0.7), (0.0, 0.25, 0.5)
-
-
-def export_detector(run_root: Path, out: Path, on_progress: OnProgress = ignore_progress) -> Bundle:
-    """Write the detector of the finished run at run_root into `out` and return its record.
-
-    Raises ListenwellError when the run is not finished or its adapter belongs to another base.
-    """
-    run, config = open_run(run_root)
-    adapter_folder = delivered_adapter(run)
-    results = read_kept_results(run)
-    require_finished(run, results)
-    model = load_model(config.model)
-    adapter, listens = read_adapter(adapter_folder, model)
-    dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
-    thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
-    speech = dev.score[dev.is_speech]
-    recalls = {criterion: float(np.mean(speech >= value)) for criterion, value in thresholds.items()}
-    bundle = Bundle(
-        base=config.model.name,
-        base_fingerprint=model.fingerprint,
-        quantization=config.model.quantization,
-        adapter_sha256=hash_file(adapter_folder / "adapter_model.safetensors"),
-        prompt=PromptConfig.model_validate(listens["prompt"]),
-        short_clips=ShortClipConfig.model_validate(listens["short_clips"]),
-        thresholds=thresholds,
-        probability=fit_platt(dev.score, dev.is_speech),
-        rule=SegmentRule(),
-        evidence=_evidence(results),
-        provenance=provenance() | {"run": results["name"], "fit": results["fits"][0]["identity"]},
-        dev=DevRecalls(recalls, speech.size),
-    )
-    detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
-    splits = splits_of_run(run, config, on_progress)
-    recordings = lay_out_recordings(splits.clips[DEV], splits.banks[DEV], N_RECORDINGS, RECORDING_S, config.seed)
-    bundle = replace(bundle, rule=tune_rule(detector, recordings, on_progress))
-    card = run_root / MODEL_CARD
-    write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)
-    return bundle
-
-
-def export_merged(run_root: Path, out: Path) -> None:
-    """Write the run's base with its adapter merged in as one model folder, which transformers loads on its own."""
-    run, config = open_run(run_root)
-    if config.model.quantization != "none":
-        raise ListenwellError(
-            f"{run_root}: was trained on a base in {config.model.quantization}, whose packed weights cannot take an "
-            "adapter in; export it without merging, or train with model.quantization=none."
-        )
-    model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
-    adapter, _ = read_adapter(delivered_adapter(run), model)
-    merge_adapter(model.network, adapter)
-    if adapter.projector is not None:
-        with torch.no_grad():
-            linear = model.network.get_submodule(adapter.projector.name)
-            linear.get_parameter("weight").copy_(adapter.projector.weight)
-            linear.get_parameter("bias").copy_(adapter.projector.bias)
-    with atomic_folder(out) as temporary:
-        model.network.save_pretrained(temporary)
-        model.processor.save_pretrained(temporary)
-
-
-def _evidence(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [row for row in results["rows"] if row["method"] == FINE_TUNED and row["threshold"] == "calibrated"]
-
-
-def tune_rule(
-    detector: Detector, recordings: Sequence[LongRecording], on_progress: OnProgress = ignore_progress
-) -> SegmentRule:
-    """Return the rule with the best mean of frame-level balanced accuracy and segment F1 on the recordings.
-
-    Windows are scored once per window length; the rest of the grid is arithmetic.
-    """
-    best: tuple[float, SegmentRule] | None = None
-    for n_tried, window_s in enumerate(WINDOWS_S):
-        base = SegmentRule(window_s=window_s, hop_s=HOP_S)
-        tried = Detector(detector.model, detector.adapter, replace(detector.bundle, rule=base), detector.threshold)
-        scores = []
-        for n_done, recording in enumerate(recordings):
-            scores.append(np.concatenate(list(tried.window_scores(iter([recording.samples])))))
-            done = n_tried * len(recordings) + n_done + 1
-            on_progress("tuning on dev recordings", done, len(WINDOWS_S) * len(recordings))
-        for on, off, shortest_speech_s, shortest_pause_s in itertools.product(
-            ACTIVITIES, ACTIVITIES, SHORTEST_S, SHORTEST_S
-        ):
-            if off > on:
-                continue
-            rule = SegmentRule(window_s, HOP_S, on, off, shortest_speech_s, shortest_pause_s)
-            value = judge_rule(rule, recordings, scores, detector)
-            if best is None or value > best[0] + 1e-9:
-                best = value, rule
-    if best is None:
-        raise ListenwellError("no rule for long recordings was tried; the grid of rules is empty.")
-    return best[1]
-
-
-def judge_rule(
-    rule: SegmentRule, recordings: Sequence[LongRecording], scores: Sequence[Floats], detector: Detector
-) -> float:
-    """Mean of frame-level balanced accuracy and segment F1 of a rule, given the scores of each recording's windows."""
-    found, truth, matched = [], [], []
-    for recording, own in zip(recordings, scores, strict=True):
-        duration_s = recording.samples.size / SAMPLE_RATE_HZ
-        activity = detector.activity(own)
-        segments = [(s.start_s, s.end_s) for s in find_segments(activity, duration_s, rule)]
-        found.append(mark_frames(segments, duration_s))
-        truth.append(mark_frames(recording.speech, duration_s))
-        matched.append(segment_f1(segments, recording.speech))
-    return (balanced_accuracy(np.concatenate(found), np.concatenate(truth)) + float(np.mean(matched))) / 2

@@ -5,13 +5,10 @@ own group, with a warning: several clips of one speaker must not stand on both s
 the config says which of its columns are read as what (listenwell.data.manifest).
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import yaml
 
 from listenwell.baselines.vad import MODULES, installed_baselines
 from listenwell.data.clip import Background, Clip
@@ -28,6 +25,7 @@ from listenwell.data.manifest import (
 from listenwell.data.tables import NO_NAMES, table_records
 from listenwell.errors import ConfigError
 from listenwell.storage.atomic_files import write_text
+from listenwell.storage.yaml_text import to_yaml_line
 
 CLIPS, BACKGROUNDS = "clips.csv", "backgrounds.csv"
 FEWEST_GROUPS = 3
@@ -67,7 +65,7 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     write_manifest(clips_csv, found.clips)
     if found.backgrounds:
         write_backgrounds(backgrounds_csv, found.backgrounds)
-    write_text(config, config_text(has_backgrounds=bool(found.backgrounds), baselines=installed_baselines()))
+    write_text(config, _config_text(has_backgrounds=bool(found.backgrounds)))
     return Started(clips_csv, config, found.clips, found.backgrounds, warnings)
 
 
@@ -85,8 +83,7 @@ def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -
         del taken["clip_id"]
     columns = {column: name for column, name in taken.items() if column != name}
     clips = read_manifest(table, columns)
-    text = config_text(has_backgrounds=False, baselines=installed_baselines(), manifest=table.name, columns=columns)
-    write_text(config, text)
+    write_text(config, _config_text(has_backgrounds=False, manifest=table.name, columns=columns))
     left = [name for name in header if name and name not in taken.values()]
     return Started(table, config, clips, [], _group_warnings(clips, "", taken["group"]), taken, left)
 
@@ -112,14 +109,8 @@ def _take_columns(table: Path, header: Sequence[str], group: str) -> dict[str, s
 
 def _is_unique(table: Path, name: str) -> bool:
     """Tell whether every row has another value in this column."""
-    seen = set()
-    for record in table_records(table):
-        if record.cells is not None and name in record.names:
-            value = record.cells[record.names.index(name)]
-            if value in seen:
-                return False
-            seen.add(value)
-    return True
+    rows = [row for row in table_records(table) if row.cells is not None and name in row.names]
+    return len({row.cells[row.names.index(name)] for row in rows if row.cells is not None}) == len(rows)
 
 
 def _require_free(paths: Sequence[Path], *, overwrite: bool) -> None:
@@ -130,12 +121,6 @@ def _require_free(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> list[str]:
     """What a user should know about the groups: of a folder, divided by group_by, or of a table's column."""
-    source = f"column {column}" if column else f"--group {group_by}"
-    remedy = (
-        "name the column that says who it is with --group COLUMN"
-        if column
-        else "put each {what}'s files into a folder of its own, or give a pattern with --group"
-    )
     warnings = []
     for label, what in (("SPEECH", "speaker"), ("NONSPEECH", "sound source")):
         sizes = Counter(clip.group for clip in clips if clip.label == label)
@@ -151,35 +136,32 @@ def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> l
                 "0.1' tells how many groups a claim needs."
             )
         if max(sizes.values()) == 1:
+            unit, source, remedy = (
+                ("clip", f"column {column}", "name the column that says who it is with --group COLUMN")
+                if column
+                else ("file", f"--group {group_by}", f"put each {what}'s files into a folder of its own, or give a "
+                      "pattern with --group")
+            )  # fmt: skip
             warnings.append(
-                f"every {label} {'clip' if column else 'file'} is its own group ({source}). If one {what} has several, "
-                "they will stand on both sides of the split and the result will look better than it is: "
-                f"{remedy.format(what=what)}."
+                f"every {label} {unit} is its own group ({source}). If one {what} has several, they will stand on both "
+                f"sides of the split and the result will look better than it is: {remedy}."
             )
     return warnings
 
 
-def config_text(
-    *,
-    has_backgrounds: bool,
-    baselines: Sequence[str] = tuple(MODULES),
-    manifest: str = CLIPS,
-    columns: Mapping[str, str] = NO_NAMES,
-) -> str:
-    """The commented config of a study on the recordings of its own folder, judged beside these baselines."""
-    table = _yaml_line("manifest", manifest) + (_yaml_line("columns", dict(columns)) if columns else "")
-    more_noise = (
-        "name a backgrounds.csv here" if columns else "put music and noise into backgrounds/ and run init again"
-    )
-    noise = (
-        f"  backgrounds: {BACKGROUNDS}\n"
-        if has_backgrounds
-        else f"  # Noise makes the detector robust: {more_noise}, or write\n"
-        "  # starter here (fetches about 0.9 GB once) and remove the two settings marked (noise) below.\n"
-        "  backgrounds: none\n"
-    )
-    augment, evaluation = "", ""
+def _config_text(*, has_backgrounds: bool, manifest: str = CLIPS, columns: Mapping[str, str] = NO_NAMES) -> str:
+    """The commented config of a study on the recordings of its own folder, judged beside the baselines installed."""
+    baselines = installed_baselines()
+    table = f"  manifest: {to_yaml_line(manifest)}\n"
+    table += f"  columns: {to_yaml_line(dict(columns))}\n" if columns else ""
+    noise, augment, evaluation = f"  backgrounds: {BACKGROUNDS}\n", "", ""
     if not has_backgrounds:
+        more = "name a backgrounds.csv here" if columns else "put music and noise into backgrounds/ and run init again"
+        noise = (
+            f"  # Noise makes the detector robust: {more}, or write\n"
+            "  # starter here (fetches about 0.9 GB once) and remove the two settings marked (noise) below.\n"
+            "  backgrounds: none\n"
+        )
         augment = "\n# (noise) no backgrounds, so none are mixed in\naugment:\n  noise:\n    probability: 0.0\n"
         evaluation = (
             "  # (noise) no backgrounds, so no noisy versions of the test\n  conditions: [clean, 100ms, 200ms, 500ms]\n"
@@ -203,8 +185,3 @@ def config_text(
         "train:\n  epochs: 10\n  batch: 8\n  learning_rate: 2e-4\n  projector: trained\n"
         f"{augment}" + (f"evaluation:\n{evaluation}" if evaluation else "")
     )
-
-
-def _yaml_line(key: str, value: str | dict[str, str]) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
-    return f"  {key}: {text.splitlines()[0]}\n"

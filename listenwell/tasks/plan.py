@@ -9,7 +9,7 @@ what the backward pass keeps, which `benchmarks/memory_plan.py` holds against th
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -23,27 +23,18 @@ from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import ModelError
 from listenwell.evaluate.methods import ZERO_SHOT
 from listenwell.evaluate.power import detectable_difference
-from listenwell.fits.arms import expand_arms
-from listenwell.fits.request import FitRequest, spec_record
+from listenwell.fits.request import FitRequest, expand_arms, spec_record
 from listenwell.fits.stacks import encode_dev
 from listenwell.judge.detectors import language_model_detectors
 from listenwell.judge.score import score_clips
-from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.base_files import BYTES_PER_WEIGHT, Quantization
+from listenwell.model.base_files import BYTES_PER_WEIGHT
 from listenwell.model.loading import empty_network, family_of, load_model, model_folder, resolve_device, resolve_dtype
-from listenwell.model.settings import kind_of, match_targets
+from listenwell.model.settings import HALVES, kind_of, match_targets
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import prepare, read_splits
 from listenwell.splits.divide import DEV, TRAIN, Splits, divide
 from listenwell.storage.run_folder import identity
-from listenwell.study.leave_one_out import (
-    fold_arms,
-    fold_search_config,
-    fold_splits,
-    folds_of,
-    nested_arms,
-    request_fold,
-)
+from listenwell.study import leave_one_out as loo
 from listenwell.train.fit import Watch, train
 from listenwell.train.fit_underway import FitSpec
 from listenwell.train.settings import count_steps
@@ -67,29 +58,21 @@ N_STEPS, N_WARM_STEPS = 10, 2
 """Steps of the probe, and how many of them are not timed: first calls fill caches."""
 N_PROBED_CLIPS = 16
 DISCORDANT_SHARE, CORRELATION = 0.2, 0.3
-"""What the power of the design is told for: the share of clips just one of two methods has right, and the correlation
-within groups; the defaults of `listenwell power`."""
-TARGETS = {
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),
-    "attention+mlp": (
-        *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),
-        *("gate_proj", "up_proj", "down_proj", "fc1", "fc2"),
-    ),
-}
+"""Assumed for the power: the share of clips just one of two methods has right, and the correlation within groups."""
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj")
+TARGETS = {"attention": ATTENTION, "attention+mlp": (*ATTENTION, "gate_proj", "up_proj", "down_proj", "fc1", "fc2")}
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A model's size: all that is loaded, and what the backward pass goes through."""
+    """A model's size: bytes of the frozen base, and what the backward pass goes through."""
 
-    all_parameters: int
+    base_bytes: float
     width: int
     layers: int
     bytes_per_weight: int
     encoder_width: int = 0
     encoder_layers: int = 0
-    quantised_parameters: int = 0
-    bytes_per_quantised: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +88,15 @@ class FitCost:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """The fits of one kind: how many, and their optimiser steps and clips in all."""
-
-    kind: str
-    n_fits: int
-    n_steps: int
-    n_clips: int
-
-
-@dataclass(frozen=True, slots=True)
 class StudyPlan:
     """Everything a plan says, in bytes and seconds.
 
-    n_scorings: clips under a condition by a method. training_s, scoring_s: on this machine as the probe timed it, None
-    without. power: test set, groups of its rarer class, and the least difference in balanced accuracy that they show.
+    fits: by kind, each identity where it first comes: it is trained once. n_scorings: clips under a condition by a
+    method. training_s, scoring_s: on this machine as the probe timed it, None without. power: test set, groups of its
+    rarer class, and the least difference in balanced accuracy that they show.
     """
 
-    work: tuple[Work, ...]
+    fits: Mapping[str, Sequence[FitCost]]
     n_scorings: int
     memory: dict[str, float]
     free_memory_bytes: float | None
@@ -139,35 +113,32 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     network = _skeleton(config)
     shape = _shape(network, config)
     by_kind = _requests(config, splits)
-    costs = {kind: [_cost(request, network) for request in of_kind] for kind, of_kind in _distinct(by_kind).items()}
+    costs: dict[str, list[FitCost]] = {kind: [] for kind in by_kind}
+    seen: set[str] = set()
+    for kind, request in ((kind, request) for kind, requests in by_kind.items() for request in requests):
+        if (key := identity(**spec_record(request, "the base"))) not in seen:
+            seen.add(key)
+            costs[kind].append(_cost(request, network))
     fits = [cost for of_kind in costs.values() for cost in of_kind]
     batch, together = config.train.batch, sorted(fits, key=lambda cost: -cost.adapter_parameters)[: config.train.stack]
     n_clips, n_scorings = sum(fit.n_clips_trained for fit in fits), _count_scorings(config, splits, by_kind)
     clip_s, score_s = _time_both(config, splits, len(together)) if probe else (None, None)
+    output = config.output.absolute()
     return StudyPlan(
-        work=tuple(
-            Work(kind, len(own), sum(cost.n_steps for cost in own), sum(cost.n_clips_trained for cost in own))
-            for kind, own in costs.items()
-        ),
+        fits=costs,
         n_scorings=n_scorings,
         memory={
-            "frozen base": weights_bytes(shape),
+            "frozen base": shape.base_bytes,
             f"adapters and optimiser of {len(together)} fits": adapters_bytes(together),
             f"activations of {len(together)} x {batch} clips": activations_bytes(shape, together, batch),
         },
         free_memory_bytes=_free_memory(config),
         disk_bytes=disk_bytes(fits, config.train.stack),
-        free_disk_bytes=float(shutil.disk_usage(_existing(config.output)).free),
+        free_disk_bytes=float(shutil.disk_usage(next(p for p in (output, *output.parents) if p.exists())).free),
         training_s=None if clip_s is None else clip_s * n_clips,
         scoring_s=None if score_s is None else score_s * n_scorings,
         power=tuple(_power(name, splits.clips[name]) for name in splits.test_sets),
     )
-
-
-def weights_bytes(shape: Shape) -> float:
-    """The frozen base."""
-    plain = shape.all_parameters - shape.quantised_parameters
-    return plain * shape.bytes_per_weight + shape.quantised_parameters * shape.bytes_per_quantised
 
 
 def adapters_bytes(fits: Sequence[FitCost]) -> float:
@@ -215,27 +186,19 @@ def _skeleton(config: Config) -> Any:
 
 
 def _shape(network: Any, config: Config) -> Shape:
-    text, audio = network.config.text_config, network.config.audio_config
+    text, audio, quantization = network.config.text_config, network.config.audio_config, config.model.quantization
+    linears = [m for m in network.model.language_model.modules() if isinstance(m, torch.nn.Linear)]
+    per_weight = 2 if resolve_dtype(config.model) == "bfloat16" else 4
+    packed = 0 if quantization == "none" else sum(module.weight.numel() for module in linears)
+    per_packed = 0.0 if quantization == "none" else BYTES_PER_WEIGHT[quantization]
     return Shape(
-        all_parameters=_count(network),
+        base_bytes=(_count(network) - packed) * per_weight + packed * per_packed,
         width=text.hidden_size,
         layers=text.num_hidden_layers,
         encoder_width=audio.d_model,
         encoder_layers=audio.encoder_layers,
-        bytes_per_weight=2 if resolve_dtype(config.model) == "bfloat16" else 4,
-        **_packed(network.model.language_model, config.model.quantization),
+        bytes_per_weight=per_weight,
     )
-
-
-def _packed(language_model: Any, quantization: Quantization) -> dict[str, Any]:
-    """How many parameters are quantised, and to how many bytes each."""
-    if quantization == "none":
-        return {}
-    linears = [module for module in language_model.modules() if isinstance(module, torch.nn.Linear)]
-    return {
-        "quantised_parameters": sum(module.weight.numel() for module in linears),
-        "bytes_per_quantised": BYTES_PER_WEIGHT[quantization],
-    }
 
 
 def _count(module: Any) -> int:
@@ -249,20 +212,20 @@ def _requests(config: Config, splits: Splits) -> dict[str, list[FitRequest]]:
     that searches in every fold takes a fit of that search.
     """
     arms = expand_arms(config, {} if config.search.is_wanted else None)
-    folds = folds_of(config, splits) if config.leave_one_out.arms else []
-    nested = nested_arms(config)
-    shared = {name: arm for name, arm in fold_arms(config, {}).items() if name not in nested}
-    inner = fold_search_config(config)
+    folds = loo.folds_of(config, splits) if config.leave_one_out.arms else []
+    nested = loo.nested_arms(config)
+    shared = {name: arm for name, arm in loo.fold_arms(config, {}).items() if name not in nested}
+    inner = loo.fold_search_config(config)
     return {
         "search": [FitRequest("search", trial, splits, config) for trial in _trials(config)],
         "arms and final": [FitRequest(arm.fit_name, arm.config, splits, config) for arm in arms],
         "search in every fold": [
-            FitRequest("search", trial, fold_splits(fold, splits), inner)
+            FitRequest("search", trial, loo.fold_splits(fold, splits), inner)
             for fold in (folds if nested else [])
             for trial in _trials(inner)
         ],
         "leave one speaker out": [
-            request_fold(config, name, arm, fold, splits).fit for name, arm in shared.items() for fold in folds
+            loo.request_fold(config, name, arm, fold, splits) for name, arm in shared.items() for fold in folds
         ],
     }
 
@@ -271,19 +234,6 @@ def _trials(config: Config) -> list[Config]:
     search = config.search
     points = [dict(point) for point in search.grid] or [{"seed": number} for number in range(search.sampled.trials)]
     return [change_config(config, point, "search") for point in points]
-
-
-def _distinct(by_kind: dict[str, list[FitRequest]]) -> dict[str, list[FitRequest]]:
-    """The same, each identity where it first comes: it is trained once."""
-    seen: set[str] = set()
-    distinct: dict[str, list[FitRequest]] = {kind: [] for kind in by_kind}
-    for kind, requests in by_kind.items():
-        for request in requests:
-            key = identity(**spec_record(request, "the base"))
-            if key not in seen:
-                seen.add(key)
-                distinct[kind].append(request)
-    return distinct
 
 
 def _cost(request: FitRequest, network: Any) -> FitCost:
@@ -303,11 +253,9 @@ def _cost(request: FitRequest, network: Any) -> FitCost:
 
 def count_adapter(network: Any, config: Config) -> int:
     """Parameters of the config's LoRA on a network that may have no weights."""
-    halves = {"language_model": ["language_model"], "audio_tower": ["audio_tower"]}
-    halves["both"] = ["language_model", "audio_tower"]
     named = {
         f"model.{half}.{name}": module
-        for half in halves[config.lora.scope]
+        for half in (HALVES if config.lora.scope == "both" else [config.lora.scope])
         for name, module in getattr(network.model, half).named_modules()
         if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] in TARGETS[kind_of(config.lora)]
     }
@@ -339,10 +287,6 @@ def _free_memory(config: Config) -> float | None:
     return 1024.0 * int(available[0]) if available else None
 
 
-def _existing(folder: Path) -> Path:
-    return next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
-
-
 def _power(name: str, clips: Sequence[Clip]) -> tuple[str, int, float]:
     groups = {label: {clip.group for clip in clips if clip.label == label} for label in LABELS}
     rarer = min(groups, key=lambda label: len(groups[label]))
@@ -352,15 +296,10 @@ def _power(name: str, clips: Sequence[Clip]) -> tuple[str, int, float]:
 
 
 def _time_both(config: Config, splits: Splits, n_fits: int) -> tuple[float, float]:
-    """Seconds that training takes per clip of a fit, in a stack of n_fits, and scoring per clip."""
+    """Seconds that training takes per clip of a fit, in a stack of n_fits as the config says, and scoring per clip."""
     model = load_model(config.model)
     of_label = [[clip for clip in splits.clips[DEV] if clip.label == label] for label in LABELS]
     few = [clip for clips in of_label for clip in clips[: N_PROBED_CLIPS // 2]]
-    return _time_training(config, model, splits, few, n_fits), _time_scoring(config, model, splits, few)
-
-
-def _time_training(config: Config, model: AudioLanguageModel, splits: Splits, few: list[Clip], n_fits: int) -> float:
-    """Of the config's own fit, batch and policy, the mean over the timed steps."""
     n_clips = min(len(splits.clips[TRAIN]), N_STEPS * config.train.batch)
     changes = {"clips_per_epoch": n_clips, "epochs": ceil(N_STEPS * config.train.batch / n_clips), "accumulation": 1}
     settings = config.train.model_copy(update={**changes, "warmup_steps": None, "warmup_share": 0.0, "patience": None})
@@ -374,11 +313,8 @@ def _time_training(config: Config, model: AudioLanguageModel, splits: Splits, fe
     train(model, model.prompt(config.prompt), config.short_clips, specs, [dev] * n_fits, watch)
     ends = moments[n_fits - 1 :: n_fits]
     step_s = (ends[N_STEPS - 1] - ends[N_WARM_STEPS - 1]) / (N_STEPS - N_WARM_STEPS)
-    return step_s / (n_fits * config.train.batch)
-
-
-def _time_scoring(config: Config, model: AudioLanguageModel, splits: Splits, few: list[Clip]) -> float:
     detectors = language_model_detectors(model, [(ZERO_SHOT, config, None)])
     started = time.perf_counter()
     score_clips(detectors, few, splits.banks[DEV], config.evaluation.conditions, config)
-    return (time.perf_counter() - started) / (len(few) * len(config.evaluation.conditions))
+    score_s = (time.perf_counter() - started) / (len(few) * len(config.evaluation.conditions))
+    return step_s / (n_fits * config.train.batch), score_s

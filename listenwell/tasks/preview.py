@@ -14,7 +14,6 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from listenwell.augment.crop import RoomTone
 from listenwell.augment.mixing import find_part, measure_level
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, Steps, apply_in_steps, draw_plan
@@ -62,7 +61,9 @@ def preview(
         )
     splits = divide(*prepare(config, on_progress), config.data)
     clips = [_find_training_clip(clip_id, splits) for clip_id in clip_ids]
-    filters = load_mel_filters(config.model.name)
+    quiet_transformers()
+    processor = load_processor(model_folder(config.model.name))
+    filters = np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
     hearings = []
     for clip in clips:
         for epoch in epochs:
@@ -76,26 +77,14 @@ def preview(
     return hearings
 
 
-def load_mel_filters(model_name: str) -> NDArray[np.float32]:
-    """Return the model's mel filters, (201, n_mels), without loading its weights."""
-    quiet_transformers()
-    processor = load_processor(model_folder(model_name))
-    return np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
-
-
 def _find_training_clip(clip_id: str, splits: Splits) -> Clip:
-    for split, clips in splits.clips.items():
-        for clip in clips:
-            if clip.clip_id == clip_id and split == TRAIN:
-                return clip
-            if clip.clip_id == clip_id:
-                raise ManifestError(
-                    f"clip '{clip_id}': is in the split '{split}', and only training clips are augmented; name one of "
-                    f"'{TRAIN}', such as {splits.clips[TRAIN][0].clip_id}."
-                )
-    raise ManifestError(
-        f"clip '{clip_id}': not in this study; its training clips are named like {splits.clips[TRAIN][0].clip_id}."
-    )
+    named = {clip.clip_id: (split, clip) for split, clips in splits.clips.items() for clip in clips}
+    split, clip = named[clip_id] if clip_id in named else ("", None)
+    if clip is None or split != TRAIN:
+        problem = f"is in the split '{split}', and only training clips are augmented" if split else "not in this study"
+        example = splits.clips[TRAIN][0].clip_id
+        raise ManifestError(f"clip '{clip_id}': {problem}; its training clips are named like {example}.")
+    return clip
 
 
 def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters: NDArray[np.float32]) -> Hearing:
@@ -129,10 +118,13 @@ def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
     if plan.crop_length is not None:
         yield f"Crop: {_seconds(plan.crop_length)} from {_seconds(plan.crop_start)} on."
     if plan.tone is not None:
-        yield _describe_tone(plan.tone)
+        yield (
+            f"Room tone: from {_seconds(plan.tone.before)} before the clip until {_seconds(plan.tone.after)} after it, "
+            f"{plan.tone.level_db:.1f} dB relative to the clip, power falling as f^-{plan.tone.tilt:.1f}."
+        )
     for name, planned in (("Background", plan.background), ("Babble", plan.babble)):
         if planned is not None:
-            yield f"{name}: {_describe_bed(planned, steps)}"
+            yield f"{name}: {_describe_background(planned, steps)}"
     if steps.gain < 1:
         yield f"Mixture: lowered by {-20 * math.log10(steps.gain):.1f} dB to stay within full scale."
     if plan.gain_db != 0:
@@ -147,26 +139,15 @@ def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
         yield _describe_masks(plan.masks)
 
 
-def _describe_tone(tone: RoomTone) -> str:
-    return (
-        f"Room tone: from {_seconds(tone.before)} before the clip until {_seconds(tone.after)} after it, "
-        f"{tone.level_db:.1f} dB relative to the clip, power falling as f^-{tone.tilt:.1f}."
-    )
-
-
-def _describe_bed(planned: PlannedBackground, steps: Steps) -> str:
+def _describe_background(planned: PlannedBackground, steps: Steps) -> str:
     names = " and ".join(f"{each.background_id} from {each.offset_s:.2f} s on" for each in planned.stretches)
-    laid = [bed for bed in steps.backgrounds if bed.planned is planned]
-    if not laid:
+    mixed = next((mixed for mixed in steps.backgrounds if mixed.planned is planned), None)
+    if mixed is None:
         return f"{names}: silent, so left out."
-    passed = f", {laid[0].n_redrawn} silent places passed over" if laid[0].n_redrawn else ""
-    achieved_db = _ratio_db(steps.clip, laid[0].samples * np.float32(laid[0].gain), planned)
+    passed = f", {mixed.n_redrawn} silent places passed over" if mixed.n_redrawn else ""
+    where, background = find_part(steps.clip, planned.over), mixed.samples * np.float32(mixed.gain)
+    achieved_db = 20 * math.log10(measure_level(steps.clip[where]) / measure_level(background[where]))
     return f"{names}{passed}, asked for {planned.snr_db:.2f} dB, achieved {achieved_db:.2f} dB."
-
-
-def _ratio_db(clip: Waveform, background: Waveform, planned: PlannedBackground) -> float:
-    where = find_part(clip, planned.over)
-    return 20 * math.log10(measure_level(clip[where]) / measure_level(background[where]))
 
 
 def _describe_masks(masks: Masks) -> str:

@@ -2,6 +2,9 @@
 
 An adapter brings its own prompt and short-clip policy: it is scored as it was trained. What was scored before with
 the same settings, model and recordings is read back, not computed again.
+
+Which question to ask is judged on dev as a search is, over one pass of the audio encoder: by the balanced accuracy of
+decisions whose threshold other dev groups chose, with its interval. Test clips stay closed.
 """
 
 import time
@@ -11,27 +14,38 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.augment.conditions import CLEAN, parse_condition
-from listenwell.config import Config, dump_beside
+from listenwell.config import Config, config_beside, dump
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import clip_hashes
 from listenwell.data.sample_hashes import fill_backgrounds
-from listenwell.evaluate.intervals import Metric
+from listenwell.errors import ConfigError
+from listenwell.evaluate.calibration import choose_threshold, cross_fitted_decisions
+from listenwell.evaluate.intervals import Metric, balanced_accuracy_interval
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, summarise
-from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
+from listenwell.evaluate.metrics import roc_auc
+from listenwell.evaluate.scores import ScoreTable, read_scores
 from listenwell.judge.detectors import language_model_detectors
-from listenwell.judge.score import SCORING_VERSION, score_clips
+from listenwell.judge.score import SCORING_VERSION, made_tables, score_clips
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model, resolve_dtype
 from listenwell.model.mel import ShortClipConfig
 from listenwell.model.prompt import PromptConfig
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import find_manifest, read_noise, read_split, set_aside_unreadable, write_quarantine
+from listenwell.splits.clips import (
+    find_manifest,
+    read_noise,
+    read_split,
+    read_splits,
+    set_aside_unreadable,
+    write_quarantine,
+)
+from listenwell.splits.divide import DEV
 from listenwell.splits.sealing import content_sha256, is_test_split, note_opening
 from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.journal import Journal
 from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, provenance
-from listenwell.tasks.opened_run import find_adapter
+from listenwell.tasks.runs import find_adapter
 
 DEFAULT_THRESHOLD = 0.0
 """Both answers equally likely."""
@@ -69,7 +83,9 @@ def score_manifest(
         adapter_folder = find_adapter(adapter_folder)
         method = FINE_TUNED
         adapter, listens = read_adapter(adapter_folder, model)
-        config = _as_trained(config, listens)
+        if listens:  # an adapter of PEFT's own brings none
+            prompt, short_clips = PromptConfig(**listens["prompt"]), ShortClipConfig(**listens["short_clips"])
+            config = config.model_copy(update={"prompt": prompt, "short_clips": short_clips})
     run, name = RunFolder(config.output), split or "all"
     if is_test_split(split):
         note_opening(split, content_sha256(readable), run.root)
@@ -79,7 +95,12 @@ def score_manifest(
         "dtype": resolve_dtype(config.model),
         "scoring.batch_seconds": config.scoring.batch_seconds,
         "model": model.fingerprint,
-        "adapter": {each.name: hash_file(each) for each in _deciding_files(adapter_folder)},
+        "adapter": {
+            # what else lies in the folder decides nothing
+            path.name: hash_file(path)
+            for kind in ("*.safetensors", "*.json")
+            for path in sorted(adapter_folder.glob(kind) if adapter_folder is not None else ())
+        },
         "conditions": list(conditions),
         "seed": config.seed if bank.entries else None,
         "clips": clip_hashes(readable),
@@ -94,12 +115,7 @@ def score_manifest(
         journal = Journal(run.score_journal(name), identity(**made_from))
         table = score_clips(detectors, readable, bank, conditions, config, on_progress, journal=journal)[method]
         clips_per_s = len(table) / (time.monotonic() - started)
-
-        def write() -> list[Path]:
-            write_scores(run.scores(name), table)
-            return [run.scores(name)]
-
-        return Made({}, write)
+        return made_tables({run.scores(name): table})
 
     load_or_make(run.score_identity(name), made_from, make)
     run.score_journal(name).unlink(missing_ok=True)
@@ -109,27 +125,51 @@ def score_manifest(
         condition: summarise(table.select(table.condition == condition), DEFAULT_THRESHOLD, config.seed)
         for condition in conditions
     }
-    write_text(run.config, dump_beside(config, run.root))
+    write_text(run.config, dump(config_beside(config, run.root)))
     write_json(run.provenance, provenance())
     shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
     write_checksummed(run.results, {method: {name: shown}, "made_from": made_from})
     return ScoredManifest(method, table, metrics, len(unreadable), clips_per_s)
 
 
-def _deciding_files(adapter_folder: Path | None) -> list[Path]:
-    """Weights and settings of an adapter; what else lies in its folder decides nothing."""
-    if adapter_folder is None:
-        return []
-    return [each for kind in ("*.safetensors", "*.json") for each in sorted(adapter_folder.glob(kind))]
+@dataclass(frozen=True, slots=True)
+class JudgedPrompt:
+    """A question, its cross-fitted balanced accuracy on dev with interval, its AUC, and the threshold of all of dev."""
+
+    question: str
+    balanced_accuracy: Metric
+    auc: float
+    threshold: float
 
 
-def _as_trained(config: Config, listens: dict[str, Any]) -> Config:
-    """The config with the prompt and policy the adapter was trained with; an adapter of PEFT's own brings none."""
-    if not listens:
-        return config
-    return config.model_copy(
-        update={
-            "prompt": PromptConfig(**listens["prompt"]),
-            "short_clips": ShortClipConfig(**listens["short_clips"]),
-        }
-    )
+def judge_prompts(
+    config: Config,
+    questions: Sequence[str],
+    adapter_folder: Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> list[JudgedPrompt]:
+    """Return the questions, best first, judged on dev under the config's conditions.
+
+    Raises ConfigError when there are fewer than two different questions.
+    """
+    if len(set(questions)) < 2:
+        raise ConfigError(f"prompts: {len(set(questions))} question was given; give at least two different ones.")
+    splits, _ = read_splits(config, on_progress)
+    model = load_model(config.model)
+    adapter = None if adapter_folder is None else read_adapter(find_adapter(adapter_folder), model)[0]
+    prompts = {question: config.prompt.model_copy(update={"question": question}) for question in questions}
+    requested = [
+        (question, config.model_copy(update={"prompt": prompt}), adapter) for question, prompt in prompts.items()
+    ]
+    detectors = language_model_detectors(model, requested)
+    tables = score_clips(
+        detectors, splits.clips[DEV], splits.banks[DEV], config.evaluation.conditions, config, on_progress,
+        "asking on dev",
+    )  # fmt: skip
+    judged = []
+    for question in prompts:
+        dev = tables[question]
+        accuracy = balanced_accuracy_interval(cross_fitted_decisions(dev), dev.is_speech, dev.group)
+        auc = roc_auc(dev.score, dev.is_speech)
+        judged.append(JudgedPrompt(question, accuracy, auc, choose_threshold(dev).value))
+    return sorted(judged, key=lambda prompt: (-prompt.balanced_accuracy.value, -prompt.auc))

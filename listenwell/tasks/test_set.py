@@ -26,7 +26,7 @@ from listenwell.data.test_set import (
     sheet_to_json,
 )
 from listenwell.errors import ManifestError
-from listenwell.judge.expected_precision import expect_precision
+from listenwell.evaluate.power import expect_precision
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import find_manifest, read_noise, read_split
 from listenwell.storage.atomic_files import write_json, write_text
@@ -64,7 +64,11 @@ def make_test_set(
         checked.append(replace(each, clip=replace(each.clip, pcm_sha256=pcm_sha256(samples))))
         plans += [plan_condition(condition, each.clip, samples, bank, config.seed) for condition in conditions]
         on_progress("reading", n_read, len(chosen))
-    sheet = DataSheet(_asked(config, draw, conditions), checked, expect_precision(checked))
+    asked = {
+        "clips": config.data.manifest, "seed": config.seed, **asdict(draw.size), "from_split": draw.from_split,
+        "exclude": [str(path) for path in draw.exclude], "conditions": list(conditions),
+    }  # fmt: skip
+    sheet = DataSheet(asked, checked, expect_precision(checked))
     _write(out, sheet, plans)
     return sheet
 
@@ -81,17 +85,6 @@ def _draw(manifest: Path, draw: Draw, seed: int) -> list[ChosenClip]:
         n_related = len(pool) - len(free)
         left_out = f"{n_related} clips left out as related to clips used elsewhere, " if n_related else ""
         raise ManifestError(f"{manifest}: {left_out}{error}") from error
-
-
-def _asked(config: Config, draw: Draw, conditions: Sequence[str]) -> dict[str, object]:
-    return {
-        "clips": config.data.manifest,
-        "seed": config.seed,
-        **asdict(draw.size),
-        "from_split": draw.from_split,
-        "exclude": [str(path) for path in draw.exclude],
-        "conditions": list(conditions),
-    }
 
 
 def _write(out: Path, sheet: DataSheet, plans: Sequence[Plan]) -> None:

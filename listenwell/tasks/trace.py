@@ -25,7 +25,7 @@ from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
 from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
-from listenwell.tasks.opened_run import open_run, scores_made_from, splits_of_run
+from listenwell.tasks.runs import open_run, scores_made_from, splits_of_run
 from listenwell.train.fit_log import PLANS
 
 
@@ -36,7 +36,11 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
     """
     run, config = open_run(root)
     splits = splits_of_run(run, config)
-    split, clip = _find(clip_id, splits.clips)
+    known = {clip.clip_id: (split, clip) for split, clips in splits.clips.items() for clip in clips}
+    if clip_id not in known:
+        examples = ", ".join(clips[0].clip_id for clips in splits.clips.values())
+        raise ManifestError(f"clip '{clip_id}': not in this run; its clips are named like {examples}.")
+    split, clip = known[clip_id]
     bank = splits.banks[split]
     walked: dict[str, Any] = {
         "manifest": {name: str(getattr(clip, name)) for name in Clip.__dataclass_fields__},
@@ -44,7 +48,7 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
     }
     if split == TRAIN:
         walked["plans"] = [
-            {"plan": plan.to_json(), **_heard(clip, plan, bank, config)} for plan in _plans_of(clip_id, run)
+            {"plan": plan.to_json(), **_follow(clip, plan, bank, config)} for plan in _plans_of(clip_id, run)
         ]
         return walked
     samples = load_waveform(clip)
@@ -54,19 +58,10 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
         plan = plan_condition(condition, clip, samples, bank, config.seed)
         walked["conditions"][condition] = {
             "plan": plan.to_json(),
-            **_heard(clip, plan, bank, config),
+            **_follow(clip, plan, bank, config),
             "methods": scores[condition] if condition in scores else {},
         }
     return walked
-
-
-def _find(clip_id: str, splits: dict[str, list[Clip]]) -> tuple[str, Clip]:
-    for split, clips in splits.items():
-        for clip in clips:
-            if clip.clip_id == clip_id:
-                return split, clip
-    examples = ", ".join(clips[0].clip_id for clips in splits.values())
-    raise ManifestError(f"clip '{clip_id}': not in this run; its clips are named like {examples}.")
 
 
 def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
@@ -86,30 +81,25 @@ def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     return plans
 
 
-def _heard(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict[str, Any]:
+def _follow(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict[str, Any]:
     """What the plan made of the clip: lengths, level, achieved SNR, and the shapes on the way to the model."""
     samples = load_waveform(clip)
     steps = apply_in_steps(samples, plan, bank.load)
-    heard = steps.augmented
-    lengthened = pad(heard, config.short_clips)
-    n_frames = -(-lengthened.size // HOP_LENGTH)
+    augmented, padded = steps.augmented, pad(steps.augmented, config.short_clips)
+    n_frames = -(-padded.size // HOP_LENGTH)
     values: dict[str, Any] = {
-        "n_samples": heard.size,
-        "duration_ms": 1000 * heard.size / SAMPLE_RATE_HZ,
-        "rms_db": 20 * _log10(rms(heard)),
-        "peak": peak(heard),
-        "n_samples_lengthened": lengthened.size,
+        "n_samples": augmented.size,
+        "duration_ms": 1000 * augmented.size / SAMPLE_RATE_HZ,
+        "rms_db": 20 * math.log10(max(rms(augmented), 1e-12)),
+        "peak": peak(augmented),
+        "n_samples_padded": padded.size,
         "n_frames": n_frames,
         "n_audio_tokens": n_audio_tokens(n_frames),
     }
     if steps.backgrounds:
         mixed_in = np.sum([bed.samples * bed.gain for bed in steps.backgrounds], axis=0)
-        values["achieved_snr_db"] = 20 * _log10(rms(steps.clip) / rms(mixed_in))
+        values["achieved_snr_db"] = 20 * math.log10(max(rms(steps.clip) / rms(mixed_in), 1e-12))
     return values
-
-
-def _log10(value: float) -> float:
-    return math.log10(max(value, 1e-12))
 
 
 def _scores_of(clip_id: str, split: str, run: RunFolder) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Dividing a manifest into parts: named splits stay, what has none is divided, and no clip is lost."""
+"""Dividing a manifest into splits: named splits stay, what has none is divided, and no clip is lost."""
 
 from pathlib import Path
 
@@ -25,17 +25,17 @@ def corpus(**groups_of: int) -> list[Clip]:
 )
 def test_no_clip_is_lost_whatever_is_named(named):
     clips = corpus(undivided=6, **named)
-    parts = divide(clips, [], DataConfig())
-    assert sorted(c.clip_id for part in parts.clips.values() for c in part) == sorted(c.clip_id for c in clips)
+    splits = divide(clips, [], DataConfig())
+    assert sorted(c.clip_id for split in splits.clips.values() for c in split) == sorted(c.clip_id for c in clips)
     for split in named:
-        assert {c.clip_id for c in clips if c.split == split} <= {c.clip_id for c in parts.clips[split]}
+        assert {c.clip_id for c in clips if c.split == split} <= {c.clip_id for c in splits.clips[split]}
 
 
 def test_clips_named_train_are_never_chosen_from_or_tested_on():
     clips = corpus(train=2, undivided=10)
-    parts = divide(clips, [], DataConfig())
-    assert {c.split for c in parts.clips["dev"]} == {""}
-    assert {c.split for c in parts.clips["test"]} == {""}
+    splits = divide(clips, [], DataConfig())
+    assert {c.split for c in splits.clips["dev"]} == {""}
+    assert {c.split for c in splits.clips["test"]} == {""}
 
 
 def test_too_few_groups_that_choose_are_said():
