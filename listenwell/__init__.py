@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from listenwell.judge.scored import Scored, score_study
     from listenwell.report.results import Results
     from listenwell.splits.gate import Divided, divide_study
-    from listenwell.study.run import run_study
-    from listenwell.study.train import train_fits
+    from listenwell.study.run import run_study, train_fits
 
 __version__ = "0.1.0"
 
@@ -78,7 +77,7 @@ _HOMES = {
     "read_scores": "evaluate.scores",
     "run_study": "study.run",
     "score_study": "judge.scored",
-    "train_fits": "study.train",
+    "train_fits": "study.run",
     "write_manifest": "data.manifest",
     "write_scores": "evaluate.scores",
 }

@@ -13,7 +13,7 @@ from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.splits import make_folds
 from listenwell.errors import ConfigError, LeakageError, ManifestError
 from listenwell.splits.clips import prepare
-from listenwell.splits.divide import divide
+from listenwell.splits.divide import divide, with_speakers
 from listenwell.study.leave_one_out import describe_folds, fold_splits, folds_of
 from listenwell.tasks.plan import plan_study
 
@@ -160,6 +160,20 @@ def test_a_search_whose_dev_has_one_speaker_is_refused(tmp_path):
         ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*leave_one_out\.dev_speakers"
     ):
         fold_records(make_study(tmp_path, *NESTED, "leave_one_out.dev_speakers=1"))
+
+
+def test_the_speakers_mixed_under_a_folds_clips_are_those_it_trains_on(tmp_path):
+    config = make_study(tmp_path, *QUICK, "augment.babble.probability=1.0")
+    splits = with_speakers(divide(*prepare(config), config.data))
+    folds = folds_of(config, splits)
+    assert len({entry.group for entry in splits.banks["train"].entries if entry.kind == "speech"}) > 2
+    for fold in folds:
+        bank = fold_splits(fold, splits).banks["train"]
+        mixed = {entry.group for entry in bank.entries if entry.kind == "speech"}
+        assert mixed == {clip.group for clip in fold.train if clip.label == "SPEECH"}
+        assert {entry.group for entry in bank.entries} - mixed == {
+            entry.group for entry in splits.banks["train"].entries if entry.kind != "speech"
+        }
 
 
 def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, change_config
-from listenwell.data.backgrounds import BackgroundBank
+from listenwell.data.backgrounds import BackgroundBank, clip_background_id
 from listenwell.data.splits import Fold, check_disjoint, make_folds
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
@@ -137,10 +137,18 @@ def request_fold(config: Config, arm: str, arm_config: Config, fold: Fold, split
 
 
 def fold_splits(fold: Fold, splits: Splits) -> Splits:
-    """The fold's splits: training gets the training backgrounds; dev and the held-out groups would get dev's."""
+    """The fold's splits: training gets the training backgrounds; dev and the held-out groups would get dev's.
+
+    Where training mixes speakers under a clip, they are those of the fold's own training clips.
+    """
     clips = {TRAIN: fold.train, DEV: fold.dev, HELD_OUT: fold.held_out}
     check_disjoint(clips)
-    return Splits(clips, {TRAIN: splits.banks[TRAIN], DEV: splits.banks[DEV], HELD_OUT: splits.banks[DEV]})
+    bank = splits.banks[TRAIN]
+    speakers = {clip_background_id(clip) for clip in splits.clips[TRAIN]}
+    recordings = [entry for entry in bank.entries if entry.background_id not in speakers]
+    if len(recordings) < len(bank.entries):
+        bank = BackgroundBank(recordings, speakers=fold.train, stored=bank.stored)
+    return Splits(clips, {TRAIN: bank, DEV: splits.banks[DEV], HELD_OUT: splits.banks[DEV]})
 
 
 def _decide_fold(request: FitRequest, fit: FinishedFit, trainer: Trainer) -> tuple[ScoreTable, float]:
