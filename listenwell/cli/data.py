@@ -1,7 +1,7 @@
-"""Commands on data: test-set, audio-check, and corpus (list, download, prepare, export, import)."""
+"""Commands on data: test-set, audio-check, and corpus (list, download, prepare, export)."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +15,6 @@ from listenwell.storage.cache import cache_root
 from listenwell.storage.destination import destinations
 
 if TYPE_CHECKING:
-    from listenwell.data.clip import Clip
     from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings
     from listenwell.data.fetch.download import RemoteFile
     from listenwell.progress import OnProgress
@@ -276,7 +275,10 @@ def export_clips(
     split: Annotated[str, typer.Option("--split", help="This split of the clips only.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied)."""
+    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied).
+
+    An AudioFolder is read like any table: give its metadata.csv, with data.columns={path: file_name}.
+    """
     from listenwell.config import load_config
     from listenwell.data.exchange import RECORDINGS, SUPERVISIONS, write_audio_folder, write_lhotse
     from listenwell.splits.clips import find_manifest, read_split
@@ -291,62 +293,3 @@ def export_clips(
         chosen = read_split(find_manifest(config, on_progress), split)
         (write_lhotse if is_lhotse else write_audio_folder)(out, chosen, on_progress)
     typer.echo(out)
-
-
-@exchange_app.command("import")
-def import_clips(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Supervisions, cuts, or the AudioFolder.")],
-    out: Annotated[Path, typer.Option("--out", help="The clips.csv to write.")],
-    kind: Annotated[Literal["supervisions", "cuts", "audiofolder"], typer.Option("--from", help="What SOURCE is.")],
-    recordings: Annotated[Path | None, typer.Option("--recordings", help="The recordings of supervisions.")] = None,
-    label: Annotated[
-        Literal["SPEECH", "NONSPEECH"] | None, typer.Option("--label", help="Label where lhotse's manifest says none.")
-    ] = None,
-    group_by: Annotated[
-        Literal["speaker", "recording"], typer.Option("--group-by", help="Group where lhotse's manifest says none.")
-    ] = "speaker",
-    corpus: Annotated[str, typer.Option("--corpus", help="Corpus where lhotse's manifest says none.")] = "",
-    licence: Annotated[str, typer.Option("--licence", help="Licence where lhotse's manifest says none.")] = "",
-    audio_root: Annotated[
-        Path, typer.Option("--audio-root", help="Where relative paths in lhotse's manifest begin.")
-    ] = Path(),
-    columns: Annotated[
-        list[str] | None, typer.Option("--column", help="A column's other name in the metadata: group=speaker_id.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Make a clips.csv of lhotse manifests (supervisions or cuts) or of a Hugging Face AudioFolder."""
-    from listenwell.data.exchange import Unsaid, read_audio_folder, read_lhotse, read_lhotse_cuts
-    from listenwell.data.manifest import write_manifest
-
-    unsaid, names = Unsaid(label, group_by, corpus, licence, audio_root), dict(_column_names(columns or []))
-
-    def read() -> "Sequence[Clip]":
-        if kind == "audiofolder":
-            return read_audio_folder(source, names)
-        if kind == "cuts":
-            return read_lhotse_cuts(source, unsaid)
-        if recordings is None:
-            raise ConfigError(
-                "--from supervisions: the sound files are unknown; name their manifest with --recordings."
-            )
-        return read_lhotse(recordings, source, unsaid)
-
-    with destinations([out], inputs=_inputs([source, recordings], read), overwrite=overwrite):
-        clips = read()
-        write_manifest(out, clips)
-    typer.echo(f"{len(clips)} clips, {len({clip.group for clip in clips})} groups: {out}")
-
-
-def _inputs(files: Sequence[Path | None], read: "Callable[[], Sequence[Clip]]") -> Iterator[Path]:
-    """The files, and the recordings that are read from them."""
-    yield from (file for file in files if file is not None)
-    yield from (clip.path for clip in read())
-
-
-def _column_names(columns: list[str]) -> Iterator[tuple[str, str]]:
-    for column in columns:
-        ours, equals, theirs = column.partition("=")
-        if not (ours and equals and theirs):
-            raise ConfigError(f"--column '{column}': expected ours=theirs, for instance group=speaker_id.")
-        yield ours, theirs
