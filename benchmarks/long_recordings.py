@@ -31,7 +31,7 @@ from listenwell.detect.detector import Detector
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 from listenwell.storage.run_folder import provenance
 from listenwell.tasks.export import LongRecording, lay_out_recordings, mark_frames, segment_f1
 

@@ -19,7 +19,7 @@ from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.storage.journal import Journal
+from listenwell.storage.load_or_make import Journal
 
 N_FLIPS = int(os.environ["LISTENWELL_FLIPS"]) if "LISTENWELL_FLIPS" in os.environ else 1
 ABOUT_ONE_RUN = ("name", "config", "provenance")

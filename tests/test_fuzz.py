@@ -49,8 +49,7 @@ from listenwell.evaluate.predictions import read_predictions
 from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
-from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import OWN, with_own_hash
+from listenwell.storage.load_or_make import OWN, Journal, with_own_hash
 from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.seal import Seal, judge_seal
 from listenwell.tasks.runs import list_runs

@@ -8,7 +8,7 @@ import pytest
 
 import listenwell
 from listenwell.errors import ListenwellError
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 from listenwell.storage.run_folder import RunFolder, git_commit, identity, provenance, read_json
 
 

@@ -9,8 +9,8 @@ from listenwell.cli.shared import ConfigFile, OneSentenceErrors, Overrides, Over
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_text
-from listenwell.storage.cache import cache_root
 from listenwell.storage.destination import destinations
+from listenwell.storage.load_or_make import cache_root
 
 model_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Base models: build.")
 

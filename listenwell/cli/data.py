@@ -11,8 +11,8 @@ from listenwell.cli.shared import OneSentenceErrors, Overwrite, study_inputs
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.cache import cache_root
 from listenwell.storage.destination import destinations
+from listenwell.storage.load_or_make import cache_root
 
 if TYPE_CHECKING:
     from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings

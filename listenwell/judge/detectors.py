@@ -21,7 +21,7 @@ from listenwell.model.audio_language_model import AudioLanguageModel, answer_sco
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""

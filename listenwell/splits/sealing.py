@@ -15,7 +15,7 @@ from listenwell.data.clip import Clip
 from listenwell.errors import SealError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.splits.divide import DEV, POOL, TRAIN
-from listenwell.storage.cache import cache_faults_named, cache_root
+from listenwell.storage.load_or_make import cache_faults_named, cache_root
 from listenwell.storage.run_folder import RunFolder, identity, read_kept_results
 from listenwell.storage.seal import LOOK, Seal, append_entry, judge_seal, read_chain
 

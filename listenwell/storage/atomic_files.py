@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from listenwell.errors import ListenwellError
 
 OWN = ".listenwell-"
@@ -165,6 +167,28 @@ def make_folder(path: Path) -> None:
     """Make a folder and those around it where they are missing. Raises ListenwellError where the disk refuses."""
     with disk_faults_named(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def hold_lock(path: Path, waiting: str | None = None) -> Iterator[None]:
+    """Hold the lock file at `path` within the block; the system frees it when its process ends, however that ends.
+
+    waiting: what is said on standard error while another process holds it; None raises filelock.Timeout instead.
+    """
+    lock = FileLock(path)
+    try:
+        make_folder(path.parent)
+        with disk_faults_named(path):
+            lock.acquire(timeout=0)
+    except Timeout:
+        if waiting is None:
+            raise
+        print(f"listenwell: {waiting}; waiting for it.", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove(path: Path) -> None:

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.storage.atomic_files import describe_fault, is_stream, watch_written, write_json
-from listenwell.storage.cache import cache_root
-from listenwell.storage.load_or_make import hash_file
+from listenwell.storage.load_or_make import cache_root, hash_file
 
 NOTES = "written"
 SHOWN = 3

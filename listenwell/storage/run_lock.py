@@ -10,20 +10,21 @@ before all else. Where neither is and something stands under a name that a run w
 """
 
 import functools
+import itertools
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from listenwell.errors import ConfigError, ListenwellError
-from listenwell.storage.atomic_files import OWN, disk_faults_named, is_left_over, make_folder, remove, write_json
+from listenwell.storage.atomic_files import OWN, hold_lock, is_left_over, remove, write_json
 from listenwell.storage.run_folder import RunFile, RunFolder, read_json
 
 Work = TypeVar("Work", bound=Callable[..., Any])
@@ -33,19 +34,11 @@ REPORT = ("report.html", "report.md", "MODEL_CARD.md", "tables")
 """What listenwell.report.write puts into a run."""
 
 
-class HasOutput(Protocol):
-    """A config, as far as it names the run folder."""
-
-    @property
-    def output(self) -> Path:
-        """The run folder."""
-
-
 def alone_in_run(work: Work) -> Work:
     """Decorate work(config, ...) so that it holds the lock of config.output."""
 
     @functools.wraps(work)
-    def locked(config: HasOutput, *args: Any, **kwargs: Any) -> Any:
+    def locked(config: Any, *args: Any, **kwargs: Any) -> Any:
         with hold_run(RunFolder(config.output)):
             return work(config, *args, **kwargs)
 
@@ -59,14 +52,11 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
     Raises ListenwellError, naming the holder, when it is held, and ConfigError when it is somebody else's.
     """
     require_own(run)
-    make_folder(run.root)
-    lock = FileLock(run.lock)
-    try:
-        with disk_faults_named(run.lock):
-            lock.acquire(timeout=0)
-    except Timeout as error:
-        raise _refusal(run, holder_of(run)) from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_lock(run.lock))
+        except Timeout as error:
+            raise _refusal(run, holder_of(run)) from error
         _expect_no_life_elsewhere(run, beat_s)
         if not run.used_fits.exists():
             # some disks keep no lock file once it is free
@@ -76,8 +66,6 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
             remove(path)
         with _beating(run, beat_s):
             yield
-    finally:
-        lock.release()
 
 
 def require_own(run: RunFolder) -> None:
@@ -137,21 +125,15 @@ def is_held(run: RunFolder) -> bool:
     """True when a process of this machine, or of one whose locks reach here, works in the run folder."""
     if not run.lock.is_file():
         return False
-    lock = FileLock(run.lock)
     try:
-        lock.acquire(timeout=0)
+        with hold_lock(run.lock):
+            return False
     except Timeout:
         return True
-    lock.release()
-    return False
 
 
 def _refusal(run: RunFolder, holder: dict[str, Any] | None) -> ListenwellError:
-    who = (
-        "another process"
-        if holder is None
-        else f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
-    )
+    who = f"process {holder['pid']} on {holder['host']} (since {holder['since']})" if holder else "another process"
     return ListenwellError(
         f"{run.root}: {who} works in this folder; wait for it, stop it, or give another folder with output=..."
     )
@@ -170,17 +152,14 @@ def _expect_no_life_elsewhere(run: RunFolder, beat_s: float) -> None:
 
 @contextmanager
 def _beating(run: RunFolder, beat_s: float) -> Iterator[None]:
-    own = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
     over = threading.Event()
 
     def beat() -> None:
-        count = 0
-        while not over.wait(beat_s) and run.root.is_dir():
-            count += 1
+        for count in itertools.count(1):
+            if over.wait(beat_s) or not run.root.is_dir():
+                return
             # a disk that refuses the beat refuses the work's own files too, and they say so
             with suppress(ListenwellError):
                 write_json(run.holder, own | {"beat": count})

@@ -21,10 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
 from listenwell.errors import SealError
-from listenwell.storage.atomic_files import companion, disk_faults_named, make_folder, write_text
+from listenwell.storage.atomic_files import companion, hold_lock, write_text
 
 COMMIT, LOOK = "commit", "look"
 Verdict = Literal["sealed", "reopened", "unsealed"]
@@ -72,9 +70,7 @@ class Seal:
 
 def append_entry(path: Path, event: str, content: Mapping[str, Any]) -> None:
     """Add one line to the log at `path`, atomically and one writer at a time. Raises SealError for a broken chain."""
-    make_folder(path.parent)
-    lock = companion(path, ".lock")
-    with disk_faults_named(lock), FileLock(lock):
+    with hold_lock(companion(path, ".lock"), f"another process writes {path}"):
         entries = read_chain(path)
         entry = {
             "number": len(entries) + 1,

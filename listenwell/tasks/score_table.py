@@ -28,8 +28,7 @@ from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import find_manifest, read_noise, read_split, set_aside_unreadable, write_quarantine
 from listenwell.splits.sealing import content_sha256, is_test_split, note_opening
 from listenwell.storage.atomic_files import write_json, write_text
-from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_checksummed
+from listenwell.storage.load_or_make import Journal, Made, hash_file, load_or_make, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, provenance
 from listenwell.tasks.opened_run import find_adapter
 

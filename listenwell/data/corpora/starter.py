@@ -53,8 +53,7 @@ from listenwell.errors import AudioError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import atomic_folder
-from listenwell.storage.cache import one_maker
-from listenwell.storage.load_or_make import Made, is_kept, load_or_make
+from listenwell.storage.load_or_make import Made, is_kept, load_or_make, one_maker
 
 SEED = 1
 CORPUS = "starter"

@@ -23,7 +23,7 @@ from listenwell.data.fetch.download import MIB, RESERVE_BYTES, FetchedFile, free
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.storage.atomic_files import atomic_folder, write_json
-from listenwell.storage.cache import one_maker
+from listenwell.storage.load_or_make import one_maker
 
 MARKER = ".listenwell-unpacked.json"
 DAMAGE = (

@@ -37,8 +37,7 @@ from typing import BinaryIO
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.storage.atomic_files import atomic_path, disk_faults_named, write_bytes, write_text
-from listenwell.storage.cache import one_maker
-from listenwell.storage.load_or_make import hash_file
+from listenwell.storage.load_or_make import hash_file, one_maker
 
 DEFAULT_SUITE = "bookworm"
 FOLDER_VARIABLE = "LISTENWELL_DEB_FOLDER"

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from listenwell.errors import DownloadError
 from listenwell.storage.atomic_files import atomic_path, temporary_prefix
-from listenwell.storage.cache import one_maker
-from listenwell.storage.load_or_make import hash_file
+from listenwell.storage.load_or_make import hash_file, one_maker
 
 WHEEL_FOLDER_VARIABLE = "LISTENWELL_WHEELS"
 
