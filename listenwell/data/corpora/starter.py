@@ -1,6 +1,6 @@
 """The starter corpus: real speech and real sounds from Debian packages, prepared in minutes on any machine.
 
-    list -> fetch (data.fetch.debian_packages) -> render -> clips.csv, backgrounds.csv -> shortcut test
+    list -> fetch (data.fetch.debian_packages) -> render -> clips.csv, backgrounds.csv
 
 The frozen list, `starter_members.csv`, was chosen by hand (docs/starter-corpus.md says how), one row per file:
 
@@ -27,7 +27,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,6 @@ from numpy.typing import NDArray
 
 from listenwell.data import recording_history
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording, pcm_sha256
-from listenwell.data.check.audio_checks import (
-    MeasuredClips,
-    ShortcutReport,
-    find_shortcuts,
-    format_shortcuts,
-    measure_conditions,
-)
 from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.data.fetch.debian_packages import Member, PackageSource, choose_source, fetch_members
 from listenwell.data.manifest import write_backgrounds, write_manifest
@@ -70,7 +63,7 @@ BACKGROUND_LEVEL_DB = -23.0
 
 @dataclass(frozen=True, slots=True)
 class StarterCorpus:
-    """A prepared corpus. summary: what starter.json holds (allocation, shortcut figures, fingerprint, seed)."""
+    """A prepared corpus. summary: what starter.json holds (allocation, fingerprint, seed)."""
 
     folder: Path
     summary: dict[str, Any]
@@ -122,37 +115,14 @@ def _make(folder: Path, cache: Path, source: PackageSource, workers: int, on_pro
         clips, backgrounds = _render_corpus(members, stored, temporary, workers, on_progress)
         write_manifest(temporary / CLIPS, clips)
         write_backgrounds(temporary / BACKGROUNDS, backgrounds)
-        reports = _find_shortcuts(clips)
     allocation = summarise_allocation(members)
     summary = {
         "fingerprint": _fingerprint(),
         "seed": SEED,
         "allocation": allocation,
-        "shortcuts": [{**asdict(report), "passed": report.passed} for report in reports],
-        "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
+        "text": f"{format_allocation(allocation)}\n",
     }
     return Made(summary, lambda: [folder / CLIPS, folder / BACKGROUNDS])
-
-
-def _find_shortcuts(clips: Sequence[Clip]) -> list[ShortcutReport]:
-    """Return the shortcut test of every part, measured from the written audio.
-
-    The study pool is cross-validated; the other parts are scored by what was trained on all of the study pool.
-    """
-    parts = {part: _measure([clip for clip in clips if clip.split == part]) for part in PARTS}
-    pool = parts["study_pool"]
-    return [
-        find_shortcuts(part, measured, stream(SEED, CORPUS, "shortcuts", part), None if measured is pool else pool)
-        for part, measured in parts.items()
-    ]
-
-
-def _measure(clips: Sequence[Clip]) -> MeasuredClips:
-    return MeasuredClips(
-        [measure_conditions(load_recording(clip.path)) for clip in clips],
-        [clip.label for clip in clips],
-        [clip.group for clip in clips],
-    )
 
 
 # The list
