@@ -222,7 +222,7 @@ def test_a_package_that_is_not_what_the_index_promises_is_refused(
     mirror: MirrorSource, mirror_folder: Path, cache: Path
 ) -> None:
     write_index(mirror_folder, "0" * 64)
-    with pytest.raises(DownloadError, match="index promises 0000"):
+    with pytest.raises(DownloadError, match="expected 0000"):
         fetch_members([BELL_MEMBER], cache, mirror)
     assert files_below(cache) == []
 
@@ -233,17 +233,15 @@ def test_a_mirror_without_the_package_or_the_file_says_so(
     with pytest.raises(DownloadError, match="has no package gadgets"):
         fetch_members([Member("gadgets", "a.wav", sha256(BELL))], cache, mirror)
     (mirror_folder / "pool/toys_1.0_all.deb").unlink()
-    with pytest.raises(DownloadError, match="could not be fetched"):
+    with pytest.raises(DownloadError, match=r"answered 404.*LISTENWELL_DEB_FOLDER"):
         fetch_members([BELL_MEMBER], cache, mirror)
     assert files_below(cache) == []
 
 
-def test_a_mirror_with_another_suite_or_out_of_reach_says_what_to_check(mirror: MirrorSource, cache: Path) -> None:
+def test_a_mirror_without_the_suite_says_what_to_check(mirror: MirrorSource, cache: Path) -> None:
     mirror.suite = "potato"
     with pytest.raises(DownloadError, match="suite 'potato'"):
         fetch_members([BELL_MEMBER], cache, mirror)
-    with pytest.raises(DownloadError, match="check the network"):
-        fetch_members([BELL_MEMBER], cache, MirrorSource("http://127.0.0.1:1", cache / "debs"))
 
 
 def test_a_machine_without_apt_names_the_other_ways(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

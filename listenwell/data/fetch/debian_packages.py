@@ -15,7 +15,6 @@ read as a stream, once. Knows nothing of audio.
 
 import gzip
 import hashlib
-import http.client
 import lzma
 import os
 import re
@@ -24,8 +23,6 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -34,9 +31,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from listenwell.data.fetch.download import RemoteFile, download
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.atomic_files import atomic_path, disk_faults_named, write_bytes, write_text
+from listenwell.storage.atomic_files import make_folder, write_bytes, write_text
 from listenwell.storage.load_or_make import hash_file, one_maker
 
 DEFAULT_SUITE = "bookworm"
@@ -47,7 +45,6 @@ OTHER_WAYS = (
     f"set {FOLDER_VARIABLE} to a folder of .deb files, or {MIRROR_VARIABLE} to a mirror such as "
     f"http://mirror.example/debian (suite {DEFAULT_SUITE} unless {SUITE_VARIABLE} says otherwise)"
 )
-NETWORK_TIMEOUT_S = 60.0
 HEADERLESS = (".gsm",)
 """Formats whose files hold nothing that says what they are."""
 MAX_MEMBER_BYTES = 128 * 2**20
@@ -103,46 +100,28 @@ class MirrorSource:
                 f"or put the .deb into a folder and set {FOLDER_VARIABLE}."
             )
         entry = self._index[package]
-        deb = self.folder / Path(entry["Filename"]).name
-        try:
-            self._download(entry["Filename"], deb)
-            if (sha256 := hash_file(deb)) != entry["SHA256"]:
-                raise DownloadError(
-                    f"{self.url}: {deb.name} has sha256 {sha256}, the mirror's index promises {entry['SHA256']}; run "
-                    "the command again, or use another mirror."
-                )
-            yield deb
-        finally:
-            deb.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            yield self._download(entry["Filename"], Path(name), f"sha256:{entry['SHA256']}")
 
     def _read_index(self) -> dict[str, dict[str, str]]:
-        packed = self.folder / "Packages.xz"
+        make_folder(self.folder)
         try:
-            # it lists the packages for all architectures too
-            self._download(f"dists/{self.suite}/main/binary-amd64/Packages.xz", packed)
-            return _parse_index(lzma.decompress(packed.read_bytes()).decode("utf-8"))
+            with tempfile.TemporaryDirectory(dir=self.folder) as name:
+                # it lists the packages for all architectures too
+                packed = self._download(f"dists/{self.suite}/main/binary-amd64/Packages.xz", Path(name))
+                return _parse_index(lzma.decompress(packed.read_bytes()).decode("utf-8"))
         except (lzma.LZMAError, ValueError) as error:
             raise DownloadError(
                 f"{self.url}: its index Packages.xz is damaged ({error}); use another mirror."
             ) from error
-        finally:
-            packed.unlink(missing_ok=True)
 
-    def _download(self, name: str, path: Path) -> None:
-        url = f"{self.url.rstrip('/')}/{name}"
+    def _download(self, name: str, folder: Path, checksum: str = "") -> Path:
+        file = RemoteFile(Path(name).name, f"{self.url.rstrip('/')}/{name}", checksum=checksum)
         try:
-            with (
-                atomic_path(path) as temporary,
-                urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as answer,
-                temporary.open("wb") as file,
-            ):
-                shutil.copyfileobj(answer, file)
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
+            return download(file, folder).path
+        except DownloadError as error:
             raise DownloadError(
-                f"{url}: could not be fetched ({error}); check the network, the URL and the suite '{self.suite}', or "
-                f"set {FOLDER_VARIABLE} to a folder of .deb files."
+                f"{error} Is the suite '{self.suite}' right? A folder of .deb files serves too: set {FOLDER_VARIABLE}."
             ) from error
 
 
@@ -185,9 +164,8 @@ class AptSource:
 
     def _find_mirrors(self) -> None:
         """Take `suite` from those mirrors of the machine's sources that carry it; fetch its lists where that is due."""
-        with disk_faults_named(self.folder):
-            for name in ("state", "lists/partial", "cache/archives/partial"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ("state", "lists/partial", "cache/archives/partial"):
+            make_folder(self.folder / name)
         # `apt-get indextargets` would name those alone whose lists are there, which a container's seldom are.
         named = self._apt(["--print-uris", "-q=0", "update"], own_sources=False).stdout
         mirrors = dict.fromkeys(re.findall(r"^'(.+?)/dists/", named, flags=re.MULTILINE))
