@@ -1,7 +1,7 @@
 """MUSAN: kinds from the annotations, origins from the licence texts, clips and backgrounds never from one kind."""
 
 import pytest
-from made_corpora import make_esc50, make_librispeech, make_musan, make_rirs, record, write_lines
+from made_corpora import make_esc50, make_librispeech, make_musan, make_rirs, write_lines
 
 from listenwell.data.corpora import esc50, librispeech, musan, rirs
 from listenwell.data.corpora.corpus import PrepareSettings
@@ -71,32 +71,11 @@ def test_speech_is_grouped_by_what_the_licence_knows(tmp_path):
     assert groups["speech-librivox-0002"] == "musan_speech-librivox-0002"
 
 
-def test_the_folder_above_is_accepted_and_a_wrong_one_named_with_the_file(tmp_path):
-    make_musan(tmp_path / "downloads" / "musan")
-    assert prepare(tmp_path / "downloads").clips == prepare(tmp_path / "downloads" / "musan").clips
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ManifestError, match=r"looked for music/fma/ANNOTATIONS there and up to 2 folders below"):
-        prepare(tmp_path / "empty")
-    with pytest.raises(ManifestError, match=r"no such folder"):
-        prepare(tmp_path / "nowhere")
-
-
 def test_a_half_unpacked_archive_is_found_by_its_annotations(tmp_path):
     make_musan(tmp_path)
     (tmp_path / "music/fma/music-fma-0001.wav").unlink()
     with pytest.raises(AudioError, match=r"1 of 9 recordings cannot be used.*half unpacked"):
         prepare(tmp_path)
-
-
-def test_unreadable_audio_in_the_middle_is_quarantined_up_to_the_share(tmp_path):
-    make_musan(tmp_path)
-    record(tmp_path / "noise/free-sound/noise-free-sound-0001.wav", 2.0, cut=True)
-    with pytest.raises(AudioError, match=r"1 of 9 recordings cannot be used, more than the share of 0.02"):
-        prepare(tmp_path)
-    prepared = prepare(tmp_path, quarantine_share=0.2)
-    assert [each.path.stem for each in prepared.quarantine] == ["noise-free-sound-0001"]
-    assert "truncated" in prepared.quarantine[0].reason
-    assert len(prepared.backgrounds) == 5
 
 
 def test_annotations_without_yes_or_no_are_refused_with_their_line(tmp_path):

@@ -21,7 +21,6 @@ from listenwell.storage.load_or_make import (
     Made,
     cache_root,
     hash_file,
-    is_kept,
     load_or_make,
     load_or_make_all,
     one_maker,
@@ -69,13 +68,6 @@ def test_another_thing_is_made_anew_and_what_changed_is_named(tmp_path, capsys, 
     assert load_or_make(path, changed, made(2)) == {"number": 2}
     assert capsys.readouterr().err == f"listenwell: {path} is made again: {named}\n"
     assert load_or_make(path, changed, made(None)) == {"number": 2}
-
-
-def test_what_an_older_version_kept_is_made_again(tmp_path, capsys):
-    path = tmp_path / "kept.json"
-    write_checksummed(path, {"made_from": "a hash", "number": 1})
-    assert load_or_make(path, FROM, made(2)) == {"number": 2}
-    assert "is made again: changed since: the version that made it" in capsys.readouterr().err
 
 
 def test_a_file_beside_it_that_is_gone_is_made_again_and_a_changed_one_is_refused(tmp_path, capsys):
@@ -136,15 +128,6 @@ def test_a_kill_between_a_file_and_its_note_is_no_damage(tmp_path):
     assert table.read_text() == "1\n"
 
 
-def test_whether_something_is_kept_is_told_without_a_word(tmp_path, capsys):
-    path = tmp_path / "kept.json"
-    assert not is_kept(path, FROM)
-    load_or_make(path, FROM, made(1))
-    assert is_kept(path, FROM)
-    assert not is_kept(path, {"seed": 2})
-    assert capsys.readouterr().err == ""
-
-
 # checksummed files
 
 
@@ -176,14 +159,6 @@ def test_a_changed_or_missing_file_is_named_with_what_was_expected(tmp_path):
     table.unlink()
     with pytest.raises(CheckpointError, match=r"table\.csv: .*no file"):
         require_files(note)
-
-
-def test_a_file_of_an_older_version_is_read_and_said_to_be_unchecked(tmp_path, capsys):
-    path = tmp_path / "note.json"
-    path.write_text('{"made_from": "x"}')
-    assert read_checksummed(path) == {"made_from": "x"}
-    assert f"{path} holds no hash of itself" in capsys.readouterr().err
-    require_files(path, ["table.csv"])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "3", "[" * 100_000, "\udcff"])
@@ -226,14 +201,6 @@ def test_what_a_killed_maker_left_goes_and_what_others_make_beside_it_stays(tmp_
     with one_maker(tmp_path / "model"):
         left = {path.name for path in tmp_path.iterdir()} - {companion(tmp_path / "model", ".lock").name}
         assert left == {f"{temporary_prefix('model2')}abcd1234", ".model.abcd1234"}
-
-
-def test_a_maker_that_fails_lets_the_next_one_try(tmp_path):
-    with pytest.raises(ValueError, match="no"), one_maker(tmp_path / "model"):
-        raise ValueError("no")
-    with one_maker(tmp_path / "model"):
-        (tmp_path / "model").mkdir()
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("home", ["/proc", "/dev/null", None], ids=["read-only", "a file", "none"])

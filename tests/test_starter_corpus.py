@@ -148,13 +148,6 @@ def test_any_number_of_workers_gives_the_same_bits(
     assert contents[0] == contents[1]
 
 
-def test_a_second_call_needs_neither_packages_nor_rendering(prepared: StarterCorpus, tmp_path: Path) -> None:
-    stamp = prepared.clips_csv.stat().st_mtime_ns
-    second = prepare_starter(prepared.folder.parents[1], FolderSource(tmp_path / "gone"))
-    assert second == prepared
-    assert second.clips_csv.stat().st_mtime_ns == stamp
-
-
 @pytest.mark.parametrize("name", ["clips.csv", "backgrounds.csv", "starter.json"])
 def test_a_flipped_bit_in_a_table_of_the_corpus_is_named(prepared: StarterCorpus, made_list: FolderSource, name: str):
     path = prepared.folder / name
