@@ -50,7 +50,7 @@ from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.storage.load_or_make import OWN, Journal, with_own_hash
 from listenwell.storage.run_folder import RunFolder
-from listenwell.storage.seal import Seal, judge_seal
+from listenwell.storage.seal import commit, judge_seal, look
 from listenwell.tasks.runs import list_runs
 
 ASKED = os.environ.get("LISTENWELL_FUZZ_EXAMPLES")
@@ -140,8 +140,8 @@ def write_journal(folder: Path) -> None:
 
 
 def write_seal(folder: Path) -> None:
-    Seal(folder / "seal.jsonl").commit({"m": "aa"}, "fit")
-    Seal(folder / "seal.jsonl").look("test", "00", {"m": "aa"})
+    commit(folder / "seal.jsonl", {"m": "aa"}, "fit")
+    look(folder / "seal.jsonl", "test", "00", {"m": "aa"})
 
 
 def write_bank(folder: Path) -> None:
