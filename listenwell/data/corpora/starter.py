@@ -55,7 +55,6 @@ CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
 CLIP_FOLDER, BACKGROUND_FOLDER = "clips", "backgrounds"
 COLUMNS = ("package", "member", "sha256", "label", "group", "category", "kind", "part", "clips", "licence")
 PARTS = ("study_pool", "train", "sealed_test", "out_of_corpus")
-STUDIED = ("study_pool", "train")
 ROLES = (*LABELS, "BACKGROUND")
 BACKGROUND_S = 40.0
 BACKGROUND_LEVEL_DB = -23.0
@@ -63,7 +62,7 @@ BACKGROUND_LEVEL_DB = -23.0
 
 @dataclass(frozen=True, slots=True)
 class StarterCorpus:
-    """A prepared corpus. summary: what starter.json holds (allocation, fingerprint, seed)."""
+    """A prepared corpus. summary: what starter.json holds (allocation as text, fingerprint, seed)."""
 
     folder: Path
     summary: dict[str, Any]
@@ -115,13 +114,7 @@ def _make(folder: Path, cache: Path, source: PackageSource, workers: int, on_pro
         clips, backgrounds = _render_corpus(members, stored, temporary, workers, on_progress)
         write_manifest(temporary / CLIPS, clips)
         write_backgrounds(temporary / BACKGROUNDS, backgrounds)
-    allocation = summarise_allocation(members)
-    summary = {
-        "fingerprint": _fingerprint(),
-        "seed": SEED,
-        "allocation": allocation,
-        "text": f"{format_allocation(allocation)}\n",
-    }
+    summary = {"fingerprint": _fingerprint(), "seed": SEED, "text": format_allocation(members)}
     return Made(summary, lambda: [folder / CLIPS, folder / BACKGROUNDS])
 
 
@@ -179,39 +172,16 @@ def check_allocation(members: Iterable[StarterMember], path: Path = LIST_PATH) -
             )
 
 
-def summarise_allocation(members: Sequence[StarterMember]) -> list[dict[str, Any]]:
-    """Return what each part holds of each role; new_categories: those that the study does not have in this role."""
-    rows = []
+def format_allocation(members: Sequence[StarterMember]) -> str:
+    """Return what each part holds of each role as a plain table for the terminal."""
+    lines = [f"{'part':<14} {'role':<11} {'groups':>6} {'classes':>7} {'files':>6} {'clips':>6}"]
     for part in PARTS:
         for role in ROLES:
-            of_role = [member for member in members if member.label == role]
-            chosen = [member for member in of_role if member.part == part]
-            known = {member.category for member in of_role if member.part in STUDIED}
-            categories = {member.category for member in chosen if member.clips or role == "BACKGROUND"}
-            rows.append(
-                {
-                    "part": part,
-                    "role": role,
-                    "groups": len({member.group for member in chosen}),
-                    "categories": len(categories),
-                    "recordings": len(chosen),
-                    "clips": sum(member.clips for member in chosen),
-                    "new_categories": sorted(categories - known),
-                }
-            )
-    return rows
-
-
-def format_allocation(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the allocation as a plain table for the terminal."""
-    lines = [f"{'part':<14} {'role':<11} {'groups':>6} {'classes':>7} {'files':>6} {'clips':>6}  new against the pool"]
-    for row in rows:
-        new = "-" if row["part"] in STUDIED else ", ".join(row["new_categories"]) or "none"
-        lines.append(
-            f"{row['part']:<14} {row['role']:<11} {row['groups']:>6} {row['categories']:>7} {row['recordings']:>6} "
-            f"{row['clips']:>6}  {new}"
-        )
-    return "\n".join(lines)
+            chosen = [member for member in members if (member.part, member.label) == (part, role)]
+            n_groups, n_classes = len({member.group for member in chosen}), len({member.category for member in chosen})
+            n_clips = sum(member.clips for member in chosen)
+            lines.append(f"{part:<14} {role:<11} {n_groups:>6} {n_classes:>7} {len(chosen):>6} {n_clips:>6}")
+    return "\n".join(lines) + "\n"
 
 
 # Rendering
