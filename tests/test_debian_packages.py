@@ -19,8 +19,8 @@ import pytest
 import soundfile
 
 from listenwell.data.audio import load_recording
-from listenwell.data.fetch import debian_packages
-from listenwell.data.fetch.debian_packages import (
+from listenwell.data.fetch import packages
+from listenwell.data.fetch.packages import (
     AptSource,
     FolderSource,
     Member,
@@ -344,7 +344,7 @@ def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
     from listenwell.data.corpora.starter import read_members
 
     wanted = [member.file for member in read_members() if member.package == "sound-icons"]
-    stored = fetch_members(wanted, tmp_path, debian_packages.choose_source(tmp_path))
+    stored = fetch_members(wanted, tmp_path, packages.choose_source(tmp_path))
     assert all(sha256(path.read_bytes()) == name for name, path in stored.items())
 
 

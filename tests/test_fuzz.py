@@ -38,8 +38,8 @@ from listenwell.data.audio import load_recording
 from listenwell.data.backgrounds import BackgroundFile, build_background_file
 from listenwell.data.clip import Background
 from listenwell.data.corpora.voxconverse import read_rttm
-from listenwell.data.fetch.debian_packages import read_package
 from listenwell.data.fetch.download import FetchedFile, Limits, unpack
+from listenwell.data.fetch.packages import read_package
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError

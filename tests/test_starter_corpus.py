@@ -18,7 +18,7 @@ from listenwell.data.corpora.starter import (
     prepare_starter,
     read_members,
 )
-from listenwell.data.fetch.debian_packages import FolderSource
+from listenwell.data.fetch.packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import DownloadError, ManifestError
 from tests.made_starter import N_GROUPS, make_starter

@@ -18,8 +18,7 @@ from listenwell.errors import ConfigError, ListenwellError
 from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.fits.ledger import FAILED, HISTORY, SPEC, requested_fits
 from listenwell.storage.atomic_files import OWN, remove
-from listenwell.storage.run_folder import RunFolder, read_kept_results
-from listenwell.storage.run_lock import hold_run, holder_of, is_held, is_run, left_overs
+from listenwell.storage.run_folder import RunFolder, hold_run, holder_of, is_held, is_run, left_overs, read_kept_results
 from listenwell.train.fit_log import LOGS
 
 State = Literal["running", "finished", "unfinished"]

@@ -1,6 +1,6 @@
 """The starter corpus: real speech and real sounds from Debian packages, prepared in minutes on any machine.
 
-    list -> fetch (data.fetch.debian_packages) -> render -> clips.csv, backgrounds.csv
+    list -> fetch (data.fetch.packages) -> render -> clips.csv, backgrounds.csv
 
 The frozen list, `starter_members.csv`, was chosen by hand (docs/starter-corpus.md says how), one row per file:
 
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from listenwell.data import recording_history
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording, pcm_sha256
 from listenwell.data.clip import LABELS, Background, Clip
-from listenwell.data.fetch.debian_packages import Member, PackageSource, choose_source, fetch_members
+from listenwell.data.fetch.packages import Member, PackageSource, choose_source, fetch_members
 from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.data.recording_history import RecordingHistory, Samples
 from listenwell.data.tables import read_rows
