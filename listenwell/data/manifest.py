@@ -25,7 +25,7 @@ from listenwell.data.tables import (
     NO_NAMES,
     Row,
     UniqueColumn,
-    name_rows,
+    read_rows,
     write_rows,
 )
 from listenwell.errors import AudioError, ConfigError, ManifestError
@@ -314,7 +314,7 @@ def _timed_rows(
 ) -> Iterator[Row]:
     """Yield the rows of a table of sounds, their times under TIME_COLUMNS whatever the table calls them.
 
-    columns: known column -> the table's name, as in data.columns; advice as in `name_rows`. Raises ManifestError.
+    columns: known column -> the table's name, as in data.columns; advice as in `read_rows`. Raises ManifestError.
     """
 
     def name_columns(place: str, header: Sequence[str]) -> Mapping[str, str]:
@@ -323,7 +323,7 @@ def _timed_rows(
             return NO_NAMES
         return {**columns, **time_columns(place, header, columns)}
 
-    return name_rows(path, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
+    return read_rows(path, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
 
 
 def time_columns(place: str, header: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:

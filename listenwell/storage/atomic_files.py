@@ -51,8 +51,7 @@ FAULTS = {
 }
 UNUSABLE = {
     errno.ENAMETOOLONG: "its name is too long for this disk; give a shorter one.",
-    errno.ENOTDIR: "a file stands where a folder was expected; give another name.",
-    errno.EEXIST: "a file stands where a folder was expected; give another name.",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file stands where a folder was expected; give another name."),
     errno.EISDIR: "is a folder, a file was expected; give another name.",
     errno.ELOOP: "is a symbolic link that leads back to itself; remove it, or give another name.",
     errno.EBUSY: "is in use, maybe mounted by itself, and cannot be replaced; give a name in another folder.",
