@@ -318,18 +318,6 @@ def test_a_machine_of_another_suite_takes_the_wanted_one_from_its_own_mirrors(
 
 
 @needs_apt
-def test_mirrors_that_were_changed_since_are_asked_anew(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("first", "second"):
-        add_suite(tmp_path / name, "bookworm", "1.0", TOYS)
-        set_up_machine(tmp_path, "trixie", [f"file:{tmp_path / name}"], monkeypatch)
-        with choose_source(cache, {}).open_package("toys") as deb:
-            assert deb.read_bytes() == (tmp_path / name / "pool/toys_1.0_all.deb").read_bytes()
-        shutil.rmtree(tmp_path / name)
-
-
-@needs_apt
 def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_ways(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,15 +178,6 @@ def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path, name, sente
         pytest.fail("the work began")
 
 
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"place": 3, "files": 3}', '{"files": ["."]}'])
-def test_a_broken_note_makes_the_work_foreign(tmp_path, own_cache, note):
-    write_file(tmp_path / "a.txt")
-    (path,) = own_cache.glob("written/*.json")
-    path.write_text(note)
-    with pytest.raises(ConfigError, match=FOREIGN):
-        write_file(tmp_path / "a.txt")
-
-
 # the commands
 
 

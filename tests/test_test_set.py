@@ -176,12 +176,6 @@ def test_a_split_gives_only_what_is_unrelated_to_the_other_splits(corpus, tmp_pa
     assert related.clip_id not in {clip.clip_id for clip in sheet.clips}
 
 
-def test_excluded_tables_leave_too_little_and_the_error_says_so(corpus, tmp_path):
-    with pytest.raises(ManifestError, match=r"54 clips left out as related .* 0 groups have"):
-        make_test_set(config_for(corpus), Draw(SMALL, exclude=(corpus,)), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_test_set_is_not_written_over_another(corpus, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "test_set.csv").write_text("of somebody else")
