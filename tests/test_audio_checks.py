@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.data.check.audio_checks import (
     CONDITION_NAMES,
-    CONTENT_NAMES,
     Discrimination,
     MeasuredClips,
     ShortcutReport,
@@ -91,7 +90,7 @@ def test_a_band_that_gives_the_class_away_is_named_as_the_cue(tmp_path):
 )
 def test_a_warning_says_no_more_than_the_interval_allows(auc, lower, upper, words):
     values = dict.fromkeys(CONDITION_NAMES, 0.5)
-    report = ShortcutReport(4, 2, (Discrimination("logistic", auc, lower, upper),), (), values | {"level_db": 1 - auc})
+    report = ShortcutReport(4, 2, (Discrimination("logistic", auc, lower, upper),), values | {"level_db": 1 - auc})
     clips = MeasuredClips([values] * 4, ["SPEECH", "NONSPEECH"] * 2, ["a", "b"] * 2)
     warnings = warn_of_shortcuts(report, clips)
     assert len(warnings) == len(words)
@@ -142,7 +141,7 @@ def made_measures(n_groups: int, seed: int, speech_is_narrower: float = 0.0) -> 
     for group in range(n_groups):
         label = "SPEECH" if group % 2 else "NONSPEECH"
         for _ in range(8):
-            row = dict(zip(CONDITION_NAMES + CONTENT_NAMES, generator.standard_normal(12), strict=True))
+            row = dict(zip(CONDITION_NAMES, generator.standard_normal(8), strict=True))
             row["cut_off_hz"] -= speech_is_narrower * (label == "SPEECH")
             measured.append(row)
             labels.append(label)

@@ -8,10 +8,10 @@ that the conditions do not give the class away: the target is AUC <= .60 with an
 cluster bootstraps over groups (percentile, 95 %). Values somewhat below 1/2 are expected: where both classes have the
 same distribution, what is over-represented in one fold is under-represented in the others.
 
-Spectral slope, crest factor, pauses and the like belong to the content, since speech *is* different from a drum; they
-are reported beside, for information. The peak is not a condition of its own: given the level it is the crest factor.
-A finding is a warning, not a repair. Clipping is seen only at full scale: a file that was made quieter after it was
-clipped passes. Waveforms are mono, 16 kHz, shape (n_samples,); levels in dB re full scale, shares from 0 to 1.
+Spectral slope, crest factor, pauses and the like belong to the content, since speech *is* different from a drum, and
+are no conditions; nor is the peak: given the level it is the crest factor. A finding is a warning, not a repair.
+Clipping is seen only at full scale: a file that was made quieter after it was clipped passes. Waveforms are mono,
+16 kHz, shape (n_samples,); levels in dB re full scale, shares from 0 to 1.
 """
 
 import warnings
@@ -41,8 +41,6 @@ TARGET_AUC, TARGET_UPPER = 0.60, 0.65
 CONDITION_NAMES = (
     "cut_off_hz", "level_db", "duration_s", "leading_s", "trailing_s", "dc_offset", "quantisation_step", "floor_db",
 )  # fmt: skip
-CONTENT_NAMES = ("crest_db", "slope_db_per_octave", "pause_share", "centroid_hz")
-CLASSIFIERS = ("logistic", "boosting")
 N_FOLDS = 5
 N_RESAMPLES = 1000
 FULL_SCALE = 0.99
@@ -79,7 +77,6 @@ class ShortcutReport:
     n_clips: int
     n_groups: int
     from_conditions: tuple[Discrimination, ...]
-    from_content: tuple[Discrimination, ...]
     single_aucs: Mapping[str, float]
 
     @property
@@ -211,7 +208,7 @@ def warn_of_shortcuts(report: ShortcutReport, clips: MeasuredClips) -> list[str]
             f"that the recording conditions tell the class cannot be excluded: {figures}, expected an AUC of at most "
             f"{TARGET_AUC:.2f} with an upper bound of at most {TARGET_UPPER:.2f}; more groups would narrow it."
         ]
-    telling = {name: max(auc, 1 - auc) for name, auc in report.single_aucs.items() if name in CONDITION_NAMES}
+    telling = {name: max(auc, 1 - auc) for name, auc in report.single_aucs.items()}
     cues = sorted(telling, key=lambda name: -telling[name])[:MOST_CUES_NAMED]
     named = [cue for cue in cues if telling[cue] >= TELLING_AUC]
     because = "" if named else ", though no single one does"
@@ -270,7 +267,7 @@ def measure_audio(samples: NDArray[np.floating]) -> dict[str, float]:
 
 
 def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
-    """Return every named condition and content cue of one clip. Raises ValueError when it is empty or silent."""
+    """Return every named condition of one clip. Raises ValueError when it is empty or silent."""
     if samples.size == 0 or not np.any(samples):
         raise ValueError("an empty or silent clip has no recording conditions")
     waveform = np.asarray(samples, dtype=np.float64)
@@ -283,8 +280,6 @@ def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
     standing = np.flatnonzero(density_db > np.quantile(density_db[1:-1], 0.03) + 4)
     # between neighbouring sample values, in 16-bit steps
     steps = np.diff(np.unique(np.rint(waveform * 32768)))
-    is_voice = (frequencies_hz >= 200) & (frequencies_hz <= 3000)
-    power = 10 ** (density_db / 10)
     return {
         "cut_off_hz": float(frequencies_hz[standing[-1]]) if len(standing) else 0.0,
         "level_db": float(level_db),
@@ -294,10 +289,6 @@ def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
         "dc_offset": float(abs(np.mean(waveform))),
         "quantisation_step": float(steps.min()) if len(steps) else 0.0,
         "floor_db": float(frames_db.min()),
-        "crest_db": float(20 * np.log10(np.max(np.abs(waveform))) - level_db),
-        "slope_db_per_octave": float(np.polyfit(np.log2(frequencies_hz[is_voice]), density_db[is_voice], 1)[0]),
-        "pause_share": float(np.mean(frames_db < frames_db.max() - 30)),
-        "centroid_hz": float(np.sum(frequencies_hz * power) / np.sum(power)),
     }
 
 
@@ -305,37 +296,31 @@ def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
 
 
 def find_shortcuts(clips: MeasuredClips, generator: np.random.Generator) -> ShortcutReport:
-    """Return what the conditions, and beside them the content cues, tell about the label.
+    """Return what the conditions tell about the label, cross-validated in folds that keep groups together.
 
-    The classifiers are cross-validated; folds keep groups together. Raises ValueError when a fold would lack a class.
+    Raises ValueError when a fold would lack a class.
     """
-    folds = list(
-        StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=int(generator.integers(2**31))).split(
-            clips.groups, clips.is_speech, clips.groups
-        )
-    )
+    split = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=int(generator.integers(2**31)))
+    folds = list(split.split(clips.groups, clips.is_speech, clips.groups))
     for fold, (_, held_out) in enumerate(folds):
         if len(np.unique(clips.is_speech[held_out])) < 2:
             raise ValueError(f"fold {fold} of the shortcut test lacks a class; it needs {N_FOLDS} groups of each")
-    from_conditions, from_content = (
-        tuple(_discriminate(name, _predict(name, clips, names, folds), clips, generator) for name in CLASSIFIERS)
-        for names in (CONDITION_NAMES, CONTENT_NAMES)
+    from_conditions = tuple(
+        _discriminate(name, _predict(name, clips, folds), clips, generator) for name in ("logistic", "boosting")
     )
-    singles = {
-        name: float(roc_auc_score(clips.is_speech, clips.select([name])[:, 0]))
-        for name in CONDITION_NAMES + CONTENT_NAMES
-    }
-    return ShortcutReport(len(clips.labels), len(set(clips.groups)), from_conditions, from_content, singles)
+    singles = {name: float(roc_auc_score(clips.is_speech, clips.select([name])[:, 0])) for name in CONDITION_NAMES}
+    return ShortcutReport(len(clips.labels), len(set(clips.groups)), from_conditions, singles)
 
 
-def _predict(classifier: str, clips: MeasuredClips, names: Sequence[str], folds: Sequence[Any]) -> Features:
+def _predict(classifier: str, clips: MeasuredClips, folds: Sequence[Any]) -> Features:
     """Return the probability of SPEECH of every clip, by what the other folds taught."""
     # One thread: with more, the histograms of the boosting wait for each other on a busy machine, and are no faster.
     with threadpool_limits(1), warnings.catch_warnings():
         # containers without /sys; no core is counted on here
         warnings.filterwarnings("ignore", "Could not find the number of physical cores", UserWarning)
         built = _build_classifier(classifier)
-        predicted = cross_val_predict(built, clips.select(names), clips.is_speech, cv=folds, method="predict_proba")
+        features = clips.select(CONDITION_NAMES)
+        predicted = cross_val_predict(built, features, clips.is_speech, cv=folds, method="predict_proba")
         return np.asarray(predicted[:, 1])
 
 
@@ -357,17 +342,12 @@ def _discriminate(name: str, scores: Features, clips: MeasuredClips, generator: 
         for members in (np.flatnonzero(speaks), np.flatnonzero(~speaks)):
             counts += np.bincount(generator.choice(members, len(members)), minlength=len(names))
         weights = counts[group_of]
-        speech = np.bincount(rank, weights * is_speech, len(values))
-        other = np.bincount(rank, weights * ~is_speech, len(values))
-        aucs[resample] = _weighted_auc(speech.astype(np.float64), other.astype(np.float64))
+        # the probability that a speech clip scores above another one, ties counted half
+        speech = np.bincount(rank, weights * is_speech, len(values)).astype(np.float64)
+        other = np.bincount(rank, weights * ~is_speech, len(values)).astype(np.float64)
+        aucs[resample] = np.sum(speech * (np.cumsum(other) - other / 2)) / (speech.sum() * other.sum())
     lower, upper = np.quantile(aucs, [0.025, 0.975])
     return Discrimination(name, float(roc_auc_score(is_speech, scores)), float(lower), float(upper))
-
-
-def _weighted_auc(speech: Features, other: Features) -> float:
-    """Probability that a speech clip scores above another one, ties counted half, from the weight at each score."""
-    below = np.cumsum(other) - other
-    return float(np.sum(speech * (below + other / 2)) / (speech.sum() * other.sum()))
 
 
 def format_shortcuts(report: ShortcutReport) -> str:
@@ -376,9 +356,7 @@ def format_shortcuts(report: ShortcutReport) -> str:
         f"{outcome.classifier} {outcome.auc:.2f} [{outcome.lower:.2f}, {outcome.upper:.2f}]"
         for outcome in report.from_conditions
     ]
-    content = ", ".join(f"{outcome.classifier} {outcome.auc:.2f}" for outcome in report.from_content)
     return (
         "shortcut test: AUC of the label from recording conditions alone (95 % interval over groups)\n"
-        f"{', '.join(figures)}; {report.n_clips} clips, {report.n_groups} groups "
-        f"(content cues, for information: {content})"
+        f"{', '.join(figures)}; {report.n_clips} clips, {report.n_groups} groups"
     )
