@@ -42,7 +42,7 @@ from listenwell.model.settings import LoraConfig, ModelConfig
 from listenwell.model.small.assembly import assemble, fetch_parts
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 from listenwell.storage.run_folder import provenance
 from listenwell.train.fit import FitResult, Watch, train
 from listenwell.train.fit_underway import FitSpec, embed_dev

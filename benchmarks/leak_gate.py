@@ -40,7 +40,7 @@ from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.progress import shown_progress
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 from listenwell.storage.run_folder import provenance
 
 N_UNRELATED, N_PLANTED, N_TRAIN, N_TEST = 1000, 100, 5000, 1000

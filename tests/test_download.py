@@ -168,12 +168,6 @@ def test_a_wrong_file_is_refused_and_not_kept(tmp_path, checksum):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_of_another_size_is_refused_before_it_is_fetched(tmp_path):
-    with serving(Behaviour()) as file, pytest.raises(DownloadError, match=r"offers 300000 bytes, 17 were expected"):
-        download(replace(file, n_bytes=17), tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_was_recorded_on_first_use_is_compared_afterwards(tmp_path):
     with serving(Behaviour()) as file:
         path = download(file, tmp_path).path
@@ -183,22 +177,6 @@ def test_what_was_recorded_on_first_use_is_compared_afterwards(tmp_path):
     with serving(Behaviour(content=b"another file")) as other, wrong:
         download(other, tmp_path)
     assert not path.exists()
-
-
-def test_a_file_that_was_changed_on_disk_is_noticed_and_left_there(tmp_path):
-    with serving(Behaviour()) as file:
-        path = download(file, tmp_path).path
-        path.write_bytes(b"changed")
-        with pytest.raises(DownloadError, match=r"as recorded in corpus\.bin\.json; delete it"):
-            download(file, tmp_path)
-    assert path.read_bytes() == b"changed"
-
-
-def test_a_file_that_is_there_needs_no_network(tmp_path):
-    (tmp_path / "corpus.bin").write_bytes(CONTENT)
-    here = RemoteFile("corpus.bin", "http://127.0.0.1:9/corpus.bin", checksum=f"sha256:{SHA256}")
-    assert download(here, tmp_path).sha256 == SHA256
-    assert json.loads((tmp_path / "corpus.bin.json").read_text())["sha256"] == SHA256
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_download(tmp_path):

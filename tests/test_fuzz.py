@@ -7,7 +7,6 @@ MOST_BYTES of new memory fails; so does an error that does not name the file or 
 """
 
 import copy
-import gzip
 import io
 import json
 import os
@@ -39,10 +38,8 @@ from listenwell.data.audio import load_recording
 from listenwell.data.backgrounds import BackgroundFile, build_background_file
 from listenwell.data.clip import Background
 from listenwell.data.corpora.voxconverse import read_rttm
-from listenwell.data.exchange import Unsaid, read_lhotse, read_lhotse_cuts
-from listenwell.data.fetch.archives import Limits, unpack
-from listenwell.data.fetch.debian_packages import read_package
-from listenwell.data.fetch.download import FetchedFile
+from listenwell.data.fetch.download import FetchedFile, Limits, unpack
+from listenwell.data.fetch.packages import read_package
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError
@@ -50,12 +47,10 @@ from listenwell.evaluate.calibration import BALANCED_ACCURACY, calibrate, read_t
 from listenwell.evaluate.predictions import read_predictions
 from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
-from listenwell.model.small.assembly import read_ctranslate2
 from listenwell.model.small.random_models import build_random_model
-from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import OWN, with_own_hash
+from listenwell.storage.load_or_make import OWN, Journal, with_own_hash
 from listenwell.storage.run_folder import RunFolder
-from listenwell.storage.seal import Seal, judge_seal
+from listenwell.storage.seal import commit, judge_seal, look
 from listenwell.tasks.runs import list_runs
 
 ASKED = os.environ.get("LISTENWELL_FUZZ_EXAMPLES")
@@ -93,18 +88,6 @@ TABLE_LINES = (
     b'{"clip_id": "b", "path": "a.wav", "label": 0, "group": "x", "duration_s": null}\n'
 )
 RTTM = b"SPEAKER talk 1 0.5 1.25 <NA> <NA> anna <NA> <NA>\nSPEAKER talk 1 2 1e3 <NA> <NA> bob <NA> <NA>\n"
-RECORDING = {
-    "id": "r", "sources": [{"type": "file", "channels": [0], "source": "a.wav"}],
-    "sampling_rate": 16000, "num_samples": 800, "duration": 0.05, "channel_ids": [0],
-}  # fmt: skip
-SUPERVISION = {
-    "id": "s", "recording_id": "r", "start": 0.0, "duration": 0.05, "channel": 0, "speaker": "anna",
-    "custom": {"label": "SPEECH", "group": "anna", "split": "dev"},
-}  # fmt: skip
-CUT = {
-    "id": "c", "start": 0.0, "duration": 0.05, "channel": 0, "type": "MonoCut", "supervisions": [SUPERVISION],
-    "recording": RECORDING,
-}  # fmt: skip
 CONFIG = b"""seed: 7
 train: {epochs: 3, learning_rate: 1e-4}
 arms: {quiet: &a {augment.noise.probability: 0.0}, same: *a}
@@ -142,16 +125,6 @@ def archives() -> list[bytes]:
     return [*tars, buffer.getvalue()]
 
 
-def ctranslate2() -> bytes:
-    tensors = {"a/weight": (0, np.ones((2, 3), "<f4")), "b": (1, np.ones(4, "<i1")), "c": (4, np.ones((1, 2), "<f2"))}
-    content = struct.pack("<I", 6) + struct.pack("<H", 2) + b"w\0" + struct.pack("<II", 3, len(tensors))
-    for name, (kind, tensor) in tensors.items():
-        content += struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
-        content += struct.pack(f"<B{tensor.ndim}I", tensor.ndim, *tensor.shape)
-        content += struct.pack("<BI", kind, tensor.nbytes) + tensor.tobytes()
-    return content
-
-
 def left_by(write: Callable[[Path], object]) -> Callable[[Path], list[Files]]:
     """What `write` leaves in a folder."""
 
@@ -167,8 +140,8 @@ def write_journal(folder: Path) -> None:
 
 
 def write_seal(folder: Path) -> None:
-    Seal(folder / "seal.jsonl").commit({"m": "aa"}, "fit")
-    Seal(folder / "seal.jsonl").look("test", "00", {"m": "aa"})
+    commit(folder / "seal.jsonl", {"m": "aa"}, "fit")
+    look(folder / "seal.jsonl", "test", "00", {"m": "aa"})
 
 
 def write_bank(folder: Path) -> None:
@@ -213,14 +186,6 @@ READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]
     "table of lines": one("t.jsonl", read_manifest, TABLE_LINES),
     "table of columns": one("t.parquet", read_manifest, parquet()),
     "RTTM": one("t.rttm", read_rttm, RTTM),
-    "lhotse": (
-        lambda folder: read_lhotse(folder / "r.jsonl", folder / "s.jsonl", Unsaid(audio_root=folder)),
-        lambda _: [{"r.jsonl": json.dumps(RECORDING).encode(), "s.jsonl": json.dumps(SUPERVISION).encode()}],
-    ),
-    "cuts": one(
-        "c.jsonl.gz", lambda path: read_lhotse_cuts(path, Unsaid("SPEECH", group_by="recording")),
-        gzip.compress(json.dumps(CUT).encode()),
-    ),
     "config": one("study.yaml", load_config, CONFIG),
     "sounds": (read_sound, lambda _: [{"a.wav": sound(*form)} for form in SOUNDS]),
     "archives": (unpack_archive, lambda _: [{"a.archive": content} for content in archives()]),
@@ -228,7 +193,6 @@ READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]
         "a.deb", lambda path: list(read_package(path, {".wav"})),
         *(build_deb({"./a.wav": bytes(700)}, kind) for kind in ("", "gz", "xz")),
     ),
-    "CTranslate2": one("model.bin", read_ctranslate2, ctranslate2()),
     "models": (load, left_by(lambda folder: build_random_model(folder))),
     "thresholds": (
         lambda folder: read_threshold(folder / "t.json"),

@@ -14,9 +14,7 @@ from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold
 from listenwell.evaluate.predictions import read_predictions
-from listenwell.fits.ledger import config_key
 from listenwell.storage.load_or_make import read_checksummed, write_checksummed
-from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.seal import read_chain
 
 MOST_S = 5.0
@@ -56,13 +54,6 @@ def test_yaml_that_would_explode_is_refused_at_once(tmp_path, text):
         soon(load_config, tmp_path / "bomb.yaml")
 
 
-def test_an_override_that_would_explode_is_refused_at_once():
-    with pytest.raises(ConfigError, match="cannot be read as YAML"):
-        soon(load_config, None, ["seed=" + "[" * 20_000])
-    with pytest.raises(ConfigError, match="cannot be read as YAML"):
-        load_config(None, ["seed=2026-99-99"])
-
-
 @pytest.mark.parametrize("text", JSON.values(), ids=JSON.keys())
 @pytest.mark.parametrize(
     ("read", "kind"),
@@ -97,7 +88,7 @@ def test_a_zero_byte_in_a_table_or_a_config_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('ledger: "a\\uD800"\n', "line 1, ledger: found .*half a character"),
+        ('ledger: "a\\uD800"\n', "line 1, ledger: found .*lone surrogate"),
         ("true: 1\n", "True: unknown key"),
         ("seed: 1\n1: 2\n", "1: unknown key"),
     ],
@@ -124,9 +115,3 @@ def test_a_threshold_beyond_64_bits_is_a_number_like_others(tmp_path):
     threshold = read_threshold(path)
     assert isinstance(threshold.value, float)
     assert threshold.value == 1e30
-
-
-def test_a_config_that_is_cut_inside_its_byte_order_mark_has_a_ledger(tmp_path):
-    run = RunFolder(tmp_path)
-    run.config.write_bytes(b"\xef")
-    assert len(config_key(run)) == 16

@@ -1,11 +1,9 @@
 """The leak gate: what two parts share by name, by samples and by ear is a leak; what contradicts itself a warning."""
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -88,29 +86,10 @@ def test_a_background_of_a_test_speaker_or_origin_is_a_leak(tmp_path: Path, pair
         assert [finding.id_a for finding in report.leaks] == ["bed"]
 
 
-def test_a_background_that_is_the_file_of_a_test_clip_is_a_leak(tmp_path: Path, pair: tuple[Clip, Clip]) -> None:
-    bed = replace(make_background(tmp_path, "bed"), path=pair[1].path)
-    assert set(kinds(check([pair[0]], [pair[1]], [bed]))) == {"same file", "same samples"}
-
-
-def test_file_names_that_two_corpora_share_by_chance_are_no_leak(pair: tuple[Clip, Clip]) -> None:
-    one, other = (replace(clip, recording="001.wav", corpus=corpus) for clip, corpus in zip(pair, "xy", strict=True))
-    assert check([one], [other]).verdict == CLEAN
-
-
 def test_equal_samples_under_other_names_are_a_leak_whatever_the_table_says(tmp_path: Path) -> None:
     one, other = (make_clip(tmp_path, name, seed=1) for name in "ab")
     report = check([replace(one, pcm_sha256="f" * 64)], [other])
     assert kinds(report) == ["same samples"]
-
-
-def test_a_changed_copy_is_a_leak(tmp_path: Path, pair: tuple[Clip, Clip]) -> None:
-    copy = make_clip(tmp_path, "copy")
-    soundfile.write(copy.path, soundfile.read(pair[0].path)[0][800:] / 3, 16_000)
-    (finding,) = check([pair[0]], [replace(copy, duration_s=0.45)]).findings
-    assert finding.kind == "near duplicate"
-    assert isinstance(finding.value, float)
-    assert "-0.050 s" in finding.evidence
 
 
 def test_a_changed_copy_under_another_label_is_a_leak_and_contradicts_itself(
@@ -164,12 +143,6 @@ def test_a_group_that_is_nan_or_empty_is_refused(pair: tuple[Clip, Clip], group:
         check([pair[0]], [replace(pair[1], group=group)])
 
 
-def test_silent_clips_are_not_called_copies_of_each_other(pair: tuple[Clip, Clip]) -> None:
-    for clip in pair:
-        soundfile.write(clip.path, np.zeros(8000), 16_000)
-    assert check([pair[0]], [pair[1]]).findings == ()
-
-
 def test_what_could_not_be_heard_is_named_and_never_called_clean(pair: tuple[Clip, Clip]) -> None:
     pair[1].path.unlink()
     report = check([pair[0]], [pair[1]])
@@ -190,11 +163,3 @@ def test_a_table_of_100000_rows_takes_no_quadratic_step() -> None:
     assert time.process_time() - started < 10
     assert [finding.kind for finding in found] == ["same group", "same recording", "same origin"]
     assert "50000 in test, 50000 in train" in found[0].evidence
-
-
-def test_leaks_stand_before_warnings_and_the_report_is_json(tmp_path: Path) -> None:
-    speech, other = make_clip(tmp_path, "speech", seed=1), make_clip(tmp_path, "other", "NONSPEECH", seed=1)
-    content = json.loads(json.dumps(check([speech], [other]).to_json(), allow_nan=False))
-    assert content["verdict"] == LEAKS
-    assert content["n_leaks"] == 1
-    assert [finding["is_leak"] for finding in content["findings"]] == [True, False]

@@ -1,18 +1,32 @@
 """What was kept is used for the same thing alone; otherwise it is made again, and one line says why."""
 
 import json
+import multiprocessing
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from listenwell.errors import CheckpointError, ManifestError
+from listenwell.errors import CheckpointError, ListenwellError, ManifestError
+from listenwell.storage.atomic_files import companion, temporary_prefix
 from listenwell.storage.load_or_make import (
+    HeldError,
+    Journal,
     Made,
+    cache_root,
     hash_file,
-    is_kept,
     load_or_make,
     load_or_make_all,
+    one_maker,
     read_checksummed,
     require_files,
+    with_own_hash,
     write_checksummed,
 )
 
@@ -54,13 +68,6 @@ def test_another_thing_is_made_anew_and_what_changed_is_named(tmp_path, capsys, 
     assert load_or_make(path, changed, made(2)) == {"number": 2}
     assert capsys.readouterr().err == f"listenwell: {path} is made again: {named}\n"
     assert load_or_make(path, changed, made(None)) == {"number": 2}
-
-
-def test_what_an_older_version_kept_is_made_again(tmp_path, capsys):
-    path = tmp_path / "kept.json"
-    write_checksummed(path, {"made_from": "a hash", "number": 1})
-    assert load_or_make(path, FROM, made(2)) == {"number": 2}
-    assert "is made again: changed since: the version that made it" in capsys.readouterr().err
 
 
 def test_a_file_beside_it_that_is_gone_is_made_again_and_a_changed_one_is_refused(tmp_path, capsys):
@@ -121,15 +128,6 @@ def test_a_kill_between_a_file_and_its_note_is_no_damage(tmp_path):
     assert table.read_text() == "1\n"
 
 
-def test_whether_something_is_kept_is_told_without_a_word(tmp_path, capsys):
-    path = tmp_path / "kept.json"
-    assert not is_kept(path, FROM)
-    load_or_make(path, FROM, made(1))
-    assert is_kept(path, FROM)
-    assert not is_kept(path, {"seed": 2})
-    assert capsys.readouterr().err == ""
-
-
 # checksummed files
 
 
@@ -163,14 +161,6 @@ def test_a_changed_or_missing_file_is_named_with_what_was_expected(tmp_path):
         require_files(note)
 
 
-def test_a_file_of_an_older_version_is_read_and_said_to_be_unchecked(tmp_path, capsys):
-    path = tmp_path / "note.json"
-    path.write_text('{"made_from": "x"}')
-    assert read_checksummed(path) == {"made_from": "x"}
-    assert f"{path} holds no hash of itself" in capsys.readouterr().err
-    require_files(path, ["table.csv"])
-
-
 @pytest.mark.parametrize("content", ["", "[]", "{", "3", "[" * 100_000, "\udcff"])
 def test_what_is_no_object_is_refused_by_name(tmp_path, content):
     path = tmp_path / "note.json"
@@ -179,3 +169,148 @@ def test_what_is_no_object_is_refused_by_name(tmp_path, content):
         read_checksummed(path)
     with pytest.raises(ManifestError, match=r"absent\.json: cannot be read"):
         read_checksummed(tmp_path / "absent.json", ManifestError)
+
+
+# the cache
+
+
+def make_slowly(path: Path, n_made) -> None:
+    with one_maker(path):
+        if not path.exists():
+            time.sleep(0.2)
+            n_made.value += 1
+            path.write_text("made")
+
+
+def test_processes_that_want_the_same_thing_make_it_once_and_the_others_wait(tmp_path):
+    context = multiprocessing.get_context("fork")
+    n_made = context.Value("i", 0)
+    makers = [context.Process(target=make_slowly, args=(tmp_path / "model", n_made)) for _ in range(4)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert [maker.exitcode for maker in makers] == [0, 0, 0, 0]
+    assert n_made.value == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_maker_left_goes_and_what_others_make_beside_it_stays(tmp_path):
+    for prefix in (temporary_prefix("model"), temporary_prefix("model", "old"), temporary_prefix("model2"), ".model."):
+        (tmp_path / f"{prefix}abcd1234").mkdir()
+    with one_maker(tmp_path / "model"):
+        left = {path.name for path in tmp_path.iterdir()} - {companion(tmp_path / "model", ".lock").name}
+        assert left == {f"{temporary_prefix('model2')}abcd1234", ".model.abcd1234"}
+
+
+@pytest.mark.parametrize("home", ["/proc", "/dev/null", None], ids=["read-only", "a file", "none"])
+def test_a_home_without_room_for_the_cache_is_one_sentence_that_names_the_variable(monkeypatch, home):
+    monkeypatch.delenv("LISTENWELL_CACHE")
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+
+    def unknown_user(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown_user)
+    path = cache_root() / "models" / "small"
+    assert not path.exists()
+    with (
+        pytest.raises(ListenwellError, match=r"cannot be written .*; set LISTENWELL_CACHE"),
+        one_maker(path),
+    ):
+        pass
+
+
+# journals
+
+
+def test_values_come_back_by_key_in_their_order_to_their_owner_alone(tmp_path):
+    first = Journal(tmp_path / "deep" / "journal", "me")
+    for key, value in (("a", [1.5]), ("b", {"x": 2}), ("a", [2.5])):
+        first.keep(key, value)
+    again = Journal(first.path, "me")
+    assert (again.known("a"), again.known("b"), again.known("c")) == ([[1.5], [2.5]], [{"x": 2}], [])
+    assert Journal(first.path, "another").keys() == []
+    again.remove()
+    assert Journal(first.path, "me").keys() == []
+
+
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_numbers_come_back_to_the_bit(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("j") / "journal"
+    Journal(path, "me").keep("k", values)
+    assert [float.hex(each) for each in Journal(path, "me").known("k")[0]] == [float.hex(each) for each in values]
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, "9" * 5_000, json.dumps(with_own_hash({"owner": "me", "key": {"a": 1}, "value": 1}))]
+)
+def test_a_line_that_is_no_record_costs_that_line_alone(tmp_path, line):
+    journal = Journal(tmp_path / "journal", "me")
+    journal.keep("a", 1)
+    with journal.path.open("a") as file:
+        file.write(f"{line}\n")
+    journal.keep("b", 2)
+    assert [Journal(journal.path, "me").known(key) for key in ("a", "b")] == [[1], [2]]
+    assert Journal(journal.path, "me").keys() == ["a", "b"]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 30])
+def test_a_line_that_a_kill_cut_costs_that_line_alone(tmp_path, cut):
+    journal = Journal(tmp_path / "journal", "me")
+    journal.keep("a", 1)
+    journal.keep("b", 2)
+    journal.path.write_bytes(journal.path.read_bytes()[:-cut])
+    after = Journal(journal.path, "me")
+    after.keep("c", 3)
+    found = Journal(journal.path, "me")
+    assert (found.known("a"), found.known("c")) == ([1], [3])
+    assert found.known("b") == ([2] if cut == 1 else [])  # without its line end the line is whole
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from listenwell.storage.load_or_make import Journal
+journal = Journal(Path(sys.argv[1]), "me", is_alone=True)
+print("held", flush=True)
+sys.stdin.readline()
+journal.remove()
+print("removed", flush=True)
+sys.stdin.readline()
+"""
+
+
+def holder_of(path):
+    """A process that holds the journal; a line sent to it makes it remove the journal, another one end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_journal_that_another_process_holds_is_refused_and_its_holder_named(tmp_path):
+    path = tmp_path / "journal"
+    with holder_of(path) as process:
+        for _ in range(2):
+            with pytest.raises(HeldError, match=rf"journal: another process writes it \(process {process.pid} on "):
+                Journal(path, "another", is_alone=True)
+        Journal(path, "me").keep("a", 1)  # who does not ask to be alone is not refused
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "removed\n"
+        assert list(tmp_path.iterdir()) == []
+        Journal(path, "another", is_alone=True).remove()
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def test_a_killed_holder_holds_nothing(tmp_path):
+    with holder_of(tmp_path / "journal") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        Journal(tmp_path / "journal", "me", is_alone=True).remove()
+    assert list(tmp_path.iterdir()) == []

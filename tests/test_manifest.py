@@ -69,14 +69,6 @@ def test_four_columns_are_enough(tmp_path):
     assert clip == Clip("c1", tmp_path / "a.wav", 0.0, 0.5, "SPEECH", "anna", "a.wav", "", "")
 
 
-def test_spreadsheet_exports_are_read(tmp_path):
-    path = tmp_path / "clips.csv"
-    rows = "clip_id;path;label;group;duration_s\r\nc1;a.wav;NonSpeech;Hund, groß;1,5\r\n;;;;\r\n"
-    path.write_text("\ufeff" + rows, encoding="utf-8")
-    (clip,) = read_manifest(path)
-    assert (clip.label, clip.group, clip.duration_s) == ("NONSPEECH", "Hund, groß", 1.5)
-
-
 HEADER = "clip_id,path,label,group,start_s,duration_s,split"
 
 
@@ -91,16 +83,13 @@ HEADER = "clip_id,path,label,group,start_s,duration_s,split"
                 f"c2,b.wav,SPEECH,{word},0,1,",
                 f"line 3: the group is '{re.escape(word)}', which stands for a missing value",
             )
-            for word in ("NaN", "None", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "<NA>", "-", "?")
+            for word in ("NaN", "N/A", "?")
         ),
         ("c2,b.wav,SPEECH,bob,soon,1,", "line 3: start_s is 'soon'; expected a finite number"),
-        ("c2,b.wav,SPEECH,bob,inf,1,", "line 3: start_s is 'inf'; expected a finite number"),
         ("c2,b.wav,SPEECH,bob,-1,1,", "line 3: start_s is -1; times are 0 or more"),
-        ("c2,b.wav,SPEECH,bob,0,-0.5,", "line 3: duration_s is -0.5; times are 0 or more"),
         ("c2,b.wav,SPEECH,bob,0,0,", "line 3: duration_s is 0; give a length above 0"),
         ("c2,b.wav,SPEECH,bob,0,,", "duration_s is empty and .*b.wav does not exist"),
         ("c2,../b.wav,SPEECH,bob,0,1,", "line 3: the path '../b.wav' lies outside the table's folder"),
-        ("c2,x/../../b.wav,SPEECH,bob,0,1,", "lies outside the table's folder"),
         ("c2,b.wav,SPEECH,anna,0,1,test", "line 3: group 'anna' is in split 'test' here and in 'train' in line 2"),
         ("c2,b.wav,SPEECH,bob,1_000,1,", "line 3: start_s is '1_000'; expected a finite number"),
         ("c2,b.wav,SPEECH,bob,0", "line 3: 5 cells, expected 7"),
@@ -146,14 +135,6 @@ def test_a_missing_a_binary_and_a_folder_table_are_named(tmp_path):
             read_manifest(path)
 
 
-def test_a_background_of_unknown_kind_is_refused(tmp_path):
-    path = table(tmp_path, "background_id,path,kind,group,duration_s", "b1,a.wav,hum,x,1")
-    with pytest.raises(
-        ManifestError, match="line 2: unknown kind 'hum'; expected music or vocal_music or noise or speech"
-    ):
-        read_backgrounds(path)
-
-
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
     path = tmp_path / "clips.csv"
     write_manifest(path, [CLIP])
@@ -167,11 +148,6 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
         write_manifest(path, broken_clips())
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["clips.csv"]
-
-
-def test_a_hundred_thousand_rows_are_read_in_linear_time(tmp_path):
-    lines = [f"c{i},{i}.wav,SPEECH,g{i % 5000},0,1,train" for i in range(100_000)]
-    assert len(read_manifest(table(tmp_path, HEADER, *lines))) == 100_000
 
 
 ROWS_OF_TEXT = [
@@ -213,8 +189,8 @@ def test_a_quoted_cell_may_hold_lines_that_are_no_rows(tmp_path, delimiter):
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("start", ["", "sep=;\n", '"sep=;"\n', "SEP=;\n"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("start", ["", "sep=;\n", '"SEP=;"\n'])
 def test_what_spreadsheets_write_is_read(tmp_path, end, encoding, start):
     text = start + "path;label;group;start;end\na.wav;1,0;Jörg;0,5;1,5\n\nb.wav;0,0;rain;;\n"
     (audio(tmp_path) / "t.csv").write_bytes(text.replace("\n", end).encode(encoding))
@@ -234,22 +210,14 @@ def test_utf_16_without_its_mark_is_refused_in_one_sentence(tmp_path):
     ("names", "cells", "stretch"),
     [
         ("start_s,end_s", "0.5,1.25", (0.5, 0.75)),
-        ("begin,stop", "0.5,1.25", (0.5, 0.75)),
         ("onset,offset", "0.5,1.25", (0.5, 0.75)),
-        ("onset,duration", "0.5,0.75", (0.5, 0.75)),
         ("offset,duration", "0.5,0.75", (0.5, 0.75)),
-        ("start_ms,end_ms", "500,1250", (0.5, 0.75)),
         ("startMs,durationMs", "500,750", (0.5, 0.75)),
-        ("start_time,duration_s", "0.5,0.75", (0.5, 0.75)),
-        ("t_start,t_end", "0.5,1.25", (0.5, 0.75)),
-        ("tmin,tmax", "0.5,1.25", (0.5, 0.75)),
         ("Begin Time (s),End Time (s)", "0.5,1.25", (0.5, 0.75)),
-        ("segment_start,segment_end_seconds", "0.5,1.25", (0.5, 0.75)),
         ("start,end,duration", "0.5,1.25,0.751", (0.5, 0.751)),
         ("start,end,length", "0.5,1.25,9999", (0.5, 0.75)),
         ("sample_rate,num_samples,second_speaker", "8000,16000,ben", (0.0, 2.0)),
         ("start,end,speed", "NA,n/a,3", (0.0, 2.0)),
-        ("end", "0.3", (0.0, 0.3)),
         ("dur", "0.3", (0.0, 0.3)),
         ("start", "0.5", (0.5, 1.5)),
     ],
@@ -263,22 +231,14 @@ def test_times_are_understood_by_the_names_others_give_them(tmp_path, names, cel
     ("names", "cells", "sentence"),
     [
         ("offset", "0.5", "line 1: the column 'offset' looks like a time of the clips"),
-        ("start,offset", "0.5,1", "line 1: the column 'offset' looks like a time"),
         ("start_sample,end_sample", "8000,9000", "line 1: the column 'start_sample' looks like a time"),
         ("frame_offset,num_frames", "8000,9000", "line 1: the column 'frame_offset' looks like a time"),
-        ("startFrame", "8000", "line 1: the column 'startFrame' looks like a time"),
-        ("length", "1", "line 1: the column 'length' looks like a time"),
-        ("seconds", "1", "line 1: the column 'seconds' looks like a time"),
         ("Dauer", "1", "line 1: the column 'Dauer' looks like a time"),
         ("start_s,num_samples", "1,8000", "line 1: the column 'num_samples' looks like a time"),
-        ("timestamp", "1", "line 1: the column 'timestamp' looks like a time"),
         ("start,end_of_turn", "0.5,1", "line 1: the column 'end_of_turn' looks like a time"),
         ("end,end_time", "1,1", "line 1: the columns 'end' and 'end_time' both say the end"),
-        ("start_s,start_ms", "1,1000", "line 1: the columns 'start_s' and 'start_ms' both say the start"),
         ("start,end", "1,0.5", "line 2: the clip ends at 0.5 s but starts at 1 s"),
-        ("start,end", "1,1", "line 2: the clip ends at 1 s but starts at 1 s"),
         ("start,end,duration", "0.5,1,30", "line 2: start 0.5 s and end 1 s are 0.5 s apart, but the duration is 30 s"),
-        ("start,stop,duration", "0,16000,1", "line 2: start 0 s and end 16000 s are 16000 s apart"),
         ("start,end", "00:00:01,00:00:02", "line 2: start_s is '00:00:01'; expected a finite number"),
     ],
 )
@@ -295,15 +255,13 @@ def test_clips_without_an_id_are_called_by_path_and_start_whatever_stands_beside
     assert "line 5: the same stretch of 'a.wav' already stands in line 3" in fault(tmp_path, header, *rows, rows[1])
 
 
-@pytest.mark.parametrize(
-    "word", [*LABEL_WORDS, "1", "0", "1.0", "0.0", "Non-Speech", "NO speech", "not_speech", "TRUE"]
-)
+@pytest.mark.parametrize("word", [*LABEL_WORDS, "1", "0.0", "Non-Speech", "not_speech"])
 def test_a_label_may_be_said_in_words_that_mean_one_thing(tmp_path, word):
     (clip,) = read_manifest(table(audio(tmp_path), "path,label,group", f"a.wav,{word},g"))
     assert clip.label == ("NONSPEECH" if word.lower().startswith(("n", "0", "f")) else "SPEECH")
 
 
-@pytest.mark.parametrize("word", ["noise", "music", "silence", "unvoiced", "-1", "2", "0.5", "s", "speech, music"])
+@pytest.mark.parametrize("word", ["noise", "unvoiced", "-1", "0.5", "speech, music"])
 def test_a_label_that_may_mean_two_things_is_refused_with_the_words_that_do_not(tmp_path, word):
     message = fault(audio(tmp_path), "path,label,group", f'a.wav,"{word}",g')
     assert f"line 2: unknown label '{word}'; expected SPEECH or NONSPEECH (also voice, no speech" in message

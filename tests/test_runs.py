@@ -18,8 +18,7 @@ from listenwell.errors import ConfigError, ListenwellError
 from listenwell.fits.ledger import hold_fits, open_ledger
 from listenwell.storage.atomic_files import OWN, temporary_prefix
 from listenwell.storage.load_or_make import write_checksummed
-from listenwell.storage.run_folder import RunFolder
-from listenwell.storage.run_lock import hold_run, holder_of, is_held, written_by_a_run
+from listenwell.storage.run_folder import RunFolder, hold_run, holder_of, is_held, written_by_a_run
 from listenwell.study.run import fit_alone
 from listenwell.tasks.runs import find_waste, list_runs
 

@@ -9,7 +9,7 @@ import soundfile
 from listenwell.data.corpora.folders import read_folders
 from listenwell.data.sound_files import find_sound_files
 from listenwell.detect.recordings import find_recordings
-from listenwell.errors import AudioError, ManifestError
+from listenwell.errors import ManifestError
 
 
 def record(path: Path) -> Path:
@@ -75,16 +75,3 @@ def test_a_path_that_names_both_labels_is_refused(tmp_path):
     record(tmp_path / "speech" / "noise" / "a.wav")
     with pytest.raises(ManifestError, match=r"speech/noise/a\.wav: lies in 'speech' and in 'noise'"):
         read_folders(tmp_path, "folder", 0.0)
-
-
-def test_folders_that_agree_on_the_label_may_lie_in_each_other(tmp_path):
-    record(tmp_path / "speech" / "speakers" / "anna" / "a.wav")
-    record(tmp_path / "noise" / "rain" / "b.wav")
-    groups = {clip.group for clip in read_folders(tmp_path, "folder", 0.0).clips}
-    assert groups == {"speech/anna", "nonspeech/rain"}
-
-
-def test_a_folder_without_sound_says_what_it_holds(tmp_path):
-    (tmp_path / "a.txt").write_text("words")
-    with pytest.raises(AudioError, match=r"holds no recordings; .* 1 file is no sound .*\(1 \.txt\)"):
-        find_recordings([str(tmp_path)])

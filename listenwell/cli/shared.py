@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 
 if TYPE_CHECKING:
     from listenwell.config import Config

@@ -26,8 +26,8 @@ from listenwell.cli.shared import (
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_text
-from listenwell.storage.cache import cache_root
 from listenwell.storage.destination import destinations
+from listenwell.storage.load_or_make import cache_root
 from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:

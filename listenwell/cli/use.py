@@ -268,7 +268,7 @@ def score(
     """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
     from listenwell.splits.clips import find_manifest, read_split
-    from listenwell.storage.run_lock import hold_run, require_own
+    from listenwell.storage.run_folder import hold_run, require_own
     from listenwell.tasks.score_table import score_manifest
 
     question = read_text(prompt_file) if prompt_file is not None else ""

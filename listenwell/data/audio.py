@@ -350,19 +350,15 @@ def _to_array(audio: Audio) -> NDArray[Any]:
     if isinstance(audio, bytes | bytearray | memoryview):
         raise AudioError("bytes were given; the content of a sound file goes in as io.BytesIO(content).")
     try:
-        return np.asarray(_to_host(audio))
+        if hasattr(audio, "detach"):  # a tensor: it may need a gradient, lie on a GPU, or be bfloat16, unknown to numpy
+            audio = audio.detach().cpu()
+            audio = audio.float() if audio.is_floating_point() else audio
+        return np.asarray(audio)
     except (ValueError, TypeError, RuntimeError) as error:
         raise AudioError(
             f"a {type(audio).__name__} cannot be taken for a waveform ({error}); an array, a list of numbers, a "
             "tensor, a path or an open file was expected, the sample rate apart."
         ) from error
-
-
-def _to_host(audio: Audio) -> Any:
-    if hasattr(audio, "detach"):  # a tensor, which may need a gradient, lie on a GPU, or be bfloat16, which numpy lacks
-        audio = audio.detach().cpu()
-        return audio.float() if audio.is_floating_point() else audio
-    return audio
 
 
 def _one_or_two_dimensions(samples: NDArray[Any]) -> NDArray[Any]:

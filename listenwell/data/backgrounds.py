@@ -195,7 +195,8 @@ def build_background_file(
                     raise AudioError(
                         f"{entry.path}: background '{entry.background_id}' is silent; remove it from the table."
                     )
-                samples = _quantise(loaded)
+                rounded = np.clip(np.rint(loaded * np.float32(FULL_SCALE)), -32768, 32767)
+                samples = np.asarray(rounded, dtype="<i2")
                 file.write(samples.tobytes())
                 records[entry.background_id] = {
                     "first": n_written,
@@ -206,11 +207,6 @@ def build_background_file(
                 on_progress("storing backgrounds", done, len(entries))
         index = {"fingerprint": _fingerprint(temporary / SAMPLES), "backgrounds": records}
         write_checksummed(temporary / INDEX, index)
-
-
-def _quantise(samples: Waveform) -> NDArray[np.int16]:
-    """Return the samples as 16 bit, little-endian, rounded; beyond full scale is held there."""
-    return np.asarray(np.clip(np.rint(samples * np.float32(FULL_SCALE)), -32768, 32767), dtype="<i2")
 
 
 def _fingerprint(path: Path) -> str:

@@ -22,7 +22,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from listenwell.data.joined_files import BEHIND_THE_END, MOST_AFTER, Part, Parts, find_parts
+from listenwell.data.sound_files import BEHIND_THE_END, MOST_AFTER, Part, Parts, find_parts
 from listenwell.errors import AudioError
 
 Frames = NDArray[np.float32]

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from listenwell.data.joined_files import BEHIND_THE_END, MOST_AFTER
+from listenwell.data.sound_files import BEHIND_THE_END, MOST_AFTER
 from listenwell.errors import AudioError
 
 Frames = NDArray[np.float32]

@@ -25,7 +25,7 @@ from listenwell.data.tables import (
     NO_NAMES,
     Row,
     UniqueColumn,
-    name_rows,
+    read_rows,
     write_rows,
 )
 from listenwell.errors import AudioError, ConfigError, ManifestError
@@ -94,14 +94,9 @@ def read_manifest(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Cli
         "say which one is meant with data.columns in a config, such as {group: speaker} ('listenwell init "
         f"{path.name}' writes one where the names are obvious), or add the column"
     )
-    return build_clips(timed_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS, columns, advice), path.parent)
-
-
-def build_clips(rows: Iterable[Row], folder: Path) -> list[Clip]:
-    """Return one clip per row, as `read_manifest` does; relative paths start at `folder`. Raises ManifestError."""
-    folder, clips = _absolute(folder), []
+    folder, clips = _absolute(path.parent), []
     names, splits = _ClipNames(), _GroupSplits()
-    for row in rows:
+    for row in _timed_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS, columns, advice):
         audio_path = _audio_path(row, folder)
         start_s, duration_s = _stretch_s(row, audio_path)
         clip = Clip(
@@ -142,7 +137,7 @@ def read_backgrounds(path: Path) -> list[Background]:
     """
     folder, backgrounds = _absolute(path.parent), []
     background_ids, splits = UniqueColumn("background_id"), _GroupSplits()
-    for row in timed_rows(path, BACKGROUND_COLUMNS, ("background_id", "path", "kind", "group")):
+    for row in _timed_rows(path, BACKGROUND_COLUMNS, ("background_id", "path", "kind", "group")):
         audio_path = _audio_path(row, folder)
         start_s, duration_s = _stretch_s(row, audio_path)
         if start_s > 0:
@@ -310,7 +305,7 @@ def obvious_columns(header: Sequence[str]) -> dict[str, list[str]]:
     return {column: [column] if column in names else names for column, names in meant.items() if names}
 
 
-def timed_rows(
+def _timed_rows(
     path: Path,
     known: Sequence[str],
     required: Sequence[str],
@@ -319,7 +314,7 @@ def timed_rows(
 ) -> Iterator[Row]:
     """Yield the rows of a table of sounds, their times under TIME_COLUMNS whatever the table calls them.
 
-    columns: known column -> the table's name, as in data.columns; advice as in `name_rows`. Raises ManifestError.
+    columns: known column -> the table's name, as in data.columns; advice as in `read_rows`. Raises ManifestError.
     """
 
     def name_columns(place: str, header: Sequence[str]) -> Mapping[str, str]:
@@ -328,7 +323,7 @@ def timed_rows(
             return NO_NAMES
         return {**columns, **time_columns(place, header, columns)}
 
-    return name_rows(path, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
+    return read_rows(path, (*dict.fromkeys((*known, *TIME_COLUMNS)),), required, name_columns, advice)
 
 
 def time_columns(place: str, header: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:

@@ -29,8 +29,7 @@ from listenwell.data.audio import (
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.cache import cache_root
-from listenwell.storage.load_or_make import read_checksummed, write_checksummed
+from listenwell.storage.load_or_make import cache_root, read_checksummed, write_checksummed
 
 DECODER = ", ".join(
     [f"{DECODING_VERSION}, libsndfile {soundfile.__libsndfile_version__}"]

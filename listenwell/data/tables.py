@@ -55,36 +55,27 @@ class Record(NamedTuple):
 
 
 def read_rows(
-    path: Path, known: Sequence[str], required: Sequence[str], names: Mapping[str, str] = NO_NAMES
-) -> Iterator["Row"]:
-    """Yield the rows below the header of a table. Raises ManifestError, also when there is none.
-
-    names: known column -> what the table calls it, where that is another name.
-    """
-    return name_rows(path, known, required, lambda place, header: names)
-
-
-def name_rows(
     path: Path,
     known: Sequence[str],
     required: Sequence[str],
-    name_columns: Callable[[str, Sequence[str]], Mapping[str, str]],
+    names: Mapping[str, str] | Callable[[str, Sequence[str]], Mapping[str, str]] = NO_NAMES,
     advice: str = ADD_COLUMN,
 ) -> Iterator["Row"]:
     """Yield each record as a row of the known columns. Raises ManifestError, also when there is none.
 
-    The first must name the required columns; in later ones (of JSON) a missing name is an empty cell. name_columns:
-    known column -> the table's name, of a header and its place. advice: what to do where a required one is missing.
+    The first must name the required columns; in later ones (of JSON) a missing name is an empty cell. names: known
+    column -> what the table calls it, where that is another name; or what gives it of a header's place and names.
+    advice: what to do where a required column is missing.
     """
     places: dict[tuple[str, ...], list[tuple[int, str]]] = {}
     n_rows, absent = 0, dict.fromkeys(known, "")
     for line, header, cells, decimal_comma in table_records(path):
         if header not in places:
             place = f"{path} line {line}"
-            names = name_columns(place, header)
-            columns = _rename_columns(place, header, names, known)
+            named = names(place, header) if callable(names) else names
+            columns = _rename_columns(place, header, named, known)
             if not places:
-                _require_columns(place, header, columns, names, required, advice)
+                _require_columns(place, header, columns, named, required, advice)
             places[header] = [(i, column) for i, column in enumerate(columns) if column in absent]
         if cells is not None:
             n_rows += 1

@@ -236,60 +236,15 @@ def _describe_clip(chosen: ChosenClip) -> dict[str, Any]:
 
 
 def format_sheet(sheet: DataSheet) -> str:
-    """Return the sheet as Markdown."""
-    content, precision = sheet_to_json(sheet), sheet.precision
-    parts = [
-        "# Data sheet of a test set",
-        _table(("asked", "value"), content["asked"].items()),
-        "## Classes",
-        _table(
-            ("label", "clips", "groups", "recordings", "categories", "shortest (s)", "median (s)", "longest (s)"),
-            (record.values() for record in content["classes"]),
-        ),
-        "## What it can show",
-        "Effective n: the clips divided by the design effect, with an intra-class correlation of "
-        f"{precision[0].icc:g} assumed. "
-        "Half-widths of the 95 % interval to expect, in percentage points:",
-        _table(
-            (
-                "measure",
-                "clips",
-                "groups",
-                "effective n",
-                *(f"at {share:.0%}" for share, _ in precision[0].half_widths),
-            ),
-            (
-                (
-                    p.measure,
-                    p.n_clips,
-                    p.n_groups,
-                    f"{p.effective_n:.0f}",
-                    *(f"±{100 * w:.1f}" for _, w in p.half_widths),
-                )
-                for p in precision
-            ),
-        ),
-        "## Licences",
-        _table(("licence", "clips"), content["licences"].items()),
-        "## Groups",
-        _table(
-            ("group", "label", "clips", "recordings", "seconds", "categories", "corpora"),
-            (record.values() for record in content["groups"]),
-        ),
-        "## Clips",
-        _table(
-            ("clip", "label", "group", "source", "from (s)", "lasts (s)", "licence", "samples (sha256)", "why"),
-            (_clip_cells(chosen.clip, chosen.reason) for chosen in sheet.chosen),
-        ),
-    ]
+    """Return the sheet as Markdown: what `sheet_to_json` says, as tables; half-widths in percentage points."""
+    content = sheet_to_json(sheet)
+    for known in content["precision"]:
+        known |= {f"± at {share:.0%}": 100 * half_width for share, half_width in known.pop("half_widths")}
+    parts = ["# Data sheet of a test set"]
+    for title, records in content.items():
+        rows = [{"": name, "value": value} for name, value in records.items()] if isinstance(records, dict) else records
+        parts += [f"## {title.capitalize()}", _table(list(rows[0]), (row.values() for row in rows))] if rows else []
     return "\n\n".join(parts) + "\n"
-
-
-def _clip_cells(clip: Clip, reason: str) -> tuple[str, ...]:
-    source = ": ".join(part for part in (clip.corpus, clip.recording, clip.origin) if part)
-    times = (f"{clip.start_s:.3f}", f"{clip.duration_s:.3f}")
-    licence = clip.licence or NOT_STATED
-    return (clip.clip_id, clip.label, clip.group, source, *times, licence, clip.pcm_sha256[:16], reason)
 
 
 def _table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -300,7 +255,7 @@ def _table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def escape_markdown(text: str) -> str:

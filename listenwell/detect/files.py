@@ -1,6 +1,6 @@
 """Many recordings, one after another, with a journal: what was scored before a kill is not scored again.
 
-The journal (storage.journal) lies beside the output: which recording (path, size, time), the number of a window and
+The journal lies beside the output: which recording (path, size, time), the number of a window and
 the scores from it on, and at its end how long it was. Scores are all that is dear; segments and tables follow from them
 in an instant. The journal goes when the output is written. One process at a time writes an output.
 """
@@ -23,7 +23,7 @@ from listenwell.detect.recordings import join_blocks, open_blocks
 from listenwell.detect.segmentation import Floats, Segment, count_windows
 from listenwell.errors import AudioError, ListenwellError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.journal import HeldError, Journal
+from listenwell.storage.load_or_make import HeldError, Journal
 from listenwell.storage.run_folder import identity
 
 LONGEST_CLIP_S = 4.0

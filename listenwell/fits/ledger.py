@@ -11,15 +11,12 @@ needs the adapter and the history; a log is checked by those who read it, so tha
 training.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from listenwell.errors import ListenwellError
-from listenwell.storage.atomic_files import disk_faults_named, make_folder, write_json
+from listenwell.storage.atomic_files import hold_lock, write_json
 from listenwell.storage.load_or_make import read_checksummed, require_files, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, read_json
 from listenwell.train.fit_log import LOGS
@@ -86,14 +83,5 @@ def hold_fits(run: RunFolder, identities: Sequence[str]) -> Iterator[None]:
     with ExitStack() as held:
         # in one order for all, so that no two studies wait for each other
         for fit in sorted(identities):
-            path = run.fit_lock(fit)
-            make_folder(path.parent)
-            lock = FileLock(path)
-            try:
-                with disk_faults_named(path):
-                    lock.acquire(timeout=0)
-            except Timeout:
-                print(f"listenwell: another study trains fit {fit[:16]}; waiting for it.", file=sys.stderr)
-                lock.acquire()
-            held.callback(lock.release)
+            held.enter_context(hold_lock(run.fit_lock(fit), f"another study trains fit {fit[:16]}"))
         yield

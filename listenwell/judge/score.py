@@ -29,9 +29,15 @@ from listenwell.model.parallel import cancelling_pool, default_workers, one_thre
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import remove_left_over
-from listenwell.storage.cache import one_maker
-from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import Made, file_hashes, is_kept, load_or_make_all, require_files
+from listenwell.storage.load_or_make import (
+    Journal,
+    Made,
+    file_hashes,
+    is_kept,
+    load_or_make_all,
+    one_maker,
+    require_files,
+)
 from listenwell.storage.run_folder import identity
 
 SCORING_VERSION = 1

@@ -18,8 +18,7 @@ from listenwell.judge.score import SCORING_VERSION, made_tables, score_clips
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.divide import DEV, Splits
 from listenwell.splits.sealing import commit_thresholds, open_test_set
-from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import Made, load_or_make
+from listenwell.storage.load_or_make import Journal, Made, load_or_make
 from listenwell.storage.run_folder import RunFolder, identity
 
 Tables = Mapping[str, Mapping[str, ScoreTable]]

@@ -27,8 +27,7 @@ from listenwell.model.small.assembly import (
     build_small_model,
 )
 from listenwell.model.small.random_models import build_random_model
-from listenwell.storage.cache import cache_root, one_maker
-from listenwell.storage.load_or_make import hash_file
+from listenwell.storage.load_or_make import cache_root, hash_file, one_maker
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "arm_bf16"}

@@ -18,7 +18,7 @@ from listenwell.data.tables import NO_NAMES, write_rows
 from listenwell.errors import AudioError, ConfigError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.divide import Splits, divide
-from listenwell.storage.cache import cache_root
+from listenwell.storage.load_or_make import cache_root
 
 STARTER, NONE = "starter", "none"
 

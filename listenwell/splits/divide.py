@@ -17,8 +17,7 @@ from listenwell.data.clip import LABELS, ROOM, Background, Clip
 from listenwell.data.splits import check_disjoint, order_groups, split_by_group
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.cache import one_maker
-from listenwell.storage.load_or_make import hash_content
+from listenwell.storage.load_or_make import hash_content, one_maker
 from listenwell.study_settings import DataConfig
 
 Sounding = TypeVar("Sounding", Clip, Background)

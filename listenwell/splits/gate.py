@@ -19,8 +19,7 @@ from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import Unreadable, read_splits, write_quarantine
 from listenwell.splits.divide import Splits, allocation, group_by_split, with_speakers, with_stored_backgrounds
 from listenwell.storage.atomic_files import write_json, write_text
-from listenwell.storage.cache import cache_root
-from listenwell.storage.load_or_make import Made, hash_content, load_or_make
+from listenwell.storage.load_or_make import Made, cache_root, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
 
 GATE_VERSION = 1

@@ -7,6 +7,7 @@ run folders that opened the same clips on this machine: the tenth study on one t
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,22 @@ from listenwell.data.clip import Clip
 from listenwell.errors import SealError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.splits.divide import DEV, POOL, TRAIN
-from listenwell.storage.cache import cache_faults_named, cache_root
+from listenwell.storage.load_or_make import cache_faults_named, cache_root
 from listenwell.storage.run_folder import RunFolder, identity, read_kept_results
-from listenwell.storage.seal import LOOK, Seal, append_entry, judge_seal, read_chain
+from listenwell.storage.seal import LOOK, append_entry, commit, judge_seal, look, read_chain
 
 OPENED = "opened"
 
 
 def commit_thresholds(run: RunFolder, thresholds: Mapping[str, Threshold], fit_identity: str) -> None:
     """Write the thresholds of every method into the run's seal; from here on they may not change unmarked."""
-    Seal(run.seal).commit(_hashes(thresholds), fit_identity)
+    commit(run.seal, _hashes(thresholds), fit_identity)
 
 
 def open_test_set(run: RunFolder, name: str, clips: Sequence[Clip], thresholds: Mapping[str, Threshold]) -> None:
     """Note a look at the test set `name`. Raises SealError unless exactly these thresholds are committed."""
     content = content_sha256(clips)
-    Seal(run.seal).look(name, content, _hashes(thresholds))
+    look(run.seal, name, content, _hashes(thresholds))
     note_opening(name, content, run.root)
 
 
@@ -52,10 +53,9 @@ def describe_seal(run: RunFolder, test_sets: Mapping[str, str], head: str | None
 
     test_sets: name -> content_sha256. head: the head that results.json repeats; None takes the log's own.
     """
-    try:
-        entries = Seal(run.seal).entries()
-    except SealError:
-        entries = []
+    entries: list[dict[str, Any]] = []
+    with suppress(SealError):
+        entries = read_chain(run.seal)
     own = entries[-1]["hash"] if entries else ""
     looks = {entry["test_sha256"]: entry["time"] for entry in reversed(entries) if entry["event"] == LOOK}
     status = judge_seal(run.seal, own if head is None else head, list(test_sets))

@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from listenwell.errors import ListenwellError
 
 OWN = ".listenwell-"
@@ -49,8 +51,7 @@ FAULTS = {
 }
 UNUSABLE = {
     errno.ENAMETOOLONG: "its name is too long for this disk; give a shorter one.",
-    errno.ENOTDIR: "a file stands where a folder was expected; give another name.",
-    errno.EEXIST: "a file stands where a folder was expected; give another name.",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file stands where a folder was expected; give another name."),
     errno.EISDIR: "is a folder, a file was expected; give another name.",
     errno.ELOOP: "is a symbolic link that leads back to itself; remove it, or give another name.",
     errno.EBUSY: "is in use, maybe mounted by itself, and cannot be replaced; give a name in another folder.",
@@ -165,6 +166,28 @@ def make_folder(path: Path) -> None:
     """Make a folder and those around it where they are missing. Raises ListenwellError where the disk refuses."""
     with disk_faults_named(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def hold_lock(path: Path, waiting: str | None = None) -> Iterator[None]:
+    """Hold the lock file at `path` within the block; the system frees it when its process ends, however that ends.
+
+    waiting: what is said on standard error while another process holds it; None raises filelock.Timeout instead.
+    """
+    lock = FileLock(path)
+    try:
+        make_folder(path.parent)
+        with disk_faults_named(path):
+            lock.acquire(timeout=0)
+    except Timeout:
+        if waiting is None:
+            raise
+        print(f"listenwell: {waiting}; waiting for it.", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove(path: Path) -> None:

@@ -12,22 +12,17 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.storage.atomic_files import describe_fault, is_stream, watch_written, write_json
-from listenwell.storage.cache import cache_root
-from listenwell.storage.load_or_make import hash_file
+from listenwell.storage.load_or_make import cache_root, hash_file
 
-NOTES = "written"
 SHOWN = 3
-LONGEST_NAME = 255
-"""In bytes."""
-FileId = tuple[int, int] | None
-"""Device and inode; None where nothing is there."""
+Identity = tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +46,15 @@ class _Place:
         lost += [Path(os.fsdecode(error.filename)) for error in unreadable]
         return {_text(path.relative_to(self.real)): path for path in sorted(lost)}
 
-    def foreign(self, *, keep_own: bool) -> list[str]:
+    def foreign(self, *, keep_own: bool) -> set[str]:
         """The files that are not as they were noted; with keep_own all of them."""
         noted = {} if keep_own else self.read_note()
-        return [name for name, file in self.files().items() if name not in noted or _hash(file) != noted[name]]
+        return {name for name, file in self.files().items() if name not in noted or _hash(file) != noted[name]}
 
     @property
     def note_path(self) -> Path:
         """Where the cache notes what was written here."""
-        return cache_root() / NOTES / f"{hashlib.sha256(os.fsencode(self.real)).hexdigest()}.json"
+        return cache_root() / "written" / f"{hashlib.sha256(os.fsencode(self.real)).hexdigest()}.json"
 
     def read_note(self) -> Mapping[str, str]:
         """The hashes by name; none where there is no note, or it is broken or another place's."""
@@ -115,14 +110,19 @@ def destinations(
     if taken:
         read, around = _protected(inputs)
         for place in taken:
-            _require_ours(place, read, around, overwrite=overwrite, keep_own=keep_own)
-    foreign = {place.real: set(place.foreign(keep_own=keep_own)) for place in places}
+            _require_unread(place, read, around)
+    foreign = {place.real: place.foreign(keep_own=keep_own) for place in places}
+    for place in taken:
+        if names := foreign[place.real]:
+            state = f"holds {_shown(names)}" if place.is_folder else "is there already"
+            state += "" if keep_own else ", which is not known as listenwell's own, unchanged work"
+            _require_may_go(place, state, read, overwrite=overwrite)
 
     def check(real: Path) -> None:
         """What somebody put there since the work began stays."""
         for place in places:
-            if place.real == real and (new := set(place.foreign(keep_own=keep_own)) - foreign[real]):
-                raise ConfigError(f"{place.path}: somebody else wrote {_shown(sorted(new))} meanwhile; it stays.")
+            if place.real == real and (new := place.foreign(keep_own=keep_own) - foreign[real]):
+                raise ConfigError(f"{place.path}: somebody else wrote {_shown(new)} meanwhile; it stays.")
 
     with watch_written(check) as written:
         try:
@@ -160,7 +160,6 @@ def _require_apart(places: Sequence[_Place]) -> None:
 def _require_possible(place: _Place) -> None:
     """Raise ConfigError where no such file or folder can be written."""
     base = next((folder for folder in place.real.parents if os.path.lexists(folder)), place.real)
-    names = place.real.relative_to(base).parts
     number = 0
     if os.path.islink(place.real):
         number = errno.ELOOP
@@ -168,36 +167,14 @@ def _require_possible(place: _Place) -> None:
         number = errno.ENOTDIR if place.is_folder else errno.EISDIR
     elif not os.path.isdir(base):
         number = errno.ENOTDIR
-    elif any(len(os.fsencode(name)) > LONGEST_NAME for name in names):
-        number = errno.ENAMETOOLONG
     elif not os.access(base, os.W_OK | os.X_OK):
         number = errno.EACCES
     if number:
         raise ConfigError(describe_fault(place.path, number))
 
 
-def _protected(inputs: Iterable[Path]) -> tuple[dict[FileId, Path], dict[FileId, Path]]:
-    """What the work reads, by its number, and the folders around that, which may not be replaced as a whole."""
-    read: dict[FileId, Path] = {}
-    around: dict[FileId, Path] = {}
-    folders: dict[Path, Path] = {}
-    for path in inputs:
-        if (number := _number(path)) is not None:
-            read[number] = path
-            # a link in a folder is read there too
-            for folder in (Path(os.path.realpath(path)).parent, Path(os.path.realpath(path.absolute().parent))):
-                folders.setdefault(folder, path)
-    # replaced, these folders would take along what nobody has named
-    for path in (Path.cwd(), Path(os.path.expanduser("~")), cache_root()):
-        folders.setdefault(Path(os.path.realpath(path)), path)
-    for folder, path in folders.items():
-        for outer in (folder, *folder.parents):
-            if (number := _number(outer)) is not None:
-                around.setdefault(number, path)
-    return read, around
-
-
-def _number(path: Path) -> FileId:
+def _identify(path: Path) -> Identity:
+    """Device and inode, which hard links share; None where nothing is there."""
     try:
         state = os.stat(path)
     except (OSError, ValueError):
@@ -205,35 +182,47 @@ def _number(path: Path) -> FileId:
     return state.st_dev, state.st_ino
 
 
-def _require_ours(
-    place: _Place, read: Mapping[FileId, Path], around: Mapping[FileId, Path], *, overwrite: bool, keep_own: bool
-) -> None:
-    """Raise ConfigError where the place holds what is read, or what is foreign unless that may be overwritten."""
-    number = _number(place.real)
+def _protected(inputs: Iterable[Path]) -> tuple[dict[Identity, Path], dict[Identity, Path]]:
+    """What the work reads, and the folders around that, which may not be replaced as a whole."""
+    read = {_identify(path): path for path in inputs}
+    # a link in a folder is read there too
+    folders = {Path(os.path.realpath(path)).parent: path for path in read.values()}
+    folders |= {Path(os.path.realpath(path.absolute().parent)): path for path in read.values()}
+    # replaced, these would take along what nobody has named
+    folders |= {
+        Path(os.path.realpath(path)): path for path in (Path.cwd(), Path(os.path.expanduser("~")), cache_root())
+    }
+    around = {_identify(outer): path for folder, path in folders.items() for outer in (folder, *folder.parents)}
+    for numbers in (read, around):
+        numbers.pop(None, None)
+    return read, around
+
+
+def _require_unread(place: _Place, read: Mapping[Identity, Path], around: Mapping[Identity, Path]) -> None:
+    number = _identify(place.real)
     if number in read:
         raise ConfigError(f"{place.path}: is read by this command and never written over; give another name.")
     if place.is_folder and number in around:
         raise ConfigError(
             f"{place.path}: holds {around[number]}, which must not be replaced; give a folder of its own."
         )
-    foreign = place.foreign(keep_own=keep_own)
-    if not foreign:
-        return
-    for folder in place.real.parents:
-        if (number := _number(folder)) in read:
+
+
+def _require_may_go(place: _Place, state: str, read: Mapping[Identity, Path], *, overwrite: bool) -> None:
+    """Raise ConfigError where the foreign files at the place lie in what is read, or may not be overwritten."""
+    for number in map(_identify, place.real.parents):
+        if number in read:
             raise ConfigError(
                 f"{place.path}: lies in {read[number]}, which this command reads, and listenwell did not write it; "
                 "give another name."
             )
-    state = f"holds {_shown(foreign)}" if place.is_folder else "is there already"
-    state += "" if keep_own else ", which is not known as listenwell's own, unchanged work"
     if not overwrite:
         raise ConfigError(f"{place.path}: {state}; give another name, or --overwrite to replace it.")
     print(f"listenwell: {place.path}: {state}; --overwrite replaces it.", file=sys.stderr)
 
 
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _shown(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _text(path: Path) -> str:

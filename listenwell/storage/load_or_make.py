@@ -9,19 +9,36 @@ JSON file's folder, so that a bit that flipped on the disk is found. made_from h
 JSON values: hashes of clips by field (listenwell.data.clip), settings, versions. Where one of them differs, or a file
 is gone, the thing is made again, and one line says why. What is damaged is refused by name, never made again unasked:
 scores of a test that change in silence would be new scores. Knows nothing of what the files are.
+
+Downloaded weights and recordings lie in the cache: one folder per user, shared by all studies. What takes long to make
+is written into a journal value by value, so that work which was killed does not compute it again.
 """
 
 import hashlib
 import json
+import os
+import socket
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from listenwell.errors import CheckpointError, ListenwellError
-from listenwell.storage.atomic_files import write_json
+from filelock import FileLock, Timeout
 
+from listenwell.errors import CheckpointError, ListenwellError
+from listenwell.storage.atomic_files import (
+    companion,
+    disk_faults_named,
+    hold_lock,
+    make_folder,
+    remove_left_over,
+    write_json,
+)
+
+VARIABLE = "LISTENWELL_CACHE"
 MADE_FROM, FILES, OWN = "made_from", "files_sha256", "own_sha256"
 N_SHOWN = 4
 
@@ -183,13 +200,6 @@ def with_own_hash(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, OWN: hash_content(json.loads(json.dumps(content)))}  # as it will be read: keys are text
 
 
-def has_own_hash(content: Any) -> bool:
-    """True when `content` is an object that holds its own hash."""
-    if not isinstance(content, dict) or OWN not in content:
-        return False
-    return bool(hash_content({key: value for key, value in content.items() if key != OWN}) == content[OWN])
-
-
 def hash_file(path: Path) -> str:
     """The sha256 of a file's bytes."""
     with path.open("rb") as file:
@@ -207,3 +217,130 @@ def _changed(path: Path, sha256: str, expected: Any, both: str) -> str:
         f"{path}: was changed or damaged since it was written (sha256 {sha256[:12]}, expected {str(expected)[:12]}); "
         f"restore it from a copy, or delete {both} and run the command again."
     )
+
+
+# The cache
+
+
+def cache_root() -> Path:
+    """Return the folder named by LISTENWELL_CACHE, else ~/.cache/listenwell; it may not exist yet.
+
+    Where no home folder is known nothing can be made in it, so that only what must write there fails.
+    """
+    if chosen := os.environ.get(VARIABLE):
+        return Path(os.path.abspath(chosen))
+    home = os.path.expanduser("~")  # "~" itself for a user the system does not know
+    return Path(os.devnull if home == "~" else os.path.abspath(home), ".cache", "listenwell")
+
+
+@contextmanager
+def cache_faults_named(path: Path) -> Iterator[None]:
+    """Say of a `path` in the cache that cannot be written which variable names another one; other paths pass."""
+    try:
+        yield
+    except (OSError, ListenwellError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or not path.is_relative_to(cache_root()):
+            raise
+        raise ListenwellError(
+            f"{path}: the cache of weights and recordings cannot be written ({cause.strerror}); set {VARIABLE} to a "
+            "folder you may write to."
+        ) from error
+
+
+@contextmanager
+def one_maker(path: Path) -> Iterator[None]:
+    """Make `path` alone: whoever else wants to waits here, and looks again. What makers that were killed left goes.
+
+    The lock file beside it goes once `path` is there, which nobody makes again.
+    """
+    lock = companion(path, ".lock")
+    with ExitStack() as held:
+        with cache_faults_named(path):
+            held.enter_context(hold_lock(lock, f"another process makes {path}"))
+        try:
+            remove_left_over(path.parent, path.name)
+            yield
+        finally:
+            if path.exists():
+                lock.unlink(missing_ok=True)
+
+
+# Journals
+
+
+class HeldError(ListenwellError):
+    """Another process writes the journal; `holder` tells which."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"{path}: another process writes it ({holder}); wait for it, or stop it.")
+        self.holder = holder
+
+
+class Journal:
+    """Values kept as they are computed: JSON lines of owner, key, value and their hash, each flushed to the disk.
+
+    A line that a kill cut or a disk changed is passed over; numbers come back to the bit. Lines of several runs may
+    stand in any order and more than once: values that form a sequence say which place they have in it.
+
+    owner: what values depend on besides their keys; another owner's lines are passed over. is_alone: no other process
+    may hold the same journal so until `remove`, or until this process or object ends; raises HeldError when one does.
+    """
+
+    def __init__(self, path: Path, owner: str, *, is_alone: bool = False) -> None:
+        self.path, self.owner = path, owner
+        make_folder(path.parent)
+        self._give_back = weakref.finalize(self, _unlock, _lock_alone(path)) if is_alone else None
+        self._known: dict[str, list[Any]] = {}
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        for line in text.splitlines():
+            with suppress(ValueError, RecursionError, TypeError, KeyError):  # no record: the line was cut
+                record = json.loads(line)
+                is_whole = hash_content({key: record[key] for key in record if key != OWN}) == record[OWN]
+                if is_whole and record["owner"] == owner:
+                    self._known.setdefault(record["key"], []).append(record["value"])
+
+    def keys(self) -> list[str]:
+        """Keys of earlier runs."""
+        return list(self._known)
+
+    def known(self, key: str) -> list[Any]:
+        """The values that earlier runs kept under this key, in their order."""
+        return self._known.get(key, [])
+
+    def keep(self, key: str, value: Any) -> None:
+        """Put one more value, of JSON's kinds, on the disk. Raises ListenwellError when the disk is full."""
+        line = json.dumps(with_own_hash({"owner": self.owner, "key": key, "value": value}), allow_nan=False)
+        with disk_faults_named(self.path), self.path.open("a", encoding="utf-8") as file:
+            # a line cut by a kill must not swallow this one
+            file.write(f"\n{line}\n" if file.tell() else f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def remove(self) -> None:
+        """Delete the file: the work is done."""
+        self.path.unlink(missing_ok=True)
+        if self._give_back is not None:
+            self._give_back()
+
+
+def _lock_alone(path: Path) -> FileLock:
+    """Hold the lock of the journal at `path` and write into it who does. Raises HeldError when another process does."""
+    place = companion(path, ".lock")
+    lock = FileLock(place, thread_local=False, is_singleton=True)
+    try:
+        with disk_faults_named(path):
+            lock.acquire(timeout=0)
+    except Timeout as error:
+        with suppress(OSError, ValueError):
+            raise HeldError(path, place.read_text(encoding="utf-8")) from error
+        raise HeldError(path, f"it holds {place.name}") from error
+    with suppress(OSError):  # a full disk refuses the journal too, and that says so
+        place.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    return lock
+
+
+def _unlock(lock: FileLock) -> None:
+    if lock.lock_counter <= 1:  # first the name, so that whoever comes now makes a file of its own
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()

@@ -21,14 +21,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
 from listenwell.errors import SealError
-from listenwell.storage.atomic_files import companion, disk_faults_named, make_folder, write_text
+from listenwell.storage.atomic_files import companion, hold_lock, write_text
 
 COMMIT, LOOK = "commit", "look"
 Verdict = Literal["sealed", "reopened", "unsealed"]
 FIRST = "0" * 64
+KINDS: Mapping[str, dict[str, type]] = {
+    COMMIT: {"thresholds": dict, "made_from": str, "hash": str},
+    LOOK: {"test_set": str},
+}
+"""What is read of an entry; a hash does not say that it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,40 +44,32 @@ class SealStatus:
     n_looks: int
 
 
-class Seal:
-    """The log at `path`; the first entry makes it. Raises SealError when the chain is broken."""
+def commit(path: Path, thresholds: Mapping[str, str], made_from: str) -> None:
+    """Commit to thresholds (method -> hash); made_from: the identity of the fit. The same again adds nothing.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Raises SealError when the chain is broken.
+    """
+    content = {"thresholds": dict(sorted(thresholds.items())), "made_from": made_from}
+    last = _last_commit(path)
+    if last is None or {key: last[key] for key in content} != content:
+        append_entry(path, COMMIT, content)
 
-    def commit(self, thresholds: Mapping[str, str], made_from: str) -> None:
-        """Commit to thresholds (method -> hash); made_from: the identity of the fit. The same again adds nothing."""
-        content = {"thresholds": dict(sorted(thresholds.items())), "made_from": made_from}
-        last = last_commit(self.entries())
-        if last is None or {key: last[key] for key in content} != content:
-            append_entry(self.path, COMMIT, content)
 
-    def look(self, test_set: str, test_sha256: str, thresholds: Mapping[str, str]) -> None:
-        """Note a look at a test set. Raises SealError unless exactly these thresholds are committed."""
-        last = last_commit(self.entries())
-        if last is None or last["thresholds"] != dict(thresholds):
-            found = "no threshold is" if last is None else "other thresholds are"
-            raise SealError(
-                f"{self.path}: {found} committed, so test set '{test_set}' stays closed; choose the thresholds on "
-                "dev and commit them first (a study does)."
-            )
-        append_entry(self.path, LOOK, {"test_set": test_set, "test_sha256": test_sha256, "commit": last["hash"]})
-
-    def entries(self) -> list[dict[str, Any]]:
-        """The lines of the log. Raises SealError when the chain is broken."""
-        return read_chain(self.path)
+def look(path: Path, test_set: str, test_sha256: str, thresholds: Mapping[str, str]) -> None:
+    """Note a look at a test set. Raises SealError unless exactly these thresholds are committed."""
+    last = _last_commit(path)
+    if last is None or last["thresholds"] != dict(thresholds):
+        state = "no threshold is" if last is None else "other thresholds are"
+        raise SealError(
+            f"{path}: {state} committed, so test set '{test_set}' stays closed; choose the thresholds on dev and "
+            "commit them first (a study does)."
+        )
+    append_entry(path, LOOK, {"test_set": test_set, "test_sha256": test_sha256, "commit": last["hash"]})
 
 
 def append_entry(path: Path, event: str, content: Mapping[str, Any]) -> None:
     """Add one line to the log at `path`, atomically and one writer at a time. Raises SealError for a broken chain."""
-    make_folder(path.parent)
-    lock = companion(path, ".lock")
-    with disk_faults_named(lock), FileLock(lock):
+    with hold_lock(companion(path, ".lock"), f"another process writes {path}"):
         entries = read_chain(path)
         entry = {
             "number": len(entries) + 1,
@@ -109,7 +104,8 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
             content = {key: value for key, value in entry.items() if key != "hash"}
             previous = entries[-1]["hash"] if entries else FIRST
             is_whole = (entry["number"], entry["previous"], entry["hash"]) == (number, previous, hash_entry(content))
-            is_whole = is_whole and _has_its_kinds(entry)
+            kinds = {"event": str, "time": str} | KINDS.get(entry["event"], {})
+            is_whole = is_whole and all(isinstance(entry[name], kind) for name, kind in kinds.items())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             is_whole = False
         if not is_whole:
@@ -119,16 +115,6 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
             )
         entries.append(entry)
     return entries
-
-
-def _has_its_kinds(entry: Mapping[str, Any]) -> bool:
-    """True when what is read of an entry is there and of its kind; a hash does not say so."""
-    kinds: dict[str, type] = {"event": str, "time": str}
-    if entry["event"] == COMMIT:
-        kinds |= {"thresholds": dict, "made_from": str, "hash": str}
-    if entry["event"] == LOOK:
-        kinds["test_set"] = str
-    return all(isinstance(entry[name], kind) for name, kind in kinds.items())
 
 
 def hash_entry(content: Mapping[str, Any]) -> str:
@@ -142,41 +128,39 @@ def judge_seal(path: Path, expected_head: str, test_sets: Sequence[str]) -> Seal
     expected_head: the head that results.json repeats.
     """
     try:
-        entries = Seal(path).entries()
+        entries = read_chain(path)
     except SealError as error:
         return SealStatus("unsealed", str(error), "", 0)
     looks = [entry for entry in entries if entry["event"] == LOOK]
-    head = entries[-1]["hash"] if entries else ""
+    late = [entry for entry in entries if looks and entry["event"] == COMMIT and entry["number"] > looks[0]["number"]]
     unseen = sorted(set(test_sets) - {entry["test_set"] for entry in looks})
+    verdict: Verdict = "unsealed"
     if not entries or unseen:
         missing = f"no look at {', '.join(unseen)} is logged" if entries else f"there is no log at {path}"
-        return SealStatus("unsealed", f"{missing}, so nothing shows when the thresholds were chosen.", head, len(looks))
-    if expected_head not in {entry["hash"] for entry in entries}:
+        reason = f"{missing}, so nothing shows when the thresholds were chosen."
+    elif expected_head not in {entry["hash"] for entry in entries}:
         reason = "the log ends before the head that the results repeat: lines were cut off, or the log was replaced."
-        return SealStatus("unsealed", reason, head, len(looks))
-    if late := late_commits(entries):
-        reason = (
-            f"thresholds were committed again after the test had been opened (entry {late[0]['number']}, "
-            f"{late[0]['time']}): they can have been chosen from what the test showed."
+    elif late:
+        verdict, reason = (
+            "reopened",
+            (
+                f"thresholds were committed again after the test had been opened (entry {late[0]['number']}, "
+                f"{late[0]['time']}): they can have been chosen from what the test showed."
+            ),
         )
-        return SealStatus("reopened", reason, head, len(looks))
-    first = looks[0]
-    reason = (
-        f"every threshold was committed before the first look at the test ({first['time']}); "
-        f"{len(looks)} look{'s' * (len(looks) != 1)}, all with these thresholds."
-    )
-    return SealStatus("sealed", reason, head, len(looks))
+    else:
+        verdict, reason = (
+            "sealed",
+            (
+                f"every threshold was committed before the first look at the test ({looks[0]['time']}); "
+                f"{len(looks)} look{'s' * (len(looks) != 1)}, all with these thresholds."
+            ),
+        )
+    return SealStatus(verdict, reason, entries[-1]["hash"] if entries else "", len(looks))
 
 
-def late_commits(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The commits that stand after a look."""
-    first_look = next((i for i, entry in enumerate(entries) if entry["event"] == LOOK), len(entries))
-    return [entry for entry in entries[first_look:] if entry["event"] == COMMIT]
-
-
-def last_commit(entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The newest commit, or None."""
-    return next((entry for entry in reversed(entries) if entry["event"] == COMMIT), None)
+def _last_commit(path: Path) -> dict[str, Any] | None:
+    return next((entry for entry in reversed(read_chain(path)) if entry["event"] == COMMIT), None)
 
 
 def _user() -> str:

@@ -21,18 +21,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the mapping in the file and, for every dotted key, its place ("study.yaml line 3")."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        places = _key_places(text, str(path))
-        values = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML config.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save the config in UTF-8.") from error
-    except yaml.YAMLError as error:
-        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: is not valid YAML ({_yaml_problem(error)}).") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path}: holds a value that YAML cannot read ({error}); put text in quotes.") from error
+    values, places = _parse(text, str(path))
     if values is None:
         return {}, places
     if not isinstance(values, dict):
@@ -81,15 +74,22 @@ def _key_places(text: str, place: str) -> dict[str, str]:
 
 def read_yaml_value(text: str, place: str) -> Any:
     """Return the value that one line of YAML stands for. Raises ConfigError naming `place`."""
+    return _parse(text, place)[0]
+
+
+def _parse(text: str, place: str) -> tuple[Any, dict[str, str]]:
     try:
-        _key_places(text, place)
-        return yaml.safe_load(text)
+        places = _key_places(text, place)
+        return yaml.safe_load(text), places
     except yaml.YAMLError as error:
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error).splitlines()[0]
         raise ConfigError(
-            f"{place}: the value is not valid YAML ({_yaml_problem(error)}); put text with special signs in quotes."
+            f"{place}{line}: is not valid YAML ({problem}); put text with special signs in quotes."
         ) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{place}: the value cannot be read as YAML ({error}); put text in quotes.") from error
+        raise ConfigError(f"{place}: holds a value that YAML cannot read ({error}); put text in quotes.") from error
 
 
 def to_yaml_line(value: Any) -> str:
@@ -104,8 +104,3 @@ def show_value(value: Any) -> str:
     is_yaml = isinstance(value, str | int | float | bool | list | dict | types.NoneType)
     text = to_yaml_line(value) if is_yaml else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
-    return problem or str(error).splitlines()[0]

@@ -32,8 +32,7 @@ from listenwell.splits.gate import Divided, divide_study
 from listenwell.splits.sealing import content_sha256, describe_seal
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.load_or_make import write_checksummed
-from listenwell.storage.run_folder import RunFolder, provenance
-from listenwell.storage.run_lock import alone_in_run
+from listenwell.storage.run_folder import RunFolder, alone_in_run, provenance
 from listenwell.study.leave_one_out import run_leave_one_out
 from listenwell.study.search import run_search
 from listenwell.train.fit import FailedFit

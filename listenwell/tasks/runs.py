@@ -29,8 +29,7 @@ from listenwell.splits.divide import DEV, TRAIN, Splits, allocation
 from listenwell.storage.atomic_files import OWN, atomic_folder, remove
 from listenwell.storage.destination import destinations
 from listenwell.storage.load_or_make import MADE_FROM, read_checksummed
-from listenwell.storage.run_folder import RunFolder, read_kept_results
-from listenwell.storage.run_lock import hold_run, holder_of, is_held, is_run, left_overs
+from listenwell.storage.run_folder import RunFolder, hold_run, holder_of, is_held, is_run, left_overs, read_kept_results
 from listenwell.train.fit_log import LOGS, METRICS
 
 State = Literal["running", "finished", "unfinished"]

@@ -42,8 +42,7 @@ from listenwell.splits.clips import (
 from listenwell.splits.divide import DEV
 from listenwell.splits.sealing import content_sha256, is_test_split, note_opening
 from listenwell.storage.atomic_files import write_json, write_text
-from listenwell.storage.journal import Journal
-from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_checksummed
+from listenwell.storage.load_or_make import Journal, Made, hash_file, load_or_make, write_checksummed
 from listenwell.storage.run_folder import RunFolder, identity, provenance
 from listenwell.tasks.runs import find_adapter
 

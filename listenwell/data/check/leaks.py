@@ -114,7 +114,9 @@ def check_leaks(
         pairs = find_near_duplicates(indices[one], indices[other], on_progress, stage)
         findings += [finding for pair in pairs for finding in _from_near_duplicate(pair)]
     for part, index in indices.items():
-        for pair in _same_part_other_label(index, on_progress, f"comparing labels of {part}"):
+        speech = index.keep(lambda sound: sound.label == "SPEECH")
+        nonspeech = index.keep(lambda sound: sound.label == "NONSPEECH")
+        for pair in find_near_duplicates(speech, nonspeech, on_progress, f"comparing labels of {part}"):
             findings.append(_label_conflict(pair.one, pair.other, _shared_sound(pair), pair.correlation.value))
     return LeakReport(
         tuple(sorted(findings, key=lambda finding: not finding.is_leak)),
@@ -187,13 +189,6 @@ def find_same_samples(indices: Iterable[SoundIndex]) -> Iterator[Finding]:
         if len(labelled) > 1:
             one, other = (labelled[label] for label in LABELS)
             yield _label_conflict(one, other, f"have the same samples (sha256 {sha256[:16]}...)", sha256)
-
-
-def _same_part_other_label(index: SoundIndex, on_progress: OnProgress, stage: str) -> list[NearDuplicate]:
-    """Return the near duplicates of one part whose labels differ."""
-    speech = index.keep(lambda sound: sound.label == "SPEECH")
-    nonspeech = index.keep(lambda sound: sound.label == "NONSPEECH")
-    return find_near_duplicates(speech, nonspeech, on_progress, stage)
 
 
 def _by(name_of: Callable[[Sound], Hashable], sounds: Sequence[Sound]) -> dict[Hashable, list[Sound]]:

@@ -88,13 +88,20 @@ def list_sounds(
     clips: Mapping[str, Sequence[Clip]], backgrounds: Mapping[str, Sequence[Background]]
 ) -> dict[str, list[Sound]]:
     """Return the sounds of every part, clips first; rooms are none. Raises ManifestError for one without a group."""
-    parts = list(dict.fromkeys([*clips, *backgrounds]))
-    sounds = {
-        part: [_from_clip(part, clip) for clip in clips.get(part, ())]
-        + [_from_background(part, background) for background in backgrounds.get(part, ()) if background.kind != ROOM]
-        for part in parts
-    }
+    sounds: dict[str, list[Sound]] = {part: [] for part in [*clips, *backgrounds]}
     for part, listed in sounds.items():
+        listed += [
+            Sound(
+                part, clip.clip_id, False, clip.path, clip.start_s, clip.duration_s, clip.label, clip.group,
+                clip.recording, clip.corpus, clip.origin, clip.channel,
+            )
+            for clip in clips.get(part, ())
+        ]  # fmt: skip
+        listed += [
+            Sound(part, bed.background_id, True, bed.path, 0.0, None, "", bed.group, "", bed.corpus, bed.origin)
+            for bed in backgrounds.get(part, ())
+            if bed.kind != ROOM
+        ]
         for sound in listed:
             if str(sound.group).strip().lower() in MISSING_VALUES:
                 raise ManifestError(
@@ -102,18 +109,6 @@ def list_sounds(
                     "another part knows its speaker or source; fill in the group column."
                 )
     return sounds
-
-
-def _from_clip(part: str, clip: Clip) -> Sound:
-    return Sound(
-        part, clip.clip_id, False, clip.path, clip.start_s, clip.duration_s, clip.label, clip.group, clip.recording,
-        clip.corpus, clip.origin, clip.channel,
-    )  # fmt: skip
-
-
-def _from_background(part: str, background: Background) -> Sound:
-    name, group, corpus, origin = background.background_id, background.group, background.corpus, background.origin
-    return Sound(part, name, True, background.path, 0.0, None, "", group, "", corpus, origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from listenwell.data.corpora import esc50, folders, librispeech, musan, rirs, voxconverse
 from listenwell.data.corpora.corpus import Corpus, Prepared
-from listenwell.data.fetch.archives import unpack
-from listenwell.data.fetch.download import download
+from listenwell.data.fetch.download import download, unpack
 from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.data.tables import write_rows
 from listenwell.errors import ConfigError

@@ -1,6 +1,6 @@
 """The starter corpus: real speech and real sounds from Debian packages, prepared in minutes on any machine.
 
-    list -> fetch (data.fetch.debian_packages) -> render -> clips.csv, backgrounds.csv -> shortcut test
+    list -> fetch (data.fetch.packages) -> render -> clips.csv, backgrounds.csv
 
 The frozen list, `starter_members.csv`, was chosen by hand (docs/starter-corpus.md says how), one row per file:
 
@@ -27,7 +27,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,8 @@ from numpy.typing import NDArray
 
 from listenwell.data import recording_history
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_recording, pcm_sha256
-from listenwell.data.check.audio_checks import (
-    MeasuredClips,
-    ShortcutReport,
-    find_shortcuts,
-    format_shortcuts,
-    measure_conditions,
-)
 from listenwell.data.clip import LABELS, Background, Clip
-from listenwell.data.fetch.debian_packages import Member, PackageSource, choose_source, fetch_members
+from listenwell.data.fetch.packages import Member, PackageSource, choose_source, fetch_members
 from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.data.recording_history import RecordingHistory, Samples
 from listenwell.data.tables import read_rows
@@ -53,8 +46,7 @@ from listenwell.errors import AudioError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
 from listenwell.storage.atomic_files import atomic_folder
-from listenwell.storage.cache import one_maker
-from listenwell.storage.load_or_make import Made, is_kept, load_or_make
+from listenwell.storage.load_or_make import Made, is_kept, load_or_make, one_maker
 
 SEED = 1
 CORPUS = "starter"
@@ -63,7 +55,6 @@ CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
 CLIP_FOLDER, BACKGROUND_FOLDER = "clips", "backgrounds"
 COLUMNS = ("package", "member", "sha256", "label", "group", "category", "kind", "part", "clips", "licence")
 PARTS = ("study_pool", "train", "sealed_test", "out_of_corpus")
-STUDIED = ("study_pool", "train")
 ROLES = (*LABELS, "BACKGROUND")
 BACKGROUND_S = 40.0
 BACKGROUND_LEVEL_DB = -23.0
@@ -71,7 +62,7 @@ BACKGROUND_LEVEL_DB = -23.0
 
 @dataclass(frozen=True, slots=True)
 class StarterCorpus:
-    """A prepared corpus. summary: what starter.json holds (allocation, shortcut figures, fingerprint, seed)."""
+    """A prepared corpus. summary: what starter.json holds (allocation as text, fingerprint, seed)."""
 
     folder: Path
     summary: dict[str, Any]
@@ -123,37 +114,8 @@ def _make(folder: Path, cache: Path, source: PackageSource, workers: int, on_pro
         clips, backgrounds = _render_corpus(members, stored, temporary, workers, on_progress)
         write_manifest(temporary / CLIPS, clips)
         write_backgrounds(temporary / BACKGROUNDS, backgrounds)
-        reports = _find_shortcuts(clips)
-    allocation = summarise_allocation(members)
-    summary = {
-        "fingerprint": _fingerprint(),
-        "seed": SEED,
-        "allocation": allocation,
-        "shortcuts": [{**asdict(report), "passed": report.passed} for report in reports],
-        "text": f"{format_allocation(allocation)}\n\n{format_shortcuts(reports)}\n",
-    }
+    summary = {"fingerprint": _fingerprint(), "seed": SEED, "text": format_allocation(members)}
     return Made(summary, lambda: [folder / CLIPS, folder / BACKGROUNDS])
-
-
-def _find_shortcuts(clips: Sequence[Clip]) -> list[ShortcutReport]:
-    """Return the shortcut test of every part, measured from the written audio.
-
-    The study pool is cross-validated; the other parts are scored by what was trained on all of the study pool.
-    """
-    parts = {part: _measure([clip for clip in clips if clip.split == part]) for part in PARTS}
-    pool = parts["study_pool"]
-    return [
-        find_shortcuts(part, measured, stream(SEED, CORPUS, "shortcuts", part), None if measured is pool else pool)
-        for part, measured in parts.items()
-    ]
-
-
-def _measure(clips: Sequence[Clip]) -> MeasuredClips:
-    return MeasuredClips(
-        [measure_conditions(load_recording(clip.path)) for clip in clips],
-        [clip.label for clip in clips],
-        [clip.group for clip in clips],
-    )
 
 
 # The list
@@ -210,39 +172,16 @@ def check_allocation(members: Iterable[StarterMember], path: Path = LIST_PATH) -
             )
 
 
-def summarise_allocation(members: Sequence[StarterMember]) -> list[dict[str, Any]]:
-    """Return what each part holds of each role; new_categories: those that the study does not have in this role."""
-    rows = []
+def format_allocation(members: Sequence[StarterMember]) -> str:
+    """Return what each part holds of each role as a plain table for the terminal."""
+    lines = [f"{'part':<14} {'role':<11} {'groups':>6} {'classes':>7} {'files':>6} {'clips':>6}"]
     for part in PARTS:
         for role in ROLES:
-            of_role = [member for member in members if member.label == role]
-            chosen = [member for member in of_role if member.part == part]
-            known = {member.category for member in of_role if member.part in STUDIED}
-            categories = {member.category for member in chosen if member.clips or role == "BACKGROUND"}
-            rows.append(
-                {
-                    "part": part,
-                    "role": role,
-                    "groups": len({member.group for member in chosen}),
-                    "categories": len(categories),
-                    "recordings": len(chosen),
-                    "clips": sum(member.clips for member in chosen),
-                    "new_categories": sorted(categories - known),
-                }
-            )
-    return rows
-
-
-def format_allocation(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the allocation as a plain table for the terminal."""
-    lines = [f"{'part':<14} {'role':<11} {'groups':>6} {'classes':>7} {'files':>6} {'clips':>6}  new against the pool"]
-    for row in rows:
-        new = "-" if row["part"] in STUDIED else ", ".join(row["new_categories"]) or "none"
-        lines.append(
-            f"{row['part']:<14} {row['role']:<11} {row['groups']:>6} {row['categories']:>7} {row['recordings']:>6} "
-            f"{row['clips']:>6}  {new}"
-        )
-    return "\n".join(lines)
+            chosen = [member for member in members if (member.part, member.label) == (part, role)]
+            n_groups, n_classes = len({member.group for member in chosen}), len({member.category for member in chosen})
+            n_clips = sum(member.clips for member in chosen)
+            lines.append(f"{part:<14} {role:<11} {n_groups:>6} {n_classes:>7} {len(chosen):>6} {n_clips:>6}")
+    return "\n".join(lines) + "\n"
 
 
 # Rendering

@@ -1,4 +1,4 @@
-"""Download one file so that an interruption costs nothing and a wrong file is never taken for the right one.
+"""Download a file and unpack an archive: interruptions cost nothing, and nothing half or wrong is taken for whole.
 
     NAME.part        what has arrived; kept on Ctrl-C, a dropped connection or a full disk, and continued later
     NAME.part.json   the server's validator (strong ETag or date) of that part, for If-Range (RFC 9110, section 13.1.5)
@@ -8,14 +8,26 @@
 A server that ignores ranges sends everything, and the part is written anew. Dropped connections, time-outs and
 answers 408, 429 and 5xx are tried again, with exponentially growing pauses, as long as the part grows and then
 LARGEST_FAILURES times; other answers are errors at once.
+
+An archive (tar, also with gzip or xz, or zip) is refused as a whole when a member's name leads outside, when a link or
+device in a tar is none that the standard library's "data" filter allows (PEP 706), or when all members together are
+more than the limits (an archive bomb). It is unpacked into a temporary folder that takes its name in one rename, with
+MARKER inside, which holds the archive's hash: a folder without it was not unpacked here, or not to its end.
 """
 
+import errno
+import gzip
 import hashlib
 import json
+import lzma
 import shutil
+import tarfile
 import time
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +35,8 @@ import httpx2
 
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.atomic_files import disk_faults_named, write_json
+from listenwell.storage.atomic_files import atomic_folder, disk_faults_named, write_json
+from listenwell.storage.load_or_make import one_maker, read_checksummed, write_checksummed
 
 LARGEST_FAILURES = 5
 FIRST_PAUSE_S = 1.0
@@ -32,6 +45,15 @@ RESERVE_BYTES = 2**26
 """What must stay free on the disk beside the file, so that a download does not stop the machine."""
 TRANSIENT_STATUSES = (408, 429)
 MIB = 2**20
+MARKER = ".listenwell-unpacked.json"
+DAMAGE = (
+    tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError,
+    ValueError,
+)  # fmt: skip
+IMPOSSIBLE = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ)
+"""What the system says of places and names that no sound archive asks for."""
+Member = tuple[str, int, int, Callable[[Path], object]]
+"""Its name, its bytes, the bytes of the archive up to here, and what writes it below a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +82,7 @@ class _TransientError(Exception):
     """Something that may go better at the next attempt."""
 
 
-def free_bytes(folder: Path) -> int:
-    """Return how much of the folder's disk is free."""
+def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
@@ -71,7 +92,7 @@ def download(
     on_progress: OnProgress = ignore_progress,
     *,
     sleep: Callable[[float], None] = time.sleep,
-    free: Callable[[Path], int] = free_bytes,
+    free: Callable[[Path], int] = _free_bytes,
 ) -> FetchedFile:
     """Return `file` in `folder`, fetching what is not there yet. `sleep` takes seconds; `free` gives free bytes.
 
@@ -232,3 +253,107 @@ def _size(path: Path) -> int:
 def _read_json(path: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
+
+
+# Unpacking
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an archive may unpack to at most. The largest corpus here has 12 GB, and another 61,000 files."""
+
+    n_members: int = 500_000
+    n_bytes: int = 64 * 2**30
+
+
+def unpack(
+    archive: FetchedFile,
+    folder: Path,
+    on_progress: OnProgress = ignore_progress,
+    *,
+    limits: Limits = Limits(),
+    free: Callable[[Path], int] = _free_bytes,
+) -> Path:
+    """Return `folder` after unpacking the archive into it; what is there already is left as it is.
+
+    Raises DownloadError when the archive is damaged, unsafe or too large, or when `folder` holds something else.
+    """
+    if not folder.exists():
+        with one_maker(folder):
+            if not folder.exists():
+                _unpack(archive, folder, on_progress, limits, free)
+                return folder
+    _check_marker(archive, folder)
+    return folder
+
+
+def _unpack(
+    archive: FetchedFile, folder: Path, on_progress: OnProgress, limits: Limits, free: Callable[[Path], int]
+) -> None:
+    path, n_members, n_bytes = archive.path, 0, 0
+    n_mib, stage = path.stat().st_size // MIB + 1, f"unpacking {path.name} (MiB)"
+    with atomic_folder(folder) as temporary:
+        root = temporary.resolve()
+        try:
+            for name, size, n_read, extract in _members(path):
+                n_members, n_bytes = n_members + 1, n_bytes + size
+                _require_safe(path, name, (root / name).resolve().is_relative_to(root), n_members, n_bytes, limits)
+                if size + RESERVE_BYTES > (available := free(folder.parent)):
+                    raise DownloadError(
+                        f"{folder}: {path.name} does not fit, {name!r} needs {size / MIB:.0f} MiB and "
+                        f"{RESERVE_BYTES // MIB} MiB to spare, but {available / MIB:.0f} MiB are free; nothing was "
+                        "unpacked. Free some space and run the command again."
+                    )
+                extract(temporary)
+                on_progress(stage, n_read // MIB, n_mib)
+        except (*DAMAGE, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, DAMAGE) and error.errno not in IMPOSSIBLE:
+                raise
+            raise DownloadError(
+                f"{path}: is damaged, unsafe, or no tar or zip archive ({error}); nothing was unpacked. Delete it and "
+                "run the command again."
+            ) from error
+        on_progress(stage, n_mib, n_mib)
+        record = {"archive": path.name, "sha256": archive.sha256, "n_members": n_members, "n_bytes": n_bytes}
+        write_checksummed(temporary / MARKER, record)
+
+
+def _require_safe(path: Path, name: str, is_inside: bool, n_members: int, n_bytes: int, limits: Limits) -> None:
+    source = "nothing was unpacked. Delete it and fetch it from a source you trust."
+    if not is_inside:
+        raise DownloadError(f"{path}: its member {name!r} would be written outside the folder; {source}")
+    if n_members > limits.n_members or n_bytes > limits.n_bytes:
+        raise DownloadError(
+            f"{path}: unpacks to more than {limits.n_members} members or {limits.n_bytes / 2**30:.3g} GiB, which no "
+            f"corpus here does; {source}"
+        )
+
+
+def _members(path: Path) -> Iterator[Member]:
+    if zipfile.is_zipfile(path):
+        n_read = 0
+        with zipfile.ZipFile(path) as zipped:
+            for info in zipped.infolist():
+                n_read += info.compress_size
+                yield info.filename, info.file_size, n_read, partial(zipped.extract, info)
+        return
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
+        for entry in archive:
+            yield entry.name, entry.size, file.tell(), partial(archive.extract, entry, filter="data")
+        # The check sum of gzip and xz stands at their end, behind the last member.
+        while archive.fileobj is not None and archive.fileobj.read(MIB):
+            pass
+
+
+def _check_marker(archive: FetchedFile, folder: Path) -> None:
+    marker = folder / MARKER
+    if not marker.exists():
+        raise DownloadError(
+            f"{folder}: has no {MARKER}, so it was unpacked by hand, or only half; move it away to have "
+            f"{archive.path.name} unpacked here, or prepare the corpus from it as it is."
+        )
+    if (sha256 := str(read_checksummed(marker, DownloadError).get("sha256"))) != archive.sha256:
+        raise DownloadError(
+            f"{folder}: was unpacked from an archive with sha256 {sha256[:16]}..., {archive.path.name} has "
+            f"{archive.sha256[:16]}...; move the folder away and run the command again."
+        )

