@@ -1,6 +1,5 @@
 """The report says what results.json says: tables, answers, advice, table files and the model card of a made study."""
 
-import csv
 import json
 import re
 import subprocess
@@ -18,8 +17,7 @@ from listenwell.errors import ListenwellError
 from listenwell.evaluate.comparison import PairedDifference
 from listenwell.report.conclusions import find_answers, find_next_steps
 from listenwell.report.results import Results, parse_results
-from listenwell.report.table_files import escape_latex, format_table, guard_cell, write_tables
-from listenwell.report.tables import main_table
+from listenwell.report.tables import format_table, main_table
 from listenwell.report.wording import condition_title, verdict_of
 from listenwell.report.write import MODEL_CARD, escape_markdown, policy_hash, write_report
 
@@ -73,7 +71,7 @@ def test_the_terminal_table_has_the_cells_of_the_page_and_loads_no_drawing_libra
     assert "550 clips, 30 groups" in table
     shown = next(table for table in Page(page).tables if "Sealed test: balanced accuracy" in table.caption)
     assert all(" ".join(cell) in table for row in shown.rows for cell in row)
-    code = "import sys, listenwell.report.table_files; print({'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
+    code = "import sys, listenwell.report.tables; print({'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -231,46 +229,6 @@ def test_lopsided_decisions_are_named(record, recall, specificity, said):
 def test_what_is_not_decided_is_told_with_the_groups_that_would(record):
     record["evidence"]["criteria"][0] |= {"outcome": "cannot tell", "groups_needed": 70, "clips_needed": 140}
     assert "test with 70 groups" in advice(record)
-
-
-def test_a_fit_that_was_best_at_its_end_may_train_longer(record):
-    assert "more epochs" not in advice(record)
-    record["fits"][0]["best_epoch"] = 8
-    assert "Train for more epochs" in advice(record)
-
-
-def test_every_measure_of_every_row_is_in_the_csv_unrounded(record, tmp_path):
-    write_tables(Results.model_validate(record), tmp_path)
-    with (tmp_path / "tables" / "rows.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    names = ("method", "threshold", "test_set", "condition")
-    shown = {(*(line[name] for name in names), line["measure"]): (line["value"], line["clips"]) for line in lines}
-    assert len(shown) == len(lines)
-    assert shown == {
-        (*(row[name] for name in names), metric["name"]): (str(metric["value"]), str(metric["n"]))
-        for row in record["rows"]
-        for metric in row["metrics"]
-    }
-    with (tmp_path / "tables" / "comparisons.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(record["comparisons"])
-
-
-@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\u202e=1"])
-def test_a_name_like_a_formula_stays_text(name):
-    guarded = guard_cell(name)
-    assert not str(guarded).startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert "\n" not in str(guarded)
-    assert guard_cell(-0.5) == -0.5
-
-
-def test_every_character_that_latex_reads_is_escaped(record, tmp_path):
-    assert escape_latex(r"a_b & 5% {x} \input{y} $z$ #1 ~ ^") == (
-        r"a\_b \& 5\% \{x\} \textbackslash{}input\{y\} \$z\$ \#1 \textasciitilde{} \textasciicircum{}"
-    )
-    write_tables(Results.model_validate(record), tmp_path)
-    text = (tmp_path / "tables" / "tables.tex").read_text()
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") >= 4
-    assert r"\textbf{Fine-tuned model calibrated}" in text
 
 
 def test_the_model_card_holds_the_calibrated_rows_and_no_name_breaks_out_of_it(record, tmp_path):

@@ -91,7 +91,7 @@ def study(
 ) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.report.table_files import format_table
+    from listenwell.report.tables import format_table
     from listenwell.study.run import run_study
 
     with shown_progress() as on_progress:
@@ -201,7 +201,7 @@ def search(
     listenwell search study.yaml search.sampled.trials=24
     """
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.report.table_files import format_search
+    from listenwell.report.tables import format_search
     from listenwell.study.run import search_alone
 
     with shown_progress() as on_progress:
@@ -265,7 +265,7 @@ def cross_validate(
 ) -> None:
     """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
     resolved = study_config(config, _with_executor(overrides, executor, address))
-    from listenwell.report.table_files import format_speakers
+    from listenwell.report.tables import format_speakers
     from listenwell.study.run import leave_one_out_alone
 
     with shown_progress() as on_progress:

@@ -135,37 +135,6 @@ def _decisions_are_lopsided(results: Results) -> Iterator[tuple[str, str]]:
     )
 
 
-def _more_epochs_might_help(results: Results) -> Iterator[tuple[str, str]]:
-    delivered = results.fits[0]
-    last = delivered.history[-1].epoch
-    if delivered.best_epoch == last and last > 1:
-        yield "Train for more epochs.", f"The delivered fit was best after its last epoch, {last}, by dev loss."
-
-
-def _a_classic_detector_is_better(results: Results) -> Iterator[tuple[str, str]]:
-    for name, method in results.methods.items():
-        if method.kind != "classic":
-            continue
-        result = results.comparison(name, results.unseen.name, CLEAN).result
-        if result.high < 0:
-            yield (
-                f"On clean clips use {method_title(name)}: it is better and costs less.",
-                f"{results.unseen.title}: difference {format_difference(result)}.",
-            )
-
-
-def _arms_that_brought_nothing(results: Results) -> Iterator[tuple[str, str]]:
-    for rung in results.ladder:
-        against = rung.against
-        if (rung.test_set, rung.condition) != (results.unseen.name, NOISY) or against is None:
-            continue
-        if against.low <= 0 <= against.high:
-            yield (
-                f"Do not rely on the arm '{rung.arm}': it does not differ measurably from the first arm.",
-                f"{results.unseen.title}, noisy: {format_difference(against)} against the first arm.",
-            )
-
-
 def _not_decided(results: Results) -> Iterator[tuple[str, str]]:
     """A criterion that the data cannot decide, and how much would."""
     for criterion in results.evidence.criteria:
@@ -181,8 +150,5 @@ RULES: tuple[Callable[[Results], Iterator[tuple[str, str]]], ...] = (
     _errors_sit_in_few_groups,
     _a_condition_costs_much,
     _decisions_are_lopsided,
-    _more_epochs_might_help,
-    _a_classic_detector_is_better,
-    _arms_that_brought_nothing,
     _not_decided,
 )

@@ -140,14 +140,6 @@ def _error_tables(name: str, errors: Errors) -> list[Table]:
                 for clip in errors.worst
             ],
         ),
-        make_table(
-            f"{name}: who is right, clip by clip, each at its dev threshold",
-            ("Method", "#Both", "#Only fine-tuned", "#Only this", "#Neither"),
-            [
-                (method_title(m.method), m.both_right, m.only_ours_right, m.only_theirs_right, m.both_wrong)
-                for m in errors.agreement
-            ],
-        ),
     ]
 
 

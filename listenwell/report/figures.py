@@ -281,6 +281,6 @@ def _learning_curve(fit: Fit, name: str) -> Drawing:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(loc="best")
         title = f"Learning curve of fit {fit.name}, seed {fit.seed}"
-        svg = to_svg(figure, name, title, "The numbers stand in the table of its epochs.")
+        svg = to_svg(figure, name, title, "The numbers stand in results.json.")
     caption = f"{fit.n_steps} steps; dotted: the best epoch by dev loss. {overfitting_sentence(fit)}"
     return Drawing(title, svg, caption)

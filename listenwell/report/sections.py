@@ -81,14 +81,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
              *map(folded, evidence.error_tables(results)), *sounds],
         ),
         ("Every condition", "conditions", [folded(tables.full_table(results, test_set)) for test_set in test_sets]),
-        (
-            "Training",
-            "training",
-            [
-                Figures(figures.learning_curves(results), is_wide=True),
-                *(folded(tables.history_table(fit)) for fit in results.fits),
-            ],
-        ),
+        ("Training", "training", [Figures(figures.learning_curves(results), is_wide=True)]),
         ("Who was where", "allocation", _allocation_blocks(results)),
         ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
         ("Data sheets of the tests", "sheets", evidence.sheet_tables(results)),
