@@ -52,11 +52,11 @@ class GroupedScores:
         return int((self.counts > 0).sum(axis=0).min())
 
 
-def group_scores(score: Floats, is_speech: Bools, group: Groups) -> GroupedScores:
-    """Count the clips; all arrays (n,). Raises ManifestError when a class is missing."""
+def group_scores(score: Floats, is_speech: Bools, group: Groups, most_levels: int = MOST_LEVELS) -> GroupedScores:
+    """Count the clips by at most most_levels levels; all arrays (n,). Raises ManifestError when a class is missing."""
     require_classes(is_speech, "resampling")
     member, n_groups = number_groups(group)
-    level, lowest, highest = _score_levels(score)
+    level, lowest, highest = _score_levels(score, most_levels)
     shape = (lowest.size, n_groups)
     speech, nonspeech = (
         csr_matrix((np.ones(np.count_nonzero(rows)), (level[rows], member[rows])), shape=shape)
@@ -105,13 +105,13 @@ def _strata(counts: Floats) -> list[Whole]:
     return [np.flatnonzero(kinds == kind) for kind in (1, 2, 3)]
 
 
-def _score_levels(score: Floats) -> tuple[Whole, Floats, Floats]:
+def _score_levels(score: Floats, most_levels: int) -> tuple[Whole, Floats, Floats]:
     """Return each clip's level, 0 for the highest, and the lowest and the highest score of each level."""
     values, rank = np.unique(score, return_inverse=True)
     rising = np.arange(values.size)
-    if values.size > MOST_LEVELS:
+    if values.size > most_levels:
         n_not_above = np.cumsum(np.bincount(rank))
-        rising = np.unique((n_not_above - 1) * MOST_LEVELS // score.size, return_inverse=True)[1]
+        rising = np.unique((n_not_above - 1) * most_levels // score.size, return_inverse=True)[1]
     first = np.flatnonzero(np.diff(rising, prepend=-1))
     last = np.append(first[1:], values.size) - 1
     return rising[-1] - rising[rank], values[first][::-1], values[last][::-1]

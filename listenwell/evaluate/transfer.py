@@ -19,7 +19,7 @@ from listenwell.evaluate.calibration import (
     Criterion,
     Threshold,
     best_threshold,
-    curve_thresholds,
+    curve_cuts,
     parse_criterion,
     percentile_note,
     resampled_choices,
@@ -68,7 +68,7 @@ def measure_transfer(
 
 def _drawn_oracles(scores: GroupedScores, criterion: Criterion, seed: int) -> Floats:
     """The oracle of every draw of the test groups."""
-    thresholds, _ = curve_thresholds(scores)
+    thresholds = curve_cuts(scores).thresholds
     return np.concatenate([thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, "transfer")])
 
 

@@ -15,7 +15,6 @@ from listenwell.config import Config
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import holm
 from listenwell.evaluate.intervals import proportion
-from listenwell.evaluate.judgement import fit_curves
 from listenwell.evaluate.methods import (
     CALIBRATED,
     FINE_TUNED,
@@ -30,6 +29,7 @@ from listenwell.evaluate.methods import (
 )
 from listenwell.evaluate.metrics import Bools, Floats, roc_points
 from listenwell.evaluate.power import Verdict, judge_criterion
+from listenwell.evaluate.predictions import fit_curves
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, probability_metrics, reliability_table
 from listenwell.evaluate.psychometric import PsychometricCurve
 from listenwell.evaluate.scores import ScoreTable
