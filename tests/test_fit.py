@@ -15,10 +15,9 @@ from listenwell.augment.plan import AugmentConfig
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
-from listenwell.errors import ConfigError, ModelError, TrainingError
+from listenwell.errors import ConfigError, TrainingError
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
-from listenwell.model.lora import new_adapter
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig
@@ -195,11 +194,6 @@ def test_an_epoch_takes_half_of_each_label_and_groups_in_turn(corpus):
 def test_a_warm_up_longer_than_the_run_is_refused(model, corpus):
     with pytest.raises(ConfigError, match="6 optimiser steps"):
         fit(model, corpus, spec(corpus, warmup_steps=6))
-
-
-def test_targets_that_hit_nothing_are_refused(model):
-    with pytest.raises(ModelError, match="hit no module"):
-        new_adapter(LoraConfig(), model.network, [], seed=0)
 
 
 def checkpoints(folder, every_steps=1) -> Checkpoints:

@@ -59,7 +59,7 @@ def test_percentages_without_signs_are_refused_until_they_are_called_so(tmp_path
 @pytest.mark.parametrize(
     ("rows", "options", "sentence"),
     [
-        (("a,1,97%,s", "b,0,0.3,n"), {}, "line 3: score is '0.3' without a percent sign, 1 other scores have one"),
+        (("a,1,97%,s", "b,0,0.3,n"), {}, "line 3: score is '0.3' without a percent sign, others have one"),
         (("a,1,120%,s", "b,0,3%,n"), {}, "is 120; percentages from 0 to 100"),
         (("a,1,1.2,s",), {"scale": "probability"}, "is 1.2; probabilities from 0 to 1"),
         (("a,1,nan,s",), {}, "line 2: the score is 'nan'"),

@@ -8,7 +8,6 @@ from made_scores import make_scores, stack
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from listenwell.errors import ManifestError
 from listenwell.evaluate.psychometric import (
     _first_guess,
     _fit,
@@ -89,11 +88,6 @@ def test_the_curve_is_a_function_of_its_seed():
     one, same, other = (fit_curve(table, 0.0, "snr_db", "recall", seed, 20) for seed in (0, 0, 1))
     assert one == same
     assert one.points[0].low != other.points[0].low
-
-
-def test_too_few_levels_are_refused():
-    with pytest.raises(ManifestError, match="2 levels scored; at least 3"):
-        fit_curve(made_curve(SNRS_DB[:2], rising), 0.0, "snr_db", "recall", seed=0)
 
 
 def test_durations_are_those_the_conditions_name():

@@ -8,7 +8,6 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from listenwell.errors import ManifestError
 from listenwell.evaluate.comparison import delong, holm, mcnemar_exact
 from listenwell.evaluate.metrics import roc_auc
 
@@ -57,14 +56,3 @@ def test_delong_of_always_right_against_always_wrong_has_no_spread_and_leaves_no
     is_speech = np.array([True, True, False, False])
     found = delong(is_speech * 1.0, -1.0 * is_speech, is_speech)
     assert (found.difference, found.p_value, found.low, found.high, found.n) == (1.0, 0.0, None, None, 4)
-
-
-@pytest.mark.parametrize("few", ["speech", "other"])
-def test_delong_with_two_clips_a_class_is_a_test_and_with_one_is_none(few):
-    is_speech = np.array([True, True, False, False])
-    a, b = np.array([3.0, 1.0, 2.0, 0.0]), np.array([2.0, 0.0, 3.0, 1.0])
-    # kernels a: [1 1; 0 1], b: [0 1; 0 0]; gaps of the speech clips 1/2, 1/2, of the others 1/2, 1/2
-    assert delong(a, b, is_speech).difference == 0.5
-    kept = np.array([0, 2, 3]) if few == "speech" else np.array([0, 1, 2])
-    with pytest.raises(ManifestError, match="each class needs two"):
-        delong(a[kept], b[kept], is_speech[kept])

@@ -95,10 +95,19 @@ def parse_columns(text: str) -> dict[str, str]:
 
 def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: GivenScale = "auto") -> Predictions:
     """Read the CSV file at `path`; names as in read_scores. Raises ManifestError with file and line."""
-    percents = _PercentSigns()
-    table = read_scores(path, names, percents.read)
-    percents.check()
-    if percents.lines or scale == "percent":
+    signed: dict[bool, Row] = {}
+
+    def read_score(row: Row) -> float:
+        text = row.required("score")
+        signed.setdefault(text.endswith("%"), row)
+        return replace(row, cells={**row.cells, "score": text.removesuffix("%").strip()}).number("score")
+
+    table = read_scores(path, names, read_score)
+    if len(signed) == 2:
+        raise signed[False].fault(
+            f"score is '{signed[False].text('score')}' without a percent sign, others have one; write all alike."
+        )
+    if True in signed or scale == "percent":
         _check_range(path, table, 100.0, "percentages")
         table = replace(table, score=table.score / 100.0)
         return Predictions(table, "probability", f"{path}: percentages, read as probabilities of speech")
@@ -110,32 +119,6 @@ def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: Giv
     if scale == "auto" and "score" in names and "prob" in names["score"].lower():
         _check_range(path, table, 1.0, "probabilities (by its name)")
     return Predictions(table, "log-odds")
-
-
-class _PercentSigns:
-    """Reads scores with and without a percent sign, and remembers where each stood."""
-
-    def __init__(self) -> None:
-        self.lines = 0
-        self.first_without: Row | None = None
-
-    def read(self, row: Row) -> float:
-        """Return the number in the score cell, the sign taken off."""
-        text = row.required("score")
-        if not text.endswith("%"):
-            self.first_without = self.first_without or row
-            return row.number("score")
-        self.lines += 1
-        return replace(row, cells={**row.cells, "score": text[:-1].strip()}).number("score")
-
-    def check(self) -> None:
-        """Raise ManifestError when only some scores carry the sign."""
-        if self.lines and self.first_without is not None:
-            row = self.first_without
-            raise row.fault(
-                f"score is '{row.text('score')}' without a percent sign, {self.lines} other scores have one; "
-                "write all of them alike."
-            )
 
 
 def _check_range(path: Path, table: ScoreTable, most: float, kind: str) -> None:
