@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.evaluate.bootstrap import group_scores
 from listenwell.evaluate.calibration import (
     BALANCED_ACCURACY,
     best_threshold,
@@ -25,6 +24,7 @@ from listenwell.evaluate.calibration import (
     write_calibration,
     write_threshold,
 )
+from listenwell.evaluate.intervals import group_scores
 from listenwell.evaluate.metrics import balanced_accuracy, decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.storage.load_or_make import write_checksummed

@@ -8,14 +8,16 @@ from made_scores import average_precision, equal_error_rate, min_dcf
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from listenwell.evaluate.bootstrap import group_scores, resample_curves, resample_groups
 from listenwell.evaluate.intervals import (
     PLANNING_ICC,
     anova_icc,
     balanced_accuracy_interval,
+    group_scores,
     mean_over_folds,
     planned_icc,
     proportion,
+    resample_curves,
+    resample_groups,
     wilson,
 )
 from listenwell.evaluate.metrics import Costs, equal_error_of, roc_auc

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from made_pages import Page, plain_markdown
+from made_pages import Page
 from made_results import CONDITIONS, make_results
 
 from listenwell.errors import ListenwellError
@@ -108,14 +108,6 @@ def test_another_base_model_is_said_at_the_top(record, tmp_path):
     record["model"] |= {"is_starter_base": False, "name": "own-base"}
     for text in render(record, tmp_path):
         assert text.index("Another base model") < text.index("Does it generalise")
-
-
-def test_a_group_in_two_splits_is_said(record, tmp_path):
-    assert "No group stands in two splits." in render(record, tmp_path)[0]
-    record["allocation"][2]["groups"].append(record["allocation"][0]["groups"][0])
-    page, markdown = render(record, tmp_path)
-    for text in (Page(page).text, plain_markdown(markdown)):
-        assert "Groups in more than one split: speech_0 (train, dev)." in text
 
 
 def test_markdown_is_printed_as_it_is():

@@ -36,8 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples, resample_curves
-from listenwell.evaluate.intervals import FEW_GROUPS, Metric, Whole, expanded_tails
+from listenwell.evaluate.intervals import (
+    FEW_GROUPS,
+    GroupedScores,
+    Metric,
+    Whole,
+    expanded_tails,
+    group_scores,
+    n_resamples,
+    resample_curves,
+)
 from listenwell.evaluate.metrics import Bools, Costs, Floats, balanced_accuracy, decide, require_classes, roc_points
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, fit_temperature
 from listenwell.evaluate.scores import ScoreTable

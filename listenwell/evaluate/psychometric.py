@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, xlogy
 
-from listenwell.evaluate.bootstrap import resample_groups
-from listenwell.evaluate.intervals import FEW_GROUPS, class_sums, expanded_tails, number_groups
+from listenwell.evaluate.intervals import FEW_GROUPS, class_sums, expanded_tails, number_groups, resample_groups
 from listenwell.evaluate.metrics import Floats, decide, require_classes
 from listenwell.evaluate.scores import ScoreTable
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples
 from listenwell.evaluate.calibration import (
     BALANCED_ACCURACY,
     Criterion,
@@ -24,7 +23,7 @@ from listenwell.evaluate.calibration import (
     percentile_note,
     resampled_choices,
 )
-from listenwell.evaluate.intervals import Metric, expanded_tails
+from listenwell.evaluate.intervals import GroupedScores, Metric, expanded_tails, group_scores, n_resamples
 from listenwell.evaluate.metrics import Floats, balanced_accuracy, decide
 from listenwell.evaluate.power import Verdict, judge_within
 from listenwell.evaluate.scores import ScoreTable

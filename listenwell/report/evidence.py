@@ -159,15 +159,6 @@ def background_table(results: Results) -> Table:
     return make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), rows)
 
 
-def shared_groups(results: Results) -> dict[str, list[str]]:
-    """The groups that stand in more than one split, each with its splits: a leak, so it should be empty."""
-    splits: dict[str, dict[str, None]] = {}
-    for split in results.allocation:
-        for group in split.groups:
-            splits.setdefault(group, {})[spaced(split.part)] = None
-    return {group: list(names) for group, names in sorted(splits.items()) if len(names) > 1}
-
-
 def threshold_table(results: Results) -> Table:
     """Each method's default threshold and the one chosen on dev."""
     rows = [

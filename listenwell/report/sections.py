@@ -127,10 +127,7 @@ def _arms_blocks(results: Results) -> list[Block]:
 
 
 def _allocation_blocks(results: Results) -> list[Block]:
-    about = Paragraph("A group is a speaker or a sound source. No group stands in two splits.")
-    if shared := evidence.shared_groups(results):
-        text = "; ".join(f"{group} ({', '.join(splits)})" for group, splits in shared.items())
-        about = Paragraph(f"{text}.", "Groups in more than one split:", style="notice")
+    about = Paragraph("A group is a speaker or a sound source; the leak gate says whether one stands in two splits.")
     counts, names = evidence.allocation_tables(results)
     return [about, counts, folded(names), evidence.background_table(results)]
 
