@@ -15,7 +15,6 @@ from listenwell.baselines.vad import (
     SILERO_VAD,
     SileroVad,
     WebRtcVad,
-    cut_frames,
 )
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
 from listenwell.data.fetch.packages import fetch_weight_file
@@ -89,14 +88,6 @@ def test_webrtc_agrees_with_a_plain_loop_over_frames():
         vad.is_speech(pcm[i : i + n_frame].tobytes(), SAMPLE_RATE_HZ) for i in range(0, pcm.size - n_frame + 1, n_frame)
     ]
     assert webrtc().scores([clip])[0] == sum(voiced) / len(voiced)
-
-
-def test_a_frame_too_many_is_dropped_and_a_short_clip_filled():
-    assert cut_frames(noise(1_000), 320).shape == (3, 320)
-    short = cut_frames(np.full(100, 2.0, dtype=np.float32), 320)
-    assert short.shape == (1, 320)
-    assert np.all(short[0, :100] == 32767)
-    assert np.all(short[0, 100:] == 0)
 
 
 @pytest.mark.parametrize(

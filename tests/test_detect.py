@@ -215,15 +215,6 @@ def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path
     assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == []
 
 
-def test_a_recording_whose_kept_scores_have_a_gap_is_scored_again(in_eights, long_file, tmp_path):
-    (whole,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(in_eights)))
-    lines = (tmp_path / "j").read_text().splitlines(keepends=True)
-    (tmp_path / "j").write_text("".join(line for line in lines if '"first": 8' not in line))
-    assert len((tmp_path / "j").read_text().splitlines()) == len(lines) - 1
-    (again,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "j", owner_of(in_eights)))
-    assert again == whole
-
-
 def test_kept_scores_are_the_first_windows_without_a_gap_whatever_lines_there_are(tmp_path):
     batches = [(0, [0.5, -1.0]), (2, [2.0, 3.0]), (4, [4.0, 5.0]), (8, [8.0]), (0, [0.5, -1.0]), (4, [4.0])]
     expected = [0.5, -1.0, 2.0, 3.0, 4.0, 5.0]
@@ -237,16 +228,6 @@ def test_kept_scores_are_the_first_windows_without_a_gap_whatever_lines_there_ar
     without_the_first = ScoreJournal(tmp_path / "k", "me")
     without_the_first.add("r", 2, np.array([2.0]))
     assert ScoreJournal(tmp_path / "k", "me").known("r") == []
-
-
-@pytest.mark.parametrize(
-    "value", [[1.0, 2.0], 3, None, {}, {"first": 0}, {"first": True, "scores": [1.0]}, {"first": 0, "scores": ["1"]}]
-)
-def test_a_kept_value_of_another_form_is_passed_over(tmp_path, value):
-    journal = ScoreJournal(tmp_path / "j", "me")
-    journal.journal.keep("r", value)
-    journal.add("r", 0, np.array([0.5]))
-    assert ScoreJournal(tmp_path / "j", "me").known("r") == [0.5]
 
 
 def start_detect(bundle, recording, out):

@@ -16,10 +16,10 @@ from listenwell.cli.main import app
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.scores import read_scores
-from listenwell.judge.errors import N_PLAYED, N_PLAYED_CLEAN, _choose_played, write_error_sounds
+from listenwell.judge.errors import write_error_sounds
 from listenwell.model.loading import load_model
 from listenwell.report.errors import NOT_THERE, read_error_sounds
-from listenwell.report.results import Results, WrongClip
+from listenwell.report.results import Results
 from listenwell.report.write import write_report
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
@@ -94,22 +94,6 @@ def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):
     for condition in {each["condition"] for each in index}:
         beyond = [each["beyond"] for each in index if each["condition"] == condition]
         assert beyond == sorted(beyond, reverse=True)
-
-
-def errors(*named: tuple[str, str]) -> list[WrongClip]:
-    return [
-        WrongClip(clip_id=clip_id, condition=condition, group="g", label="SPEECH", score=0.0, beyond=0.0)
-        for clip_id, condition in named
-    ]
-
-
-def test_clean_errors_come_first_then_every_other_condition_in_turn_and_a_clip_once():
-    many = errors(*((f"n{i}", "snr_-5") for i in range(9)), *((f"c{i}", "clean") for i in range(9)), ("c0", "100ms"))
-    chosen = [(error.clip_id, error.condition) for error in _choose_played(many)]
-    assert len(chosen) == N_PLAYED
-    assert chosen[: N_PLAYED_CLEAN + 1] == [*((f"c{i}", "clean") for i in range(N_PLAYED_CLEAN)), ("n0", "snr_-5")]
-    assert len({clip_id for clip_id, _ in chosen}) == N_PLAYED
-    assert [c for c, _ in chosen if c.startswith("n")] == ["n0", "n1"][: N_PLAYED - 2 * N_PLAYED_CLEAN + 1]
 
 
 def test_the_page_carries_sounds_and_pictures_and_results_json_does_not(heard):

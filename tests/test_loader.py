@@ -122,15 +122,6 @@ def test_a_recording_that_cannot_be_read_is_told_when_its_turn_comes(clips, back
                 loader.load(wanted[1:])
 
 
-def test_a_worker_killed_from_outside_is_replaced_and_nothing_changes(clips, backgrounds, reference, capsys):
-    wanted = all_requests(clips)
-    with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers=2) as loader:
-        first = loader.load(wanted[:3], wanted[3:9])
-        for process in list(loader._pool._processes.values()):
-            process.kill()
-        assert_same(first + load_in_batches(loader, wanted[3:]), reference)
-
-
 def test_a_process_that_dies_once_is_replaced_with_a_warning(clips, backgrounds, reference, tmp_path, capsys):
     bank = DeadlyBank(backgrounds)
     bank.once = tmp_path / "died"

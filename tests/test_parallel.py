@@ -41,13 +41,6 @@ def test_numpy_alone_is_held_to_one_thread(two_threads):
     assert threads() == before
 
 
-def test_the_number_comes_back_after_an_error(two_threads):
-    before = threads()
-    with pytest.raises(ValueError, match="stop"), one_thread_each():
-        raise ValueError("stop")
-    assert threads() == before
-
-
 def test_workers_of_a_pool_compute_on_one_thread(two_threads):
     with one_thread_each(), cancelling_pool(3) as pool:
         assert set(pool.map(lambda _: torch.get_num_threads(), range(20))) == {1}

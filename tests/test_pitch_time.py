@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from listenwell.augment.pitch_time import SpeedConfig, change_pitch_and_tempo, change_speed
+from listenwell.augment.pitch_time import change_pitch_and_tempo, change_speed
 from listenwell.data.audio import SAMPLE_RATE_HZ, peak, rms
 from listenwell.random_streams import stream
 
@@ -88,12 +88,6 @@ def test_every_thread_gives_the_same_bits():
     assert all(np.array_equal(alone, result) for result in results.values())
 
 
-@pytest.mark.parametrize("tempo", [0.0, -1.0, float("nan")])
-def test_a_tempo_nobody_can_play_is_refused(tempo):
-    with pytest.raises(ValueError, match="above 0"):
-        change_pitch_and_tempo(tone(440), 0.0, tempo)
-
-
 @pytest.mark.parametrize("speed", [0.9, 0.953, 1.1])
 def test_a_faster_tone_is_the_tone_of_the_higher_frequency(speed):
     faster = change_speed(tone(440), speed)
@@ -113,11 +107,3 @@ def test_what_would_pass_half_the_rate_is_gone_and_no_peak_leaves_full_scale():
     assert np.abs(change_speed(tone(7900), 1.1)[500:-500]).max() < 1e-3
     square = np.sign(tone(440)).astype(np.float32)
     assert peak(change_speed(square, 0.97)) <= 1
-
-
-@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan")])
-def test_a_speed_nobody_can_play_is_refused(speed):
-    with pytest.raises(ValueError, match="above 0"):
-        change_speed(tone(440), speed)
-    with pytest.raises(ValueError, match="lowest"):
-        SpeedConfig(lowest=speed)

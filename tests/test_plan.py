@@ -15,7 +15,7 @@ from listenwell.augment.conditions import plan_condition
 from listenwell.augment.crop import CropConfig
 from listenwell.augment.noise import NoiseConfig
 from listenwell.augment.plan import AugmentConfig, Plan, apply_in_steps, apply_plan, draw_plan
-from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room
+from listenwell.augment.reverb import MeasuredRoom
 from listenwell.augment.spec_augment import SpecAugmentConfig
 from listenwell.data.audio import rms
 from listenwell.data.backgrounds import BackgroundBank
@@ -115,22 +115,6 @@ def test_measured_rooms_are_drawn_from_the_bank_and_heard(tmp_path):
     assert heard[6000] / heard[4000] == pytest.approx(0.5, rel=1e-4)
     with pytest.raises(ConfigError, match="none of the bank's 0 backgrounds is a room"):
         draw(BackgroundBank([]), policy)
-
-
-def test_a_share_of_measured_rooms_leaves_the_simulated_ones_simulated(bank):
-    hall = Background("hall", Path("hall.wav"), 0.25, "room", "hall", "made", "CC0")
-    policy = EVERYTHING.model_copy(update={"reverb": ReverbConfig(probability=1, measured_share=0.3)})
-    rooms = [draw(BackgroundBank([*bank.entries, hall]), policy, epoch=epoch).room for epoch in range(200)]
-    measured = sum(isinstance(room, MeasuredRoom) for room in rooms)
-    assert 40 <= measured <= 80  # 60 expected, 6.5 standard deviation
-    assert all(isinstance(room, Room) for room in rooms if not isinstance(room, MeasuredRoom))
-
-
-def test_a_room_is_never_mixed_under_a_clip(bank):
-    halls = [Background(f"h{i}", Path("h.wav"), 9.0, "room", f"h{i}", "made", "CC0") for i in range(50)]
-    together = BackgroundBank([*bank.entries, *halls])
-    mixed = {draw(together, EVERYTHING, epoch=epoch).background.background_id for epoch in range(50)}
-    assert mixed <= {entry.background_id for entry in bank.entries}
 
 
 def test_several_views_of_one_clip_in_one_epoch_differ_and_the_first_is_the_only_one(bank):

@@ -34,10 +34,6 @@ def test_ten_speakers_of_five_clips_at_icc_03_are_worth_23():
     assert worth.half_widths[0][1] == pytest.approx(half_width_of(0.85, 10, 5, 0.3))
 
 
-def test_one_group_is_worth_nothing_sure():
-    assert worth_of(np.zeros(9, int), 0.3, (0.9,)).half_widths == ((0.9, 0.5),)
-
-
 def test_a_planned_difference_is_found_with_the_planned_probability():
     # Methods right alone on 10 % and 20 % of the clips: 15 + 15 points of discordance, 10 points apart.
     need = groups_for_difference(0.1, 0.3, clips_per_group=1, icc=0)
@@ -56,6 +52,7 @@ def test_a_planned_difference_is_found_with_the_planned_probability():
     [
         (lambda: groups_for_half_width(0.85, 5, 5, 0.3), "half_width is 5; expected between 0 and 1"),
         (lambda: groups_for_half_width(0.85, 0.05, 0, 0.3), "clips_per_group is 0; expected 1 or more"),
+        (lambda: groups_for_half_width(0.85, 0.05, 5, 1.5), "icc is 1.5; expected 0 to 1"),
         (lambda: groups_for_half_width(0.85, 1e-6, 1, 0.3), "not even 1,000,000 groups"),
         (lambda: groups_for_difference(0.2, 0.1, 5, 0.3), "cannot be 0.2 apart"),
     ],
@@ -76,14 +73,6 @@ def test_a_criterion_is_judged_by_the_interval():
     assert open_.outcome == "cannot tell"
     assert "cannot tell at 100 clips of 20 groups" in open_.sentence
     assert "would tell" in open_.sentence
-
-
-def test_the_n_that_would_tell_shrinks_the_interval_past_the_target():
-    verdict = judge_criterion(metric(0.85, 0.75, 0.9), 0.8)
-    # Half as wide needs at least four times the groups, a little less for the smaller t quantile.
-    assert 65 <= verdict.groups_needed <= 80
-    assert verdict.clips_needed == 5 * verdict.groups_needed
-    assert groups_to_shrink(20, 0.1, 0.05) == verdict.groups_needed
 
 
 def test_a_value_on_the_target_is_never_told():
@@ -119,37 +108,9 @@ def test_the_open_side_of_the_interval_decides_how_many_groups_would_tell():
     assert "balanced_accuracy -0.250 [-0.500, +0.500] against +-0.375" in within.sentence
 
 
-def test_a_half_width_met_exactly_is_enough():
-    need = groups_for_half_width(0.85, half_width_of(0.85, 17, 5, 0.3), 5, 0.3)
-    assert need.groups == 17
-    assert need.effective_n == pytest.approx(17 * 5 / 2.2)
-
-
 def test_the_least_difference_is_that_of_the_formula_from_two_groups_on():
     for k, icc, power in ((2, 0.3, 0.8), (3, 0.0, 0.9), (40, 1.0, 0.5)):
         error = np.sqrt(0.3 * (1 + 4 * icc) / (2 * k * 5))
         quantiles = stats.t.ppf(0.975, k - 1) + stats.t.ppf(power, k - 1)
         assert detectable_difference(k, 0.3, 5, icc, power) == pytest.approx(quantiles * error)
     assert detectable_difference(1, 0.3, 5, 0.3) == float("inf")
-
-
-@pytest.mark.parametrize("icc", [0.0, 0.3, 1.0])
-def test_clips_of_a_group_that_are_alike_ask_for_more_groups(icc):
-    need = groups_for_difference(0.1, 0.3, 5, icc, power=0.9)
-    assert detectable_difference(need.groups, 0.3, 5, icc, 0.9) <= 0.1
-    assert detectable_difference(need.groups - 1, 0.3, 5, icc, 0.9) > 0.1
-    assert need.effective_n == pytest.approx(5 * need.groups / (1 + 4 * icc))
-
-
-def test_one_method_can_be_right_on_every_clip_on_which_two_differ():
-    assert groups_for_difference(0.1, 0.1, 5, 0.3).half_width == 0.1
-
-
-@pytest.mark.parametrize("icc", [-0.1, 1.5, 2.0])
-def test_a_correlation_outside_0_to_1_is_refused(icc):
-    with pytest.raises(ConfigError, match=r"icc is .*; expected 0 to 1"):
-        groups_for_half_width(0.85, 0.05, 5, icc)
-
-
-def test_a_value_on_the_target_is_told_with_its_clips_and_groups():
-    assert judge_criterion(metric(0.8, 0.7, 0.9), 0.8).sentence.startswith("cannot tell at 100 clips of 20 groups: ")

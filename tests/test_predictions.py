@@ -46,17 +46,6 @@ def test_percent_signs_become_probabilities(tmp_path):
     assert (found.scale, "percentages" in found.note) == ("probability", True)
 
 
-def test_probabilities_and_percentages_include_their_ends(tmp_path):
-    for scale, most in (("probability", 1), ("percent", 100)):
-        found = read_predictions(write(tmp_path, f"a,1,{most},s", "b,0,0,n"), NAMES, scale=scale)
-        assert found.table.score.tolist() == [1.0, 0.0]
-        assert (found.scale, found.default_threshold) == ("probability", 0.5)
-        assert "from 0 to" in refusal(tmp_path, f"a,1,{most + 0.01},s", "b,0,0,n", scale=scale)
-        assert "from 0 to" in refusal(tmp_path, f"a,1,{most},s", "b,0,-0.01,n", scale=scale)
-    path = write(tmp_path, "a,1,0.9,s", "b,0,0.2,n")
-    assert read_predictions(path, NAMES, scale="probability").note == ""
-
-
 def test_percentages_without_signs_are_refused_until_they_are_called_so(tmp_path):
     rows = ("a,1,97.5,s", "b,0,3,n")
     assert "score of clip 'a' is 97.5; probabilities (by its name) from 0 to 1 were expected" in refusal(
@@ -70,7 +59,7 @@ def test_percentages_without_signs_are_refused_until_they_are_called_so(tmp_path
 @pytest.mark.parametrize(
     ("rows", "options", "sentence"),
     [
-        (("a,1,97%,s", "b,0,0.3,n"), {}, "line 3: score is '0.3' without a percent sign, 1 other scores have one"),
+        (("a,1,97%,s", "b,0,0.3,n"), {}, "line 3: score is '0.3' without a percent sign, others have one"),
         (("a,1,120%,s", "b,0,3%,n"), {}, "is 120; percentages from 0 to 100"),
         (("a,1,1.2,s",), {"scale": "probability"}, "is 1.2; probabilities from 0 to 1"),
         (("a,1,nan,s",), {}, "line 2: the score is 'nan'"),

@@ -29,11 +29,6 @@ def logistic_clips(n, slope, intercept, seed=0):
     return score, rng.random(n) < expit(slope * score + intercept)
 
 
-def test_platt_finds_the_map_that_made_the_labels():
-    found = fit_platt(*logistic_clips(20_000, 1.7, -0.6))
-    assert (found.slope, found.intercept) == (pytest.approx(1.7, abs=0.08), pytest.approx(-0.6, abs=0.06))
-
-
 def test_platt_equals_a_logistic_regression_on_platts_targets():
     score, is_speech = logistic_clips(200, 1.0, 0.5)
     n_speech, n_other = is_speech.sum(), (~is_speech).sum()
@@ -84,10 +79,6 @@ def test_losses_equal_scikit_learn(clips):
     assert log_losses(probability, is_speech).mean() == pytest.approx(expected)
 
 
-def test_certainty_of_the_wrong_thing_is_finite():
-    assert log_losses(np.array([0.0]), np.array([True]))[0] == pytest.approx(34.5, abs=0.1)
-
-
 def test_a_reliability_table_by_hand():
     probability = np.array([0.0, 0.05, 0.12, 0.18, 0.95, 1.0])
     is_speech = np.array([False, True, False, False, True, True])
@@ -103,16 +94,6 @@ def test_honest_probabilities_have_a_small_error_and_boastful_ones_a_large():
     score, is_speech = logistic_clips(50_000, 1.0, 0.0)
     assert expected_calibration_error(expit(score), is_speech) < 0.01
     assert expected_calibration_error(expit(4 * score), is_speech) > 0.1
-
-
-def test_every_measure_of_probabilities_stands_in_its_interval():
-    score, is_speech = logistic_clips(600, 1.0, 0.0)
-    group = np.repeat(np.arange(60), 10)
-    for metric in probability_metrics(expit(score), is_speech, group, seed=0):
-        assert 0 <= metric.low < metric.value < metric.high
-    (*_, error) = probability_metrics(expit(score[:200]), is_speech[:200], group[:200], seed=0)
-    assert "10 bins" in error.note
-    assert "only 20 groups" in error.note
 
 
 def test_with_one_clip_a_group_the_interval_of_a_loss_is_that_of_a_stratified_mean_on_the_log_scale():

@@ -8,13 +8,9 @@ from made_scores import make_scores, stack
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from listenwell.errors import ManifestError
 from listenwell.evaluate.psychometric import (
-    _curve,
-    _curve_slopes,
     _first_guess,
     _fit,
-    _sentence,
     fit_curve,
     levels_of,
 )
@@ -94,21 +90,9 @@ def test_the_curve_is_a_function_of_its_seed():
     assert one.points[0].low != other.points[0].low
 
 
-def test_too_few_levels_are_refused():
-    with pytest.raises(ManifestError, match="2 levels scored; at least 3"):
-        fit_curve(made_curve(SNRS_DB[:2], rising), 0.0, "snr_db", "recall", seed=0)
-
-
 def test_durations_are_those_the_conditions_name():
     table = stack(make_scores(2, 1, condition="200ms"), make_scores(2, 1, condition="clean"))
     assert levels_of(table, "duration_ms") == pytest.approx([200.0] * 4 + [np.nan] * 4, nan_ok=True)
-
-
-def test_the_slopes_of_the_curve_are_its_derivatives():
-    x, at = np.array(SNRS_DB), np.array([2.0, 3.0, 0.5, 0.98])
-    steps = np.eye(4) * 1e-6
-    expected = [(_curve(x, at + step) - _curve(x, at - step)) / 2e-6 for step in steps]
-    assert _curve_slopes(x, at) == pytest.approx(np.array(expected), abs=1e-6)
 
 
 def test_the_curve_that_is_given_passes_its_crossing_point():
@@ -131,26 +115,3 @@ def test_the_fit_has_the_greatest_likelihood():
     fitted = _fit(x, shares, np.full(6, 50.0), _first_guess(x, shares))
     best = minimize(loss, [0.0, 4.0, 0.1, 0.95], method="Nelder-Mead", options={"maxiter": 20_000, "xatol": 1e-6})
     assert loss(fitted) == pytest.approx(best.fun, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("value", "interval", "known", "sentence"),
-    [
-        (80.0, (-np.inf, np.inf), (80.0, None, None), "75% at 80 ms [below 20, above 640]"),
-        (80.0, (60.0, 100.0), (80.0, 60.0, 100.0), "75% at 80 ms [60, 100]"),
-        (
-            np.inf,
-            (500.0, np.inf),
-            (None, 500.0, None),
-            "75% is not reached in the range tested (20 to 640 ms); interval from 500 to above 640 ms",
-        ),
-        (
-            -np.inf,
-            (-np.inf, 30.0),
-            (None, None, 30.0),
-            "75% is reached at the lowest level tested (20 to 640 ms) already",
-        ),
-    ],
-)
-def test_a_crossing_point_is_said_in_ms_with_ends_outside_the_range_named(value, interval, known, sentence):
-    assert _sentence(0.75, value, interval, known, (20.0, 640.0), "duration_ms") == sentence

@@ -70,22 +70,6 @@ def test_a_clip_is_scored_the_same_alone_and_among_others(model):
     torch.testing.assert_close(two_rows, alone, atol=2e-5, rtol=0)
 
 
-def test_gradients_of_packed_and_single_clips_agree(model):
-    prompt = model.prompt(PromptConfig())
-    with torch.no_grad():
-        audio = model.embed_audio([log_mel(clip, model.mel_filters) for clip in made_clips()])
-
-    def gradient(batches: list[list[torch.Tensor]]) -> torch.Tensor:
-        model.projector.weight.requires_grad_().grad = None
-        for batch in batches:
-            (logits := model.answer_logits([batch], prompt))[:, 0].sub(logits[:, 1]).sum().backward()
-        model.projector.weight.requires_grad_(False)
-        return model.projector.weight.grad
-
-    packed, single = gradient([audio]), gradient([[clip] for clip in audio])
-    torch.testing.assert_close(packed, single, atol=1e-4, rtol=1e-4)
-
-
 def test_a_clip_without_audio_tokens_is_refused(model):
     with pytest.raises(ModelError, match="20 ms"):
         model.embed_audio([log_mel(np.full(320, 0.1, dtype=np.float32), model.mel_filters)])

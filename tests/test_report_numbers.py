@@ -24,8 +24,7 @@ SCOPES = {
     r"fitted curves pass": ("evidence.curves",),
     r"Probabilities by Platt": ("evidence.probability",),
     r"as one family": ("evidence.holm",),
-    r"groups with errors|worst errors|clip by clip|errors to listen": ("evidence.errors",),
-    r"^Fit ": ("fits",),
+    r"groups with errors|worst errors|errors to listen": ("evidence.errors",),
     r"The ladder": ("ladder",),
     r"^Search": ("search",),
     r"^Leave one speaker out": ("leave_one_speaker_out",),
@@ -211,28 +210,3 @@ def test_every_number_in_the_prose_of_the_markdown_is_one_of_the_results_or_coun
     allowed = printed(results) | derived_from(results)
     prose = [plain_markdown(line) for line in markdown.splitlines() if not line.startswith("|")]
     assert {line: foreign for line in prose if (foreign := [n for n in numbers_in(line) if n not in allowed])} == {}
-
-
-def altered(number: str) -> str:
-    """The number with the last digit but one wrong."""
-    return f"{number[:-2]}{(int(number[-2]) + 3) % 10}{number[-1]}"
-
-
-def test_an_altered_number_is_found(shown):
-    """Every measured number (three digits behind the point) of every table is altered once, one at a time."""
-    results, page, _ = shown
-    n_altered, missed = 0, []
-    for table in Page(page).tables:
-        scopes = scopes_of(results, table)
-        for row in table.rows:
-            for cell in row:
-                for i, text in enumerate(cell):
-                    for number in re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", text):
-                        cell[i] = text.replace(number, altered(number), 1)
-                        lone = ShownTable(table.caption, table.heads, table.is_number, [row])
-                        if not foreign_numbers(scopes, results, lone):
-                            missed.append((table.caption, row[0][0], number))
-                        n_altered += 1
-                    cell[i] = text
-    assert n_altered > 300
-    assert len(missed) < 0.02 * n_altered

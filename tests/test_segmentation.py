@@ -9,7 +9,6 @@ from listenwell.detect.segmentation import (
     find_segments,
     frame_activity,
     hysteresis,
-    window_activity,
 )
 
 RULE = SegmentRule(window_s=1.0, hop_s=0.25, on=0.5, off=0.5, shortest_speech_s=0.0, shortest_pause_s=0.0)
@@ -48,10 +47,6 @@ def test_the_last_window_reaches_the_end_and_is_longer_than_what_it_adds(duratio
     assert duration_s <= RULE.window_s or duration_s - last_s > RULE.window_s - RULE.hop_s - 1e-6
 
 
-def test_activity_is_one_half_at_the_threshold():
-    assert window_activity(np.array([2.0]), 2.0, 1.3) == pytest.approx(0.5)
-
-
 def test_a_voice_of_two_seconds_is_found_within_a_hop_of_its_ends():
     starts_s = np.arange(count_windows(10.0, RULE)) * RULE.hop_s
     heard = np.array([max(0.0, min(s + 1.0, 6.0) - max(s, 4.0)) for s in starts_s])
@@ -77,7 +72,3 @@ def test_segments_lie_inside_the_recording_in_order_and_apart(windows, on):
     assert edges == sorted(edges)
     assert all(0 <= edge <= duration_s for edge in edges)
     assert all(s.end_s - s.start_s >= 0.24 for s in found)
-
-
-def test_silence_has_no_segments():
-    assert find_segments(np.zeros(5), 2.0, RULE) == []

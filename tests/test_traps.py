@@ -11,9 +11,6 @@ from listenwell.evaluate.traps import (
     find_traps,
     warn_best_of,
     warn_dropped_rows,
-    warn_few_clips,
-    warn_one_group,
-    warn_prevalence,
 )
 
 
@@ -83,19 +80,3 @@ def test_the_best_of_six_reads_too_high():
     # Six equal methods with a standard error of 3.7 points: the best reads about 1.27 of it, 4.7 points, too high.
     assert "up to 0.047 too high" in warning
     assert warn_best_of({name: metrics[name] for name in ("m0", "m1")}) == []
-
-
-def test_two_groups_are_few_also_where_the_other_class_is_one_group():
-    table = make_scores(n_groups=2, n_each=3)
-    alone = replace(table, group=np.where(table.is_speech, "anna", table.group))
-    found = warn_few_clips(alone)
-    assert len(found) == 1
-    assert found[0].startswith("6 NONSPEECH clips of 2 groups are few")
-    single = alone.select(~alone.is_speech | (alone.clip_id == "c0"))
-    assert warn_one_group(single)[0].startswith("all SPEECH clips are of one group, 'anna'")
-
-
-def test_a_mix_of_mostly_speech_is_named_too():
-    table = make_scores()
-    (warning,) = warn_prevalence(table.select(table.is_speech | (np.arange(len(table)) >= 350)))
-    assert warning.startswith("80% of the clips are SPEECH: calling everything SPEECH has an accuracy of 0.80")

@@ -11,9 +11,9 @@ from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
     from listenwell.evaluate.calibration import Calibration
-    from listenwell.evaluate.judgement import Judgement
     from listenwell.evaluate.pairing import SideBySide
     from listenwell.evaluate.power import Need
+    from listenwell.evaluate.predictions import Judgement
 
 app = typer.Typer(cls=OneSentenceErrors)
 
@@ -84,10 +84,9 @@ def evaluate(
     """Measure a score table at a threshold, by condition, with intervals that respect groups."""
     from listenwell.data.tables import read_rows
     from listenwell.evaluate.calibration import parse_criterion, read_given_threshold, read_platt
-    from listenwell.evaluate.judgement import Question, judge_predictions
     from listenwell.evaluate.methods import parse_parts
     from listenwell.evaluate.metrics import Costs
-    from listenwell.evaluate.predictions import parse_columns, read_predictions
+    from listenwell.evaluate.predictions import Question, judge_predictions, parse_columns, read_predictions
     from listenwell.progress import shown_progress
     from listenwell.storage.atomic_files import write_json
     from listenwell.storage.destination import destinations

@@ -53,7 +53,7 @@ def study(
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
     options = [("executor.kind", executor), ("executor.address", address)]
     resolved = study_config(config, [*(overrides or []), *(f"{key}={value}" for key, value in options if value)])
-    from listenwell.report.table_files import format_table
+    from listenwell.report.tables import format_table
     from listenwell.study.run import run_study
 
     with shown_progress() as on_progress:
@@ -150,7 +150,7 @@ def search(config: ConfigFile, overrides: Overrides = None) -> None:
     listenwell search study.yaml search.sampled.trials=24
     """
     resolved = study_config(config, overrides or [])
-    from listenwell.report.table_files import format_search
+    from listenwell.report.tables import format_search
     from listenwell.study.run import search_alone
 
     with shown_progress() as on_progress:
@@ -254,7 +254,7 @@ def _search_lines(found: "Search") -> Iterator[str]:
 def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
     resolved = study_config(config, overrides or [])
-    from listenwell.report.table_files import format_speakers
+    from listenwell.report.tables import format_speakers
     from listenwell.study.run import leave_one_out_alone
 
     with shown_progress() as on_progress:

@@ -93,8 +93,6 @@ def read_bundle(folder: Path) -> Bundle:
         raise ModelError(f"{path}: is broken ({reason}); export the detector again.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: is broken ({error}); export the detector again.") from error
-    if bundle.dev is not None and not bundle.dev.recalls.keys() >= bundle.thresholds.keys():
-        raise ModelError(f"{path}: is broken (a threshold without its recall on dev); export the detector again.")
     if DEFAULT_CRITERION not in bundle.thresholds or not all(map(math.isfinite, bundle.thresholds.values())):
         raise ModelError(f"{path}: its thresholds are not usable ({bundle.thresholds}); export the detector again.")
     return bundle

@@ -6,7 +6,6 @@ in an instant. The journal goes when the output is written. One process at a tim
 """
 
 import itertools
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +73,7 @@ class ScoreJournal:
         """Scores kept by earlier runs, of the first windows without a gap; whole batches, as they were scored."""
         batches: dict[int, list[float]] = {}
         for value in self._values(key):
-            if _is_batch(value) and len(value["scores"]) > len(batches.get(value["first"], [])):
+            if "first" in value and len(value["scores"]) > len(batches.get(value["first"], [])):
                 batches[value["first"]] = value["scores"]
         scores: list[float] = []
         while batch := batches.get(len(scores)):
@@ -84,8 +83,8 @@ class ScoreJournal:
     def end(self, key: str) -> End | None:
         """What was kept of the recording's end; None before it was reached."""
         for value in self._values(key):
-            if isinstance(value, dict) and isinstance(value.get("duration_s"), float):
-                return End(value["duration_s"], str(value.get("note", "")))
+            if "duration_s" in value:
+                return End(**value)
         return None
 
     def add(self, key: str, first: int, scores: Floats) -> None:
@@ -107,16 +106,6 @@ class ScoreJournal:
     def _keep(self, key: str, value: dict[str, Any]) -> None:
         if self.journal is not None:
             self.journal.keep(key, value)
-
-
-def _is_batch(value: Any) -> bool:
-    """True for what `add` keeps; older versions kept the scores alone."""
-    return (
-        isinstance(value, dict)
-        and type(value.get("first")) is int
-        and isinstance(value.get("scores"), list)
-        and all(isinstance(score, float) and math.isfinite(score) for score in value["scores"])
-    )
 
 
 def detect_files(

@@ -185,37 +185,23 @@ def name_tokens(paths: Sequence[Path]) -> Mapping[Path, str]:
 def name_recordings(paths: Sequence[Path], written: Callable[[str], str] = str) -> Mapping[Path, str]:
     """A name for each recording, no two alike, upper and lower case aside.
 
-    The stem; where several share it the file's whole name, then folders before either, as many as it takes to tell
-    them apart below the folder of all: day1_rec, day2_rec. What is alike even then, such as `a b` and `a_b` as
-    `written`, gets a number.
+    The stem; where several share it the folders below that of all before it: day1_rec, day2_rec.
+    What is alike even then, such as `a b` and `a_b` as `written`, gets a number.
     """
     absolute = {path: Path(os.path.abspath(path)) for path in paths}
     root = os.path.commonpath([path.parent for path in absolute.values()]) if paths else ""
-    longer = {path: [_cut(written(name)) for name in _ever_longer(place, root)] for path, place in absolute.items()}
-    at = dict.fromkeys(longer, 0)
-    while True:
-        names = {path: choices[at[path]] for path, choices in longer.items()}
-        n_called = Counter(name.casefold() for name in names.values())
-        alike = [path for path, name in names.items() if n_called[name.casefold()] > 1]
-        growing = [path for path in alike if at[path] + 1 < len(longer[path])]
-        if not growing:
-            break
-        for path in growing:
-            at[path] += 1
-    taken = {name for name, n in n_called.items() if n == 1}
-    for path in alike:
-        *_, stem, _ = longer[path]
-        numbered = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-        names[path] = next(name for name in numbered if name.casefold() not in taken)
-        taken.add(names[path].casefold())
+    stems = {path: _cut(written(path.stem)) for path in paths}
+    n_called = Counter(stem.casefold() for stem in stems.values())
+    names: dict[Path, str] = {}
+    taken = {stem for stem, n in n_called.items() if n == 1}
+    for path, stem in stems.items():
+        if n_called[stem.casefold()] > 1:
+            whole = _cut(written("_".join([*absolute[path].relative_to(root).parts[:-1], path.stem])))
+            numbered = itertools.chain([whole], (f"{whole}_{number}" for number in itertools.count(2)))
+            stem = next(name for name in numbered if name.casefold() not in taken)
+            taken.add(stem.casefold())
+        names[path] = stem
     return names
-
-
-def _ever_longer(path: Path, root: str) -> list[str]:
-    """What a recording may be called, the shortest name first."""
-    *folders, name = path.relative_to(root).parts
-    before = ["".join(f"{folder}_" for folder in folders[len(folders) - n :]) for n in range(len(folders) + 1)]
-    return [folder + end for folder in before for end in (path.stem, name)]
 
 
 def _cut(name: str) -> str:

@@ -36,8 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples, resample_curves
-from listenwell.evaluate.intervals import FEW_GROUPS, Metric, Whole, expanded_tails
+from listenwell.evaluate.intervals import (
+    FEW_GROUPS,
+    GroupedScores,
+    Metric,
+    Whole,
+    expanded_tails,
+    group_scores,
+    n_resamples,
+    resample_curves,
+)
 from listenwell.evaluate.metrics import Bools, Costs, Floats, balanced_accuracy, decide, require_classes, roc_points
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, fit_temperature
 from listenwell.evaluate.scores import ScoreTable
@@ -214,15 +222,19 @@ def table_cuts(lowest: Floats, highest: Floats, half_midpoint: float) -> Cuts:
     """Return the cuts above, between and below score levels.
 
     lowest, highest: scores of each level, (K,), falling. half_midpoint: half the midpoint of the two classes' means.
+    The first cut calls nothing speech, the last everything; both lie 1 beyond the scores, whatever their scale.
     """
-    thresholds, half_widths = candidate_thresholds(lowest[::-1], highest[::-1])
+    above = max(highest[0] + 1.0, np.nextafter(highest[0], np.inf))
+    middles = highest[1:] / 2 + lowest[:-1] / 2
+    between = np.where(middles > highest[1:], middles, lowest[:-1])
+    thresholds = np.concatenate([[above], between, [lowest[-1] - 1.0]])
+    half_widths = np.concatenate([[0.0], lowest[:-1] / 2 - highest[1:] / 2, [0.0]])
+    half_distances = np.abs(thresholds / 2 - half_midpoint)
+    half_distances[[0, -1]] = 0.0
     largest = max(abs(highest[0]), abs(lowest[-1]))
     half_spread = highest[0] / 2 - lowest[-1] / 2
     tolerance = float(EQUAL_SHARE * half_spread + EQUAL_ULPS * np.spacing(largest))
-    falling = thresholds[::-1]
-    half_distances = np.abs(falling / 2 - half_midpoint)
-    half_distances[[0, -1]] = 0.0
-    return Cuts(falling, half_widths[::-1], half_distances, tolerance)
+    return Cuts(thresholds, half_widths, half_distances, tolerance)
 
 
 def _half_midpoint(score: Floats, n_speech: NDArray[Any], n_nonspeech: NDArray[Any]) -> float:
@@ -234,23 +246,10 @@ def _half_midpoint(score: Floats, n_speech: NDArray[Any], n_nonspeech: NDArray[A
     return math.fsum((np.asarray(score, dtype=np.float64) * shares).tolist())
 
 
-def candidate_thresholds(lowest: Floats, highest: Floats) -> tuple[Floats, Floats]:
-    """Return the thresholds below, between and above score levels, rising, and the half-widths of their stretches.
-
-    lowest, highest: scores of each level, (K,), rising; returns (K + 1,) twice. The first threshold calls everything
-    speech, the last nothing; both lie 1 beyond the scores, whatever their scale, and their stretches count as 0.
-    """
-    above = max(highest[-1] + 1.0, np.nextafter(highest[-1], np.inf))
-    middles = highest[:-1] / 2 + lowest[1:] / 2
-    between = np.where(middles > highest[:-1], middles, lowest[1:])
-    half_widths = lowest[1:] / 2 - highest[:-1] / 2
-    return np.concatenate([[lowest[0] - 1.0], between, [above]]), np.concatenate([[0.0], half_widths, [0.0]])
-
-
 def threshold_interval(dev: ScoreTable, criterion: Criterion, seed: int) -> Metric:
     """Return the chosen threshold with the percentiles of those chosen on draws of the dev groups."""
     scores = group_scores(dev.score, dev.is_speech, dev.group)
-    thresholds = curve_thresholds(scores)[0]
+    thresholds = curve_cuts(scores).thresholds
     chosen = [thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, "threshold")]
     low, high = np.quantile(np.concatenate(chosen), expanded_tails(scores.fewest_groups))
     value = best_threshold(dev.score, dev.is_speech, criterion)[0]
@@ -260,13 +259,7 @@ def threshold_interval(dev: ScoreTable, criterion: Criterion, seed: int) -> Metr
     )
 
 
-def curve_thresholds(scores: GroupedScores) -> tuple[Floats, Floats]:
-    """Return the threshold at each point of the drawn curves, falling, and the half-widths of stretches, (K + 1,)."""
-    cuts = _curve_cuts(scores)
-    return cuts.thresholds, cuts.half_widths
-
-
-def _curve_cuts(scores: GroupedScores) -> Cuts:
+def curve_cuts(scores: GroupedScores) -> Cuts:
     """The cuts at the points of the drawn curves; a level stands at its middle."""
     n_speech, n_nonspeech = (
         np.asarray(clips.sum(axis=1), dtype=np.float64).ravel() for clips in (scores.speech, scores.nonspeech)
@@ -282,7 +275,7 @@ def resampled_choices(
 
     Equally good points of a draw are parted by `choose_cut` with the widths and distances of the whole table.
     """
-    cuts = _curve_cuts(scores)
+    cuts = curve_cuts(scores)
     speech_share = float(scores.counts[:, 0].sum() / scores.counts.sum())
     for fpr, tpr in resample_curves(scores, seed, name):
         yield choose_cut(criterion.gain(fpr, tpr, speech_share), cuts), fpr, tpr

@@ -1,4 +1,4 @@
-"""Read what any program predicted: its own column names, log-odds, probabilities or percentages, all named.
+"""Read what any program predicted, its own column names and scales, and judge it: measures, curves, warnings.
 
 A score table is read as it stands. What its numbers mean decides the threshold used when none is given and whether
 they are judged as probabilities too:
@@ -12,7 +12,7 @@ they are judged as probabilities too:
 `auto` takes percent where every score carries a percent sign, probability where all lie in [0, 1], log-odds otherwise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,15 +22,32 @@ from scipy.special import logit
 
 from listenwell.data.tables import NO_NAMES, Row
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.evaluate.metrics import Floats
-from listenwell.evaluate.probabilities import LOG_ODDS
+from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.intervals import Metric
+from listenwell.evaluate.methods import Part, PartMetric, summarise, summarise_parts, versions
+from listenwell.evaluate.metrics import Costs, Floats
+from listenwell.evaluate.power import Verdict, judge_criterion
+from listenwell.evaluate.probabilities import LOG_ODDS, ProbabilityMap, ReliabilityBin, reliability_table
+from listenwell.evaluate.psychometric import (
+    FEWEST_LEVELS,
+    TARGETS,
+    Measure,
+    PsychometricCurve,
+    fit_curve,
+    levels_of,
+)
+from listenwell.evaluate.ranking import EQUAL_COSTS
 from listenwell.evaluate.scores import COLUMNS, ScoreTable, read_scores
+from listenwell.evaluate.transfer import Transfer, measure_transfer
+from listenwell.evaluate.traps import find_traps, warn_dropped_rows
+from listenwell.progress import OnProgress, ignore_progress
 
 Scale = Literal["log-odds", "probability"]
 GivenScale = Literal["auto", "log-odds", "probability", "percent"]
 DEFAULT_THRESHOLDS: Mapping[Scale, float] = {"log-odds": 0.0, "probability": 0.5}
 SHORT_NAMES = {"id": "clip_id"}
 SMALLEST_PROBABILITY = 1e-6
+CURVE_MEASURES: tuple[Measure, ...] = ("recall", "balanced_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +95,19 @@ def parse_columns(text: str) -> dict[str, str]:
 
 def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: GivenScale = "auto") -> Predictions:
     """Read the CSV file at `path`; names as in read_scores. Raises ManifestError with file and line."""
-    percents = _PercentSigns()
-    table = read_scores(path, names, percents.read)
-    percents.check()
-    if percents.lines or scale == "percent":
+    signed: dict[bool, Row] = {}
+
+    def read_score(row: Row) -> float:
+        text = row.required("score")
+        signed.setdefault(text.endswith("%"), row)
+        return replace(row, cells={**row.cells, "score": text.removesuffix("%").strip()}).number("score")
+
+    table = read_scores(path, names, read_score)
+    if len(signed) == 2:
+        raise signed[False].fault(
+            f"score is '{signed[False].text('score')}' without a percent sign, others have one; write all alike."
+        )
+    if True in signed or scale == "percent":
         _check_range(path, table, 100.0, "percentages")
         table = replace(table, score=table.score / 100.0)
         return Predictions(table, "probability", f"{path}: percentages, read as probabilities of speech")
@@ -93,32 +119,6 @@ def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: Giv
     if scale == "auto" and "score" in names and "prob" in names["score"].lower():
         _check_range(path, table, 1.0, "probabilities (by its name)")
     return Predictions(table, "log-odds")
-
-
-class _PercentSigns:
-    """Reads scores with and without a percent sign, and remembers where each stood."""
-
-    def __init__(self) -> None:
-        self.lines = 0
-        self.first_without: Row | None = None
-
-    def read(self, row: Row) -> float:
-        """Return the number in the score cell, the sign taken off."""
-        text = row.required("score")
-        if not text.endswith("%"):
-            self.first_without = self.first_without or row
-            return row.number("score")
-        self.lines += 1
-        return replace(row, cells={**row.cells, "score": text[:-1].strip()}).number("score")
-
-    def check(self) -> None:
-        """Raise ManifestError when only some scores carry the sign."""
-        if self.lines and self.first_without is not None:
-            row = self.first_without
-            raise row.fault(
-                f"score is '{row.text('score')}' without a percent sign, {self.lines} other scores have one; "
-                "write all of them alike."
-            )
 
 
 def _check_range(path: Path, table: ScoreTable, most: float, kind: str) -> None:
@@ -135,3 +135,75 @@ def _between_0_and_1(score: Floats) -> str:
     if np.isin(score, (0.0, 1.0)).all():
         return "scores are 0 and 1 only, decisions rather than scores, so ranking measures say little"
     return "scores lie between 0 and 1, read as probabilities of speech (--scale log-odds if they are not)"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a table: at which threshold (and its record), against which target, cut by what.
+
+    target: least balanced accuracy, None for no verdict; expected: clip ids that should have been scored.
+    """
+
+    threshold: float
+    chosen: Threshold | None = None
+    platt: ProbabilityMap | None = None
+    target: float | None = None
+    costs: Costs = EQUAL_COSTS
+    parts: tuple[Part, ...] = ()
+    expected: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The answer; metrics and verdicts by condition; transfer and reliability over all rows.
+
+    transfer: None where the threshold has no record of how dev chose it.
+    """
+
+    threshold: float
+    metrics: dict[str, list[Metric]]
+    verdicts: dict[str, Verdict]
+    transfer: Transfer | None
+    curves: list[PsychometricCurve]
+    parts: dict[str, list[PartMetric]]
+    reliability: list[ReliabilityBin]
+    warnings: list[str]
+
+
+def judge_predictions(
+    predictions: Predictions, question: Question, seed: int, on_progress: OnProgress = ignore_progress
+) -> Judgement:
+    """Answer `question`. Raises ManifestError when a class is missing under a condition."""
+    table = predictions.table
+    to_probability = question.platt.probabilities if question.platt else predictions.to_probability
+    metrics, parts = {}, versions(table)
+    for done, (condition, part) in enumerate(parts.items()):
+        on_progress("measuring conditions", done, len(parts))
+        metrics[condition] = summarise(part, question.threshold, seed, to_probability, question.costs)
+    on_progress("measuring conditions", len(parts), len(parts))
+    verdicts = {}
+    if question.target is not None:
+        verdicts = {condition: judge_criterion(found[0], question.target) for condition, found in metrics.items()}
+    warnings = find_traps(table, question.threshold, question.chosen)
+    if question.expected:
+        warnings += [each for each in warn_dropped_rows(table, question.expected) if each not in warnings]
+    return Judgement(
+        question.threshold,
+        metrics,
+        verdicts,
+        measure_transfer(question.chosen, table, seed, predictions.to_logit) if question.chosen else None,
+        fit_curves(table, question.threshold, seed),
+        {part: summarise_parts(table, question.threshold, part) for part in question.parts},
+        reliability_table(to_probability(table.score), table.is_speech),
+        [each for each in (predictions.note, *warnings) if each],
+    )
+
+
+def fit_curves(table: ScoreTable, threshold: float, seed: int) -> list[PsychometricCurve]:
+    """Return the curves over duration and SNR, of whichever enough levels were scored."""
+    curves = []
+    for over in TARGETS:
+        levels = levels_of(table, over)
+        if np.unique(levels[np.isfinite(levels)]).size >= FEWEST_LEVELS:
+            curves += [fit_curve(table, threshold, over, measure, seed) for measure in CURVE_MEASURES]
+    return curves

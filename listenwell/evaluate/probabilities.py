@@ -12,14 +12,16 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from listenwell.evaluate.bootstrap import N_RESAMPLES, n_resamples, resample_groups
 from listenwell.evaluate.intervals import (
     FEW_GROUPS,
+    N_RESAMPLES,
     Groups,
     Metric,
     Whole,
     class_sums,
+    n_resamples,
     number_groups,
+    resample_groups,
     stratified_error,
     t_quantile,
 )

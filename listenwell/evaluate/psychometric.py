@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, xlogy
 
-from listenwell.errors import ManifestError
-from listenwell.evaluate.bootstrap import resample_groups
-from listenwell.evaluate.intervals import FEW_GROUPS, class_sums, expanded_tails, number_groups
+from listenwell.evaluate.intervals import FEW_GROUPS, class_sums, expanded_tails, number_groups, resample_groups
 from listenwell.evaluate.metrics import Floats, decide, require_classes
 from listenwell.evaluate.scores import ScoreTable
 
@@ -70,16 +68,11 @@ def fit_curve(
 ) -> PsychometricCurve:
     """Fit the curve of `measure` at `threshold` over durations ("200ms" conditions) or SNRs.
 
-    Raises ManifestError when a class is missing, or there are fewer than FEWEST_LEVELS levels.
+    At least FEWEST_LEVELS of them. Raises ManifestError when a class is missing.
     """
     level_of = levels_of(table, over)
     rows = np.isfinite(level_of)
     levels = np.unique(level_of[rows])
-    if levels.size < FEWEST_LEVELS:
-        raise ManifestError(
-            f"curve over {over}: {levels.size} levels scored; at least {FEWEST_LEVELS} were expected, "
-            "score more conditions."
-        )
     table = table.select(rows)
     require_classes(table.is_speech, "a curve", nonspeech=measure == "balanced_accuracy")
     rights, counts, by_group = _count_cells(table, decide(table.score, threshold), level_of[rows], levels)

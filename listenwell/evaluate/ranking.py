@@ -13,18 +13,21 @@ from functools import partial
 
 import numpy as np
 
-from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples, resample_curves
 from listenwell.evaluate.intervals import (
     ENOUGH_ERRING_GROUPS,
     FEW_GROUPS,
     PLANNING_ICC,
+    GroupedScores,
     Groups,
     Metric,
     Whole,
     class_sums,
     effective_n,
+    group_scores,
+    n_resamples,
     number_groups,
     rate_bounds,
+    resample_curves,
     stratified_error,
 )
 from listenwell.evaluate.metrics import (

@@ -13,18 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from listenwell.evaluate.bootstrap import GroupedScores, group_scores, n_resamples
 from listenwell.evaluate.calibration import (
     BALANCED_ACCURACY,
     Criterion,
     Threshold,
     best_threshold,
-    curve_thresholds,
+    curve_cuts,
     parse_criterion,
     percentile_note,
     resampled_choices,
 )
-from listenwell.evaluate.intervals import Metric, expanded_tails
+from listenwell.evaluate.intervals import GroupedScores, Metric, expanded_tails, group_scores, n_resamples
 from listenwell.evaluate.metrics import Floats, balanced_accuracy, decide
 from listenwell.evaluate.power import Verdict, judge_within
 from listenwell.evaluate.scores import ScoreTable
@@ -68,7 +67,7 @@ def measure_transfer(
 
 def _drawn_oracles(scores: GroupedScores, criterion: Criterion, seed: int) -> Floats:
     """The oracle of every draw of the test groups."""
-    thresholds, _ = curve_thresholds(scores)
+    thresholds = curve_cuts(scores).thresholds
     return np.concatenate([thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, "transfer")])
 
 

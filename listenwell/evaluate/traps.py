@@ -139,18 +139,13 @@ def warn_best_of(metrics: Mapping[str, Metric]) -> list[str]:
     best = max(metrics, key=lambda name: metrics[name].value)
     metric = metrics[best]
     error = (metric.high - metric.low) / (2.0 * t_quantile(metric.n_groups))
-    optimism = error * _expected_largest(len(metrics))
+    optimism = error * float(ndtri((len(metrics) - 0.375) / (len(metrics) + 0.25)))
     if optimism < OPTIMISM_POINTS:
         return []
     return [
         f"'{best}' is the best of {len(metrics)} on these clips: if all were equally good, the best would still read "
         f"up to {optimism:.3f} too high; measure it again on other clips"
     ]
-
-
-def _expected_largest(n: int) -> float:
-    """Return the expected largest of n independent standard normal values (Blom's approximation)."""
-    return float(ndtri((n - 0.375) / (n + 0.25)))
 
 
 def _classes(table: ScoreTable) -> list[tuple[str, Bools]]:

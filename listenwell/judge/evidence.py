@@ -21,7 +21,6 @@ from listenwell.config import Config
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import compare_balanced_accuracy, holm
 from listenwell.evaluate.intervals import CONFIDENCE, balanced_accuracy_interval, proportion
-from listenwell.evaluate.judgement import fit_curves
 from listenwell.evaluate.methods import (
     CALIBRATED,
     FINE_TUNED,
@@ -36,6 +35,7 @@ from listenwell.evaluate.methods import (
 )
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_points
 from listenwell.evaluate.power import Verdict, judge_criterion
+from listenwell.evaluate.predictions import fit_curves
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, probability_metrics, reliability_table
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer

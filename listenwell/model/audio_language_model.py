@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.errors import ModelError
 from listenwell.model.language_layers import (
     final_norm,
     require_known_layers,
@@ -95,10 +94,6 @@ class AudioLanguageModel(ABC):
         rows: K lists of audio tokens (n_tokens, W). Row k goes through adapters[k]; without adapters, the base.
         whole_vocabulary: (total clips, V) instead. recompute: gradient checkpointing of the language model's layers.
         """
-        if adapters and len(adapters) != len(rows):
-            raise ModelError(
-                f"{len(rows)} rows were given to {len(adapters)} adapters; one row per adapter was expected."
-            )
         prefix, suffix = self.embed_text(prompt.prefix_ids), self.embed_text(prompt.suffix_ids)
         projectors = [adapter.projector for adapter in adapters] if adapters else [None] * len(rows)
         segments = [

@@ -8,7 +8,7 @@ count of errors carries it; its thresholds are conventions of this module, named
 from collections.abc import Callable, Iterator, Sequence
 
 from listenwell.augment.conditions import CLEAN
-from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
+from listenwell.evaluate.methods import CALIBRATED, NOISY, ZERO_SHOT, Comparison
 from listenwell.report.blocks import Paragraph
 from listenwell.report.results import Results, distinct, metric_of
 from listenwell.report.wording import (
@@ -29,8 +29,6 @@ VERDICTS = {"better": "Yes.", "worse": "No, it is worse.", "cannot tell": "Canno
 CONCENTRATED_SHARE = 0.5
 """More than this share of all errors in MOST_GROUPS groups means that the errors are about who or what was recorded."""
 MOST_GROUPS, FEWEST_ERRORS = 3, 10
-LOPSIDED = 3.0
-"""One kind of error this many times as frequent as the other, with intervals apart, means a lopsided decision."""
 
 
 def find_answers(results: Results) -> list[Paragraph]:
@@ -116,56 +114,6 @@ def _a_condition_costs_much(results: Results) -> Iterator[tuple[str, str]]:
         )
 
 
-def _decisions_are_lopsided(results: Results) -> Iterator[tuple[str, str]]:
-    """Misses far outnumber false alarms, or the other way round."""
-    test_set = results.unseen
-    row = results.row(FINE_TUNED, CALIBRATED, test_set.name, results.headline_conditions(test_set.name)[-1])
-    recall, specificity = metric_of(row, "recall"), metric_of(row, "specificity")
-    misses, alarms = 1 - recall.value, 1 - specificity.value
-    if misses > LOPSIDED * alarms and recall.high < specificity.low:
-        advice = "If missed speech costs you more than false alarms, calibrate by cost or for a target recall."
-    elif alarms > LOPSIDED * misses and specificity.high < recall.low:
-        advice = "If false alarms cost you more than missed speech, calibrate by cost or for a target false-alarm rate."
-    else:
-        return
-    yield (
-        advice,
-        f"{test_set.title}, {condition_title(row.condition)}: speech found {format_metric(recall)}, other sounds "
-        f"rejected {format_metric(specificity)}.",
-    )
-
-
-def _more_epochs_might_help(results: Results) -> Iterator[tuple[str, str]]:
-    delivered = results.fits[0]
-    last = delivered.history[-1].epoch
-    if delivered.best_epoch == last and last > 1:
-        yield "Train for more epochs.", f"The delivered fit was best after its last epoch, {last}, by dev loss."
-
-
-def _a_classic_detector_is_better(results: Results) -> Iterator[tuple[str, str]]:
-    for name, method in results.methods.items():
-        if method.kind != "classic":
-            continue
-        result = results.comparison(name, results.unseen.name, CLEAN).result
-        if result.high < 0:
-            yield (
-                f"On clean clips use {method_title(name)}: it is better and costs less.",
-                f"{results.unseen.title}: difference {format_difference(result)}.",
-            )
-
-
-def _arms_that_brought_nothing(results: Results) -> Iterator[tuple[str, str]]:
-    for rung in results.ladder:
-        against = rung.against
-        if (rung.test_set, rung.condition) != (results.unseen.name, NOISY) or against is None:
-            continue
-        if against.low <= 0 <= against.high:
-            yield (
-                f"Do not rely on the arm '{rung.arm}': it does not differ measurably from the first arm.",
-                f"{results.unseen.title}, noisy: {format_difference(against)} against the first arm.",
-            )
-
-
 def _not_decided(results: Results) -> Iterator[tuple[str, str]]:
     """A criterion that the data cannot decide, and how much would."""
     for criterion in results.evidence.criteria:
@@ -180,9 +128,5 @@ RULES: tuple[Callable[[Results], Iterator[tuple[str, str]]], ...] = (
     _threshold_moves,
     _errors_sit_in_few_groups,
     _a_condition_costs_much,
-    _decisions_are_lopsided,
-    _more_epochs_might_help,
-    _a_classic_detector_is_better,
-    _arms_that_brought_nothing,
     _not_decided,
 )

@@ -140,14 +140,6 @@ def _error_tables(name: str, errors: Errors) -> list[Table]:
                 for clip in errors.worst
             ],
         ),
-        make_table(
-            f"{name}: who is right, clip by clip, each at its dev threshold",
-            ("Method", "#Both", "#Only fine-tuned", "#Only this", "#Neither"),
-            [
-                (method_title(m.method), m.both_right, m.only_ours_right, m.only_theirs_right, m.both_wrong)
-                for m in errors.agreement
-            ],
-        ),
     ]
 
 
@@ -165,15 +157,6 @@ def background_table(results: Results) -> Table:
     """The number of backgrounds of every split and kind."""
     rows = [(spaced(count.part), count.kind, count.n) for count in results.backgrounds]
     return make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), rows)
-
-
-def shared_groups(results: Results) -> dict[str, list[str]]:
-    """The groups that stand in more than one split, each with its splits: a leak, so it should be empty."""
-    splits: dict[str, dict[str, None]] = {}
-    for split in results.allocation:
-        for group in split.groups:
-            splits.setdefault(group, {})[spaced(split.part)] = None
-    return {group: list(names) for group, names in sorted(splits.items()) if len(names) > 1}
 
 
 def threshold_table(results: Results) -> Table:

@@ -81,14 +81,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
              *map(folded, evidence.error_tables(results)), *sounds],
         ),
         ("Every condition", "conditions", [folded(tables.full_table(results, test_set)) for test_set in test_sets]),
-        (
-            "Training",
-            "training",
-            [
-                Figures(figures.learning_curves(results), is_wide=True),
-                *(folded(tables.history_table(fit)) for fit in results.fits),
-            ],
-        ),
+        ("Training", "training", [Figures(figures.learning_curves(results), is_wide=True)]),
         ("Who was where", "allocation", _allocation_blocks(results)),
         ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
         ("Data sheets of the tests", "sheets", evidence.sheet_tables(results)),
@@ -134,10 +127,7 @@ def _arms_blocks(results: Results) -> list[Block]:
 
 
 def _allocation_blocks(results: Results) -> list[Block]:
-    about = Paragraph("A group is a speaker or a sound source. No group stands in two splits.")
-    if shared := evidence.shared_groups(results):
-        text = "; ".join(f"{group} ({', '.join(splits)})" for group, splits in shared.items())
-        about = Paragraph(f"{text}.", "Groups in more than one split:", style="notice")
+    about = Paragraph("A group is a speaker or a sound source; the leak gate says whether one stands in two splits.")
     counts, names = evidence.allocation_tables(results)
     return [about, counts, folded(names), evidence.background_table(results)]
 

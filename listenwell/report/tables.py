@@ -1,4 +1,4 @@
-"""The tables of a study's numbers: methods, comparisons, arms, search, held-out speakers, training.
+"""The tables of a study's numbers: methods, comparisons, arms, search, held-out speakers; some for a terminal too.
 
 A cell is a number with its 95 % interval beside it. Columns of one test set rest on the same clips, so their count of
 clips and groups stands in the column's head. What a study did not do gives no table, or one without rows.
@@ -225,19 +225,6 @@ def speaker_table(record: LeaveOneOut) -> Table:
     return make_table(f"Leave one speaker out: {record.arm}", heads, rows, note)
 
 
-def history_table(fit: Fit) -> Table:
-    """One row per epoch of a fit; the best epoch, by dev loss, is the main row."""
-    rows = []
-    for epoch in fit.history:
-        measures = (epoch.train_loss, epoch.dev_loss, epoch.dev_balanced_accuracy_at_0, epoch.dev_auc)
-        cells = (epoch.epoch, epoch.step, *map(format_number, measures), f"{epoch.learning_rate:.2g}")
-        rows.append(make_row(cells, epoch.epoch == fit.best_epoch))
-    heads = ("Epoch", "Step", "Train loss", "Dev loss", "Dev balanced accuracy at 0", "Dev AUC", "Learning rate")
-    note = f"{fit.n_steps} steps; the best epoch by dev loss, {fit.best_epoch}, is marked. {overfitting_sentence(fit)}"
-    columns = [make_column(f"#{head}") for head in heads]
-    return Table(f"Fit {fit.name}, seed {fit.seed}: every epoch", columns, rows, note)
-
-
 def overfitting_sentence(fit: Fit) -> str:
     """Say whether the fit overfitted, as training found it."""
     if fit.overfitting:
@@ -255,3 +242,30 @@ def overfitting_sentence(fit: Fit) -> str:
         f"{format_number(last.train_loss)}): no {EPOCHS} epochs in a row with rising dev and falling train loss, so "
         "no overfitting is named; the weights of the best epoch are used."
     )
+
+
+def format_table(results: Results) -> str:
+    """Return the main tables, the ladder and the search for a terminal."""
+    tables = [*(main_table(results, test_set) for test_set in results.test_sets), ladder_table(results)]
+    tables += [search_table(results.search)] if results.search else []
+    return "\n\n".join(_align(table) for table in tables if table.rows)
+
+
+def format_search(search: Search) -> str:
+    """Return the ranked points of a search."""
+    return _align(search_table(search))
+
+
+def format_speakers(records: Sequence[LeaveOneOut]) -> str:
+    """Return every arm's speakers, the hardest first."""
+    return "\n\n".join(_align(speaker_table(record)) for record in records)
+
+
+def _align(table: Table) -> str:
+    lines = [[column.title for column in table.columns], [column.detail for column in table.columns]]
+    lines += [[str(cell) for cell in row.cells] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    notes = [rule, table.note] if table.note else []
+    return "\n".join([table.caption, rule, *padded[:2], rule, *padded[2:], *notes])

@@ -1,4 +1,4 @@
-"""Write the report of a study: one web page that needs nothing else, the same in Markdown, a model card, table files.
+"""Write the report of a study: one web page that needs nothing else, the same in Markdown, and a model card.
 
 Every number comes from results.json, sounds from the folder errors/ of the run; the same of both gives the same bytes.
 Names come from users' files, so everything printed is escaped: by Jinja's autoescape on a page, by `escape_markdown`
@@ -22,7 +22,6 @@ from listenwell.report.blocks import Page, Table
 from listenwell.report.errors import MOST_BYTES, read_error_sounds
 from listenwell.report.results import Results
 from listenwell.report.sections import model_card, study_page
-from listenwell.report.table_files import write_tables
 from listenwell.report.tables import MEASURES
 from listenwell.report.wording import MINUS, show_characters
 from listenwell.storage.atomic_files import write_text
@@ -34,13 +33,12 @@ _MARKDOWN_CHARACTER = re.compile(rf"({_INTERVAL})|([\\`*_\[\]|~])")
 
 
 def write_report(results: Results, folder: Path, most_bytes: int = MOST_BYTES) -> None:
-    """Write report.html, report.md, MODEL_CARD.md and tables/ into `folder`, the run's, each file atomically.
+    """Write report.html, report.md and MODEL_CARD.md into `folder`, the run's, each file atomically.
 
     most_bytes: of sounds and pictures on the page. Raises ListenwellError for a broken index of the sounds.
     """
     page = study_page(results, read_error_sounds(results, folder, most_bytes))
     write_text(folder / MARKDOWN, render_markdown(page))
-    write_tables(results, folder)
     write_text(folder / MODEL_CARD, f"---\n{front_matter(results)}---\n\n{render_markdown(model_card(results))}")
     # last: where the page is, the rest is too
     write_page(folder / PAGE, page)

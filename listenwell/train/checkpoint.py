@@ -1,14 +1,12 @@
 """Checkpoints of a stack under training: whole or not there, verified before use, the newest good one wins.
 
 A checkpoint is a folder `step-00000120` of two files: tensors.safetensors, and state.json, which holds everything else
-and the sha256 of the tensors and of itself. The folder appears by one rename (storage.atomic_files), so a kill
-leaves the one before; a flipped bit or a cut file fails its hash, and the next older one is taken. No pickle.
+and both hashes (storage.load_or_make). The folder appears by one rename (storage.atomic_files), so a kill leaves the
+one before; a flipped bit or a cut file fails its hash, and the next older one is taken. No pickle.
 
 Knows nothing of what is in the states: a state is a JSON record and named tensors, one per fit of the stack.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from listenwell.errors import CheckpointError
-from listenwell.storage.atomic_files import atomic_folder, make_folder, write_text
-from listenwell.storage.load_or_make import hash_file
+from listenwell.storage.atomic_files import atomic_folder, make_folder
+from listenwell.storage.load_or_make import read_checksummed, require_files, write_checksummed
 
-FORMAT_VERSION, KEPT = 2, 2
+FORMAT_VERSION, KEPT = 3, 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
-_READ = {"format": int, "identity": str, "step": int, "fits": list}
-"""The entries of the state file that are read, and their kinds; a hash does not say that they are so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +59,8 @@ class Checkpoints:
                 "identity": self.identity,
                 "step": step,
                 "fits": [state.record for state in states],
-                "tensors_sha256": hash_file(temporary / TENSORS),
             }
-            write_text(temporary / STATE, json.dumps(content | {"sha256": _content_sha256(content)}))
+            write_checksummed(temporary / STATE, content, [temporary / TENSORS])
         for old in self._names()[:-KEPT]:
             shutil.rmtree(self.folder / old)
         return folder
@@ -76,12 +71,15 @@ class Checkpoints:
         Raises CheckpointError when it is of other fits or of another version: training on would be another run.
         """
         for name in reversed(self._names()):
-            content = _verified(self.folder / name)
-            if content is None:
+            folder = self.folder / name
+            try:
+                content = read_checksummed(folder / STATE)
+                require_files(folder / STATE)
+            except CheckpointError:
                 self.damaged.append(name)
                 continue
-            self._require_own(self.folder / name, content)
-            tensors = load_file(self.folder / name / TENSORS)
+            self._require_own(folder, content)
+            tensors = load_file(folder / TENSORS)
             return content["step"], [
                 FitState(record, _tensors_of(tensors, number)) for number, record in enumerate(content["fits"])
             ]
@@ -113,22 +111,6 @@ class Checkpoints:
             )
 
 
-def _verified(folder: Path) -> dict[str, Any] | None:
-    """The state file's content, or None when a file is missing, cut or changed."""
-    try:
-        content: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        claimed = content.pop("sha256")
-        is_whole = claimed == _content_sha256(content) and content["tensors_sha256"] == hash_file(folder / TENSORS)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    has_kinds = all(isinstance(content.get(name), kind) for name, kind in _READ.items())
-    return content if is_whole and has_kinds and all(isinstance(fit, dict) for fit in content["fits"]) else None
-
-
 def _tensors_of(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
     prefix = f"{number}/"
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _content_sha256(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
