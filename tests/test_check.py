@@ -106,7 +106,7 @@ def test_an_unreadable_clip_of_a_table_is_named_and_the_table_not_called_clean(t
     result = CliRunner().invoke(app, ["check", str(table)])
     assert result.exit_code == 1
     assert result.stdout.startswith("incomplete: ")
-    assert f"not compared by ear: clip '{clips[0].clip_id}'" in result.output
+    assert f"not compared by sound: clip '{clips[0].clip_id}'" in result.output
 
 
 def test_many_findings_of_a_kind_are_cut_short_and_counted() -> None:

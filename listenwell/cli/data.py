@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from listenwell.data.fetch.download import RemoteFile
 
 corpus_app = typer.Typer(
-    cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, check."
+    cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, export."
 )
 
 STARTER = "starter"  # catalogue.STARTER, which is not imported before a command runs

@@ -130,7 +130,7 @@ def check(
     overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
-    """Look for leaks between train, dev, test sets and backgrounds, by name and by ear; exit status 1 unless clean."""
+    """Look for leaks between train, dev, test sets and backgrounds, by name and by sound; exit status 1 if any."""
     from listenwell.config import load_config
     from listenwell.data.check.leaks import CLEAN
     from listenwell.errors import ConfigError
@@ -172,7 +172,7 @@ def report_text(report: "LeakReport") -> str:
         shown = [f for f in report.findings if (f.is_leak, f.kind) == kind][:SHOWN]
         lines += [f"  {f.part_a} {f.id_a} | {f.part_b} {f.id_b} | {f.evidence}" for f in shown]
         lines += [f"  ... and {n_found - SHOWN} more; --json writes all"] if n_found > SHOWN else []
-    lines += [f"not compared by ear: {reason}" for reason in report.unreadable]
+    lines += [f"not compared by sound: {reason}" for reason in report.unreadable]
     return "\n".join(lines)
 
 
@@ -193,7 +193,7 @@ def preview_plans(
     overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
-    """Write a page to hear and see chosen clips exactly as training hears them."""
+    """Write a page that plays and shows chosen clips exactly as training gets them."""
     from listenwell.config import load_config
     from listenwell.tasks.preview import preview
 

@@ -343,7 +343,7 @@ def prompts(
 ) -> None:
     """Rank questions to the model on the dev clips of a study, and write the best one to a file.
 
-    All share one pass of the audio tower. Balanced accuracy is that of decisions whose threshold other dev groups
+    All share one pass of the audio encoder. Balanced accuracy is that of decisions whose threshold other dev groups
     chose; where intervals overlap, the ranking is chance. No test clip is opened.
     """
     from listenwell.config import load_config

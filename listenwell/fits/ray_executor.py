@@ -23,7 +23,7 @@ from listenwell.data.backgrounds import BackgroundBank, clip_background_id
 from listenwell.data.clip import Background, Clip
 from listenwell.errors import ConfigError, ListenwellError, TrainingError
 from listenwell.fits.request import Bracket, FitRequest, plan_fits
-from listenwell.fits.stacks import DevSets, Stack, train_stack
+from listenwell.fits.stacks import DevSets, PlannedStack, train_stack
 from listenwell.model.loading import load_model
 from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.atomic_files import write_json
@@ -39,7 +39,7 @@ REQUESTS = TypeAdapter(list[tuple[str, Config, Config, int, Bracket | None]])
 """Name, config, config of dev, place of the splits among those shared, bracket."""
 
 
-def train_on_ray(stacks: Sequence[Stack], requests: Sequence[FitRequest], run: RunFolder) -> None:
+def train_on_ray(stacks: Sequence[PlannedStack], requests: Sequence[FitRequest], run: RunFolder) -> None:
     """Train every stack of fits among those requested, as many at a time as Ray has room for.
 
     Raises ConfigError when Ray is not there, TrainingError when a stack failed or its workers died too often.
@@ -113,7 +113,7 @@ def train_task(path: str, members: list[str]) -> str | None:
                 "listenwell, its libraries or its model differ; install the same version on every machine, and stop "
                 "workers that were started before."
             )
-        train_stack(Stack([planned[member] for member in members], planned, run), dev_sets)
+        train_stack(PlannedStack([planned[member] for member in members], planned, run), dev_sets)
     except ListenwellError as error:
         return str(error)
     return None

@@ -41,7 +41,7 @@ MEMBERS = "members.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class PlannedStack:
     """Fits that train together: members of `planned`, which holds their rivals too."""
 
     members: Sequence[PlannedFit]
@@ -61,13 +61,13 @@ class Stack:
         return self.run.stacks / self.identity[:16]
 
 
-def plan_stacks(planned: Planned, run: RunFolder) -> Iterator[Stack]:
+def plan_stacks(planned: Planned, run: RunFolder) -> Iterator[PlannedStack]:
     """The stacks to train: first those that were begun, then the other fits, at most train.stack together."""
     pending = {key: fit for key, fit in planned.items() if not fit.is_over}
     for path in sorted(run.stacks.glob(f"*/{MEMBERS}")):
         members: list[str] = read_checksummed(path)["members"]
         if set(members) & set(pending) and set(members) <= set(planned):
-            stack = Stack([planned[member] for member in members], planned, run)
+            stack = PlannedStack([planned[member] for member in members], planned, run)
             if path.parent == stack.folder:
                 yield stack
                 pending = {key: fit for key, fit in pending.items() if key not in members}
@@ -77,7 +77,7 @@ def plan_stacks(planned: Planned, run: RunFolder) -> Iterator[Stack]:
         alike.setdefault(identity(**shared, bracket=fit.bracket), []).append(fit)
     for fits in alike.values():
         size = fits[0].request.config.train.stack
-        yield from (Stack(fits[first : first + size], planned, run) for first in range(0, len(fits), size))
+        yield from (PlannedStack(fits[first : first + size], planned, run) for first in range(0, len(fits), size))
 
 
 def remove_ended_stacks(planned: Planned, run: RunFolder) -> None:
@@ -89,7 +89,9 @@ def remove_ended_stacks(planned: Planned, run: RunFolder) -> None:
             shutil.rmtree(folder)
 
 
-def train_stack(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None] = lambda progress: None) -> None:
+def train_stack(
+    stack: PlannedStack, dev_sets: "DevSets", on_step: Callable[[Progress], None] = lambda progress: None
+) -> None:
     """Train the fits of the stack together and write what came out, unless another study has by now.
 
     A stack that was begun goes on whole. Afterwards nothing of the stack is left but its fits.
@@ -97,13 +99,13 @@ def train_stack(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress],
     with hold_fits(stack.run, [fit.identity for fit in stack.members]):
         left = [fit for fit in stack.members if not fit.is_over]
         if left and not stack.folder.is_dir():
-            stack = Stack(left, stack.planned, stack.run)
+            stack = PlannedStack(left, stack.planned, stack.run)
         if left:
             _train(stack, dev_sets, on_step)
         shutil.rmtree(stack.folder, ignore_errors=True)
 
 
-def _train(stack: Stack, dev_sets: "DevSets", on_step: Callable[[Progress], None]) -> None:
+def _train(stack: PlannedStack, dev_sets: "DevSets", on_step: Callable[[Progress], None]) -> None:
     model, members, folder = dev_sets.model, stack.members, stack.folder
     write_checksummed(folder / MEMBERS, {"members": [fit.identity for fit in members]})
     requests = {fit.request.name: fit for fit in members}

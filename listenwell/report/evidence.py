@@ -37,7 +37,7 @@ def statements(results: Results) -> list[Paragraph]:
 def _leak_statement(leaks: Leaks) -> Paragraph:
     compared = (
         f"{sum(leaks.n_clips.values())} clips and {sum(leaks.n_backgrounds.values())} backgrounds of "
-        f"{len(leaks.n_clips)} splits were compared by group, recording, origin, samples and by ear "
+        f"{len(leaks.n_clips)} splits were compared by group, recording, origin, samples and by sound "
         f"({leaks.n_pairs:,} pairs): {leaks.n_leaks} leaks, {len(leaks.findings) - leaks.n_leaks} warnings"
     )
     missing = f", {len(leaks.unreadable)} sounds could not be read" if leaks.unreadable else ""

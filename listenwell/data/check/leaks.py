@@ -70,7 +70,7 @@ class Finding:
 class LeakReport:
     """What was compared and what was found, leaks first.
 
-    n_clips, n_backgrounds: by part. n_pairs: pairs of sounds compared by ear. unreadable: names of sounds that could
+    n_clips, n_backgrounds: by part. n_pairs: pairs of sounds compared by sound. unreadable: names of sounds that could
     not be read, which were compared by name only. search: the settings of the audio search.
     """
 
