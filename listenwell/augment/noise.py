@@ -168,24 +168,24 @@ def _fitting_backgrounds(
 def draw_babble(
     config: BabbleConfig, clip: Clip, duration_s: float, backgrounds: Sequence[Background], rng: np.random.Generator
 ) -> PlannedBackground | None:
-    """Draw voices of several groups other than the clip's, or none.
+    """Draw speech of several speakers other than the clip's, or none.
 
-    Raises ConfigError when the bank has voices of fewer groups than fewest_talkers.
+    Raises ConfigError when the bank has fewer speakers than fewest_talkers.
     """
     if rng.random() >= config.probability or (clip.label != "SPEECH" and not config.allow_label_flips):
         return None
-    voices: dict[str, list[Background]] = {}
+    speakers: dict[str, list[Background]] = {}
     for background in backgrounds:
         if background.kind == "speech" and background.group != clip.group:
-            voices.setdefault(background.group, []).append(background)
-    if len(voices) < config.fewest_talkers:
+            speakers.setdefault(background.group, []).append(background)
+    if len(speakers) < config.fewest_talkers:
         raise ConfigError(
-            f"augment.babble: the bank has voices of {len(voices)} groups besides that of clip '{clip.clip_id}', but "
+            f"augment.babble: the bank has voices of {len(speakers)} groups besides that of clip '{clip.clip_id}', but "
             f"fewest_talkers is {config.fewest_talkers}; add speech to the bank, lower it, or set the probability to 0."
         )
-    n_talkers = int(rng.integers(config.fewest_talkers, min(config.most_talkers, len(voices)) + 1))
-    talkers = [list(voices.values())[i] for i in rng.permutation(len(voices))[:n_talkers]]
-    first, *others = (_draw_stretch(takes[int(rng.integers(len(takes)))], duration_s, rng) for takes in talkers)
+    n_mixed = int(rng.integers(config.fewest_talkers, min(config.most_talkers, len(speakers)) + 1))
+    mixed = [list(speakers.values())[i] for i in rng.permutation(len(speakers))[:n_mixed]]
+    first, *others = (_draw_stretch(takes[int(rng.integers(len(takes)))], duration_s, rng) for takes in mixed)
     snr_db = float(rng.uniform(config.lowest_snr_db, config.highest_snr_db))
     return PlannedBackground(first.background_id, first.offset_s, snr_db, first.spare_offsets_s, tuple(others))
 
