@@ -123,6 +123,13 @@ def test_a_file_of_another_format_or_cut_short_is_refused(tmp_path, broken):
         read_ctranslate2(tmp_path / "model.bin")
 
 
+def test_a_tensor_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path):
+    whole = ctranslate2_bytes({"a": np.zeros(9, np.float32)})
+    (tmp_path / "model.bin").write_bytes(whole[:-40] + struct.pack("<I", 2**32 - 1) + whole[-36:])
+    with pytest.raises(ModelError, match="tensor 'a' would have 4294967295 bytes"):
+        read_ctranslate2(tmp_path / "model.bin")
+
+
 def test_the_fused_query_key_value_is_split_and_keys_have_no_bias():
     d = 4
     fused = {"weight": np.arange(3 * d * d, dtype=np.float32).reshape(3 * d, d), "bias": np.arange(3.0 * d)}
