@@ -513,7 +513,7 @@ def parse_results(record: dict[str, Any], place: str) -> Results:
         where = ".".join(map(str, first["loc"]))
         raise ListenwellError(
             f"{place}: no results of a study by this version of listenwell ('{where}': {first['msg'].lower()}); run "
-            "'listenwell study' again with this version, it trains nothing anew."
+            "'listenwell study' again with this version; fits of the same recipe are read back."
         ) from error
 
 
