@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from listenwell.evaluate.comparison import compare_balanced_accuracy, permutation_p_value
+from listenwell.evaluate.comparison import (
+    compare_auc,
+    compare_balanced_accuracy,
+    correct_together,
+    max_t,
+    permutation_p_value,
+)
 from listenwell.evaluate.intervals import FEW_GROUPS
 from listenwell.evaluate.metrics import balanced_accuracy
 
@@ -44,9 +50,9 @@ def test_a_method_does_not_differ_from_itself_and_the_note_says_why_that_is_no_p
     found = compare_balanced_accuracy(IS_SPEECH, IS_SPEECH, IS_SPEECH, GROUP, seed=0)
     assert (found.difference, found.p_value) == (0.0, 1.0)
     assert "never differ" in found.note
-    # Wilson's upper bound of 0: t^2 / (n + t^2), n = 50 / (1 + 4 x 0.3) and 60 / (1 + 2 x 0.3), t of 9 and 19
-    bounds = [2.2622**2 / (50 / 2.2 + 2.2622**2), 2.0930**2 / (60 / 1.6 + 2.0930**2)]
-    assert (-found.low, found.high) == pytest.approx((sum(bounds) / 2,) * 2, abs=1e-4)
+    # Wilson's upper bound of 0: t^2 / (n + t^2), n = 50 and 60 clips, t of 9 and 19
+    bounds = [2.2622**2 / (50 + 2.2622**2), 2.0930**2 / (60 + 2.0930**2)]
+    assert (-found.low, found.high) == pytest.approx((np.hypot(*bounds) / 2,) * 2, abs=1e-4)
 
 
 def test_ten_groups_that_all_prefer_a_give_the_smallest_exact_p_value():
@@ -80,7 +86,7 @@ def test_equal_methods_are_called_different_in_about_5_percent_of_studies():
     assert covered / 300 >= 0.92
 
 
-def test_the_width_is_that_of_linearised_ratios_where_groups_differ_in_size():
+def test_the_width_is_at_least_that_of_linearised_ratios_where_groups_differ_in_size():
     rng = np.random.default_rng(6)
     sizes = rng.integers(1, 9, 22)
     member = np.repeat(np.arange(22), sizes)
@@ -94,7 +100,9 @@ def test_the_width_is_that_of_linearised_ratios_where_groups_differ_in_size():
         residuals = np.array([gain[member == g].sum() - (member == g).sum() * mean for g in groups]) / own.sum()
         variance += len(groups) / (len(groups) - 1) * np.sum(residuals**2) / 4
     half = np.sqrt(variance) * stats.t.ppf(0.975, 8)
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=1e-9)
+    assert found.difference - found.low >= half - 1e-12
+    assert found.high - found.difference >= half - 1e-12
+    assert found.high - found.low < 2.4 * half
 
 
 def test_a_random_p_value_counts_the_observed_signs_once_and_its_draws_exactly():
@@ -110,3 +118,53 @@ def test_few_groups_are_called_rough(n_groups, note):
     found = compare_balanced_accuracy(a, is_speech, is_speech, group, seed=0)
     assert found.note.startswith(note)
     assert bool(found.note) == bool(note)
+
+
+def test_the_corrected_p_values_are_those_of_the_largest_t_over_all_sign_patterns():
+    table = np.array([[0.4, 0.3, 0.5, 0.2, 0.6], [0.1, -0.2, 0.3, 0.1, 0.0], [0.2, 0.2, -0.1, 0.4, 0.3]])
+    t = table / np.linalg.norm(table, axis=1, keepdims=True)
+    drawn = np.abs(np.array(list(itertools.product((-1, 1), repeat=5))) @ t.T)
+    observed = np.abs(t.sum(axis=1))
+    order = np.argsort(-observed)
+    steps = [np.mean(drawn[:, order[k:]].max(axis=1) >= observed[order[k]] - 1e-12) for k in range(3)]
+    expected = np.empty(3)
+    expected[order] = np.maximum.accumulate(steps)
+    assert max_t(table, seed=0) == pytest.approx(expected)
+
+
+def test_differences_that_are_copies_of_one_another_cost_nothing_and_unlike_ones_do():
+    one = {f"g{i}": 0.1 + 0.01 * i for i in range(10)}
+    alone = permutation_p_value(np.array(list(one.values())), seed=0)
+    assert correct_together([one, one, one], seed=0) == pytest.approx([alone] * 3)
+    elsewhere = {f"h{i}": share for i, share in enumerate(one.values())}
+    assert min(correct_together([one, elsewhere], seed=0)) > alone
+
+
+def scored(rng, n_groups, n_each, gap, of_group):
+    is_speech = np.repeat([True, False], n_groups * n_each)
+    group = np.repeat(np.arange(2 * n_groups), n_each)
+    return of_group[group] + rng.normal(size=group.size) + gap * is_speech, is_speech, group.astype(str)
+
+
+def test_with_one_clip_a_group_the_difference_of_aucs_has_delongs_error():
+    rng = np.random.default_rng(2)
+    a, is_speech, group = scored(rng, 60, 1, 2.0, np.zeros(120))
+    b = a + rng.normal(size=120)
+    kernels = [np.subtract.outer(s[is_speech], s[~is_speech]) > 0 for s in (a, b)]
+    gap = kernels[0].astype(float) - kernels[1]
+    error = np.hypot(stats.sem(gap.mean(axis=1)), stats.sem(gap.mean(axis=0)))
+    found = compare_auc(a, b, is_speech, group)
+    assert found.difference == pytest.approx(gap.mean())
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 59) * error, rel=0.03)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(gap.mean() / error, 59), rel=0.1)
+
+
+def test_alike_clips_of_few_groups_do_not_make_a_difference_of_aucs_certain():
+    rng, wrong = np.random.default_rng(11), 0
+    for _ in range(200):
+        tables = [scored(rng, 8, 20, 1.5, rng.normal(size=16)) for _ in range(2)]
+        wrong += compare_auc(tables[0][0], tables[1][0], tables[0][1], tables[0][2]).p_value < 0.05
+    assert wrong / 200 <= 0.09
+    same = compare_auc(tables[0][0], tables[0][0], tables[0][1], tables[0][2])
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    assert same.low < 0 < same.high

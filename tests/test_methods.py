@@ -1,4 +1,4 @@
-"""Methods judged by condition and compared at the better of their thresholds."""
+"""Methods judged by condition and compared on the same clips, with p values corrected by family."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from made_scores import make_scores, stack
 
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.comparison import compare_balanced_accuracy
-from listenwell.evaluate.methods import NOISY, JudgedMethod, compare, decision_metrics, judge, versions
+from listenwell.evaluate.methods import NOISY, JudgedMethod, compare_methods, decision_metrics, judge, versions
 from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.ranking import ranking_metrics
 
@@ -20,14 +20,25 @@ def judged(name, table, default, calibrated):
     return JudgedMethod(name, table, default, replace(choose_threshold(table), value=calibrated))
 
 
-@pytest.mark.parametrize(("default", "calibrated", "better"), [(0.0, 9.0, "default"), (9.0, 0.0, "calibrated")])
-def test_an_opponent_stands_at_the_better_of_its_thresholds(default, calibrated, better):
-    ours, theirs = judged("ours", OURS, 0.0, 0.0), judged("theirs", THEIRS, default, calibrated)
-    (found,) = compare(ours, [theirs], "test", seed=3)
-    assert (found.method, found.opponent, found.opponent_threshold) == ("ours", "theirs", better)
-    assert (found.test_set, found.condition) == ("test", "clean")
-    decisions = decide(OURS.score, 0.0), decide(THEIRS.score, 0.0)
-    assert found.result == compare_balanced_accuracy(*decisions, OURS.is_speech, OURS.group, seed=3)
+def test_an_opponent_is_met_at_both_of_its_thresholds_and_a_declared_family_is_corrected_apart():
+    ours, theirs = judged("ours", OURS, 0.0, 0.0), judged("theirs", THEIRS, 9.0, 0.5)
+    found = compare_methods({"test": [ours, theirs]}, lambda each: each.opponent_threshold == "calibrated", seed=3)
+    assert [(each.opponent_threshold, each.is_primary) for each in found] == [("calibrated", True), ("default", False)]
+    for each, threshold in zip(found, (0.5, 9.0), strict=True):
+        assert (each.method, each.opponent, each.test_set, each.condition) == ("ours", "theirs", "test", "clean")
+        decisions = decide(OURS.score, 0.0), decide(THEIRS.score, threshold)
+        assert each.result == compare_balanced_accuracy(*decisions, OURS.is_speech, OURS.group, seed=3)
+        # alone in its family, nothing is to be corrected
+        assert each.p_adjusted == pytest.approx(each.result.p_value)
+    assert found[1].outcome == "better"
+
+
+def test_better_needs_the_interval_and_the_adjusted_p():
+    ours, theirs = judged("ours", OURS, 0.0, 0.0), judged("theirs", THEIRS, 9.0, 9.0)
+    found, _ = compare_methods({"test": [ours, theirs]}, lambda each: True, seed=3)
+    assert found.outcome == "better"
+    assert replace(found, p_adjusted=0.062).outcome == "cannot tell"
+    assert replace(found, result=replace(found.result, low=-0.01)).outcome == "cannot tell"
 
 
 def test_a_table_is_cut_by_condition_and_what_has_an_snr_stands_together_as_well():

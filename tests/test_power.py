@@ -12,7 +12,7 @@ from listenwell.evaluate.power import (
     detectable_difference,
     groups_for_difference,
     groups_for_half_width,
-    groups_to_shrink,
+    groups_to_tell,
     half_width_of,
     judge_criterion,
     judge_within,
@@ -99,13 +99,19 @@ def test_an_end_of_the_interval_on_the_target_meets_at_least_and_does_not_miss_i
 def test_the_open_side_of_the_interval_decides_how_many_groups_would_tell():
     # From a value 0.05 below the target it is the upper half, 0.1, that must shrink; the lower says nothing.
     below = judge_criterion(metric(0.75, 0.35, 0.85), 0.8)
-    assert below.groups_needed == groups_to_shrink(20, 0.85 - 0.75, 0.8 - 0.75)
+    assert below.groups_needed == groups_to_tell(20, 0.85 - 0.75, 0.8 - 0.75)
+    assert below.clips_needed == 5 * below.groups_needed
     above = judge_criterion(metric(0.85, 0.75, 1.0), 0.8)
-    assert above.groups_needed == groups_to_shrink(20, 0.85 - 0.75, 0.85 - 0.8)
-    within = judge_within(metric(-0.25, -0.5, 0.5), 0.375)
-    assert within.groups_needed == groups_to_shrink(20, 0.75, 0.125)
-    assert within.clips_needed == 5 * within.groups_needed
-    assert "balanced_accuracy -0.250 [-0.500, +0.500] against +-0.375" in within.sentence
+    assert above.groups_needed == groups_to_tell(20, 0.85 - 0.75, 0.85 - 0.8)
+    assert judge_within(metric(-0.25, -0.5, 0.5), 0.375).groups_needed is None
+
+
+def test_with_so_many_groups_nine_studies_in_ten_tell():
+    error, distance = 0.04, 0.05
+    n_groups = groups_to_tell(20, error * stats.t.ppf(0.975, 19), distance)
+    values = np.random.default_rng(0).normal(distance, error * np.sqrt(20), (4000, n_groups))
+    half = stats.t.ppf(0.975, n_groups - 1) * stats.sem(values, axis=1)
+    assert np.mean(values.mean(axis=1) - half > 0) == pytest.approx(0.9, abs=0.02)
 
 
 def test_the_least_difference_is_that_of_the_formula_from_two_groups_on():

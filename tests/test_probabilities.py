@@ -11,10 +11,14 @@ from scipy.special import expit
 
 from listenwell.errors import ManifestError
 from listenwell.evaluate.probabilities import (
+    best_ratios,
     brier_losses,
+    choose_map,
+    cllr,
     expected_calibration_error,
     fit_platt,
     fit_temperature,
+    log_likelihood_ratios,
     log_losses,
     probability_metrics,
     reliability_table,
@@ -99,7 +103,7 @@ def test_honest_probabilities_have_a_small_error_and_boastful_ones_a_large():
 def test_with_one_clip_a_group_the_interval_of_a_loss_is_that_of_a_stratified_mean_on_the_log_scale():
     score, is_speech = logistic_clips(120, 1.0, 0.7)
     probability, alone = expit(score), np.arange(120)
-    brier, log_loss, _ = probability_metrics(probability, is_speech, alone, seed=0)
+    brier, log_loss, *_ = probability_metrics(probability, is_speech, alone, seed=0)
     for metric, losses in (
         (brier, (probability - is_speech) ** 2),
         (log_loss, -np.log(np.where(is_speech, probability, 1 - probability))),
@@ -114,14 +118,14 @@ def test_with_one_clip_a_group_the_interval_of_a_loss_is_that_of_a_stratified_me
 def test_losses_without_any_error_have_no_spread():
     is_speech = np.array([True, True, False, False])
     for metric in probability_metrics(is_speech * 1.0, is_speech, np.arange(4), seed=0):
-        assert (metric.value, metric.low, metric.high) == (0.0, 0.0, 0.0)
+        assert (metric.value, metric.low, metric.high) == pytest.approx((0.0, 0.0, 0.0), abs=1e-13)
 
 
 def test_a_loss_of_few_groups_says_so():
     score, is_speech = logistic_clips(60, 1.0, 0.0)
-    brier, log_loss, _ = probability_metrics(expit(score), is_speech, np.arange(60) // 6, seed=0)
+    brier, log_loss, *_ = probability_metrics(expit(score), is_speech, np.arange(60) // 6, seed=0)
     assert brier.note == log_loss.note == "only 10 groups, the interval is rough"
-    brier, log_loss, _ = probability_metrics(expit(score), is_speech, np.zeros(60, int), seed=0)
+    brier, log_loss, *_ = probability_metrics(expit(score), is_speech, np.zeros(60, int), seed=0)
     assert brier.note == log_loss.note == "one group says nothing about other groups"
 
 
@@ -135,3 +139,46 @@ def test_the_width_of_the_calibration_error_counts_the_groups_of_the_smaller_cla
     assert found.value == pytest.approx((speech.sum() + 20 * 0.01) / 23)
     error = 3 * speech.std(ddof=1) / np.sqrt(3) / 23
     assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 2) * error, rel=0.05)
+
+
+def test_cllr_is_one_bit_for_knowing_nothing_and_its_formula_else():
+    is_speech = np.array([True, True, False])
+    assert cllr(np.zeros(3), is_speech) == pytest.approx(1.0)
+    ratios = np.array([2.0, -1.0, -3.0])
+    misses = np.mean(np.log2(1 + np.exp(-ratios[:2])))
+    assert cllr(ratios, is_speech) == pytest.approx((misses + np.log2(1 + np.exp(-3.0))) / 2)
+
+
+def test_probabilities_at_the_mix_they_were_fitted_for_are_turned_into_ratios():
+    probability = np.array([0.2, 0.8])
+    assert log_likelihood_ratios(probability, 0.2) == pytest.approx([0.0, np.log(16.0)])
+
+
+def test_min_cllr_is_that_of_the_convex_hull_and_no_monotone_map_does_better():
+    score, is_speech = logistic_clips(400, 1.0, 0.3)
+    found = {metric.name: metric for metric in probability_metrics(expit(score), is_speech, np.arange(400), seed=0)}
+    least = found["min_cllr"].value
+    # three levels that can be counted by hand: shares of speech 1/4, 2/4 and 3/4 of 4 clips each
+    counted = np.repeat([1.0, 2.0, 3.0], 4)
+    truth = np.array([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0], dtype=bool)
+    assert cllr(best_ratios(counted, truth), truth) == pytest.approx(
+        cllr(np.log([1 / 3, 1, 3])[counted.astype(int) - 1], truth)
+    )
+    for slope, shift in ((1.0, 0.0), (0.5, 1.0), (3.0, -1.0)):
+        assert least < cllr(slope * score + shift, is_speech)
+    assert found["min_cllr"].low < least < found["min_cllr"].high < found["cllr"].high
+
+
+def test_the_map_is_chosen_by_what_it_does_on_groups_it_did_not_see():
+    rng = np.random.default_rng(0)
+    is_speech = np.repeat([True, False], 300)
+    group = np.arange(600) // 10
+    good = rng.normal(size=600) * 1.5 + np.where(is_speech, 1.1, -1.1)  # log-likelihood ratios, nearly
+    chosen, losses = choose_map(10 * good + 20, is_speech, group, seed=0)
+    assert min(losses, key=losses.get) == "Platt"
+    assert chosen.slope < 0.5
+    few = np.r_[np.arange(0, 30), np.arange(300, 330)]
+    _, losses = choose_map(good[few], is_speech[few], group[few], seed=0)
+    assert set(losses) == {"log-odds", "temperature", "Platt"}
+    single = choose_map(good, is_speech, np.where(is_speech, "a", "b"), seed=0)
+    assert single == (fit_platt(good, is_speech), {})

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from listenwell.evaluate.psychometric import (
+    FREE_RATES,
     _first_guess,
     _fit,
     fit_curve,
@@ -112,6 +113,6 @@ def test_the_fit_has_the_greatest_likelihood():
         p = upper * (guess + (1 - guess) / (1 + np.exp(-(x - middle) / scale)))
         return -(right * np.log(p) + wrong * np.log(1 - p)).sum()
 
-    fitted = _fit(x, shares, np.full(6, 50.0), _first_guess(x, shares))
+    fitted = _fit(x, shares, np.full(6, 50.0), _first_guess(x, shares), FREE_RATES)
     best = minimize(loss, [0.0, 4.0, 0.1, 0.95], method="Nelder-Mead", options={"maxiter": 20_000, "xatol": 1e-6})
     assert loss(fitted) == pytest.approx(best.fun, abs=1e-3)

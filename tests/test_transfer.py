@@ -10,7 +10,7 @@ from scipy.special import expit
 from listenwell.evaluate.calibration import best_threshold, choose_threshold, parse_criterion
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.predictions import Predictions
-from listenwell.evaluate.transfer import measure_transfer
+from listenwell.evaluate.transfer import measure_regret, measure_transfer
 
 DEV = make_scores(n_groups=100, seed=1)
 TEST = make_scores(n_groups=100, seed=2)
@@ -22,10 +22,23 @@ def test_shift_and_regret_are_those_against_the_oracle():
     oracle, reached = best_threshold(TEST.score, TEST.is_speech)
     assert found.shift.value == pytest.approx(threshold.value - oracle)
     ours = balanced_accuracy(decide(TEST.score, threshold.value), TEST.is_speech)
-    assert found.regret.value == pytest.approx(reached - ours)
+    # a threshold fitted to these very clips does better than one fitted to the other groups
+    assert found.regret.value <= reached - ours
+    assert found.regret.value == pytest.approx(reached - ours, abs=0.02)
     for metric in (found.shift, found.regret):
         assert metric.low <= metric.value <= metric.high
-    assert found.regret.low >= 0
+
+
+def test_the_regret_of_a_perfect_threshold_excludes_0_in_few_studies():
+    # two normal classes, the best threshold lies halfway: 0
+    excluded = sum(measure_regret(0.0, make_scores(n_groups=n, seed=n), 0).low > 0 for n in range(5, 65))
+    assert excluded <= 3
+
+
+def test_one_group_of_a_class_tells_nothing_of_the_regret():
+    alone = make_scores(n_groups=1, seed=1)
+    found = measure_regret(0.3, alone, 0)
+    assert (found.value, found.low, found.high) == (0.0, -1.0, 1.0)
 
 
 def test_scores_that_moved_by_two_logits_are_found_and_judged_not_met():

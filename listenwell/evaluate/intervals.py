@@ -1,13 +1,8 @@
 """95 % intervals that respect groups: clips of one speaker or sound source are not independent.
 
-Proportions: Wilson's interval (1927, JASA 22:209) with the sample size divided by the design effect
-    deff = 1 + (m - 1) icc,   m = sum(m_g^2) / n   (Kish 1965; Donner & Klar 2000, section 5.3),
-and t with (groups - 1) degrees of freedom in place of the normal quantile. icc is the ANOVA estimate (Ridout,
-Demetrio & Firth 1999, Biometrics 55:137); while fewer than ENOUGH_ERRING_GROUPS groups hold the rarer outcome it says
-little (0/0 when none does), and the larger of it and a planning value of 0.3 is taken, which the note says.
-Balanced accuracy: the two class intervals combined (MOVER: Newcombe 1998, Stat. Med. 17:873; Zou & Donner 2008,
-Stat. Med. 27:1693). Simulated coverage: benchmarks/interval_coverage.py, docs/statistics.md. Ranking measures are in
-`listenwell.evaluate.ranking`.
+Shares of right decisions: `listenwell.evaluate.shares`. Balanced accuracy: the two class intervals combined (MOVER:
+Newcombe 1998, Stat. Med. 17:873; Zou & Donner 2008, Stat. Med. 27:1693). Ranking measures:
+`listenwell.evaluate.ranking`. Simulated coverage of all: benchmarks/interval_coverage.py, docs/statistics.md.
 
 Other measures: whole groups are drawn again and again, with replacement within their stratum (speech groups, non-speech
 groups, groups of both), one fewer than there are, so that the spread of the draws is not too small (Rao & Wu 1988, JASA
@@ -16,7 +11,7 @@ draws are one product of weights with the clips counted by group and score level
 seconds. Above MOST_LEVELS distinct scores, levels of equally many clips stand for them in the draws (never in the
 measured value): an AUC moves by less than 1 / (2 MOST_LEVELS).
 
-G groups, K score levels from the highest down; arrays (..., G) are groups of several tables or draws at once.
+G groups, K score levels from the highest down; arrays (..., G) are groups of several draws at once.
 """
 
 from collections.abc import Iterator
@@ -26,14 +21,14 @@ from math import hypot, sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.special import ndtr, stdtrit
+from scipy.special import expit, logit, ndtr
 
 from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy, require_classes
+from listenwell.evaluate.shares import share_bounds, t_quantile
 from listenwell.random_streams import stream
 
-CONFIDENCE = 0.95
 PLANNING_ICC = 0.3
-ENOUGH_ERRING_GROUPS = 10
+"""The intra-class correlation assumed before there are errors to estimate it from."""
 FEW_GROUPS = 30
 N_RESAMPLES = 2000
 FEWEST_RESAMPLES = 400
@@ -60,7 +55,7 @@ class Metric:
 
 
 def proportion(name: str, is_right: Bools, group: Groups) -> Metric:
-    """Return the share of True in `is_right` (n,) with its design-effect Wilson interval.
+    """Return the share of True in `is_right` (n,) with its interval over groups.
 
     With one group nothing is known of other groups, and the interval is [0, 1].
     """
@@ -69,10 +64,8 @@ def proportion(name: str, is_right: Bools, group: Groups) -> Metric:
     if n_groups == 1:
         return Metric(name, share, 0.0, 1.0, n_clips, 1, "none", "one group says nothing about other groups")
     sizes: Floats = np.bincount(member).astype(np.float64)
-    rights: Floats = np.bincount(member, weights=is_right).astype(np.float64)
-    low, high = share_bounds(rights, sizes)
-    note = _planning_note(rights, sizes) if sizes.max() > 1 else ""
-    return Metric(name, share, float(low), float(high), n_clips, n_groups, "Wilson, design effect, t", note)
+    low, high = share_bounds(np.bincount(member, weights=is_right).astype(np.float64), sizes)
+    return Metric(name, share, low, high, n_clips, n_groups, "beta-binomial and Wilson, by group")
 
 
 def number_groups(group: Groups) -> tuple[Whole, int]:
@@ -85,24 +78,6 @@ def number_groups(group: Groups) -> tuple[Whole, int]:
     return np.array(listed, dtype=np.intp), len(numbers)
 
 
-def share_bounds(rights: Floats, sizes: Floats) -> tuple[Floats, Floats]:
-    """Return the interval of the share right; rights (..., G) of sizes (G,) clips are right, G at least 2."""
-    n_clips = sizes.sum()
-    n_effective = effective_n(sizes, planned_icc(rights, sizes))
-    return wilson_bounds(rights.sum(axis=-1) / n_clips, n_effective, t_quantile(sizes.size))
-
-
-def effective_n(sizes: Floats, icc: Floats | float) -> Floats:
-    """Return how many independent clips groups of `sizes` (G,) are worth at this intra-class correlation."""
-    mean_size = np.square(sizes).sum() / sizes.sum()
-    return np.asarray(sizes.sum() / (1.0 + (mean_size - 1.0) * np.asarray(icc)))
-
-
-def t_quantile(n_groups: int) -> float:
-    """Return the two-sided 95 % quantile of t with n_groups - 1 degrees of freedom, at least one."""
-    return float(stdtrit(max(n_groups - 1, 1), 0.5 + CONFIDENCE / 2))
-
-
 def expanded_tails(n_groups: int) -> tuple[float, float]:
     """Return the percentiles of an interval over draws of n_groups groups: further out the fewer there are.
 
@@ -110,65 +85,6 @@ def expanded_tails(n_groups: int) -> tuple[float, float]:
     """
     tail = float(ndtr(-t_quantile(n_groups)))
     return tail, 1.0 - tail
-
-
-def wilson_bounds(share: Floats, n: Floats, quantile: float) -> tuple[Floats, Floats]:
-    """Return Wilson's score interval of a share out of n (n may be a fraction), of any shape."""
-    z2 = quantile * quantile
-    centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n)
-    half = quantile / (1.0 + z2 / n) * np.sqrt(share * (1.0 - share) / n + z2 / (4.0 * n * n))
-    return np.maximum(0.0, np.minimum(share, centre - half)), np.minimum(1.0, np.maximum(share, centre + half))
-
-
-def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
-    """Return Wilson's score interval of one share."""
-    low, high = wilson_bounds(np.asarray(share), np.asarray(n), quantile)
-    return float(low), float(high)
-
-
-def planned_icc(rights: Floats, sizes: Floats) -> Floats:
-    """Return the intra-class correlation, at least PLANNING_ICC while few groups hold the rarer outcome.
-
-    rights (..., G), sizes (G,).
-    """
-    estimate = anova_icc(rights, sizes)
-    few = _erring_groups(rights, sizes) < ENOUGH_ERRING_GROUPS
-    return np.where(few, np.fmax(estimate, PLANNING_ICC), estimate)
-
-
-def anova_icc(rights: Floats, sizes: Floats) -> Floats:
-    """Return the ANOVA estimate of the intra-class correlation of a right/wrong outcome, cut to [0, 1].
-
-    (MSB - MSW) / (MSB + (m0 - 1) MSW), m0 = (n - sum(m_g^2) / n) / (groups - 1). NaN where all outcomes are alike;
-    groups of one clip have none, and 0 is returned. rights (..., G), sizes (G,).
-    """
-    n_clips, n_groups = sizes.sum(), sizes.size
-    if sizes.max() <= 1:
-        return np.zeros(rights.shape[:-1])
-    shares = rights / sizes
-    share = rights.sum(axis=-1, keepdims=True) / n_clips
-    between = (sizes * np.square(shares - share)).sum(axis=-1) / (n_groups - 1)
-    within = (rights * (1.0 - shares)).sum(axis=-1) / (n_clips - n_groups)
-    typical_size = (n_clips - np.square(sizes).sum() / n_clips) / (n_groups - 1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.clip((between - within) / (between + (typical_size - 1.0) * within), 0.0, 1.0))
-
-
-def _erring_groups(rights: Floats, sizes: Floats) -> Whole:
-    """Return how many groups hold the rarer of the two outcomes."""
-    mostly_right = 2.0 * rights.sum(axis=-1) >= sizes.sum()
-    return np.asarray(np.where(mostly_right, (rights < sizes).sum(axis=-1), (rights > 0).sum(axis=-1)))
-
-
-def _planning_note(rights: Floats, sizes: Floats) -> str:
-    n_erring = int(_erring_groups(rights, sizes))
-    if n_erring >= ENOUGH_ERRING_GROUPS:
-        return ""
-    rare = "errors" if 2.0 * rights.sum() >= sizes.sum() else "right decisions"
-    return (
-        f"{rare} in {n_erring} of {sizes.size} groups say little about the correlation within groups, "
-        f"{float(planned_icc(rights, sizes)):.2f} is assumed"
-    )
 
 
 def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Groups) -> Metric:
@@ -184,9 +100,7 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
     above = hypot(speech.high - speech.value, nonspeech.high - nonspeech.value) / 2
     member, n_groups = number_groups(group)
     shared = np.intersect1d(member[is_speech], member[~is_speech]).size
-    notes = [
-        f"{half.name}: {half.note}" if half.n_groups > 1 else half.note for half in (speech, nonspeech) if half.note
-    ]
+    notes = [half.note for half in (speech, nonspeech) if half.note]
     if shared:
         notes.append(f"{shared} groups hold both classes, so the two halves are not independent")
     return Metric(
@@ -196,7 +110,7 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
         min(1.0, value + above),
         len(is_speech),
         n_groups,
-        "MOVER of two Wilson intervals, design effect, t",
+        "MOVER of the two classes' intervals",
         "; ".join(notes),
     )
 
@@ -204,33 +118,36 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
 def mean_over_folds(name: str, values: Floats, sizes: Whole) -> Metric:
     """Return the mean of a measure of K folds, each of `sizes` (K,) clips, with its interval.
 
-    Each fold counts once. The error is that of K values, sd / sqrt(K), with t(K - 1), in Wilson's form, which stays
-    within [0, 1]. While fewer than ENOUGH_ERRING_GROUPS folds are short of 1, no more is believed than clips that
-    correlate within folds as planned (PLANNING_ICC) would tell: folds that are all right do not look certain. Folds
-    share training clips, so their values are not quite independent, which no estimate of one run can mend (Bengio &
-    Grandvalet 2004, JMLR 5:1089). One fold says nothing about others: [0, 1].
+    Each fold counts once, as a group of the mean size that has this share right. Folds share training clips, so their
+    values are not quite independent, which no estimate of one run can mend (Bengio & Grandvalet 2004, JMLR 5:1089).
+    One fold says nothing about others: [0, 1].
     """
-    n_folds, value = values.size, float(np.mean(values))
+    n_folds, value, n_clips = values.size, float(np.mean(values)), int(sizes.sum())
     if n_folds == 1:
-        return Metric(name, value, 0.0, 1.0, int(sizes.sum()), 1, "none", "one fold says nothing about other folds")
-    error = float(np.std(values, ddof=1)) / sqrt(n_folds)
-    is_trusted = int((values < 1.0).sum()) >= ENOUGH_ERRING_GROUPS
-    planned = float(effective_n(sizes.astype(np.float64), PLANNING_ICC))
-    low, high = rate_bounds(value, error, planned, n_folds, is_trusted)
-    note = "" if is_trusted else "few folds with errors: no narrower than planned for"
-    return Metric(name, value, low, high, int(sizes.sum()), n_folds, "t over folds, Wilson's form", note)
+        return Metric(name, value, 0.0, 1.0, n_clips, 1, "none", "one fold says nothing about other folds")
+    size = np.full(n_folds, n_clips / n_folds)
+    low, high = share_bounds(values * size, size)
+    return Metric(name, value, low, high, n_clips, n_folds, "beta-binomial and Wilson, by fold")
 
 
-def rate_bounds(value: float, error: float, planned_n: float, n_groups: int, trusted: bool) -> tuple[float, float]:
-    """Return the interval in [0, 1] of a measure with standard error `error` over groups.
+def logit_bounds(value: float, error: float, fewest_clips: float, n_groups: float) -> tuple[float, float]:
+    """Return the interval of a measure in [0, 1] with standard error `error` over groups: on the logit scale, with t.
 
-    Wilson's form with n = value (1 - value) / error^2 and t. Where the error is not trusted no more than planned_n
-    clips are believed in, and a measure at its limit, where no spread is seen, does not look certain. n_groups: those
-    of the smaller class.
+    So that a measure at its limit, where no spread is seen, does not look certain, it is drawn towards 1/2 as if half
+    a clip of the smaller class were judged the other way, and so much is added to the error. The wider of that and
+    the plain interval counts. n_groups: those of the smaller class.
     """
-    spread = value * (1.0 - value)
-    n = spread / (error * error) if error > 0 and spread > 0 else planned_n
-    return wilson(value, n if trusted else min(n, planned_n), t_quantile(n_groups))
+    quantile, half_clip = t_quantile(n_groups), 0.5 / fewest_clips
+    inside = value - half_clip * (value - 0.5)
+    bounds = [_on_logit_scale(inside, quantile * hypot(error, half_clip / 2))]
+    if 0.0 < value < 1.0:
+        bounds.append(_on_logit_scale(value, quantile * error))
+    return min(value, *(low for low, _ in bounds)), max(value, *(high for _, high in bounds))
+
+
+def _on_logit_scale(value: float, half_width: float) -> tuple[float, float]:
+    half = half_width / (value * (1.0 - value))
+    return float(expit(logit(value) - half)), float(expit(logit(value) + half))
 
 
 def class_sums(values: Floats, is_speech: Bools, member: Whole, n_groups: int) -> Floats:
@@ -252,6 +169,29 @@ def stratified_error(contributions: Floats, counts: Floats) -> float:
         if stratum.size > 1:
             variance += stratum.size * float(np.var(stratum, ddof=1))
     return sqrt(variance)
+
+
+def linearised_error(sums: Floats, counts: Floats) -> float:
+    """Return the standard error over groups of the mean of two classes' means; sums of values, counts: (G, 2)."""
+    totals = counts.sum(axis=0)
+    return stratified_error(((sums - counts * sums.sum(axis=0) / totals) / totals).sum(axis=1) / 2, counts)
+
+
+def group_parts(group: Groups, is_speech: Bools, most_parts: int, seed: int, name: str) -> list[Bools]:
+    """Return the clips of each of several parts of the groups, (n,) each, so that both classes are in every part.
+
+    As many parts as the smaller class has groups, at most most_parts; none where that is one. Drawn from the stream
+    (seed, "parts", name).
+    """
+    member, n_groups = number_groups(group)
+    rng, part = stream(seed, "parts", name), np.zeros(n_groups, dtype=np.intp)
+    of_class = [np.unique(member[rows]) for rows in (is_speech, ~is_speech)]
+    n_parts = min(most_parts, *(groups.size for groups in of_class))
+    if n_parts < 2:
+        return []
+    for groups in of_class:
+        part[rng.permutation(groups)] = np.arange(groups.size) % n_parts
+    return [part[member] == number for number in range(n_parts)]
 
 
 @dataclass(frozen=True, slots=True)

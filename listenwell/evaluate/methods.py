@@ -1,34 +1,41 @@
 """Judge methods on the same clips: one row per method, threshold, test set and condition, measures with intervals.
 
 A method is judged at its default threshold and at the one chosen on its own dev scores. Conditions of one kind are
-also pooled ("noisy": every SNR together). Methods are compared in pairs on the same clips. The opponent enters with
-whichever of its two thresholds does better on that very test: a choice in its favour, so a claim against it holds.
+also pooled ("noisy": every SNR together). Methods are compared in pairs on the same clips: the threshold of each chosen
+on the same dev, and beside it the opponent at its default, which may suit it better. A few comparisons are declared
+beforehand as primary and corrected by Holm among themselves; all others are corrected together (`comparison.max_t`).
 
 Measures come in three families: of decisions (at a threshold), of ranking (at none), of probabilities (where scores
 have been given a meaning as such). Breakdowns of a table (by group, sound class, corpus) get the share right.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.calibration import Threshold
-from listenwell.evaluate.comparison import PairedDifference, compare_balanced_accuracy
+from listenwell.evaluate.comparison import (
+    PairedDifference,
+    compare_balanced_accuracy,
+    correct_together,
+    holm,
+    name_contributions,
+)
 from listenwell.evaluate.intervals import (
     Groups,
     Metric,
     balanced_accuracy_interval,
     number_groups,
     proportion,
-    wilson,
 )
-from listenwell.evaluate.metrics import Bools, Costs, Floats, balanced_accuracy, decide, require_classes
+from listenwell.evaluate.metrics import Bools, Costs, Floats, decide, require_classes
 from listenwell.evaluate.probabilities import probability_metrics
 from listenwell.evaluate.ranking import EQUAL_COSTS, ranking_metrics
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.evaluate.shares import CONFIDENCE, wilson
 
 ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
 """The methods that every study has: the base model as it is, and the delivered fit."""
@@ -135,7 +142,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Balanced accuracy of `method` (calibrated) minus that of `opponent` at its better threshold."""
+    """Balanced accuracy of `method` (calibrated) minus that of `opponent` at one of its thresholds.
+
+    p_adjusted: corrected by Holm among the primary comparisons, by max-t among the others.
+    """
 
     method: str
     opponent: str
@@ -143,6 +153,15 @@ class Comparison:
     test_set: str
     condition: str
     result: PairedDifference
+    is_primary: bool = False
+    p_adjusted: float = 1.0
+
+    @property
+    def outcome(self) -> Literal["better", "worse", "cannot tell"]:
+        """Better or worse where interval and adjusted p both say so."""
+        if self.p_adjusted >= 1.0 - CONFIDENCE or self.result.low <= 0.0 <= self.result.high:
+            return "cannot tell"
+        return "better" if self.result.difference > 0 else "worse"
 
 
 def judge(method: JudgedMethod, test_set: str, seed: int) -> list[Row]:
@@ -168,20 +187,44 @@ def versions(table: ScoreTable) -> dict[str, ScoreTable]:
     return parts
 
 
-def compare(method: JudgedMethod, opponents: Sequence[JudgedMethod], test_set: str, seed: int) -> list[Comparison]:
-    """Compare `method` at its calibrated threshold with each opponent, condition by condition."""
-    comparisons = []
+def compare_methods(
+    test_sets: Mapping[str, Sequence[JudgedMethod]], is_primary: Callable[[Comparison], bool], seed: int
+) -> list[Comparison]:
+    """Compare the first method of each test set with each of the others, condition by condition, p values corrected.
+
+    Raises ManifestError where two methods were not scored on the same clips.
+    """
+    found = [
+        each for test_set, methods in test_sets.items() for each in _compare(methods[0], methods[1:], test_set, seed)
+    ]
+    primary = [is_primary(comparison) for comparison, _ in found]
+    others = [contributions for (_, contributions), first in zip(found, primary, strict=True) if not first]
+    of_primary = iter(holm([each.result.p_value for (each, _), first in zip(found, primary, strict=True) if first]))
+    of_others = iter(correct_together(others, seed) if others else [])
+    return [
+        replace(comparison, is_primary=first, p_adjusted=next(of_primary if first else of_others))
+        for (comparison, _), first in zip(found, primary, strict=True)
+    ]
+
+
+def _compare(
+    method: JudgedMethod, opponents: Sequence[JudgedMethod], test_set: str, seed: int
+) -> Iterator[tuple[Comparison, dict[str, float]]]:
+    """Yield each comparison and what every group adds to it, groups named with their test set."""
     ours = versions(method.table)
     for opponent in opponents:
-        theirs: Mapping[str, ScoreTable] = versions(opponent.table)
+        theirs = versions(opponent.table)
         for condition, table in ours.items():
             _same_clips(method, opponent, table, theirs[condition])
-            name, decisions = _better_decisions(opponent, theirs[condition])
-            result = compare_balanced_accuracy(
-                decide(table.score, method.calibrated.value), decisions, table.is_speech, table.group, seed
-            )
-            comparisons.append(Comparison(method.name, opponent.name, name, test_set, condition, result))
-    return comparisons
+            says_speech = decide(table.score, method.calibrated.value)
+            thresholds = {CALIBRATED: opponent.calibrated.value, DEFAULT: opponent.default_threshold}
+            for name, threshold in thresholds.items():
+                decided = says_speech, decide(theirs[condition].score, threshold), table.is_speech, table.group
+                result = compare_balanced_accuracy(*decided, seed)
+                yield (
+                    Comparison(method.name, opponent.name, name, test_set, condition, result),
+                    {f"{test_set} {group}": share for group, share in name_contributions(*decided).items()},
+                )
 
 
 def _same_clips(method: JudgedMethod, opponent: JudgedMethod, ours: ScoreTable, theirs: ScoreTable) -> None:
@@ -190,10 +233,3 @@ def _same_clips(method: JudgedMethod, opponent: JudgedMethod, ours: ScoreTable, 
             f"'{method.name}' and '{opponent.name}' were not scored on the same clips ({len(ours)} and {len(theirs)} "
             "rows); score both again before comparing them."
         )
-
-
-def _better_decisions(method: JudgedMethod, table: ScoreTable) -> tuple[str, Bools]:
-    thresholds = {DEFAULT: method.default_threshold, CALIBRATED: method.calibrated.value}
-    decisions = {name: decide(table.score, value) for name, value in thresholds.items()}
-    best = max(decisions, key=lambda name: balanced_accuracy(decisions[name], table.is_speech))
-    return best, decisions[best]

@@ -2,10 +2,11 @@
 
 Nothing is dropped unasked: methods that scored other clips are refused unless `common` asks for the clips that all
 scored, and then it is said how many were left out. Labels and groups must agree. The primary test is the paired
-permutation by group (`comparison`), corrected by Holm over all comparisons made; McNemar and DeLong stand beside it.
+permutation by group (`comparison`), corrected for all comparisons made together (max-t); the difference of the AUCs
+stands beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +16,10 @@ from listenwell.errors import ManifestError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import (
     PairedDifference,
-    SideTest,
+    compare_auc,
     compare_balanced_accuracy,
-    delong,
-    holm,
-    mcnemar_exact,
+    correct_together,
+    name_contributions,
 )
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import decision_metrics, versions
@@ -53,14 +53,18 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The first method against an opponent under one condition; p_holm: corrected over all pairs made together."""
+    """The first method against an opponent under one condition.
+
+    p_adjusted: corrected over all pairs made together; contributions: what each group adds to the difference.
+    """
 
     name: str
     opponent: str
     condition: str
     difference: PairedDifference
-    p_holm: float
-    beside: tuple[SideTest, ...]
+    auc: PairedDifference
+    contributions: Mapping[str, float]
+    p_adjusted: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +108,16 @@ def compare_contenders(contenders: Sequence[Contender], seed: int, common: bool 
     whole = CLEAN if CLEAN in conditions else conditions[0]
     groups = _count_groups(aligned, [table[whole] for table in tables])
     left_out = {one.name: len(one.table) - len(kept.table) for one, kept in zip(contenders, aligned, strict=True)}
-    (corrected,) = correct_together([SideBySide(tuple(standings), tuple(pairs), groups, left_out)])
+    (corrected,) = correct_all([SideBySide(tuple(standings), tuple(pairs), groups, left_out)], seed)
     return corrected
 
 
-def correct_together(compared: Sequence[SideBySide]) -> list[SideBySide]:
-    """Return the same with Holm's correction over the pairs of all of them."""
-    corrected = iter(holm([pair.difference.p_value for result in compared for pair in result.pairs]))
+def correct_all(compared: Sequence[SideBySide], seed: int) -> list[SideBySide]:
+    """Return the same with the p values corrected over the pairs of all of them."""
+    pairs = [pair for result in compared for pair in result.pairs]
+    corrected = iter(correct_together([pair.contributions for pair in pairs], seed) if pairs else [])
     return [
-        replace(result, pairs=tuple(replace(pair, p_holm=next(corrected)) for pair in result.pairs))
+        replace(result, pairs=tuple(replace(pair, p_adjusted=next(corrected)) for pair in result.pairs))
         for result in compared
     ]
 
@@ -162,11 +167,15 @@ def _standing(contender: Contender, condition: str, table: ScoreTable) -> Standi
 
 def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, theirs: ScoreTable, seed: int) -> Pair:
     a, b = decide(ours.score, one.threshold), decide(theirs.score, other.threshold)
-    difference = compare_balanced_accuracy(a, b, ours.is_speech, ours.group, seed)
-    beside = [mcnemar_exact(a == ours.is_speech, b == ours.is_speech)]
-    if min(np.count_nonzero(ours.is_speech), np.count_nonzero(~ours.is_speech)) > 1:
-        beside.append(delong(ours.score, theirs.score, ours.is_speech))
-    return Pair(one.name, other.name, condition, difference, difference.p_value, tuple(beside))
+    decided = a, b, ours.is_speech, ours.group
+    return Pair(
+        one.name,
+        other.name,
+        condition,
+        compare_balanced_accuracy(*decided, seed),
+        compare_auc(ours.score, theirs.score, ours.is_speech, ours.group),
+        name_contributions(*decided),
+    )
 
 
 def _count_groups(contenders: Sequence[Contender], tables: Sequence[ScoreTable]) -> tuple[GroupCount, ...]:

@@ -9,9 +9,9 @@ at level 5 % (two-sided) is (t(.975) + t(power)) standard errors with k - 1 degr
 
 Met, not met, or cannot tell at this n: a criterion is judged by the interval, never by the point alone.
 
-The n that would tell is what the interval needs to leave the target out if the measured value is the truth:
-half-widths shrink with t(groups - 1) / sqrt(groups), clips per group as they are. The measured value may flatter:
-plan for more.
+The n that would tell is where the interval leaves the target out in TELLING of studies if the measured value is the
+truth: the distance is (t(.975) + t(TELLING)) standard errors, which shrink with sqrt(groups), clips per group as they
+are. The measured value may flatter: plan for more.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,15 +29,14 @@ from listenwell.evaluate.intervals import (
     PLANNING_ICC,
     Groups,
     Metric,
-    effective_n,
     number_groups,
-    t_quantile,
-    wilson,
 )
 from listenwell.evaluate.metrics import Floats
+from listenwell.evaluate.shares import effective_n, t_quantile, wilson
 
 MOST_GROUPS = 1_000_000
 POWER = 0.8
+TELLING = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +108,16 @@ def detectable_difference(
     return quantiles * sqrt(discordant_share / (2.0 * n))
 
 
-def groups_to_shrink(n_groups: int, half_width: float, wanted: float) -> int | None:
-    """Return the groups with which a half-width seen on n_groups shrinks below `wanted`, None past MOST_GROUPS."""
-    if n_groups < 2 or wanted <= 0:
+def groups_to_tell(n_groups: int, half_width: float, distance: float) -> int | None:
+    """Return the groups with which TELLING of the studies see a `distance` of the target, None past MOST_GROUPS.
+
+    half_width: that of the interval on n_groups groups.
+    """
+    if n_groups < 2 or distance <= 0:
         return None
-    unit = half_width * sqrt(n_groups) / t_quantile(n_groups)
+    error = half_width * sqrt(n_groups) / t_quantile(n_groups)
     try:
-        return _fewest(lambda k: unit * t_quantile(k) / sqrt(k) < wanted, start=n_groups)
+        return _fewest(lambda k: error / sqrt(k) * (t_quantile(k) + float(stdtrit(k - 1, TELLING))) < distance)
     except ConfigError:
         return None
 
@@ -184,7 +186,13 @@ def judge_criterion(metric: Metric, target: float) -> Verdict:
     if metric.high < target:
         return Verdict("not met", f"not met: {shown}")
     half = metric.value - metric.low if metric.value > target else metric.high - metric.value
-    return _cannot_tell(metric, shown, half, abs(metric.value - target))
+    groups = groups_to_tell(metric.n_groups, half, abs(metric.value - target))
+    sentence = f"cannot tell at {metric.n} clips of {metric.n_groups} groups: {shown}"
+    if groups is None:
+        return Verdict("cannot tell", sentence)
+    clips = ceil(groups * metric.n / metric.n_groups)
+    would = f"{groups} groups ({clips} clips) would tell in {TELLING:.0%} of studies if the measured value is the truth"
+    return Verdict("cannot tell", f"{sentence}; {would}", groups, clips)
 
 
 def judge_within(metric: Metric, margin: float) -> Verdict:
@@ -194,19 +202,7 @@ def judge_within(metric: Metric, margin: float) -> Verdict:
         return Verdict("met", f"met: {shown}")
     if metric.low > margin or metric.high < -margin:
         return Verdict("not met", f"not met: {shown}")
-    half = max(metric.high - metric.value, metric.value - metric.low)
-    return _cannot_tell(metric, shown, half, abs(margin - abs(metric.value)))
-
-
-def _cannot_tell(metric: Metric, shown: str, half_width: float, distance: float) -> Verdict:
-    groups = groups_to_shrink(metric.n_groups, half_width, distance)
-    if groups is None:
-        return Verdict("cannot tell", f"cannot tell at {metric.n} clips of {metric.n_groups} groups: {shown}")
-    clips = ceil(groups * metric.n / metric.n_groups)
-    would = f"{groups} groups ({clips} clips) would tell if the measured value is the truth"
-    return Verdict(
-        "cannot tell", f"cannot tell at {metric.n} clips of {metric.n_groups} groups: {shown}; {would}", groups, clips
-    )
+    return Verdict("cannot tell", f"cannot tell at {metric.n} clips of {metric.n_groups} groups: {shown}")
 
 
 EXPECTED_SHARES = (0.75, 0.85, 0.95)

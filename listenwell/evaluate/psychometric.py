@@ -2,8 +2,10 @@
 
 At level x (dB, or log2 of ms), P(x) = u (g + (1 - g) / (1 + exp(-(x - m) / s))): u = 1 - lapse rate, u g = guess rate
 (Wichmann & Hill 2001, Percept. Psychophys. 63:1293). Fitted by binomial likelihood to the share right at each level;
-a balanced accuracy is fitted as a share. Intervals: the curve fitted again to draws of whole groups, percentiles. A
-point is only given within the levels that were tested; curves are not continued beyond them.
+a balanced accuracy is fitted as a share. Under ENOUGH_LEVELS levels say too little for four numbers: the lapse rate is
+then LAPSE and the guess rate that of chance (recall 0, balanced accuracy 1/2). Intervals: the curve fitted again to
+draws of whole groups, percentiles. A point is only given within the levels that were tested, and only where one end of
+its interval lies there, too.
 
 L levels, G groups, R draws.
 """
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, xlogy
+from threadpoolctl import threadpool_limits
 
 from listenwell.evaluate.intervals import FEW_GROUPS, class_sums, expanded_tails, number_groups, resample_groups
 from listenwell.evaluate.metrics import Floats, decide, require_classes
@@ -26,10 +29,14 @@ Over = Literal["duration_ms", "snr_db"]
 Measure = Literal["recall", "balanced_accuracy"]
 TARGETS: dict[Over, tuple[float, ...]] = {"duration_ms": (0.75, 0.9), "snr_db": (0.75,)}
 N_DRAWS = 400
-FEWEST_LEVELS = 3
+FEWEST_LEVELS, ENOUGH_LEVELS = 3, 5
+LAPSE = 0.02
+CHANCE: dict[Measure, float] = {"recall": 0.0, "balanced_accuracy": 0.5}
 STEEPEST_SHARE, FLATTEST_SHARE = 0.01, 2.0
 """The scale s lies between these shares of the range tested."""
 SMALLEST = 1e-9
+Bounds = tuple[tuple[float, float], tuple[float, float]]
+FREE_RATES: Bounds = ((0.0, 1.0), (0.01, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +87,12 @@ def fit_curve(
     shares = _shares(np.ones((1, len(rights))), rights, counts, measure)[0]
     classes = slice(0, 1) if measure == "recall" else slice(0, 2)
     weights = counts[..., classes].sum(axis=(0, 2))
-    fitted = _fit(x, shares, weights, _first_guess(x, shares))
-    draws = resample_groups(by_group, seed, f"curve {over}", n_draws, n_draws)
-    drawn_shares = np.concatenate([_shares(chunk, rights, counts, measure) for chunk in draws])
-    refitted = [_fit(x, drawn, weights, fitted) for drawn in drawn_shares]
+    rates = _rate_bounds(measure) if levels.size < ENOUGH_LEVELS else FREE_RATES
+    with threadpool_limits(1, "blas"):  # the products are small, threads only wait for one another
+        fitted = _fit(x, shares, weights, _first_guess(x, shares), rates)
+        draws = resample_groups(by_group, seed, f"curve {over}", n_draws, n_draws)
+        drawn_shares = np.concatenate([_shares(chunk, rights, counts, measure) for chunk in draws])
+        refitted = [_fit(x, drawn, weights, fitted, rates) for drawn in drawn_shares]
     tails = expanded_tails(int((by_group[:, classes] > 0).sum(axis=0).min()))
     points = [_crossing(target, x, fitted, refitted, over, tails) for target in TARGETS[over]]
     middle, scale, guess, upper = fitted
@@ -130,8 +139,15 @@ def _first_guess(x: Floats, shares: Floats) -> Floats:
     return np.array([x.mean(), np.ptp(x) / 4, float(shares.min()) / upper, upper])
 
 
-def _fit(x: Floats, shares: Floats, weights: Floats, start: Floats) -> Floats:
-    """Return (m, s, g, u) of the greatest likelihood."""
+def _rate_bounds(measure: Measure) -> Bounds:
+    """The bounds of g and u where both are held."""
+    upper = 1.0 - LAPSE
+    guess = CHANCE[measure] / upper
+    return (guess, guess), (upper, upper)
+
+
+def _fit(x: Floats, shares: Floats, weights: Floats, start: Floats, rates: Bounds) -> Floats:
+    """Return (m, s, g, u) of the greatest likelihood; rates: the bounds of g and u."""
     span = float(np.ptp(x))
     unavoidable = xlogy(shares, shares) + xlogy(1.0 - shares, 1.0 - shares)
 
@@ -140,9 +156,8 @@ def _fit(x: Floats, shares: Floats, weights: Floats, start: Floats) -> Floats:
         value = 2.0 * (weights * (unavoidable - xlogy(shares, p) - xlogy(1.0 - shares, 1.0 - p))).sum()
         return float(value), _curve_slopes(x, parameters) @ (2.0 * weights * (p - shares) / (p * (1.0 - p)))
 
-    bounds = [
-        (x[0] - span, x[-1] + span), (STEEPEST_SHARE * span, FLATTEST_SHARE * span), (0.0, 1.0), (0.01, 1.0),
-    ]  # fmt: skip
+    bounds = [(x[0] - span, x[-1] + span), (STEEPEST_SHARE * span, FLATTEST_SHARE * span), *rates]
+    start = np.clip(start, *np.array(bounds).T)
     found: Floats = minimize(deviance, start, jac=True, bounds=bounds).x
     return found
 
@@ -182,7 +197,8 @@ def _crossing(
     value = _cross(target, x, fitted)
     ends = [2.0**end if over == "duration_ms" else float(end) for end in (x[0], x[-1])]
     known = [None if not np.isfinite(v) else float(2.0**v if over == "duration_ms" else v) for v in (value, low, high)]
-    return CrossingPoint(target, known[0], known[1], known[2], _sentence(target, value, (low, high), known, ends, over))
+    sentence = _sentence(target, value, (low, high), known, ends, over)
+    return CrossingPoint(target, known[0] if known[1:] != [None, None] else None, known[1], known[2], sentence)
 
 
 def _sentence(
@@ -205,4 +221,6 @@ def _sentence(
         )
     if value == -np.inf:
         return f"{target:.0%} is reached at the lowest level tested {tested} already"
+    if known[1] is None and known[2] is None:
+        return f"cannot tell where {target:.0%} is reached: its interval is wider than the range tested {tested}"
     return f"{target:.0%} at {shown[0]} {unit} [{shown[1]}, {shown[2]}]"

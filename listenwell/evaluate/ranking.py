@@ -2,10 +2,9 @@
 
 AUC: the variance of group sums of placements, a clip's share of the other class it is ranked right against
 (DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837; for groups Obuchowski 1997, Biometrics 53:567). The others:
-the spread over draws of whole groups. Both enter Wilson's form with t (groups of the smaller class - 1), which cannot
-leave [0, 1] and is not empty at its limits. While fewer than ENOUGH_ERRING_GROUPS groups of a class hold a clip on the
-wrong side of the equal-error threshold, no more clips are believed in than the classes' design-effect n with the
-planning correlation. Simulated coverage: docs/statistics.md.
+the spread over draws of whole groups. Both make an interval on the logit scale with t, its degrees of freedom those of
+the class that has fewer groups, groups of unequal size counted as Kish counts them. Simulated coverage:
+docs/statistics.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,19 +13,15 @@ from functools import partial
 import numpy as np
 
 from listenwell.evaluate.intervals import (
-    ENOUGH_ERRING_GROUPS,
     FEW_GROUPS,
-    PLANNING_ICC,
-    GroupedScores,
     Groups,
     Metric,
     Whole,
     class_sums,
-    effective_n,
     group_scores,
+    logit_bounds,
     n_resamples,
     number_groups,
-    rate_bounds,
     resample_curves,
     stratified_error,
 )
@@ -41,6 +36,7 @@ from listenwell.evaluate.metrics import (
     roc_auc,
     roc_points,
 )
+from listenwell.evaluate.shares import kish_groups
 
 CurveMeasure = Callable[[Floats, Floats], Floats]
 EQUAL_COSTS = Costs()
@@ -77,8 +73,8 @@ def auc_metric(score: Floats, is_speech: Bools, group: Groups) -> Metric:
     counts = class_sums(np.ones(len(score)), is_speech, member, n_groups)
     value = roc_auc(score, is_speech)
     error = stratified_error(auc_contributions(score, is_speech, member, n_groups), counts)
-    low, high, note = _bounds(value, error, group_scores(score, is_speech, member))
-    return Metric("roc_auc", value, low, high, len(score), n_groups, "placements by group, Wilson's form, t", note)
+    low, high, note = _bounds(value, error, counts)
+    return Metric("roc_auc", value, low, high, len(score), n_groups, "placements by group, logit scale, t", note)
 
 
 def auc_contributions(score: Floats, is_speech: Bools, member: Whole, n_groups: int) -> Floats:
@@ -117,31 +113,24 @@ def bootstrap_metrics(
     for fpr, tpr in resample_curves(grouped, seed, "ranking"):
         for name, measure in measures.items():
             draws[name].append(measure(fpr, tpr))
-    method = f"{n_resamples(grouped.n_groups)} draws of groups, Wilson's form, t"
+    method = f"{n_resamples(grouped.n_groups)} draws of groups, logit scale, t"
     metrics = []
     for name, measure in measures.items():
         value = float(measure(*curve))
-        low, high, note = _bounds(value, float(np.std(np.concatenate(draws[name]), ddof=1)), grouped)
+        low, high, note = _bounds(value, float(np.std(np.concatenate(draws[name]), ddof=1)), grouped.counts)
         note = "; ".join(part for part in (notes[name], note) if part)
         metrics.append(Metric(name, value, low, high, len(score), grouped.n_groups, method, note))
     return metrics
 
 
-def _bounds(value: float, error: float, scores: GroupedScores) -> tuple[float, float, str]:
-    """Return interval and note of a measure of the operating curve."""
-    if scores.fewest_groups == 1:
+def _bounds(value: float, error: float, counts: Floats) -> tuple[float, float, str]:
+    """Return interval and note of a measure of the operating curve; counts: clips of each class, (G, 2)."""
+    if (counts > 0).sum(axis=0).min() == 1:
         return 0.0, 1.0, "one group in a class says nothing about other groups"
-    planned = sum(float(effective_n(sizes[sizes > 0], PLANNING_ICC)) for sizes in scores.counts.T)
-    low, high = rate_bounds(value, error, planned, scores.fewest_groups, _enough_groups_err(scores))
-    note = f"only {scores.n_groups} groups, the interval is rough" if scores.n_groups < FEW_GROUPS else ""
-    return low, high, note
+    low, high = logit_bounds(value, error, counts.sum(axis=0).min(), fewest_groups(counts))
+    return low, high, f"only {len(counts)} groups, the interval is rough" if len(counts) < FEW_GROUPS else ""
 
 
-def _enough_groups_err(scores: GroupedScores) -> bool:
-    """True when the equal-error threshold is wrong in ENOUGH_ERRING_GROUPS groups of each class."""
-    totals = scores.counts.sum(axis=0)
-    misses = 1.0 - np.cumsum(scores.speech.sum(axis=1).A1) / totals[0]
-    fpr = np.cumsum(scores.nonspeech.sum(axis=1).A1) / totals[1]
-    n_above = int(np.argmax(fpr >= misses)) + 1
-    missed, alarmed = scores.speech[n_above:], scores.nonspeech[:n_above]
-    return min(np.unique(missed.indices).size, np.unique(alarmed.indices).size) >= ENOUGH_ERRING_GROUPS
+def fewest_groups(counts: Floats) -> float:
+    """Return the groups of equal size that the class with fewer is worth; counts: clips of each class, (G, 2)."""
+    return min(kish_groups(sizes[sizes > 0]) for sizes in counts.T)

@@ -1,11 +1,14 @@
 """Did the threshold that dev chose fit the test? Measured after the fact, never used to choose.
 
 The oracle is the threshold that the same criterion would have chosen on the test itself. Shift: threshold minus
-oracle, in logits; scores that are probabilities are turned into logits for it. Regret: the balanced accuracy that the
-best threshold on the test would have had above that of the dev threshold; the oracle is fitted to these very clips, so
-the regret reads a little high. Intervals: percentiles over draws of test groups, the dev threshold held as it was
-committed. Where the curve is flat the oracle lies anywhere: the shift is poorly known, and the regret says what that
-costs.
+oracle, in logits; scores that are probabilities are turned into logits for it. Its interval: percentiles over draws of
+test groups, the dev threshold held as it was committed. Where the curve is flat the oracle lies anywhere: the shift is
+poorly known, and the regret says what that costs.
+
+Regret: the balanced accuracy that the best threshold reaches above that of the dev threshold. A threshold fitted to
+these very clips always does at least as well, so the best one is cross-fitted: every part of the groups is decided at
+the threshold that is best on the others. Its interval is that of a paired difference over groups. It reads below 0
+where the dev threshold does better than what the test itself can find.
 """
 
 from collections.abc import Callable
@@ -23,11 +26,20 @@ from listenwell.evaluate.calibration import (
     percentile_note,
     resampled_choices,
 )
-from listenwell.evaluate.intervals import GroupedScores, Metric, expanded_tails, group_scores, n_resamples
-from listenwell.evaluate.metrics import Floats, balanced_accuracy, decide
+from listenwell.evaluate.comparison import compare_balanced_accuracy
+from listenwell.evaluate.intervals import (
+    GroupedScores,
+    Metric,
+    expanded_tails,
+    group_parts,
+    group_scores,
+    n_resamples,
+)
+from listenwell.evaluate.metrics import Floats, decide
 from listenwell.evaluate.power import Verdict, judge_within
 from listenwell.evaluate.scores import ScoreTable
 
+MOST_PARTS = 20
 LARGEST_SHIFT = 0.5
 """The success criterion of the field: dev and test threshold within half a logit."""
 
@@ -53,16 +65,13 @@ def measure_transfer(
     criterion = parse_criterion(threshold.criterion)
     scores = group_scores(test.score, test.is_speech, test.group)
     oracle, _ = best_threshold(test.score, test.is_speech, criterion)
-    _, best_reached = best_threshold(test.score, test.is_speech, BALANCED_ACCURACY)
-    regret = best_reached - balanced_accuracy(decide(test.score, threshold.value), test.is_speech)
     oracles = _drawn_oracles(scores, criterion, seed)
-    regrets = _drawn_regrets(scores, threshold.value, seed)
     ours = float(to_logit(np.asarray(threshold.value)))
     shift = _metric(
         "threshold_shift", ours - float(to_logit(np.asarray(oracle))), ours - to_logit(oracles), scores, test
     )
     verdict = judge_within(shift, LARGEST_SHIFT)
-    return Transfer(threshold.value, oracle, shift, _metric("regret", regret, regrets, scores, test), verdict)
+    return Transfer(threshold.value, oracle, shift, measure_regret(threshold.value, test, seed), verdict)
 
 
 def _drawn_oracles(scores: GroupedScores, criterion: Criterion, seed: int) -> Floats:
@@ -71,14 +80,19 @@ def _drawn_oracles(scores: GroupedScores, criterion: Criterion, seed: int) -> Fl
     return np.concatenate([thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, "transfer")])
 
 
-def _drawn_regrets(scores: GroupedScores, threshold: float, seed: int) -> Floats:
-    """The regret of `threshold` in balanced accuracy on every draw."""
-    n_above = int(np.count_nonzero(scores.lowest >= threshold))
-    regrets = []
-    for _, fpr, tpr in resampled_choices(scores, BALANCED_ACCURACY, seed, "transfer"):
-        reached = (tpr + 1.0 - fpr) / 2
-        regrets.append(reached.max(axis=1) - reached[:, n_above])
-    return np.concatenate(regrets)
+def measure_regret(threshold: float, test: ScoreTable, seed: int) -> Metric:
+    """Return the cross-fitted regret of `threshold` in balanced accuracy.
+
+    With one group in a class nothing is known of others: [-1, 1]. Raises ManifestError when a class is missing.
+    """
+    says_speech = decide(test.score, threshold)
+    at_best = says_speech.copy()
+    for held_out in group_parts(test.group, test.is_speech, MOST_PARTS, seed, "regret"):
+        best, _ = best_threshold(test.score[~held_out], test.is_speech[~held_out], BALANCED_ACCURACY)
+        at_best[held_out] = decide(test.score[held_out], best)
+    gain = compare_balanced_accuracy(at_best, says_speech, test.is_speech, test.group, seed)
+    method = "cross-fitted over groups; paired difference"
+    return Metric("regret", gain.difference, gain.low, gain.high, gain.n, gain.n_groups, method, gain.note)
 
 
 def _metric(name: str, value: float, draws: Floats, scores: GroupedScores, test: ScoreTable) -> Metric:

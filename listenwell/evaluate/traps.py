@@ -11,9 +11,10 @@ import numpy as np
 from scipy.special import ndtri
 
 from listenwell.evaluate.calibration import Threshold, best_threshold, scores_sha256
-from listenwell.evaluate.intervals import PLANNING_ICC, Metric, effective_n, number_groups, t_quantile, wilson
+from listenwell.evaluate.intervals import PLANNING_ICC, Metric, number_groups
 from listenwell.evaluate.metrics import Bools
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.evaluate.shares import effective_n, t_quantile, wilson
 
 FEW_EFFECTIVE_CLIPS = 30.0
 LARGEST_GROUP_SHARE = 0.5

@@ -20,7 +20,7 @@ from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import compare_balanced_accuracy, holm
-from listenwell.evaluate.intervals import CONFIDENCE, balanced_accuracy_interval, proportion
+from listenwell.evaluate.intervals import balanced_accuracy_interval, proportion
 from listenwell.evaluate.methods import (
     CALIBRATED,
     FINE_TUNED,
@@ -38,6 +38,7 @@ from listenwell.evaluate.power import Verdict, judge_criterion
 from listenwell.evaluate.predictions import fit_curves
 from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, probability_metrics, reliability_table
 from listenwell.evaluate.scores import ScoreTable
+from listenwell.evaluate.shares import CONFIDENCE
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
 from listenwell.fits.fitting import Trained, TrainedArm, median_seed
