@@ -11,6 +11,7 @@ from scipy import stats
 from listenwell.evaluate.comparison import (
     compare_auc,
     compare_balanced_accuracy,
+    compare_over_seeds,
     correct_together,
     max_t,
     permutation_p_value,
@@ -168,3 +169,24 @@ def test_alike_clips_of_few_groups_do_not_make_a_difference_of_aucs_certain():
     same = compare_auc(tables[0][0], tables[0][0], tables[0][1], tables[0][2])
     assert (same.difference, same.p_value) == (0.0, 1.0)
     assert same.low < 0 < same.high
+
+
+def test_seeds_are_pooled_and_their_spread_widens_the_interval():
+    rng = np.random.default_rng(3)
+    a, b = (np.stack([two_methods(rng, share, share)[0] for _ in range(3)]) for share in (3.0, 2.0))
+    found = compare_over_seeds(a, b, IS_SPEECH, GROUP, seed=0)
+    values = [[balanced_accuracy(says, IS_SPEECH) for says in of] for of in (a, b)]
+    assert found.difference == pytest.approx(np.mean(values[0]) - np.mean(values[1]))
+    v = [np.var(of, ddof=1) / 3 for of in values]
+    seeds = stats.t.ppf(0.975, sum(v) ** 2 / (v[0] ** 2 / 2 + v[1] ** 2 / 2)) * np.sqrt(sum(v))
+    assert found.difference - found.low > seeds
+    assert found.note == ""
+    alone = compare_over_seeds(a[:1], b, IS_SPEECH, GROUP, seed=0)
+    assert "one seed says nothing" in alone.note
+
+
+def test_one_seed_each_is_the_plain_comparison():
+    a, b = two_methods(np.random.default_rng(1), 3.0, 2.0)
+    plain = compare_balanced_accuracy(a, b, IS_SPEECH, GROUP, seed=0)
+    pooled = compare_over_seeds(a[None], b[None], IS_SPEECH, GROUP, seed=0)
+    assert (pooled.difference, pooled.low, pooled.high) == pytest.approx((plain.difference, plain.low, plain.high))

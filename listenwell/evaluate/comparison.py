@@ -20,7 +20,7 @@ Obuchowski 1997, Biometrics 53:567), with t. Simulated coverage of all: docs/sta
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, sqrt
 
 import numpy as np
@@ -42,6 +42,7 @@ from listenwell.random_streams import stream
 N_PERMUTATIONS = 10_000
 MOST_GROUPS_EXACT = 13
 """Up to this many differing groups all 2^k sign patterns are counted."""
+ONE_SEED = "one seed says nothing about other seeds"
 SIGNS_AT_ONCE = 4_000_000
 
 
@@ -67,18 +68,52 @@ def compare_balanced_accuracy(
     Where a class has one group, nothing is known of other groups, and the interval is [-1, 1]. Raises ManifestError
     when a class is missing.
     """
-    contributions, counts = paired_contributions(a_says_speech, b_says_speech, is_speech, group)
-    a_is_right, b_is_right = a_says_speech == is_speech, b_says_speech == is_speech
+    a_is_right, b_is_right = ((says == is_speech).astype(np.float64) for says in (a_says_speech, b_says_speech))
+    return _compare_rights(a_is_right, b_is_right, is_speech, group, seed)
+
+
+def compare_over_seeds(
+    a_says_speech: Bools, b_says_speech: Bools, is_speech: Bools, group: Groups, seed: int
+) -> PairedDifference:
+    """Return how much more balanced accuracy the seeds of A have on average than those of B.
+
+    a_says_speech (S, n) and b_says_speech (T, n): decisions of every seed's fit on the same n clips. The interval holds
+    what groups and what seeds leave open: the half of each as if it were alone, joined as independent ones; that of the
+    seeds takes t with Welch's degrees of freedom. With one seed of either nothing is known of other seeds, which the
+    note says. Raises ManifestError when a class is missing.
+    """
+    rights = [says == is_speech for says in (a_says_speech, b_says_speech)]
+    variances, freedoms, alone = [], [], False
+    for of_seeds in rights:
+        values = (of_seeds[:, is_speech].mean(axis=1) + of_seeds[:, ~is_speech].mean(axis=1)) / 2
+        if len(values) > 1:
+            variances.append(float(np.var(values, ddof=1)) / len(values))
+            freedoms.append(len(values) - 1)
+        alone |= len(values) == 1
+    total = sum(variances)
+    half = 0.0
+    if total > 0:
+        freedom = total**2 / sum(v**2 / k for v, k in zip(variances, freedoms, strict=True))
+        half = t_quantile(freedom + 1.0) * sqrt(total)
+    found = _compare_rights(rights[0].mean(axis=0), rights[1].mean(axis=0), is_speech, group, seed, half)
+    return replace(found, note=f"{found.note}; {ONE_SEED}".removeprefix("; ")) if alone else found
+
+
+def _compare_rights(
+    a_is_right: Floats, b_is_right: Floats, is_speech: Bools, group: Groups, seed: int, half_of_seeds: float = 0.0
+) -> PairedDifference:
+    """Compare how often two methods are right on each clip, shares (n,)."""
+    contributions, counts = paired_contributions(a_is_right, b_is_right, is_speech, group)
     member, n_groups = number_groups(group)
     fewest = int((counts > 0).sum(axis=0).min())
     difference = float(contributions.sum())
     below, above = 2.0, 2.0
     if fewest > 1:
-        only_a = class_sums((a_is_right & ~b_is_right).astype(np.float64), is_speech, member, n_groups)
-        only_b = class_sums((b_is_right & ~a_is_right).astype(np.float64), is_speech, member, n_groups)
+        only_a = class_sums(a_is_right * (1.0 - b_is_right), is_speech, member, n_groups)
+        only_b = class_sums(b_is_right * (1.0 - a_is_right), is_speech, member, n_groups)
         half = t_quantile(fewest) * linearised_error(only_a - only_b, counts)
         one, other = (_discordant_halves(*shares, counts) for shares in ((only_a, only_b), (only_b, only_a)))
-        below, above = max(half, one), max(half, other)
+        below, above = (hypot(max(half, side), half_of_seeds) for side in (one, other))
     return PairedDifference(
         difference,
         max(-1.0, difference - below),
@@ -87,19 +122,19 @@ def compare_balanced_accuracy(
         len(is_speech),
         n_groups,
         "linearised and MOVER over groups; paired cluster permutation",
-        _note(n_groups, fewest, is_equal=not np.any(a_says_speech != b_says_speech)),
+        _note(n_groups, fewest, is_equal=np.array_equal(a_is_right, b_is_right)),
     )
 
 
 def paired_contributions(
-    a_says_speech: Bools, b_says_speech: Bools, is_speech: Bools, group: Groups
+    a_is_right: Bools | Floats, b_is_right: Bools | Floats, is_speech: Bools, group: Groups
 ) -> tuple[Floats, Floats]:
     """Return what each group adds to the difference of the balanced accuracies, (G,), and its clips by class, (G, 2).
 
     Raises ManifestError when a class is missing.
     """
     require_classes(is_speech, "comparison")
-    gain = (a_says_speech == is_speech).astype(np.float64) - (b_says_speech == is_speech)
+    gain = np.asarray(a_is_right, dtype=np.float64) - b_is_right
     member, n_groups = number_groups(group)
     counts = class_sums(np.ones_like(gain), is_speech, member, n_groups)
     gains = class_sums(gain, is_speech, member, n_groups)

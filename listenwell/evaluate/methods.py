@@ -110,6 +110,35 @@ def summarise_parts(table: ScoreTable, threshold: float, part: Part) -> list[Par
     return sorted(found, key=lambda each: (each.metric.value, each.metric.high, each.label, each.part))
 
 
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """Where being right or wrong varies, as shares of all of it: between groups, between the clips of a group, between
+    seeds, and the rest (a seed right on a clip where another is wrong)."""
+
+    groups: float
+    clips: float
+    seeds: float
+    rest: float
+
+
+def split_variation(is_right: Bools, group: Groups) -> Variation | None:
+    """Return the sums of squares of decisions (S, n) of S seeds on the same n clips, None where all are alike."""
+    member, _ = number_groups(group)
+    right = is_right.astype(np.float64)
+    mean, of_clip, of_seed = right.mean(), right.mean(axis=0), right.mean(axis=1)
+    of_group = (np.bincount(member, weights=of_clip) / np.bincount(member))[member]
+    total = float(np.square(right - mean).sum())
+    if total == 0:
+        return None
+    squares = (
+        len(right) * np.square(of_group - mean).sum(),
+        len(right) * np.square(of_clip - of_group).sum(),
+        right.shape[1] * np.square(of_seed - mean).sum(),
+    )
+    groups, clips, seeds = (float(each) / total for each in squares)
+    return Variation(groups, clips, seeds, max(0.0, 1.0 - groups - clips - seeds))
+
+
 def _part_metric(is_right: Bools, group: Groups) -> Metric:
     metric = proportion("right", is_right, group)
     if metric.n_groups > 1:
@@ -219,11 +248,14 @@ def _compare(
             says_speech = decide(table.score, method.calibrated.value)
             thresholds = {CALIBRATED: opponent.calibrated.value, DEFAULT: opponent.default_threshold}
             for name, threshold in thresholds.items():
-                decided = says_speech, decide(theirs[condition].score, threshold), table.is_speech, table.group
-                result = compare_balanced_accuracy(*decided, seed)
+                opposing = decide(theirs[condition].score, threshold)
+                result = compare_balanced_accuracy(says_speech, opposing, table.is_speech, table.group, seed)
+                by_group = name_contributions(
+                    says_speech == table.is_speech, opposing == table.is_speech, table.is_speech, table.group
+                )
                 yield (
                     Comparison(method.name, opponent.name, name, test_set, condition, result),
-                    {f"{test_set} {group}": share for group, share in name_contributions(*decided).items()},
+                    {f"{test_set} {group}": share for group, share in by_group.items()},
                 )
 
 

@@ -174,7 +174,7 @@ def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, th
         condition,
         compare_balanced_accuracy(*decided, seed),
         compare_auc(ours.score, theirs.score, ours.is_speech, ours.group),
-        name_contributions(*decided),
+        name_contributions(a == ours.is_speech, b == ours.is_speech, ours.is_speech, ours.group),
     )
 
 
