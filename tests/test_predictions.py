@@ -5,8 +5,16 @@ import pytest
 from scipy.special import expit
 
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.evaluate.predictions import parse_columns, read_predictions
+from listenwell.evaluate.predictions import (
+    ConditionName,
+    Question,
+    judge_predictions,
+    parse_columns,
+    read_conditions,
+    read_predictions,
+)
 
+DURATIONS_MS, SNRS_DB = (20, 40, 60, 80, 100, 200, 500, 1000), (-10, -5, 0, 5, 10, 20)
 NAMES = parse_columns("id=path,label=y,score=prob,group=spk")
 
 
@@ -59,7 +67,7 @@ def test_percentages_without_signs_are_refused_until_they_are_called_so(tmp_path
 @pytest.mark.parametrize(
     ("rows", "options", "sentence"),
     [
-        (("a,1,97%,s", "b,0,0.3,n"), {}, "line 3: score is '0.3' without a percent sign, others have one"),
+        (("a,1,97%,s", "b,0,0.3,n"), {}, "line 3: score '0.3' is a number, others are a percent sign"),
         (("a,1,120%,s", "b,0,3%,n"), {}, "is 120; percentages from 0 to 100"),
         (("a,1,1.2,s",), {"scale": "probability"}, "is 1.2; probabilities from 0 to 1"),
         (("a,1,nan,s",), {}, "line 2: the score is 'nan'"),
@@ -102,3 +110,68 @@ def test_category_and_corpus_are_read_where_they_are_given(tmp_path):
 
 def test_a_column_name_may_hold_an_equals_sign():
     assert parse_columns("score = p=1 ,group=spk") == {"score": "p=1", "group": "spk"}
+
+
+def foreign_study():
+    """The shape of a published table: 970 clips under 22 conditions, decisions in words, groups in the file names."""
+    rng = np.random.default_rng(0)
+    conditions = [
+        *(f"dur_{ms}ms" for ms in (20, 40, 60, 80, 100, 200, 500, 1000)),
+        *(f"snr_{db}dB" for db in (-10, -5, 0, 5, 10, 20)),
+        *(f"reverb_{rt}" for rt in ("none", "0.3", "1.0", "2.5")),
+        *(f"filter_{kind}" for kind in ("none", "bp", "lp", "hp")),
+    ]
+    for i in range(970):
+        label = "SPEECH" if i % 2 else "NONSPEECH"
+        ease = rng.normal() + (i // 20 % 7) / 5
+        for condition in conditions:
+            right = rng.normal() < 1.3 + ease
+            word = ("speech", "non-speech")[(label == "SPEECH") != right]
+            yield (
+                f"{'vox' if i % 2 else 'esc'}{i // 20}_{i}.wav",
+                label,
+                f"{'s' if i % 2 else 'n'}{i // 20}",
+                condition,
+                word,
+            )
+
+
+def test_decisions_in_words_under_conditions_of_their_own_names_are_judged(tmp_path):
+    rows = [",".join(cells) for cells in foreign_study()]
+    assert len(rows) == 21_340
+    path = write(tmp_path, *rows, header="path,y,spk,condition,prediction")
+    names = tmp_path / "conditions.csv"
+    lines = [f"dur_{ms}ms,{ms}ms," for ms in DURATIONS_MS]
+    lines += [f"snr_{db}dB,snr_{db}," for db in SNRS_DB]
+    names.write_text("condition,as,kind\n" + "\n".join([*lines, "filter_none,clean,"]) + "\n")
+    columns = parse_columns("id=path,label=y,decision=prediction,group=spk")
+    found = read_predictions(path, columns, conditions=read_conditions(names))
+    assert (found.scale, found.default_threshold) == ("decision", 0.5)
+    judged = judge_predictions(found, Question(0.5), seed=0)
+    pooled = {
+        "noisy": 6 * 970,
+        "duration: all 8": 8 * 970,
+        "reverb: all 4": 4 * 970,
+        "filter: all 3": 3 * 970,
+        "all": 21_340,
+    }
+    assert {name: metrics[0].n for name, metrics in judged.metrics.items() if name in pooled} == {
+        name: 970 * n for name, n in pooled.items()
+    }
+    assert {metric.name for metrics in judged.metrics.values() for metric in metrics} == {
+        "balanced_accuracy", "recall", "specificity", "accuracy",
+    }  # fmt: skip
+    assert judged.reliability == []
+    assert not any("best one of these very scores" in warning for warning in judged.warnings)
+    assert sum("decisions rather than scores" in warning for warning in judged.warnings) == 1
+    assert {(curve.over, curve.measure) for curve in judged.curves} >= {("snr_db", "recall"), ("duration_ms", "recall")}
+
+
+def test_words_beside_numbers_and_a_condition_that_is_not_there_are_named(tmp_path):
+    columns = parse_columns("id=path,label=y,score=prob,group=spk")
+    path = write(tmp_path, "a,1,speech,s", "b,0,0.5,n")
+    with pytest.raises(ManifestError, match=r"score '0\.5' is a number, others are a word"):
+        read_predictions(path, columns)
+    path = write(tmp_path, "a,1,speech,s", "b,0,no speech,n")
+    with pytest.raises(ManifestError, match="no condition 'dur_20ms'"):
+        read_predictions(path, columns, conditions={"dur_20ms": ConditionName("20ms", "")})

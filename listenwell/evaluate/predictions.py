@@ -8,24 +8,39 @@ they are judged as probabilities too:
 | log-odds | any; above 0 speech is the more likely | 0 |
 | probability | 0 to 1, P(SPEECH) | 0.5 |
 | percent | 0 to 100 or "97.5 %", read as probability | 0.5 |
+| decision | 0 and 1, or words such as speech and non-speech | 0.5 |
 
-`auto` takes percent where every score carries a percent sign, probability where all lie in [0, 1], log-odds otherwise.
+`auto` takes percent where every score carries a percent sign, decisions where all are words or 0 and 1, probability
+where all lie in [0, 1], log-odds otherwise. Decisions have no ranking and no probabilities: only what they decide is
+measured.
+
+Conditions may have names of their own, such as dur_20ms; a small table says what each is (`read_conditions`). Beside
+every condition stand all of one kind together (every duration, every SNR) and all rows.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from scipy.special import logit
 
-from listenwell.data.tables import NO_NAMES, Row
+from listenwell.data.tables import NO_NAMES, Row, read_rows
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import Part, PartMetric, summarise, summarise_parts, versions
-from listenwell.evaluate.metrics import Costs, Floats
+from listenwell.evaluate.methods import (
+    NOISY,
+    Part,
+    PartMetric,
+    decision_metrics,
+    summarise,
+    summarise_parts,
+    versions,
+)
+from listenwell.evaluate.metrics import Costs, Floats, decide
 from listenwell.evaluate.power import Verdict, judge_criterion
 from listenwell.evaluate.probabilities import LOG_ODDS, ProbabilityMap, ReliabilityBin, reliability_table
 from listenwell.evaluate.psychometric import (
@@ -42,11 +57,14 @@ from listenwell.evaluate.transfer import Transfer, measure_transfer
 from listenwell.evaluate.traps import find_traps, warn_dropped_rows
 from listenwell.progress import OnProgress, ignore_progress
 
-Scale = Literal["log-odds", "probability"]
+Scale = Literal["log-odds", "probability", "decision"]
 GivenScale = Literal["auto", "log-odds", "probability", "percent"]
-DEFAULT_THRESHOLDS: Mapping[Scale, float] = {"log-odds": 0.0, "probability": 0.5}
-SHORT_NAMES = {"id": "clip_id"}
+DEFAULT_THRESHOLDS: Mapping[Scale, float] = {"log-odds": 0.0, "probability": 0.5, "decision": 0.5}
+SHORT_NAMES = {"id": "clip_id", "decision": "score"}
+EVERYTHING = "all"
 SMALLEST_PROBABILITY = 1e-6
+WORD = re.compile(r"(?!inf|nan)[a-z]{2}", re.IGNORECASE)
+SNR_NAME = re.compile(r"snr_(-?\d+(?:\.\d+)?)")
 CURVE_MEASURES: tuple[Measure, ...] = ("recall", "balanced_accuracy")
 
 
@@ -65,7 +83,7 @@ class Predictions:
 
     @property
     def to_probability(self) -> Callable[[Floats], Floats]:
-        """Turns scores (n,) into P(SPEECH)."""
+        """Turns scores (n,) into P(SPEECH); not of decisions."""
         return LOG_ODDS.probabilities if self.scale == "log-odds" else np.asarray
 
     @property
@@ -93,32 +111,98 @@ def parse_columns(text: str) -> dict[str, str]:
     return names
 
 
-def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: GivenScale = "auto") -> Predictions:
-    """Read the CSV file at `path`; names as in read_scores. Raises ManifestError with file and line."""
-    signed: dict[bool, Row] = {}
+def read_predictions(
+    path: Path,
+    names: Mapping[str, str] = NO_NAMES,
+    scale: GivenScale = "auto",
+    conditions: Mapping[str, "ConditionName"] = {},
+) -> Predictions:
+    """Read the CSV file at `path`; names as in read_scores, conditions: what the file's names stand for.
+
+    Raises ManifestError with file and line.
+    """
+    kinds: dict[str, Row] = {}
 
     def read_score(row: Row) -> float:
         text = row.required("score")
-        signed.setdefault(text.endswith("%"), row)
+        kind = "percent sign" if text.endswith("%") else "word" if WORD.match(text) else "number"
+        kinds.setdefault(kind, row)
+        if kind == "word":
+            return float(replace(row, cells={**row.cells, "label": text}).label() == "SPEECH")
         return replace(row, cells={**row.cells, "score": text.removesuffix("%").strip()}).number("score")
 
     table = read_scores(path, names, read_score)
-    if len(signed) == 2:
-        raise signed[False].fault(
-            f"score is '{signed[False].text('score')}' without a percent sign, others have one; write all alike."
-        )
-    if True in signed or scale == "percent":
+    if len(kinds) > 1:
+        (one, _), (other, row) = list(kinds.items())[:2]
+        raise row.fault(f"score '{row.text('score')}' is a {other}, others are a {one}; write all alike.")
+    table = name_conditions(table, conditions)
+    if "percent sign" in kinds or scale == "percent":
         _check_range(path, table, 100.0, "percentages")
         table = replace(table, score=table.score / 100.0)
         return Predictions(table, "probability", f"{path}: percentages, read as probabilities of speech")
+    if scale == "auto" and np.isin(table.score, (0.0, 1.0)).all():
+        return Predictions(table, "decision", f"{path}: decisions rather than scores, so nothing is ranked")
     if scale == "probability":
         _check_range(path, table, 1.0, "probabilities")
         return Predictions(table, "probability")
     if scale == "auto" and table.score.min() >= 0.0 and table.score.max() <= 1.0:
-        return Predictions(table, "probability", f"{path}: {_between_0_and_1(table.score)}")
+        note = "scores lie between 0 and 1, read as probabilities of speech (--scale log-odds if they are not)"
+        return Predictions(table, "probability", f"{path}: {note}")
     if scale == "auto" and "score" in names and "prob" in names["score"].lower():
         _check_range(path, table, 1.0, "probabilities (by its name)")
     return Predictions(table, "log-odds")
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionName:
+    """What a file's condition is called here ("" as there), and which kind it is pooled with ("" by its name)."""
+
+    name: str
+    kind: str
+
+
+def read_conditions(path: Path) -> dict[str, ConditionName]:
+    """Return what the conditions named in a CSV file stand for: columns condition, as, kind; one of the last two.
+
+    as: clean, 200ms, snr_-5 and so on, or empty where the name may stay. Raises ManifestError with file and line.
+    """
+    rows = read_rows(path, ("condition", "as", "kind"), ("condition",))
+    return {row.required("condition"): ConditionName(row.text("as"), row.text("kind")) for row in rows}
+
+
+def name_conditions(table: ScoreTable, conditions: Mapping[str, ConditionName]) -> ScoreTable:
+    """Return the table with our names for its conditions; snr_ conditions get their level where the table has none.
+
+    Raises ManifestError where the table has no condition of such a name.
+    """
+    unknown = sorted(set(conditions) - set(table.condition.tolist()))
+    if unknown:
+        raise ManifestError(
+            f"the score table has no condition '{unknown[0]}'; it has {', '.join(sorted(set(table.condition)))}."
+        )
+    renamed = {old: given.name for old, given in conditions.items() if given.name}
+    condition = np.array([renamed.get(old, old) for old in table.condition.tolist()])
+    level = np.array([float(m[1]) if (m := SNR_NAME.fullmatch(name)) else np.nan for name in condition.tolist()])
+    return replace(table, condition=condition, snr_db=np.where(np.isfinite(table.snr_db), table.snr_db, level))
+
+
+def pooled_versions(table: ScoreTable, kinds: Mapping[str, str]) -> dict[str, ScoreTable]:
+    """Return the table by condition, every SNR together, every other kind of several conditions, and all rows.
+
+    kinds: condition -> its kind; otherwise durations are one, and names that begin alike up to the first _.
+    """
+    parts = versions(table)
+    conditions = [name for name in parts if name != NOISY]
+    if len(conditions) < 2:
+        return parts
+    of_kind: dict[str, list[str]] = {}
+    for name in conditions:
+        own = "duration" if re.fullmatch(r"\d+ms", name) else name.partition("_")[0]
+        of_kind.setdefault(kinds.get(name, "") or own, []).append(name)
+    for kind, members in of_kind.items():
+        if len(members) > 1 and not SNR_NAME.fullmatch(members[0]) and kind not in parts:
+            parts[f"{kind}: all {len(members)}"] = table.select(np.isin(table.condition, members))
+    return parts | {EVERYTHING: table}
 
 
 def _check_range(path: Path, table: ScoreTable, most: float, kind: str) -> None:
@@ -131,17 +215,12 @@ def _check_range(path: Path, table: ScoreTable, most: float, kind: str) -> None:
         )
 
 
-def _between_0_and_1(score: Floats) -> str:
-    if np.isin(score, (0.0, 1.0)).all():
-        return "scores are 0 and 1 only, decisions rather than scores, so ranking measures say little"
-    return "scores lie between 0 and 1, read as probabilities of speech (--scale log-odds if they are not)"
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked of a table: at which threshold (and its record), against which target, cut by what.
 
-    target: least balanced accuracy, None for no verdict; expected: clip ids that should have been scored.
+    target: least balanced accuracy, None for no verdict; expected: clip ids that should have been scored; kinds:
+    condition -> the kind that it is pooled with.
     """
 
     threshold: float
@@ -151,6 +230,7 @@ class Question:
     costs: Costs = EQUAL_COSTS
     parts: tuple[Part, ...] = ()
     expected: Collection[str] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +254,21 @@ def judge_predictions(
     predictions: Predictions, question: Question, seed: int, on_progress: OnProgress = ignore_progress
 ) -> Judgement:
     """Answer `question`. Raises ManifestError when a class is missing under a condition."""
-    table = predictions.table
+    table, is_decision = predictions.table, predictions.scale == "decision"
     to_probability = question.platt.probabilities if question.platt else predictions.to_probability
-    metrics, parts = {}, versions(table)
+    metrics, parts = {}, pooled_versions(table, question.kinds)
     for done, (condition, part) in enumerate(parts.items()):
         on_progress("measuring conditions", done, len(parts))
-        metrics[condition] = summarise(part, question.threshold, seed, to_probability, question.costs)
+        if is_decision:
+            decided = decide(part.score, question.threshold)
+            metrics[condition] = decision_metrics(decided, part.is_speech, part.group)
+        else:
+            metrics[condition] = summarise(part, question.threshold, seed, to_probability, question.costs)
     on_progress("measuring conditions", len(parts), len(parts))
     verdicts = {}
     if question.target is not None:
         verdicts = {condition: judge_criterion(found[0], question.target) for condition, found in metrics.items()}
-    warnings = find_traps(table, question.threshold, question.chosen)
+    warnings = find_traps(table, question.threshold, question.chosen, is_decision=is_decision)
     if question.expected:
         warnings += [each for each in warn_dropped_rows(table, question.expected) if each not in warnings]
     return Judgement(
@@ -194,7 +278,7 @@ def judge_predictions(
         measure_transfer(question.chosen, table, seed, predictions.to_logit) if question.chosen else None,
         fit_curves(table, question.threshold, seed),
         {part: summarise_parts(table, question.threshold, part) for part in question.parts},
-        reliability_table(to_probability(table.score), table.is_speech),
+        [] if is_decision else reliability_table(to_probability(table.score), table.is_speech),
         [each for each in (predictions.note, *warnings) if each],
     )
 
