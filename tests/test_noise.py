@@ -97,16 +97,8 @@ def test_a_background_of_the_clips_own_group_is_not_laid_under_it():
     ("config", "clip", "backgrounds"),
     [
         (NoiseConfig(probability=1), SPEECH, []),
-        (
-            NoiseConfig(probability=1),
-            NONSPEECH,
-            [one for one in BACKGROUNDS if one.kind == "speech"],
-        ),
-        (
-            NoiseConfig(probability=1, shares={"music": 1}),
-            SPEECH,
-            [one for one in BACKGROUNDS if one.kind == "noise"],
-        ),
+        (NoiseConfig(probability=1), NONSPEECH, BACKGROUNDS[15:20]),
+        (NoiseConfig(probability=1, shares={"music": 1}), SPEECH, BACKGROUNDS[10:15]),
     ],
 )
 def test_a_bank_without_a_fitting_background_is_refused(config, clip, backgrounds):
@@ -202,10 +194,9 @@ def test_babble_of_too_few_voices_is_refused():
     [
         (NoiseConfig, {"lowest_snr_db": 10, "highest_snr_db": 0}, "swap them"),
         (NoiseConfig, {"snr_db": {"music": (10, 0)}}, "expected the lower first"),
-        (NoiseConfig, {"shares": {"music": -1}}, "at least 0"),
+        (NoiseConfig, {"shares": {"music": -1}}, "greater than or equal to 0"),
         (NoiseConfig, {"shares": {"music": 0}}, "one of them above"),
         (NoiseConfig, {"shares": {"traffic": 1}}, "traffic"),
-        (BabbleConfig, {"lowest_snr_db": 10, "highest_snr_db": 0}, "swap them"),
         (BabbleConfig, {"fewest_talkers": 8}, "swap them"),
     ],
 )
