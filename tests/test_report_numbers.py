@@ -24,7 +24,7 @@ SCOPES = {
     r"fitted curves pass": ("evidence.curves",),
     r"Probabilities by Platt": ("evidence.probability",),
     r"as one family": ("evidence.holm",),
-    r"groups with errors|worst errors|errors to listen": ("evidence.errors",),
+    r"groups with errors|errors to listen": ("evidence.errors",),
     r"The ladder": ("ladder",),
     r"^Search": ("search",),
     r"^Leave one speaker out": ("leave_one_speaker_out",),

@@ -11,7 +11,6 @@ from listenwell.evaluate.calibration import Threshold
 from listenwell.report.blocks import Paragraph, Table, make_table
 from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet
 from listenwell.report.wording import (
-    SCORE,
     THRESHOLD,
     condition_title,
     format_difference_interval,
@@ -112,35 +111,14 @@ def holm_table(results: Results) -> Table:
     return make_table(f"All {len(rows)} comparisons as one family (Holm's correction)", heads, rows)
 
 
-def error_tables(results: Results) -> list[Table]:
-    """Clean errors of the fine-tuned model on each test set: by group, the worst clips, and against the others."""
-    return [table for name, errors in results.evidence.errors.items() for table in _error_tables(spaced(name), errors)]
-
-
-def _error_tables(name: str, errors: Errors) -> list[Table]:
+def error_table(name: str, errors: Errors) -> Table:
+    """The groups of a test set with clean errors of the fine-tuned model."""
     wrong = [group for group in errors.groups if group.n_wrong]
     shown = f", the first {SHOWN_GROUPS}" if len(wrong) > SHOWN_GROUPS else ""
-    return [
-        make_table(
-            f"{name}: groups with errors ({errors.n_wrong} of {errors.n} clips, {len(wrong)} groups){shown}",
-            ("Group", "Label", "#Wrong", "#Clips"),
-            [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]],
-        ),
-        make_table(
-            f"{name}: the worst errors",
-            ("Clip", "Group", "Label", "#Score", "#Beyond the threshold"),
-            [
-                (
-                    clip.clip_id,
-                    clip.group,
-                    clip.label,
-                    format_number(clip.score, SCORE),
-                    format_number(clip.beyond, SCORE),
-                )
-                for clip in errors.worst
-            ],
-        ),
-    ]
+    counts = f"{errors.n_wrong} of {errors.n} clips, {len(wrong)} groups"
+    rows = [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]]
+    caption = f"{spaced(name)}: groups with errors ({counts}){shown}"
+    return make_table(caption, ("Group", "Label", "#Wrong", "#Clips"), rows)
 
 
 def allocation_tables(results: Results) -> tuple[Table, Table]:

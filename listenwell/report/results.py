@@ -294,25 +294,13 @@ class WrongClip(Node):
     beyond: float
 
 
-class Agreement(Node):
-    """Which of two methods is right, in clips; ours: the fine-tuned model."""
-
-    method: str
-    both_right: int
-    only_ours_right: int
-    only_theirs_right: int
-    both_wrong: int
-
-
 class Errors(Node):
     """Errors of the fine-tuned model on one test set; heard: those to listen to, under any condition."""
 
     n: int
     n_wrong: int
     groups: list[GroupErrors]
-    worst: list[WrongClip]
     heard: list[WrongClip]
-    agreement: list[Agreement]
 
 
 class Evidence(Node):
@@ -377,31 +365,31 @@ class TestSet(Node):
     sheet: Sheet
 
 
-class Commit(Node):
-    """An entry of the seal: thresholds, by method, as hashes."""
+class SealEntry(Node):
+    """A line of the seal's log."""
 
     number: int
     time: str
     who: str
-    event: Literal["commit"]
-    thresholds: dict[str, str]
-    made_from: str
     previous: str
     hash: str
 
 
-class Look(Node):
-    """An entry of the seal: a test set was opened."""
+class Commit(SealEntry):
+    """Thresholds, by method, as hashes."""
 
-    number: int
-    time: str
-    who: str
+    event: Literal["commit"]
+    thresholds: dict[str, str]
+    made_from: str
+
+
+class Look(SealEntry):
+    """A test set was opened."""
+
     event: Literal["look"]
     test_set: str
     test_sha256: str
     commit: str
-    previous: str
-    hash: str
 
 
 class EarlierLook(Node):

@@ -78,7 +78,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
             "Errors",
             "errors",
             [Paragraph(ABOUT_ERRORS), Figures(figures.group_plots(results), is_wide=True),
-             *map(folded, evidence.error_tables(results)), *sounds],
+             *(folded(evidence.error_table(*errors)) for errors in results.evidence.errors.items()), *sounds],
         ),
         ("Every condition", "conditions", [folded(tables.full_table(results, test_set)) for test_set in test_sets]),
         ("Training", "training", [Figures(figures.learning_curves(results), is_wide=True)]),
