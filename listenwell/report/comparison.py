@@ -25,7 +25,6 @@ from listenwell.report.blocks import (
     make_row,
     make_table,
 )
-from listenwell.report.conclusions import summarise
 from listenwell.report.evidence import describe_threshold, flatten, provenance_of, statements
 from listenwell.report.results import Results
 from listenwell.report.wording import (
@@ -39,6 +38,7 @@ from listenwell.report.wording import (
     format_p,
     format_signed,
     method_title,
+    summarise,
     verdict_of,
 )
 

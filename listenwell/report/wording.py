@@ -6,6 +6,7 @@ Balanced accuracy, its intervals and differences have three digits behind the po
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Literal
 
 from listenwell.augment.conditions import CLEAN, match_condition
@@ -18,6 +19,7 @@ from listenwell.report.results import AgainstFirst
 Verdict = Literal["better", "worse", "cannot tell"]
 Difference = PairedDifference | AgainstFirst
 LEAST_WIDTH = 1e-9
+VERDICTS = {"better": "Yes.", "worse": "No, it is worse.", "cannot tell": "Cannot tell from this many clips."}
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 THRESHOLD, SCORE = ".4g", ".2f"
 METHOD_TITLES = {
@@ -45,9 +47,15 @@ def verdict_of(difference: Difference) -> Verdict:
     return "worse" if difference.high < 0 else "cannot tell"
 
 
+def summarise(differences: Sequence[Difference]) -> str:
+    """In a few words what differences under one or several conditions say together."""
+    verdicts = list({verdict_of(difference) for difference in differences})
+    return VERDICTS[verdicts[0]] if len(verdicts) == 1 else "Not under every condition."
+
+
 def method_title(method: str) -> str:
     """What a method is called in the report."""
-    return METHOD_TITLES[method] if method in METHOD_TITLES else method
+    return METHOD_TITLES.get(method, method)
 
 
 def spaced(name: str) -> str:
