@@ -85,7 +85,7 @@ def test_a_checkpoint_of_other_fits_is_refused(tmp_path):
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     write_checksummed(checkpoints(tmp_path).save(5, states(1.0)) / STATE, {"format": 0})
-    with pytest.raises(CheckpointError, match="format 0, this version reads format 3"):
+    with pytest.raises(CheckpointError, match="format 0, this version reads format 4"):
         checkpoints(tmp_path).newest()
 
 

@@ -12,6 +12,7 @@ input share them, and the products are joined with their sums.
 Shapes: K adapters, L positions, R rank.
 """
 
+import copy
 import functools
 import math
 import threading
@@ -28,6 +29,8 @@ from listenwell.errors import ModelError
 from listenwell.model.settings import LoraConfig
 from listenwell.random_streams import stream, stream_key
 
+A, B = ".lora_A.weight", ".lora_B.weight"
+"""What PEFT's names of a module's two factors end with."""
 SAME_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
 """Modules that read the same input as another one of their layer, which comes first."""
 
@@ -87,12 +90,31 @@ class Adapter:
         """Every LoRA factor, in the order of the module names."""
         return [factor for name in sorted(self.pairs) for factor in (self.pairs[name].a, self.pairs[name].b)]
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Every trained tensor, by PEFT's name without its prefix."""
+        tensors = {}
+        for name, pair in self.pairs.items():
+            tensors[name + A], tensors[name + B] = pair.a, pair.b
+        if self.projector is not None:
+            tensors |= {
+                f"{self.projector.name}.weight": self.projector.weight,
+                f"{self.projector.name}.bias": self.projector.bias,
+            }
+        return tensors
+
+    def frozen_copy(self) -> "Adapter":
+        """The adapter as it is now, without dropout and gradients."""
+        frozen = copy.deepcopy(self)
+        frozen.dropout_key = None
+        for tensor in frozen.tensors().values():
+            tensor.requires_grad_(False).grad = None
+        return frozen
+
 
 def new_adapter(config: LoraConfig, network: torch.nn.Module, targets: Sequence[str], seed: int) -> Adapter:
     """Return a trainable adapter on the modules `targets`: A uniform in +-1/sqrt(n_in) as in PEFT, B zero.
 
-    Each module draws from a stream of its own name, so the same seed gives
-    the same A whatever else is adapted.
+    Each module draws from a stream of its own name: the same seed gives the same A whatever else is adapted.
     """
     modules = dict(network.named_modules())
     pairs = {}

@@ -20,7 +20,7 @@ from listenwell.errors import CheckpointError
 from listenwell.storage.atomic_files import atomic_folder, make_folder
 from listenwell.storage.load_or_make import read_checksummed, require_files, write_checksummed
 
-FORMAT_VERSION, KEPT = 3, 2
+FORMAT_VERSION, KEPT = 4, 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
 

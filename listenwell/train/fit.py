@@ -184,7 +184,7 @@ def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
     }
     for fit in between_epochs:
         if not watch.keep_going(fit.spec.name, standings):
-            fit.drop()
+            fit.position.was_dropped = True
 
 
 def _resume(stack: "Stack", checkpoints: Checkpoints | None) -> int:
