@@ -88,10 +88,6 @@ def test_a_plan_of_every_stage_comes_back_from_json_and_gives_the_same_bits(bank
     assert np.array_equal(apply_plan(SAMPLES, again, bank.load), apply_plan(SAMPLES, plan, bank.load))
 
 
-def test_a_plan_says_only_what_was_drawn():
-    assert Plan("c1", 1).to_json() == {"clip_id": "c1", "epoch": 1}
-
-
 def test_measured_rooms_are_drawn_from_the_bank_and_heard(tmp_path):
     echo = np.zeros(4000, np.float32)
     echo[50], echo[2050] = 1.0, 0.5
@@ -139,24 +135,16 @@ def test_a_plan_replays_to_the_bit_in_another_process(bank):
     assert replayed == hashlib.sha256(apply_plan(SAMPLES, plan, load).tobytes()).hexdigest()
 
 
-def test_what_is_heard_is_as_long_as_planned_within_full_scale_and_finite(bank):
-    for epoch in range(60):
-        plan = draw(bank, EVERYTHING, epoch=epoch)
-        heard = apply_plan(SAMPLES * 10, plan, bank.load)
-        assert heard.size == plan.crop_length
-        assert heard.dtype == np.float32
-        assert np.isfinite(heard).all()
-        assert np.abs(heard).max() <= 1
-
-
-@pytest.mark.parametrize("n_samples", [1, 161])
-def test_the_shortest_clips_go_through_every_stage(bank, n_samples):
-    samples = SAMPLES[:n_samples]
+@pytest.mark.parametrize("n_samples", [1, 161, 16_000])
+def test_clips_of_any_length_go_through_every_stage_finite_and_within_full_scale(bank, n_samples):
+    samples = 10 * SAMPLES[:n_samples]
     for epoch in range(20):
         plan = draw_plan(EVERYTHING, CLIP, samples, bank.entries, 80, 42, epoch)
         heard = apply_plan(samples, plan, bank.load)
-        assert heard.size >= 1
+        assert heard.size == plan.crop_length or plan.crop_length is None
+        assert heard.dtype == np.float32
         assert np.isfinite(heard).all()
+        assert np.abs(heard).max() <= 1
 
 
 def test_stages_that_are_not_drawn_leave_the_clip_as_it_is(bank):

@@ -6,7 +6,7 @@ adapter. A family is one file with a subclass that brings `embed_audio`; its net
 `model.audio_tower` and `model.language_model`, an `lm_head`, and one linear projector between them.
 
 transformers' forward makes logits of the whole vocabulary at every position; `answer_logits` multiplies the answer
-positions by the rows of the two answers. tests/test_qwen2_audio.py and tests/test_qwen2_5_omni.py hold it to
+positions by the rows of the two answers. tests/test_equality.py holds it to
 transformers' padded forward.
 
 Shapes: B clips, W width of the encoder, D of the language model, K rows (one adapter each), V vocabulary.

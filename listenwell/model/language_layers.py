@@ -3,7 +3,7 @@
 transformers' own forward masks the whole row against itself and computes every position of the last layer. Here a
 layer attends block by block (listenwell.model.packing), the last one computes keys and values of all positions but the
 rest only where an answer is read, and norms and rotations have their backward pass written out.
-tests/test_qwen2_audio.py holds all of it to transformers' padded forward, for the layers of Llama, Qwen2 and
+tests/test_equality.py holds all of it to transformers' padded forward, for the layers of Llama, Qwen2 and
 Qwen2.5-Omni, which have the same names inside:
     h = h + o_proj(attention(rotate(q_proj(n)), rotate(k_proj(n)), v_proj(n))),    n = norm(h)
     h = h + down_proj(silu(gate_proj(m)) * up_proj(m)),                            m = norm(h)

@@ -4,7 +4,7 @@ The encoder takes a clip in windows of 2 * n_window frames (2 s): convolutions, 
 window, and what lies beyond it is zero. transformers runs the windows one after the other; `embed_audio` runs those of
 all clips as one batch, the shorter ones masked. The language model's rotary positions come in three parts (time,
 height, width), which are equal for text and audio, so plain positions hold. Proven equal to transformers' forward in
-tests/test_qwen2_5_omni.py. Xu et al. 2025, "Qwen2.5-Omni Technical Report", arXiv:2503.20215.
+tests/test_equality.py. Xu et al. 2025, "Qwen2.5-Omni Technical Report", arXiv:2503.20215.
 
 Shapes: B clips, N windows, T frames, p positions of a window, W encoder width.
 """

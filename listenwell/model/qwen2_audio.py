@@ -2,7 +2,7 @@
 
 transformers' encoder insists on 3000 mel frames (30 s), although positions count from the clip's start and padding is
 masked in every layer; so `embed_audio` runs the same layers on the clip's own frames, with a margin of silence for the
-convolutions. Proven equal to the padded reference in tests/test_qwen2_audio.py. Chu et al. 2024, "Qwen2-Audio Technical
+convolutions. Proven equal to the padded reference in tests/test_equality.py. Chu et al. 2024, "Qwen2-Audio Technical
 Report", arXiv:2407.10759.
 
 Shapes: B clips, T frames, p = ceil(T / 2) positions, W encoder width.
