@@ -12,7 +12,18 @@ import yaml
 from listenwell.augment.conditions import CLEAN
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
 from listenwell.report import evidence, figures, tables
-from listenwell.report.blocks import Block, Code, Figures, Page, Paragraph, Sounds, answer_blocks, folded, make_page
+from listenwell.report.blocks import (
+    Block,
+    Code,
+    Figures,
+    Page,
+    Paragraph,
+    Sounds,
+    answer_blocks,
+    folded,
+    make_page,
+    make_table,
+)
 from listenwell.report.results import Results, metric_of
 from listenwell.report.wording import (
     condition_phrase,
@@ -62,6 +73,8 @@ HOW_TO_USE = (
 def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
     """The page of a study; sounds: the errors to listen to."""
     test_sets = results.test_sets
+    values = evidence.provenance_of(results).items()
+    provenance = make_table("What made these numbers", ("What", "Value"), values)
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
         ("Can it be trusted?", "evidence", evidence.statements(results)),
@@ -75,10 +88,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
             "Criteria, transfer, probabilities",
             "judged",
             [
-                evidence.criteria_table(results),
-                evidence.transfer_table(results),
-                evidence.crossing_table(results),
-                evidence.probability_table(results),
+                *evidence.judged_tables(results),
                 Figures(figures.reliability_diagrams(results)),
             ],
         ),
@@ -105,9 +115,9 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
         ("Who was where", "allocation", _allocation_blocks(results)),
         ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
         ("Data sheets of the tests", "sheets", evidence.sheet_tables(results)),
-        ("Leak gate and seal", "gate", [evidence.finding_table(results.leaks), evidence.seal_table(results.seal)]),
+        ("Leak gate and seal", "gate", evidence.gate_tables(results.leaks, results.seal)),
         ("Clips left out", "quarantine", [evidence.quarantine_table(results)]),
-        ("Provenance", "provenance", [evidence.provenance_table(results), _config(results)]),
+        ("Provenance", "provenance", [provenance, _config(results)]),
     ]  # fmt: skip
     about = [f"{test_set.title}: {test_set.n_clips} clips, {test_set.n_groups} groups" for test_set in test_sets]
     bylines = [" · ".join([results.model.name, *about])]
@@ -116,7 +126,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
 
 def model_card(results: Results) -> Page:
     """The model card: what the delivered adapter is, reaches, was trained on, and its limits."""
-    counts, _ = evidence.allocation_tables(results)
+    counts, *_ = evidence.allocation_tables(results)
     overfitting = [Paragraph(tables.overfitting_sentence(fit)) for fit in results.fits]
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("Use", "use", [Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
@@ -148,8 +158,8 @@ def _arms_blocks(results: Results) -> list[Block]:
 
 def _allocation_blocks(results: Results) -> list[Block]:
     about = Paragraph("A group is a speaker or a sound source; the leak gate says whether one stands in two splits.")
-    counts, names = evidence.allocation_tables(results)
-    return [about, counts, folded(names), evidence.background_table(results)]
+    counts, names, backgrounds = evidence.allocation_tables(results)
+    return [about, counts, folded(names), backgrounds]
 
 
 def _config(results: Results) -> Code:

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -315,11 +315,10 @@ class Stack:
         ]
 
     def _dev_scores(self, fit: FitUnderway) -> NDArray[np.float64]:
-        with fit.adapter.without_dropout():
-            audio = fit.dev.audio
-            if self.model.changes_encoder(fit.adapter):
-                audio = embed_clips(self.model, fit.dev.mels, DEV_BATCH_SECONDS, fit.adapter)
-            return answer_scores(self.model, audio, self.prompt, fit.adapter)
+        adapter, audio = replace(fit.adapter, dropout_key=None), fit.dev.audio
+        if self.model.changes_encoder(adapter):
+            audio = embed_clips(self.model, fit.dev.mels, DEV_BATCH_SECONDS, adapter)
+        return answer_scores(self.model, audio, self.prompt, adapter)
 
     def states(self) -> list[FitState]:
         """What each fit needs to go on, and the number of its group."""

@@ -17,9 +17,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +108,7 @@ class _Preparation:
         return PreparedClip(clip, plan, extract_features(self.mel_filters, augmented, self.short_clips, plan.masks))
 
 
-class ClipLoader:
+class ClipLoader(AbstractContextManager["ClipLoader"]):
     """Prepares clips with `workers` processes, or in this one when there are none; a context manager.
 
     Fits whose policy, seed and bank are the same share a source, and so every prepared clip.
@@ -123,12 +122,7 @@ class ClipLoader:
         self._pool: ProcessPoolExecutor | None = None
         self._pending: dict[ClipRequest, Future[PreparedClip]] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def load(self, requests: Sequence[ClipRequest], ahead: Iterable[ClipRequest] = ()) -> list[PreparedClip]:
