@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.model.language_layers import (
-    final_norm,
+    norm,
     require_known_layers,
     rotation_of,
     run_last_layer,
@@ -140,7 +140,7 @@ class AudioLanguageModel(ABC):
             for layer in layers:
                 hidden = run(run_layer, layer, hidden, rotation, layout.attention)
             hidden = run(read_last, hidden)
-        return final_norm(self.language_model, take(hidden, layout.read_index))
+        return norm(self.language_model.norm, take(hidden, layout.read_index))
 
     def embed_text(self, ids: Sequence[int]) -> torch.Tensor:
         """Embeddings of token ids, (n, D)."""

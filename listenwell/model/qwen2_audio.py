@@ -38,7 +38,10 @@ class Qwen2Audio(AudioLanguageModel):
         features = self._stack_features(mels, n_frames=2 * longest + 2)
         hidden = gelu(self.encoder.conv2(gelu(self.encoder.conv1(features))))[..., :longest].transpose(1, 2)
         hidden = hidden + self.encoder.embed_positions.weight[:longest]
-        mask = self._key_mask(n_positions, longest)
+        mask = None  # where clips differ in length, True where a key belongs to the clip
+        if min(n_positions) < longest:
+            is_clip = torch.arange(longest, device=self.device) < torch.tensor(n_positions, device=self.device)[:, None]
+            mask = is_clip[:, None, None, :].expand(-1, 1, longest, -1)
         with self.slots.attached([adapter] if adapter else []):
             for layer in self.encoder.layers:
                 hidden = layer(hidden, mask)
@@ -54,11 +57,3 @@ class Qwen2Audio(AudioLanguageModel):
             row[:, :n_known] = mel.features[:, :n_known]
             row[:, n_known:] = mel.floor
         return torch.from_numpy(stacked).to(self.device, self.dtype)
-
-    def _key_mask(self, n_positions: Sequence[int], longest: int) -> torch.Tensor | None:
-        """(B, 1, longest, longest) bool, True where a key belongs to the clip; None when all are of one length."""
-        if min(n_positions) == longest:
-            return None
-        lengths = torch.tensor(n_positions, device=self.device)
-        keys = torch.arange(longest, device=self.device) < lengths[:, None]
-        return keys[:, None, None, :].expand(-1, 1, longest, -1)

@@ -23,15 +23,10 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Column(Cell):
     """The head of a column; `is_number` columns are set flush right."""
 
-    title: str
-    detail: str
-    is_number: bool
-
-    def __str__(self) -> str:
-        return f"{self.title} {self.detail}".rstrip()
+    is_number: bool = False
 
 
 @dataclass(frozen=True, slots=True)

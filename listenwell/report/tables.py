@@ -262,7 +262,7 @@ def format_speakers(records: Sequence[LeaveOneOut]) -> str:
 
 
 def _align(table: Table) -> str:
-    lines = [[column.title for column in table.columns], [column.detail for column in table.columns]]
+    lines = [[column.text for column in table.columns], [column.detail for column in table.columns]]
     lines += [[str(cell) for cell in row.cells] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -79,10 +79,11 @@ class Checkpoints:
                 self.damaged.append(name)
                 continue
             self._require_own(folder, content)
-            tensors = load_file(folder / TENSORS)
-            return content["step"], [
-                FitState(record, _tensors_of(tensors, number)) for number, record in enumerate(content["fits"])
-            ]
+            states = [FitState(record, {}) for record in content["fits"]]
+            for name, tensor in load_file(folder / TENSORS).items():
+                number, _, name_in_fit = name.partition("/")
+                states[int(number)].tensors[name_in_fit] = tensor
+            return content["step"], states
         return None
 
     def require_space(self, n_bytes: int) -> None:
@@ -109,8 +110,3 @@ class Checkpoints:
                 f"{folder}: belongs to fits {content['identity'][:16]}, not {self.identity[:16]}: settings, clips or "
                 "code changed since; delete the folder to train from the start."
             )
-
-
-def _tensors_of(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
-    prefix = f"{number}/"
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
