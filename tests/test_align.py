@@ -91,24 +91,13 @@ def test_every_prompt_starts_with_the_shared_prefix(folder):
 
 @pytest.fixture(scope="module")
 def aligned(folder, tmp_path_factory):
-    clips = [(each, load_waveform(each)) for each in make_corpus(tmp_path_factory.mktemp("corpus"))]
+    clips = [(clip, load_waveform(clip)) for clip in make_corpus(tmp_path_factory.mktemp("corpus"))]
     noise = stream(0, "noise").standard_normal(20_000).astype(np.float32)
-    losses: list[float] = []
-    alignment = align(load(folder), clips, [noise], QUICK, lambda step, loss: losses.append(loss))
-    again = align(load(folder), clips, [noise], QUICK)
-    return alignment, again, losses
-
-
-def test_the_same_seed_gives_the_same_alignment(aligned):
-    alignment, again, losses = aligned
-    assert len(losses) == QUICK.steps
-    assert torch.equal(alignment.projector_weight, again.projector_weight)
-    assert torch.equal(alignment.token_embeddings, again.token_embeddings)
+    return align(load(folder), clips, [noise], QUICK)
 
 
 def test_it_comes_back_from_disk_and_merges(aligned, folder, tmp_path):
-    alignment, _, _ = aligned
-    write_alignment(tmp_path / "a.safetensors", alignment)
+    write_alignment(tmp_path / "a.safetensors", aligned)
     read = read_alignment(tmp_path / "a.safetensors")
     network = load(folder).network
     name = "model.language_model.layers.0.self_attn.q_proj"
@@ -131,12 +120,6 @@ def test_the_shipped_alignment_is_small_and_says_how_it_was_made():
     assert SHIPPED_ALIGNMENT.stat().st_size < 8_000_000
     assert SHIPPED_ALIGNMENT.with_suffix(".json").is_file()
     assert (SHIPPED_ALIGNMENT.parent / "MODEL_CARD.md").is_file()
-
-
-def test_one_label_alone_is_refused(folder, tmp_path):
-    clips = [(each, load_waveform(each)) for each in make_corpus(tmp_path) if each.label == "SPEECH"]
-    with pytest.raises(ModelError, match="both labels"):
-        align(load(folder), clips, [], QUICK)
 
 
 @pytest.mark.slow

@@ -115,11 +115,9 @@ def test_numpy_computes_on_one_thread_while_a_fit_trains(model, corpus):
 
 
 def test_another_seed_is_another_fit(model, corpus, tmp_path):
-    logs = [FitLog(tmp_path / str(seed)) for seed in (1, 2)]
-    one, two = (
-        fit(model, corpus, spec(corpus, seed=seed), watch=Watch(logs=[log]))[0]
-        for seed, log in zip((1, 2), logs, strict=True)
-    )
+    specs = [spec(corpus, str(seed), seed=seed) for seed in (1, 2)]
+    logs = logs_for(tmp_path, specs)
+    one, two = fit(model, corpus, *specs, watch=Watch(logs=logs))
     assert np.abs(scores_of(model, corpus, one) - scores_of(model, corpus, two)).max() > 1e-3
     assert plans_of(logs[0]) != plans_of(logs[1])
 
