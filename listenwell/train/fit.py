@@ -174,8 +174,6 @@ def stop_signal() -> Iterator[Callable[[], int | None]]:
 def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
     """Ask about every fit that ended an epoch in this round and has more to come."""
     between_epochs = [fit for fit in fits if fit.position.n_batches_in_epoch == 0 and not fit.is_done]
-    if not between_epochs:
-        return
     standings = {
         fit.spec.name: Standing(
             fit.position.history, fit.is_done and not fit.position.was_dropped, fit.position.failure is not None
@@ -190,8 +188,6 @@ def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
 def _resume(stack: "Stack", checkpoints: Checkpoints | None) -> int:
     """Go on as the newest good checkpoint says; returns the rounds taken so far, 0 at the start."""
     newest = None if checkpoints is None else checkpoints.newest()
-    for name in [] if checkpoints is None else checkpoints.damaged:
-        print(f"listenwell: warning: checkpoint {name} is damaged and passed over.", file=sys.stderr)
     if newest is None:
         for fit in stack.fits:
             fit.log.rewind(0, 0)

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -134,19 +134,16 @@ class ClipLoader(AbstractContextManager["ClipLoader"]):
         if self.workers == 0:
             prepared = {request: self._preparation.prepare(request) for request in different}
         else:
-            self._schedule(dict.fromkeys([*requests, *ahead]))
+            wanted = dict.fromkeys([*requests, *ahead])
+            for request in self._pending.keys() - wanted.keys():
+                self._pending.pop(request).cancel()
+            for request in wanted:
+                if request not in self._pending:
+                    self._pending[request] = self._submit(request)
             prepared = {request: self._wait_for(request) for request in different}
             for request in different:
                 del self._pending[request]
         return [prepared[request] for request in requests]
-
-    def _schedule(self, requests: Mapping[ClipRequest, None]) -> None:
-        """Submit what is new and cancel what is no longer requested."""
-        for request in self._pending.keys() - requests.keys():
-            self._pending.pop(request).cancel()
-        for request in requests:
-            if request not in self._pending:
-                self._pending[request] = self._submit(request)
 
     def _submit(self, request: ClipRequest) -> "Future[PreparedClip]":
         if self._pool is None:
@@ -179,9 +176,8 @@ class ClipLoader(AbstractContextManager["ClipLoader"]):
                     )
         names = ", ".join(suspect.clip.clip_id for suspect in suspects)
         print(f"listenwell: warning: a process died while clips were prepared ({names}); replaced.", file=sys.stderr)
-        self._pool = _new_pool(self.workers, self._preparation)
         for request in rest:
-            self._pending[request] = self._pool.submit(_prepare_in_worker, request)
+            self._pending[request] = self._submit(request)
 
     def _close(self) -> None:
         if self._pool is not None:
