@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -60,7 +61,7 @@ LEARNING = {
 WIDTH_INCHES, HEIGHT_INCHES = 5.2, 3.7
 WIDE_INCHES = 1.9 * WIDTH_INCHES
 LONGEST_NAME = 28
-# What matplotlib draws with -> the page's variable and its value in the light page.
+# What matplotlib draws with (figures.mplstyle too) -> the page's variable and its value in the light page.
 INK, QUIET, GRID = "#010101", "#020202", "#030303"
 LINES = ("#040404", "#050505", "#060606", "#070707")
 VARIABLES = {
@@ -74,31 +75,7 @@ VARIABLES = {
 }
 MARKERS, DASHES = ("D", "o", "s", "^"), ("--", "-", "-", "-.")
 STYLE_OF = {"zero-shot": 0, "fine-tuned": 1, "silero": 2, "webrtc": 3}
-SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5.5,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 def accuracy_curves(results: Results) -> list[Drawing]:
@@ -310,7 +287,7 @@ def learning_curves(results: Results) -> list[Drawing]:
 @contextmanager
 def new_panels(n_panels: int, width_inches: float, height_inches: float) -> Iterator[tuple[Figure, list[Axes]]]:
     """Yield a figure in the report's look and its panels, side by side; draw and call to_svg within the block."""
-    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(fname=STYLE), warnings.catch_warnings():
         # Names may be in any script. The browser's fonts draw them; matplotlib's own only measures.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
