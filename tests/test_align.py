@@ -28,12 +28,7 @@ from listenwell.data.manifest import read_manifest
 from listenwell.errors import ModelError
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.small.assembly import (
-    SHIPPED_ALIGNMENT,
-    assemble,
-    merge_alignment,
-    read_alignment,
-)
+from listenwell.model.small.assembly import SHIPPED_ALIGNMENT, assemble, merge_alignment, read_alignment
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare

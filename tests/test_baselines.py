@@ -6,16 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from listenwell.baselines.vad import (
-    AGGRESSIVENESS,
-    BATCH,
-    CHUNK,
-    CONTEXT,
-    FRAME_MS,
-    SILERO_VAD,
-    SileroVad,
-    WebRtcVad,
-)
+from listenwell.baselines.vad import AGGRESSIVENESS, BATCH, CHUNK, CONTEXT, FRAME_MS, SILERO_VAD, SileroVad, WebRtcVad
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
 from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.data.manifest import read_manifest

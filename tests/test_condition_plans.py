@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from made_sounds import make_backgrounds, make_corpus
 
-from listenwell.augment.conditions import (
-    FULL_CONDITIONS,
-    Condition,
-    parse_condition,
-    plan_condition,
-)
+from listenwell.augment.conditions import FULL_CONDITIONS, Condition, parse_condition, plan_condition
 from listenwell.augment.plan import Plan, apply_plan
 from listenwell.augment.recording import Band
 from listenwell.config import load_config

@@ -22,13 +22,7 @@ from listenwell.data.audio import SAMPLE_RATE_HZ, as_waveform, load_recording
 from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
 from listenwell.detect.files import ScoreJournal, detect_files, owner_of
 from listenwell.detect.recordings import cut_windows, find_recordings, open_blocks
-from listenwell.detect.segmentation import (
-    SegmentRule,
-    count_frames,
-    count_windows,
-    frame_activity,
-    hysteresis,
-)
+from listenwell.detect.segmentation import SegmentRule, count_frames, count_windows, frame_activity, hysteresis
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model

@@ -5,15 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.augment.recording import (
-    Band,
-    BandConfig,
-    GainConfig,
-    change_gain,
-    code_mu_law,
-    draw_line,
-    filter_band,
-)
+from listenwell.augment.recording import Band, BandConfig, GainConfig, change_gain, code_mu_law, draw_line, filter_band
 from listenwell.data.audio import SAMPLE_RATE_HZ, peak, rms
 from listenwell.random_streams import stream
 

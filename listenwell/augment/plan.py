@@ -43,15 +43,7 @@ from listenwell.augment.pitch_time import (
     change_speed,
     count_after,
 )
-from listenwell.augment.recording import (
-    Band,
-    BandConfig,
-    GainConfig,
-    change_gain,
-    code_mu_law,
-    draw_line,
-    filter_band,
-)
+from listenwell.augment.recording import Band, BandConfig, GainConfig, change_gain, code_mu_law, draw_line, filter_band
 from listenwell.augment.reverb import MeasuredRoom, ReverbConfig, Room, convolve_room, draw_room, reverberate
 from listenwell.augment.spec_augment import Masks, SpecAugmentConfig, draw_masks
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform

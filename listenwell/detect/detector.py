@@ -38,14 +38,7 @@ from listenwell.data.audio import (
     is_silent,
 )
 from listenwell.detect.recordings import Blocks, MonoResampler, WindowCutter, cut_windows, join_blocks, open_blocks
-from listenwell.detect.segmentation import (
-    Floats,
-    Segment,
-    SegmentRule,
-    count_frames,
-    find_segments,
-    window_activity,
-)
+from listenwell.detect.segmentation import Floats, Segment, SegmentRule, count_frames, find_segments, window_activity
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.adapter_files import read_adapter

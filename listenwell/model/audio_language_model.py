@@ -24,14 +24,7 @@ from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.model.language_layers import (
-    norm,
-    require_known_layers,
-    rotation_of,
-    run_last_layer,
-    run_layer,
-    take,
-)
+from listenwell.model.language_layers import norm, require_known_layers, rotation_of, run_last_layer, run_layer, take
 from listenwell.model.lora import Adapter, AdapterSlots, ProjectorWeights
 from listenwell.model.mel import HOP_LENGTH, LogMel
 from listenwell.model.packing import lay_out_rows

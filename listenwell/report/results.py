@@ -6,6 +6,7 @@ nothing of how anything looks or is called.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
@@ -15,9 +16,10 @@ from listenwell.data.check.leaks import Finding
 from listenwell.data.test_set import Precision
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, ZERO_SHOT, Comparison, Row
-from listenwell.evaluate.power import Outcome
+from listenwell.evaluate.power import Verdict
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.evaluate.psychometric import PsychometricCurve
 from listenwell.evaluate.transfer import Transfer
@@ -93,18 +95,11 @@ class FailedFit(Node):
     reason: str
 
 
-class AgainstFirst(Node):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstFirst(PairedDifference):
     """The median seed of an arm minus that of the first arm, balanced accuracy."""
 
     arm: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    n_groups: int
-    method: str
-    note: str
 
 
 class LadderRow(Node):
@@ -213,15 +208,12 @@ class Method(Node):
     kind: Literal["language_model", "classic"]
 
 
-class CriterionVerdict(Node):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriterionVerdict(Verdict):
     """A success criterion, judged; test_set: "" for the study pool."""
 
     criterion: str
     test_set: str
-    outcome: Outcome
-    sentence: str
-    groups_needed: int | None
-    clips_needed: int | None
 
 
 class ReliabilityBin(Node):
