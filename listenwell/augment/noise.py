@@ -145,14 +145,14 @@ def _fitting_backgrounds(
 ) -> Sequence[Background]:
     """The backgrounds, of one drawn kind where shares are given, that may go under the clip; never empty."""
     kinds = config.under_speech if clip.label == "SPEECH" else config.under_nonspeech
-    fitting = [one for one in backgrounds if one.kind in kinds and one.group != clip.group]
+    fitting = [background for background in backgrounds if background.kind in kinds and background.group != clip.group]
     if config.shares:
-        present = {one.kind for one in fitting}
+        present = {background.kind for background in fitting}
         shares = {kind: share for kind, share in config.shares.items() if kind in present and share > 0}
         if shares:
             edges = np.cumsum(list(shares.values()))
             chosen = list(shares)[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))]
-            return [one for one in fitting if one.kind == chosen]
+            return [background for background in fitting if background.kind == chosen]
         fitting = []
     if not fitting:
         wanted = [kind for kind in kinds if not config.shares or kind in config.shares]

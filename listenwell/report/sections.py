@@ -170,7 +170,10 @@ def find_answers(results: Results) -> list[Paragraph]:
     """The answers a study gives: whether it generalises, then one per classic detector it was compared with."""
     opponents = [name for name, method in results.methods.items() if method.kind == "classic"]
     questions = {name: f"Is it better than {method_title(name)}?" for name in opponents}
-    return [_answer(results, *asked) for asked in ({ZERO_SHOT: "Does it generalise?"} | questions).items()]
+    return [
+        _answer(results, opponent, question)
+        for opponent, question in ({ZERO_SHOT: "Does it generalise?"} | questions).items()
+    ]
 
 
 def _answer(results: Results, opponent: str, question: str) -> Paragraph:
