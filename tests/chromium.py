@@ -85,11 +85,6 @@ class Page:
         asked: dict[str, Any] = {"clip": {**clip, "scale": 1}, "captureBeyondViewport": True} if clip else {}
         return base64.b64decode(self.call("Page.captureScreenshot", format="png", **asked)["data"])
 
-    def paper(self) -> bytes:
-        """The page as a PDF, as printed on A4."""
-        printed = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
-        return base64.b64decode(printed["data"])
-
     def _note(self, event: dict[str, Any]) -> None:
         told = event["params"]
         match event["method"]:

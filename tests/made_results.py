@@ -105,10 +105,7 @@ def make_evidence(test_sets: tuple[str, ...]) -> dict[str, Any]:
         "probability": {"platt": {"slope": 1.0, "intercept": 0.1}, "test_sets": {}},
         "operating_curves": {name: [] for name in test_sets},
         "holm": [],
-        "errors": {
-            name: {"n": 120, "n_wrong": 6, "groups": groups, "worst": [], "heard": [], "agreement": []}
-            for name in test_sets
-        },
+        "errors": {name: {"n": 120, "n_wrong": 6, "groups": groups, "heard": []} for name in test_sets},
         "traps": {name: [] for name in test_sets},
     }
 

@@ -8,7 +8,16 @@ import pytest
 import torch
 from made_models import make_open_weights
 from made_sounds import make_corpus
-from train_alignment import SHARED_PREFIX, AlignmentConfig, align, draw_question, main, measure
+from train_alignment import (
+    SHARED_PREFIX,
+    AlignmentConfig,
+    align,
+    draw_question,
+    main,
+    measure,
+    read_parts,
+    write_alignment,
+)
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
 from listenwell.config import Config
@@ -19,14 +28,7 @@ from listenwell.data.manifest import read_manifest
 from listenwell.errors import ModelError
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.small.assembly import (
-    SHIPPED_ALIGNMENT,
-    assemble,
-    fetch_parts,
-    merge_alignment,
-    read_alignment,
-    write_alignment,
-)
+from listenwell.model.small.assembly import SHIPPED_ALIGNMENT, assemble, merge_alignment, read_alignment
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare
@@ -84,24 +86,13 @@ def test_every_prompt_starts_with_the_shared_prefix(folder):
 
 @pytest.fixture(scope="module")
 def aligned(folder, tmp_path_factory):
-    clips = [(each, load_waveform(each)) for each in make_corpus(tmp_path_factory.mktemp("corpus"))]
+    clips = [(clip, load_waveform(clip)) for clip in make_corpus(tmp_path_factory.mktemp("corpus"))]
     noise = stream(0, "noise").standard_normal(20_000).astype(np.float32)
-    losses: list[float] = []
-    alignment = align(load(folder), clips, [noise], QUICK, lambda step, loss: losses.append(loss))
-    again = align(load(folder), clips, [noise], QUICK)
-    return alignment, again, losses
-
-
-def test_the_same_seed_gives_the_same_alignment(aligned):
-    alignment, again, losses = aligned
-    assert len(losses) == QUICK.steps
-    assert torch.equal(alignment.projector_weight, again.projector_weight)
-    assert torch.equal(alignment.token_embeddings, again.token_embeddings)
+    return align(load(folder), clips, [noise], QUICK)
 
 
 def test_it_comes_back_from_disk_and_merges(aligned, folder, tmp_path):
-    alignment, _, _ = aligned
-    write_alignment(tmp_path / "a.safetensors", alignment)
+    write_alignment(tmp_path / "a.safetensors", aligned)
     read = read_alignment(tmp_path / "a.safetensors")
     network = load(folder).network
     name = "model.language_model.layers.0.self_attn.q_proj"
@@ -114,28 +105,16 @@ def test_it_comes_back_from_disk_and_merges(aligned, folder, tmp_path):
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
-    with pytest.raises(ModelError, match="no alignment there"):
-        read_alignment(tmp_path / "none.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="not an alignment file"):
-        read_alignment(tmp_path / "broken.safetensors")
-
-
-def test_an_alignment_of_another_model_is_refused(folder):
-    with pytest.raises(ModelError, match="another"):
-        merge_alignment(load(folder).network, read_alignment(SHIPPED_ALIGNMENT))
+    for name in ("none", "broken"):
+        with pytest.raises(ModelError, match=rf"{name}\.safetensors: no alignment file there"):
+            read_alignment(tmp_path / f"{name}.safetensors")
 
 
 def test_the_shipped_alignment_is_small_and_says_how_it_was_made():
     assert SHIPPED_ALIGNMENT.stat().st_size < 8_000_000
     assert SHIPPED_ALIGNMENT.with_suffix(".json").is_file()
     assert (SHIPPED_ALIGNMENT.parent / "MODEL_CARD.md").is_file()
-
-
-def test_one_label_alone_is_refused(folder, tmp_path):
-    clips = [(each, load_waveform(each)) for each in make_corpus(tmp_path) if each.label == "SPEECH"]
-    with pytest.raises(ModelError, match="both labels"):
-        align(load(folder), clips, [], QUICK)
 
 
 @pytest.mark.slow
@@ -152,7 +131,7 @@ def test_the_tool_aligns_measures_and_writes_what_merges_to_the_model_it_measure
     assert set(record["training_groups"]) < heard
     assert record["n_training_clips"] == sum(clip.group in record["training_groups"] for clip in clips)
     assert record["layers"] == 2
-    network, processor = assemble(fetch_parts(str(weights), tmp_path), 2)
+    network, processor = assemble(read_parts(weights), 2)
     merge_alignment(network, read_alignment(out))
     config = Config()
     parts = divide(*prepare(config), config.data)

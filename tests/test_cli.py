@@ -139,7 +139,6 @@ def test_config_without_a_file_prints_the_defaults():
         ("score", "--out", "x", "--prompt-file", "no/such/file.txt"),
         ("corpus", "prepare", "unheard_of"),
         ("model", "build", "large"),
-        ("model", "build", "small", "--source", "hub"),
         ("unheard-of",),
         ("config", "--unheard-of"),
     ],

@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from made_sounds import make_backgrounds, make_corpus
 
-from listenwell.augment.conditions import (
-    FULL_CONDITIONS,
-    Condition,
-    parse_condition,
-    plan_condition,
-)
+from listenwell.augment.conditions import FULL_CONDITIONS, Condition, parse_condition, plan_condition
 from listenwell.augment.plan import Plan, apply_plan
 from listenwell.augment.recording import Band
 from listenwell.config import load_config
@@ -48,7 +43,7 @@ def test_a_name_stands_for_one_condition_and_has_one_title(name, condition, titl
     assert condition_title(name) == title
 
 
-@pytest.mark.parametrize("name", ["t60_99", "t60_0", "bandpass_3400_300", "lowpass_9000", "highpass_1", "snr_99"])
+@pytest.mark.parametrize("name", ["t60_99", "bandpass_3400_300", "lowpass_9000", "snr_99"])
 def test_a_number_no_clip_can_be_given_is_refused_with_the_range(name):
     with pytest.raises(ConfigError, match=rf"condition '{name}': .* expected"):
         parse_condition(name)
@@ -69,14 +64,6 @@ def test_full_is_the_22_conditions_of_the_field_with_clean_for_both_that_change_
 def test_conditions_that_stand_twice_lack_clean_or_are_unknown_are_refused(names):
     with pytest.raises(ValueError, match=r"no condition twice|unknown"):
         EvaluationConfig(conditions=names)
-
-
-@pytest.mark.parametrize("name", ["t60_1.0", "bandpass_300_3400", "20ms", "clean"])
-def test_a_condition_is_a_plan_that_comes_back_from_json_to_the_same_bits(name):
-    plan = plan_condition(name, CLIP, SAMPLES, EMPTY_BANK, 42)
-    again = Plan.from_json(plan.to_json())
-    assert again == plan
-    assert np.array_equal(apply_plan(SAMPLES, again, EMPTY_BANK.load), apply_plan(SAMPLES, plan, EMPTY_BANK.load))
 
 
 def test_a_clip_meets_one_room_at_every_reverberation_time_and_another_clip_another_room():

@@ -7,94 +7,103 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from peft import LoraConfig as PeftLoraConfig
-from peft import get_peft_model
-from transformers import Qwen2AudioForConditionalGeneration
+from made_references import CLIPS, SHAPES, changed_adapter, loss_of, our_answers, peft_gradients, their_answers
 
 from listenwell.augment.plan import AugmentConfig
 from listenwell.config import change_config, load_config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
+from listenwell.errors import ModelError
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
-from listenwell.model.lora import Adapter, new_adapter
 from listenwell.model.mel import ShortClipConfig, extract_features, log_mel
 from listenwell.model.prompt import PromptConfig, prompt_text
-from listenwell.model.settings import LoraConfig, ModelConfig
+from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 from listenwell.train.fit import Watch, train
 from listenwell.train.fit_log import METRICS, FitLog
 from listenwell.train.fit_underway import FitSpec, embed_dev
 
-LENGTHS = (16_000, 9_001, 4_800, 31_234, 1_600)
 GRID_SIX = Path(__file__).parents[1] / "configs" / "grid_six.yaml"
 SHORT_CLIPS = ShortClipConfig()
 
 
-@pytest.fixture(scope="module", params=["small", "qwen2_audio_7b"])
+@pytest.fixture(scope="module", params=SHAPES)
 def base(request, tmp_path_factory):
     return build_random_model(tmp_path_factory.mktemp("base") / "model", request.param)
 
 
-def some_clips() -> list[np.ndarray]:
-    return [(0.1 * stream(0, "clip", n).standard_normal(n)).astype(np.float32) for n in LENGTHS]
+@pytest.fixture(scope="module")
+def model(base):
+    return load_model(ModelConfig(name=str(base), device="cpu"))
 
 
-def loss_of(logits: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of (B, 2) answers, SPEECH and NONSPEECH in turn."""
-    return torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % 2)
-
-
-def plain_batch(base: Path, model, adapter: Adapter) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Answers (B, 2) and the gradients of every LoRA factor, by transformers and PEFT: one batch, clips padded to
-    30 s, texts padded to the longest, every position's logits over the whole vocabulary."""
-    network = Qwen2AudioForConditionalGeneration.from_pretrained(base, dtype=torch.float32).eval()
-    rank = next(iter(adapter.pairs.values())).a.shape[0]
-    peft = get_peft_model(
-        network, PeftLoraConfig(r=rank, lora_alpha=rank * adapter.scale, target_modules=sorted(adapter.pairs))
-    )
-    factors = {}
-    for name, pair in adapter.pairs.items():
-        module = peft.base_model.model.get_submodule(name)
-        for key, own, theirs in (("a", pair.a, module.lora_A), ("b", pair.b, module.lora_B)):
-            factors[f"{name} {key}"] = theirs["default"].weight
-            theirs["default"].weight.data.copy_(own.detach())
-    before, after = prompt_text(PromptConfig(), model.processor)
-    model.processor.tokenizer.padding_side = "left"
-    inputs = model.processor(
-        text=[before + model.processor.audio_token + after] * len(LENGTHS),
-        audio=some_clips(),
-        sampling_rate=16_000,
-        padding=True,
-        return_tensors="pt",
-    )
-    prompt = model.prompt(PromptConfig())
-    answers = peft(**inputs).logits[:, -1, [prompt.speech_id, prompt.nonspeech_id]]
-    gradients = torch.autograd.grad(loss_of(answers), list(factors.values()))
-    return answers.detach(), dict(zip(factors, gradients, strict=True))
-
-
-def test_packed_rows_equal_a_plain_padded_batch_in_logits_and_in_every_gradient(base):
-    model = load_model(ModelConfig(name=str(base), device="cpu"))
-    adapter = new_adapter(
-        LoraConfig(rank=4, alpha=8, dropout=0.0), model.network, model.lora_targets("both", "attention+mlp"), seed=3
-    )
+@pytest.mark.parametrize("layout", ["audio_first", "text_first"])
+def test_answers_equal_those_of_transformers_alone_together_and_in_two_rows(model, layout):
+    config = PromptConfig(layout=layout)
+    mels = [log_mel(clip, model.mel_filters) for clip in CLIPS]
     with torch.no_grad():
-        for name, pair in adapter.pairs.items():
-            pair.b.copy_(torch.from_numpy(stream(3, "b", name).normal(0, 0.05, tuple(pair.b.shape))))
-    audio = model.embed_audio([log_mel(clip, model.mel_filters) for clip in some_clips()], adapter)
-    answers = model.answer_logits([audio], model.prompt(PromptConfig()), [adapter])
-    names = [f"{name} {key}" for name in sorted(adapter.pairs) for key in "ab"]
-    gradients = dict(zip(names, torch.autograd.grad(loss_of(answers), adapter.factors()), strict=True))
-    plain_answers, plain_gradients = plain_batch(base, model, adapter)
+        together = our_answers(model, config=config)
+        alone = torch.cat([our_answers(model, [clip], config=config) for clip in CLIPS])
+        rows = [model.embed_audio(part) for part in (mels[:2], mels[2:])]
+        in_rows = model.answer_logits(rows, model.prompt(config))
+        theirs = torch.cat([their_answers(model.network, model, [clip], config) for clip in CLIPS])
+        padded = their_answers(model.network, model, CLIPS, config)
+    torch.testing.assert_close(together, theirs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(together, padded, atol=1e-4, rtol=0)
+    torch.testing.assert_close(together, alone, atol=2e-5, rtol=0)
+    torch.testing.assert_close(in_rows, alone, atol=2e-5, rtol=0)
+    assert float(theirs.std(dim=0).min()) > 1e-2
+
+
+def test_packed_rows_equal_a_plain_padded_batch_in_logits_and_in_every_gradient(base, model):
+    adapter, _ = changed_adapter(model, "both")
+    answers = our_answers(model, adapter=adapter)
+    gradients = torch.autograd.grad(loss_of(answers), adapter.factors())
+    plain_answers, plain_gradients = peft_gradients(base, model, adapter)
     torch.testing.assert_close(answers.detach(), plain_answers, atol=1e-4, rtol=0)
-    assert gradients.keys() == plain_gradients.keys()
-    for name, gradient in gradients.items():
-        size = float(plain_gradients[name].norm())
-        assert size > 0, name
-        assert float((gradient - plain_gradients[name]).norm()) < 1e-4 * size, name
+    for gradient, plain in zip(gradients, plain_gradients, strict=True):
+        assert float(plain.norm()) > 0
+        assert float((gradient - plain).norm()) < 1e-4 * float(plain.norm())
+
+
+def test_stacked_rows_equal_each_adapter_alone(model):
+    adapters = [changed_adapter(model, scope)[0] for scope in ("language_model", "both")]
+    halves = [CLIPS[:3], CLIPS[3:]]
+    with torch.no_grad():
+        rows = [
+            model.embed_audio([log_mel(clip, model.mel_filters) for clip in clips], adapter)
+            for clips, adapter in zip(halves, adapters, strict=True)
+        ]
+        stacked = model.answer_logits(rows, model.prompt(PromptConfig()), adapters)
+        alone = torch.cat([our_answers(model, clips, a) for clips, a in zip(halves, adapters, strict=True)])
+    torch.testing.assert_close(stacked, alone, atol=2e-5, rtol=0)
+
+
+def test_a_clip_without_audio_tokens_is_refused(model):
+    with pytest.raises(ModelError, match="20 ms"):
+        model.embed_audio([log_mel(np.full(320, 0.1, dtype=np.float32), model.mel_filters)])
+
+
+def test_tokens_around_the_audio_equal_the_tokens_of_the_whole_text(model):
+    before, after = prompt_text(PromptConfig(), model.processor)
+    whole = model.processor.tokenizer(before + model.processor.audio_token + after)["input_ids"]
+    prompt = model.prompt(PromptConfig())
+    assert whole == [*prompt.prefix_ids, model.processor.audio_token_id, *prompt.suffix_ids]
+
+
+def test_the_encoder_is_adapted_only_when_its_scope_is_asked_for(model):
+    language_model = model.lora_targets("language_model", "attention+mlp")
+    encoder = model.lora_targets("audio_tower", "attention")
+    assert (len(language_model), len(encoder)) == (2 * 7, 2 * 4)
+    assert all(name.startswith("model.language_model.") for name in language_model)
+    assert set(model.lora_targets("both", "attention")) == {
+        *encoder,
+        *model.lora_targets("language_model", "attention"),
+    }
+    assert len(model.lora_targets("both", "attention+mlp")) == 2 * 7 + 2 * 6
 
 
 @pytest.fixture(scope="module")

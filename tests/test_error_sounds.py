@@ -85,17 +85,6 @@ def test_what_somebody_put_beside_the_sounds_stays_and_sounds_of_the_time_before
     assert {path.read_text() for path in theirs} == {"mine"}
 
 
-def test_only_errors_are_heard_the_worst_of_a_condition_first(heard):
-    _, results, index = heard
-    threshold = results["thresholds"]["fine-tuned"]["value"]
-    for each in index:
-        assert (each["score"] >= threshold) != (each["label"] == "SPEECH")
-        assert each["beyond"] == abs(each["score"] - threshold)
-    for condition in {each["condition"] for each in index}:
-        beyond = [each["beyond"] for each in index if each["condition"] == condition]
-        assert beyond == sorted(beyond, reverse=True)
-
-
 def test_the_page_carries_sounds_and_pictures_and_results_json_does_not(heard):
     config, _, index = heard
     page = Page((config.output / "report.html").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from made_scores import make_scores
 from listenwell.config import load_config
 from listenwell.data.manifest import read_manifest
 from listenwell.data.tables import read_json_lines
-from listenwell.detect.bundle import read_bundle
+from listenwell.detect.detector import read_bundle
 from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
 from listenwell.evaluate.calibration import choose_threshold, read_threshold
 from listenwell.evaluate.predictions import read_predictions

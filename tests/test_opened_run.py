@@ -5,7 +5,7 @@ from made_sounds import make_study, study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
-from listenwell.detect.bundle import read_bundle
+from listenwell.detect.detector import read_bundle
 from listenwell.errors import CheckpointError, ListenwellError
 from listenwell.evaluate.scores import read_scores
 from listenwell.storage.load_or_make import hash_file

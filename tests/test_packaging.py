@@ -66,7 +66,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     files = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert names == {path.relative_to(ROOT).as_posix() for path in files}
     kinds = {Path(name).suffix for name in names} | {Path(name).name for name in names}
-    assert kinds >= {".csv", ".safetensors", ".json", ".css", ".js", ".j2", "py.typed"}
+    assert kinds >= {".csv", ".safetensors", ".json", ".css", ".js", ".j2", ".mplstyle", "py.typed"}
 
 
 def test_the_installed_package_is_the_one_imported(installed, tmp_path):

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis.strategies import integers, lists
 
-from listenwell.model.packing import RowLayout, lay_out_rows
+from listenwell.model.packing import BlockAttention, RowLayout, lay_out_rows
 
 ROWS = lists(lists(integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3)
 LIKE = torch.zeros(())
@@ -22,14 +22,19 @@ def seen_by_plain_mask(lengths: list[list[int]], n_prefix: int) -> set[tuple[int
     return pairs
 
 
-def seen_in_blocks(layout: RowLayout) -> set[tuple[int, int]]:
-    """The same pairs as the blocks and the places of their results say."""
-    seen = [
+def keys_of(attention: BlockAttention) -> list[set[int]]:
+    """The keys that each query of the blocks sees, one after the other."""
+    return [
         {int(key) for key, bias in zip(keys, biases, strict=True) if bias == 0}
-        for block in layout.attention.blocks
+        for block in attention.blocks
         for keys, of_queries in zip(block.keys, block.mask, strict=True)
         for biases in of_queries
     ]
+
+
+def seen_in_blocks(layout: RowLayout) -> set[tuple[int, int]]:
+    """The same pairs as the blocks and the places of their results say."""
+    seen = keys_of(layout.attention)
     n_valid, longest = layout.row_lengths, layout.position_ids.shape[1]
     valid = [row * longest + column for row, n in enumerate(n_valid) for column in range(n)]
     return {(query, key) for query in valid for key in seen[layout.attention.index[query]]}
@@ -53,12 +58,7 @@ def test_the_last_tokens_of_each_clip_are_asked_for_and_see_what_they_saw(length
     asked = layout.read.flatten()[layout.read_index]
     assert asked.tolist() == wanted
     places = layout.read_attention.index[layout.read_index]
-    seen = [
-        {int(key) for key, bias in zip(keys, biases, strict=True) if bias == 0}
-        for block in layout.read_attention.blocks
-        for keys, of_queries in zip(block.keys, block.mask, strict=True)
-        for biases in of_queries
-    ]
+    seen = keys_of(layout.read_attention)
     found = {(query, key) for query, place in zip(wanted, places, strict=True) for key in seen[place]}
     assert found == {pair for pair in seen_by_plain_mask(lengths, n_prefix) if pair[0] in wanted}
 

@@ -12,9 +12,8 @@ import pytest
 import soundfile
 
 from listenwell.augment.conditions import plan_condition
-from listenwell.augment.crop import CropConfig
 from listenwell.augment.noise import NoiseConfig
-from listenwell.augment.plan import AugmentConfig, Plan, apply_in_steps, apply_plan, draw_plan
+from listenwell.augment.plan import AugmentConfig, CropConfig, Plan, apply_in_steps, apply_plan, draw_plan
 from listenwell.augment.reverb import MeasuredRoom
 from listenwell.augment.spec_augment import SpecAugmentConfig
 from listenwell.data.audio import rms
@@ -29,13 +28,12 @@ ALWAYS = AugmentConfig(
     crop=CropConfig(probability=1), noise=NoiseConfig(probability=1), spec_augment=SpecAugmentConfig(probability=1)
 )
 EVERYTHING = AugmentConfig.model_validate(
-    {name: {"probability": 1} for name in AugmentConfig.model_fields}
-    | {"spec_augment": {"probability": 1, "warped_share": 1}, "noise": {"probability": 1, "most_at_once": 3}}
+    {name: {"probability": 1} for name in AugmentConfig.model_fields} | {"noise": {"probability": 1, "most_at_once": 3}}
 )
 FIELDS_OF = {
     "speed": {"speed"}, "pitch": {"semitones"}, "tempo": {"tempo"}, "reverb": {"room"},
-    "crop": {"crop_start", "crop_length"}, "room_tone": {"tone"}, "noise": {"background"}, "babble": {"babble"},
-    "gain": {"gain_db"}, "clipping": {"clipped_db"}, "band": {"band", "codes_mu_law"}, "spec_augment": {"masks"},
+    "crop": {"crop_start", "crop_length"}, "noise": {"background"}, "babble": {"babble"},
+    "gain": {"gain_db"}, "band": {"band", "codes_mu_law"}, "spec_augment": {"masks"},
 }  # fmt: skip
 
 
@@ -69,31 +67,25 @@ def test_another_key_gives_another_plan(bank, change):
 @pytest.mark.parametrize("stage", FIELDS_OF)
 def test_switching_one_stage_off_leaves_the_others_as_they_were(bank, stage):
     assert set(FIELDS_OF) == set(AugmentConfig.model_fields)
-    # speed, tempo, crop and room tone change how much is heard, and so where a crop, a background or a mask may begin
+    # speed, tempo and crop change how much is heard, and so where a crop, a background or a mask may begin
     uncropped = EVERYTHING.model_copy(update={"crop": CropConfig(probability=0)})
     for policy in (EVERYTHING, uncropped):
         section = getattr(policy, stage).model_copy(update={"probability": 0.0})
         whole, less = draw(bank, policy), draw(bank, policy.model_copy(update={stage: section}))
         changed = {name for name in Plan.__dataclass_fields__ if getattr(whole, name) != getattr(less, name)}
         moved = {"crop_start", "crop_length", "background", "babble", "masks"}
-        assert changed <= FIELDS_OF[stage] | (moved if stage in ("speed", "tempo", "crop", "room_tone") else set())
+        assert changed <= FIELDS_OF[stage] | (moved if stage in ("speed", "tempo", "crop") else set())
 
 
 def test_a_plan_of_every_stage_comes_back_from_json_and_gives_the_same_bits(bank):
     plan = draw(bank, EVERYTHING)
-    assert set(plan.to_json()) == set(Plan.__dataclass_fields__) - {"view"} - (
+    assert set(plan.to_json()) == set(Plan.__dataclass_fields__) - (
         {"codes_mu_law"} if not plan.codes_mu_law else set()
     )
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again == plan
     assert hash(again) == hash(plan)
     assert np.array_equal(apply_plan(SAMPLES, again, bank.load), apply_plan(SAMPLES, plan, bank.load))
-
-
-def test_a_plan_says_only_what_was_drawn():
-    assert Plan("c1", 1).to_json() == {"clip_id": "c1", "epoch": 1}
-    old = {"clip_id": "c1", "epoch": 1, "crop_start": 0, "crop_length": None, "background": None, "masks": None}
-    assert Plan.from_json(old) == Plan("c1", 1)
 
 
 def test_measured_rooms_are_drawn_from_the_bank_and_heard(tmp_path):
@@ -115,13 +107,6 @@ def test_measured_rooms_are_drawn_from_the_bank_and_heard(tmp_path):
     assert heard[6000] / heard[4000] == pytest.approx(0.5, rel=1e-4)
     with pytest.raises(ConfigError, match="none of the bank's 0 backgrounds is a room"):
         draw(BackgroundBank([]), policy)
-
-
-def test_several_views_of_one_clip_in_one_epoch_differ_and_the_first_is_the_only_one(bank):
-    plans = [draw_plan(ALWAYS, CLIP, SAMPLES, bank.entries, 80, 42, 1, view) for view in range(3)]
-    assert plans[0] == draw(bank)
-    assert len({plan.crop_length for plan in plans}) == 3
-    assert Plan.from_json(plans[2].to_json()) == plans[2]
 
 
 REPLAY = """
@@ -150,24 +135,16 @@ def test_a_plan_replays_to_the_bit_in_another_process(bank):
     assert replayed == hashlib.sha256(apply_plan(SAMPLES, plan, load).tobytes()).hexdigest()
 
 
-def test_what_is_heard_is_as_long_as_planned_within_full_scale_and_finite(bank):
-    for epoch in range(60):
-        plan = draw(bank, EVERYTHING, epoch=epoch)
-        heard = apply_plan(SAMPLES * 10, plan, bank.load)
-        assert heard.size == plan.tone.before + plan.crop_length + plan.tone.after
-        assert heard.dtype == np.float32
-        assert np.isfinite(heard).all()
-        assert np.abs(heard).max() <= 1
-
-
-@pytest.mark.parametrize("n_samples", [1, 2, 159, 161, 800])
-def test_the_shortest_clips_go_through_every_stage(bank, n_samples):
-    samples = SAMPLES[:n_samples]
+@pytest.mark.parametrize("n_samples", [1, 161, 16_000])
+def test_clips_of_any_length_go_through_every_stage_finite_and_within_full_scale(bank, n_samples):
+    samples = 10 * SAMPLES[:n_samples]
     for epoch in range(20):
         plan = draw_plan(EVERYTHING, CLIP, samples, bank.entries, 80, 42, epoch)
         heard = apply_plan(samples, plan, bank.load)
-        assert heard.size >= 1
+        assert heard.size == plan.crop_length or plan.crop_length is None
+        assert heard.dtype == np.float32
         assert np.isfinite(heard).all()
+        assert np.abs(heard).max() <= 1
 
 
 def test_stages_that_are_not_drawn_leave_the_clip_as_it_is(bank):
@@ -196,24 +173,6 @@ def test_crops_are_between_their_limits_and_masks_fit_the_crop(bank):
         assert plan.crop_start + plan.crop_length <= SAMPLES.size
         assert apply_plan(SAMPLES, plan, bank.load).size == plan.crop_length
         assert all(start + width <= -(-plan.crop_length // 160) for start, width in plan.masks.time)
-
-
-LIMITS = {
-    "speed": ("lowest", "highest"), "pitch": ("lowest_semitones", "highest_semitones"), "tempo": ("lowest", "highest"),
-    "reverb": ("shortest_t60_s", "longest_t60_s"), "crop": ("shortest_s", "longest_s"),
-    "room_tone": ("lowest_db", "highest_db"), "noise": ("lowest_snr_db", "highest_snr_db"),
-    "babble": ("lowest_snr_db", "highest_snr_db"), "gain": ("lowest_db", "highest_db"),
-    "clipping": ("least_db", "most_db"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("stage", LIMITS)
-def test_a_policy_with_its_limits_exchanged_is_refused(stage):
-    lower, upper = LIMITS[stage]
-    section = getattr(AugmentConfig(), stage)
-    exchanged = {lower: getattr(section, upper), upper: getattr(section, lower)}
-    with pytest.raises(ValueError, match="swap them"):
-        AugmentConfig.model_validate({stage: exchanged})
 
 
 def test_a_condition_mixes_at_its_snr_and_keeps_the_stretch_at_every_snr(bank):

@@ -39,13 +39,9 @@ def test_four_bits_are_nf4_with_double_quantisation_computed_in_the_models_preci
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_tower_projector_and_head_keep_their_precision(bits):
+def test_encoder_projector_and_head_keep_their_precision_and_a_cuda_device_is_needed(base, bits):
     kept = set(quantization_config(bits, torch.float32).llm_int8_skip_modules)
     assert kept == {"lm_head", "model.audio_tower", "model.multi_modal_projector", "model.visual"}
-
-
-@pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_a_machine_without_a_cuda_device_is_told_so(base, bits):
     with pytest.raises(ConfigError, match=rf"model\.quantization is {bits}, which needs a CUDA device; .* 'cpu'"):
         load_model(ModelConfig(name=str(base), device="cpu", quantization=bits))
 

@@ -1,21 +1,11 @@
-"""What a recorder does: gain, clipped peaks, an 8-bit codec, a telephone line's band."""
+"""What a recorder does: gain, an 8-bit codec, a telephone line's band."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.augment.recording import (
-    Band,
-    BandConfig,
-    ClippingConfig,
-    GainConfig,
-    change_gain,
-    clip_peaks,
-    code_mu_law,
-    draw_line,
-    filter_band,
-)
+from listenwell.augment.recording import Band, BandConfig, GainConfig, change_gain, code_mu_law, draw_line, filter_band
 from listenwell.data.audio import SAMPLE_RATE_HZ, peak, rms
 from listenwell.random_streams import stream
 
@@ -31,16 +21,6 @@ def test_gain_changes_the_level_and_nothing_else(gain_db):
 
 def test_gain_stops_at_full_scale():
     assert peak(change_gain(TONE, 20)) == 1
-
-
-@given(below_peak_db=st.floats(0.1, 40), level=st.floats(1e-3, 1))
-def test_only_peaks_are_clipped_at_a_limit_below_the_clips_own_peak(below_peak_db, level):
-    samples = TONE * np.float32(level)
-    clipped = clip_peaks(samples, below_peak_db)
-    limit = peak(samples) * 10 ** (-below_peak_db / 20)
-    assert peak(clipped) == pytest.approx(limit, rel=1e-6)
-    inside = np.abs(samples) < limit * (1 - 1e-6)
-    assert np.array_equal(clipped[inside], samples[inside])
 
 
 @pytest.mark.parametrize("level_db", [0, -10, -20, -30])
@@ -69,7 +49,6 @@ def test_lines_lie_within_their_edges_and_half_of_them_code():
     ("section", "setting", "named"),
     [
         (GainConfig, {"lowest_db": 7}, "swap them"),
-        (ClippingConfig, {"least_db": 20}, "swap them"),
         (BandConfig, {"highest_low_hz": 3000}, "was expected"),
         (BandConfig, {"lowest_low_hz": 1000, "highest_low_hz": 500}, "was expected"),
     ],

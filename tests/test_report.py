@@ -15,8 +15,8 @@ from made_results import CONDITIONS, make_results
 
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.comparison import PairedDifference
-from listenwell.report.conclusions import find_answers, find_next_steps
 from listenwell.report.results import Results, parse_results
+from listenwell.report.sections import find_answers, find_next_steps
 from listenwell.report.tables import format_table, main_table
 from listenwell.report.wording import verdict_of
 from listenwell.report.write import MODEL_CARD, escape_markdown, policy_hash, write_report

@@ -41,13 +41,6 @@ def test_the_hardest_groups_stand_first_and_the_rest_is_counted(record):
     assert "not shown 35 clips, 7 groups, none below 1.000" in drawing.caption
 
 
-def test_with_few_groups_every_one_is_shown(results):
-    (drawing,) = group_plots(results)
-    groups = {group.group for group in results.evidence.errors["test"].groups}
-    assert {label.rsplit(", n ", 1)[0] for label in labels(drawing.svg) if ", n " in label} == groups
-    assert "Every group is shown." in drawing.caption
-
-
 def test_every_method_has_its_operating_curve_clean_and_in_noise(results):
     drawings = detection_curves(results)
     assert [drawing.title.split(",")[0] for drawing in drawings] == [

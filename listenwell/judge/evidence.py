@@ -63,7 +63,7 @@ from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
 from listenwell.study_settings import EvaluationConfig
 
-EVIDENCE_VERSION = 2
+EVIDENCE_VERSION = 3
 """Raised when a change of the code gathers something else from the same scores."""
 
 
@@ -161,7 +161,7 @@ def gather_evidence(
             name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests
         },
         holm=_correct(comparisons),
-        errors={name: list_errors(tables[name], tables[DEV], threshold) for name in tests},
+        errors={name: list_errors(table, threshold) for name, table in tests.items()},
         traps={name: find_traps(table, threshold.value, threshold) for name, table in tests.items()},
     )
 

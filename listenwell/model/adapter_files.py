@@ -18,13 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from listenwell.errors import ModelError
 from listenwell.model.audio_language_model import AudioLanguageModel
-from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights
+from listenwell.model.lora import A, Adapter, B, LoraPair, ProjectorWeights
 from listenwell.model.settings import EVERY_LINEAR, LoraConfig
 from listenwell.storage.atomic_files import atomic_folder, write_json
 
 _WEIGHTS, _CONFIG, _OURS = "adapter_model.safetensors", "adapter_config.json", "listenwell.json"
 _PREFIX = "base_model.model."
-_A, _B = ".lora_A.weight", ".lora_B.weight"
 _RENAMED = (
     ("language_model.model.", "model.language_model."),
     ("language_model.lm_head", "lm_head"),
@@ -56,7 +55,7 @@ def write_adapter(
         inference_mode=True,
     )
     with atomic_folder(folder) as temporary:
-        tensors = {_PREFIX + key: t.detach().cpu().contiguous() for key, t in _tensors_of(adapter).items()}
+        tensors = {_PREFIX + key: t.detach().cpu().contiguous() for key, t in adapter.tensors().items()}
         save_file(tensors, temporary / _WEIGHTS)
         peft_config.save_pretrained(temporary)
         # PEFT holds the names as a set, whose order is another one in every process
@@ -66,7 +65,7 @@ def write_adapter(
 
 
 def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict[str, Any]]:
-    """Return the adapter in `folder`, on the model's devices, and its listenwell.json ({} when PEFT made it).
+    """Return the adapter in `folder`, on the model's device, and its listenwell.json ({} when PEFT made it).
 
     Raises ModelError when files are missing or broken, when it was trained on another base, and when anything in it
     would be left unused: settings or modules that listenwell does not adapt, missing keys, other shapes.
@@ -76,7 +75,8 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
             raise ModelError(f"{folder}: no {needed}; give the folder of an adapter that listenwell or PEFT wrote.")
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        tensors = {_present_name(name): tensor.float() for name, tensor in load_file(folder / _WEIGHTS).items()}
+        read = load_file(folder / _WEIGHTS)
+        tensors = {_present_name(name): tensor.float().to(model.device) for name, tensor in read.items()}
         ours = json.loads((folder / _OURS).read_text(encoding="utf-8")) if (folder / _OURS).is_file() else {}
         if ours and ours["base_fingerprint"] != model.fingerprint:
             raise ModelError(
@@ -85,12 +85,11 @@ def read_adapter(folder: Path, model: AudioLanguageModel) -> tuple[Adapter, dict
             )
         _require_plain_lora(folder, config, _saved_module(model.projector_name))
         adapter = _adapter_of(tensors, config, model.projector_name)
-        named = _named_by(config, model.lora_targets("both", EVERY_LINEAR))
+        adapted = model.lora_targets("both", EVERY_LINEAR)
+        _require_modules(folder, tensors, adapter, adapted, _named_by(config, adapted))
+        _require_shapes(folder, adapter, int(config["r"]), model)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{folder}: the adapter's files are broken ({error}); train or copy it again.") from error
-    _require_every_key(folder, tensors, adapter, named, model)
-    _require_shapes(folder, adapter, int(config["r"]), model)
-    _move_to_devices_of(model, adapter)
     return adapter, ours
 
 
@@ -121,21 +120,11 @@ def _adapter_of(tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], 
     """The adapter that the tensors are, by its config; projector: the full name of the base's."""
     rank = int(config["r"])
     scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    names = [name.removesuffix(_A) for name in sorted(tensors) if name.endswith(_A)]
-    pairs = {name: LoraPair(tensors[name + _A], tensors[name + _B]) for name in names}
+    names = [name.removesuffix(A) for name in sorted(tensors) if name.endswith(A)]
+    pairs = {name: LoraPair(tensors[name + A], tensors[name + B]) for name in names}
     weight, bias = f"{projector}.weight", f"{projector}.bias"
-    own = ProjectorWeights(tensors[weight], tensors[bias], projector) if weight in tensors else None
-    return Adapter(scale, pairs, own)
-
-
-def _tensors_of(adapter: Adapter) -> dict[str, torch.Tensor]:
-    """An adapter's tensors by their names in the file, without PEFT's prefix."""
-    tensors = {}
-    for name, pair in adapter.pairs.items():
-        tensors[name + _A], tensors[name + _B] = pair.a, pair.b
-    if (projector := adapter.projector) is not None:
-        tensors |= {f"{projector.name}.weight": projector.weight, f"{projector.name}.bias": projector.bias}
-    return tensors
+    trained = ProjectorWeights(tensors[weight], tensors[bias], projector) if weight in tensors else None
+    return Adapter(scale, pairs, trained)
 
 
 def _saved_module(projector: str) -> str:
@@ -157,29 +146,26 @@ def _named_by(config: Mapping[str, Any], adapted: Sequence[str]) -> list[str]:
     return [name for name in adapted if f".{name}".endswith(endings)]
 
 
-def _require_every_key(
+def _require_modules(
     folder: Path,
     tensors: Mapping[str, torch.Tensor],
     adapter: Adapter,
+    adapted: Sequence[str],
     named: Sequence[str],
-    model: AudioLanguageModel,
 ) -> None:
     """Raise ModelError unless every tensor is used, on a module the model adapts, and each of the named is there."""
-    foreign = sorted(adapter.pairs.keys() - set(model.lora_targets("both", EVERY_LINEAR)))
-    if foreign:
+    if foreign := sorted(adapter.pairs.keys() - set(adapted)):
         raise ModelError(
             f"{folder}: the adapter changes {len(foreign)} modules that this model does not have or listenwell does "
             f"not adapt (first: {foreign[0]}); its target modules must lie in the layers of the language model or the "
             "audio encoder of the base that adapter_config.json names."
         )
-    unused = sorted(tensors.keys() - _tensors_of(adapter).keys())
-    if unused:
+    if unused := sorted(tensors.keys() - adapter.tensors().keys()):
         raise ModelError(
             f"{folder}: {len(unused)} of {len(tensors)} tensors are no part of a LoRA adapter (first: {unused[0]}); "
             "save it again with PEFT's save_pretrained, without other trained weights."
         )
-    missing = [name for name in named if name not in adapter.pairs]
-    if missing:
+    if missing := [name for name in named if name not in adapter.pairs]:
         raise ModelError(
             f"{folder}: holds {len(adapter.pairs)} adapted modules, but its target_modules name {len(missing)} more "
             f"(first: {missing[0]}); the file is incomplete, save or copy it again."
@@ -188,29 +174,15 @@ def _require_every_key(
 
 def _require_shapes(folder: Path, adapter: Adapter, rank: int, model: AudioLanguageModel) -> None:
     """Raise ModelError unless every tensor has the shape that rank and module ask for."""
-    modules = dict(model.network.named_modules())
-    expected: dict[str, tuple[int, ...]] = {}
+    modules, projector = dict(model.network.named_modules()), model.projector_name
+    expected = {f"{projector}.{name}": getattr(model.projector, name).shape for name in ("weight", "bias")}
     for name in adapter.pairs:
-        expected[name + _A] = (rank, modules[name].in_features)
-        expected[name + _B] = (modules[name].out_features, rank)
-    expected[f"{model.projector_name}.weight"] = tuple(model.projector.weight.shape)
-    expected[f"{model.projector_name}.bias"] = tuple(model.projector.bias.shape)
-    tensors = _tensors_of(adapter)
-    wrong = [name for name, tensor in tensors.items() if tuple(tensor.shape) != expected[name]]
-    if wrong:
+        expected[name + A] = torch.Size((rank, modules[name].in_features))
+        expected[name + B] = torch.Size((modules[name].out_features, rank))
+    tensors = adapter.tensors()
+    if wrong := [name for name, tensor in tensors.items() if tensor.shape != expected[name]]:
         raise ModelError(
             f"{folder}: {len(wrong)} of {len(tensors)} tensors have another shape than this model needs (first: "
-            f"{wrong[0]} is {tuple(tensors[wrong[0]].shape)}, {expected[wrong[0]]} was expected); it belongs to "
+            f"{wrong[0]} is {tuple(tensors[wrong[0]].shape)}, {tuple(expected[wrong[0]])} was expected); it belongs to "
             "another base, load the one that adapter_config.json names."
         )
-
-
-def _move_to_devices_of(model: AudioLanguageModel, adapter: Adapter) -> None:
-    """Put the adapter beside the modules it changes."""
-    modules = dict(model.network.named_modules())
-    for name, pair in adapter.pairs.items():
-        device = modules[name].get_parameter("weight").device
-        pair.a, pair.b = pair.a.to(device), pair.b.to(device)
-    if (projector := adapter.projector) is not None:
-        device = model.projector.weight.device
-        projector.weight, projector.bias = projector.weight.to(device), projector.bias.to(device)

@@ -6,7 +6,7 @@ adapter. A family is one file with a subclass that brings `embed_audio`; its net
 `model.audio_tower` and `model.language_model`, an `lm_head`, and one linear projector between them.
 
 transformers' forward makes logits of the whole vocabulary at every position; `answer_logits` multiplies the answer
-positions by the rows of the two answers. tests/test_qwen2_audio.py and tests/test_qwen2_5_omni.py hold it to
+positions by the rows of the two answers. tests/test_equality.py holds it to
 transformers' padded forward.
 
 Shapes: B clips, W width of the encoder, D of the language model, K rows (one adapter each), V vocabulary.
@@ -24,14 +24,7 @@ from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.model.language_layers import (
-    final_norm,
-    require_known_layers,
-    rotation_of,
-    run_last_layer,
-    run_layer,
-    take,
-)
+from listenwell.model.language_layers import norm, require_known_layers, rotation_of, run_last_layer, run_layer, take
 from listenwell.model.lora import Adapter, AdapterSlots, ProjectorWeights
 from listenwell.model.mel import HOP_LENGTH, LogMel
 from listenwell.model.packing import lay_out_rows
@@ -140,7 +133,7 @@ class AudioLanguageModel(ABC):
             for layer in layers:
                 hidden = run(run_layer, layer, hidden, rotation, layout.attention)
             hidden = run(read_last, hidden)
-        return final_norm(self.language_model, take(hidden, layout.read_index))
+        return norm(self.language_model.norm, take(hidden, layout.read_index))
 
     def embed_text(self, ids: Sequence[int]) -> torch.Tensor:
         """Embeddings of token ids, (n, D)."""

@@ -3,7 +3,7 @@
 transformers' own forward masks the whole row against itself and computes every position of the last layer. Here a
 layer attends block by block (listenwell.model.packing), the last one computes keys and values of all positions but the
 rest only where an answer is read, and norms and rotations have their backward pass written out.
-tests/test_qwen2_audio.py holds all of it to transformers' padded forward, for the layers of Llama, Qwen2 and
+tests/test_equality.py holds all of it to transformers' padded forward, for the layers of Llama, Qwen2 and
 Qwen2.5-Omni, which have the same names inside:
     h = h + o_proj(attention(rotate(q_proj(n)), rotate(k_proj(n)), v_proj(n))),    n = norm(h)
     h = h + down_proj(silu(gate_proj(m)) * up_proj(m)),                            m = norm(h)
@@ -54,7 +54,7 @@ def rotation_of(language_model: Any, hidden: torch.Tensor, position_ids: torch.T
 
 def run_layer(layer: Any, hidden: torch.Tensor, rotation: Rotation, blocks: BlockAttention) -> torch.Tensor:
     """One layer on all positions; hidden (K, L, D)."""
-    attention, normed = layer.self_attn, _norm(layer.input_layernorm, hidden)
+    attention, normed = layer.self_attn, norm(layer.input_layernorm, hidden)
     key, value = _rotate(attention.k_proj(normed), rotation), attention.v_proj(normed)
     query = _rotate(attention.q_proj(normed), rotation)
     hidden = hidden + attention.o_proj(_attend(query, key, value, blocks, attention))
@@ -68,7 +68,7 @@ def run_last_layer(
 
     reading: in this context the modules see the (K, R) positions that are read.
     """
-    attention, normed = layer.self_attn, _norm(layer.input_layernorm, hidden)
+    attention, normed = layer.self_attn, norm(layer.input_layernorm, hidden)
     key, value = _rotate(attention.k_proj(normed), rotation), attention.v_proj(normed)
     with reading:
         cosine, sine = (take(table, layout.read) for table in rotation)
@@ -78,18 +78,13 @@ def run_last_layer(
         return hidden + _feed_forward(layer, hidden)
 
 
-def final_norm(language_model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """The norm after the last layer."""
-    return _norm(language_model.norm, hidden)
-
-
 def take(hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """What hidden (K, L, ...) holds at flat positions, any shape."""
     return hidden.flatten(0, 1).index_select(0, positions.flatten()).view(*positions.shape, *hidden.shape[2:])
 
 
 def _feed_forward(layer: Any, hidden: torch.Tensor) -> torch.Tensor:
-    normed = _norm(layer.post_attention_layernorm, hidden)
+    normed = norm(layer.post_attention_layernorm, hidden)
     return layer.mlp.down_proj(layer.mlp.act_fn(layer.mlp.gate_proj(normed)) * layer.mlp.up_proj(normed))
 
 
@@ -135,8 +130,9 @@ def _attend_block(
     return attended.view(n, -1, n_shared, n_queries, width).permute(0, 3, 1, 2, 4).reshape(n * n_queries, -1)
 
 
-def _norm(norm: Any, hidden: torch.Tensor) -> torch.Tensor:
-    return _RmsNorm.apply(hidden, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call]
+def norm(module: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """A layer's norm, with the backward pass written out."""
+    return _RmsNorm.apply(hidden, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
 
 
 def _rotate(projected: torch.Tensor, rotation: Rotation) -> torch.Tensor:

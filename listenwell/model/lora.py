@@ -12,6 +12,7 @@ input share them, and the products are joined with their sums.
 Shapes: K adapters, L positions, R rank.
 """
 
+import copy
 import functools
 import math
 import threading
@@ -28,6 +29,8 @@ from listenwell.errors import ModelError
 from listenwell.model.settings import LoraConfig
 from listenwell.random_streams import stream, stream_key
 
+A, B = ".lora_A.weight", ".lora_B.weight"
+"""What PEFT's names of a module's two factors end with."""
 SAME_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
 """Modules that read the same input as another one of their layer, which comes first."""
 
@@ -74,25 +77,35 @@ class Adapter:
         """The share of inputs dropped now; rounded to 1/256, since a byte is drawn four times as fast as a float."""
         return 0.0 if self.dropout_key is None else round(self.dropout * 256) / 256
 
-    @contextmanager
-    def without_dropout(self) -> Iterator[None]:
-        """Within the block nothing is dropped."""
-        key, self.dropout_key = self.dropout_key, None
-        try:
-            yield
-        finally:
-            self.dropout_key = key
-
     def factors(self) -> list[torch.Tensor]:
         """Every LoRA factor, in the order of the module names."""
         return [factor for name in sorted(self.pairs) for factor in (self.pairs[name].a, self.pairs[name].b)]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Every trained tensor, by PEFT's name without its prefix."""
+        tensors = {}
+        for name, pair in self.pairs.items():
+            tensors[name + A], tensors[name + B] = pair.a, pair.b
+        if self.projector is not None:
+            tensors |= {
+                f"{self.projector.name}.weight": self.projector.weight,
+                f"{self.projector.name}.bias": self.projector.bias,
+            }
+        return tensors
+
+    def frozen_copy(self) -> "Adapter":
+        """The adapter as it is now, without dropout and gradients."""
+        frozen = copy.deepcopy(self)
+        frozen.dropout_key = None
+        for tensor in frozen.tensors().values():
+            tensor.requires_grad_(False).grad = None
+        return frozen
 
 
 def new_adapter(config: LoraConfig, network: torch.nn.Module, targets: Sequence[str], seed: int) -> Adapter:
     """Return a trainable adapter on the modules `targets`: A uniform in +-1/sqrt(n_in) as in PEFT, B zero.
 
-    Each module draws from a stream of its own name, so the same seed gives
-    the same A whatever else is adapted.
+    Each module draws from a stream of its own name: the same seed gives the same A whatever else is adapted.
     """
     modules = dict(network.named_modules())
     pairs = {}
@@ -145,14 +158,6 @@ class AdapterSlots:
         return attached.change(name, module, inputs[0], output)
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """An input after dropout, (K, L, n_in) without gradient, and the mask of zeros and ones; None where all is kept."""
-
-    x: torch.Tensor
-    mask: torch.Tensor | None
-
-
 class _Attached:
     """Adapters in place, and the last input that was dropped, which the next module may read too."""
 
@@ -160,7 +165,7 @@ class _Attached:
         self.adapters, self.row_lengths = adapters, row_lengths
         self._factors = [adapter.scale / (1 - adapter.dropped_share) for adapter in adapters]
         self._factor: torch.Tensor | None = None
-        self._last: tuple[torch.Tensor, Dropped] | None = None
+        self._last: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
 
     def change(self, name: str, module: torch.nn.Linear, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """The output (rows, L, n_out) = module(x) plus what the rows' adapters add to it; x (rows, L, n_in)."""
@@ -170,12 +175,12 @@ class _Attached:
         all_a, all_b = zip(*(_of_rank(rank, pair, module) for pair in pairs), strict=True)
         a, b = torch.stack(all_a).to(x.dtype), torch.stack(all_b).to(x.dtype)
         factor = self._factor_like(x)
-        dropped = self._dropped(name, x)
+        dropped, mask = self._dropped(name, x)
         if len(self.adapters) == 1:
             # one adapter takes all rows: they are one long row
             x, output = x.reshape(1, -1, x.shape[2]), output.reshape(1, -1, output.shape[2])
         changed: torch.Tensor = _LowRankChange.apply(  # type: ignore[no-untyped-call]
-            output, x, dropped.x, dropped.mask, a, b, factor
+            output, x, dropped, mask, a, b, factor
         )
         return changed.view(shape)
 
@@ -185,19 +190,18 @@ class _Attached:
             self._factor = torch.tensor(self._factors, dtype=x.dtype, device=x.device)[:, None, None]
         return self._factor
 
-    def _dropped(self, name: str, x: torch.Tensor) -> Dropped:
-        """The input x (rows, L, n_in) after dropout, as one long row where one adapter takes all."""
-        if self._last is not None and self._last[0] is x:
-            return self._last[1]
-        long = x.detach() if len(self.adapters) > 1 else x.detach().reshape(1, -1, x.shape[2])
-        dropped = Dropped(long, None)
-        if any(adapter.dropped_share for adapter in self.adapters):
-            parent, _, leaf = name.rpartition(".")
-            first = f"{parent}.{SAME_INPUT.get(leaf, leaf)}"
-            mask = keep_mask(first, x, self.adapters, self.row_lengths).view(long.shape)
-            dropped = Dropped(long * mask, mask)
-        self._last = (x, dropped)
-        return dropped
+    def _dropped(self, name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The input x (rows, L, n_in) after dropout, without gradient, and its mask of zeros and ones, None where all
+        is kept; both as one long row where one adapter takes all."""
+        if self._last is None or self._last[0] is not x:
+            dropped, mask = x.detach() if len(self.adapters) > 1 else x.detach().reshape(1, -1, x.shape[2]), None
+            if any(adapter.dropped_share for adapter in self.adapters):
+                parent, _, leaf = name.rpartition(".")
+                first = f"{parent}.{SAME_INPUT.get(leaf, leaf)}"
+                mask = keep_mask(first, x, self.adapters, self.row_lengths).view(dropped.shape)
+                dropped = dropped * mask
+            self._last = (x, dropped, mask)
+        return self._last[1:]
 
 
 class _LowRankChange(torch.autograd.Function):
@@ -262,28 +266,22 @@ def keep_mask(
             continue
         rows = range(x.shape[0]) if len(adapters) == 1 else [k]
         n_valid = [lengths[row] for row in rows]
-        draw = _draw_on_cpu if on_cpu else _draw_on_device
-        kept = draw(adapter.dropout_key, name, (sum(n_valid), x.shape[2]), round(adapter.dropout * 256), x.device)
+        shape, n_dropped = (sum(n_valid), x.shape[2]), round(adapter.dropout * 256)
+        kept = _draw(adapter.dropout_key, name, shape, None if on_cpu else x.device) >= n_dropped
         for row, length, values in zip(rows, n_valid, torch.split(kept, n_valid), strict=True):
             keep[row, :length] = values
     return keep
 
 
-def _draw_on_cpu(
-    key: tuple[int, int], name: str, shape: tuple[int, int], n_dropped: int, device: torch.device
-) -> torch.Tensor:
-    """True where an input is kept: n_dropped of 256 are not."""
-    drawn = stream(key[0], "dropout", key[1], name).bytes(shape[0] * shape[1])
-    return torch.from_numpy(np.frombuffer(drawn, dtype=np.uint8) >= n_dropped).view(shape)
-
-
-def _draw_on_device(
-    key: tuple[int, int], name: str, shape: tuple[int, int], n_dropped: int, device: torch.device
-) -> torch.Tensor:
-    """As `_draw_on_cpu`, drawn where the inputs lie."""
+def _draw(key: tuple[int, int], name: str, shape: tuple[int, int], device: torch.device | None) -> torch.Tensor:
+    """Random bytes of this shape, by numpy on the CPU, or drawn on `device`."""
+    seed, batch = key
+    if device is None:
+        drawn = stream(seed, "dropout", batch, name).bytes(shape[0] * shape[1])
+        return torch.from_numpy(np.frombuffer(drawn, dtype=np.uint8).copy()).view(shape)
     generator = torch.Generator(device)
-    generator.manual_seed(stream_key(key[0], "dropout", key[1], name) % 2**63)
-    return torch.randint(256, shape, generator=generator, dtype=torch.uint8, device=device) >= n_dropped
+    generator.manual_seed(stream_key(seed, "dropout", batch, name) % 2**63)
+    return torch.randint(256, shape, generator=generator, dtype=torch.uint8, device=device)
 
 
 def merge_adapter(network: torch.nn.Module, adapter: Adapter) -> None:

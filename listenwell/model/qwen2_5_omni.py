@@ -4,7 +4,7 @@ The encoder takes a clip in windows of 2 * n_window frames (2 s): convolutions, 
 window, and what lies beyond it is zero. transformers runs the windows one after the other; `embed_audio` runs those of
 all clips as one batch, the shorter ones masked. The language model's rotary positions come in three parts (time,
 height, width), which are equal for text and audio, so plain positions hold. Proven equal to transformers' forward in
-tests/test_qwen2_5_omni.py. Xu et al. 2025, "Qwen2.5-Omni Technical Report", arXiv:2503.20215.
+tests/test_equality.py. Xu et al. 2025, "Qwen2.5-Omni Technical Report", arXiv:2503.20215.
 
 Shapes: B clips, N windows, T frames, p positions of a window, W encoder width.
 """
@@ -35,7 +35,12 @@ class Qwen25Omni(AudioLanguageModel):
         with no token.
         """
         require_tokens(mels)
-        windows = [window for mel in mels for window in self._windows(mel)]
+        size = 2 * self.encoder.n_window
+        windows = [
+            mel.features[:, start : min(start + size, mel.n_frames)]
+            for mel in mels
+            for start in range(0, mel.n_frames, size)
+        ]
         longest = max(window.shape[1] for window in windows)
         n_frames = torch.tensor([window.shape[1] for window in windows], device=self.device)
         features = np.stack([np.pad(window, ((0, 0), (0, longest - window.shape[1]))) for window in windows])
@@ -52,12 +57,6 @@ class Qwen25Omni(AudioLanguageModel):
         n_tokens = [clip.shape[0] // 2 for clip in clips]
         paired = torch.cat([clip[: 2 * n] for clip, n in zip(clips, n_tokens, strict=True)])
         return list(torch.split(self.encoder.ln_post((paired[::2] + paired[1::2]) / 2), n_tokens))
-
-    def _windows(self, mel: LogMel) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
-        """The clip's own frames (F, T), cut into the encoder's windows; the last one may be shorter."""
-        size = 2 * self.encoder.n_window
-        own = mel.features[:, : mel.n_frames]
-        return [own[:, start : start + size] for start in range(0, mel.n_frames, size)]
 
 
 def _run_layer(layer: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

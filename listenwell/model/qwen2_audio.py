@@ -2,7 +2,7 @@
 
 transformers' encoder insists on 3000 mel frames (30 s), although positions count from the clip's start and padding is
 masked in every layer; so `embed_audio` runs the same layers on the clip's own frames, with a margin of silence for the
-convolutions. Proven equal to the padded reference in tests/test_qwen2_audio.py. Chu et al. 2024, "Qwen2-Audio Technical
+convolutions. Proven equal to the padded reference in tests/test_equality.py. Chu et al. 2024, "Qwen2-Audio Technical
 Report", arXiv:2407.10759.
 
 Shapes: B clips, T frames, p = ceil(T / 2) positions, W encoder width.
@@ -38,7 +38,10 @@ class Qwen2Audio(AudioLanguageModel):
         features = self._stack_features(mels, n_frames=2 * longest + 2)
         hidden = gelu(self.encoder.conv2(gelu(self.encoder.conv1(features))))[..., :longest].transpose(1, 2)
         hidden = hidden + self.encoder.embed_positions.weight[:longest]
-        mask = self._key_mask(n_positions, longest)
+        mask = None  # where clips differ in length, True where a key belongs to the clip
+        if min(n_positions) < longest:
+            is_clip = torch.arange(longest, device=self.device) < torch.tensor(n_positions, device=self.device)[:, None]
+            mask = is_clip[:, None, None, :].expand(-1, 1, longest, -1)
         with self.slots.attached([adapter] if adapter else []):
             for layer in self.encoder.layers:
                 hidden = layer(hidden, mask)
@@ -54,11 +57,3 @@ class Qwen2Audio(AudioLanguageModel):
             row[:, :n_known] = mel.features[:, :n_known]
             row[:, n_known:] = mel.floor
         return torch.from_numpy(stacked).to(self.device, self.dtype)
-
-    def _key_mask(self, n_positions: Sequence[int], longest: int) -> torch.Tensor | None:
-        """(B, 1, longest, longest) bool, True where a key belongs to the clip; None when all are of one length."""
-        if min(n_positions) == longest:
-            return None
-        lengths = torch.tensor(n_positions, device=self.device)
-        keys = torch.arange(longest, device=self.device) < lengths[:, None]
-        return keys[:, None, None, :].expand(-1, 1, longest, -1)

@@ -23,15 +23,10 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Column(Cell):
     """The head of a column; `is_number` columns are set flush right."""
 
-    title: str
-    detail: str
-    is_number: bool
-
-    def __str__(self) -> str:
-        return f"{self.title} {self.detail}".rstrip()
+    is_number: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +164,12 @@ def answer_blocks(answers: Sequence[Paragraph], note: str) -> list[Block]:
     return [*leads, *(Paragraph(answer.text) for answer in answers), Paragraph(note, style="note")]
 
 
-def make_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> Table:
-    """Return a table without a main row; a head that begins with # stands over numbers."""
-    return Table(caption, [make_column(head) for head in heads], [make_row(row) for row in rows], note)
+def make_table(
+    caption: str, heads: Iterable[str | Column], rows: Iterable[TableRow | Iterable[object]], note: str = ""
+) -> Table:
+    """Return a table; a head that begins with # stands over numbers, and a row of values alone is no main one."""
+    columns = [head if isinstance(head, Column) else make_column(head) for head in heads]
+    return Table(caption, columns, [row if isinstance(row, TableRow) else make_row(row) for row in rows], note)
 
 
 def make_row(values: Iterable[object], is_main: bool = False) -> TableRow:

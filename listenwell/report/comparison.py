@@ -13,19 +13,7 @@ from listenwell.config import CHANGES_NOTHING
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import NOISY
 from listenwell.evaluate.pairing import GroupCount, Pair, SideBySide
-from listenwell.report.blocks import (
-    Block,
-    Cell,
-    Page,
-    Paragraph,
-    Table,
-    answer_blocks,
-    make_column,
-    make_page,
-    make_row,
-    make_table,
-)
-from listenwell.report.conclusions import summarise
+from listenwell.report.blocks import Block, Cell, Page, Paragraph, Table, answer_blocks, make_page, make_row, make_table
 from listenwell.report.evidence import describe_threshold, flatten, provenance_of, statements
 from listenwell.report.results import Results
 from listenwell.report.wording import (
@@ -39,6 +27,7 @@ from listenwell.report.wording import (
     format_p,
     format_signed,
     method_title,
+    summarise,
     verdict_of,
 )
 
@@ -136,7 +125,7 @@ def _beside(caption: str, values: Sequence[Mapping[str, str]]) -> Table:
     one, other = values
     lines = [(name, one.get(name, DASH), other.get(name, DASH)) for name in {**one, **other}]
     rows = [make_row(line, line[1] != line[2]) for line in lines]
-    return Table(caption, [*map(make_column, ("What", *LETTERS))], rows)
+    return make_table(caption, ("What", *LETTERS), rows)
 
 
 def _differing(caption: str, values: Sequence[Mapping[str, str]]) -> Table:

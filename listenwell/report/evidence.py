@@ -11,7 +11,6 @@ from listenwell.evaluate.calibration import Threshold
 from listenwell.report.blocks import Paragraph, Table, make_table
 from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet
 from listenwell.report.wording import (
-    SCORE,
     THRESHOLD,
     condition_title,
     format_difference_interval,
@@ -55,50 +54,47 @@ def _seal_statement(seal: Seal) -> Paragraph:
     return Paragraph(f"{reason[0].upper()}{reason[1:]}.", f"{seal.verdict.capitalize()}.", style=style)
 
 
-def criteria_table(results: Results) -> Table:
-    """Every success criterion with its verdict."""
-    rows = [
+def judged_tables(results: Results) -> list[Table]:
+    """What the evidence judges: criteria, the transfer of dev's threshold, the fitted curves, the probabilities."""
+    evidence = results.evidence
+    criteria = [
         (verdict.criterion, spaced(verdict.test_set) or "study pool", plain_sentence(verdict.sentence))
-        for verdict in results.evidence.criteria
+        for verdict in evidence.criteria
     ]
-    return make_table("Success criteria, judged by their intervals", ("Criterion", "On", "Verdict"), rows)
-
-
-def transfer_table(results: Results) -> Table:
-    """How the dev threshold does on each test: shift against the test's own best, and what that costs."""
-    rows = [
+    transfers = [
         (
             spaced(name),
             *(f"{format_signed(m.value)} {format_difference_interval(m)}" for m in (transfer.shift, transfer.regret)),
             transfer.verdict.outcome,
         )
-        for name, transfer in results.evidence.transfer.items()
+        for name, transfer in evidence.transfer.items()
     ]
-    heads = ("Test set", "#Shift (logits)", "#Regret (balanced accuracy)", "Within ±0.5")
-    return make_table("Transfer of the threshold that dev chose", heads, rows)
-
-
-def crossing_table(results: Results) -> Table:
-    """Where the fitted curves of balanced accuracy and recall pass their targets."""
-    rows = [
+    crossings = [
         (
             spaced(name),
             "duration" if curve.over == "duration_ms" else "SNR",
             spaced(curve.measure),
             "; ".join(plain_sentence(point.sentence) for point in curve.points),
         )
-        for name, curves in results.evidence.curves.items()
+        for name, curves in evidence.curves.items()
         for curve in curves
     ]
-    return make_table("Where the fitted curves pass their targets", ("Test set", "Over", "Measure", "At"), rows)
-
-
-def probability_table(results: Results) -> Table:
-    """How good the probabilities are that Platt's map of dev gives on each test's clean clips."""
-    judged = results.evidence.probability.test_sets
-    rows = [(spaced(name), *map(format_metric, probabilities.metrics)) for name, probabilities in judged.items()]
-    heads = ("Test set", "#Brier score", "#Log-loss (nats)", "#Calibration error")
-    return make_table("Probabilities by Platt's map of dev, clean clips", heads, rows)
+    judged = evidence.probability.test_sets.items()
+    probabilities = [(spaced(name), *map(format_metric, on_test.metrics)) for name, on_test in judged]
+    return [
+        make_table("Success criteria, judged by their intervals", ("Criterion", "On", "Verdict"), criteria),
+        make_table(
+            "Transfer of the threshold that dev chose",
+            ("Test set", "#Shift (logits)", "#Regret (balanced accuracy)", "Within ±0.5"),
+            transfers,
+        ),
+        make_table("Where the fitted curves pass their targets", ("Test set", "Over", "Measure", "At"), crossings),
+        make_table(
+            "Probabilities by Platt's map of dev, clean clips",
+            ("Test set", "#Brier score", "#Log-loss (nats)", "#Calibration error"),
+            probabilities,
+        ),
+    ]
 
 
 def holm_table(results: Results) -> Table:
@@ -112,51 +108,26 @@ def holm_table(results: Results) -> Table:
     return make_table(f"All {len(rows)} comparisons as one family (Holm's correction)", heads, rows)
 
 
-def error_tables(results: Results) -> list[Table]:
-    """Clean errors of the fine-tuned model on each test set: by group, the worst clips, and against the others."""
-    return [table for name, errors in results.evidence.errors.items() for table in _error_tables(spaced(name), errors)]
-
-
-def _error_tables(name: str, errors: Errors) -> list[Table]:
+def error_table(name: str, errors: Errors) -> Table:
+    """The groups of a test set with clean errors of the fine-tuned model."""
     wrong = [group for group in errors.groups if group.n_wrong]
     shown = f", the first {SHOWN_GROUPS}" if len(wrong) > SHOWN_GROUPS else ""
-    return [
-        make_table(
-            f"{name}: groups with errors ({errors.n_wrong} of {errors.n} clips, {len(wrong)} groups){shown}",
-            ("Group", "Label", "#Wrong", "#Clips"),
-            [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]],
-        ),
-        make_table(
-            f"{name}: the worst errors",
-            ("Clip", "Group", "Label", "#Score", "#Beyond the threshold"),
-            [
-                (
-                    clip.clip_id,
-                    clip.group,
-                    clip.label,
-                    format_number(clip.score, SCORE),
-                    format_number(clip.beyond, SCORE),
-                )
-                for clip in errors.worst
-            ],
-        ),
-    ]
+    counts = f"{errors.n_wrong} of {errors.n} clips, {len(wrong)} groups"
+    rows = [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]]
+    caption = f"{spaced(name)}: groups with errors ({counts}){shown}"
+    return make_table(caption, ("Group", "Label", "#Wrong", "#Clips"), rows)
 
 
-def allocation_tables(results: Results) -> tuple[Table, Table]:
-    """Clips, groups and categories of every split and label; the groups by name."""
+def allocation_tables(results: Results) -> tuple[Table, Table, Table]:
+    """Clips, groups and categories of every split and label; the groups by name; the backgrounds by kind."""
     rows = [(spaced(a.part), a.label, a.n_clips, a.n_groups, a.categories) for a in results.allocation]
     names = [(spaced(a.part), a.label, ", ".join(a.groups)) for a in results.allocation]
+    backgrounds = [(spaced(count.part), count.kind, count.n) for count in results.backgrounds]
     return (
         make_table("Clips and groups of each split", ("Split", "Label", "#Clips", "#Groups", "#Categories"), rows),
         make_table("The groups by name", ("Split", "Label", "Groups"), names),
+        make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), backgrounds),
     )
-
-
-def background_table(results: Results) -> Table:
-    """The number of backgrounds of every split and kind."""
-    rows = [(spaced(count.part), count.kind, count.n) for count in results.backgrounds]
-    return make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), rows)
 
 
 def threshold_table(results: Results) -> Table:
@@ -166,16 +137,8 @@ def threshold_table(results: Results) -> Table:
          *describe_threshold(chosen).values())
         for name, chosen in results.thresholds.items()
     ]  # fmt: skip
-    heads = (
-        "Method",
-        "#Default",
-        "#Calibrated",
-        "Chosen by",
-        "#On dev",
-        "#Dev rows",
-        "#Groups",
-        "Hash of the dev scores",
-    )
+    heads = ("Method", "#Default", "#Calibrated", "Chosen by", "#On dev", "#Dev rows", "#Groups",
+             "Hash of the dev scores")  # fmt: skip
     return make_table("Thresholds, chosen on the dev scores only", heads, rows)
 
 
@@ -221,36 +184,29 @@ def _sheet_tables(test_set: TestSet) -> list[Table]:
     ]
 
 
-def finding_table(leaks: Leaks) -> Table:
-    """The leak gate's findings, leaks first, at most SHOWN_FINDINGS."""
-    rows = [
+def gate_tables(leaks: Leaks, seal: Seal) -> list[Table]:
+    """The leak gate's findings, leaks first, at most SHOWN_FINDINGS; the log of commits and looks."""
+    shown = f", the first {SHOWN_FINDINGS}" if len(leaks.findings) > SHOWN_FINDINGS else ""
+    findings = [
         ("leak" if f.is_leak else "warning", f.kind, f"{spaced(f.part_a)}: {f.id_a}", f"{spaced(f.part_b)}: {f.id_b}",
          f.evidence)
         for f in leaks.findings[:SHOWN_FINDINGS]
     ]  # fmt: skip
-    shown = f", the first {SHOWN_FINDINGS}" if len(leaks.findings) > SHOWN_FINDINGS else ""
-    return make_table(f"What the leak gate found{shown}", ("", "Kind", "One", "Other", "Evidence"), rows)
-
-
-def seal_table(seal: Seal) -> Table:
-    """The log of commits and looks."""
-    rows = [
+    entries = [
         (entry.number, entry.time, entry.who, entry.event,
          spaced(entry.test_set) if entry.event == "look" else ", ".join(entry.thresholds), entry.hash[:16])
         for entry in seal.entries
     ]  # fmt: skip
-    return make_table("Commits and looks", ("#Entry", "Time (UTC)", "Who", "What", "Of", "Hash"), rows)
+    return [
+        make_table(f"What the leak gate found{shown}", ("", "Kind", "One", "Other", "Evidence"), findings),
+        make_table("Commits and looks", ("#Entry", "Time (UTC)", "Who", "What", "Of", "Hash"), entries),
+    ]
 
 
 def quarantine_table(results: Results) -> Table:
     """The clips that could not be read, and why."""
     rows = [(clip.clip_id, clip.reason) for clip in results.quarantine]
     return make_table("Clips left out because they could not be read", ("Clip", "Reason"), rows)
-
-
-def provenance_table(results: Results) -> Table:
-    """The base model and what made the run, one value per row."""
-    return make_table("What made these numbers", ("What", "Value"), provenance_of(results).items())
 
 
 def provenance_of(results: Results) -> dict[str, str]:
@@ -262,14 +218,11 @@ def provenance_of(results: Results) -> dict[str, str]:
         "starter base": "yes" if model.is_starter_base else "no",
         **model.description,
     }
-    values = flatten({"model": described, **results.provenance}, ": ")
-    return {name: _plain(value) for name, value in values}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "unknown" if value is None else str(value)
+    values = {}
+    for name, value in flatten({"model": described, **results.provenance}, ": "):
+        plain = "unknown" if value is None else str(value)
+        values[name] = ", ".join(map(str, value)) if isinstance(value, list) else plain
+    return values
 
 
 def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:

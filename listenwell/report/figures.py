@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -29,7 +30,7 @@ from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import CALIBRATED, DEFAULT
 from listenwell.report.blocks import Drawing
-from listenwell.report.results import Fit, GroupErrors, OperatingCurve, ReliabilityBin, Results, distinct, metric_of
+from listenwell.report.results import GroupErrors, OperatingCurve, ReliabilityBin, Results, TestSet, distinct, metric_of
 from listenwell.report.tables import overfitting_sentence
 from listenwell.report.wording import (
     condition_phrase,
@@ -52,13 +53,15 @@ MOST_SHOWN = 20
 """Groups of a panel; more cannot be read."""
 PANELS = {"SPEECH": ("Speech found", 1), "NONSPEECH": ("Other sounds rejected", 2)}
 """Label -> title and line style."""
-LOSSES = (("train_loss", "Train loss", 0), ("dev_loss", "Dev loss", 1))
-DEV_MEASURES = (("dev_balanced_accuracy_at_0", "Dev balanced accuracy at 0", 2), ("dev_auc", "Dev AUC", 3))
-"""Measure, label, line style."""
+LEARNING = {
+    "Loss (nats per clip)": ((0, "train_loss", "Train loss"), (1, "dev_loss", "Dev loss")),
+    "On the dev clips": ((2, "dev_balanced_accuracy_at_0", "Dev balanced accuracy at 0"), (3, "dev_auc", "Dev AUC")),
+}
+"""Axis -> line style, measure and label of each line."""
 WIDTH_INCHES, HEIGHT_INCHES = 5.2, 3.7
 WIDE_INCHES = 1.9 * WIDTH_INCHES
 LONGEST_NAME = 28
-# What matplotlib draws with -> the page's variable and its value in the light page.
+# What matplotlib draws with (figures.mplstyle too) -> the page's variable and its value in the light page.
 INK, QUIET, GRID = "#010101", "#020202", "#030303"
 LINES = ("#040404", "#050505", "#060606", "#070707")
 VARIABLES = {
@@ -72,31 +75,7 @@ VARIABLES = {
 }
 MARKERS, DASHES = ("D", "o", "s", "^"), ("--", "-", "-", "-.")
 STYLE_OF = {"zero-shot": 0, "fine-tuned": 1, "silero": 2, "webrtc": 3}
-SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5.5,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 def accuracy_curves(results: Results) -> list[Drawing]:
@@ -104,28 +83,25 @@ def accuracy_curves(results: Results) -> list[Drawing]:
     curves: list[Drawing] = []
     for quantity in AXES:
         for test_set in results.test_sets:
-            levels = {c: _level(c, quantity) for c in results.conditions_of(test_set.name)}
+            levels = {c: getattr(match_condition(c), quantity, None) for c in results.conditions_of(test_set.name)}
             conditions = sorted((c for c in levels if levels[c] is not None), key=lambda c: levels[c] or 0.0)
             if len(conditions) > 1:
                 name = f"curve-{len(curves) + 1}"
-                curves.append(_accuracy_curve(results, test_set.name, [*conditions, CLEAN], quantity, name))
+                curves.append(_accuracy_curve(results, test_set, [*conditions, CLEAN], quantity, name))
     return curves
 
 
-def _level(condition: str, quantity: str) -> float | None:
-    """The SNR, duration or T60 that a condition names, otherwise None."""
-    return getattr(match_condition(condition), quantity, None)
-
-
-def _accuracy_curve(results: Results, test_set: str, conditions: Sequence[str], quantity: str, name: str) -> Drawing:
+def _accuracy_curve(
+    results: Results, test_set: TestSet, conditions: Sequence[str], quantity: str, name: str
+) -> Drawing:
     kind, label = AXES[quantity]
     whole = "whole\nclip" if quantity == "duration_ms" else "clean"
+    ticks = [condition_title(condition).removesuffix(" dB") for condition in conditions[:-1]]
     lowest, counts = 0.5, []
     with new_panels(1, WIDTH_INCHES, HEIGHT_INCHES) as (figure, (axes,)):
-        axes.set_title(short_name(results.title_of(test_set)))
         # calibrated where it is shown: the last of a method's rows
         for place, (method, threshold) in enumerate(dict(results.shown_methods()).items()):
-            metrics = [metric_of(results.row(method, threshold, test_set, condition)) for condition in conditions]
+            metrics = [metric_of(results.row(method, threshold, test_set.name, condition)) for condition in conditions]
             lowest = min(lowest, *(metric.low for metric in metrics))
             counts += [count_phrase(metric.n, metric.n_groups) for metric in metrics]
             style = style_of(method, place)
@@ -133,26 +109,29 @@ def _accuracy_curve(results: Results, test_set: str, conditions: Sequence[str], 
             values = [metric.value for metric in metrics]
             axes.plot(xs[:-1], values[:-1], DASHES[style], color=LINES[style])
             axes.errorbar(
-                xs, values, _bars(metrics),
+                xs, values, _bars(values, metrics),
                 fmt=MARKERS[style], color=LINES[style], elinewidth=1.0, capsize=2.0,
                 label=f"{method_title(method)}, {threshold}",
             )  # fmt: skip
         axes.axhline(0.5, color=QUIET, linewidth=0.8, linestyle=":")
-        axes.set_ylim(max(0.0, lowest - 0.03), 1.01)
-        ticks = [condition_title(condition).removesuffix(" dB") for condition in conditions[:-1]]
         axes.set_xticks(range(len(conditions)), [*ticks, whole])
-        axes.set_xlabel(label)
-        axes.set_ylabel("Balanced accuracy")
+        axes.set(
+            title=short_name(test_set.title), xlabel=label, ylabel="Balanced accuracy",
+            ylim=(max(0.0, lowest - 0.03), 1.01),
+        )  # fmt: skip
         legend_below(figure, axes)
-        title = f"Balanced accuracy against {kind}, {results.title_of(test_set)}"
+        title = f"Balanced accuracy against {kind}, {test_set.title}"
         svg = to_svg(figure, name, title, "The numbers stand in the table of all conditions.")
     caption = f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance."
     return Drawing(title, svg, caption)
 
 
-def _bars(metrics: Sequence[Metric]) -> list[list[float]]:
+def _bars(values: Sequence[float], intervals: Sequence[Metric | GroupErrors]) -> list[list[float]]:
     """How far the intervals reach below and above the values."""
-    return [[m.value - m.low for m in metrics], [m.high - m.value for m in metrics]]
+    return [
+        [value - interval.low for value, interval in zip(values, intervals, strict=True)],
+        [interval.high - value for value, interval in zip(values, intervals, strict=True)],
+    ]
 
 
 def detection_curves(results: Results) -> list[Drawing]:
@@ -174,19 +153,28 @@ def _detection_curve(results: Results, test_set: str, curves: Sequence[Operating
                 results.row(curve.method, threshold, test_set, condition) for threshold in (CALIBRATED, DEFAULT)
             )
             label = f"{method_title(curve.method)}, AUC {format_number(metric_of(calibrated, 'roc_auc').value)}"
-            false_alarms = np.array(curve.false_alarms) / n_other
+            fpr = np.array(curve.false_alarms) / n_other
             misses = 1.0 - np.array(curve.hits) / n_speech
             line: Any = {"linestyle": DASHES[style], "color": LINES[style], "linewidth": 1.4}
-            roc.plot(false_alarms, 1.0 - misses, **line, label=label)
-            det.plot(_deviates(false_alarms, n_other), _deviates(misses, n_speech), **line)
+            roc.plot(fpr, 1.0 - misses, **line, label=label)
+            det.plot(_deviates(fpr, n_other), _deviates(misses, n_speech), **line)
             for row, fill in ((calibrated, LINES[style]), (default, "none")):
                 fpr = np.array([1.0 - metric_of(row, "specificity").value])
                 tpr = np.array([metric_of(row, "recall").value])
                 mark: Any = {"color": LINES[style], "markerfacecolor": fill, "marker": MARKERS[style], "zorder": 3}
                 roc.plot(fpr, tpr, **mark)
                 det.plot(_deviates(fpr, n_other), _deviates(1.0 - tpr, n_speech), **mark)
-        _dress_roc(roc, f"ROC, {short_name(results.title_of(test_set))}, {condition}")
-        _dress_det(det, n_speech, n_other)
+        roc.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
+        roc_title = f"ROC, {short_name(results.title_of(test_set))}, {condition}"
+        whole = (-0.02, 1.02)
+        roc.set(title=roc_title, xlim=whole, ylim=whole, xlabel="False-alarm rate", ylabel="Speech found")
+        for axis, n in ((det.xaxis, n_other), (det.yaxis, n_speech)):
+            shown = [tick for tick in TICKS if tick >= 0.5 / n]
+            axis.set_ticks(ndtri(shown), [f"{100 * tick:g}" for tick in shown])
+        limits = [(ndtri(0.4 / n), ndtri(0.97)) for n in (n_other, n_speech)]
+        det.set(title="DET", xlim=limits[0], ylim=limits[1], xlabel="False-alarm rate (%)", ylabel="Miss rate (%)")
+        for axes in (roc, det):
+            axes.grid(visible=True, axis="x", color=GRID)
         legend_below(figure, roc)
         title = f"ROC and DET {condition_phrase(condition)}, {results.title_of(test_set)}"
         svg = to_svg(figure, name, title, "The areas under the curves stand in the table of all conditions.")
@@ -202,66 +190,36 @@ def _deviates(rates: Floats, n: int) -> Floats:
     return np.asarray(ndtri(np.clip(rates, 0.5 / n, 1.0 - 0.5 / n)))
 
 
-def _dress_roc(axes: Axes, title: str) -> None:
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
-    axes.set_title(title)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
-    axes.grid(visible=True, axis="x", color=GRID)
-    axes.set_xlabel("False-alarm rate")
-    axes.set_ylabel("Speech found")
-
-
-def _dress_det(axes: Axes, n_speech: int, n_other: int) -> None:
-    axes.set_title("DET")
-    for axis, n in ((axes.xaxis, n_other), (axes.yaxis, n_speech)):
-        shown = [tick for tick in TICKS if tick >= 0.5 / n]
-        axis.set_ticks(ndtri(shown), [f"{100 * tick:g}" for tick in shown])
-    axes.set_xlim(ndtri(0.4 / n_other), ndtri(0.97))
-    axes.set_ylim(ndtri(0.4 / n_speech), ndtri(0.97))
-    axes.grid(visible=True, axis="x", color=GRID)
-    axes.set_xlabel("False-alarm rate (%)")
-    axes.set_ylabel("Miss rate (%)")
-
-
 def group_plots(results: Results) -> list[Drawing]:
     """Forest plots, one per test set: the share of right decisions of each group, at most MOST_SHOWN of a label."""
-    return [
-        _group_plot(results.title_of(test_set), errors.groups, f"groups-{number}")
-        for number, (test_set, errors) in enumerate(results.evidence.errors.items(), start=1)
-    ]
-
-
-def _group_plot(test_set: str, groups: Sequence[GroupErrors], name: str) -> Drawing:
-    by_label = {label: [group for group in groups if group.label == label] for label in PANELS}
-    n_rows = min(MOST_SHOWN, max(map(len, by_label.values())))
-    with new_panels(len(PANELS), WIDE_INCHES, 1.1 + 0.22 * n_rows) as (figure, panels):
-        for axes, (label, chosen) in zip(panels, by_label.items(), strict=True):
-            _draw_groups(axes, chosen[:MOST_SHOWN], n_rows, *PANELS[label])
-        title = f"Right decisions by group on clean clips, {test_set}"
-        svg = to_svg(figure, name, title, "The hardest group of each class stands first.")
-    left_out = [_describe_hidden(PANELS[label][0], chosen[MOST_SHOWN:]) for label, chosen in by_label.items()]
-    caption = (
-        f"At the calibrated threshold, the hardest first; n clips of each group, Wilson's 95 % interval over "
-        f"them, which says nothing about other groups. {'; '.join(filter(None, left_out)) or 'Every group is shown'}."
-    )
-    return Drawing(title, svg, caption)
+    drawings = []
+    for number, (test_set, errors) in enumerate(results.evidence.errors.items(), start=1):
+        by_label = {label: [group for group in errors.groups if group.label == label] for label in PANELS}
+        n_rows = min(MOST_SHOWN, max(map(len, by_label.values())))
+        with new_panels(len(PANELS), WIDE_INCHES, 1.1 + 0.22 * n_rows) as (figure, panels):
+            for axes, (label, groups) in zip(panels, by_label.items(), strict=True):
+                _draw_groups(axes, groups[:MOST_SHOWN], n_rows, *PANELS[label])
+            title = f"Right decisions by group on clean clips, {results.title_of(test_set)}"
+            svg = to_svg(figure, f"groups-{number}", title, "The hardest group of each class stands first.")
+        left_out = [_describe_hidden(PANELS[label][0], groups[MOST_SHOWN:]) for label, groups in by_label.items()]
+        caption = (
+            "At the calibrated threshold, the hardest first; n clips of each group, Wilson's 95 % interval over them, "
+            f"which says nothing about other groups. {'; '.join(filter(None, left_out)) or 'Every group is shown'}."
+        )
+        drawings.append(Drawing(title, svg, caption))
+    return drawings
 
 
 def _draw_groups(axes: Axes, groups: Sequence[GroupErrors], n_rows: int, title: str, style: int) -> None:
-    places = range(len(groups))
-    bars = [[group.right - group.low for group in groups], [group.high - group.right for group in groups]]
-    axes.set_title(title)
-    axes.errorbar(
-        [group.right for group in groups], list(places), xerr=bars, fmt="o", color=LINES[style], elinewidth=1.0,
-        markersize=4.5,
+    places, shares = list(range(len(groups))), [group.right for group in groups]
+    bars = _bars(shares, groups)
+    axes.errorbar(shares, places, xerr=bars, fmt="o", color=LINES[style], elinewidth=1.0, markersize=4.5)
+    axes.set_yticks(places, [f"{short_name(group.group)}, n {group.n}" for group in groups], fontsize=8.5)
+    axes.set(
+        title=title, xlabel="Share of clips decided rightly", xlim=(-0.02, 1.02), ylim=(n_rows - 0.4, -0.6),
+        xticks=[0.0, 0.25, 0.5, 0.75, 1.0],
     )  # fmt: skip
-    axes.set_yticks(list(places), [f"{short_name(group.group)}, n {group.n}" for group in groups], fontsize=8.5)
-    axes.set_ylim(n_rows - 0.4, -0.6)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
     axes.grid(visible=True, axis="x", color=GRID)
-    axes.set_xlabel("Share of clips decided rightly")
 
 
 def _describe_hidden(title: str, hidden: Sequence[GroupErrors]) -> str:
@@ -282,7 +240,6 @@ def reliability_diagrams(results: Results) -> list[Drawing]:
 def _reliability_diagram(test_set: str, bins: Sequence[ReliabilityBin], name: str) -> Drawing:
     bars = [[b.speech_share - b.share_low for b in bins], [b.share_high - b.speech_share for b in bins]]
     with new_panels(1, WIDTH_INCHES, HEIGHT_INCHES) as (figure, (axes,)):
-        axes.set_title(short_name(test_set))
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
         x, y = [b.mean_probability for b in bins], [b.speech_share for b in bins]
         axes.errorbar(x, y, bars, fmt="-o", color=LINES[1], elinewidth=1.0, linewidth=1.2)
@@ -292,11 +249,11 @@ def _reliability_diagram(test_set: str, bins: Sequence[ReliabilityBin], name: st
                 str(b.n), (b.mean_probability, b.speech_share), (6, 5 if is_low else -5), textcoords="offset points",
                 fontsize=8.5, va="bottom" if is_low else "top", color=QUIET,
             )  # fmt: skip
-        axes.set_xlim(-0.02, 1.04)
-        axes.set_ylim(-0.04, 1.04)
+        axes.set(
+            title=short_name(test_set), xlim=(-0.02, 1.04), ylim=(-0.04, 1.04),
+            xlabel="Probability of speech that was given", ylabel="Share that was speech",
+        )  # fmt: skip
         axes.grid(visible=True, axis="x", color=GRID)
-        axes.set_xlabel("Probability of speech that was given")
-        axes.set_ylabel("Share that was speech")
         title = f"Reliability of the probabilities on clean clips, {test_set}"
         svg = to_svg(figure, name, title, "Honest probabilities lie on the dotted line.")
     caption = (
@@ -308,33 +265,29 @@ def _reliability_diagram(test_set: str, bins: Sequence[ReliabilityBin], name: st
 
 def learning_curves(results: Results) -> list[Drawing]:
     """One drawing per fit: losses and dev balanced accuracy per epoch, the best epoch marked."""
-    return [_learning_curve(fit, f"fit-{number}") for number, fit in enumerate(results.fits, start=1)]
-
-
-def _learning_curve(fit: Fit, name: str) -> Drawing:
-    epochs = [epoch.epoch for epoch in fit.history]
-    with new_panels(2, WIDE_INCHES, 0.85 * HEIGHT_INCHES) as (figure, panels):
-        for axes, measures, ylabel in zip(
-            panels, (LOSSES, DEV_MEASURES), ("Loss (nats per clip)", "On the dev clips"), strict=True
-        ):
-            for key, label, style in measures:
-                values = [getattr(epoch, key) for epoch in fit.history]
-                axes.plot(epochs, values, DASHES[style] + MARKERS[style], color=LINES[style], label=label)
-            axes.axvline(fit.best_epoch, color=QUIET, linewidth=0.9, linestyle=":")
-            axes.set_xlabel("Epoch")
-            axes.set_ylabel(ylabel)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(loc="best")
-        title = f"Learning curve of fit {fit.name}, seed {fit.seed}"
-        svg = to_svg(figure, name, title, "The numbers stand in results.json.")
-    caption = f"{fit.n_steps} steps; dotted: the best epoch by dev loss. {overfitting_sentence(fit)}"
-    return Drawing(title, svg, caption)
+    drawings = []
+    for number, fit in enumerate(results.fits, start=1):
+        epochs = [epoch.epoch for epoch in fit.history]
+        with new_panels(2, WIDE_INCHES, 0.85 * HEIGHT_INCHES) as (figure, panels):
+            for axes, (ylabel, measures) in zip(panels, LEARNING.items(), strict=True):
+                for style, key, label in measures:
+                    values = [getattr(epoch, key) for epoch in fit.history]
+                    axes.plot(epochs, values, DASHES[style] + MARKERS[style], color=LINES[style], label=label)
+                axes.axvline(fit.best_epoch, color=QUIET, linewidth=0.9, linestyle=":")
+                axes.set(xlabel="Epoch", ylabel=ylabel)
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axes.legend(loc="best")
+            title = f"Learning curve of fit {fit.name}, seed {fit.seed}"
+            svg = to_svg(figure, f"fit-{number}", title, "The numbers stand in results.json.")
+        caption = f"{fit.n_steps} steps; dotted: the best epoch by dev loss. {overfitting_sentence(fit)}"
+        drawings.append(Drawing(title, svg, caption))
+    return drawings
 
 
 @contextmanager
 def new_panels(n_panels: int, width_inches: float, height_inches: float) -> Iterator[tuple[Figure, list[Axes]]]:
     """Yield a figure in the report's look and its panels, side by side; draw and call to_svg within the block."""
-    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(fname=STYLE), warnings.catch_warnings():
         # Names may be in any script. The browser's fonts draw them; matplotlib's own only measures.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
@@ -343,7 +296,7 @@ def new_panels(n_panels: int, width_inches: float, height_inches: float) -> Iter
 
 def style_of(method: str, place: int) -> int:
     """Which of the four line styles a method has: the same in every drawing; others by their place."""
-    return STYLE_OF[method] if method in STYLE_OF else place % len(LINES)
+    return STYLE_OF.get(method, place % len(LINES))
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:

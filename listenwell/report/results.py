@@ -6,6 +6,7 @@ nothing of how anything looks or is called.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
@@ -15,9 +16,10 @@ from listenwell.data.check.leaks import Finding
 from listenwell.data.test_set import Precision
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, ZERO_SHOT, Comparison, Row
-from listenwell.evaluate.power import Outcome
+from listenwell.evaluate.power import Verdict
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.evaluate.psychometric import PsychometricCurve
 from listenwell.evaluate.transfer import Transfer
@@ -93,18 +95,11 @@ class FailedFit(Node):
     reason: str
 
 
-class AgainstFirst(Node):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstFirst(PairedDifference):
     """The median seed of an arm minus that of the first arm, balanced accuracy."""
 
     arm: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    n_groups: int
-    method: str
-    note: str
 
 
 class LadderRow(Node):
@@ -213,15 +208,12 @@ class Method(Node):
     kind: Literal["language_model", "classic"]
 
 
-class CriterionVerdict(Node):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriterionVerdict(Verdict):
     """A success criterion, judged; test_set: "" for the study pool."""
 
     criterion: str
     test_set: str
-    outcome: Outcome
-    sentence: str
-    groups_needed: int | None
-    clips_needed: int | None
 
 
 class ReliabilityBin(Node):
@@ -294,25 +286,13 @@ class WrongClip(Node):
     beyond: float
 
 
-class Agreement(Node):
-    """Which of two methods is right, in clips; ours: the fine-tuned model."""
-
-    method: str
-    both_right: int
-    only_ours_right: int
-    only_theirs_right: int
-    both_wrong: int
-
-
 class Errors(Node):
     """Errors of the fine-tuned model on one test set; heard: those to listen to, under any condition."""
 
     n: int
     n_wrong: int
     groups: list[GroupErrors]
-    worst: list[WrongClip]
     heard: list[WrongClip]
-    agreement: list[Agreement]
 
 
 class Evidence(Node):
@@ -377,31 +357,31 @@ class TestSet(Node):
     sheet: Sheet
 
 
-class Commit(Node):
-    """An entry of the seal: thresholds, by method, as hashes."""
+class SealEntry(Node):
+    """A line of the seal's log."""
 
     number: int
     time: str
     who: str
-    event: Literal["commit"]
-    thresholds: dict[str, str]
-    made_from: str
     previous: str
     hash: str
 
 
-class Look(Node):
-    """An entry of the seal: a test set was opened."""
+class Commit(SealEntry):
+    """Thresholds, by method, as hashes."""
 
-    number: int
-    time: str
-    who: str
+    event: Literal["commit"]
+    thresholds: dict[str, str]
+    made_from: str
+
+
+class Look(SealEntry):
+    """A test set was opened."""
+
     event: Literal["look"]
     test_set: str
     test_sha256: str
     commit: str
-    previous: str
-    hash: str
 
 
 class EarlierLook(Node):

@@ -1,16 +1,47 @@
-"""What stands on a study's page and on its model card, by section: each sentence once, for HTML and Markdown."""
+"""What stands on a study's page and on its model card, by section: each sentence once, for HTML and Markdown.
 
-from collections.abc import Sequence
+Answers and advice: every verdict is read off a 95 % interval on the out-of-corpus test (the last test set where there
+is none): low > 0 is "better", high < 0 "worse", anything else "cannot tell", never "equal". An advice is given only
+where an interval or a count of errors carries it; its thresholds are conventions of this module, named below.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import yaml
 
-from listenwell.evaluate.methods import FINE_TUNED
+from listenwell.augment.conditions import CLEAN
+from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
 from listenwell.report import evidence, figures, tables
-from listenwell.report.blocks import Block, Code, Figures, Page, Paragraph, Sounds, answer_blocks, folded, make_page
-from listenwell.report.conclusions import find_answers, find_next_steps
-from listenwell.report.results import Results
-from listenwell.report.wording import spaced
+from listenwell.report.blocks import (
+    Block,
+    Code,
+    Figures,
+    Page,
+    Paragraph,
+    Sounds,
+    answer_blocks,
+    folded,
+    make_page,
+    make_table,
+)
+from listenwell.report.results import Results, metric_of
+from listenwell.report.wording import (
+    condition_phrase,
+    condition_title,
+    count_phrase,
+    format_difference,
+    format_metric,
+    format_number,
+    method_title,
+    plain_sentence,
+    spaced,
+    summarise,
+    verdict_of,
+)
 
+CONCENTRATED_SHARE = 0.5
+"""More than this share of all errors in MOST_GROUPS groups means that the errors are about who or what was recorded."""
+MOST_GROUPS, FEWEST_ERRORS = 3, 10
 ABOUT_ANSWERS = (
     "Differences and levels are of balanced accuracy at the calibrated threshold, with their 95 % intervals."
 )
@@ -42,6 +73,8 @@ HOW_TO_USE = (
 def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
     """The page of a study; sounds: the errors to listen to."""
     test_sets = results.test_sets
+    values = evidence.provenance_of(results).items()
+    provenance = make_table("What made these numbers", ("What", "Value"), values)
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
         ("Can it be trusted?", "evidence", evidence.statements(results)),
@@ -55,10 +88,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
             "Criteria, transfer, probabilities",
             "judged",
             [
-                evidence.criteria_table(results),
-                evidence.transfer_table(results),
-                evidence.crossing_table(results),
-                evidence.probability_table(results),
+                *evidence.judged_tables(results),
                 Figures(figures.reliability_diagrams(results)),
             ],
         ),
@@ -78,16 +108,16 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
             "Errors",
             "errors",
             [Paragraph(ABOUT_ERRORS), Figures(figures.group_plots(results), is_wide=True),
-             *map(folded, evidence.error_tables(results)), *sounds],
+             *(folded(evidence.error_table(*errors)) for errors in results.evidence.errors.items()), *sounds],
         ),
         ("Every condition", "conditions", [folded(tables.full_table(results, test_set)) for test_set in test_sets]),
         ("Training", "training", [Figures(figures.learning_curves(results), is_wide=True)]),
         ("Who was where", "allocation", _allocation_blocks(results)),
         ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
         ("Data sheets of the tests", "sheets", evidence.sheet_tables(results)),
-        ("Leak gate and seal", "gate", [evidence.finding_table(results.leaks), evidence.seal_table(results.seal)]),
+        ("Leak gate and seal", "gate", evidence.gate_tables(results.leaks, results.seal)),
         ("Clips left out", "quarantine", [evidence.quarantine_table(results)]),
-        ("Provenance", "provenance", [evidence.provenance_table(results), _config(results)]),
+        ("Provenance", "provenance", [provenance, _config(results)]),
     ]  # fmt: skip
     about = [f"{test_set.title}: {test_set.n_clips} clips, {test_set.n_groups} groups" for test_set in test_sets]
     bylines = [" · ".join([results.model.name, *about])]
@@ -96,7 +126,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
 
 def model_card(results: Results) -> Page:
     """The model card: what the delivered adapter is, reaches, was trained on, and its limits."""
-    counts, _ = evidence.allocation_tables(results)
+    counts, *_ = evidence.allocation_tables(results)
     overfitting = [Paragraph(tables.overfitting_sentence(fit)) for fit in results.fits]
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("Use", "use", [Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
@@ -128,9 +158,98 @@ def _arms_blocks(results: Results) -> list[Block]:
 
 def _allocation_blocks(results: Results) -> list[Block]:
     about = Paragraph("A group is a speaker or a sound source; the leak gate says whether one stands in two splits.")
-    counts, names = evidence.allocation_tables(results)
-    return [about, counts, folded(names), evidence.background_table(results)]
+    counts, names, backgrounds = evidence.allocation_tables(results)
+    return [about, counts, folded(names), backgrounds]
 
 
 def _config(results: Results) -> Code:
     return Code("The whole config", yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True))
+
+
+def find_answers(results: Results) -> list[Paragraph]:
+    """The answers a study gives: whether it generalises, then one per classic detector it was compared with."""
+    opponents = [name for name, method in results.methods.items() if method.kind == "classic"]
+    questions = {name: f"Is it better than {method_title(name)}?" for name in opponents}
+    return [
+        _answer(results, opponent, question)
+        for opponent, question in ({ZERO_SHOT: "Does it generalise?"} | questions).items()
+    ]
+
+
+def _answer(results: Results, opponent: str, question: str) -> Paragraph:
+    test_set = results.unseen
+    comparisons = [results.comparison(opponent, test_set.name, c) for c in results.headline_conditions(test_set.name)]
+    details = "; ".join(_describe(results, comparison) for comparison in comparisons)
+    text = f"{test_set.title}, against {method_title(opponent)}: {details}."
+    return Paragraph(text, summarise([comparison.result for comparison in comparisons]), question)
+
+
+def _describe(results: Results, comparison: Comparison) -> str:
+    result = comparison.result
+    row = results.row(comparison.method, CALIBRATED, comparison.test_set, comparison.condition)
+    return (
+        f"{verdict_of(result)} {condition_phrase(comparison.condition)}, {format_difference(result)}, at "
+        f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups)})"
+    )
+
+
+def find_next_steps(results: Results) -> list[Paragraph]:
+    """What the rules advise, in the order in which it is worth doing."""
+    rules = (_threshold_moves, _errors_sit_in_few_groups, _a_condition_costs_much, _not_decided)
+    return [Paragraph(text, advice) for rule in rules for advice, text in rule(results)]
+
+
+def _threshold_moves(results: Results) -> Iterator[tuple[str, str]]:
+    """The threshold of dev lies off where the unseen test would have it."""
+    transfer = results.evidence.transfer[results.unseen.name]
+    if transfer.verdict.outcome == "not met":
+        yield (
+            "Calibrate on a few labelled clips of the kind you will use it on.",
+            f"{results.unseen.title}: {plain_sentence(transfer.verdict.sentence)}; it costs "
+            f"{format_metric(transfer.regret)} of balanced accuracy.",
+        )
+
+
+def _errors_sit_in_few_groups(results: Results) -> Iterator[tuple[str, str]]:
+    """A few speakers or sources make most of the errors."""
+    errors = results.evidence.errors[results.unseen.name]
+    worst = sorted(errors.groups, key=lambda group: (-group.n_wrong, group.group))[:MOST_GROUPS]
+    n_worst = sum(group.n_wrong for group in worst)
+    if errors.n_wrong < FEWEST_ERRORS or n_worst <= CONCENTRATED_SHARE * errors.n_wrong:
+        return
+    named = ", ".join(f"{group.group} ({group.n_wrong} of {group.n})" for group in worst)
+    labels = {group.label for group in worst}
+    wanted = "speakers" if labels == {"SPEECH"} else "sounds" if labels == {"NONSPEECH"} else "speakers and sounds"
+    yield (
+        f"Add {wanted} like those that fail; more clips of the others will not help.",
+        f"{results.unseen.title}, clean: most of the {errors.n_wrong} errors come from {named}.",
+    )
+
+
+def _a_condition_costs_much(results: Results) -> Iterator[tuple[str, str]]:
+    """Under some condition the whole interval lies below the clean value: train for that condition."""
+    measured = {row.condition: metric_of(row) for row in results.delivered_rows(results.unseen.name)}
+    clean = measured[CLEAN].value
+    below = [
+        (metric.value, condition)
+        for condition, metric in measured.items()
+        if condition != NOISY and metric.high < clean
+    ]
+    if below:
+        _, condition = min(below)
+        yield (
+            f"Train harder for {condition_title(condition)}, if your recordings are like that: a larger share of such "
+            "augmentation, or clips recorded so.",
+            f"{results.unseen.title}: {format_metric(measured[condition])} there, {format_number(clean)} on clean "
+            "clips.",
+        )
+
+
+def _not_decided(results: Results) -> Iterator[tuple[str, str]]:
+    """A criterion that the data cannot decide, and how much would."""
+    for criterion in results.evidence.criteria:
+        if criterion.outcome == "cannot tell" and criterion.groups_needed is not None:
+            yield (
+                f"To decide '{plain_sentence(criterion.criterion)}': test with {criterion.groups_needed} groups.",
+                f"{spaced(criterion.test_set) or 'study pool'}: {plain_sentence(criterion.sentence)}.",
+            )

@@ -50,9 +50,9 @@ def main_table(results: Results, test_set: TestSet) -> Table:
         cells = (Cell(method_title(method), threshold), *map(metric_of, judged))
         rows.append(make_row(cells, (method, threshold) == (FINE_TUNED, CALIBRATED)))
     heads = [_condition_head(results.rows_of(test_set.name, condition)) for condition in conditions]
-    columns = (make_column("Method", "threshold"), *heads)
     caption = f"{test_set.title}: balanced accuracy, with 95 % intervals"
-    return Table(caption, columns, rows, _below_chance_note(results, test_set, conditions))
+    note = _below_chance_note(results, test_set, conditions)
+    return make_table(caption, [make_column("Method", "threshold"), *heads], rows, note)
 
 
 def _condition_head(rows: Sequence[Row]) -> Column:
@@ -87,9 +87,9 @@ def full_table(results: Results, test_set: TestSet) -> Table:
         for condition in results.conditions_of(test_set.name)
         for row in results.rows_of(test_set.name, condition)
     ]
-    return Table(
+    return make_table(
         f"{test_set.title}: every condition, with 95 % intervals",
-        [*map(make_column, ("Condition", "Method", *MEASURE_HEADS))],
+        ("Condition", "Method", *MEASURE_HEADS),
         rows,
         "Clips and groups under a condition: of speech + of other sounds; beside a method its threshold.",
     )
@@ -147,9 +147,9 @@ def ladder_table(results: Results) -> Table:
     heads = [
         make_column(f"#{results.title_of(test_set)}", condition_title(condition)) for test_set, condition in places
     ]
-    return Table(
+    return make_table(
         "The ladder: what each change brings",
-        [make_column("Arm"), make_column("Seeds"), *heads, make_column("#Leave one speaker out", "clean")],
+        ["Arm", "Seeds", *heads, make_column("#Leave one speaker out", "clean")],
         rows,
         "Balanced accuracy at each fit's calibrated threshold: the mean over seeds, ± half of its t interval over "
         f"seeds; in brackets the interval of the median seed, which counts groups; Δ is that seed {MINUS} the first "
@@ -262,7 +262,7 @@ def format_speakers(records: Sequence[LeaveOneOut]) -> str:
 
 
 def _align(table: Table) -> str:
-    lines = [[column.title for column in table.columns], [column.detail for column in table.columns]]
+    lines = [[column.text for column in table.columns], [column.detail for column in table.columns]]
     lines += [[str(cell) for cell in row.cells] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -6,6 +6,7 @@ Balanced accuracy, its intervals and differences have three digits behind the po
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Literal
 
 from listenwell.augment.conditions import CLEAN, match_condition
@@ -13,11 +14,10 @@ from listenwell.augment.recording import Band
 from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import FINE_TUNED, NOISY, ZERO_SHOT
-from listenwell.report.results import AgainstFirst
 
 Verdict = Literal["better", "worse", "cannot tell"]
-Difference = PairedDifference | AgainstFirst
 LEAST_WIDTH = 1e-9
+VERDICTS = {"better": "Yes.", "worse": "No, it is worse.", "cannot tell": "Cannot tell from this many clips."}
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 THRESHOLD, SCORE = ".4g", ".2f"
 METHOD_TITLES = {
@@ -33,7 +33,7 @@ BELOW_CHANCE = {
 """Why a method may rank other sounds above speech."""
 
 
-def verdict_of(difference: Difference) -> Verdict:
+def verdict_of(difference: PairedDifference) -> Verdict:
     """What the 95 % interval of a difference allows to say: never "equal".
 
     An interval without width says nothing: it comes of few groups that happened to gain alike.
@@ -45,9 +45,15 @@ def verdict_of(difference: Difference) -> Verdict:
     return "worse" if difference.high < 0 else "cannot tell"
 
 
+def summarise(differences: Sequence[PairedDifference]) -> str:
+    """In a few words what differences under one or several conditions say together."""
+    verdicts = list({verdict_of(difference) for difference in differences})
+    return VERDICTS[verdicts[0]] if len(verdicts) == 1 else "Not under every condition."
+
+
 def method_title(method: str) -> str:
     """What a method is called in the report."""
-    return METHOD_TITLES[method] if method in METHOD_TITLES else method
+    return METHOD_TITLES.get(method, method)
 
 
 def spaced(name: str) -> str:
@@ -107,12 +113,12 @@ def format_signed(value: float) -> str:
     return "0.000" if text[1:] == "0.000" else text
 
 
-def format_difference_interval(difference: Difference | Metric) -> str:
+def format_difference_interval(difference: PairedDifference | Metric) -> str:
     """The interval of a difference: "[+0.020, +0.084]"."""
     return f"[{format_signed(difference.low)}, {format_signed(difference.high)}]"
 
 
-def format_difference(difference: Difference) -> str:
+def format_difference(difference: PairedDifference) -> str:
     """A difference of two shares with its interval: "+0.052 [+0.020, +0.084]"."""
     return f"{format_signed(difference.difference)} {format_difference_interval(difference)}"
 

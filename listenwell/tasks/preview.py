@@ -117,11 +117,6 @@ def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
         yield f"Room: reverberation time {plan.room.t60_s:.2f} s."
     if plan.crop_length is not None:
         yield f"Crop: {_seconds(plan.crop_length)} from {_seconds(plan.crop_start)} on."
-    if plan.tone is not None:
-        yield (
-            f"Room tone: from {_seconds(plan.tone.before)} before the clip until {_seconds(plan.tone.after)} after it, "
-            f"{plan.tone.level_db:.1f} dB relative to the clip, power falling as f^-{plan.tone.tilt:.1f}."
-        )
     for name, planned in (("Background", plan.background), ("Babble", plan.babble)):
         if planned is not None:
             yield f"{name}: {_describe_background(planned, steps)}"
@@ -129,8 +124,6 @@ def describe_plan(plan: Plan, steps: Steps) -> Iterator[str]:
         yield f"Mixture: lowered by {-20 * math.log10(steps.gain):.1f} dB to stay within full scale."
     if plan.gain_db != 0:
         yield f"Gain: {plan.gain_db:+.1f} dB."
-    if plan.clipped_db is not None:
-        yield f"Clipping: peaks cut {plan.clipped_db:.1f} dB below the highest."
     if plan.codes_mu_law:
         yield "Codec: 8 bit mu-law."
     if plan.band is not None:
@@ -153,9 +146,7 @@ def _describe_background(planned: PlannedBackground, steps: Steps) -> str:
 def _describe_masks(masks: Masks) -> str:
     bins = ", ".join(f"{start} to {start + width - 1}" for start, width in masks.frequency if width)
     frames = ", ".join(f"{10 * start} to {10 * (start + width)} ms" for start, width in masks.time if width)
-    warp = masks.warp
-    warped = f"; {10 * warp.from_frame} ms is heard at {10 * warp.to_frame} ms" if warp is not None else ""
-    return f"Masks: mel bins {bins or 'none'}; time {frames or 'none'}; filled with the clip's {masks.fill}{warped}."
+    return f"Masks: mel bins {bins or 'none'}; time {frames or 'none'}; filled with the clip's {masks.fill}."
 
 
 def _seconds(n_samples: int) -> str:
@@ -171,7 +162,7 @@ def _list_sounds(samples: Waveform, steps: Steps) -> Iterator[tuple[str, Wavefor
         yield "Background alone, as loud as in the mixture", np.asarray(alone)
         yield "Mixture", steps.mixture
     if steps.augmented is not steps.mixture:
-        yield "As recorded: after gain, clipping, codec and band", steps.augmented
+        yield "As recorded: after gain, codec and band", steps.augmented
 
 
 def _draw_pictures(mel: LogMel, masks: Masks | None, first_frame: int) -> Iterator[Picture]:

@@ -8,8 +8,9 @@ Knows nothing of what is in the states: a state is a JSON record and named tenso
 """
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from listenwell.errors import CheckpointError
 from listenwell.storage.atomic_files import atomic_folder, make_folder
 from listenwell.storage.load_or_make import read_checksummed, require_files, write_checksummed
 
-FORMAT_VERSION, KEPT = 3, 2
+FORMAT_VERSION, KEPT = 4, 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
 
@@ -32,17 +33,13 @@ class FitState:
     tensors: dict[str, torch.Tensor]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints of one stack below `folder`; the newest KEPT stay. identity: of the fits that are in them.
-
-    damaged: names of checkpoints that did not verify, filled by `newest`.
-    """
+    """The checkpoints of one stack below `folder`; the newest KEPT stay. identity: of the fits that are in them."""
 
     folder: Path
     identity: str
     every_steps: int
-    damaged: list[str] = field(default_factory=list)
 
     def save(self, step: int, states: Sequence[FitState]) -> Path:
         """Write the checkpoint of `step` and remove older ones. Raises ListenwellError when the disk is full."""
@@ -66,7 +63,7 @@ class Checkpoints:
         return folder
 
     def newest(self) -> tuple[int, list[FitState]] | None:
-        """The step and states of the newest checkpoint that verifies, or None.
+        """The step and states of the newest checkpoint that verifies, or None; a warning names those that do not.
 
         Raises CheckpointError when it is of other fits or of another version: training on would be another run.
         """
@@ -76,13 +73,14 @@ class Checkpoints:
                 content = read_checksummed(folder / STATE)
                 require_files(folder / STATE)
             except CheckpointError:
-                self.damaged.append(name)
+                print(f"listenwell: warning: checkpoint {name} is damaged and passed over.", file=sys.stderr)
                 continue
             self._require_own(folder, content)
-            tensors = load_file(folder / TENSORS)
-            return content["step"], [
-                FitState(record, _tensors_of(tensors, number)) for number, record in enumerate(content["fits"])
-            ]
+            states = [FitState(record, {}) for record in content["fits"]]
+            for name, tensor in load_file(folder / TENSORS).items():
+                number, _, name_in_fit = name.partition("/")
+                states[int(number)].tensors[name_in_fit] = tensor
+            return content["step"], states
         return None
 
     def require_space(self, n_bytes: int) -> None:
@@ -109,8 +107,3 @@ class Checkpoints:
                 f"{folder}: belongs to fits {content['identity'][:16]}, not {self.identity[:16]}: settings, clips or "
                 "code changed since; delete the folder to train from the start."
             )
-
-
-def _tensors_of(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
-    prefix = f"{number}/"
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -174,8 +174,6 @@ def stop_signal() -> Iterator[Callable[[], int | None]]:
 def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
     """Ask about every fit that ended an epoch in this round and has more to come."""
     between_epochs = [fit for fit in fits if fit.position.n_batches_in_epoch == 0 and not fit.is_done]
-    if not between_epochs:
-        return
     standings = {
         fit.spec.name: Standing(
             fit.position.history, fit.is_done and not fit.position.was_dropped, fit.position.failure is not None
@@ -184,14 +182,12 @@ def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
     }
     for fit in between_epochs:
         if not watch.keep_going(fit.spec.name, standings):
-            fit.drop()
+            fit.position.was_dropped = True
 
 
 def _resume(stack: "Stack", checkpoints: Checkpoints | None) -> int:
     """Go on as the newest good checkpoint says; returns the rounds taken so far, 0 at the start."""
     newest = None if checkpoints is None else checkpoints.newest()
-    for name in [] if checkpoints is None else checkpoints.damaged:
-        print(f"listenwell: warning: checkpoint {name} is damaged and passed over.", file=sys.stderr)
     if newest is None:
         for fit in stack.fits:
             fit.log.rewind(0, 0)
@@ -315,11 +311,10 @@ class Stack:
         ]
 
     def _dev_scores(self, fit: FitUnderway) -> NDArray[np.float64]:
-        with fit.adapter.without_dropout():
-            audio = fit.dev.audio
-            if self.model.changes_encoder(fit.adapter):
-                audio = embed_clips(self.model, fit.dev.mels, DEV_BATCH_SECONDS, fit.adapter)
-            return answer_scores(self.model, audio, self.prompt, fit.adapter)
+        adapter, audio = replace(fit.adapter, dropout_key=None), fit.dev.audio
+        if self.model.changes_encoder(adapter):
+            audio = embed_clips(self.model, fit.dev.mels, DEV_BATCH_SECONDS, adapter)
+        return answer_scores(self.model, audio, self.prompt, adapter)
 
     def states(self) -> list[FitState]:
         """What each fit needs to go on, and the number of its group."""

@@ -4,10 +4,9 @@ Everything random is keyed by (seed, epoch, clip) or (seed, batch), so a `Positi
 continue to the same bits.
 """
 
-import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import ConfigError
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
 from listenwell.model.audio_language_model import AudioLanguageModel, embed_clips
-from listenwell.model.lora import Adapter, LoraPair, ProjectorWeights, new_adapter
+from listenwell.model.lora import Adapter, new_adapter
 from listenwell.model.mel import LogMel
 from listenwell.model.prompt import Prompt
 from listenwell.model.settings import LoraConfig
@@ -75,7 +74,7 @@ class Progress:
     n_clips: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Position:
     """How far a fit has come, in plain values; a checkpoint holds them by these names.
 
@@ -90,8 +89,8 @@ class Position:
     n_batches: int = 0
     n_batches_in_epoch: int = 0
     pending: int = 0
-    losses: Sequence[float] = ()
-    history: Sequence[dict[str, Any]] = ()
+    losses: list[float] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     failure: str | None = None
     was_dropped: bool = False
 
@@ -145,8 +144,9 @@ class FitUnderway:
         """The next clips; from now on dropout draws for this batch."""
         at, size = self.position, self.spec.train.batch
         clips, self.upcoming = self.upcoming[:size], self.upcoming[size:]
-        self.position = replace(at, n_batches=at.n_batches + 1, n_batches_in_epoch=at.n_batches_in_epoch + 1)
-        self.adapter.dropout_key = (self.spec.seed, self.position.n_batches)
+        at.n_batches += 1
+        at.n_batches_in_epoch += 1
+        self.adapter.dropout_key = (self.spec.seed, at.n_batches)
         return [ClipRequest(self.source, clip, at.epoch) for clip in clips]
 
     def look_ahead(self, n_batches: int) -> list[ClipRequest]:
@@ -190,22 +190,18 @@ class FitUnderway:
         if not math.isfinite(loss):
             return self._fail("loss", loss, batch)
         at, train = self.position, self.spec.train
-        mean = loss / self._share_of_step(len(batch))
         n_in_step = at.pending * train.batch + len(batch)
+        at.losses += [loss / self._share_of_step(len(batch))] * len(batch)
         self.optimizer.add(gradients)
-        self.position = at = replace(
-            at,
-            losses=[*at.losses, *[mean] * len(batch)],
-            n_clips=at.n_clips + len(batch),
-            pending=at.pending + 1,
-        )
+        at.n_clips += len(batch)
+        at.pending += 1
         if at.pending < train.accumulation and self.upcoming:
             return None
         norm, rate = self.optimizer.clip(), self.optimizer.rate(at.step)
         if not math.isfinite(norm):
             return self._fail("gradient", norm, batch)
         self.optimizer.step(at.step)
-        self.position = at = replace(at, step=at.step + 1, pending=0)
+        at.step, at.pending = at.step + 1, 0
         mean = float(np.mean(at.losses[-n_in_step:]))
         self.log.add_metrics({"step": at.step, "loss": mean, "gradient_norm": norm, "learning_rate": rate})
         self.on_step(Progress(self.spec.name, at.step, self.optimizer.n_steps, mean, at.n_clips))
@@ -214,11 +210,10 @@ class FitUnderway:
     def _fail(self, what: str, value: float, batch: Sequence[PreparedClip]) -> None:
         clips = ", ".join(item.clip.clip_id for item in batch)
         kept = "" if self.best is None else f" What it had learned up to epoch {self.best.epoch} is in its checkpoint."
-        failure = (
+        self.position.failure = (
             f"fit '{self.spec.name}', step {self.position.step + 1}: the {what} is {value} on the clips {clips}; check "
             f"these recordings, or lower train.learning_rate.{kept}"
         )
-        self.position = replace(self.position, failure=failure)
 
     def end_epoch(self, dev_scores: NDArray[np.float64]) -> None:
         """Judge the epoch by the scores (n,) of the dev clips and begin the next one."""
@@ -236,20 +231,17 @@ class FitUnderway:
         }
         self.log.add_metrics(record)
         if self.best is None or dev_loss < self.best.dev_loss:
-            self.best = Best(dev_loss, at.epoch, _frozen_copy(self.adapter))
-        self.position = replace(at, epoch=at.epoch + 1, losses=(), n_batches_in_epoch=0, history=[*at.history, record])
-        self.upcoming = self._clips_of_epoch(at.epoch + 1)
-
-    def drop(self) -> None:
-        """End the fit before its last epoch."""
-        self.position = replace(self.position, was_dropped=True)
+            self.best = Best(dev_loss, at.epoch, self.adapter.frozen_copy())
+        at.history.append(record)
+        at.epoch, at.losses, at.n_batches_in_epoch = at.epoch + 1, [], 0
+        self.upcoming = self._clips_of_epoch(at.epoch)
 
     def _clips_of_epoch(self, epoch: int) -> list[Clip]:
         return draw_epoch(self.spec.clips, self.clips_per_epoch, self.spec.seed, epoch)
 
     def state(self) -> FitState:
         """Everything needed to go on from here."""
-        best = {} if self.best is None else _tensors_of(self.best.adapter)
+        best = {} if self.best is None else self.best.adapter.tensors()
         record = {
             **asdict(self.position),
             "best": None if self.best is None else [self.best.dev_loss, self.best.epoch],
@@ -260,11 +252,11 @@ class FitUnderway:
     def restore(self, state: FitState) -> None:
         """Go on from what `state` wrote."""
         record, tensors = state.record, state.tensors
-        self.position = Position(**{field.name: record[field.name] for field in fields(Position)})
+        self.position = Position(**{name: record[name] for name in Position.__dataclass_fields__})
         self.optimizer.restore(tensors)
         if record["best"] is not None:
-            adapter = _frozen_copy(self.adapter)
-            for name, tensor in _tensors_of(adapter).items():
+            adapter = self.adapter.frozen_copy()
+            for name, tensor in adapter.tensors().items():
                 tensor.copy_(tensors[f"best.{name}"])
             dev_loss, epoch = record["best"]
             self.best = Best(dev_loss, epoch, adapter)
@@ -345,25 +337,3 @@ def _label_weights(spec: FitSpec) -> tuple[float, ...]:
     if min(counts) == 0:
         raise ConfigError("train.class_weights is balanced, but the training clips are all of one class.")
     return tuple(len(spec.clips) / (2 * count) for count in counts)
-
-
-def _tensors_of(adapter: Adapter) -> dict[str, torch.Tensor]:
-    """Every tensor of an adapter by name; the projector's names are no module's."""
-    tensors: dict[str, torch.Tensor] = {}
-    for name, pair in adapter.pairs.items():
-        tensors |= {f"{name}.a": pair.a, f"{name}.b": pair.b}
-    if adapter.projector is not None:
-        tensors |= {"projector weight": adapter.projector.weight, "projector bias": adapter.projector.bias}
-    return tensors
-
-
-def _frozen_copy(adapter: Adapter) -> Adapter:
-    frozen = copy.copy(adapter)
-    frozen.dropout_key = None
-    frozen.pairs = {
-        name: LoraPair(pair.a.detach().clone(), pair.b.detach().clone()) for name, pair in adapter.pairs.items()
-    }
-    if adapter.projector is not None:
-        weight, bias = adapter.projector.weight, adapter.projector.bias
-        frozen.projector = ProjectorWeights(weight.detach().clone(), bias.detach().clone(), adapter.projector.name)
-    return frozen

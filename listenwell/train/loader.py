@@ -14,12 +14,11 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +108,7 @@ class _Preparation:
         return PreparedClip(clip, plan, extract_features(self.mel_filters, augmented, self.short_clips, plan.masks))
 
 
-class ClipLoader:
+class ClipLoader(AbstractContextManager["ClipLoader"]):
     """Prepares clips with `workers` processes, or in this one when there are none; a context manager.
 
     Fits whose policy, seed and bank are the same share a source, and so every prepared clip.
@@ -123,12 +122,7 @@ class ClipLoader:
         self._pool: ProcessPoolExecutor | None = None
         self._pending: dict[ClipRequest, Future[PreparedClip]] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def load(self, requests: Sequence[ClipRequest], ahead: Iterable[ClipRequest] = ()) -> list[PreparedClip]:
@@ -140,19 +134,16 @@ class ClipLoader:
         if self.workers == 0:
             prepared = {request: self._preparation.prepare(request) for request in different}
         else:
-            self._schedule(dict.fromkeys([*requests, *ahead]))
+            wanted = dict.fromkeys([*requests, *ahead])
+            for request in self._pending.keys() - wanted.keys():
+                self._pending.pop(request).cancel()
+            for request in wanted:
+                if request not in self._pending:
+                    self._pending[request] = self._submit(request)
             prepared = {request: self._wait_for(request) for request in different}
             for request in different:
                 del self._pending[request]
         return [prepared[request] for request in requests]
-
-    def _schedule(self, requests: Mapping[ClipRequest, None]) -> None:
-        """Submit what is new and cancel what is no longer requested."""
-        for request in self._pending.keys() - requests.keys():
-            self._pending.pop(request).cancel()
-        for request in requests:
-            if request not in self._pending:
-                self._pending[request] = self._submit(request)
 
     def _submit(self, request: ClipRequest) -> "Future[PreparedClip]":
         if self._pool is None:
@@ -185,9 +176,8 @@ class ClipLoader:
                     )
         names = ", ".join(suspect.clip.clip_id for suspect in suspects)
         print(f"listenwell: warning: a process died while clips were prepared ({names}); replaced.", file=sys.stderr)
-        self._pool = _new_pool(self.workers, self._preparation)
         for request in rest:
-            self._pending[request] = self._pool.submit(_prepare_in_worker, request)
+            self._pending[request] = self._submit(request)
 
     def _close(self) -> None:
         if self._pool is not None:

