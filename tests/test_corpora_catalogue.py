@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from made_corpora import make_esc50, make_librispeech, make_musan, make_rirs, make_voxconverse, record
+from made_corpora import make_esc50, make_musan, make_rirs, make_voxconverse, record
 from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
@@ -20,7 +20,6 @@ MAKERS = {
     "musan": make_musan,
     "esc50": make_esc50,
     "voxconverse": make_voxconverse,
-    "librispeech": make_librispeech,
     "rirs": make_rirs,
 }
 
@@ -70,22 +69,20 @@ def test_a_corpus_prepared_again_leaves_no_table_of_the_time_before(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["clips.csv"]
 
 
-def test_official_parts_and_the_margin_are_chosen_on_the_command_line(tmp_path):
+def test_official_parts_are_chosen_on_the_command_line(tmp_path):
     make_voxconverse(tmp_path / "vox")
     arguments = ("prepare", "voxconverse", "--root", tmp_path / "vox", "--out", tmp_path / "out", "--parts", "dev")
-    assert run(*arguments, "--margin-s", "0.5", "--apart-s", "1", "--clips-per-recording", "1").exit_code == 0
+    assert run(*arguments, "--clips-per-recording", "1").exit_code == 0
     clips = read_manifest(tmp_path / "out" / "clips.csv")
     assert {clip.recording for clip in clips} == {"abjxc", "ahnss"}
     assert len(clips) == len({clip.group for clip in clips})
 
 
 def test_quarantined_recordings_are_listed_with_their_reasons(tmp_path):
-    for i in range(20):
+    for i in range(50):
         record(tmp_path / "own" / "speech" / f"s{i}.wav", 0.1, cut=i == 10)
     arguments = ("prepare", "folders", "--root", tmp_path / "own", "--out", tmp_path / "out")
-    assert "1 of 20 recordings cannot be used" in run(*arguments).stderr
-    assert not (tmp_path / "out").exists()
-    answer = run(*arguments, "--quarantine-share", "0.05")
+    answer = run(*arguments)
     assert answer.exit_code == 0, answer.output
     assert "1 recordings cannot be used, see quarantine.csv" in answer.stdout
     assert "truncated" in (tmp_path / "out" / "quarantine.csv").read_text()
@@ -100,7 +97,7 @@ def test_quarantined_recordings_are_listed_with_their_reasons(tmp_path):
         (("download", "folders", "--root", "x"), "has nothing to download"),
         (("prepare", "musan", "--root", "x"), "--out: is missing"),
         (("prepare", "musan", "--root", "x", "--out", "y", "--clips", "nose"), "unknown kind 'nose'"),
-        (("prepare", "musan", "--root", "x", "--out", "y", "--clip-s", "0"), "clip_s 0, shortest_s 0.5"),
+        (("prepare", "musan", "--root", "x", "--out", "y", "--clip-s", "0"), "expected at least 0.5 s"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_is_missing(arguments, sentence):

@@ -1,9 +1,9 @@
 """Public corpora: groups and origins, sources that are one across corpora, and every fault with its place."""
 
 import pytest
-from made_corpora import ESC50_ROWS, make_esc50, make_librispeech, make_musan, make_rirs, record, write_lines
+from made_corpora import ESC50_ROWS, make_esc50, make_musan, make_rirs, write_lines
 
-from listenwell.data.corpora import esc50, librispeech, musan, rirs
+from listenwell.data.corpora import esc50, musan, rirs
 from listenwell.data.corpora.corpus import PrepareSettings
 from listenwell.errors import AudioError, ManifestError
 
@@ -22,49 +22,6 @@ def test_a_missing_source_is_refused_and_never_becomes_a_group(tmp_path, source)
     make_esc50(tmp_path, *ESC50_ROWS, f"5-500001-A-1.wav,5,1,rooster,False,{source},A")
     with pytest.raises(ManifestError, match=r"esc50.csv line 7: the src_file is"):
         esc50.prepare(tmp_path, PrepareSettings())
-
-
-def test_readers_are_groups_and_origins(tmp_path):
-    clips = librispeech.prepare(make_librispeech(tmp_path), PrepareSettings()).clips
-    assert {(clip.group, clip.origin) for clip in clips} == {
-        ("librispeech_84", "librivox:84"), ("librispeech_174", "librivox:174")
-    }  # fmt: skip
-    assert {clip.recording for clip in clips if clip.group == "librispeech_84"} == {
-        "dev-clean/84/121123/84-121123-0000", "dev-clean/84/121123/84-121123-0001"
-    }  # fmt: skip
-    assert {(clip.label, clip.category, clip.licence) for clip in clips} == {("SPEECH", "english", "CC-BY-4.0")}
-
-
-def test_long_utterances_give_several_clips_apart_in_time(tmp_path):
-    clips = librispeech.prepare(make_librispeech(tmp_path), PrepareSettings()).clips
-    spans = [(clip.start_s, clip.duration_s) for clip in clips if clip.path.stem == "84-121123-0000"]
-    assert spans == [(0.0, 5.0), (9.0, 5.0)]
-    assert len({clip.clip_id for clip in clips}) == len(clips)
-
-
-def test_subsets_in_folders_of_their_own_are_one_corpus(tmp_path):
-    make_librispeech(tmp_path / "dev-clean" / "LibriSpeech")
-    make_librispeech(tmp_path / "test-clean" / "LibriSpeech", "test-clean", (61,))
-    clips = librispeech.prepare(tmp_path, PrepareSettings()).clips
-    assert {clip.group for clip in clips} == {"librispeech_84", "librispeech_174", "librispeech_61"}
-    only = librispeech.prepare(tmp_path, PrepareSettings(parts=("test-clean",))).clips
-    assert {clip.group for clip in only} == {"librispeech_61"}
-
-
-def test_a_subset_that_is_not_there_or_there_twice_is_refused(tmp_path):
-    make_librispeech(tmp_path / "one")
-    with pytest.raises(ManifestError, match=r"no utterances .* of test-other, found subsets: dev-clean"):
-        librispeech.prepare(tmp_path, PrepareSettings(parts=("test-other",)))
-    make_librispeech(tmp_path / "two")
-    with pytest.raises(ManifestError, match=r"dev-clean is there twice"):
-        librispeech.prepare(tmp_path, PrepareSettings())
-
-
-def test_a_reader_that_nobody_knows_is_refused(tmp_path):
-    make_librispeech(tmp_path)
-    record(tmp_path / "dev-clean" / "9999" / "1" / "9999-1-0000.flac", 1.0)
-    with pytest.raises(ManifestError, match=r"reader 9999 is not in SPEAKERS\.TXT"):
-        librispeech.prepare(tmp_path, PrepareSettings())
 
 
 def test_rooms_are_groups_and_measured_ones_are_told_from_simulated(tmp_path):
@@ -140,12 +97,9 @@ def test_licences_come_from_the_folders_and_say_where_they_say_nothing(tmp_path)
 def test_origins_join_musan_with_the_other_corpora(tmp_path):
     prepared = prepare(make_musan(tmp_path / "musan"))
     origins = {bed.origin for bed in prepared.backgrounds}
-    readers = {clip.origin for clip in prepared.clips}
     sounds = esc50.prepare(make_esc50(tmp_path / "esc"), PrepareSettings()).clips
-    books = librispeech.prepare(make_librispeech(tmp_path / "libri"), PrepareSettings()).clips
     noises = rirs.prepare(make_rirs(tmp_path / "rirs"), PrepareSettings()).backgrounds
     assert "freesound:100032" in origins & {clip.origin for clip in sounds}
-    assert "librivox:84" in readers & {clip.origin for clip in books}
     assert "musan:noise-free-sound-0000" in origins & {bed.origin for bed in noises}
 
 

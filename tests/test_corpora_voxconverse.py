@@ -1,6 +1,5 @@
 """VoxConverse: speakers are (file, label), and a clip holds one voice."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,8 +8,8 @@ from hypothesis import strategies as st
 from made_corpora import make_voxconverse, record, speaker, write_lines
 
 from listenwell.data.corpora import voxconverse
-from listenwell.data.corpora.corpus import PrepareSettings
-from listenwell.data.corpora.voxconverse import Turn, cut_recording, find_alone, read_rttm
+from listenwell.data.corpora.corpus import APART_S, PrepareSettings
+from listenwell.data.corpora.voxconverse import MARGIN_S, Turn, cut_recording, find_alone, read_rttm
 from listenwell.errors import AudioError, ManifestError
 
 SETTINGS = PrepareSettings()
@@ -31,17 +30,16 @@ def test_per_file_speaker_labels_are_never_joined_across_files(tmp_path):
         assert clip.group.split("/")[0] == clip.recording == clip.path.stem
 
 
-@given(turns=TURNS, margin_s=st.sampled_from([0.0, 0.25, 1.0]))
-def test_rttm_overlaps_are_never_cut(turns, margin_s, tmp_path_factory):
-    settings = replace(SETTINGS, margin_s=margin_s)
+@given(turns=TURNS)
+def test_rttm_overlaps_are_never_cut(turns, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "f.wav"
-    for clip in cut_recording(path, 50.0, turns, settings):
+    for clip in cut_recording(path, 50.0, turns, SETTINGS):
         label, end_s = clip.group.split("/")[1], clip.start_s + clip.duration_s
         assert clip.start_s >= 0
         assert end_s <= 50.0 + 1e-9
         for turn in turns:
             if turn.label != label and turn.end_s > turn.start_s:
-                assert end_s <= turn.start_s - margin_s + 1e-9 or clip.start_s >= turn.end_s + margin_s - 1e-9
+                assert end_s <= turn.start_s - MARGIN_S + 1e-9 or clip.start_s >= turn.end_s + MARGIN_S - 1e-9
 
 
 @given(turns=TURNS)
@@ -53,21 +51,21 @@ def test_a_clip_lies_inside_turns_of_its_speaker(turns, tmp_path_factory):
             assert any(turn.start_s - 1e-9 <= at_s <= turn.end_s + 1e-9 for turn in own)
 
 
-@given(turns=TURNS, apart_s=st.sampled_from([0.0, 2.0, 5.0]))
-def test_clips_of_one_speaker_are_apart_in_time(turns, apart_s, tmp_path_factory):
-    settings = replace(SETTINGS, apart_s=apart_s, clips_per_recording=4)
+@given(turns=TURNS)
+def test_clips_of_one_speaker_are_apart_in_time(turns, tmp_path_factory):
+    settings = PrepareSettings(clips_per_recording=4)
     clips = cut_recording(tmp_path_factory.getbasetemp() / "f.wav", 50.0, turns, settings)
     for label in {clip.group for clip in clips}:
         own = sorted((clip.start_s, clip.start_s + clip.duration_s) for clip in clips if clip.group == label)
         assert len(own) <= 4
-        assert all(later[0] - earlier[1] >= apart_s - 1e-9 for earlier, later in pairwise(own))
+        assert all(later[0] - earlier[1] >= APART_S - 1e-9 for earlier, later in pairwise(own))
 
 
 def test_the_margin_is_kept_by_hand_worked_example():
     turns = [Turn("f", 0.0, 6.0, "a"), Turn("f", 5.0, 9.0, "b"), Turn("f", 9.5, 12.0, "a")]
-    assert find_alone(turns, "a", 0.25, 20.0) == [(0.0, 4.75), (9.5, 12.0)]
-    assert find_alone(turns, "b", 0.25, 20.0) == [(6.25, 9.0)]
-    assert find_alone(turns, "a", 0.25, 10.0) == [(0.0, 4.75), (9.5, 10.0)]
+    assert find_alone(turns, "a", 20.0) == [(0.0, 4.75), (9.5, 12.0)]
+    assert find_alone(turns, "b", 20.0) == [(6.25, 9.0)]
+    assert find_alone(turns, "a", 10.0) == [(0.0, 4.75), (9.5, 10.0)]
 
 
 def test_a_part_without_audio_is_left_out_and_told(tmp_path):
@@ -87,16 +85,13 @@ def test_negative_and_missing_times_are_refused_with_their_line(tmp_path, line):
         read_rttm(path)
 
 
-def test_a_faulty_rttm_and_unknown_files_are_quarantined_up_to_the_share(tmp_path):
+def test_faulty_rttms_and_unknown_files_beyond_the_share_stop_the_work(tmp_path):
     make_voxconverse(tmp_path)
     dev = tmp_path / "voxconverse-main/dev"
     write_lines(dev / "ahnss.rttm", speaker("ahnss", -1.0, 18.0, "spk00"))
     write_lines(dev / "zzzzz.rttm", speaker("zzzzz", 1.0, 2.0, "spk00"))
     with pytest.raises(AudioError, match=r"2 of 4 recordings cannot be used"):
         voxconverse.prepare(tmp_path, SETTINGS)
-    prepared = voxconverse.prepare(tmp_path, replace(SETTINGS, quarantine_share=0.5))
-    assert {each.path.stem for each in prepared.quarantine} == {"ahnss", "zzzzz"}
-    assert {clip.recording for clip in prepared.clips} == {"abjxc", "aepyx"}
 
 
 def test_two_copies_of_an_annotated_recording_are_refused(tmp_path):

@@ -1,17 +1,12 @@
-"""Single files out of Debian packages: from a folder, a mirror or apt, and every way in which that can fail."""
+"""Single files out of Debian packages: from a folder or apt, and every way in which that can fail."""
 
 import gzip
 import hashlib
-import http.server
 import io
 import lzma
 import os
 import shutil
 import tarfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +19,6 @@ from listenwell.data.fetch.packages import (
     AptSource,
     FolderSource,
     Member,
-    MirrorSource,
     choose_source,
     fetch_members,
     stored_path,
@@ -104,7 +98,7 @@ def test_a_changed_file_names_package_file_both_hashes_and_the_way_out(debs: Pat
         fetch_members([wanted], cache, FolderSource(debs))
     message = str(caught.value)
     assert all(part in message for part in ("toys", wanted.path, wanted.sha256, BELL_MEMBER.sha256))
-    assert "LISTENWELL_DEB_MIRROR" in message
+    assert "LISTENWELL_DEB_FOLDER" in message
     assert not cache.exists()
 
 
@@ -148,90 +142,13 @@ def test_a_missing_folder_or_package_says_what_to_do(tmp_path: Path, cache: Path
 def test_the_environment_names_the_source_and_apt_is_asked_otherwise(tmp_path: Path) -> None:
     suite = {"LISTENWELL_DEB_SUITE": "trixie"}
     assert choose_source(tmp_path, {"LISTENWELL_DEB_FOLDER": "/d"}) == FolderSource(Path("/d"))
-    mirror = MirrorSource("http://mirror", tmp_path / "debs", "trixie")
-    assert choose_source(tmp_path, {"LISTENWELL_DEB_MIRROR": "http://mirror", **suite}) == mirror
     assert choose_source(tmp_path, suite) == AptSource(tmp_path / "apt-trixie", "trixie")
     assert choose_source(tmp_path, {}) == AptSource(tmp_path / "apt-bookworm")
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def mirror_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "mirror"
-    (folder / "pool").mkdir(parents=True)
-    (folder / "pool" / "toys_1.0_all.deb").write_bytes(build_deb(TOYS))
-    write_index(folder, sha256((folder / "pool" / "toys_1.0_all.deb").read_bytes()))
-    return folder
-
-
-def write_index(folder: Path, deb_sha256: str) -> None:
-    stanza = (
-        f"Package: toys\nVersion: 1.0\nFilename: pool/toys_1.0_all.deb\nSHA256: {deb_sha256}\nDescription: a\n b: c\n"
-    )
-    index = folder / "dists/bookworm/main/binary-amd64/Packages.xz"
-    index.parent.mkdir(parents=True, exist_ok=True)
-    index.write_bytes(lzma.compress(("Package: other\nFilename: x\nSHA256: y\n\n" + stanza + "\n").encode()))
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The host and port of a server that answers with the files of the folder."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@pytest.fixture
-def mirror(mirror_folder: Path, cache: Path) -> Iterator[MirrorSource]:
-    with served(mirror_folder) as host:
-        yield MirrorSource(f"http://{host}/", cache / "debs")
-
-
-def test_a_mirror_serves_and_its_package_is_deleted_afterwards(mirror: MirrorSource, cache: Path) -> None:
-    stored = fetch_members([BELL_MEMBER], cache, mirror)
-    assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
-    assert len(files_below(cache)) == 1
-
-
-def test_a_package_that_is_not_what_the_index_promises_is_refused(
-    mirror: MirrorSource, mirror_folder: Path, cache: Path
-) -> None:
-    write_index(mirror_folder, "0" * 64)
-    with pytest.raises(DownloadError, match="expected 0000"):
-        fetch_members([BELL_MEMBER], cache, mirror)
-    assert files_below(cache) == []
-
-
-def test_a_mirror_without_the_package_or_the_file_says_so(
-    mirror: MirrorSource, mirror_folder: Path, cache: Path
-) -> None:
-    with pytest.raises(DownloadError, match="has no package gadgets"):
-        fetch_members([Member("gadgets", "a.wav", sha256(BELL))], cache, mirror)
-    (mirror_folder / "pool/toys_1.0_all.deb").unlink()
-    with pytest.raises(DownloadError, match=r"answered 404.*LISTENWELL_DEB_FOLDER"):
-        fetch_members([BELL_MEMBER], cache, mirror)
-    assert files_below(cache) == []
-
-
-def test_a_mirror_without_the_suite_says_what_to_check(mirror: MirrorSource, cache: Path) -> None:
-    mirror.suite = "potato"
-    with pytest.raises(DownloadError, match="suite 'potato'"):
-        fetch_members([BELL_MEMBER], cache, mirror)
-
-
-def test_a_machine_without_apt_names_the_other_ways(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_apt_names_the_other_way(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(DownloadError, match=r"no apt-get; set LISTENWELL_DEB_FOLDER.*LISTENWELL_DEB_MIRROR"):
+    with pytest.raises(DownloadError, match=r"no apt-get; set LISTENWELL_DEB_FOLDER"):
         fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
 
 
@@ -318,12 +235,12 @@ def test_a_machine_of_another_suite_takes_the_wanted_one_from_its_own_mirrors(
 
 
 @needs_apt
-def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_ways(
+def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_way(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_suite(tmp_path / "ubuntu", "noble", "3.0", TOYS)
     set_up_machine(tmp_path, "noble", [f"file:{tmp_path / 'ubuntu'}"], monkeypatch)
-    with pytest.raises(DownloadError, match=r"no package lists of suite 'bookworm'.*LISTENWELL_DEB_MIRROR"):
+    with pytest.raises(DownloadError, match=r"no package lists of suite 'bookworm'.*LISTENWELL_DEB_FOLDER"):
         fetch_members([BELL_MEMBER], cache, choose_source(cache, {}))
 
 

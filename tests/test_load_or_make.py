@@ -3,9 +3,6 @@
 import json
 import multiprocessing
 import pwd
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from hypothesis import strategies as st
 from listenwell.errors import CheckpointError, ListenwellError, ManifestError
 from listenwell.storage.atomic_files import companion, temporary_prefix
 from listenwell.storage.load_or_make import (
-    HeldError,
     Journal,
     Made,
     cache_root,
@@ -268,49 +264,3 @@ def test_a_line_that_a_kill_cut_costs_that_line_alone(tmp_path, cut):
     found = Journal(journal.path, "me")
     assert (found.known("a"), found.known("c")) == ([1], [3])
     assert found.known("b") == ([2] if cut == 1 else [])  # without its line end the line is whole
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from listenwell.storage.load_or_make import Journal
-journal = Journal(Path(sys.argv[1]), "me", is_alone=True)
-print("held", flush=True)
-sys.stdin.readline()
-journal.remove()
-print("removed", flush=True)
-sys.stdin.readline()
-"""
-
-
-def holder_of(path):
-    """A process that holds the journal; a line sent to it makes it remove the journal, another one end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-def test_a_journal_that_another_process_holds_is_refused_and_its_holder_named(tmp_path):
-    path = tmp_path / "journal"
-    with holder_of(path) as process:
-        for _ in range(2):
-            with pytest.raises(HeldError, match=rf"journal: another process writes it \(process {process.pid} on "):
-                Journal(path, "another", is_alone=True)
-        Journal(path, "me").keep("a", 1)  # who does not ask to be alone is not refused
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "removed\n"
-        assert list(tmp_path.iterdir()) == []
-        Journal(path, "another", is_alone=True).remove()
-        process.stdin.close()
-    assert process.returncode == 0
-
-
-def test_a_killed_holder_holds_nothing(tmp_path):
-    with holder_of(tmp_path / "journal") as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        Journal(tmp_path / "journal", "me", is_alone=True).remove()
-    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,5 @@
 """Run folders: one process at a time, a ledger that several share, and what list, compare and clean say of them."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -58,34 +57,6 @@ def test_the_folder_of_a_killed_process_is_free_at_once(holder, tmp_path):
     with hold_run(run):
         assert holder_of(run)["pid"] == os.getpid()
     assert holder_of(run) is None
-
-
-@pytest.mark.parametrize("clock_jump_s", [-86_400, 86_400])
-def test_a_holder_on_another_host_is_alive_while_its_beat_grows_whatever_the_clock_says(
-    tmp_path, monkeypatch, clock_jump_s
-):
-    run, over = RunFolder(tmp_path), threading.Event()
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() + clock_jump_s)
-
-    def beat():
-        count = 0
-        while not over.wait(0.02):
-            count += 1
-            other = run.holder.with_suffix(".new")
-            other.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": count}))
-            other.replace(run.holder)
-
-    run.lock.touch()
-    run.holder.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": 0}))
-    thread = threading.Thread(target=beat)
-    thread.start()
-    with pytest.raises(ListenwellError, match="process 1 on elsewhere"), hold_run(run, beat_s=0.2):
-        pass
-    over.set()
-    thread.join()
-    with hold_run(run, beat_s=0.02):
-        assert holder_of(run)["host"] == socket.gethostname()
 
 
 def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path):
@@ -167,15 +138,6 @@ def test_a_fit_that_another_run_uses_as_its_ledger_stays(tmp_path):
     assert borrowed.parent == config.output / "fits"
     assert find_waste(tmp_path) == []
     assert [each.path for each in find_waste(config.output)] == [borrowed]
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 3}'])
-def test_a_holder_nobody_can_read_holds_nothing(tmp_path, content):
-    run = RunFolder(tmp_path)
-    run.lock.touch()
-    run.holder.write_text(content)
-    with hold_run(run):
-        assert holder_of(run)["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("content", ['{"a": 3}', '{"a": [3]}', '{"a": ["../fits"]}', "[]"])

@@ -24,9 +24,8 @@ results.json           every number
 report.html, report.md the same numbers to read
 
 One process works in a run folder at a time; a second one is told who does. The lock is the operating system's (flock
-on run.lock), so the folder of a killed study is free at once. holder.json names host, process and start, and a beat
-that grows every BEAT_S seconds: where machines share a file system whose locks do not reach from one to the other, a
-holder on another host is alive as long as its beat grows. The beat is a count, so no clock is compared.
+on run.lock), so the folder of a killed study is free at once; holder.json only names host, process and start. A file
+system whose locks do not reach from one machine to the other keeps only the studies of one machine apart.
 
 Every command that works in a run folder holds it, so here is said whose folder it is: run.lock and used_fits.json come
 before all else. Where neither is and something stands under a name that a run writes, it is somebody else's.
@@ -35,16 +34,13 @@ before all else. Where neither is and something stands under a name that a run w
 import functools
 import hashlib
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,8 +54,6 @@ from listenwell.storage.atomic_files import OWN, hold_lock, is_left_over, remove
 from listenwell.storage.load_or_make import without_own_hash
 
 Work = TypeVar("Work", bound=Callable[..., Any])
-BEAT_S = 5.0
-BEATS_TO_WAIT = 3
 REPORT = ("report.html", "report.md", "MODEL_CARD.md", "tables")
 """What listenwell.report.write puts into a run."""
 LIBRARIES = ("numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
@@ -242,7 +236,7 @@ def alone_in_run(work: Work) -> Work:
 
 
 @contextmanager
-def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
+def hold_run(run: RunFolder) -> Iterator[None]:
     """Hold the run folder within the block.
 
     Raises ListenwellError, naming the holder, when it is held, and ConfigError when it is somebody else's.
@@ -252,16 +246,27 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
         try:
             held.enter_context(hold_lock(run.lock))
         except Timeout as error:
-            raise _refusal(run, holder_of(run)) from error
-        _expect_no_life_elsewhere(run, beat_s)
+            holder = holder_of(run)
+            who = (
+                f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
+                if holder
+                else "another process"
+            )
+            raise ListenwellError(
+                f"{run.root}: {who} works in this folder; wait for it, stop it, or give another folder with output=..."
+            ) from error
         if not run.used_fits.exists():
             # some disks keep no lock file once it is free
             write_json(run.used_fits, {})
         # fits may be another's ledger, where somebody else writes
         for path in left_overs(run, fits=False):
             remove(path)
-        with _beating(run, beat_s):
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(run.holder, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
+        try:
             yield
+        finally:
+            run.holder.unlink(missing_ok=True)
 
 
 def require_own(run: RunFolder) -> None:
@@ -309,12 +314,12 @@ def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
 
 
 def holder_of(run: RunFolder) -> dict[str, Any] | None:
-    """Who says to work in the run folder: host, pid, since, beat; None when nobody does, or nobody can read it."""
+    """Who says to work in the run folder: host, pid, since; None when nobody does, or nobody can read it."""
     try:
         holder = read_json(run.holder)
     except ListenwellError:
         return None
-    return holder if holder.keys() >= {"host", "pid", "since", "beat"} else None
+    return holder if holder.keys() >= {"host", "pid", "since"} else None
 
 
 def is_held(run: RunFolder) -> bool:
@@ -326,46 +331,3 @@ def is_held(run: RunFolder) -> bool:
             return False
     except Timeout:
         return True
-
-
-def _refusal(run: RunFolder, holder: dict[str, Any] | None) -> ListenwellError:
-    who = f"process {holder['pid']} on {holder['host']} (since {holder['since']})" if holder else "another process"
-    return ListenwellError(
-        f"{run.root}: {who} works in this folder; wait for it, stop it, or give another folder with output=..."
-    )
-
-
-def _expect_no_life_elsewhere(run: RunFolder, beat_s: float) -> None:
-    """A holder on this host is dead, since its lock is free; one on another host is, when its beat stands still."""
-    before = holder_of(run)
-    if before is None or before["host"] == socket.gethostname():
-        return
-    time.sleep(BEATS_TO_WAIT * beat_s)
-    after = holder_of(run)
-    if after is not None and after["beat"] != before["beat"]:
-        raise _refusal(run, after)
-
-
-@contextmanager
-def _beating(run: RunFolder, beat_s: float) -> Iterator[None]:
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    own = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-    over = threading.Event()
-
-    def beat() -> None:
-        for count in itertools.count(1):
-            if over.wait(beat_s) or not run.root.is_dir():
-                return
-            # a disk that refuses the beat refuses the work's own files too, and they say so
-            with suppress(ListenwellError):
-                write_json(run.holder, own | {"beat": count})
-
-    write_json(run.holder, own | {"beat": 0})
-    thread = threading.Thread(target=beat, name="run lock", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        run.holder.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
         folder / "audio" / row.required("filename"): (row.required("category"), row.required("src_file"))
         for row in read_rows(folder / LANDMARK, COLUMNS, COLUMNS)
     }
-    lengths_s, quarantine = read_lengths(list(rows), settings.quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths(list(rows), on_progress)
     clips: list[Clip] = []
     for path, length_s in lengths_s.items():
         category, source = rows[path]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from listenwell.data.clip import Background, Clip, Label
-from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, read_lengths
+from listenwell.data.corpora.corpus import QUARANTINE_SHARE, Corpus, Prepared, PrepareSettings, read_lengths
 from listenwell.data.sound_files import find_sound_files
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
@@ -29,7 +29,7 @@ CORPUS_NAME = "own"
 
 def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
     """Return a clip per labelled recording, grouped by folder, and the backgrounds (`Corpus.prepare`)."""
-    return read_folders(root, BY_FOLDER, settings.quarantine_share, on_progress)
+    return read_folders(root, BY_FOLDER, QUARANTINE_SHARE, on_progress)
 
 
 def read_folders(
@@ -48,7 +48,7 @@ def read_folders(
     laid = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
     others = [path for path in recordings if path.relative_to(root).parts[0] != BACKGROUND_FOLDER]
     labelled = {path: at for path in others if (at := _label_at(root, path)) is not None}
-    lengths_s, quarantine = read_lengths([*labelled, *laid], quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths([*labelled, *laid], on_progress, quarantine_share)
     clips = [
         _describe_clip(root, path, at, group_by, lengths_s[path]) for path, at in labelled.items() if path in lengths_s
     ]

@@ -55,7 +55,7 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     wanted = {*settings.clip_kinds, *settings.background_kinds}
     known, unannotated = read_tracks(folder)
     tracks = [track for track in known if track.kind in wanted]
-    lengths_s, quarantine = read_lengths([track.path for track in tracks], settings.quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths([track.path for track in tracks], on_progress)
     clips: list[Clip] = []
     backgrounds: list[Background] = []
     for track in tracks:

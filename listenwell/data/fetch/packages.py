@@ -3,7 +3,6 @@
 Ways to a package:
 
     FolderSource    a folder of .deb files that somebody fetched before;
-    MirrorSource    a mirror URL, read through its `Packages` index, the .deb checked by its SHA256;
     AptSource       the machine's own `apt-get` on private folders: from the mirrors, through the proxies and with the
                     passwords of its sources, the packages of the wanted suite, whatever the machine itself runs.
 
@@ -36,7 +35,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from listenwell.data.fetch.download import RemoteFile, download
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.storage.atomic_files import atomic_path, make_folder, temporary_prefix, write_bytes, write_text
@@ -45,12 +43,8 @@ from listenwell.storage.load_or_make import hash_file, one_maker
 WHEEL_FOLDER_VARIABLE = "LISTENWELL_WHEELS"
 DEFAULT_SUITE = "bookworm"
 FOLDER_VARIABLE = "LISTENWELL_DEB_FOLDER"
-MIRROR_VARIABLE = "LISTENWELL_DEB_MIRROR"
 SUITE_VARIABLE = "LISTENWELL_DEB_SUITE"
-OTHER_WAYS = (
-    f"set {FOLDER_VARIABLE} to a folder of .deb files, or {MIRROR_VARIABLE} to a mirror such as "
-    f"http://mirror.example/debian (suite {DEFAULT_SUITE} unless {SUITE_VARIABLE} says otherwise)"
-)
+OTHER_WAY = f"set {FOLDER_VARIABLE} to a folder of .deb files of Debian's suite {DEFAULT_SUITE}"
 HEADERLESS = (".gsm",)
 """Formats whose files hold nothing that says what they are."""
 MAX_MEMBER_BYTES = 128 * 2**20
@@ -80,65 +74,10 @@ class FolderSource:
         debs = sorted([*self.folder.glob(f"{package}_*.deb"), *self.folder.glob(f"{package}.deb")])
         if not debs:
             raise DownloadError(
-                f"{self.folder}: holds no {package}_*.deb; run 'apt-get download {package}' there, "
-                f"or set {MIRROR_VARIABLE} to a Debian mirror."
+                f"{self.folder}: holds no {package}_*.deb; run 'apt-get download {package}' there, or fetch it from a "
+                "Debian mirror."
             )
         yield debs[-1]
-
-
-@dataclass(slots=True)
-class MirrorSource:
-    """Packages from a mirror. The index is not signature-checked: every file is checked by its own hash afterwards."""
-
-    url: str
-    folder: Path
-    suite: str = DEFAULT_SUITE
-    _index: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
-
-    @contextmanager
-    def open_package(self, package: str) -> Iterator[Path]:
-        """Download the package, yield it, delete it. Raises DownloadError."""
-        if not self._index:
-            self._index = self._read_index()
-        if package not in self._index:
-            raise DownloadError(
-                f"{self.url}: suite '{self.suite}' (main) has no package {package}; check {SUITE_VARIABLE}, "
-                f"or put the .deb into a folder and set {FOLDER_VARIABLE}."
-            )
-        entry = self._index[package]
-        with tempfile.TemporaryDirectory(dir=self.folder) as name:
-            yield self._download(entry["Filename"], Path(name), f"sha256:{entry['SHA256']}")
-
-    def _read_index(self) -> dict[str, dict[str, str]]:
-        make_folder(self.folder)
-        try:
-            with tempfile.TemporaryDirectory(dir=self.folder) as name:
-                # it lists the packages for all architectures too
-                packed = self._download(f"dists/{self.suite}/main/binary-amd64/Packages.xz", Path(name))
-                return _parse_index(lzma.decompress(packed.read_bytes()).decode("utf-8"))
-        except (lzma.LZMAError, ValueError) as error:
-            raise DownloadError(
-                f"{self.url}: its index Packages.xz is damaged ({error}); use another mirror."
-            ) from error
-
-    def _download(self, name: str, folder: Path, checksum: str = "") -> Path:
-        file = RemoteFile(Path(name).name, f"{self.url.rstrip('/')}/{name}", checksum=checksum)
-        try:
-            return download(file, folder).path
-        except DownloadError as error:
-            raise DownloadError(
-                f"{error} Is the suite '{self.suite}' right? A folder of .deb files serves too: set {FOLDER_VARIABLE}."
-            ) from error
-
-
-def _parse_index(text: str) -> dict[str, dict[str, str]]:
-    """Return Filename and SHA256 by package name; of several versions in one index the last counts."""
-    index = {}
-    for stanza in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[0] != " ")
-        if {"Package", "Filename", "SHA256"} <= fields.keys():
-            index[fields["Package"]] = fields
-    return index
 
 
 @dataclass(slots=True)
@@ -164,7 +103,7 @@ class AptSource:
             if complaint or not debs:
                 raise DownloadError(
                     f"apt-get could not download {package} ({complaint or 'it gave no file'}); check the network and "
-                    f"the sources in /etc/apt, or {OTHER_WAYS}."
+                    f"the sources in /etc/apt, or {OTHER_WAY}."
                 )
             yield debs[-1]
 
@@ -185,7 +124,7 @@ class AptSource:
                 raise DownloadError(
                     f"apt-get update brought no package lists of suite '{self.suite}' "
                     f"({_complaint(updated) or 'apt has no sources that carry it'}); check the network and the sources "
-                    f"in /etc/apt, or {OTHER_WAYS}."
+                    f"in /etc/apt, or {OTHER_WAY}."
                 )
         self._is_ready = True
 
@@ -204,7 +143,7 @@ class AptSource:
         """Run apt-get in `folder`; own_sources: with the sources of `suite` alone, otherwise with the machine's."""
         program = shutil.which("apt-get")
         if program is None:
-            raise DownloadError(f"this machine has no apt-get; {OTHER_WAYS}.")
+            raise DownloadError(f"this machine has no apt-get; {OTHER_WAY}.")
         options = {
             "Dir::State": self.folder / "state",
             "Dir::State::Lists": self.folder / "lists",
@@ -238,16 +177,14 @@ def _complaint(finished: subprocess.CompletedProcess[str]) -> str:
     return next((line.strip() for line in lines if line.startswith(("E:", "W:", "Err"))), "")
 
 
-PackageSource = FolderSource | MirrorSource | AptSource
+PackageSource = FolderSource | AptSource
 
 
 def choose_source(cache: Path, environment: Mapping[str, str] = os.environ) -> PackageSource:
-    """Return the source that the environment names: a folder, else a mirror, else apt."""
-    suite = environment.get(SUITE_VARIABLE) or DEFAULT_SUITE
+    """Return the source that the environment names: a folder, else apt."""
     if folder := environment.get(FOLDER_VARIABLE):
         return FolderSource(Path(folder))
-    if mirror := environment.get(MIRROR_VARIABLE):
-        return MirrorSource(mirror, cache / "debs", suite)
+    suite = environment.get(SUITE_VARIABLE) or DEFAULT_SUITE
     return AptSource(cache / f"apt-{suite}", suite)
 
 
@@ -315,7 +252,7 @@ def unpack_members(deb: Path, wanted: Sequence[Member], cache: Path) -> None:
         raise DownloadError(
             f"package {lost[0].package} ({deb.name}): '{lost[0].path}' {state}, expected sha256 {lost[0].sha256}"
             f"{others}; this is another version of the package than the list was made from; to get that one, "
-            f"{OTHER_WAYS}."
+            f"{OTHER_WAY}."
         )
 
 
