@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.data.fetch.download import MARKER, FetchedFile, Limits, unpack
+from listenwell.data.fetch.download import MARKER, FetchedFile, unpack
 from listenwell.errors import DownloadError
 from listenwell.random_streams import stream
 
@@ -49,8 +49,7 @@ def test_every_kind_of_archive_is_unpacked_with_a_marker(tmp_path, kind):
     folder = unpack(archive, tmp_path / "out")
     for name, content in FILES.items():
         assert (folder / name).read_bytes() == content
-    marker = json.loads((folder / MARKER).read_text())
-    assert (marker["sha256"], marker["n_members"], marker["n_bytes"]) == (archive.sha256, 3, 5007)
+    assert json.loads((folder / MARKER).read_text())["sha256"] == archive.sha256
 
 
 @pytest.mark.parametrize(("kind", "name"), [(".tar.gz", "../evil"), (".zip", "corpus/../../evil"), (".zip", "/tmp/e")])
@@ -73,17 +72,6 @@ def test_links_outside_and_devices_in_a_tar_are_refused(tmp_path, kind):
     with pytest.raises(DownloadError, match=r"is damaged, unsafe, .*corpus/out"):
         unpack(packed, tmp_path / "out")
     assert left_behind(tmp_path, packed) == []
-
-
-@pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
-@pytest.mark.parametrize("limits", [Limits(n_bytes=10**6), Limits(n_members=2)])
-def test_an_archive_bomb_is_refused(tmp_path, kind, limits):
-    files = {"a": bytes(10**6), "b": b"1", "c": b"1"}
-    archive = pack(tmp_path / f"bomb{kind}", files)
-    assert archive.path.stat().st_size < 10_000
-    with pytest.raises(DownloadError, match=r"unpacks to more than"):
-        unpack(archive, tmp_path / "out", limits=limits)
-    assert left_behind(tmp_path, archive) == []
 
 
 @pytest.mark.parametrize("kind", [".tar.gz", ".tar.xz", ".zip"])

