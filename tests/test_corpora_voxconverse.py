@@ -9,7 +9,7 @@ from made_corpora import make_voxconverse, record, speaker, write_lines
 
 from listenwell.data.corpora import voxconverse
 from listenwell.data.corpora.corpus import APART_S, PrepareSettings
-from listenwell.data.corpora.voxconverse import MARGIN_S, Turn, cut_recording, find_alone, read_rttm
+from listenwell.data.corpora.voxconverse import MARGIN_S, Turn, cut_recording, read_rttm
 from listenwell.errors import AudioError, ManifestError
 
 SETTINGS = PrepareSettings()
@@ -59,13 +59,6 @@ def test_clips_of_one_speaker_are_apart_in_time(turns, tmp_path_factory):
         own = sorted((clip.start_s, clip.start_s + clip.duration_s) for clip in clips if clip.group == label)
         assert len(own) <= 4
         assert all(later[0] - earlier[1] >= APART_S - 1e-9 for earlier, later in pairwise(own))
-
-
-def test_the_margin_is_kept_by_hand_worked_example():
-    turns = [Turn("f", 0.0, 6.0, "a"), Turn("f", 5.0, 9.0, "b"), Turn("f", 9.5, 12.0, "a")]
-    assert find_alone(turns, "a", 20.0) == [(0.0, 4.75), (9.5, 12.0)]
-    assert find_alone(turns, "b", 20.0) == [(6.25, 9.0)]
-    assert find_alone(turns, "a", 10.0) == [(0.0, 4.75), (9.5, 10.0)]
 
 
 def test_a_part_without_audio_is_left_out_and_told(tmp_path):

