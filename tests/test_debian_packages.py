@@ -242,7 +242,7 @@ def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_way(
 def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
     from listenwell.data.corpora.starter import read_members
 
-    wanted = [member.file for member in read_members() if member.package == "sound-icons"]
+    wanted = [member for member in read_members() if member.package == "sound-icons"]
     stored = fetch_members(wanted, tmp_path, packages.choose_source(tmp_path))
     assert all(sha256(path.read_bytes()) == name for name, path in stored.items())
 
