@@ -4,8 +4,9 @@ One rule for detect, init and corpora: links are followed, a folder that leads b
 folders (".git", macOS's "._take1.wav") are left out, and so is what is no sound by its name or its first bytes; whether
 a file can be read shows when it is.
 
-Files joined end to end (WAV, FLAC, chained Ogg: RFC 3533): decoders read the first and stop, or stumble where the
-second has another rate. Positions are bytes.
+Files joined end to end (WAV, FLAC, chained Ogg: RFC 3533) are told apart here, since libsndfile reads the first alone,
+and so does FFmpeg of WAV; of Ogg and FLAC whose parts have other rates FFmpeg stops or gives a wrong length. Positions
+are bytes.
 """
 
 import functools
