@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from listenwell.data.audio import (
-    SAMPLE_RATE_HZ,
-    is_silent,
-    load_recording,
-    load_waveform,
-    pcm_sha256,
-)
+from listenwell.data.audio import SAMPLE_RATE_HZ, is_silent, load_recording, load_waveform, pcm_sha256
 from listenwell.data.clip import Clip
 from listenwell.errors import AudioError
 

@@ -24,12 +24,7 @@ from listenwell.data.corpora.voxconverse import MARGIN_S, Turn, cut_recording, r
 from listenwell.data.manifest import read_backgrounds, read_manifest, write_manifest
 from listenwell.errors import AudioError, ManifestError
 
-MAKERS = {
-    "musan": make_musan,
-    "esc50": make_esc50,
-    "voxconverse": make_voxconverse,
-    "rirs": make_rirs,
-}
+MAKERS = {"musan": make_musan, "esc50": make_esc50, "voxconverse": make_voxconverse, "rirs": make_rirs}
 
 
 def run(*arguments: str | Path) -> Result:

@@ -15,14 +15,7 @@ import soundfile
 
 from listenwell.data.audio import load_recording
 from listenwell.data.fetch import packages
-from listenwell.data.fetch.packages import (
-    AptSource,
-    FolderSource,
-    Member,
-    choose_source,
-    fetch_members,
-    stored_path,
-)
+from listenwell.data.fetch.packages import AptSource, FolderSource, Member, choose_source, fetch_members, stored_path
 from listenwell.errors import DownloadError
 from listenwell.storage.atomic_files import write_bytes
 

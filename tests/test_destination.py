@@ -154,10 +154,7 @@ def test_two_outputs_of_one_name_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [
-        ("file/a", "a file stands where a folder was expected"),
-        ("loop", "is a symbolic link that leads back to itself"),
-    ],
+    [("file/a", "a file stands where a folder was expected"), ("loop", "is a symbolic link that leads back to itself")],
 )
 def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path, name, sentence):
     (tmp_path / "file").write_text("mine")

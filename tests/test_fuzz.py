@@ -190,11 +190,7 @@ def test_a_broken_detector_gives_a_value_or_one_of_our_errors(tmp_path_factory, 
 
 
 def require_safe(
-    place: Path,
-    read: Callable[[Path], object],
-    make: Callable[[Path], list[Files]],
-    n_examples: int,
-    only: str = "",
+    place: Path, read: Callable[[Path], object], make: Callable[[Path], list[Files]], n_examples: int, only: str = ""
 ) -> None:
     (place / "made").mkdir()
     wholes = make(place / "made")

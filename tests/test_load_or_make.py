@@ -200,10 +200,7 @@ def test_a_home_without_room_for_the_cache_is_one_sentence_that_names_the_variab
     monkeypatch.setattr(pwd, "getpwuid", unknown_user)
     path = cache_root() / "models" / "small"
     assert not path.exists()
-    with (
-        pytest.raises(ListenwellError, match=r"cannot be written .*; set LISTENWELL_CACHE"),
-        one_maker(path),
-    ):
+    with pytest.raises(ListenwellError, match=r"cannot be written .*; set LISTENWELL_CACHE"), one_maker(path):
         pass
 
 

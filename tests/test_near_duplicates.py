@@ -11,12 +11,7 @@ import soxr
 
 from listenwell.augment.mixing import mix_at_snr
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
-from listenwell.data.check.near_duplicates import (
-    NearDuplicate,
-    Sound,
-    find_near_duplicates,
-    index_sounds,
-)
+from listenwell.data.check.near_duplicates import NearDuplicate, Sound, find_near_duplicates, index_sounds
 from listenwell.random_streams import stream
 
 N_SOUNDS = 6

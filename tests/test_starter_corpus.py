@@ -9,13 +9,7 @@ import soundfile
 
 from listenwell.data.check.audio_checks import check_audio
 from listenwell.data.clip import LABELS
-from listenwell.data.corpora.starter import (
-    PARTS,
-    StarterCorpus,
-    StarterMember,
-    prepare_starter,
-    read_members,
-)
+from listenwell.data.corpora.starter import PARTS, StarterCorpus, StarterMember, prepare_starter, read_members
 from listenwell.data.fetch.packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import DownloadError, ManifestError

@@ -23,14 +23,7 @@ from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.data.manifest import read_backgrounds, read_manifest, write_manifest
-from listenwell.data.test_set import (
-    ChosenClip,
-    DataSheet,
-    SetSize,
-    draw_test_set,
-    format_sheet,
-    leave_out_related,
-)
+from listenwell.data.test_set import ChosenClip, DataSheet, SetSize, draw_test_set, format_sheet, leave_out_related
 from listenwell.errors import ManifestError
 from listenwell.evaluate.power import expect_precision
 from listenwell.random_streams import stream

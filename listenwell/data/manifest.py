@@ -21,13 +21,7 @@ from typing import Any
 
 from listenwell.data.audio import measure_extent
 from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
-from listenwell.data.tables import (
-    ADD_COLUMN,
-    NO_NAMES,
-    Row,
-    read_rows,
-    write_rows,
-)
+from listenwell.data.tables import ADD_COLUMN, NO_NAMES, Row, read_rows, write_rows
 from listenwell.errors import AudioError, ConfigError, ManifestError
 
 _WORDS = {

@@ -50,10 +50,7 @@ class Made:
 
 
 def load_or_make(
-    path: Path,
-    made_from: Mapping[str, Any],
-    make: Callable[[], Made],
-    kind: type[ListenwellError] = CheckpointError,
+    path: Path, made_from: Mapping[str, Any], make: Callable[[], Made], kind: type[ListenwellError] = CheckpointError
 ) -> dict[str, Any]:
     """Return the value kept at `path` where it was made from the same things, otherwise make it and keep it.
 

@@ -196,10 +196,7 @@ def _block_edges(samples: Waveform) -> Iterator[tuple[int, int]]:
 
 
 def find_near_duplicates(
-    one: SoundIndex,
-    other: SoundIndex,
-    on_progress: OnProgress = ignore_progress,
-    stage: str = "comparing",
+    one: SoundIndex, other: SoundIndex, on_progress: OnProgress = ignore_progress, stage: str = "comparing"
 ) -> list[NearDuplicate]:
     """Return the pairs of a sound of `one` and a sound of `other` that share sound, in the order of their indices.
 
@@ -225,10 +222,7 @@ def _padded_block(index: SoundIndex, row: int) -> Spectrum:
 
 
 def find_candidates(
-    one: SoundIndex,
-    other: SoundIndex,
-    on_progress: OnProgress = ignore_progress,
-    stage: str = "comparing",
+    one: SoundIndex, other: SoundIndex, on_progress: OnProgress = ignore_progress, stage: str = "comparing"
 ) -> dict[tuple[int, int], list[tuple[int, int]]]:
     """Return, by pair of sounds (their indices), the pairs of rows worth an exact comparison, best first."""
     peaks: dict[tuple[int, int], list[tuple[float, int, int]]] = {}

@@ -188,12 +188,7 @@ def cut_stretches(start_s: float, end_s: float, settings: PrepareSettings) -> li
 def cut_clips(whole: Clip, settings: PrepareSettings) -> list[Clip]:
     """Return the clips of one recording, given as a clip of its whole length that is called by its file's name."""
     return [
-        replace(
-            whole,
-            clip_id=name_clip(whole.corpus, whole.clip_id, start_s),
-            start_s=start_s,
-            duration_s=duration_s,
-        )
+        replace(whole, clip_id=name_clip(whole.corpus, whole.clip_id, start_s), start_s=start_s, duration_s=duration_s)
         for start_s, duration_s in cut_stretches(0.0, whole.duration_s, settings)
     ]
 

@@ -11,14 +11,7 @@ hard subset, told by its category.
 from pathlib import Path
 
 from listenwell.data.clip import Clip
-from listenwell.data.corpora.corpus import (
-    Corpus,
-    Prepared,
-    PrepareSettings,
-    cut_clips,
-    find_folder,
-    read_lengths,
-)
+from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, cut_clips, find_folder, read_lengths
 from listenwell.data.fetch.download import RemoteFile
 from listenwell.data.tables import read_rows
 from listenwell.progress import OnProgress, ignore_progress

@@ -17,14 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.data.clip import Background, Clip
-from listenwell.data.corpora.corpus import (
-    Corpus,
-    Prepared,
-    PrepareSettings,
-    cut_clips,
-    find_folder,
-    read_lengths,
-)
+from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, cut_clips, find_folder, read_lengths
 from listenwell.data.fetch.download import RemoteFile
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
