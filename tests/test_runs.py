@@ -158,7 +158,7 @@ def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
     run.used_fits.write_text(content)
-    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the study again"):
+    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the (study|command) again"):
         open_ledger(run, ["0" * 64])
 
 
@@ -282,5 +282,5 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "3", "[" * 200_000])
 def test_what_is_no_object_is_named(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ListenwellError, match=r"results\.json: .*run the study again"):
+    with pytest.raises(ListenwellError, match=r"results\.json: .*run the command again"):
         read_json(tmp_path / "results.json")

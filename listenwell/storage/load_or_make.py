@@ -137,7 +137,7 @@ def read_checksummed(path: Path, kind: type[ListenwellError] = CheckpointError) 
 
     The files it names are not looked at: `require_files` does.
     """
-    content = without_own_hash(path, _read_object(path, kind), kind)
+    content = without_own_hash(path, read_object(path, kind), kind)
     return {key: value for key, value in content.items() if key != FILES}
 
 
@@ -153,7 +153,8 @@ def without_own_hash(
     return rest
 
 
-def _read_object(path: Path, kind: type[ListenwellError]) -> dict[str, Any]:
+def read_object(path: Path, kind: type[ListenwellError]) -> dict[str, Any]:
+    """Return the JSON object in the file. Raises `kind`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -165,7 +166,7 @@ def _read_object(path: Path, kind: type[ListenwellError]) -> dict[str, Any]:
 
 def file_hashes(path: Path, kind: type[ListenwellError] = CheckpointError) -> dict[str, str]:
     """The hashes of the files that the object at `path` names. Raises `kind`."""
-    hashes = _read_object(path, kind).get(FILES, {})
+    hashes = read_object(path, kind).get(FILES, {})
     if not isinstance(hashes, dict) or not all(isinstance(sha256, str) for sha256 in hashes.values()):
         raise kind(f"{path}: its {FILES} holds no hashes by name; delete it and run the command again.")
     return hashes

@@ -32,15 +32,14 @@ before all else. Where neither is and something stands under a name that a run w
 """
 
 import functools
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +50,7 @@ from filelock import Timeout
 import listenwell
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.storage.atomic_files import OWN, hold_lock, is_left_over, remove, write_json
-from listenwell.storage.load_or_make import without_own_hash
+from listenwell.storage.load_or_make import hash_content, read_object, without_own_hash
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 REPORT = ("report.html", "report.md", "MODEL_CARD.md", "tables")
@@ -148,25 +147,16 @@ class RunFolder:
 
 def identity(**parts: Any) -> str:
     """Return the sha256 of `parts` as canonical JSON: equal parts, equal identity, on every machine."""
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hash_content(parts)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise ListenwellError(
             f"{path}: is not there; give the folder of a run that 'listenwell study' made, or run the study to its end."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ListenwellError(
-            f"{path}: cannot be read ({error}); delete its folder and run the study again."
-        ) from error
-    if not isinstance(content, dict):
-        raise ListenwellError(f"{path}: holds no JSON object; delete its folder and run the study again.")
-    return content
+        )
+    return read_object(path, ListenwellError)
 
 
 def read_kept_results(run: RunFolder) -> dict[str, Any]:
@@ -176,6 +166,10 @@ def read_kept_results(run: RunFolder) -> dict[str, Any]:
 
 def provenance() -> dict[str, Any]:
     """Return package version, git commit (None outside a checkout), Python, machine and library versions."""
+    libraries = {}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            libraries[name] = importlib.metadata.version(name)
     return {
         "listenwell": listenwell.__version__,
         "commit": git_commit(Path(listenwell.__file__).parent),
@@ -185,7 +179,7 @@ def provenance() -> dict[str, Any]:
             "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         },
-        "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
+        "libraries": libraries,
     }
 
 
@@ -204,21 +198,10 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
 
 
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:(.*)", cpus.read_text(encoding="utf-8"), re.MULTILINE) if cpus.is_file() else []
+    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 # Who works in it
@@ -246,12 +229,9 @@ def hold_run(run: RunFolder) -> Iterator[None]:
         try:
             held.enter_context(hold_lock(run.lock))
         except Timeout as error:
-            holder = holder_of(run)
-            who = (
-                f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
-                if holder
-                else "another process"
-            )
+            who = "another process"
+            if holder := holder_of(run):
+                who = f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
             raise ListenwellError(
                 f"{run.root}: {who} works in this folder; wait for it, stop it, or give another folder with output=..."
             ) from error
@@ -263,10 +243,8 @@ def hold_run(run: RunFolder) -> Iterator[None]:
             remove(path)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(run.holder, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
-        try:
-            yield
-        finally:
-            run.holder.unlink(missing_ok=True)
+        held.callback(run.holder.unlink, missing_ok=True)
+        yield
 
 
 def require_own(run: RunFolder) -> None:
