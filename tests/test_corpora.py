@@ -198,13 +198,12 @@ def test_folders_that_are_being_unpacked_are_not_found(tmp_path):
         find_folder(tmp_path, "README", "MUSAN")
 
 
-def test_a_pattern_of_file_names_makes_the_readers_of_librispeech_groups(tmp_path):
+def test_the_readers_of_librispeech_are_groups_by_their_folders_or_by_a_pattern_of_the_names(tmp_path):
     for reader in (84, 174):
-        record(tmp_path / "speech" / "dev-clean" / str(reader) / "121123" / f"{reader}-121123-0000.flac", 0.2)
-    assert {clip.group for clip in folders.read_folders(tmp_path, "^([0-9]+)-", 0.0).clips} == {
-        "speech/84",
-        "speech/174",
-    }
+        record(tmp_path / "speech" / str(reader) / "121123" / f"{reader}-121123-0000.flac", 0.2)
+    for group_by in ("folder", "^([0-9]+)-"):
+        clips = folders.read_folders(tmp_path, group_by, 0.0).clips
+        assert {clip.group for clip in clips} == {"speech/84", "speech/174"}
 
 
 def test_clips_of_one_freesound_recording_are_one_group_and_one_origin(tmp_path):
