@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from made_recordings import ENCODERS, change, cut, encode, join
 
-from listenwell.data.audio import Downmix, load_recording, load_waveform, recording_s
+from listenwell.data.audio import Downmix, load_recording, load_waveform, measure_extent
 from listenwell.data.decoding import block_frames, open_recording
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import AudioError, AudioWarning
@@ -25,6 +25,10 @@ SWEEP = (0.4 * np.sin(2 * np.pi * (150 + 60 * SECONDS) * SECONDS) * (0.6 + 0.4 *
 )
 SLACK_S = 0.15
 """Encoders fill up their first and last block."""
+
+
+def recording_s(path):
+    return measure_extent(path).seconds
 
 
 def decode(source):

@@ -22,10 +22,8 @@ from listenwell.random_streams import stream_key
 def split_by_group(clips: Iterable[Clip], shares: Mapping[str, float], seed: int) -> dict[str, list[Clip]]:
     """Return the parts named in `shares` (part -> relative share of the groups), clips in their given order.
 
-    Raises ManifestError when a class has fewer groups than there are parts, and ValueError for a share of 0 or less.
+    Raises ManifestError when a class has fewer groups than there are parts.
     """
-    if not shares or min(shares.values()) <= 0:
-        raise ValueError(f"shares must be positive and not empty, found {dict(shares)}")
     kept = list(clips)
     labels_of = _labels_of_groups(kept)
     part_of = _allocate(labels_of, shares, seed)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from listenwell.data.audio import recording_s
+from listenwell.data.audio import measure_extent
 from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
 from listenwell.data.fetch.download import RemoteFile
 from listenwell.data.sound_files import walk
@@ -152,7 +152,7 @@ def read_lengths(
     unreadable: list[Unreadable] = []
     for done, path in enumerate(paths, start=1):
         try:
-            lengths_s[path] = recording_s(path)
+            lengths_s[path] = measure_extent(path).seconds
         except AudioError as error:
             unreadable.append(Unreadable(path, str(error)))
         on_progress("reading headers", done, len(paths))
