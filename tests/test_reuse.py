@@ -155,7 +155,6 @@ def change_start(folder):
 
 CHANGES = {
     change_train_audio: "clips.train.audio",
-    change_dev_audio: "clips.dev.audio",
     change_test_audio: "clips.test.audio",
     change_background: "backgrounds.",
     change_group: "clips.test.groups",
