@@ -39,14 +39,6 @@ def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_text_is_written_and_replaced_and_its_folder_made(tmp_path):
-    path = tmp_path / "new" / "a.txt"
-    write_text(path, "one")
-    write_text(path, "zwei ü")
-    assert path.read_text(encoding="utf-8") == "zwei ü"
-    assert names(path.parent) == ["a.txt"]
-
-
 def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path, full_disk):
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -98,14 +98,6 @@ def test_a_path_that_leads_outside_writes_nothing_outside(debs: Path, cache: Pat
     assert new == {str(stored_path(cache, BELL_MEMBER.sha256, BELL_MEMBER.path).relative_to(cache.parent))}
 
 
-def test_a_link_is_not_followed(debs: Path, cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.wav").write_bytes(b"secret")
-    deb = build_deb({}, links={"./usr/share/toys/bell.wav": str(tmp_path / "secret.wav")})
-    (debs / "toys_1.0_all.deb").write_bytes(deb)
-    with pytest.raises(DownloadError, match="is missing"):
-        fetch_members([Member("toys", BELL_MEMBER.path, sha256(b"secret"))], cache, FolderSource(debs))
-
-
 @pytest.mark.parametrize("compression", ["xz", "gz", ""])
 @pytest.mark.parametrize("share", [0.2, 0.99])
 def test_a_truncated_package_is_an_error_and_leaves_no_half_file(

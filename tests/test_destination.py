@@ -280,19 +280,3 @@ def test_export_replaces_its_own_detector_and_no_other_folder(finished, tmp_path
         refused = run("export", finished, "--out", out, "--overwrite")
         assert refused.exit_code == 2, out
     assert content_of(tmp_path) == before
-
-
-def test_score_adds_to_its_own_folder_and_to_no_other(made_detector, tmp_path):
-    clips, mine = made_detector.parent / "clips.csv", tmp_path / "mine"
-    mine.mkdir()
-    (mine / "config.yaml").write_text("mine")
-    score = ("score", "--clips", clips, "--model", "random", "--out")
-    refused = run(*score, mine)
-    assert refused.exit_code == 2
-    assert "config.yaml: is there already and no run of listenwell wrote it" in refused.stderr
-    assert content_of(mine) == {"config.yaml": b"mine"}
-    refused = run(*score, made_detector.parent / "run")
-    assert refused.exit_code == 2
-    assert "is the folder of a study" in refused.stderr
-    for _ in range(2):
-        assert run(*score, tmp_path / "own").exit_code == 0

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from listenwell.errors import CheckpointError, ListenwellError, ManifestError
-from listenwell.storage.atomic_files import companion, temporary_prefix
 from listenwell.storage.load_or_make import (
     Journal,
     Made,
@@ -177,14 +176,6 @@ def test_processes_that_want_the_same_thing_make_it_once_and_the_others_wait(tmp
     assert [maker.exitcode for maker in makers] == [0, 0, 0, 0]
     assert n_made.value == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_what_a_killed_maker_left_goes_and_what_others_make_beside_it_stays(tmp_path):
-    for prefix in (temporary_prefix("model"), temporary_prefix("model", "old"), temporary_prefix("model2"), ".model."):
-        (tmp_path / f"{prefix}abcd1234").mkdir()
-    with one_maker(tmp_path / "model"):
-        left = {path.name for path in tmp_path.iterdir()} - {companion(tmp_path / "model", ".lock").name}
-        assert left == {f"{temporary_prefix('model2')}abcd1234", ".model.abcd1234"}
 
 
 @pytest.mark.parametrize("home", ["/proc", "/dev/null", None], ids=["read-only", "a file", "none"])

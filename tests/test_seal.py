@@ -60,15 +60,6 @@ def test_lines_cut_off_the_end_show_against_the_head_in_the_results(tmp_path):
     assert "cut off" in status.reason
 
 
-def test_no_log_and_an_unlogged_test_set_are_unsealed(tmp_path):
-    without = judge_seal(tmp_path / "seal.jsonl", "", ["test"])
-    assert (without.verdict, without.head, without.n_looks) == ("unsealed", "", 0)
-    seal = opened(tmp_path / "seal.jsonl")
-    status = judge_seal(seal, head(seal), ["test", "other"])
-    assert status.verdict == "unsealed"
-    assert "no look at other" in status.reason
-
-
 @pytest.mark.parametrize(
     "change", [{"event": 3}, {"thresholds": None}, {"time": 0}, {"event": "look"}, {"made_from": 1}]
 )

@@ -8,7 +8,6 @@ import pytest
 import soundfile
 
 from listenwell.data.check.audio_checks import check_audio
-from listenwell.data.clip import LABELS
 from listenwell.data.corpora.starter import PARTS, StarterCorpus, StarterMember, prepare_starter, read_members
 from listenwell.data.fetch.packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
@@ -43,14 +42,6 @@ def test_the_sealed_test_is_ten_speakers_by_five_and_twenty_sounds_by_three() ->
         by_class[member.category] += member.clips
     assert sorted(by_class.values()) == [3] * 20
     assert all(sum(m.group == group for m in MEMBERS) >= 10 for group in clips_by_group("sealed_test", "SPEECH"))
-
-
-def test_voices_that_nobody_can_tell_apart_only_ever_train() -> None:
-    """The voice packs of a game are played by nobody knows how many actors; they must not count as speakers."""
-    voices = [member for member in MEMBERS if "hedgewars" in member.package and "/voices/" in member.path]
-    assert {member.label for member in voices} == set(LABELS)
-    assert {member.part for member in voices} == {"train"}
-    assert {m.part for m in MEMBERS if m.group.startswith("hedgewars_speech")} == {"train"}
 
 
 def test_a_group_and_a_file_are_in_one_part_and_packages_of_out_of_corpus_give_nothing_else() -> None:
