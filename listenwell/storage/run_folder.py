@@ -69,6 +69,14 @@ class RunFile:
         return run.root / self.name
 
 
+class RunFiles(RunFile):
+    """The paths of several files of one pattern, each by its name or number."""
+
+    def __get__(self, run: "RunFolder", owner: type | None = None) -> Callable[[str | int], Path]:  # type: ignore[override]
+        """What gives the path in this run."""
+        return lambda name: run.root / self.name.format(name)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths below `root`; nothing is made here, writers make the folders they need.
@@ -97,6 +105,13 @@ class RunFolder:
     errors = RunFile("errors")
     error_index = RunFile("errors/errors.json")
     results = RunFile("results.json")
+    threshold = RunFiles("thresholds/{}.json")
+    scores = RunFiles("scores/{}.csv")
+    score_identity = RunFiles("scores/{}.json")
+    score_journal = RunFiles("scores/{}.journal")
+    error_sound = RunFiles("errors/{:02d}.wav")
+    error_picture = RunFiles("errors/{:02d}.png")
+    quarantine = RunFiles("quarantine/{}.csv")
 
     @property
     def ledger_version(self) -> Path:
@@ -115,34 +130,6 @@ class RunFolder:
     def fit_lock(self, fit_identity: str) -> Path:
         """Locked while somebody trains this fit."""
         return (self.ledger or self.root) / "locks" / f"{fit_identity[:16]}.lock"
-
-    def threshold(self, method: str) -> Path:
-        """The threshold of one method (JSON)."""
-        return self.root / "thresholds" / f"{method}.json"
-
-    def scores(self, name: str) -> Path:
-        """The score table of one set of clips (CSV)."""
-        return self.root / "scores" / f"{name}.csv"
-
-    def score_identity(self, name: str) -> Path:
-        """What the score table was made from (JSON)."""
-        return self.root / "scores" / f"{name}.json"
-
-    def score_journal(self, name: str) -> Path:
-        """The scores found so far of one set of clips (JSON lines)."""
-        return self.root / "scores" / f"{name}.journal"
-
-    def error_sound(self, number: int) -> Path:
-        """One sound that was decided wrongly (WAV)."""
-        return self.errors / f"{number:02d}.wav"
-
-    def error_picture(self, number: int) -> Path:
-        """Its spectrogram (PNG)."""
-        return self.errors / f"{number:02d}.png"
-
-    def quarantine(self, name: str) -> Path:
-        """The clips of one set that could not be read (CSV)."""
-        return self.root / "quarantine" / f"{name}.csv"
 
 
 def identity(**parts: Any) -> str:
@@ -271,11 +258,8 @@ def is_run(run: RunFolder) -> bool:
 
 def written_by_a_run(run: RunFolder) -> list[Path]:
     """The files and folders that commands write into a run folder, in the order of their names."""
-    alone = RunFolder(run.root)
-    own = [getattr(alone, name) for name, value in vars(RunFolder).items() if isinstance(value, property | RunFile)]
-    inner = (alone.scores("x"), alone.threshold("x"), alone.quarantine("x"), alone.fit_lock("x"), *own)
-    names = {path.relative_to(run.root).parts[0] for path in inner}
-    return [run.root / name for name in sorted({*names, *REPORT})]
+    names = {file.name.partition("/")[0] for file in vars(RunFolder).values() if isinstance(file, RunFile)}
+    return [run.root / name for name in sorted({*names, "fits", "ledger.json", "locks", *REPORT})]
 
 
 def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
