@@ -92,13 +92,13 @@ def read_tracks(folder: Path) -> tuple[list[Track], list[str]]:
     tracks, unannotated = [], []
     for source in sorted(path for part in ("music", "noise", "speech") for path in (folder / part).glob("*/")):
         annotations = _read_annotations(source / "ANNOTATIONS")
-        licences = _read_entries(source / "LICENSE")
-        names = {path.stem for path in source.glob("*.wav")} | annotations.keys()
-        for name in sorted(names):
-            words = annotations[name] if name in annotations else []
+        entries = _read_entries(source / "LICENSE")
+        about_all = entries[""] if len(entries) == 1 else ""
+        for name in sorted({path.stem for path in source.glob("*.wav")} | annotations.keys()):
+            words = annotations.get(name, [])
             if source.parent.name == "music" and not words:
                 unannotated.append(name)
-            tracks.append(_describe_track(source / f"{name}.wav", words, _entry(licences, name)))
+            tracks.append(_describe_track(source / f"{name}.wav", words, entries.get(name, about_all)))
     return tracks, unannotated
 
 
@@ -106,7 +106,12 @@ def _describe_track(path: Path, words: list[str], entry: str) -> Track:
     """Return the track at `path`, given the words of its annotation after its name and its LICENSE entry."""
     part, source = path.parts[-3:-1]
     stated = _LICENCE.search(entry)
-    origin = _find_origin(entry) or (f"musan:{path.stem}" if part == "noise" else "")
+    if (sound := _FREESOUND.search(entry)) is not None:
+        origin = f"freesound:{sound[1]}"
+    elif (reading := _LIBRIVOX.search(entry)) is not None:
+        origin = f"librivox:{reading[1]}"
+    else:
+        origin = f"musan:{path.stem}" if part == "noise" else ""
     kind, category, group = part, source, path.stem
     if part == "music":
         kind = "music" if words[1:2] == ["N"] else "vocal_music"
@@ -116,13 +121,6 @@ def _describe_track(path: Path, words: list[str], entry: str) -> Track:
         category = words[1] if len(words) > 1 else source
         group = origin or path.stem
     return Track(path, kind, category, f"{NAME}_{group}", stated[0] if stated else UNSTATED_LICENCE, origin)
-
-
-def _find_origin(entry: str) -> str:
-    sound, reading = _FREESOUND.search(entry), _LIBRIVOX.search(entry)
-    if sound:
-        return f"freesound:{sound[1]}"
-    return f"librivox:{reading[1]}" if reading else ""
 
 
 def _read_annotations(path: Path) -> dict[str, list[str]]:
@@ -144,19 +142,11 @@ def _read_entries(path: Path) -> dict[str, str]:
     """Return the text about each track in a LICENSE; what stands before the first one, about all, is called ""."""
     entries, name = {"": ""}, ""
     for text in _lines(path):
-        track = _TRACK.match(text)
-        if track:
+        if track := _TRACK.match(text):
             name = track[1]
             entries[name] = ""
         entries[name] += text + "\n"
     return entries
-
-
-def _entry(entries: dict[str, str], name: str) -> str:
-    """Return the entry of a track, or, in a LICENSE that names no track, the sentence about all of them."""
-    if name in entries:
-        return entries[name]
-    return entries[""] if len(entries) == 1 else ""
 
 
 def _lines(path: Path) -> Iterable[str]:
