@@ -1,11 +1,6 @@
 """Corpora: prepared into tables, groups and origins by the rules of each, every fault with its place; the commands."""
 
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_corpora import ESC50_ROWS, make_esc50, make_musan, make_rirs, make_voxconverse, record, speaker, write_lines
+from test_download import Behaviour, serving
 from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
@@ -109,23 +105,11 @@ def test_wrong_usage_exits_with_2_and_says_what_is_missing(arguments, sentence):
     assert sentence in answer.stderr
 
 
-@contextmanager
-def mirror(folder: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_download_from_a_mirror_then_prepare_is_the_whole_way(tmp_path):
     make_esc50(tmp_path / "made" / "ESC-50-master")
-    shutil.make_archive(str(tmp_path / "mirror" / "ESC-50-master"), "zip", tmp_path / "made")
-    with mirror(tmp_path / "mirror") as url:
-        arguments = ("download", "esc50", "--root", tmp_path / "corpora", "--url", url)
+    archive = Path(shutil.make_archive(str(tmp_path / "ESC-50-master"), "zip", tmp_path / "made"))
+    with serving(Behaviour(content=archive.read_bytes())) as file:
+        arguments = ("download", "esc50", "--root", tmp_path / "corpora", "--url", file.url.rpartition("/")[0])
         answer = run(*arguments)
         assert answer.exit_code == 0, answer.output
         assert "cite Piczak 2015" in answer.stdout
@@ -133,14 +117,6 @@ def test_download_from_a_mirror_then_prepare_is_the_whole_way(tmp_path):
     prepared = run("prepare", "esc50", "--root", tmp_path / "corpora", "--out", tmp_path / "out")
     assert prepared.exit_code == 0, prepared.output
     assert len(read_manifest(tmp_path / "out" / "clips.csv")) == 5
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-SECONDS = st.floats(0.01, 30)
 
 
 def test_labels_groups_and_backgrounds_come_from_folders(tmp_path):
@@ -178,7 +154,7 @@ def test_file_names_with_markup_and_newlines_survive(tmp_path, name):
     assert len(load_waveform(clip)) == 3200
 
 
-@given(length_s=SECONDS, clip_s=st.floats(0.5, 10), most=st.integers(1, 6))
+@given(length_s=st.floats(0.01, 30), clip_s=st.floats(0.5, 10), most=st.integers(1, 6))
 def test_stretches_lie_inside_apart_and_are_long_enough(length_s, clip_s, most):
     stretches = cut_stretches(10.0, 10.0 + length_s, PrepareSettings(clip_s=clip_s, clips_per_recording=most))
     assert (len(stretches) > 0) == (10.0 + length_s - 10.0 >= SHORTEST_S)
