@@ -31,17 +31,13 @@ def ar_member(name: str, content: bytes) -> bytes:
     return header + content + b"\n" * (len(content) % 2)
 
 
-def build_deb(files: dict[str, bytes], compression: str = "xz", links: dict[str, str] | None = None) -> bytes:
+def build_deb(files: dict[str, bytes], compression: str = "xz") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-        for name, target in (links or {}).items():
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
-            archive.addfile(entry)
     compressed = {"xz": lzma.compress, "gz": gzip.compress, "": bytes}[compression](buffer.getvalue())
     name = f"data.tar.{compression}" if compression else "data.tar"
     control = ar_member("control.tar.xz", b"odd")
