@@ -267,12 +267,12 @@ def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
 
     Other folders may lie in a run's, with writers of their own.
     """
-    found: list[Path] = []
-    for own in written_by_a_run(run):
-        found += [path for path in run.root.glob(f"{OWN}*") if is_left_over(path, own.name)]
-        if own.is_dir() and not own.is_symlink() and (fits or own.name != run.fits.name):
-            found += [path for path in own.rglob(f"{OWN}*") if is_left_over(path)]
-    return sorted(found)
+    left: list[Path] = []
+    for place in written_by_a_run(run):
+        left += [path for path in run.root.glob(f"{OWN}*") if is_left_over(path, place.name)]
+        if place.is_dir() and not place.is_symlink() and (fits or place.name != run.fits.name):
+            left += [path for path in place.rglob(f"{OWN}*") if is_left_over(path)]
+    return sorted(left)
 
 
 def holder_of(run: RunFolder) -> dict[str, Any] | None:

@@ -80,7 +80,7 @@ def append_entry(path: Path, event: str, content: Mapping[str, Any]) -> None:
             "previous": entries[-1]["hash"] if entries else FIRST,
         }
         entries.append(entry | {"hash": hash_entry(entry)})
-        write_text(path, "".join(json.dumps(each, ensure_ascii=True) + "\n" for each in entries))
+        write_text(path, "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in entries))
 
 
 def read_chain(path: Path) -> list[dict[str, Any]]:

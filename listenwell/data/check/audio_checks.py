@@ -163,21 +163,14 @@ def _find_faults(label: Label, measured: Sequence[_Measured]) -> Iterator[str]:
 
 def _test_shortcuts(measured: Sequence[_Measured], seed: int) -> tuple[ShortcutReport | None, list[str]]:
     """Return the shortcut test over all clips and what it warns of, or None and why it cannot be made."""
-    n_groups = {label: len({clip.group for clip, _ in measured if clip.label == label}) for label in LABELS}
-    if min(n_groups.values()) < N_FOLDS:
-        counts = " and ".join(f"{n} of {label}" for label, n in n_groups.items())
-        return None, [
-            f"the shortcut test was not made: it needs {N_FOLDS} groups of each class, one for every fold, and there "
-            f"are {counts}."
-        ]
     clips = MeasuredClips(
         np.array([[values[name] for name in CONDITION_NAMES] for _, values in measured]),
-        np.array([clip.label == "SPEECH" for clip, _ in measured]),
+        np.array([clip.label == "SPEECH" for clip, _ in measured], dtype=np.bool_),
         [clip.group for clip, _ in measured],
     )
     try:
         report = find_shortcuts(clips, stream(seed, "audio_check", "shortcuts"))
-    except ValueError as error:  # groups of very unequal size
+    except ValueError as error:
         return None, [f"the shortcut test was not made: {error}."]
     return report, warn_of_shortcuts(report, clips)
 
@@ -286,8 +279,16 @@ def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
 def find_shortcuts(clips: MeasuredClips, generator: np.random.Generator) -> ShortcutReport:
     """Return what the conditions tell about the label, cross-validated in folds that keep groups together.
 
-    Raises ValueError when a fold would lack a class.
+    Raises ValueError when there are too few groups, or a fold would lack a class since they are of unequal size.
     """
+    groups = np.asarray(clips.groups)
+    n_groups = {
+        "SPEECH": len(np.unique(groups[clips.is_speech])),
+        "NONSPEECH": len(np.unique(groups[~clips.is_speech])),
+    }
+    if min(n_groups.values()) < N_FOLDS:
+        counts = " and ".join(f"{n} of {label}" for label, n in n_groups.items())
+        raise ValueError(f"it needs {N_FOLDS} groups of each class, one for every fold, and there are {counts}")
     split = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=int(generator.integers(2**31)))
     folds = list(split.split(clips.groups, clips.is_speech, clips.groups))
     for fold, (_, held_out) in enumerate(folds):

@@ -46,10 +46,10 @@ def read_folders(
     files = find_sound_files(root)
     # a name whose bytes are no UTF-8 is read with surrogates, which do not give the bytes back
     recordings = [path for path in files.paths if str(path).encode(errors="replace") == os.fsencode(path)]
-    laid = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
+    background_paths = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
     others = [path for path in recordings if path.relative_to(root).parts[0] != BACKGROUND_FOLDER]
     labelled = {path: at for path in others if (at := _label_at(root, path)) is not None}
-    lengths_s, quarantine = read_lengths([*labelled, *laid], on_progress, quarantine_share)
+    lengths_s, quarantine = read_lengths([*labelled, *background_paths], on_progress, quarantine_share)
     clips, backgrounds = list[Clip](), list[Background]()
     for path, length_s in lengths_s.items():
         if path in labelled:

@@ -186,15 +186,15 @@ def _render_corpus(
     with ThreadPoolExecutor(workers) as pool:
         clip_jobs = [pool.submit(_render_group, plans[group], by_group[group], stored, folder) for group in plans]
         background_jobs = [pool.submit(_render_background, member, stored, folder) for member in backgrounds]
-        written: list[Clip] = []
+        clips: list[Clip] = []
         for n_done, clip_job in enumerate(clip_jobs, start=1):
-            written += clip_job.result()
+            clips += clip_job.result()
             on_progress("rendering clips", n_done, len(clip_jobs))
-        laid = []
+        rendered = []
         for n_done, background_job in enumerate(background_jobs, start=1):
-            laid.append(background_job.result())
+            rendered.append(background_job.result())
             on_progress("rendering backgrounds", n_done, len(background_jobs))
-    return written, laid
+    return clips, rendered
 
 
 def _plan_clips(members: Sequence[StarterMember], stored: Mapping[str, Path]) -> list[ClipPlan]:
