@@ -96,7 +96,7 @@ def test_quarantined_recordings_are_listed_with_their_reasons(tmp_path):
         (("download", "folders", "--root", "x"), "has nothing to download"),
         (("prepare", "musan", "--root", "x"), "--out: is missing"),
         (("prepare", "musan", "--root", "x", "--out", "y", "--clips", "nose"), "unknown kind 'nose'"),
-        (("prepare", "musan", "--root", "x", "--out", "y", "--clip-s", "0"), "expected at least 0.5 s"),
+        (("prepare", "musan", "--root", "x", "--out", "y", "--clip-s", "0"), "Invalid value for '--clip-s'"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_is_missing(arguments, sentence):

@@ -242,16 +242,7 @@ def test_provenance_is_json_and_names_version_machine_and_libraries():
 
 
 def git(folder: Path, *arguments: str) -> str:
-    person = (
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=a@b",
-        "-c",
-        "commit.gpgsign=false",
-        "-c",
-        "core.hooksPath=/dev/null",
-    )
+    person = "-c user.name=a -c user.email=a@b -c commit.gpgsign=false -c core.hooksPath=/dev/null".split()
     command = ["git", "-C", str(folder), *person, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

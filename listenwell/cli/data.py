@@ -70,9 +70,9 @@ def prepare_corpus(
     name: Name = STARTER,
     root: Root = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for clips.csv and backgrounds.csv.")] = None,
-    clip_s: Annotated[float | None, typer.Option("--clip-s", help="Longest clip, in seconds.")] = None,
+    clip_s: Annotated[float | None, typer.Option("--clip-s", min=0.5, help="Longest clip, in seconds.")] = None,
     clips_per_recording: Annotated[
-        int | None, typer.Option("--clips-per-recording", help="Most clips of one recording.")
+        int | None, typer.Option("--clips-per-recording", min=1, help="Most clips of one recording.")
     ] = None,
     clips: Annotated[
         str | None, typer.Option("--clips", help="MUSAN: kinds that become clips, such as speech,noise; or none.")

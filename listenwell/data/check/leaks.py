@@ -132,8 +132,8 @@ def check_leaks(
 def find_shared_names(sounds: Sequence[Sound]) -> Iterator[Finding]:
     """Yield a leak for every group, recording, origin or file that stands in two parts."""
     for kind, name_of in _SAME_NAME.items():
-        for members in _by(name_of, sounds).values():
-            yield from _across_parts(kind, members, _shown(name_of(members[0])))
+        for name, members in _by(name_of, sounds).items():
+            yield from _across_parts(kind, members, str(name[-1] if isinstance(name, tuple) else name))
 
 
 def find_two_groups(sounds: Sequence[Sound]) -> Iterator[Finding]:
@@ -229,7 +229,3 @@ def _finding(
     kind: str, one: Sound, other: Sound, evidence: str, value: str | float, *, is_leak: bool = True
 ) -> Finding:
     return Finding(kind, is_leak, one.part, one.sound_id, other.part, other.sound_id, evidence, value)
-
-
-def _shown(name: Hashable) -> str:
-    return name[-1] if isinstance(name, tuple) else str(name)

@@ -82,17 +82,13 @@ class _TransientError(Exception):
     """Something that may go better at the next attempt."""
 
 
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
-
-
 def download(
     file: RemoteFile,
     folder: Path,
     on_progress: OnProgress = ignore_progress,
     *,
     sleep: Callable[[float], None] = time.sleep,
-    free: Callable[[Path], int] = _free_bytes,
+    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
 ) -> FetchedFile:
     """Return `file` in `folder`, fetching what is not there yet. `sleep` takes seconds; `free` gives free bytes.
 
