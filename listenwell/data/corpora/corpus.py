@@ -107,8 +107,6 @@ def find_folder(root: Path, landmark: str, title: str) -> Path:
 
     Raises ManifestError when there is none, or more than one.
     """
-    if not root.is_dir():
-        raise ManifestError(f"{root}: no such folder; give the folder that holds {title}.")
     for level in range(DEEPEST_LEVEL + 1):
         folders = [path.parents[landmark.count("/")] for path in sorted(root.glob("*/" * level + landmark))]
         visible = [folder for folder in folders if not _is_hidden(folder, root)]

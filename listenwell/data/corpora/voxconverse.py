@@ -57,7 +57,11 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     A recording whose RTTM is faulty, or that is annotated but missing, is quarantined; a part without any audio is
     left out with a note.
     """
-    copies = _find_recordings(root)
+    copies: dict[str, list[Path]] = {}
+    for path in find_files(root, "*.wav"):
+        copies.setdefault(path.stem, []).append(path)
+    if not copies:
+        raise ManifestError(f"{root}: looked for audio/<file>.wav and found none; unpack the audio of {TITLE} there.")
     turns, faulty, notes = _read_parts(root, settings.parts, copies)
     for file in turns:
         if len(copies[file]) > 1:
@@ -75,24 +79,9 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
         if recordings[file] in lengths_s:
             clips += cut_recording(recordings[file], lengths_s[recordings[file]], spoken, settings)
             speakers |= {f"{file}/{turn.label}" for turn in spoken}
-    unheard = speakers - {clip.group for clip in clips}
-    if unheard:
-        notes.append(
-            f"{len(unheard)} of {len(speakers)} speakers never speak alone for long enough; they give no clip."
-        )
+    if silent := speakers - {clip.group for clip in clips}:
+        notes.append(f"{len(silent)} of {len(speakers)} speakers never speak alone for long enough; they give no clip.")
     return Prepared(clips, quarantine=quarantine, notes=notes)
-
-
-def _find_recordings(root: Path) -> dict[str, list[Path]]:
-    """Return the places of every recording by its name. Raises ManifestError when there is none."""
-    if not root.is_dir():
-        raise ManifestError(f"{root}: no such folder; give the folder that holds {TITLE}.")
-    copies: dict[str, list[Path]] = {}
-    for path in find_files(root, "*.wav"):
-        copies.setdefault(path.stem, []).append(path)
-    if not copies:
-        raise ManifestError(f"{root}: looked for audio/<file>.wav and found none; unpack the audio of {TITLE} there.")
-    return copies
 
 
 def _read_parts(
