@@ -229,11 +229,7 @@ def test_an_open_file_and_a_pipe_give_what_the_path_gives(tmp_path, suffix):
         thread.start()
         piped = decode(reader)[0]
         thread.join()
-    if suffix == ".ogg":  # FFmpeg decodes Opus at 48 kHz, libsndfile at the rate it was made of
-        assert piped.size == pytest.approx(3 * expected.size, abs=1000)
-        return
-    assert piped.size == pytest.approx(expected.size, abs=2 if suffix != ".mp3" else 2400)
-    assert np.abs(piped[: expected.size] - expected[: piped.size]).max() < 1e-3
+    assert np.array_equal(piped, expected)
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(5, "Input/output error")])
@@ -248,19 +244,6 @@ def test_what_is_raised_while_ffmpeg_reads_is_not_lost(tmp_path, failure):
     with pytest.raises((KeyboardInterrupt, AudioError)) as caught:
         decode(Failing(content))
     assert isinstance(caught.value, KeyboardInterrupt) or "Input/output error" in str(caught.value)
-
-
-def test_what_a_pipe_holds_behind_a_wav_is_named(tmp_path):
-    soundfile.write(tmp_path / "a.wav", SWEEP, RATE_HZ)
-    reading, writing = os.pipe()
-    content = (tmp_path / "a.wav").read_bytes()
-    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb") as writer:
-        thread = threading.Thread(target=lambda: (writer.write(2 * content), writer.close()))
-        thread.start()
-        samples, _, _, notes = decode(reader)
-        thread.join()
-    assert samples.size == SWEEP.size
-    assert notes == ["50% of it lie behind the end that its header tells, and were not read"]
 
 
 def test_channels_that_cancel_each_other_are_not_averaged_away(tmp_path):

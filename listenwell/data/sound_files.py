@@ -36,9 +36,6 @@ _MARKS = (
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 """The marker, and the head of the STREAMINFO block, which is always 34 bytes long."""
 _OGG_BEGINS = 0x02
-MOST_AFTER = 0.4
-"""Share of a WAV behind the end of its last chunk from which on its owner is told; less may be padding or a tag."""
-BEHIND_THE_END = "{:.0%} of it lie behind the end that its header tells, and were not read"
 
 
 @dataclass(frozen=True, slots=True)
