@@ -1,12 +1,10 @@
 """Look at the recordings of a table before a model does: faults by class, and whether the label leaks from them.
 
-`check_audio` says what each class is like, finds faults (clipping, DC, silence, ...) and makes the shortcut test: can
-the label be read from how clips were recorded, without hearing what is in them? A logistic regression and gradient
-boosting predict the label from the recording conditions of each clip (where its band ends, level, duration, edge
-silence, DC offset, quantisation, noise floor), cross-validated over groups. An area under the ROC curve near 1/2 says
-that the conditions do not give the class away: the target is AUC <= .60 with an upper bound <= .65. Intervals are
-cluster bootstraps over groups (percentile, 95 %). Values somewhat below 1/2 are expected: where both classes have the
-same distribution, what is over-represented in one fold is under-represented in the others.
+`check_audio` finds faults (clipping, DC, silence, ...) and makes the shortcut test: can the label be read from how
+clips were recorded, without hearing what is in them? Logistic regression and gradient boosting predict it from the
+recording conditions of each clip, cross-validated over groups. An area under the ROC curve (AUC) near 1/2 says that the
+conditions do not give the class away: the target is AUC <= .60 with an upper bound <= .65 (cluster bootstrap over
+groups, percentile, 95 %). Values somewhat below 1/2 are expected: what one fold has too much of, another lacks.
 
 Spectral slope, crest factor, pauses and the like belong to the content, since speech *is* different from a drum, and
 are no conditions; nor is the peak: given the level it is the crest factor. A finding is a warning, not a repair.

@@ -183,17 +183,17 @@ def _render_corpus(
     for part in PARTS:
         for kind in (CLIP_FOLDER, BACKGROUND_FOLDER):
             (folder / kind / part).mkdir(parents=True, exist_ok=True)
+    clips: list[Clip] = []
+    rendered: list[Background] = []
     with ThreadPoolExecutor(workers) as pool:
-        clip_jobs = [pool.submit(_render_group, plans[group], by_group[group], stored, folder) for group in plans]
-        background_jobs = [pool.submit(_render_background, member, stored, folder) for member in backgrounds]
-        clips: list[Clip] = []
-        for n_done, clip_job in enumerate(clip_jobs, start=1):
-            clips += clip_job.result()
-            on_progress("rendering clips", n_done, len(clip_jobs))
-        rendered = []
-        for n_done, background_job in enumerate(background_jobs, start=1):
-            rendered.append(background_job.result())
-            on_progress("rendering backgrounds", n_done, len(background_jobs))
+        groups = pool.map(lambda group: _render_group(plans[group], by_group[group], stored, folder), plans)
+        others = pool.map(lambda member: _render_background(member, stored, folder), backgrounds)
+        for n_done, of_group in enumerate(groups, start=1):
+            clips += of_group
+            on_progress("rendering clips", n_done, len(plans))
+        for n_done, background in enumerate(others, start=1):
+            rendered.append(background)
+            on_progress("rendering backgrounds", n_done, len(backgrounds))
     return clips, rendered
 
 
