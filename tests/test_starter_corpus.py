@@ -1,6 +1,6 @@
 """The starter corpus: what its frozen list promises; rendering is reproducible; preparing is all or nothing."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from listenwell.data.check.audio_checks import check_audio
-from listenwell.data.corpora.starter import PARTS, StarterCorpus, StarterMember, prepare_starter, read_members
+from listenwell.data.corpora.starter import PARTS, StarterCorpus, prepare_starter, read_members
 from listenwell.data.fetch.packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import DownloadError, ManifestError
@@ -17,38 +17,26 @@ from tests.made_starter import N_GROUPS, make_starter
 MEMBERS = read_members()
 
 
-def chosen(part: str, label: str) -> list[StarterMember]:
-    return [member for member in MEMBERS if member.part == part and member.label == label]
-
-
-def clips_by_group(part: str, label: str) -> Counter[str]:
+def n_clips(part: str, label: str, key: str) -> Counter[str]:
+    """How many clips a part of the list gives of one label, by group or category."""
     counts: Counter[str] = Counter()
-    for member in chosen(part, label):
-        counts[member.group] += member.clips
+    for member in MEMBERS:
+        if (member.part, member.label) == (part, label):
+            counts[getattr(member, key)] += member.clips
     return counts
 
 
-def test_a_group_has_one_label() -> None:
-    labels = defaultdict(set)
-    for member in MEMBERS:
-        labels[member.group].add(member.label)
-    assert all(len(found) == 1 for found in labels.values())
-
-
 def test_the_sealed_test_is_ten_speakers_by_five_and_twenty_sounds_by_three() -> None:
-    assert sorted(clips_by_group("sealed_test", "SPEECH").values()) == [5] * 10
-    by_class: Counter[str] = Counter()
-    for member in chosen("sealed_test", "NONSPEECH"):
-        by_class[member.category] += member.clips
-    assert sorted(by_class.values()) == [3] * 20
-    assert all(sum(m.group == group for m in MEMBERS) >= 10 for group in clips_by_group("sealed_test", "SPEECH"))
+    speakers = n_clips("sealed_test", "SPEECH", "group")
+    assert sorted(speakers.values()) == [5] * 10
+    assert sorted(n_clips("sealed_test", "NONSPEECH", "category").values()) == [3] * 20
+    assert all(sum(member.group == group for member in MEMBERS) >= 10 for group in speakers)
 
 
-def test_a_group_and_a_file_are_in_one_part_and_packages_of_out_of_corpus_give_nothing_else() -> None:
-    for key in ("group", "sha256"):
-        assert len({(getattr(member, key), member.part) for member in MEMBERS}) == len(
-            {getattr(m, key) for m in MEMBERS}
-        )
+def test_a_group_has_one_label_and_one_part_and_packages_of_out_of_corpus_give_nothing_else() -> None:
+    for key, value in (("group", "label"), ("group", "part"), ("sha256", "part")):
+        pairs = {(getattr(member, key), getattr(member, value)) for member in MEMBERS}
+        assert len(pairs) == len({name for name, _ in pairs})
     outside = {member.package for member in MEMBERS if member.part == "out_of_corpus"}
     assert {member.part for member in MEMBERS if member.package in outside} == {"out_of_corpus"}
 
