@@ -80,14 +80,6 @@ def test_a_header_that_promises_months_takes_no_memory(tmp_path):
     assert "truncated, the header promises 4294967.296 s but only 1.000 s could be read" in refusal(tmp_path / "a.flac")
 
 
-def test_a_long_recording_is_decoded_block_by_block_to_the_same_bits(tmp_path, monkeypatch):
-    channels = np.stack([TONE, 0.5 * TONE], axis=1)
-    soundfile.write(tmp_path / "a.wav", channels, SAMPLE_RATE_HZ, subtype="FLOAT")
-    whole = load_recording(tmp_path / "a.wav")
-    monkeypatch.setattr("listenwell.data.decoding._BLOCK_VALUES", 1000)
-    assert np.array_equal(load_recording(tmp_path / "a.wav"), whole)
-
-
 @pytest.mark.parametrize(("n_channels", "rate_hz"), [(2, SAMPLE_RATE_HZ), (1, 44_100)])
 def test_samples_whose_sum_overflows_are_refused(tmp_path, n_channels, rate_hz):
     largest = np.full((1000, n_channels), np.finfo(np.float32).max)

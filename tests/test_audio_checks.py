@@ -28,11 +28,6 @@ from listenwell.random_streams import stream
 NOISE = stream(0, "audio checks").standard_normal(16_000)
 
 
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.check.audio_checks.N_RESAMPLES", 200)
-
-
 def make_clip(folder: Path, name: str, label: str, group: str, samples: np.ndarray) -> Clip:
     path = folder / f"{name}.wav"
     soundfile.write(path, samples, 16_000, subtype="PCM_16")
