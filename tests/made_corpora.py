@@ -120,23 +120,6 @@ def make_voxconverse(folder: Path) -> Path:
     return folder
 
 
-def make_librispeech(folder: Path, subset: str = "dev-clean", readers: tuple[int, ...] = (84, 174)) -> Path:
-    """Two utterances of each reader, and what stands beside them."""
-    write_lines(
-        folder / "SPEAKERS.TXT",
-        "; Some pipe(|) separated metadata about all LibriVox readers",
-        ";",
-        ";ID  |SEX| SUBSET           |MINUTES| NAME",
-        *(f"{reader:<5}| F | {subset:<16} |  8.02 | Christie Nowak" for reader in readers),
-    )
-    for reader in readers:
-        chapter = folder / subset / str(reader) / "121123"
-        for i in range(2):
-            record(chapter / f"{reader}-121123-000{i}.flac", 14.0 if i == 0 else 3.0)
-        write_lines(chapter / f"{reader}-121123.trans.txt", f"{reader}-121123-0000 GO DO YOU HEAR")
-    return folder
-
-
 def make_rirs(folder: Path) -> Path:
     """Two simulated rooms, a real room with its isotropic noise, two point-source noises; RIRs of several channels."""
     lines = []

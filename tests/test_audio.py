@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from listenwell.data.audio import (
-    SAMPLE_RATE_HZ,
-    is_silent,
-    load_recording,
-    load_waveform,
-    pcm_sha256,
-)
+from listenwell.data.audio import SAMPLE_RATE_HZ, is_silent, load_recording, load_waveform, pcm_sha256
 from listenwell.data.clip import Clip
 from listenwell.errors import AudioError
 
@@ -84,14 +78,6 @@ def test_a_header_that_promises_months_takes_no_memory(tmp_path):
     content[8 + 14 : 8 + 18] = b"\xff" * 4
     (tmp_path / "a.flac").write_bytes(content)
     assert "truncated, the header promises 4294967.296 s but only 1.000 s could be read" in refusal(tmp_path / "a.flac")
-
-
-def test_a_long_recording_is_decoded_block_by_block_to_the_same_bits(tmp_path, monkeypatch):
-    channels = np.stack([TONE, 0.5 * TONE], axis=1)
-    soundfile.write(tmp_path / "a.wav", channels, SAMPLE_RATE_HZ, subtype="FLOAT")
-    whole = load_recording(tmp_path / "a.wav")
-    monkeypatch.setattr("listenwell.data.decoding._BLOCK_VALUES", 1000)
-    assert np.array_equal(load_recording(tmp_path / "a.wav"), whole)
 
 
 @pytest.mark.parametrize(("n_channels", "rate_hz"), [(2, SAMPLE_RATE_HZ), (1, 44_100)])

@@ -28,11 +28,6 @@ from listenwell.random_streams import stream
 NOISE = stream(0, "audio checks").standard_normal(16_000)
 
 
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listenwell.data.check.audio_checks.N_RESAMPLES", 200)
-
-
 def make_clip(folder: Path, name: str, label: str, group: str, samples: np.ndarray) -> Clip:
     path = folder / f"{name}.wav"
     soundfile.write(path, samples, 16_000, subtype="PCM_16")
@@ -91,7 +86,7 @@ def test_a_band_that_gives_the_class_away_is_named_as_the_cue(tmp_path):
 def test_a_warning_says_no_more_than_the_interval_allows(auc, lower, upper, words):
     values = dict.fromkeys(CONDITION_NAMES, 0.5)
     report = ShortcutReport(4, 2, (Discrimination("logistic", auc, lower, upper),), values | {"level_db": 1 - auc})
-    clips = MeasuredClips([values] * 4, ["SPEECH", "NONSPEECH"] * 2, ["a", "b"] * 2)
+    clips = MeasuredClips(np.full((4, 8), 0.5), np.array([True, False] * 2), ["a", "b"] * 2)
     warnings = warn_of_shortcuts(report, clips)
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
@@ -136,17 +131,10 @@ LONG_NOISE = stream(3, "noise").standard_normal(32_000)
 
 def made_measures(n_groups: int, seed: int, speech_is_narrower: float = 0.0) -> MeasuredClips:
     """Made measurements: 8 clips a group, every condition noise but the cut-off, where asked."""
-    generator = stream(seed, "made")
-    measured, labels, groups = [], [], []
-    for group in range(n_groups):
-        label = "SPEECH" if group % 2 else "NONSPEECH"
-        for _ in range(8):
-            row = dict(zip(CONDITION_NAMES, generator.standard_normal(8), strict=True))
-            row["cut_off_hz"] -= speech_is_narrower * (label == "SPEECH")
-            measured.append(row)
-            labels.append(label)
-            groups.append(f"g{group}")
-    return MeasuredClips(measured, labels, groups)
+    groups = np.repeat(np.arange(n_groups), 8)
+    conditions = stream(seed, "made").standard_normal((len(groups), 8))
+    conditions[:, 0] -= speech_is_narrower * (groups % 2)
+    return MeasuredClips(conditions, groups % 2 == 1, [f"g{group}" for group in groups])
 
 
 @pytest.mark.parametrize(("cut_off_hz", "level_db"), [(3100.0, -38.0), (4500.0, -30.0), (7500.0, -21.0)])
@@ -163,23 +151,8 @@ def test_what_was_imposed_is_measured(cut_off_hz: float, level_db: float) -> Non
     assert found["quantisation_step"] == 1
 
 
-def test_conditions_that_say_nothing_pass() -> None:
-    report = find_shortcuts(made_measures(120, seed=1), stream(1, "test"))
-    assert report.passed
-    assert all(found.lower - 0.03 < 0.5 < found.upper + 0.03 for found in report.from_conditions)
-
-
-def test_a_band_that_differs_by_class_is_found_by_both_classifiers() -> None:
-    report = find_shortcuts(made_measures(60, seed=2, speech_is_narrower=2.0), stream(1, "test"))
-    assert not report.passed
-    assert all(found.auc > 0.85 for found in report.from_conditions)
-    assert report.single_aucs["cut_off_hz"] < 0.15
-
-
 def test_boosting_finds_what_a_line_cannot_see() -> None:
     clips = made_measures(100, seed=3)
-    for row, label in zip(clips.measured, clips.labels, strict=True):
-        if label == "SPEECH":
-            row["level_db"] = float(np.sign(row["level_db"])) * 3.0  # both extremes
+    clips.conditions[clips.is_speech, 1] = 3.0 * np.sign(clips.conditions[clips.is_speech, 1])  # both extremes of level
     logistic, boosting = find_shortcuts(clips, stream(1, "test")).from_conditions
     assert logistic.auc < 0.6 < 0.9 < boosting.auc

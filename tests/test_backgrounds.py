@@ -124,8 +124,7 @@ def test_a_background_that_is_not_in_the_file_or_was_another_one_is_refused(tmp_
 
 
 @pytest.mark.parametrize(
-    ("samples", "length_s", "named"),
-    [(np.zeros(8000), 0.5, "silent"), (np.full(80, 0.1), 0.005, "at least 0.01 s")],
+    ("samples", "length_s", "named"), [(np.zeros(8000), 0.5, "silent"), (np.full(80, 0.1), 0.005, "at least 0.01 s")]
 )
 def test_a_background_nobody_can_hear_is_refused_and_nothing_is_left(beds, tmp_path, samples, length_s, named):
     bed = write_bed(tmp_path, "bad", length_s, samples)

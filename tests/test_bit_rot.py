@@ -28,11 +28,7 @@ READ_AGAIN = (
     "scores/fine-tuned-test.csv", "scores/test.json", "thresholds/fine-tuned.json", "seal.jsonl", "leaks.json",
     "evidence.json", "ledger.json",
 )  # fmt: skip
-ALWAYS_NAMED = (
-    "fits/*/adapter/adapter_model.safetensors",
-    "fits/*/scores/held_out.csv",
-    "scores/fine-tuned-test.csv",
-)
+ALWAYS_NAMED = ("fits/*/adapter/adapter_model.safetensors", "fits/*/scores/held_out.csv", "scores/fine-tuned-test.csv")
 
 
 def flip_bit(path, *key):

@@ -1,17 +1,12 @@
-"""Single files out of Debian packages: from a folder, a mirror or apt, and every way in which that can fail."""
+"""Single files out of Debian packages: from a folder or apt, and every way in which that can fail."""
 
 import gzip
 import hashlib
-import http.server
 import io
 import lzma
 import os
 import shutil
 import tarfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +15,7 @@ import soundfile
 
 from listenwell.data.audio import load_recording
 from listenwell.data.fetch import packages
-from listenwell.data.fetch.packages import (
-    AptSource,
-    FolderSource,
-    Member,
-    MirrorSource,
-    choose_source,
-    fetch_members,
-    stored_path,
-)
+from listenwell.data.fetch.packages import AptSource, FolderSource, Member, choose_source, fetch_members, stored_path
 from listenwell.errors import DownloadError
 from listenwell.storage.atomic_files import write_bytes
 
@@ -44,17 +31,13 @@ def ar_member(name: str, content: bytes) -> bytes:
     return header + content + b"\n" * (len(content) % 2)
 
 
-def build_deb(files: dict[str, bytes], compression: str = "xz", links: dict[str, str] | None = None) -> bytes:
+def build_deb(files: dict[str, bytes], compression: str = "xz") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-        for name, target in (links or {}).items():
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
-            archive.addfile(entry)
     compressed = {"xz": lzma.compress, "gz": gzip.compress, "": bytes}[compression](buffer.getvalue())
     name = f"data.tar.{compression}" if compression else "data.tar"
     control = ar_member("control.tar.xz", b"odd")
@@ -92,19 +75,13 @@ def test_a_wanted_file_comes_out_of_every_kind_of_package(debs: Path, cache: Pat
     assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
 
 
-def test_only_wanted_files_are_kept_under_their_hash(debs: Path, cache: Path) -> None:
-    fetch_members([BELL_MEMBER, DRUM_MEMBER], cache, FolderSource(debs))
-    wanted = sorted(stored_path(cache, member.sha256, member.path) for member in (BELL_MEMBER, DRUM_MEMBER))
-    assert files_below(cache) == [str(path.relative_to(cache)) for path in wanted]
-
-
 def test_a_changed_file_names_package_file_both_hashes_and_the_way_out(debs: Path, cache: Path) -> None:
     wanted = Member("toys", BELL_MEMBER.path, sha256(b"the older bell"))
     with pytest.raises(DownloadError) as caught:
         fetch_members([wanted], cache, FolderSource(debs))
     message = str(caught.value)
     assert all(part in message for part in ("toys", wanted.path, wanted.sha256, BELL_MEMBER.sha256))
-    assert "LISTENWELL_DEB_MIRROR" in message
+    assert "LISTENWELL_DEB_FOLDER" in message
     assert not cache.exists()
 
 
@@ -115,14 +92,6 @@ def test_a_path_that_leads_outside_writes_nothing_outside(debs: Path, cache: Pat
     fetch_members([BELL_MEMBER], cache, FolderSource(debs))
     new = set(files_below(cache.parent)) - set(before)
     assert new == {str(stored_path(cache, BELL_MEMBER.sha256, BELL_MEMBER.path).relative_to(cache.parent))}
-
-
-def test_a_link_is_not_followed(debs: Path, cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.wav").write_bytes(b"secret")
-    deb = build_deb({}, links={"./usr/share/toys/bell.wav": str(tmp_path / "secret.wav")})
-    (debs / "toys_1.0_all.deb").write_bytes(deb)
-    with pytest.raises(DownloadError, match="is missing"):
-        fetch_members([Member("toys", BELL_MEMBER.path, sha256(b"secret"))], cache, FolderSource(debs))
 
 
 @pytest.mark.parametrize("compression", ["xz", "gz", ""])
@@ -148,90 +117,13 @@ def test_a_missing_folder_or_package_says_what_to_do(tmp_path: Path, cache: Path
 def test_the_environment_names_the_source_and_apt_is_asked_otherwise(tmp_path: Path) -> None:
     suite = {"LISTENWELL_DEB_SUITE": "trixie"}
     assert choose_source(tmp_path, {"LISTENWELL_DEB_FOLDER": "/d"}) == FolderSource(Path("/d"))
-    mirror = MirrorSource("http://mirror", tmp_path / "debs", "trixie")
-    assert choose_source(tmp_path, {"LISTENWELL_DEB_MIRROR": "http://mirror", **suite}) == mirror
     assert choose_source(tmp_path, suite) == AptSource(tmp_path / "apt-trixie", "trixie")
     assert choose_source(tmp_path, {}) == AptSource(tmp_path / "apt-bookworm")
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def mirror_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "mirror"
-    (folder / "pool").mkdir(parents=True)
-    (folder / "pool" / "toys_1.0_all.deb").write_bytes(build_deb(TOYS))
-    write_index(folder, sha256((folder / "pool" / "toys_1.0_all.deb").read_bytes()))
-    return folder
-
-
-def write_index(folder: Path, deb_sha256: str) -> None:
-    stanza = (
-        f"Package: toys\nVersion: 1.0\nFilename: pool/toys_1.0_all.deb\nSHA256: {deb_sha256}\nDescription: a\n b: c\n"
-    )
-    index = folder / "dists/bookworm/main/binary-amd64/Packages.xz"
-    index.parent.mkdir(parents=True, exist_ok=True)
-    index.write_bytes(lzma.compress(("Package: other\nFilename: x\nSHA256: y\n\n" + stanza + "\n").encode()))
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The host and port of a server that answers with the files of the folder."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@pytest.fixture
-def mirror(mirror_folder: Path, cache: Path) -> Iterator[MirrorSource]:
-    with served(mirror_folder) as host:
-        yield MirrorSource(f"http://{host}/", cache / "debs")
-
-
-def test_a_mirror_serves_and_its_package_is_deleted_afterwards(mirror: MirrorSource, cache: Path) -> None:
-    stored = fetch_members([BELL_MEMBER], cache, mirror)
-    assert stored[BELL_MEMBER.sha256].read_bytes() == BELL
-    assert len(files_below(cache)) == 1
-
-
-def test_a_package_that_is_not_what_the_index_promises_is_refused(
-    mirror: MirrorSource, mirror_folder: Path, cache: Path
-) -> None:
-    write_index(mirror_folder, "0" * 64)
-    with pytest.raises(DownloadError, match="expected 0000"):
-        fetch_members([BELL_MEMBER], cache, mirror)
-    assert files_below(cache) == []
-
-
-def test_a_mirror_without_the_package_or_the_file_says_so(
-    mirror: MirrorSource, mirror_folder: Path, cache: Path
-) -> None:
-    with pytest.raises(DownloadError, match="has no package gadgets"):
-        fetch_members([Member("gadgets", "a.wav", sha256(BELL))], cache, mirror)
-    (mirror_folder / "pool/toys_1.0_all.deb").unlink()
-    with pytest.raises(DownloadError, match=r"answered 404.*LISTENWELL_DEB_FOLDER"):
-        fetch_members([BELL_MEMBER], cache, mirror)
-    assert files_below(cache) == []
-
-
-def test_a_mirror_without_the_suite_says_what_to_check(mirror: MirrorSource, cache: Path) -> None:
-    mirror.suite = "potato"
-    with pytest.raises(DownloadError, match="suite 'potato'"):
-        fetch_members([BELL_MEMBER], cache, mirror)
-
-
-def test_a_machine_without_apt_names_the_other_ways(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_apt_names_the_other_way(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(DownloadError, match=r"no apt-get; set LISTENWELL_DEB_FOLDER.*LISTENWELL_DEB_MIRROR"):
+    with pytest.raises(DownloadError, match=r"no apt-get; set LISTENWELL_DEB_FOLDER"):
         fetch_members([BELL_MEMBER], cache, AptSource(cache / "apt"))
 
 
@@ -318,12 +210,12 @@ def test_a_machine_of_another_suite_takes_the_wanted_one_from_its_own_mirrors(
 
 
 @needs_apt
-def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_ways(
+def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_way(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_suite(tmp_path / "ubuntu", "noble", "3.0", TOYS)
     set_up_machine(tmp_path, "noble", [f"file:{tmp_path / 'ubuntu'}"], monkeypatch)
-    with pytest.raises(DownloadError, match=r"no package lists of suite 'bookworm'.*LISTENWELL_DEB_MIRROR"):
+    with pytest.raises(DownloadError, match=r"no package lists of suite 'bookworm'.*LISTENWELL_DEB_FOLDER"):
         fetch_members([BELL_MEMBER], cache, choose_source(cache, {}))
 
 
@@ -331,7 +223,7 @@ def test_a_machine_whose_mirrors_lack_the_wanted_suite_names_the_other_ways(
 def test_apt_fetches_a_small_real_package_without_root(tmp_path: Path) -> None:
     from listenwell.data.corpora.starter import read_members
 
-    wanted = [member.file for member in read_members() if member.package == "sound-icons"]
+    wanted = [member for member in read_members() if member.package == "sound-icons"]
     stored = fetch_members(wanted, tmp_path, packages.choose_source(tmp_path))
     assert all(sha256(path.read_bytes()) == name for name, path in stored.items())
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from made_recordings import ENCODERS, change, cut, encode, join
 
-from listenwell.data.audio import Downmix, load_recording, load_waveform, recording_s
+from listenwell.data.audio import Downmix, load_recording, load_waveform, measure_extent
 from listenwell.data.decoding import block_frames, open_recording
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.errors import AudioError, AudioWarning
@@ -25,6 +25,10 @@ SWEEP = (0.4 * np.sin(2 * np.pi * (150 + 60 * SECONDS) * SECONDS) * (0.6 + 0.4 *
 )
 SLACK_S = 0.15
 """Encoders fill up their first and last block."""
+
+
+def recording_s(path):
+    return measure_extent(path).seconds
 
 
 def decode(source):
@@ -171,14 +175,6 @@ def test_a_damaged_flac_is_told_from_a_whole_one(tmp_path):
         load_recording(path)
 
 
-def test_pictures_and_subtitles_are_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
-    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n\n")
-    for name in ("a.png", "a.srt"):
-        with pytest.raises(AudioError, match=r"holds no sound|cannot be decoded"):
-            load_recording(tmp_path / name)
-
-
 @pytest.mark.parametrize("n_channels", [9, 32])
 def test_more_than_eight_channels_are_read(tmp_path, n_channels):
     channels = np.stack([SWEEP * (k + 1) / n_channels for k in range(n_channels)], axis=1)
@@ -233,11 +229,7 @@ def test_an_open_file_and_a_pipe_give_what_the_path_gives(tmp_path, suffix):
         thread.start()
         piped = decode(reader)[0]
         thread.join()
-    if suffix == ".ogg":  # FFmpeg decodes Opus at 48 kHz, libsndfile at the rate it was made of
-        assert piped.size == pytest.approx(3 * expected.size, abs=1000)
-        return
-    assert piped.size == pytest.approx(expected.size, abs=2 if suffix != ".mp3" else 2400)
-    assert np.abs(piped[: expected.size] - expected[: piped.size]).max() < 1e-3
+    assert np.array_equal(piped, expected)
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(5, "Input/output error")])
@@ -252,19 +244,6 @@ def test_what_is_raised_while_ffmpeg_reads_is_not_lost(tmp_path, failure):
     with pytest.raises((KeyboardInterrupt, AudioError)) as caught:
         decode(Failing(content))
     assert isinstance(caught.value, KeyboardInterrupt) or "Input/output error" in str(caught.value)
-
-
-def test_what_a_pipe_holds_behind_a_wav_is_named(tmp_path):
-    soundfile.write(tmp_path / "a.wav", SWEEP, RATE_HZ)
-    reading, writing = os.pipe()
-    content = (tmp_path / "a.wav").read_bytes()
-    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb") as writer:
-        thread = threading.Thread(target=lambda: (writer.write(2 * content), writer.close()))
-        thread.start()
-        samples, _, _, notes = decode(reader)
-        thread.join()
-    assert samples.size == SWEEP.size
-    assert notes == ["50% of it lie behind the end that its header tells, and were not read"]
 
 
 def test_channels_that_cancel_each_other_are_not_averaged_away(tmp_path):

@@ -221,22 +221,18 @@ def stop_after_lines(process, folder, n_lines, signal_number):
 
 
 @pytest.mark.slow
-def test_of_two_runs_at_once_the_second_is_refused_and_kills_change_no_byte_of_the_answer(bundle, tmp_path):
+def test_two_runs_at_once_and_kills_change_no_byte_of_the_answer(bundle, tmp_path):
     recording = tmp_path / "long.wav"
     soundfile.write(recording, sound(300.0), SAMPLE_RATE_HZ)
     whole, out, elsewhere = tmp_path / "whole.json", tmp_path / "answer.json", tmp_path / "other" / "answer.json"
     with start_detect(bundle, recording, out) as first:
         try:
             kept = stop_after_lines(first, tmp_path, 2, signal.SIGSTOP)
-            with start_detect(bundle, recording, out) as second, start_detect(bundle, recording, elsewhere) as beside:
+            with start_detect(bundle, recording, elsewhere) as beside:
                 kept_beside = stop_after_lines(beside, elsewhere.parent, 5, signal.SIGKILL)
-                _, complaint = second.communicate(timeout=120)
-            assert second.returncode == 1
-            assert f": another process writes it (process {first.pid} on " in complaint.decode()
-            assert "wait for it, or give another --out." in complaint.decode()
         finally:
             first.kill()
-    # what two runs at once leave where there is no lock: lines of both, one after the other and between each other
+    # what two runs at once leave: lines of both, one after the other and between each other
     one, other = kept.read_bytes(), kept_beside.read_bytes()
     mixed = [line for pair in zip(other.splitlines(), one.splitlines(), strict=False) for line in pair]
     kept.write_bytes(other + b"\n" + b"\n".join(mixed) + b"\n" + one)

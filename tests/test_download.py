@@ -1,12 +1,15 @@
-"""Downloads: interrupted, resumed, refused, compared; against a real server on this machine."""
+"""Downloads and archives: interrupted, resumed, compared; unpacked whole, inside their folder, or not at all."""
 
 import hashlib
+import io
 import json
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from listenwell.data.fetch.download import RESERVE_BYTES, RemoteFile, download
+from listenwell.data.fetch.download import MARKER, RESERVE_BYTES, FetchedFile, RemoteFile, download, unpack
 from listenwell.errors import DownloadError, ListenwellError
 from listenwell.random_streams import stream
 
@@ -25,16 +28,13 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @dataclass
 class Behaviour:
-    """What the server does: drop the connection after so many bytes, know ranges (at most range_bytes of one), answer
-    errors first."""
+    """What the server does: drop the connection after so many bytes, know ranges, answer errors first."""
 
     content: bytes = CONTENT
     drop_after: int = 0
     ranges: bool = True
     etag: str = '"one"'
     statuses: list[int] = field(default_factory=list)
-    with_length: bool = True
-    range_bytes: int = 0
     pause_s: float = 0.0
     asked: list[str] = field(default_factory=list)
 
@@ -63,15 +63,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        end = start + behaviour.range_bytes if start and behaviour.range_bytes else len(behaviour.content)
-        rest = behaviour.content[start:end]
+        rest = behaviour.content[start:]
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{start + len(rest) - 1}/{len(behaviour.content)}")
         if behaviour.etag:
             self.send_header("ETag", behaviour.etag)
-        if behaviour.with_length:
-            self.send_header("Content-Length", str(len(rest)))
+        self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         for first in range(0, len(rest), 10_000):
             if behaviour.drop_after and first >= behaviour.drop_after:
@@ -118,20 +116,13 @@ def test_dropped_connections_are_resumed_where_they_broke(tmp_path):
     assert behaviour.asked == ["", "bytes=100000-", "bytes=200000-"]
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start(tmp_path):
-    behaviour = Behaviour(ranges=False)
+@pytest.mark.parametrize("behaviour", [Behaviour(ranges=False), Behaviour(etag='"changed"')])
+def test_a_server_that_ignores_ranges_or_has_another_file_now_is_read_from_the_start(tmp_path, behaviour):
     (tmp_path / "corpus.bin.part").write_bytes(b"x" * 1000)
     (tmp_path / "corpus.bin.part.json").write_text('{"if_range": "\\"one\\""}')
     with serving(behaviour) as file:
         assert download(file, tmp_path).path.read_bytes() == CONTENT
     assert behaviour.asked == ["bytes=1000-"]
-
-
-def test_a_file_that_changed_on_the_server_is_not_joined_to_the_old_part(tmp_path):
-    (tmp_path / "corpus.bin.part").write_bytes(b"x" * 1000)
-    (tmp_path / "corpus.bin.part.json").write_text('{"if_range": "\\"zero\\""}')
-    with serving(Behaviour()) as file:
-        assert download(file, tmp_path).path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"weak"'])
@@ -217,3 +208,113 @@ def test_ctrl_c_keeps_the_part_and_the_next_run_goes_on(tmp_path):
         behaviour.pause_s = 0.0
         assert download(file, tmp_path).sha256 == SHA256
     assert behaviour.asked == ["", f"bytes={kept}-"]
+
+
+FILES = {"corpus/README": b"read me", "corpus/a b/<i>\n.wav": stream(0, "wav").bytes(5000), "corpus/empty": b""}
+KINDS = (".tar.gz", ".tar.xz", ".zip")
+
+
+def fetched(path: Path) -> FetchedFile:
+    return FetchedFile(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def pack(path: Path, files: dict[str, bytes]) -> FetchedFile:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    else:
+        compression = path.suffix.removeprefix(".").replace("tar", "")
+        with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
+            for name, content in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return fetched(path)
+
+
+def left_behind(folder: Path, archive: FetchedFile) -> list[str]:
+    """What lies beside the archive, but for the lock."""
+    return sorted(path.name for path in folder.iterdir() if path != archive.path and path.suffix != ".lock")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_archive_is_unpacked_with_a_marker(tmp_path, kind):
+    archive = pack(tmp_path / f"corpus{kind}", FILES)
+    folder = unpack(archive, tmp_path / "out")
+    for name, content in FILES.items():
+        assert (folder / name).read_bytes() == content
+    assert json.loads((folder / MARKER).read_text())["sha256"] == archive.sha256
+
+
+@pytest.mark.parametrize(("kind", "name"), [(".tar.gz", "../evil"), (".zip", "corpus/../../evil"), (".zip", "/tmp/e")])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path, kind, name):
+    archive = pack(tmp_path / f"corpus{kind}", {"corpus/README": b"", name: b"evil"})
+    with pytest.raises(DownloadError, match=r"would be written outside the folder; nothing was unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert left_behind(tmp_path, archive) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.CHRTYPE])
+def test_links_outside_and_devices_in_a_tar_are_refused(tmp_path, kind):
+    with tarfile.open(tmp_path / "corpus.tar.gz", "w:gz") as archive:
+        entry = tarfile.TarInfo("corpus/out")
+        entry.type, entry.linkname = kind, "/etc"
+        archive.addfile(entry)
+        inside = tarfile.TarInfo("corpus/out/passwd")
+        archive.addfile(inside)
+    packed = fetched(tmp_path / "corpus.tar.gz")
+    with pytest.raises(DownloadError, match=r"is damaged, unsafe, .*corpus/out"):
+        unpack(packed, tmp_path / "out")
+    assert left_behind(tmp_path, packed) == []
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".tar.xz", ".zip"])
+def test_a_cut_or_damaged_archive_is_refused(tmp_path, kind):
+    archive = pack(tmp_path / f"corpus{kind}", FILES)
+    content = archive.path.read_bytes()
+    for damaged in (content[: len(content) * 2 // 3], b"no archive", b"", content[:200] + b"damaged" + content[207:]):
+        archive.path.write_bytes(damaged)
+        with pytest.raises(DownloadError, match=r"is damaged, unsafe, or no tar or zip archive"):
+            unpack(fetched(archive.path), tmp_path / "out")
+        assert left_behind(tmp_path, archive) == []
+
+
+def test_what_is_unpacked_already_is_left_as_it_is(tmp_path):
+    archive = pack(tmp_path / "corpus.zip", FILES)
+    folder = unpack(archive, tmp_path / "out")
+    (folder / "corpus" / "README").write_text("my notes")
+    assert unpack(archive, tmp_path / "out") == folder
+    assert (folder / "corpus" / "README").read_text() == "my notes"
+
+
+def test_a_half_unpacked_folder_is_told_from_a_whole_one(tmp_path):
+    archive = pack(tmp_path / "corpus.zip", FILES)
+    (tmp_path / "out" / "corpus").mkdir(parents=True)
+    with pytest.raises(
+        DownloadError, match=r"has no \.listenwell-unpacked\.json, so it was unpacked by hand, or only half"
+    ):
+        unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "corpus").is_dir()
+
+
+def test_a_folder_of_another_archive_is_refused(tmp_path):
+    unpack(pack(tmp_path / "corpus.zip", FILES), tmp_path / "out")
+    with pytest.raises(DownloadError, match=r"was unpacked from an archive with sha256"):
+        unpack(pack(tmp_path / "corpus.zip", {"other": b""}), tmp_path / "out")
+
+
+def test_a_write_that_the_system_refuses_leaves_nothing(tmp_path):
+    archive = pack(tmp_path / "corpus.tar.gz", FILES)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from listenwell.data.fetch.download import unpack; from listenwell.data.fetch.download import FetchedFile\n"
+        "from listenwell.errors import ListenwellError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: unpack(FetchedFile(Path(sys.argv[1]), ''), Path(sys.argv[2]))\n"
+        "except ListenwellError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(archive.path), str(tmp_path / "out")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith(f"{tmp_path / 'out'}: the disk failed (File too large); nothing was written")
+    assert left_behind(tmp_path, archive) == []

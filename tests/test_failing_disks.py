@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 from made_sounds import make_study
-from test_kills import ABOUT_ONE_RUN
+from test_kills import results_of
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import dump
-from listenwell.storage.run_folder import RunFolder, read_kept_results
 
 ASKED = os.environ.get("LISTENWELL_DISK_FAULTS", "3")
 SETTINGS = (
@@ -120,13 +119,6 @@ def run_study_on(folder: Path, disk: Disk) -> dict[str, Any]:
     is_ours = done.exception is None or isinstance(done.exception, SystemExit)
     said = done.output if is_ours else f"TRACEBACK {done.exception!r}"
     return {"status": done.exit_code, "said": said, "requests": disk.n_requests}
-
-
-def results_of(output: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The results, and every byte that training left."""
-    results = {key: value for key, value in read_kept_results(RunFolder(output)).items() if key not in ABOUT_ONE_RUN}
-    files = [path for path in sorted((output / "fits").rglob("*")) if path.is_file() and path.suffix != ".lock"]
-    return results, {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,15 @@
 
 import shutil
 import time
-from dataclasses import asdict
 
 import pytest
-from made_scores import make_scores
 
 from listenwell.config import load_config
 from listenwell.data.manifest import read_manifest
 from listenwell.data.tables import read_json_lines
 from listenwell.detect.detector import read_bundle
 from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
-from listenwell.evaluate.calibration import choose_threshold, read_threshold
+from listenwell.evaluate.calibration import read_threshold
 from listenwell.evaluate.predictions import read_predictions
 from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.seal import read_chain
@@ -107,11 +105,3 @@ def test_a_detector_whose_numbers_are_beyond_a_float_is_broken(made_detector, tm
     write_checksummed(folder / "detector.json", record)
     with pytest.raises(ModelError, match=r"detector\.json: is broken"):
         read_bundle(folder)
-
-
-def test_a_threshold_beyond_64_bits_is_a_number_like_others(tmp_path):
-    path = tmp_path / "threshold.json"
-    write_checksummed(path, asdict(choose_threshold(make_scores())) | {"value": 10**30})
-    threshold = read_threshold(path)
-    assert isinstance(threshold.value, float)
-    assert threshold.value == 1e30

@@ -3,20 +3,13 @@
 import json
 import multiprocessing
 import pwd
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from listenwell.errors import CheckpointError, ListenwellError, ManifestError
-from listenwell.storage.atomic_files import companion, temporary_prefix
 from listenwell.storage.load_or_make import (
-    HeldError,
     Journal,
     Made,
     cache_root,
@@ -55,10 +48,8 @@ def test_the_same_thing_is_made_once(tmp_path, capsys):
     ("changed", "named"),
     [
         ({"clips": {"labels": "a", "audio": "c"}, "seed": 1}, "changed since: clips.audio."),
-        ({"clips": {"labels": "a", "audio": "b"}, "seed": 2}, "changed since: seed."),
         ({"clips": {"labels": "a", "audio": "b"}}, "changed since: seed."),
         ({**FROM, "model": "m"}, "changed since: model."),
-        ({"clips": 3, "seed": 1}, "changed since: clips."),
         ({str(i): i for i in range(9)}, "changed since: 0, 1, 2, 3 and 7 more."),
     ],
 )
@@ -88,14 +79,6 @@ def test_a_file_beside_it_that_is_gone_is_made_again_and_a_changed_one_is_refuse
     table.write_text("2\n")
     with pytest.raises(ManifestError, match=r"table\.csv: was changed or damaged"):
         load_or_make(path, FROM, make, ManifestError)
-
-
-def test_a_damaged_one_is_refused_by_name(tmp_path):
-    path = tmp_path / "kept.json"
-    load_or_make(path, FROM, made(1))
-    path.write_text(path.read_text().replace('"number": 1', '"number": 2'))
-    with pytest.raises(CheckpointError, match=r"kept\.json: was changed or damaged"):
-        load_or_make(path, FROM, made(3))
 
 
 def test_of_several_only_the_missing_are_made_together(tmp_path):
@@ -161,7 +144,7 @@ def test_a_changed_or_missing_file_is_named_with_what_was_expected(tmp_path):
         require_files(note)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "3", "[" * 100_000, "\udcff"])
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "\udcff"])
 def test_what_is_no_object_is_refused_by_name(tmp_path, content):
     path = tmp_path / "note.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
@@ -195,14 +178,6 @@ def test_processes_that_want_the_same_thing_make_it_once_and_the_others_wait(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_what_a_killed_maker_left_goes_and_what_others_make_beside_it_stays(tmp_path):
-    for prefix in (temporary_prefix("model"), temporary_prefix("model", "old"), temporary_prefix("model2"), ".model."):
-        (tmp_path / f"{prefix}abcd1234").mkdir()
-    with one_maker(tmp_path / "model"):
-        left = {path.name for path in tmp_path.iterdir()} - {companion(tmp_path / "model", ".lock").name}
-        assert left == {f"{temporary_prefix('model2')}abcd1234", ".model.abcd1234"}
-
-
 @pytest.mark.parametrize("home", ["/proc", "/dev/null", None], ids=["read-only", "a file", "none"])
 def test_a_home_without_room_for_the_cache_is_one_sentence_that_names_the_variable(monkeypatch, home):
     monkeypatch.delenv("LISTENWELL_CACHE")
@@ -216,10 +191,7 @@ def test_a_home_without_room_for_the_cache_is_one_sentence_that_names_the_variab
     monkeypatch.setattr(pwd, "getpwuid", unknown_user)
     path = cache_root() / "models" / "small"
     assert not path.exists()
-    with (
-        pytest.raises(ListenwellError, match=r"cannot be written .*; set LISTENWELL_CACHE"),
-        one_maker(path),
-    ):
+    with pytest.raises(ListenwellError, match=r"cannot be written .*; set LISTENWELL_CACHE"), one_maker(path):
         pass
 
 
@@ -235,13 +207,6 @@ def test_values_come_back_by_key_in_their_order_to_their_owner_alone(tmp_path):
     assert Journal(first.path, "another").keys() == []
     again.remove()
     assert Journal(first.path, "me").keys() == []
-
-
-@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False)))
-def test_numbers_come_back_to_the_bit(tmp_path_factory, values):
-    path = tmp_path_factory.mktemp("j") / "journal"
-    Journal(path, "me").keep("k", values)
-    assert [float.hex(each) for each in Journal(path, "me").known("k")[0]] == [float.hex(each) for each in values]
 
 
 @pytest.mark.parametrize(
@@ -268,49 +233,3 @@ def test_a_line_that_a_kill_cut_costs_that_line_alone(tmp_path, cut):
     found = Journal(journal.path, "me")
     assert (found.known("a"), found.known("c")) == ([1], [3])
     assert found.known("b") == ([2] if cut == 1 else [])  # without its line end the line is whole
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from listenwell.storage.load_or_make import Journal
-journal = Journal(Path(sys.argv[1]), "me", is_alone=True)
-print("held", flush=True)
-sys.stdin.readline()
-journal.remove()
-print("removed", flush=True)
-sys.stdin.readline()
-"""
-
-
-def holder_of(path):
-    """A process that holds the journal; a line sent to it makes it remove the journal, another one end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-def test_a_journal_that_another_process_holds_is_refused_and_its_holder_named(tmp_path):
-    path = tmp_path / "journal"
-    with holder_of(path) as process:
-        for _ in range(2):
-            with pytest.raises(HeldError, match=rf"journal: another process writes it \(process {process.pid} on "):
-                Journal(path, "another", is_alone=True)
-        Journal(path, "me").keep("a", 1)  # who does not ask to be alone is not refused
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "removed\n"
-        assert list(tmp_path.iterdir()) == []
-        Journal(path, "another", is_alone=True).remove()
-        process.stdin.close()
-    assert process.returncode == 0
-
-
-def test_a_killed_holder_holds_nothing(tmp_path):
-    with holder_of(tmp_path / "journal") as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        Journal(tmp_path / "journal", "me", is_alone=True).remove()
-    assert list(tmp_path.iterdir()) == []

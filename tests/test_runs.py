@@ -1,24 +1,36 @@
-"""Run folders: one process at a time, a ledger that several share, and what list, compare and clean say of them."""
+"""Run folders: what made them, one process at a time, a shared ledger; what list, compare and clean say of them."""
 
 import json
 import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from made_sounds import make_study, study_record
 from typer.testing import CliRunner
 
+import listenwell
 from listenwell.cli.main import app
 from listenwell.config import dump, load_config
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.fits.ledger import hold_fits, open_ledger
 from listenwell.storage.atomic_files import OWN, temporary_prefix
-from listenwell.storage.load_or_make import write_checksummed
-from listenwell.storage.run_folder import RunFolder, hold_run, holder_of, is_held, written_by_a_run
+from listenwell.storage.load_or_make import cache_root, write_checksummed
+from listenwell.storage.run_folder import (
+    RunFolder,
+    git_commit,
+    hold_run,
+    holder_of,
+    is_held,
+    provenance,
+    read_json,
+    written_by_a_run,
+)
 from listenwell.study.run import fit_alone
 from listenwell.tasks.runs import find_waste, list_runs
 
@@ -58,34 +70,6 @@ def test_the_folder_of_a_killed_process_is_free_at_once(holder, tmp_path):
     with hold_run(run):
         assert holder_of(run)["pid"] == os.getpid()
     assert holder_of(run) is None
-
-
-@pytest.mark.parametrize("clock_jump_s", [-86_400, 86_400])
-def test_a_holder_on_another_host_is_alive_while_its_beat_grows_whatever_the_clock_says(
-    tmp_path, monkeypatch, clock_jump_s
-):
-    run, over = RunFolder(tmp_path), threading.Event()
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() + clock_jump_s)
-
-    def beat():
-        count = 0
-        while not over.wait(0.02):
-            count += 1
-            other = run.holder.with_suffix(".new")
-            other.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": count}))
-            other.replace(run.holder)
-
-    run.lock.touch()
-    run.holder.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then", "beat": 0}))
-    thread = threading.Thread(target=beat)
-    thread.start()
-    with pytest.raises(ListenwellError, match="process 1 on elsewhere"), hold_run(run, beat_s=0.2):
-        pass
-    over.set()
-    thread.join()
-    with hold_run(run, beat_s=0.02):
-        assert holder_of(run)["host"] == socket.gethostname()
 
 
 def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path):
@@ -169,21 +153,12 @@ def test_a_fit_that_another_run_uses_as_its_ledger_stays(tmp_path):
     assert [each.path for each in find_waste(config.output)] == [borrowed]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 3}'])
-def test_a_holder_nobody_can_read_holds_nothing(tmp_path, content):
-    run = RunFolder(tmp_path)
-    run.lock.touch()
-    run.holder.write_text(content)
-    with hold_run(run):
-        assert holder_of(run)["pid"] == os.getpid()
-
-
 @pytest.mark.parametrize("content", ['{"a": 3}', '{"a": [3]}', '{"a": ["../fits"]}', "[]"])
 def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
     run.used_fits.write_text(content)
-    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the study again"):
+    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the (study|command) again"):
         open_ledger(run, ["0" * 64])
 
 
@@ -257,3 +232,46 @@ def test_a_study_in_a_project_folder_leaves_what_is_there(tmp_path):
     for _ in range(2):
         assert CliRunner().invoke(app, ["fit", str(study), f"output={project}"]).exit_code == 0
     assert (project / ".env.template").read_text() == "SECRET="
+
+
+def test_provenance_is_json_and_names_version_machine_and_libraries():
+    made_by = json.loads(json.dumps(provenance()))
+    assert made_by["listenwell"] == listenwell.__version__
+    assert made_by["machine"]["cores"] >= 1
+    assert "numpy" in made_by["libraries"]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    person = "-c user.name=a -c user.email=a@b -c commit.gpgsign=false -c core.hooksPath=/dev/null".split()
+    command = ["git", "-C", str(folder), *person, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_commit_is_that_of_the_package_and_tells_of_changes(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    assert git_commit(package) is None
+    git(tmp_path, "init", "-q")
+    assert git_commit(package) is None, "a package that a repository merely contains, untracked, is not its commit"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "a")
+    commit = git(tmp_path, "rev-parse", "HEAD").strip()
+    assert git_commit(package) == commit
+    (package / "__init__.py").write_text("# changed\n")
+    assert git_commit(package) == f"{commit}+changes"
+
+
+def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "here"))
+    assert cache_root() == tmp_path / "here"
+    monkeypatch.delenv("LISTENWELL_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_root() == tmp_path / ".cache" / "listenwell"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "[" * 200_000])
+def test_what_is_no_object_is_named(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ListenwellError, match=r"results\.json: .*run the command again"):
+        read_json(tmp_path / "results.json")

@@ -19,25 +19,6 @@ def head(path: Path) -> str:
     return read_chain(path)[-1]["hash"]
 
 
-def test_a_look_after_its_commit_is_sealed(tmp_path):
-    opened(tmp_path / "seal.jsonl")
-    status = judge_seal(tmp_path / "seal.jsonl", head(tmp_path / "seal.jsonl"), ["test"])
-    assert (status.verdict, status.n_looks) == ("sealed", 1)
-    first, second = read_chain(tmp_path / "seal.jsonl")
-    assert (second["test_set"], second["test_sha256"], second["commit"]) == ("test", "00", first["hash"])
-
-
-def test_a_test_stays_closed_without_a_committed_threshold(tmp_path):
-    with pytest.raises(SealError, match="no threshold is committed"):
-        look(tmp_path / "seal.jsonl", "test", "00", FIRST)
-
-
-def test_a_test_stays_closed_for_a_threshold_that_was_not_committed(tmp_path):
-    seal = opened(tmp_path / "seal.jsonl")
-    with pytest.raises(SealError, match="other thresholds are committed"):
-        look(seal, "test", "00", SECOND)
-
-
 def test_a_threshold_committed_after_a_look_is_marked(tmp_path):
     seal = opened(tmp_path / "seal.jsonl")
     commit(seal, SECOND, "fit 1")
@@ -45,14 +26,6 @@ def test_a_threshold_committed_after_a_look_is_marked(tmp_path):
     status = judge_seal(seal, head(seal), ["test"])
     assert status.verdict == "reopened"
     assert "entry 3" in status.reason
-
-
-def test_the_same_thresholds_are_committed_once_and_every_look_is_logged(tmp_path):
-    seal = opened(tmp_path / "seal.jsonl")
-    commit(seal, FIRST, "fit 1")
-    look(seal, "test", "00", FIRST)
-    assert [entry["event"] for entry in read_chain(seal)] == ["commit", "look", "look"]
-    assert judge_seal(seal, head(seal), ["test"]).verdict == "sealed"
 
 
 @pytest.mark.parametrize(
@@ -87,15 +60,6 @@ def test_lines_cut_off_the_end_show_against_the_head_in_the_results(tmp_path):
     assert "cut off" in status.reason
 
 
-def test_no_log_and_an_unlogged_test_set_are_unsealed(tmp_path):
-    without = judge_seal(tmp_path / "seal.jsonl", "", ["test"])
-    assert (without.verdict, without.head, without.n_looks) == ("unsealed", "", 0)
-    seal = opened(tmp_path / "seal.jsonl")
-    status = judge_seal(seal, head(seal), ["test", "other"])
-    assert status.verdict == "unsealed"
-    assert "no look at other" in status.reason
-
-
 @pytest.mark.parametrize(
     "change", [{"event": 3}, {"thresholds": None}, {"time": 0}, {"event": "look"}, {"made_from": 1}]
 )
@@ -108,8 +72,14 @@ def test_a_hashed_line_of_another_kind_breaks_the_chain(tmp_path, change):
         read_chain(tmp_path / "seal.jsonl")
 
 
-def test_a_log_that_is_no_text_says_what_to_do(tmp_path):
-    path = opened(tmp_path / "seal.jsonl")
-    path.write_bytes(b"\xff" + path.read_bytes())
-    with pytest.raises(SealError, match=r"seal\.jsonl: the seal's log cannot be read .*Start a new run folder"):
-        read_chain(path)
+def test_a_look_after_its_commit_is_sealed_and_without_it_the_test_stays_closed(tmp_path):
+    with pytest.raises(SealError, match="no threshold is committed"):
+        look(tmp_path / "seal.jsonl", "test", "00", FIRST)
+    seal = opened(tmp_path / "seal.jsonl")
+    with pytest.raises(SealError, match="other thresholds are committed"):
+        look(seal, "test", "00", SECOND)
+    commit(seal, FIRST, "fit 1")  # the same again adds nothing
+    status = judge_seal(seal, head(seal), ["test"])
+    assert (status.verdict, status.n_looks) == ("sealed", 1)
+    first, second = read_chain(seal)
+    assert (second["test_set"], second["test_sha256"], second["commit"]) == ("test", "00", first["hash"])

@@ -39,16 +39,6 @@ def test_parts_partition_the_clips_by_group_with_both_classes_in_each(shares, n_
         assert {c.label for c in part} == set(LABELS)
 
 
-@given(order=st.permutations(range(24)), seed=st.integers(0, 9))
-def test_the_order_of_the_clips_does_not_matter(order, seed):
-    clips = corpus(6, 6)
-    shuffled = split_by_group([clips[i] for i in order], {"train": 0.8, "dev": 0.2}, seed)
-    expected = split_by_group(clips, {"train": 0.8, "dev": 0.2}, seed)
-    assert {p: {c.clip_id for c in cs} for p, cs in shuffled.items()} == {
-        p: {c.clip_id for c in cs} for p, cs in expected.items()
-    }
-
-
 def test_shares_count_groups():
     parts = split_by_group(corpus(20, 10), {"train": 0.8, "dev": 0.2}, seed=0)
     assert len({c.group for c in parts["train"] if c.label == "SPEECH"}) == 16

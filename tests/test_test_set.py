@@ -23,15 +23,7 @@ from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.data.manifest import read_backgrounds, read_manifest, write_manifest
-from listenwell.data.test_set import (
-    ChosenClip,
-    DataSheet,
-    SetSize,
-    draw_test_set,
-    format_sheet,
-    leave_out_related,
-    sheet_to_json,
-)
+from listenwell.data.test_set import ChosenClip, DataSheet, SetSize, draw_test_set, format_sheet, leave_out_related
 from listenwell.errors import ManifestError
 from listenwell.evaluate.power import expect_precision
 from listenwell.random_streams import stream
@@ -95,15 +87,6 @@ def test_a_speakers_clips_come_from_as_many_recordings_as_possible(clips_per_rec
     n_recordings = -(-clips_each // clips_per_recording)
     spoken = Counter(clip.recording for clip in chosen if clip.label == "SPEECH")
     assert len(spoken) == min(5, n_recordings)
-
-
-def test_durations_are_spread_over_those_of_the_group():
-    clips = made_clips(10, 20, clips_each=50, clips_per_recording=1)
-    for group in sorted({clip.group for clip in clips if clip.label == "SPEECH"}):
-        all_s = np.array([clip.duration_s for clip in clips if clip.group == group])
-        chosen_s = [clip.duration_s for clip in drawn(clips) if clip.group == group]
-        fifths = [int(5 * np.mean(all_s < duration_s)) for duration_s in chosen_s]
-        assert len(set(fifths)) >= 4  # the nearest free clip may lie just beyond the edge of its fifth
 
 
 def test_no_group_of_the_test_set_bears_both_labels():
@@ -240,17 +223,6 @@ def test_hostile_names_are_shown_as_they_are_and_end_no_cell():
     for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
         cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(cells) == 1, table
-
-
-def test_the_sheet_says_of_every_clip_where_it_is_from_and_why_it_was_chosen():
-    chosen = draw_test_set(made_clips(), SetSize(), 0)
-    sheet = DataSheet({"seed": 0}, chosen, expect_precision(chosen))
-    told = sheet_to_json(sheet)
-    assert {"corpus", "recording", "origin", "licence", "pcm_sha256", "why"} <= told["clips"][0].keys()
-    assert len(told["clips"]) == 110
-    assert [each["n_clips"] for each in told["classes"]] == [50, 60]
-    assert {each["n_clips"] for each in told["groups"]} == {5, 3}
-    assert "group 1 of its category (speech_kind_" in format_sheet(sheet)
 
 
 def run(*arguments: str | Path):

@@ -70,22 +70,17 @@ def prepare_corpus(
     name: Name = STARTER,
     root: Root = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for clips.csv and backgrounds.csv.")] = None,
-    clip_s: Annotated[float | None, typer.Option("--clip-s", help="Longest clip, in seconds.")] = None,
+    clip_s: Annotated[float | None, typer.Option("--clip-s", min=0.5, help="Longest clip, in seconds.")] = None,
     clips_per_recording: Annotated[
-        int | None, typer.Option("--clips-per-recording", help="Most clips of one recording.")
+        int | None, typer.Option("--clips-per-recording", min=1, help="Most clips of one recording.")
     ] = None,
-    apart_s: Annotated[float | None, typer.Option("--apart-s", help="Least time between two clips.")] = None,
-    margin_s: Annotated[float | None, typer.Option("--margin-s", help="Least distance from another speaker.")] = None,
     clips: Annotated[
         str | None, typer.Option("--clips", help="MUSAN: kinds that become clips, such as speech,noise; or none.")
     ] = None,
     backgrounds: Annotated[
         str | None, typer.Option("--backgrounds", help="Kinds that become backgrounds, such as music; or none.")
     ] = None,
-    parts: Annotated[str | None, typer.Option("--parts", help="Official parts, such as dev-clean,test-clean.")] = None,
-    quarantine_share: Annotated[
-        float | None, typer.Option("--quarantine-share", help="Largest share of unreadable recordings.", min=0, max=1)
-    ] = None,
+    parts: Annotated[str | None, typer.Option("--parts", help="Official parts of VoxConverse: dev, test.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
@@ -101,10 +96,7 @@ def prepare_corpus(
     from listenwell.data.corpora.catalogue import TABLES, find_corpus, write_prepared
     from listenwell.data.corpora.corpus import PrepareSettings
 
-    given: dict[str, Any] = {
-        "clip_s": clip_s, "clips_per_recording": clips_per_recording, "apart_s": apart_s, "margin_s": margin_s,
-        "quarantine_share": quarantine_share,
-    }  # fmt: skip
+    given: dict[str, Any] = {"clip_s": clip_s, "clips_per_recording": clips_per_recording}
     for key, text in (("clip_kinds", clips), ("background_kinds", backgrounds), ("parts", parts)):
         given[key] = text if text is None else tuple(kind for kind in text.split(",") if kind != "none")
     settings = replace(PrepareSettings(), **{key: value for key, value in given.items() if value is not None})

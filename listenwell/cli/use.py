@@ -139,7 +139,7 @@ def detect(
         if out is not None and not is_stream(out):
             # one answer each: within the folder, which alone must be writable
             beside = out / JOURNAL if form in ONE_EACH else out
-            journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded), out)
+            journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded))
         started = time.monotonic()
         with shown_progress() as on_progress:
             detections = [

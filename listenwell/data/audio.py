@@ -93,12 +93,19 @@ def load_recording(
         rate_hz = recording.rate_hz
     for note in recording.notes:
         warnings.warn(f"{path}: {note}.", AudioWarning, stacklevel=2)
-    _require_finite(path, samples)
+    resampled = _resample(samples, rate_hz)
+    # resampling can make infinity of numbers near the largest float32
+    if not (np.isfinite(samples).all() and np.isfinite(resampled).all()):
+        raise AudioError(f"{path}: holds NaN or infinite samples; export the file again from its source.")
+    if resampled.size == 0:
+        raise AudioError(f"{path}: shorter than one sample at 16 kHz; remove it from the manifest.")
+    return resampled
+
+
+def _resample(samples: Waveform, rate_hz: float) -> Waveform:
+    """The samples at 16 kHz."""
     if rate_hz != SAMPLE_RATE_HZ:
         samples = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ, quality="HQ").astype(np.float32)
-        _require_finite(path, samples)
-    if samples.size == 0:
-        raise AudioError(f"{path}: shorter than one sample at 16 kHz; remove it from the manifest.")
     return np.ascontiguousarray(samples)
 
 
@@ -116,11 +123,6 @@ class Extent:
         return self.n_frames / self.rate_hz
 
 
-def recording_s(path: Path) -> float:
-    """Return how long the recording is. Raises AudioError when it is broken off, or its last moment cannot be read."""
-    return measure_extent(path).seconds
-
-
 def measure_extent(path: Path, must_be_whole: bool = True) -> Extent:
     """Return the recording's extent: as its header says where it can be relied on, else by decoding it.
 
@@ -134,12 +136,6 @@ def measure_extent(path: Path, must_be_whole: bool = True) -> Extent:
         if must_be_whole:
             _require_whole(recording)
         return Extent(n_frames if known is None else known, recording.rate_hz, recording.n_channels)
-
-
-def _require_finite(path: Path, samples: Waveform) -> None:
-    """Raise AudioError for NaN or infinity; resampling can make it of numbers near the largest float32."""
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples; export the file again from its source.")
 
 
 def _require_whole(recording: Recording) -> None:
@@ -157,9 +153,7 @@ def _read(recording: Recording, start_s: float, duration_s: float | None, channe
         left = recording.n_frames - first
         wanted = left if wanted is None or 0 < wanted - left <= _ROUNDED_S * rate_hz else wanted
         _require_inside(recording, first, wanted, recording.n_frames)
-    most_s = _MOST_FRAMES / max(rate_hz, SAMPLE_RATE_HZ)
-    if wanted is not None and wanted > most_s * rate_hz:
-        raise _too_long(recording.name, wanted / rate_hz, rate_hz, most_s)
+    _require_loadable(recording, wanted or 0)
     downmix, blocks, n_read = Downmix(recording.name, rate_hz, channel), list[Waveform](), 0
     n_block = block_frames(recording) if wanted is None else max(1, min(block_frames(recording), wanted))
     for block in recording.blocks(first, n_block):
@@ -167,8 +161,7 @@ def _read(recording: Recording, start_s: float, duration_s: float | None, channe
         n_read += len(block)
         if wanted is not None and n_read >= wanted:
             break
-        if n_read > most_s * rate_hz:
-            raise _too_long(recording.name, n_read / rate_hz, rate_hz, most_s)
+        _require_loadable(recording, n_read)
     blocks.append(downmix.flush())
     if downmix.note:
         recording.notes.append(downmix.note)
@@ -189,11 +182,14 @@ def _require_inside(recording: Recording, first: int, wanted: int, n_frames: int
         )
 
 
-def _too_long(name: str, seconds: float, rate_hz: int, most_s: float) -> AudioError:
-    return AudioError(
-        f"{name}: {seconds / 3600:.1f} h at {rate_hz} Hz were asked for, at most {most_s / 3600:.1f} h are loaded at "
-        "once; cut it into shorter files, or name stretches with start_s and duration_s."
-    )
+def _require_loadable(recording: Recording, n_frames: int) -> None:
+    most_s, seconds = _MOST_FRAMES / max(recording.rate_hz, SAMPLE_RATE_HZ), n_frames / recording.rate_hz
+    if seconds > most_s:
+        raise AudioError(
+            f"{recording.name}: {seconds / 3600:.1f} h at {recording.rate_hz} Hz were asked for, at most "
+            f"{most_s / 3600:.1f} h are loaded at once; cut it into shorter files, or name stretches with start_s and "
+            "duration_s."
+        )
 
 
 def is_silent(samples: Waveform) -> bool:
@@ -303,9 +299,7 @@ def as_waveform(audio: Audio, sample_rate_hz: float | None, channel: int | None 
         warnings.warn(f"the waveform: {downmix.note}.", AudioWarning, stacklevel=2)
     if samples.size == 0:
         raise AudioError("the waveform holds no samples (it is empty).")
-    if rate_hz != SAMPLE_RATE_HZ:
-        samples = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ, quality="HQ").astype(np.float32)
-    return np.ascontiguousarray(samples)
+    return _resample(samples, rate_hz)
 
 
 def check_rate(sample_rate_hz: float | None) -> float:

@@ -112,12 +112,7 @@ def _as_background(clip: Clip) -> Background:
 
 
 def repeat_to(samples: Waveform, n_samples: int) -> Waveform:
-    """Cut or repeat `samples` to n_samples. Each repetition is cross-faded into the next at equal power.
-
-    Raises AudioError when there are no samples.
-    """
-    if samples.size == 0:
-        raise AudioError("the background has no samples; remove it from the bank.")
+    """Cut or repeat `samples` to n_samples. Each repetition is cross-faded into the next at equal power."""
     if samples.size >= n_samples:
         return samples[:n_samples]
     n_fade = min(round(FADE_S * SAMPLE_RATE_HZ), samples.size // 4)

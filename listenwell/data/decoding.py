@@ -6,7 +6,6 @@ that tell no length, files joined end to end, what it does not open. A length in
 counts. Frames are float32 (n_frames, n_channels), full scale +-1, at the recording's own rate.
 """
 
-import io
 import itertools
 import os
 import re
@@ -22,12 +21,12 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from listenwell.data.sound_files import BEHIND_THE_END, MOST_AFTER, Part, Parts, find_parts
+from listenwell.data.sound_files import Part, Parts, find_parts
 from listenwell.errors import AudioError
 
 Frames = NDArray[np.float32]
 Source = Path | BinaryIO
-"""A file's path, or an open stream of bytes; one that cannot seek, such as a pipe, is decoded as it comes."""
+"""A file's path, or an open stream of bytes; one that cannot seek, such as a pipe, is copied to a file first."""
 _VOUCHED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "RAW")
 # libsndfile shortens a cut WAV, AIFF, AU or W64 file without an error; its log tells what they promised.
 _SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -35,6 +34,8 @@ _LATE_START = "Granule position is nonsensical"
 _SMALLEST_UNKNOWN_BYTES = 0x7FFF_0000
 """Programs that write WAV into a pipe do not know its length and promise this much or more."""
 _BLOCK_VALUES = 2**22
+_MOST_AFTER = 0.4
+"""Share of a WAV behind the end of its last chunk from which on its owner is told; less may be padding or a tag."""
 _CRASHED = "its header tells no length, as a recorder leaves it that was stopped; what follows was read"
 
 
@@ -83,9 +84,9 @@ def _open(source: Source, name: str, stack: ExitStack) -> Recording:
     if isinstance(source, Path):
         _require_file(source)
         if not source.is_file():  # a named pipe, /dev/stdin
-            return _open_stream(name, stack.enter_context(source.open("rb")), stack)
+            source = _copy_stream(name, stack.enter_context(source.open("rb")), stack)
     elif not source.seekable():
-        return _open_stream(name, source, stack)
+        source = _copy_stream(name, source, stack)
     parts = find_parts(source)
     if parts.is_joined:
         file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
@@ -114,17 +115,14 @@ def _require_file(path: Path) -> None:
         raise AudioError(f"{path}: the file is empty (0 bytes); fetch or export it again.")
 
 
-def _open_stream(name: str, stream: BinaryIO, stack: ExitStack) -> Recording:
-    """Decode a stream as it comes, but for M4A and MP4, whose table may lie at their end: these are copied first."""
-    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
-    start = buffered.peek(12)
-    if not start:
-        raise AudioError(f"{name}: is empty; pipe a sound file into it.")
-    if start[4:8] != b"ftyp":
-        return _with_ffmpeg(name, cast(BinaryIO, buffered), stack)
+def _copy_stream(name: str, stream: BinaryIO, stack: ExitStack) -> BinaryIO:
+    """What a pipe holds as a temporary file: tables may lie at its end, and joined files are looked for."""
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    shutil.copyfileobj(buffered, copy)
-    return _with_ffmpeg(name, cast(BinaryIO, copy), stack)
+    shutil.copyfileobj(stream, copy)
+    if copy.tell() == 0:
+        raise AudioError(f"{name}: is empty; pipe a sound file into it.")
+    copy.seek(0)
+    return cast(BinaryIO, copy)
 
 
 def _with_ffmpeg(name: str, file: BinaryIO, stack: ExitStack, is_cut: bool = False) -> Recording:
@@ -161,8 +159,10 @@ class LibsndfileRecording:
             self.fault = f"truncated, the header promises more than the {there_s:.3f} s that are there"
         if parts.is_cut:
             self.fault = "truncated, its last page is incomplete"
-        if parts.share_after > MOST_AFTER:
-            self.notes.append(BEHIND_THE_END.format(parts.share_after))
+        if parts.share_after > _MOST_AFTER:
+            self.notes.append(
+                f"{parts.share_after:.0%} of it lie behind the end that its header tells, and were not read"
+            )
 
     def _require_vouched(self) -> None:
         file = self._file

@@ -12,7 +12,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from listenwell.data.sound_files import BEHIND_THE_END, MOST_AFTER
 from listenwell.errors import AudioError
 
 Frames = NDArray[np.float32]
@@ -71,7 +70,7 @@ class FfmpegRecording:
         """Yield the frames from number `first` on, n_block or some more at a time. Once."""
         arrays: Iterator[Frames] = itertools.chain([self._start], self._arrays)
         at = 0
-        if first > _SEEK_FROM_S * self.rate_hz and self._reader.seekable() and self._form in _EXACT_SEEKS:
+        if first > _SEEK_FROM_S * self.rate_hz and self._form in _EXACT_SEEKS:
             arrays, at = self._seek(first)
         kept, n_kept = list[Frames](), 0
         for array in arrays:
@@ -109,7 +108,7 @@ class FfmpegRecording:
 
     def _decode_from(self, from_s: float | None = None) -> Generator[av.AudioFrame]:
         """Yield the frames as packed floats, from about from_s on; a whole file is told from one that breaks off."""
-        self._reader.rewind()
+        self._reader.seek(0)
         self._begun_at = (None, None)
         try:
             # no file may name others to be read, as playlists do
@@ -138,14 +137,6 @@ class FfmpegRecording:
             self._reader.raise_failure(self.name)
             if from_s is None:
                 self.fault = tally.find_fault(container, stream, self._form, failed)
-                if self._form == "wav" and not self._reader.seekable():
-                    self._note_rest(tally.n_samples * stream.codec_context.format.bytes)
-
-    def _note_rest(self, n_bytes: int) -> None:
-        """Tell of what a pipe holds behind the end of a WAV that gave n_bytes of each channel."""
-        n_sound, n_piped = n_bytes * self.n_channels, self._reader.count_all()
-        if n_piped - n_sound > MOST_AFTER * n_piped:
-            self.notes.append(BEHIND_THE_END.format(1 - n_sound / n_piped))
 
     def _find_stream(self, container: Any) -> Any:
         """The first sound track that FFmpeg has a decoder for."""
@@ -270,7 +261,8 @@ class _Reader:
     """A file as PyAV reads it. What is raised within its call, Ctrl-C too, PyAV would swallow: it is kept for later."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._n_read = file, 0
+        self.seek, self.tell = file.seek, file.tell
+        self._file = file
         self._failure: BaseException | None = None
 
     def read(self, size: int) -> bytes:
@@ -278,9 +270,7 @@ class _Reader:
         if self._failure is not None:
             return b""
         try:
-            content = self._file.read(size)
-            self._n_read += len(content)
-            return content
+            return self._file.read(size)
         except BaseException as failure:
             self._failure = failure
             return b""
@@ -291,30 +281,3 @@ class _Reader:
             raise AudioError(f"{name}: cannot be read ({_reason(self._failure)}); try again.") from self._failure
         if self._failure is not None:
             raise self._failure
-
-    def count_all(self) -> int:
-        """How many bytes a pipe holds, read to its end."""
-        while content := self._file.read(2**20):
-            self._n_read += len(content)
-        return self._n_read
-
-    def rewind(self) -> None:
-        """Go to the start, where that is possible."""
-        if self.seekable():
-            self._file.seek(0)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place of the file."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """The place in the file."""
-        return self._file.tell()
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """False for a pipe."""
-        return self._file.seekable()

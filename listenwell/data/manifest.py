@@ -14,20 +14,14 @@ audio_filepath, ...) are proposed only: a study reads what its data.columns says
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from listenwell.data.audio import measure_extent
 from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
-from listenwell.data.tables import (
-    ADD_COLUMN,
-    NO_NAMES,
-    Row,
-    UniqueColumn,
-    read_rows,
-    write_rows,
-)
+from listenwell.data.tables import ADD_COLUMN, NO_NAMES, Row, read_rows, write_rows
 from listenwell.errors import AudioError, ConfigError, ManifestError
 
 _WORDS = {
@@ -51,6 +45,8 @@ _LIKE_TIME = re.compile(
 )
 _COUNT = re.compile("(?:n|num)?(?:samples|frames)")
 
+_Lines = dict[Hashable, int]
+"""Of what stands in a table, the line in which it stands first."""
 TIME_COLUMNS = tuple(f"{role}_{unit}" for role in ("start", "end", "duration") for unit in ("s", "ms"))
 CLIP_COLUMNS = tuple(field.name for field in fields(Clip))
 BACKGROUND_COLUMNS = tuple(field.name for field in fields(Background))
@@ -95,28 +91,19 @@ def read_manifest(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Cli
         f"{path.name}' writes one where the names are obvious), or add the column"
     )
     folder, clips = _absolute(path.parent), []
-    names, splits = _ClipNames(), _GroupSplits()
+    lines_of_ids, lines_of_stretches, splits = _Lines(), _Lines(), dict[str, tuple[str, int]]()
     for row in _timed_rows(path, CLIP_COLUMNS, REQUIRED_CLIP_COLUMNS, columns, advice):
-        audio_path = _audio_path(row, folder)
-        start_s, duration_s = _stretch_s(row, audio_path)
-        clip = Clip(
-            clip_id=names.add(row, start_s, duration_s),
-            path=audio_path,
-            start_s=start_s,
-            duration_s=duration_s,
-            label=row.label(),
-            group=row.required("group"),
-            recording=row.identifier("recording") or _cell(audio_path, folder),
-            corpus=row.text("corpus"),
-            licence=row.text("licence"),
-            category=row.text("category"),
-            split=row.identifier("split"),
-            pcm_sha256=row.identifier("pcm_sha256"),
-            origin=row.identifier("origin"),
-            channel=_channel(row),
+        sound = _read_sound(row, folder, splits)
+        clips.append(
+            Clip(
+                clip_id=_name_clip(row, sound["start_s"], sound["duration_s"], lines_of_ids, lines_of_stretches),
+                label=row.label(),
+                recording=row.identifier("recording") or _cell(sound["path"], folder),
+                category=row.text("category"),
+                channel=_channel(row),
+                **sound,
+            )
         )
-        splits.add(row, clip.group, clip.split)
-        clips.append(clip)
     return clips
 
 
@@ -136,29 +123,16 @@ def read_backgrounds(path: Path) -> list[Background]:
     Raises ManifestError.
     """
     folder, backgrounds = _absolute(path.parent), []
-    background_ids, splits = UniqueColumn("background_id"), _GroupSplits()
+    lines_of_ids, splits = _Lines(), dict[str, tuple[str, int]]()
     for row in _timed_rows(path, BACKGROUND_COLUMNS, ("background_id", "path", "kind", "group")):
-        audio_path = _audio_path(row, folder)
-        start_s, duration_s = _stretch_s(row, audio_path)
-        if start_s > 0:
+        sound = _read_sound(row, folder, splits)
+        if (start_s := sound.pop("start_s")) > 0:
             raise row.fault(
                 f"the background starts at {start_s:g} s, but a background is a recording from its beginning; cut the "
                 "stretch into a file of its own."
             )
-        background = Background(
-            background_id=background_ids.add(row),
-            path=audio_path,
-            duration_s=duration_s,
-            kind=row.one_of("kind", BACKGROUND_KINDS),
-            group=row.required("group"),
-            corpus=row.text("corpus"),
-            licence=row.text("licence"),
-            split=row.identifier("split"),
-            pcm_sha256=row.identifier("pcm_sha256"),
-            origin=row.identifier("origin"),
-        )
-        splits.add(row, background.group, background.split)
-        backgrounds.append(background)
+        background_id = _take_id(row, "background_id", row.required("background_id"), lines_of_ids)
+        backgrounds.append(Background(background_id=background_id, kind=row.one_of("kind", BACKGROUND_KINDS), **sound))
     return backgrounds
 
 
@@ -170,6 +144,28 @@ def write_backgrounds(path: Path, backgrounds: Iterable[Background]) -> None:
 def _write_records(path: Path, columns: Sequence[str], records: Iterable[Clip | Background]) -> None:
     folder = _absolute(path.parent)
     write_rows(path, columns, ([_cell(getattr(record, column), folder) for column in columns] for record in records))
+
+
+def _read_sound(row: Row, folder: Path, splits: dict[str, tuple[str, int]]) -> dict[str, Any]:
+    """Return the fields that clips and backgrounds share; splits: group -> its split, and the line that says so."""
+    group, split = row.required("group"), row.identifier("split")
+    path = _audio_path(row, folder)
+    start_s, duration_s = _stretch_s(row, path)
+    known_split, known_line = splits.setdefault(group, (split, row.line))
+    if known_split != split:
+        raise row.fault(
+            f"group '{group}' is in split '{split}' here and in '{known_split}' in line {known_line}; a group "
+            "must be in one split only, or a test would hear voices from training. Correct the split column."
+        )
+    return {
+        "path": path,
+        "start_s": start_s,
+        "duration_s": duration_s,
+        "group": group,
+        "split": split,
+        **{column: row.text(column) for column in ("corpus", "licence")},
+        **{column: row.identifier(column) for column in ("pcm_sha256", "origin")},
+    }
 
 
 def _audio_path(row: Row, folder: Path) -> Path:
@@ -243,43 +239,31 @@ def _rest_s(row: Row, audio_path: Path, start_s: float) -> float:
     return recording_s - start_s
 
 
-class _ClipNames:
-    """Gives every clip its clip_id, made of path and times where the row has none, and refuses one that is there."""
-
-    def __init__(self) -> None:
-        self.ids, self.stretches = UniqueColumn("clip_id"), dict[tuple[str, float, float, str], int]()
-
-    def add(self, row: Row, start_s: float, duration_s: float) -> str:
-        path, channel, is_whole = row.text("path"), row.text("channel"), not any(map(row.has, TIME_COLUMNS))
-        if is_whole or not row.has("clip_id"):
-            line = self.stretches.setdefault((path, start_s, duration_s, channel), row.line)
-            if line != row.line:
-                raise row.fault(
-                    f"the same stretch of '{path}' already stands in line {line}; remove one of the rows, or say with "
-                    "data.columns which columns hold the times, such as {start_s: FROM, end_s: TO}."
-                )
-        if row.has("clip_id"):
-            return self.ids.add(row)
-        take, start_ms = path + (f"#{channel}" if channel else ""), 1000 * start_s
-        name = f"{take}@{start_ms:.12g}" if start_s else take
-        if name in self.ids.lines:
-            name = f"{take}@{start_ms:.12g}-{start_ms + 1000 * duration_s:.12g}"
-        return self.ids.add(row, name)
-
-
-class _GroupSplits:
-    """Remembers the split of every group and refuses a group that stands in two of them."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, tuple[str, int]] = {}
-
-    def add(self, row: Row, group: str, split: str) -> None:
-        known_split, known_line = self.seen.setdefault(group, (split, row.line))
-        if known_split != split:
+def _name_clip(row: Row, start_s: float, duration_s: float, ids: _Lines, stretches: _Lines) -> str:
+    """Return the row's clip_id, made of path and times where it has none; one stretch may not stand twice unnamed."""
+    path, channel, is_whole = row.text("path"), row.text("channel"), not any(map(row.has, TIME_COLUMNS))
+    if is_whole or not row.has("clip_id"):
+        line = stretches.setdefault((path, start_s, duration_s, channel), row.line)
+        if line != row.line:
             raise row.fault(
-                f"group '{group}' is in split '{split}' here and in '{known_split}' in line {known_line}; a group "
-                "must be in one split only, or a test would hear voices from training. Correct the split column."
+                f"the same stretch of '{path}' already stands in line {line}; remove one of the rows, or say with "
+                "data.columns which columns hold the times, such as {start_s: FROM, end_s: TO}."
             )
+    if row.has("clip_id"):
+        return _take_id(row, "clip_id", row.required("clip_id"), ids)
+    take, start_ms = path + (f"#{channel}" if channel else ""), 1000 * start_s
+    name = f"{take}@{start_ms:.12g}" if start_s else take
+    if name in ids:
+        name = f"{take}@{start_ms:.12g}-{start_ms + 1000 * duration_s:.12g}"
+    return _take_id(row, "clip_id", name, ids)
+
+
+def _take_id(row: Row, column: str, name: str, lines: _Lines) -> str:
+    if lines.setdefault(name, row.line) != row.line:
+        raise row.fault(
+            f"the {column} '{name}' already stands in line {lines[name]}; every row needs its own, rename one of them."
+        )
+    return name
 
 
 def _cell(value: str | float | Path | None, folder: Path) -> str:

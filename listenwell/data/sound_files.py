@@ -4,8 +4,9 @@ One rule for detect, init and corpora: links are followed, a folder that leads b
 folders (".git", macOS's "._take1.wav") are left out, and so is what is no sound by its name or its first bytes; whether
 a file can be read shows when it is.
 
-Files joined end to end (WAV, FLAC, chained Ogg: RFC 3533): decoders read the first and stop, or stumble where the
-second has another rate. Positions are bytes.
+Files joined end to end (WAV, FLAC, chained Ogg: RFC 3533) are told apart here, since libsndfile reads the first alone,
+and so does FFmpeg of WAV; of Ogg and FLAC whose parts have other rates FFmpeg stops or gives a wrong length. Positions
+are bytes.
 """
 
 import functools
@@ -35,9 +36,6 @@ _MARKS = (
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 """The marker, and the head of the STREAMINFO block, which is always 34 bytes long."""
 _OGG_BEGINS = 0x02
-MOST_AFTER = 0.4
-"""Share of a WAV behind the end of its last chunk from which on its owner is told; less may be padding or a tag."""
-BEHIND_THE_END = "{:.0%} of it lie behind the end that its header tells, and were not read"
 
 
 @dataclass(frozen=True, slots=True)

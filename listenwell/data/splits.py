@@ -1,14 +1,12 @@
-"""Split clips into parts that share no group, with both classes in every part.
+"""Split clips by group, with both classes in every split: by shares, or into folds that hold every group out once.
 
-A group (a speaker, a sound source) goes into one part as a whole, so a part is heard by voices and sources that no
-other part knows. Shares count groups, not clips. Groups are drawn apart for speech and for non-speech from keyed
-streams: the result depends on the seed and the names of the groups alone, not on the order or number of clips.
-
-Folds that hold out one speaker each, or several, and with them a share of the other sounds.
+A group (a speaker, a sound source) goes into one split as a whole, so that a test has speakers and sources that
+training does not know. Shares count groups, not clips. Groups are drawn apart for speech and for non-speech from keyed
+streams: the result depends on the seed and the names of the groups alone, not on the order or number of clips. A group
+that holds both labels counts as a speaker.
 
 A fold without non-speech could be won by calling everything speech. So the sound sources are dealt out to the folds,
 every source held out exactly once, and within what is left some speakers and sources choose (dev) instead of training.
-Groups stay whole; a group that holds both labels counts as a speaker.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +22,8 @@ from listenwell.random_streams import stream_key
 def split_by_group(clips: Iterable[Clip], shares: Mapping[str, float], seed: int) -> dict[str, list[Clip]]:
     """Return the parts named in `shares` (part -> relative share of the groups), clips in their given order.
 
-    Raises ManifestError when a class has fewer groups than there are parts, and ValueError for a share of 0 or less.
+    Raises ManifestError when a class has fewer groups than there are parts.
     """
-    if not shares or min(shares.values()) <= 0:
-        raise ValueError(f"shares must be positive and not empty, found {dict(shares)}")
     kept = list(clips)
     labels_of = _labels_of_groups(kept)
     part_of = _allocate(labels_of, shares, seed)
@@ -134,13 +130,28 @@ def make_folds(clips: Sequence[Clip], n_folds: int | None, n_dev_speakers: int, 
     _require_groups(speakers, sources, n, n_dev_speakers, one_each=one_each)
     dealt = speakers if one_each else order_groups(speakers, seed)
     names = speakers if one_each else [f"fold-{number:02d}" for number in range(1, n + 1)]
-    folds = [
-        _fold(clips, name, {*dealt[number::n], *sources[number::n]}, number, speakers, sources, n_dev_speakers, seed)
-        for number, name in enumerate(names)
-    ]
-    for fold in folds:
-        _require_labels(fold)
+    folds = []
+    for number, name in enumerate(names):
+        held_out = {*dealt[number::n], *sources[number::n]}
+        left_speakers = [group for group in order_groups(speakers, seed + 1) if group not in held_out]
+        left_sources = [group for group in sources if group not in held_out]
+        n_dev_sources = max(1, round(len(left_sources) * n_dev_speakers / len(left_speakers)))
+        dev = {*_in_turn(left_speakers, number, n_dev_speakers), *_in_turn(left_sources, number, n_dev_sources)}
+        folds.append(
+            Fold(
+                name,
+                [clip for clip in clips if clip.group not in held_out | dev],
+                [clip for clip in clips if clip.group in dev],
+                [clip for clip in clips if clip.group in held_out],
+            )
+        )
+        _require_labels(folds[-1])
     return folds
+
+
+def _in_turn(groups: Sequence[str], number: int, n_dev: int) -> list[str]:
+    """The n_dev groups that choose in fold `number`; each fold goes on where the one before it ended."""
+    return [groups[(number * n_dev + i) % len(groups)] for i in range(n_dev)]
 
 
 def _require_groups(
@@ -160,32 +171,6 @@ def _require_groups(
             f"leave-one-speaker-out in {n_folds} folds needs {n_folds} sound sources, one held out in each, but there "
             f"are {len(sources)}; add NONSPEECH sources, or set leave_one_out.folds to {len(sources)} or fewer."
         )
-
-
-def _fold(
-    clips: Sequence[Clip],
-    name: str,
-    held_out: set[str],
-    number: int,
-    speakers: Sequence[str],
-    sources: Sequence[str],
-    n_dev: int,
-    seed: int,
-) -> Fold:
-    other_speakers = [group for group in order_groups(speakers, seed + 1) if group not in held_out]
-    other_sources = [group for group in sources if group not in held_out]
-    n_dev_sources = max(1, round(len(other_sources) * n_dev / len(other_speakers)))
-    # each fold chooses by others: the start of the round moves with the fold
-    first = number * n_dev
-    dev_speakers = [other_speakers[(first + i) % len(other_speakers)] for i in range(n_dev)]
-    dev_sources = [other_sources[(number * n_dev_sources + i) % len(other_sources)] for i in range(n_dev_sources)]
-    dev = {*dev_speakers, *dev_sources}
-    return Fold(
-        name,
-        [clip for clip in clips if clip.group not in held_out | dev],
-        [clip for clip in clips if clip.group in dev],
-        [clip for clip in clips if clip.group in held_out],
-    )
 
 
 def _require_labels(fold: Fold) -> None:

@@ -75,7 +75,9 @@ def read_rows(
             named = names(place, header) if callable(names) else names
             columns = _rename_columns(place, header, named, known)
             if not places:
-                _require_columns(place, header, columns, named, required, advice)
+                _require_columns(
+                    f"{place}: ", header, named, [column for column in required if column not in columns], advice
+                )
             places[header] = [(i, column) for i, column in enumerate(columns) if column in absent]
         if cells is not None:
             n_rows += 1
@@ -123,27 +125,21 @@ def _rename_columns(place: str, header: Sequence[str], names: Mapping[str, str],
 
 
 def _require_columns(
-    place: str,
-    header: Sequence[str],
-    columns: Sequence[str],
-    names: Mapping[str, str],
-    required: Sequence[str],
-    advice: str,
+    place: str, header: Sequence[str], names: Mapping[str, str], missing: Sequence[str], advice: str
 ) -> None:
+    """Raise ManifestError for a name that the header lacks, and for required columns that are missing."""
+    found = f"found {', '.join(header)}"
     for column, name in names.items():
         if name not in header:
             raise ManifestError(
-                f"{place}: the column '{name}', to be read as {column}, is missing, found {', '.join(header)}; correct "
-                "data.columns or the table."
+                f"{place}the column '{name}', to be read as {column}, is missing, {found}; correct data.columns or the "
+                "table."
             )
-    missing = [column for column in required if column not in columns]
     if missing and not any(header):
-        raise ManifestError(f"{place}: the file is empty; a header with {', '.join(missing)} was expected.")
+        raise ManifestError(f"{place}the file is empty; a header with {', '.join(missing)} was expected.")
     if missing:
-        raise ManifestError(
-            f"{place}: the required column{'s' * (len(missing) > 1)} {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing, found {', '.join(header)}; {advice}."
-        )
+        are = "columns {} are" if len(missing) > 1 else "column {} is"
+        raise ManifestError(f"{place}the required {are.format(', '.join(missing))} missing, {found}; {advice}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,25 +223,6 @@ class Row:
         return value
 
 
-class UniqueColumn:
-    """Remembers the line of every value of one column and refuses the second use."""
-
-    def __init__(self, column: str) -> None:
-        self.column = column
-        self.lines: dict[str, int] = {}
-
-    def add(self, row: Row, value: str = "") -> str:
-        """Return the value (the row's own where none is given) after remembering it. Raises ManifestError if taken."""
-        value = value or row.required(self.column)
-        if value in self.lines:
-            raise row.fault(
-                f"the {self.column} '{value}' already stands in line {self.lines[value]}; "
-                "every row needs its own, rename one of them."
-            )
-        self.lines[value] = row.line
-        return value
-
-
 # Records
 
 
@@ -262,8 +239,7 @@ def _csv_records(path: Path) -> Iterator[Record]:
     with open_text(path) as file:
         lines = _lines(path, file)
         first, n_before = next(lines, ""), 0
-        separator = _SEPARATOR_LINE.fullmatch(first.rstrip("\r\n"))
-        if separator:
+        if separator := _SEPARATOR_LINE.fullmatch(first.rstrip("\r\n")):
             first, n_before = next(lines, ""), 1
         delimiter = separator[1] if separator else max(",;\t", key=first.count)
         rows = _csv_rows(path, itertools.chain([first], lines), delimiter, n_before)
@@ -271,10 +247,9 @@ def _csv_records(path: Path) -> Iterator[Record]:
         header = tuple(cell.strip() for cell in cells)
         yield Record(line, header, None)
         for line, cells in rows:
-            if not any(map(str.strip, cells)):
-                continue
-            _require_cells(f"{path} line {line}", cells, len(header), delimiter)
-            yield Record(line, header, cells, delimiter == ";")
+            if any(map(str.strip, cells)):
+                _require_cells(f"{path} line {line}", cells, len(header), delimiter)
+                yield Record(line, header, cells, delimiter == ";")
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
@@ -296,15 +271,13 @@ def _csv_rows(path: Path, lines: Iterable[str], delimiter: str, n_before: int) -
                 yield number, text.rstrip("\r\n").split(delimiter)
         return
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        line = n_before + reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise ManifestError(f"{path} line {line}: is not valid CSV ({error}); {_CHECK_QUOTES}.") from error
-        if cells is None:
-            return
-        yield line, cells
+    line = n_before + 1
+    try:
+        for cells in reader:
+            yield line, cells
+            line = n_before + reader.line_num + 1
+    except csv.Error as error:
+        raise ManifestError(f"{path} line {line}: is not valid CSV ({error}); {_CHECK_QUOTES}.") from error
 
 
 def _require_cells(place: str, cells: Sequence[str], n_expected: int, delimiter: str) -> None:

@@ -20,9 +20,9 @@ from listenwell.data.decoding import open_recording
 from listenwell.detect.detector import Decision, Detector
 from listenwell.detect.recordings import join_blocks, open_blocks
 from listenwell.detect.segmentation import Floats, Segment, count_windows
-from listenwell.errors import AudioError, ListenwellError
+from listenwell.errors import AudioError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.load_or_make import HeldError, Journal
+from listenwell.storage.load_or_make import Journal
 from listenwell.storage.run_folder import identity
 
 LONGEST_CLIP_S = 4.0
@@ -57,17 +57,11 @@ class End:
 class ScoreJournal:
     """Keeps the scores of recordings' windows on the disk; nothing where path is None.
 
-    owner: the detector they belong to; output: what is written from them, to be named. Raises ListenwellError when
-    another process keeps scores at the same path: it writes the same output.
+    owner: the detector they belong to.
     """
 
-    def __init__(self, path: Path | None = None, owner: str = "", output: Path | None = None) -> None:
-        try:
-            self.journal = None if path is None else Journal(path, owner, is_alone=True)
-        except HeldError as error:
-            raise ListenwellError(
-                f"{output or path}: another process writes it ({error.holder}); wait for it, or give another --out."
-            ) from error
+    def __init__(self, path: Path | None = None, owner: str = "") -> None:
+        self.journal = None if path is None else Journal(path, owner)
 
     def known(self, key: str) -> list[float]:
         """Scores kept by earlier runs, of the first windows without a gap; whole batches, as they were scored."""

@@ -19,7 +19,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,6 @@ CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, err
 """What network disks and file systems in user space answer to a flush of a folder that they do not know."""
 IN_WORDS = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
 """SQLite's."""
-_WATCHERS: list[tuple[set[Path], Callable[[Path], None]]] = []
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -104,9 +103,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             flush(temporary)
             _set_mode(temporary, mode)
-            with _watched(path):
-                os.replace(temporary, path)
-                flush(path.parent)
+            os.replace(temporary, path)
+            flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -115,12 +113,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on a clean exit it replaces `path`, otherwise it disappears.
 
-    The folder that is replaced goes with all it holds: `listenwell.storage.destination` asks before.
+    The folder that is replaced goes with all it holds: `listenwell.storage.destination` asks before. One that somebody
+    else made meanwhile stays. Raises ListenwellError for that, and as `atomic_path`.
     """
     path = _followed(path)
     with disk_faults_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_dir():
+        is_new = not path.exists()
+        if not is_new and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         temporary = path.with_name(_temporary_name(path))
         os.mkdir(temporary)
@@ -135,9 +135,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     _set_mode(inner, usual if inner.is_dir() else usual & 0o666)
                     flush(inner)
             _set_mode(temporary, mode)
-            with _watched(path):
-                _replace_folder(temporary, path)
-                flush(path.parent)
+            if is_new and path.is_dir() and any(path.iterdir()):
+                raise ListenwellError(f"{path}: somebody else made it meanwhile; it stays. Give another name.")
+            _replace_folder(temporary, path)
+            flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -196,32 +197,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def watch_written(check: Callable[[Path], None]) -> Iterator[set[Path]]:
-    """Yield a set that gets every file and folder written in the block, absolute and without links.
-
-    check: called with each just before it is written or replaced; what it raises leaves all as it is.
-    """
-    watcher = (set[Path](), check)
-    _WATCHERS.append(watcher)
-    try:
-        yield watcher[0]
-    finally:
-        _WATCHERS.remove(watcher)
-
-
-@contextmanager
-def _watched(path: Path) -> Iterator[None]:
-    """Tell the watchers of `path`, before and after it is replaced in the block."""
-    real = Path(os.path.realpath(path))
-    for written, check in _WATCHERS:
-        if real not in written:
-            check(real)
-    yield
-    for written, _ in _WATCHERS:
-        written.add(real)
 
 
 # Streams

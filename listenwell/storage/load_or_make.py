@@ -17,16 +17,12 @@ is written into a journal value by value, so that work which was killed does not
 import hashlib
 import json
 import os
-import socket
 import sys
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from listenwell.errors import CheckpointError, ListenwellError
 from listenwell.storage.atomic_files import (
@@ -54,10 +50,7 @@ class Made:
 
 
 def load_or_make(
-    path: Path,
-    made_from: Mapping[str, Any],
-    make: Callable[[], Made],
-    kind: type[ListenwellError] = CheckpointError,
+    path: Path, made_from: Mapping[str, Any], make: Callable[[], Made], kind: type[ListenwellError] = CheckpointError
 ) -> dict[str, Any]:
     """Return the value kept at `path` where it was made from the same things, otherwise make it and keep it.
 
@@ -144,7 +137,7 @@ def read_checksummed(path: Path, kind: type[ListenwellError] = CheckpointError) 
 
     The files it names are not looked at: `require_files` does.
     """
-    content = without_own_hash(path, _read_object(path, kind), kind)
+    content = without_own_hash(path, read_object(path, kind), kind)
     return {key: value for key, value in content.items() if key != FILES}
 
 
@@ -160,7 +153,8 @@ def without_own_hash(
     return rest
 
 
-def _read_object(path: Path, kind: type[ListenwellError]) -> dict[str, Any]:
+def read_object(path: Path, kind: type[ListenwellError]) -> dict[str, Any]:
+    """Return the JSON object in the file. Raises `kind`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -172,7 +166,7 @@ def _read_object(path: Path, kind: type[ListenwellError]) -> dict[str, Any]:
 
 def file_hashes(path: Path, kind: type[ListenwellError] = CheckpointError) -> dict[str, str]:
     """The hashes of the files that the object at `path` names. Raises `kind`."""
-    hashes = _read_object(path, kind).get(FILES, {})
+    hashes = read_object(path, kind).get(FILES, {})
     if not isinstance(hashes, dict) or not all(isinstance(sha256, str) for sha256 in hashes.values()):
         raise kind(f"{path}: its {FILES} holds no hashes by name; delete it and run the command again.")
     return hashes
@@ -269,28 +263,18 @@ def one_maker(path: Path) -> Iterator[None]:
 # Journals
 
 
-class HeldError(ListenwellError):
-    """Another process writes the journal; `holder` tells which."""
-
-    def __init__(self, path: Path, holder: str) -> None:
-        super().__init__(f"{path}: another process writes it ({holder}); wait for it, or stop it.")
-        self.holder = holder
-
-
 class Journal:
     """Values kept as they are computed: JSON lines of owner, key, value and their hash, each flushed to the disk.
 
     A line that a kill cut or a disk changed is passed over; numbers come back to the bit. Lines of several runs may
     stand in any order and more than once: values that form a sequence say which place they have in it.
 
-    owner: what values depend on besides their keys; another owner's lines are passed over. is_alone: no other process
-    may hold the same journal so until `remove`, or until this process or object ends; raises HeldError when one does.
+    owner: what values depend on besides their keys; another owner's lines are passed over.
     """
 
-    def __init__(self, path: Path, owner: str, *, is_alone: bool = False) -> None:
+    def __init__(self, path: Path, owner: str) -> None:
         self.path, self.owner = path, owner
         make_folder(path.parent)
-        self._give_back = weakref.finalize(self, _unlock, _lock_alone(path)) if is_alone else None
         self._known: dict[str, list[Any]] = {}
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         for line in text.splitlines():
@@ -320,27 +304,3 @@ class Journal:
     def remove(self) -> None:
         """Delete the file: the work is done."""
         self.path.unlink(missing_ok=True)
-        if self._give_back is not None:
-            self._give_back()
-
-
-def _lock_alone(path: Path) -> FileLock:
-    """Hold the lock of the journal at `path` and write into it who does. Raises HeldError when another process does."""
-    place = companion(path, ".lock")
-    lock = FileLock(place, thread_local=False, is_singleton=True)
-    try:
-        with disk_faults_named(path):
-            lock.acquire(timeout=0)
-    except Timeout as error:
-        with suppress(OSError, ValueError):
-            raise HeldError(path, place.read_text(encoding="utf-8")) from error
-        raise HeldError(path, f"it holds {place.name}") from error
-    with suppress(OSError):  # a full disk refuses the journal too, and that says so
-        place.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    return lock
-
-
-def _unlock(lock: FileLock) -> None:
-    if lock.lock_counter <= 1:  # first the name, so that whoever comes now makes a file of its own
-        Path(lock.lock_file).unlink(missing_ok=True)
-    lock.release()

@@ -24,25 +24,20 @@ results.json           every number
 report.html, report.md the same numbers to read
 
 One process works in a run folder at a time; a second one is told who does. The lock is the operating system's (flock
-on run.lock), so the folder of a killed study is free at once. holder.json names host, process and start, and a beat
-that grows every BEAT_S seconds: where machines share a file system whose locks do not reach from one to the other, a
-holder on another host is alive as long as its beat grows. The beat is a count, so no clock is compared.
+on run.lock), so the folder of a killed study is free at once; holder.json only names host, process and start. A file
+system whose locks do not reach from one machine to the other keeps only the studies of one machine apart.
 
 Every command that works in a run folder holds it, so here is said whose folder it is: run.lock and used_fits.json come
 before all else. Where neither is and something stands under a name that a run writes, it is somebody else's.
 """
 
 import functools
-import hashlib
 import importlib.metadata
-import itertools
-import json
 import os
 import platform
+import re
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -55,11 +50,9 @@ from filelock import Timeout
 import listenwell
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.storage.atomic_files import OWN, hold_lock, is_left_over, remove, write_json
-from listenwell.storage.load_or_make import without_own_hash
+from listenwell.storage.load_or_make import hash_content, read_object, without_own_hash
 
 Work = TypeVar("Work", bound=Callable[..., Any])
-BEAT_S = 5.0
-BEATS_TO_WAIT = 3
 REPORT = ("report.html", "report.md", "MODEL_CARD.md", "tables")
 """What listenwell.report.write puts into a run."""
 LIBRARIES = ("numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "safetensors", "gguf", "peft")
@@ -74,6 +67,14 @@ class RunFile:
     def __get__(self, run: "RunFolder", owner: type | None = None) -> Path:
         """The path in this run."""
         return run.root / self.name
+
+
+class RunFiles(RunFile):
+    """The paths of several files of one pattern, each by its name or number."""
+
+    def __get__(self, run: "RunFolder", owner: type | None = None) -> Callable[[str | int], Path]:  # type: ignore[override]
+        """What gives the path in this run."""
+        return lambda name: run.root / self.name.format(name)
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,13 @@ class RunFolder:
     errors = RunFile("errors")
     error_index = RunFile("errors/errors.json")
     results = RunFile("results.json")
+    threshold = RunFiles("thresholds/{}.json")
+    scores = RunFiles("scores/{}.csv")
+    score_identity = RunFiles("scores/{}.json")
+    score_journal = RunFiles("scores/{}.journal")
+    error_sound = RunFiles("errors/{:02d}.wav")
+    error_picture = RunFiles("errors/{:02d}.png")
+    quarantine = RunFiles("quarantine/{}.csv")
 
     @property
     def ledger_version(self) -> Path:
@@ -123,56 +131,19 @@ class RunFolder:
         """Locked while somebody trains this fit."""
         return (self.ledger or self.root) / "locks" / f"{fit_identity[:16]}.lock"
 
-    def threshold(self, method: str) -> Path:
-        """The threshold of one method (JSON)."""
-        return self.root / "thresholds" / f"{method}.json"
-
-    def scores(self, name: str) -> Path:
-        """The score table of one set of clips (CSV)."""
-        return self.root / "scores" / f"{name}.csv"
-
-    def score_identity(self, name: str) -> Path:
-        """What the score table was made from (JSON)."""
-        return self.root / "scores" / f"{name}.json"
-
-    def score_journal(self, name: str) -> Path:
-        """The scores found so far of one set of clips (JSON lines)."""
-        return self.root / "scores" / f"{name}.journal"
-
-    def error_sound(self, number: int) -> Path:
-        """One sound that was decided wrongly (WAV)."""
-        return self.errors / f"{number:02d}.wav"
-
-    def error_picture(self, number: int) -> Path:
-        """Its spectrogram (PNG)."""
-        return self.errors / f"{number:02d}.png"
-
-    def quarantine(self, name: str) -> Path:
-        """The clips of one set that could not be read (CSV)."""
-        return self.root / "quarantine" / f"{name}.csv"
-
 
 def identity(**parts: Any) -> str:
     """Return the sha256 of `parts` as canonical JSON: equal parts, equal identity, on every machine."""
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hash_content(parts)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise ListenwellError(
             f"{path}: is not there; give the folder of a run that 'listenwell study' made, or run the study to its end."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ListenwellError(
-            f"{path}: cannot be read ({error}); delete its folder and run the study again."
-        ) from error
-    if not isinstance(content, dict):
-        raise ListenwellError(f"{path}: holds no JSON object; delete its folder and run the study again.")
-    return content
+        )
+    return read_object(path, ListenwellError)
 
 
 def read_kept_results(run: RunFolder) -> dict[str, Any]:
@@ -182,6 +153,10 @@ def read_kept_results(run: RunFolder) -> dict[str, Any]:
 
 def provenance() -> dict[str, Any]:
     """Return package version, git commit (None outside a checkout), Python, machine and library versions."""
+    libraries = {}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            libraries[name] = importlib.metadata.version(name)
     return {
         "listenwell": listenwell.__version__,
         "commit": git_commit(Path(listenwell.__file__).parent),
@@ -191,7 +166,7 @@ def provenance() -> dict[str, Any]:
             "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         },
-        "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
+        "libraries": libraries,
     }
 
 
@@ -210,21 +185,10 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
 
 
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:(.*)", cpus.read_text(encoding="utf-8"), re.MULTILINE) if cpus.is_file() else []
+    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 # Who works in it
@@ -242,7 +206,7 @@ def alone_in_run(work: Work) -> Work:
 
 
 @contextmanager
-def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
+def hold_run(run: RunFolder) -> Iterator[None]:
     """Hold the run folder within the block.
 
     Raises ListenwellError, naming the holder, when it is held, and ConfigError when it is somebody else's.
@@ -252,16 +216,22 @@ def hold_run(run: RunFolder, beat_s: float = BEAT_S) -> Iterator[None]:
         try:
             held.enter_context(hold_lock(run.lock))
         except Timeout as error:
-            raise _refusal(run, holder_of(run)) from error
-        _expect_no_life_elsewhere(run, beat_s)
+            who = "another process"
+            if holder := holder_of(run):
+                who = f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
+            raise ListenwellError(
+                f"{run.root}: {who} works in this folder; wait for it, stop it, or give another folder with output=..."
+            ) from error
         if not run.used_fits.exists():
             # some disks keep no lock file once it is free
             write_json(run.used_fits, {})
         # fits may be another's ledger, where somebody else writes
         for path in left_overs(run, fits=False):
             remove(path)
-        with _beating(run, beat_s):
-            yield
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(run.holder, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
+        held.callback(run.holder.unlink, missing_ok=True)
+        yield
 
 
 def require_own(run: RunFolder) -> None:
@@ -288,11 +258,8 @@ def is_run(run: RunFolder) -> bool:
 
 def written_by_a_run(run: RunFolder) -> list[Path]:
     """The files and folders that commands write into a run folder, in the order of their names."""
-    alone = RunFolder(run.root)
-    own = [getattr(alone, name) for name, value in vars(RunFolder).items() if isinstance(value, property | RunFile)]
-    inner = (alone.scores("x"), alone.threshold("x"), alone.quarantine("x"), alone.fit_lock("x"), *own)
-    names = {path.relative_to(run.root).parts[0] for path in inner}
-    return [run.root / name for name in sorted({*names, *REPORT})]
+    names = {file.name.partition("/")[0] for file in vars(RunFolder).values() if isinstance(file, RunFile)}
+    return [run.root / name for name in sorted({*names, "fits", "ledger.json", "locks", *REPORT})]
 
 
 def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
@@ -300,21 +267,21 @@ def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
 
     Other folders may lie in a run's, with writers of their own.
     """
-    found: list[Path] = []
-    for own in written_by_a_run(run):
-        found += [path for path in run.root.glob(f"{OWN}*") if is_left_over(path, own.name)]
-        if own.is_dir() and not own.is_symlink() and (fits or own.name != run.fits.name):
-            found += [path for path in own.rglob(f"{OWN}*") if is_left_over(path)]
-    return sorted(found)
+    left: list[Path] = []
+    for place in written_by_a_run(run):
+        left += [path for path in run.root.glob(f"{OWN}*") if is_left_over(path, place.name)]
+        if place.is_dir() and not place.is_symlink() and (fits or place.name != run.fits.name):
+            left += [path for path in place.rglob(f"{OWN}*") if is_left_over(path)]
+    return sorted(left)
 
 
 def holder_of(run: RunFolder) -> dict[str, Any] | None:
-    """Who says to work in the run folder: host, pid, since, beat; None when nobody does, or nobody can read it."""
+    """Who says to work in the run folder: host, pid, since; None when nobody does, or nobody can read it."""
     try:
         holder = read_json(run.holder)
     except ListenwellError:
         return None
-    return holder if holder.keys() >= {"host", "pid", "since", "beat"} else None
+    return holder if holder.keys() >= {"host", "pid", "since"} else None
 
 
 def is_held(run: RunFolder) -> bool:
@@ -326,46 +293,3 @@ def is_held(run: RunFolder) -> bool:
             return False
     except Timeout:
         return True
-
-
-def _refusal(run: RunFolder, holder: dict[str, Any] | None) -> ListenwellError:
-    who = f"process {holder['pid']} on {holder['host']} (since {holder['since']})" if holder else "another process"
-    return ListenwellError(
-        f"{run.root}: {who} works in this folder; wait for it, stop it, or give another folder with output=..."
-    )
-
-
-def _expect_no_life_elsewhere(run: RunFolder, beat_s: float) -> None:
-    """A holder on this host is dead, since its lock is free; one on another host is, when its beat stands still."""
-    before = holder_of(run)
-    if before is None or before["host"] == socket.gethostname():
-        return
-    time.sleep(BEATS_TO_WAIT * beat_s)
-    after = holder_of(run)
-    if after is not None and after["beat"] != before["beat"]:
-        raise _refusal(run, after)
-
-
-@contextmanager
-def _beating(run: RunFolder, beat_s: float) -> Iterator[None]:
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    own = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-    over = threading.Event()
-
-    def beat() -> None:
-        for count in itertools.count(1):
-            if over.wait(beat_s) or not run.root.is_dir():
-                return
-            # a disk that refuses the beat refuses the work's own files too, and they say so
-            with suppress(ListenwellError):
-                write_json(run.holder, own | {"beat": count})
-
-    write_json(run.holder, own | {"beat": 0})
-    thread = threading.Thread(target=beat, name="run lock", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        run.holder.unlink(missing_ok=True)

@@ -80,7 +80,7 @@ def append_entry(path: Path, event: str, content: Mapping[str, Any]) -> None:
             "previous": entries[-1]["hash"] if entries else FIRST,
         }
         entries.append(entry | {"hash": hash_entry(entry)})
-        write_text(path, "".join(json.dumps(each, ensure_ascii=True) + "\n" for each in entries))
+        write_text(path, "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in entries))
 
 
 def read_chain(path: Path) -> list[dict[str, Any]]:
@@ -141,20 +141,16 @@ def judge_seal(path: Path, expected_head: str, test_sets: Sequence[str]) -> Seal
     elif expected_head not in {entry["hash"] for entry in entries}:
         reason = "the log ends before the head that the results repeat: lines were cut off, or the log was replaced."
     elif late:
-        verdict, reason = (
-            "reopened",
-            (
-                f"thresholds were committed again after the test had been opened (entry {late[0]['number']}, "
-                f"{late[0]['time']}): they can have been chosen from what the test showed."
-            ),
+        verdict = "reopened"
+        reason = (
+            f"thresholds were committed again after the test had been opened (entry {late[0]['number']}, "
+            f"{late[0]['time']}): they can have been chosen from what the test showed."
         )
     else:
-        verdict, reason = (
-            "sealed",
-            (
-                f"every threshold was committed before the first look at the test ({looks[0]['time']}); "
-                f"{len(looks)} look{'s' * (len(looks) != 1)}, all with these thresholds."
-            ),
+        verdict = "sealed"
+        reason = (
+            f"every threshold was committed before the first look at the test ({looks[0]['time']}); "
+            f"{len(looks)} look{'s' * (len(looks) != 1)}, all with these thresholds."
         )
     return SealStatus(verdict, reason, entries[-1]["hash"] if entries else "", len(looks))
 

@@ -1,12 +1,10 @@
 """Look at the recordings of a table before a model does: faults by class, and whether the label leaks from them.
 
-`check_audio` says what each class is like, finds faults (clipping, DC, silence, ...) and makes the shortcut test: can
-the label be read from how clips were recorded, without hearing what is in them? A logistic regression and gradient
-boosting predict the label from the recording conditions of each clip (where its band ends, level, duration, edge
-silence, DC offset, quantisation, noise floor), cross-validated over groups. An area under the ROC curve near 1/2 says
-that the conditions do not give the class away: the target is AUC <= .60 with an upper bound <= .65. Intervals are
-cluster bootstraps over groups (percentile, 95 %). Values somewhat below 1/2 are expected: where both classes have the
-same distribution, what is over-represented in one fold is under-represented in the others.
+`check_audio` finds faults (clipping, DC, silence, ...) and makes the shortcut test: can the label be read from how
+clips were recorded, without hearing what is in them? Logistic regression and gradient boosting predict it from the
+recording conditions of each clip, cross-validated over groups. An area under the ROC curve (AUC) near 1/2 says that the
+conditions do not give the class away: the target is AUC <= .60 with an upper bound <= .65 (cluster bootstrap over
+groups, percentile, 95 %). Values somewhat below 1/2 are expected: what one fold has too much of, another lacks.
 
 Spectral slope, crest factor, pauses and the like belong to the content, since speech *is* different from a drum, and
 are no conditions; nor is the peak: given the level it is the crest factor. A finding is a warning, not a repair.
@@ -15,7 +13,7 @@ Clipping is seen only at full scale: a file that was made quieter after it was c
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +53,15 @@ SHOWN_MEASURES = (
 TELLING_AUC = 0.60
 """From here on a single cue is named when the conditions tell the class."""
 MOST_CUES_NAMED = 3
+FAULTS = (
+    ("clipped_share", ">", 0.001, "are clipped (more than 0.1 % of their samples at full scale)"),
+    ("dc_offset", ">", 0.01, "have a DC offset of more than 1 % of full scale"),
+    ("silent_share", ">", 0.5, f"are silent (below {SILENCE_BELOW_DB:g} dB) for more than half of their length"),
+    ("duration_s", "<", 0.1, "are shorter than 0.1 s"),
+    ("level_db", "<", -50.0, "are quieter than -50 dB"),
+    ("wide_db", "<", -60.0, "hold nothing above 4 kHz (-60 dB re the clip), as a telephone line leaves them"),
+)
+"""A clip has a fault where this measure lies above or below this limit; what the faulty clips are or have."""
 
 Features = NDArray[np.float64]
 _Measured = tuple[Clip, Mapping[str, float]]
@@ -87,40 +94,11 @@ class ShortcutReport:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredClips:
-    """What measure_conditions gave of each clip, its label and its group."""
+    """What the shortcut test takes. conditions: (n_clips, n_conditions), as CONDITION_NAMES; is_speech: (n_clips,)."""
 
-    measured: Sequence[Mapping[str, float]]
-    labels: Sequence[str]
+    conditions: Features
+    is_speech: NDArray[np.bool_]
     groups: Sequence[str]
-
-    @property
-    def is_speech(self) -> NDArray[np.bool_]:
-        """True for the clips labelled SPEECH, shape (n_clips,)."""
-        return np.asarray([label == "SPEECH" for label in self.labels], dtype=np.bool_)
-
-    def select(self, names: Sequence[str]) -> Features:
-        """Return the named measurements, shape (n_clips, n_names)."""
-        return np.array([[row[name] for name in names] for row in self.measured])
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault of a clip: its measure lies above (or below) the limit. words: what the faulty clips are or have."""
-
-    measure: str
-    limit: float
-    is_above: bool
-    words: str
-
-
-FAULTS = (
-    Fault("clipped_share", 0.001, True, "are clipped (more than 0.1 % of their samples at full scale)"),
-    Fault("dc_offset", 0.01, True, "have a DC offset of more than 1 % of full scale"),
-    Fault("silent_share", 0.5, True, f"are silent (below {SILENCE_BELOW_DB:g} dB) for more than half of their length"),
-    Fault("duration_s", 0.1, False, "are shorter than 0.1 s"),
-    Fault("level_db", -50.0, False, "are quieter than -50 dB"),
-    Fault("wide_db", -60.0, False, "hold nothing above 4 kHz (-60 dB re the clip), as a telephone line leaves them"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +123,23 @@ class AudioReport:
 
 def check_audio(clips: Sequence[Clip], seed: int, on_progress: OnProgress = ignore_progress) -> AudioReport:
     """Return what the clips' audio is like by class. `seed` keys the folds and the bootstrap of the shortcut test."""
-    measured: dict[Label, list[tuple[Clip, dict[str, float]]]] = {label: [] for label in LABELS}
+    measured: list[_Measured] = []
     unreadable = []
     for n_read, clip in enumerate(clips, start=1):
         try:
-            measured[clip.label].append((clip, measure_audio(load_waveform(clip))))
+            measured.append((clip, measure_audio(load_waveform(clip))))
         except AudioError as error:
             unreadable.append(f"clip '{clip.clip_id}': {error}")
         on_progress("measuring", n_read, len(clips))
-    faults = [_describe(fault, label, of_label) for label, of_label in measured.items() for fault in FAULTS]
-    shortcuts, cautions = _test_shortcuts([pair for of_label in measured.values() for pair in of_label], seed)
-    summaries = tuple(_summarise(label, of_label) for label, of_label in measured.items() if of_label)
-    return AudioReport(summaries, tuple(unreadable), (*filter(None, faults), *cautions), shortcuts)
-
-
-def _describe(fault: Fault, label: Label, measured: Sequence[_Measured]) -> str:
-    """Say how many clips of one class have a fault, "" when none has."""
-    sign = 1 if fault.is_above else -1
-    excess = {clip.clip_id: sign * (values[fault.measure] - fault.limit) for clip, values in measured}
-    n_faulty = sum(value > 0 for value in excess.values())
-    if n_faulty == 0:
-        return ""
-    worst = max(excess, key=lambda clip_id: excess[clip_id])
-    return f"{n_faulty} of {len(measured)} {label} clips {fault.words}; the worst is '{worst}'."
+    measured.sort(key=lambda pair: LABELS.index(pair[0].label))
+    classes: list[ClassSummary] = []
+    findings: list[str] = []
+    for label in LABELS:
+        if of_label := [pair for pair in measured if pair[0].label == label]:
+            classes.append(_summarise(label, of_label))
+            findings += _find_faults(label, of_label)
+    shortcuts, warnings = _test_shortcuts(measured, seed)
+    return AudioReport(tuple(classes), tuple(unreadable), (*findings, *warnings), shortcuts)
 
 
 def _summarise(label: Label, measured: Sequence[_Measured]) -> ClassSummary:
@@ -178,21 +150,25 @@ def _summarise(label: Label, measured: Sequence[_Measured]) -> ClassSummary:
     return ClassSummary(label, len(measured), len({clip.group for clip, _ in measured}), quantiles)
 
 
+def _find_faults(label: Label, measured: Sequence[_Measured]) -> Iterator[str]:
+    """Say of every fault how many clips of one class have it, and which has it most."""
+    for measure, side, limit, words in FAULTS:
+        excess = [(values[measure] - limit) * (1 if side == ">" else -1) for _, values in measured]
+        if n_faulty := sum(value > 0 for value in excess):
+            worst = measured[int(np.argmax(excess))][0].clip_id
+            yield f"{n_faulty} of {len(measured)} {label} clips {words}; the worst is '{worst}'."
+
+
 def _test_shortcuts(measured: Sequence[_Measured], seed: int) -> tuple[ShortcutReport | None, list[str]]:
     """Return the shortcut test over all clips and what it warns of, or None and why it cannot be made."""
-    n_groups = {label: len({clip.group for clip, _ in measured if clip.label == label}) for label in LABELS}
-    if min(n_groups.values()) < N_FOLDS:
-        counts = " and ".join(f"{n} of {label}" for label, n in n_groups.items())
-        return None, [
-            f"the shortcut test was not made: it needs {N_FOLDS} groups of each class, one for every fold, and there "
-            f"are {counts}."
-        ]
     clips = MeasuredClips(
-        [values for _, values in measured], [clip.label for clip, _ in measured], [clip.group for clip, _ in measured]
+        np.array([[values[name] for name in CONDITION_NAMES] for _, values in measured]),
+        np.array([clip.label == "SPEECH" for clip, _ in measured], dtype=np.bool_),
+        [clip.group for clip, _ in measured],
     )
     try:
         report = find_shortcuts(clips, stream(seed, "audio_check", "shortcuts"))
-    except ValueError as error:  # groups of very unequal size
+    except ValueError as error:
         return None, [f"the shortcut test was not made: {error}."]
     return report, warn_of_shortcuts(report, clips)
 
@@ -221,7 +197,7 @@ def warn_of_shortcuts(report: ShortcutReport, clips: MeasuredClips) -> list[str]
 
 
 def _describe_cue(cue: str, auc: float, clips: MeasuredClips) -> str:
-    values = clips.select([cue])[:, 0]
+    values = clips.conditions[:, CONDITION_NAMES.index(cue)]
     speech, other = np.median(values[clips.is_speech]), np.median(values[~clips.is_speech])
     return (
         f"{cue} tells the class (AUC {auc:.2f} alone): {speech:.4g} in SPEECH and {other:.4g} in NONSPEECH clips, at "
@@ -236,7 +212,12 @@ def format_audio_report(report: AudioReport) -> str:
         lines.append(f"{summary.label}: {summary.n_clips} clips, {summary.n_groups} groups (5 %, median, 95 %)")
         for name, (low, median, high) in summary.quantiles.items():
             lines.append(f"  {name:16} {low:10.4g} {median:10.4g} {high:10.4g}")
-    lines += [format_shortcuts(report.shortcuts)] if report.shortcuts else []
+    if shortcuts := report.shortcuts:
+        figures = [
+            f"{one.classifier} {one.auc:.2f} [{one.lower:.2f}, {one.upper:.2f}]" for one in shortcuts.from_conditions
+        ]
+        lines.append("shortcut test: AUC of the label from recording conditions alone (95 % interval over groups)")
+        lines.append(f"{', '.join(figures)}; {shortcuts.n_clips} clips, {shortcuts.n_groups} groups")
     lines += [f"cannot be used: {reason}" for reason in report.unreadable]
     lines += [f"warning: {finding}" for finding in report.findings]
     return "\n".join(lines)
@@ -267,9 +248,7 @@ def measure_audio(samples: NDArray[np.floating]) -> dict[str, float]:
 
 
 def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
-    """Return every named condition of one clip. Raises ValueError when it is empty or silent."""
-    if samples.size == 0 or not np.any(samples):
-        raise ValueError("an empty or silent clip has no recording conditions")
+    """Return every named condition of one clip, which is not silent."""
     waveform = np.asarray(samples, dtype=np.float64)
     frequencies_hz, density = signal.welch(waveform, SAMPLE_RATE_HZ, nperseg=min(512, len(waveform)))
     density_db = 10 * np.log10(density + 1e-20)
@@ -298,36 +277,46 @@ def measure_conditions(samples: NDArray[np.floating]) -> dict[str, float]:
 def find_shortcuts(clips: MeasuredClips, generator: np.random.Generator) -> ShortcutReport:
     """Return what the conditions tell about the label, cross-validated in folds that keep groups together.
 
-    Raises ValueError when a fold would lack a class.
+    Raises ValueError when there are too few groups, or a fold would lack a class since they are of unequal size.
     """
+    groups = np.asarray(clips.groups)
+    n_groups = {
+        "SPEECH": len(np.unique(groups[clips.is_speech])),
+        "NONSPEECH": len(np.unique(groups[~clips.is_speech])),
+    }
+    if min(n_groups.values()) < N_FOLDS:
+        counts = " and ".join(f"{n} of {label}" for label, n in n_groups.items())
+        raise ValueError(f"it needs {N_FOLDS} groups of each class, one for every fold, and there are {counts}")
     split = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=int(generator.integers(2**31)))
     folds = list(split.split(clips.groups, clips.is_speech, clips.groups))
     for fold, (_, held_out) in enumerate(folds):
         if len(np.unique(clips.is_speech[held_out])) < 2:
             raise ValueError(f"fold {fold} of the shortcut test lacks a class; it needs {N_FOLDS} groups of each")
+    classifiers = {
+        "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced")),
+        "boosting": HistGradientBoostingClassifier(
+            max_iter=150, learning_rate=0.05, class_weight="balanced", random_state=0
+        ),
+    }
     from_conditions = tuple(
-        _discriminate(name, _predict(name, clips, folds), clips, generator) for name in ("logistic", "boosting")
+        _discriminate(name, _predict(classifier, clips, folds), clips, generator)
+        for name, classifier in classifiers.items()
     )
-    singles = {name: float(roc_auc_score(clips.is_speech, clips.select([name])[:, 0])) for name in CONDITION_NAMES}
-    return ShortcutReport(len(clips.labels), len(set(clips.groups)), from_conditions, singles)
+    singles = {
+        name: float(roc_auc_score(clips.is_speech, of_name))
+        for name, of_name in zip(CONDITION_NAMES, clips.conditions.T, strict=True)
+    }
+    return ShortcutReport(len(clips.groups), len(set(clips.groups)), from_conditions, singles)
 
 
-def _predict(classifier: str, clips: MeasuredClips, folds: Sequence[Any]) -> Features:
+def _predict(classifier: Any, clips: MeasuredClips, folds: Sequence[Any]) -> Features:
     """Return the probability of SPEECH of every clip, by what the other folds taught."""
     # One thread: with more, the histograms of the boosting wait for each other on a busy machine, and are no faster.
     with threadpool_limits(1), warnings.catch_warnings():
         # containers without /sys; no core is counted on here
         warnings.filterwarnings("ignore", "Could not find the number of physical cores", UserWarning)
-        built = _build_classifier(classifier)
-        features = clips.select(CONDITION_NAMES)
-        predicted = cross_val_predict(built, features, clips.is_speech, cv=folds, method="predict_proba")
+        predicted = cross_val_predict(classifier, clips.conditions, clips.is_speech, cv=folds, method="predict_proba")
         return np.asarray(predicted[:, 1])
-
-
-def _build_classifier(name: str) -> Any:
-    if name == "logistic":
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
-    return HistGradientBoostingClassifier(max_iter=150, learning_rate=0.05, class_weight="balanced", random_state=0)
 
 
 def _discriminate(name: str, scores: Features, clips: MeasuredClips, generator: np.random.Generator) -> Discrimination:
@@ -348,15 +337,3 @@ def _discriminate(name: str, scores: Features, clips: MeasuredClips, generator: 
         aucs[resample] = np.sum(speech * (np.cumsum(other) - other / 2)) / (speech.sum() * other.sum())
     lower, upper = np.quantile(aucs, [0.025, 0.975])
     return Discrimination(name, float(roc_auc_score(is_speech, scores)), float(lower), float(upper))
-
-
-def format_shortcuts(report: ShortcutReport) -> str:
-    """Return the figures as plain text for the terminal."""
-    figures = [
-        f"{outcome.classifier} {outcome.auc:.2f} [{outcome.lower:.2f}, {outcome.upper:.2f}]"
-        for outcome in report.from_conditions
-    ]
-    return (
-        "shortcut test: AUC of the label from recording conditions alone (95 % interval over groups)\n"
-        f"{', '.join(figures)}; {report.n_clips} clips, {report.n_groups} groups"
-    )

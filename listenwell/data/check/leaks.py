@@ -15,7 +15,7 @@ for each two parts, not one for each pair, so large tables stay quick. Nothing i
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from listenwell.data.check.near_duplicates import (
     BAND_HZ,
@@ -33,6 +33,7 @@ from listenwell.data.check.near_duplicates import (
 from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.progress import OnProgress, ignore_progress
 
+T = TypeVar("T")
 CLEAN, LEAKS, INCOMPLETE = "clean", "leaks", "incomplete"
 SEARCH = {
     "block_samples": BLOCK_SAMPLES,
@@ -117,7 +118,7 @@ def check_leaks(
         speech = index.keep(lambda sound: sound.label == "SPEECH")
         nonspeech = index.keep(lambda sound: sound.label == "NONSPEECH")
         for pair in find_near_duplicates(speech, nonspeech, on_progress, f"comparing labels of {part}"):
-            findings.append(_label_conflict(pair.one, pair.other, _shared_sound(pair), pair.correlation.value))
+            findings += _from_near_duplicate(pair)
     return LeakReport(
         tuple(sorted(findings, key=lambda finding: not finding.is_leak)),
         {part: sum(not sound.is_background for sound in listed) for part, listed in sounds.items()},
@@ -131,8 +132,8 @@ def check_leaks(
 def find_shared_names(sounds: Sequence[Sound]) -> Iterator[Finding]:
     """Yield a leak for every group, recording, origin or file that stands in two parts."""
     for kind, name_of in _SAME_NAME.items():
-        for members in _by(name_of, sounds).values():
-            yield from _across_parts(kind, members, _shown(name_of(members[0])))
+        for name, members in _by(name_of, sounds).items():
+            yield from _across_parts(kind, members, str(name[-1] if isinstance(name, tuple) else name))
 
 
 def find_two_groups(sounds: Sequence[Sound]) -> Iterator[Finding]:
@@ -179,33 +180,27 @@ def find_lineage(sounds: Sequence[Sound]) -> Iterator[Finding]:
 def find_same_samples(indices: Iterable[SoundIndex]) -> Iterator[Finding]:
     """Yield a leak for every hash that stands in two parts, and a warning for every one under two labels."""
     hashed = [pair for index in indices for pair in zip(index.pcm_sha256, index.sounds, strict=True)]
-    members_of: dict[str, list[Sound]] = {}
-    for sha256, sound in hashed:
-        if sha256:
-            members_of.setdefault(sha256, []).append(sound)
-    for sha256, members in members_of.items():
-        yield from _across_parts("same samples", members, sha256)
+    for sha256, pairs in _by(lambda pair: pair[0], hashed).items():
+        members = [sound for _, sound in pairs]
+        yield from _across_parts("same samples", members, str(sha256))
         labelled = {sound.label: sound for sound in reversed(members) if sound.label}
         if len(labelled) > 1:
             one, other = (labelled[label] for label in LABELS)
-            yield _label_conflict(one, other, f"have the same samples (sha256 {sha256[:16]}...)", sha256)
+            yield _label_conflict(one, other, f"have the same samples (sha256 {str(sha256)[:16]}...)", str(sha256))
 
 
-def _by(name_of: Callable[[Sound], Hashable], sounds: Sequence[Sound]) -> dict[Hashable, list[Sound]]:
-    """Return the sounds of every name; those without a name are left out."""
-    by_name: dict[Hashable, list[Sound]] = {}
-    for sound in sounds:
-        name = name_of(sound)
-        if name:
-            by_name.setdefault(name, []).append(sound)
+def _by(name_of: Callable[[T], Hashable], members: Iterable[T]) -> dict[Hashable, list[T]]:
+    """Return the members of every name; those without a name are left out."""
+    by_name: dict[Hashable, list[T]] = {}
+    for member in members:
+        if name := name_of(member):
+            by_name.setdefault(name, []).append(member)
     return by_name
 
 
 def _across_parts(kind: str, members: Sequence[Sound], value: str) -> Iterator[Finding]:
     """Yield one leak for every two parts that `members` stand in, naming the first sound of each."""
-    by_part: dict[str, list[Sound]] = {}
-    for sound in members:
-        by_part.setdefault(sound.part, []).append(sound)
+    by_part = _by(lambda sound: sound.part, members)
     what = kind.removeprefix("same ")
     for one, other in combinations(by_part, 2):
         counts = f"{len(by_part[one])} in {one}, {len(by_part[other])} in {other}"
@@ -213,17 +208,16 @@ def _across_parts(kind: str, members: Sequence[Sound], value: str) -> Iterator[F
 
 
 def _from_near_duplicate(pair: NearDuplicate) -> Iterator[Finding]:
+    """Yield a leak where the two are of two parts, and a warning where they have two labels."""
     one, other, value = pair.one, pair.other, pair.correlation.value
-    yield _finding("near duplicate", one, other, f"{one.name} and {other.name} {_shared_sound(pair)}", value)
-    if one.label and other.label and one.label != other.label:
-        yield _label_conflict(one, other, _shared_sound(pair), value)
-
-
-def _shared_sound(pair: NearDuplicate) -> str:
-    return (
+    shared = (
         f"share sound, the first one's start lying at {pair.shift_s:+.3f} s of the second (whitened correlation "
-        f"{pair.correlation.value:.2f}, {pair.correlation.sharpness:.0f} times its surroundings)"
+        f"{value:.2f}, {pair.correlation.sharpness:.0f} times its surroundings)"
     )
+    if one.part != other.part:
+        yield _finding("near duplicate", one, other, f"{one.name} and {other.name} {shared}", value)
+    if one.label and other.label and one.label != other.label:
+        yield _label_conflict(one, other, shared, value)
 
 
 def _label_conflict(one: Sound, other: Sound, shared: str, value: str | float) -> Finding:
@@ -235,7 +229,3 @@ def _finding(
     kind: str, one: Sound, other: Sound, evidence: str, value: str | float, *, is_leak: bool = True
 ) -> Finding:
     return Finding(kind, is_leak, one.part, one.sound_id, other.part, other.sound_id, evidence, value)
-
-
-def _shown(name: Hashable) -> str:
-    return name[-1] if isinstance(name, tuple) else str(name)

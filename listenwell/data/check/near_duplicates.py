@@ -98,9 +98,9 @@ def list_sounds(
             for clip in clips.get(part, ())
         ]  # fmt: skip
         listed += [
-            Sound(part, bed.background_id, True, bed.path, 0.0, None, "", bed.group, "", bed.corpus, bed.origin)
-            for bed in backgrounds.get(part, ())
-            if bed.kind != ROOM
+            Sound(part, one.background_id, True, one.path, 0.0, None, "", one.group, "", one.corpus, one.origin)
+            for one in backgrounds.get(part, ())
+            if one.kind != ROOM
         ]
         for sound in listed:
             if str(sound.group).strip().lower() in MISSING_VALUES:
@@ -135,7 +135,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SoundIndex:
-    """Sounds, ready to be searched: M blocks, row m belonging to sounds[owners[m]], samples first[m] to last[m].
+    """Sounds, ready to be searched: M blocks, wraps (M, WRAP_BINS), each with its sound's index, first and last sample.
 
     pcm_sha256: of each sound, "" where it is silent or unreadable. unreadable: sound by index, and why.
     """
@@ -144,24 +144,19 @@ class SoundIndex:
     pcm_sha256: tuple[str, ...]
     unreadable: dict[int, str]
     wraps: Spectrum
-    owners: NDArray[np.intp]
-    first: NDArray[np.intp]
-    last: NDArray[np.intp]
+    blocks: tuple[tuple[int, int, int], ...]
 
     def keep(self, is_wanted: Callable[[Sound], bool]) -> "SoundIndex":
         """Return the same index with the blocks of the wanted sounds only."""
-        rows = np.flatnonzero([is_wanted(self.sounds[owner]) for owner in self.owners])
-        return replace(
-            self, wraps=self.wraps[rows], owners=self.owners[rows], first=self.first[rows], last=self.last[rows]
-        )
+        rows = [row for row, (owner, _, _) in enumerate(self.blocks) if is_wanted(self.sounds[owner])]
+        return replace(self, wraps=self.wraps[rows], blocks=tuple(self.blocks[row] for row in rows))
 
 
 def index_sounds(
     sounds: Sequence[Sound], on_progress: OnProgress = ignore_progress, stage: str = "listening"
 ) -> SoundIndex:
     """Read every sound once. What cannot be read is noted, silence has no blocks."""
-    hashes, unreadable = [], {}
-    wraps, owners, edges = [], [], []
+    hashes, unreadable, wraps, blocks = list[str](), dict[int, str](), list[Spectrum](), list[tuple[int, int, int]]()
     for index, sound in enumerate(sounds):
         try:
             samples = sound.load()
@@ -171,19 +166,10 @@ def index_sounds(
         hashes.append("" if is_silent(samples) else pcm_sha256(samples))
         for first, last in _block_edges(samples):
             wraps.append(wrap(whiten(samples[first:last])))
-            owners.append(index)
-            edges.append((first, last))
+            blocks.append((index, first, last))
         on_progress(stage, index + 1, len(sounds))
-    bounds = np.array(edges, dtype=np.intp).reshape(-1, 2)
-    return SoundIndex(
-        tuple(sounds),
-        tuple(hashes),
-        unreadable,
-        np.array(wraps, dtype=np.complex64).reshape(-1, WRAP_BINS),
-        np.array(owners, dtype=np.intp),
-        bounds[:, 0],
-        bounds[:, 1],
-    )
+    searchable = np.array(wraps, dtype=np.complex64).reshape(-1, WRAP_BINS)
+    return SoundIndex(tuple(sounds), tuple(hashes), unreadable, searchable, tuple(blocks))
 
 
 def _block_edges(samples: Waveform) -> Iterator[tuple[int, int]]:
@@ -196,10 +182,7 @@ def _block_edges(samples: Waveform) -> Iterator[tuple[int, int]]:
 
 
 def find_near_duplicates(
-    one: SoundIndex,
-    other: SoundIndex,
-    on_progress: OnProgress = ignore_progress,
-    stage: str = "comparing",
+    one: SoundIndex, other: SoundIndex, on_progress: OnProgress = ignore_progress, stage: str = "comparing"
 ) -> list[NearDuplicate]:
     """Return the pairs of a sound of `one` and a sound of `other` that share sound, in the order of their indices.
 
@@ -213,33 +196,30 @@ def find_near_duplicates(
         best = max(range(len(rows)), key=lambda k: correlations[k].sharpness)
         if correlations[best].sharpness >= LEAST_SHARPNESS:
             a, b = rows[best]
-            shift_s = correlations[best].lag_s + float(other.first[b] - one.first[a]) / SAMPLE_RATE_HZ
+            shift_s = correlations[best].lag_s + (other.blocks[b][1] - one.blocks[a][1]) / SAMPLE_RATE_HZ
             duplicates.append(NearDuplicate(one.sounds[i], other.sounds[j], correlations[best], shift_s))
         on_progress(f"{stage}, exactly", done, len(candidates))
     return duplicates
 
 
 def _padded_block(index: SoundIndex, row: int) -> Spectrum:
-    samples = index.sounds[index.owners[row]].load()
-    return pad_spectrum(whiten(samples[index.first[row] : index.last[row]]))
+    owner, first, last = index.blocks[row]
+    return pad_spectrum(whiten(index.sounds[owner].load()[first:last]))
 
 
 def find_candidates(
-    one: SoundIndex,
-    other: SoundIndex,
-    on_progress: OnProgress = ignore_progress,
-    stage: str = "comparing",
+    one: SoundIndex, other: SoundIndex, on_progress: OnProgress = ignore_progress, stage: str = "comparing"
 ) -> dict[tuple[int, int], list[tuple[int, int]]]:
     """Return, by pair of sounds (their indices), the pairs of rows worth an exact comparison, best first."""
     peaks: dict[tuple[int, int], list[tuple[float, int, int]]] = {}
-    n_rows = len(one.owners)
+    n_rows = len(one.blocks)
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         searched = pool.map(lambda row: _stand_out(one.wraps[row], other.wraps), range(n_rows))
         for row, (rows, heights) in enumerate(searched):
-            i = int(one.owners[row])
+            i = one.blocks[row][0]
             for other_row, height in zip(rows.tolist(), heights.tolist(), strict=True):
-                j = int(other.owners[other_row])
+                j = other.blocks[other_row][0]
                 if one.pcm_sha256[i] != other.pcm_sha256[j]:
                     peaks.setdefault((i, j), []).append((height, row, other_row))
             on_progress(stage, row + 1, n_rows)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from listenwell.data.corpora import esc50, folders, librispeech, musan, rirs, voxconverse
+from listenwell.data.corpora import esc50, folders, musan, rirs, voxconverse
 from listenwell.data.corpora.corpus import Corpus, Prepared
 from listenwell.data.fetch.download import download, unpack
 from listenwell.data.manifest import write_backgrounds, write_manifest
@@ -20,7 +20,7 @@ from listenwell.errors import ConfigError
 from listenwell.progress import OnProgress, ignore_progress
 
 CORPORA: Mapping[str, Corpus] = {
-    module.CORPUS.name: module.CORPUS for module in (musan, esc50, voxconverse, librispeech, rirs, folders)
+    module.CORPUS.name: module.CORPUS for module in (musan, esc50, voxconverse, rirs, folders)
 }
 ARCHIVE_SUFFIXES = (".tar.gz", ".zip")
 STARTER = "starter"
@@ -62,14 +62,13 @@ def write_prepared(prepared: Prepared, folder: Path) -> list[Path]:
     Tables that are there are replaced: `storage.destination` asks before, and removes those without rows, since
     tables of two runs beside each other would not fit together.
     """
-    clips, backgrounds, quarantine = (folder / name for name in TABLES)
+    clips, backgrounds, quarantine = paths = [folder / name for name in TABLES]
     if prepared.clips:
         write_manifest(clips, prepared.clips)
     if prepared.backgrounds:
         write_backgrounds(backgrounds, prepared.backgrounds)
     if prepared.quarantine:
-        write_rows(
-            quarantine, ("path", "reason"), [(str(left_out.path), left_out.reason) for left_out in prepared.quarantine]
-        )
-    rows = {clips: prepared.clips, backgrounds: prepared.backgrounds, quarantine: prepared.quarantine}
-    return [path for path, of_path in rows.items() if of_path]
+        rows = [(str(left_out.path), left_out.reason) for left_out in prepared.quarantine]
+        write_rows(quarantine, ("path", "reason"), rows)
+    tables = (prepared.clips, prepared.backgrounds, prepared.quarantine)
+    return [path for path, records in zip(paths, tables, strict=True) if records]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from listenwell.data.audio import recording_s
+from listenwell.data.audio import measure_extent
 from listenwell.data.clip import BACKGROUND_KINDS, Background, Clip
 from listenwell.data.fetch.download import RemoteFile
 from listenwell.data.sound_files import walk
@@ -19,46 +19,34 @@ from listenwell.errors import AudioError, ConfigError, ManifestError
 from listenwell.progress import OnProgress
 
 DEEPEST_LEVEL = 2
+SHORTEST_S = 0.5
+"""Recordings and stretches below it are left out."""
+APART_S = 2.0
+"""The least time between two clips of one recording."""
+QUARANTINE_SHARE = 0.02
+"""The largest share of recordings that may be unreadable; they are listed, more stop the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
     """How recordings become clips and backgrounds.
 
-    clip_s: the longest clip; a longer recording is cut into stretches of this length.
-    shortest_s: recordings and stretches below it are left out.
+    clip_s: the longest clip, at least SHORTEST_S; a longer recording is cut into stretches of this length.
     clips_per_recording: at most so many stretches of one recording (of one speaker in it), spread evenly.
-    apart_s: the least time between two clips of one recording.
-    margin_s: the least distance of a clip from another speaker's turn, where a corpus marks turns.
     clip_kinds: of MUSAN, what becomes clips: speech is SPEECH; noise, music and vocal_music are NONSPEECH.
     background_kinds: what becomes backgrounds, where a corpus has some; vocal_music and speech only when asked for,
         since they would put voices under NONSPEECH clips.
-    parts: official parts to take (of LibriSpeech and VoxConverse, such as dev-clean or test); all of them when empty.
-    quarantine_share: the largest share of recordings that may be unreadable; they are listed, more stop the work.
+    parts: official parts of VoxConverse to take, dev or test; all of them when empty.
     """
 
     clip_s: float = 5.0
-    shortest_s: float = 0.5
     clips_per_recording: int = 3
-    apart_s: float = 2.0
-    margin_s: float = 0.25
     clip_kinds: tuple[str, ...] = ("speech",)
     background_kinds: tuple[str, ...] = ("music", "noise", "room")
     parts: tuple[str, ...] = ()
-    quarantine_share: float = 0.02
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for values that contradict themselves or each other."""
-        if (
-            not 0 < self.shortest_s <= self.clip_s
-            or self.clips_per_recording < 1
-            or min(self.apart_s, self.margin_s) < 0
-        ):
-            raise ConfigError(
-                f"clip_s {self.clip_s:g}, shortest_s {self.shortest_s:g}, clips_per_recording "
-                f"{self.clips_per_recording}, apart_s {self.apart_s:g}, margin_s {self.margin_s:g}: expected "
-                "0 < shortest_s <= clip_s, at least one clip, and distances of 0 or more; correct them."
-            )
+        """Raise ConfigError for kinds that are unknown, or named twice."""
         for kind in (*self.clip_kinds, *self.background_kinds):
             if kind not in BACKGROUND_KINDS:
                 raise ConfigError(f"unknown kind '{kind}'; expected some of {', '.join(BACKGROUND_KINDS)}.")
@@ -114,33 +102,25 @@ class Corpus:
     prepare: Callable[[Path, PrepareSettings, OnProgress], Prepared]
 
 
-def find_folders(root: Path, landmark: str, title: str) -> list[Path]:
-    """Return the folders that hold `landmark`: `root`, or else those one level below it, or else two levels.
+def find_folder(root: Path, landmark: str, title: str) -> Path:
+    """Return the one folder that holds `landmark`: `root`, or else one that lies one level below it, or two.
 
-    Raises ManifestError naming the file that was looked for.
+    Raises ManifestError when there is none, or more than one.
     """
-    if not root.is_dir():
-        raise ManifestError(f"{root}: no such folder; give the folder that holds {title}.")
     for level in range(DEEPEST_LEVEL + 1):
         folders = [path.parents[landmark.count("/")] for path in sorted(root.glob("*/" * level + landmark))]
         visible = [folder for folder in folders if not _is_hidden(folder, root)]
+        if len(visible) > 1:
+            raise ManifestError(
+                f"{root}: {landmark} is in {visible[0].name} and in {visible[1].name}; one copy of {title} was "
+                "expected, give the folder of one of them."
+            )
         if visible:
-            return visible
+            return visible[0]
     raise ManifestError(
         f"{root}: looked for {landmark} there and up to {DEEPEST_LEVEL} folders below, where {title} has it, and did "
         "not find it; give the folder that holds it, or fetch it with 'listenwell corpus download'."
     )
-
-
-def find_folder(root: Path, landmark: str, title: str) -> Path:
-    """Return the one folder that holds `landmark`. Raises ManifestError when there is none, or more than one."""
-    folders = find_folders(root, landmark, title)
-    if len(folders) > 1:
-        raise ManifestError(
-            f"{root}: {landmark} is in {folders[0].name} and in {folders[1].name}; one copy of {title} was "
-            "expected, give the folder of one of them."
-        )
-    return folders[0]
 
 
 def find_files(root: Path, pattern: str) -> list[Path]:
@@ -155,7 +135,7 @@ def _is_hidden(path: Path, root: Path) -> bool:
 
 
 def read_lengths(
-    paths: Sequence[Path], largest_share: float, on_progress: OnProgress
+    paths: Sequence[Path], on_progress: OnProgress, largest_share: float = QUARANTINE_SHARE
 ) -> tuple[dict[Path, float], list[Unreadable]]:
     """Return the length of every readable recording, in the given order, and the others with their reasons.
 
@@ -165,7 +145,7 @@ def read_lengths(
     unreadable: list[Unreadable] = []
     for done, path in enumerate(paths, start=1):
         try:
-            lengths_s[path] = recording_s(path)
+            lengths_s[path] = measure_extent(path).seconds
         except AudioError as error:
             unreadable.append(Unreadable(path, str(error)))
         on_progress("reading headers", done, len(paths))
@@ -173,7 +153,7 @@ def read_lengths(
     return lengths_s, unreadable
 
 
-def check_share(unreadable: Sequence[Unreadable], n_recordings: int, largest_share: float) -> None:
+def check_share(unreadable: Sequence[Unreadable], n_recordings: int, largest_share: float = QUARANTINE_SHARE) -> None:
     """Raise AudioError when more than `largest_share` of `n_recordings` are unreadable."""
     if len(unreadable) > largest_share * n_recordings:
         raise AudioError(
@@ -186,13 +166,13 @@ def check_share(unreadable: Sequence[Unreadable], n_recordings: int, largest_sha
 def cut_stretches(start_s: float, end_s: float, settings: PrepareSettings) -> list[tuple[float, float]]:
     """Return (start, length) of the clips of one stretch: one in its middle, or several spread from end to end.
 
-    None is longer than clip_s or shorter than shortest_s, and apart_s lies between two of them.
+    None is longer than clip_s or shorter than SHORTEST_S, and APART_S lies between two of them.
     """
     clip_s = min(settings.clip_s, end_s - start_s)
-    if clip_s < settings.shortest_s:
+    if clip_s < SHORTEST_S:
         return []
     slack_s = end_s - start_s - clip_s
-    n_clips = min(settings.clips_per_recording, 1 + math.floor(slack_s / (clip_s + settings.apart_s)))
+    n_clips = min(settings.clips_per_recording, 1 + math.floor(slack_s / (clip_s + APART_S)))
     if n_clips == 1:
         return [(start_s + slack_s / 2, clip_s)]
     return [(start_s + slack_s * nth / (n_clips - 1), clip_s) for nth in range(n_clips)]
@@ -201,12 +181,7 @@ def cut_stretches(start_s: float, end_s: float, settings: PrepareSettings) -> li
 def cut_clips(whole: Clip, settings: PrepareSettings) -> list[Clip]:
     """Return the clips of one recording, given as a clip of its whole length that is called by its file's name."""
     return [
-        replace(
-            whole,
-            clip_id=name_clip(whole.corpus, whole.clip_id, start_s),
-            start_s=start_s,
-            duration_s=duration_s,
-        )
+        replace(whole, clip_id=name_clip(whole.corpus, whole.clip_id, start_s), start_s=start_s, duration_s=duration_s)
         for start_s, duration_s in cut_stretches(0.0, whole.duration_s, settings)
     ]
 

@@ -11,14 +11,7 @@ hard subset, told by its category.
 from pathlib import Path
 
 from listenwell.data.clip import Clip
-from listenwell.data.corpora.corpus import (
-    Corpus,
-    Prepared,
-    PrepareSettings,
-    cut_clips,
-    find_folder,
-    read_lengths,
-)
+from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, cut_clips, find_folder, read_lengths
 from listenwell.data.fetch.download import RemoteFile
 from listenwell.data.tables import read_rows
 from listenwell.progress import OnProgress, ignore_progress
@@ -35,7 +28,7 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
         folder / "audio" / row.required("filename"): (row.required("category"), row.required("src_file"))
         for row in read_rows(folder / LANDMARK, COLUMNS, COLUMNS)
     }
-    lengths_s, quarantine = read_lengths(list(rows), settings.quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths(list(rows), on_progress)
     clips: list[Clip] = []
     for path, length_s in lengths_s.items():
         category, source = rows[path]

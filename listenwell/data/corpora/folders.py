@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from listenwell.data.clip import Background, Clip, Label
-from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, read_lengths
+from listenwell.data.corpora.corpus import QUARANTINE_SHARE, Corpus, Prepared, PrepareSettings, read_lengths
 from listenwell.data.sound_files import find_sound_files
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
@@ -29,7 +29,7 @@ CORPUS_NAME = "own"
 
 def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
     """Return a clip per labelled recording, grouped by folder, and the backgrounds (`Corpus.prepare`)."""
-    return read_folders(root, BY_FOLDER, settings.quarantine_share, on_progress)
+    return read_folders(root, BY_FOLDER, QUARANTINE_SHARE, on_progress)
 
 
 def read_folders(
@@ -44,36 +44,37 @@ def read_folders(
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds your recordings.")
     files = find_sound_files(root)
-    recordings = [path for path in files.paths if _is_text(path)]
-    laid = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
+    # a name whose bytes are no UTF-8 is read with surrogates, which do not give the bytes back
+    recordings = [path for path in files.paths if str(path).encode(errors="replace") == os.fsencode(path)]
+    background_paths = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
     others = [path for path in recordings if path.relative_to(root).parts[0] != BACKGROUND_FOLDER]
     labelled = {path: at for path in others if (at := _label_at(root, path)) is not None}
-    lengths_s, quarantine = read_lengths([*labelled, *laid], quarantine_share, on_progress)
-    clips = [
-        _describe_clip(root, path, at, group_by, lengths_s[path]) for path, at in labelled.items() if path in lengths_s
-    ]
+    lengths_s, quarantine = read_lengths([*labelled, *background_paths], on_progress, quarantine_share)
+    clips, backgrounds = list[Clip](), list[Background]()
+    for path, length_s in lengths_s.items():
+        if path in labelled:
+            name, names = path.relative_to(root).with_suffix("").as_posix(), path.relative_to(root).parts
+            label = LABEL_FOLDERS[names[labelled[path]].lower()]
+            group = f"{label.lower()}/{_group(names, labelled[path], group_by)}"
+            clips.append(Clip(name, path, 0.0, length_s, label, group, name, CORPUS_NAME, ""))
+        else:
+            name = path.relative_to(root / BACKGROUND_FOLDER).with_suffix("").as_posix()
+            backgrounds.append(Background(name, path, length_s, "noise", name, CORPUS_NAME, ""))
     if not clips:
         raise ManifestError(
             f"{root}: {len(recordings)} recordings found, but none lies in a folder named speech or nonspeech; sort "
             "them into speech/<speaker>/ and nonspeech/<source>/, or write clips.csv yourself "
             "(columns clip_id, path, label, group)."
         )
-    backgrounds = [_describe_background(root, path, lengths_s[path]) for path in laid if path in lengths_s]
-    n_unlabelled = len(others) - len(labelled)
     notes = list(files.left_out)
     if n_unnamed := len(files.paths) - len(recordings):
         notes.append(f"{n_unnamed} recordings have names that are no UTF-8, which no table holds, and were left out.")
-    if n_unlabelled:
+    if n_unlabelled := len(others) - len(labelled):
         notes.append(f"{n_unlabelled} recordings lie in no folder named speech or nonspeech and were left out.")
     if quarantine:
         first = quarantine[0].path.relative_to(root)
         notes.append(f"{len(quarantine)} files cannot be read and were left out, the first: {first}.")
     return Prepared(clips, backgrounds, quarantine=quarantine, notes=notes)
-
-
-def _is_text(path: Path) -> bool:
-    """False for a name whose bytes are no UTF-8."""
-    return str(path).encode("utf-8", errors="replace") == os.fsencode(path)
 
 
 def _label_at(root: Path, path: Path) -> int | None:
@@ -89,14 +90,6 @@ def _label_at(root: Path, path: Path) -> int | None:
             f"{path.relative_to(root)}: lies in {lies}, which name different labels; move it, or rename a folder."
         )
     return places[-1] if places else None
-
-
-def _describe_clip(root: Path, path: Path, label_at: int, group_by: str, length_s: float) -> Clip:
-    names = path.relative_to(root).parts
-    label = LABEL_FOLDERS[names[label_at].lower()]
-    name = path.relative_to(root).with_suffix("").as_posix()
-    group = f"{label.lower()}/{_group(names, label_at, group_by)}"
-    return Clip(name, path, 0.0, length_s, label, group, name, CORPUS_NAME, "")
 
 
 def _group(names: Sequence[str], label_at: int, group_by: str) -> str:
@@ -116,11 +109,6 @@ def _group(names: Sequence[str], label_at: int, group_by: str) -> str:
             "around the speaker, such as '^([a-z]+)_', or 'folder' or 'file'."
         )
     return match.group(1)
-
-
-def _describe_background(root: Path, path: Path, length_s: float) -> Background:
-    name = path.relative_to(root / BACKGROUND_FOLDER).with_suffix("").as_posix()
-    return Background(name, path, length_s, "noise", name, CORPUS_NAME, "")
 
 
 CORPUS = Corpus(

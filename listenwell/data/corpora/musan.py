@@ -17,14 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.data.clip import Background, Clip
-from listenwell.data.corpora.corpus import (
-    Corpus,
-    Prepared,
-    PrepareSettings,
-    cut_clips,
-    find_folder,
-    read_lengths,
-)
+from listenwell.data.corpora.corpus import Corpus, Prepared, PrepareSettings, cut_clips, find_folder, read_lengths
 from listenwell.data.fetch.download import RemoteFile
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
@@ -55,7 +48,7 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     wanted = {*settings.clip_kinds, *settings.background_kinds}
     known, unannotated = read_tracks(folder)
     tracks = [track for track in known if track.kind in wanted]
-    lengths_s, quarantine = read_lengths([track.path for track in tracks], settings.quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths([track.path for track in tracks], on_progress)
     clips: list[Clip] = []
     backgrounds: list[Background] = []
     for track in tracks:
@@ -99,13 +92,13 @@ def read_tracks(folder: Path) -> tuple[list[Track], list[str]]:
     tracks, unannotated = [], []
     for source in sorted(path for part in ("music", "noise", "speech") for path in (folder / part).glob("*/")):
         annotations = _read_annotations(source / "ANNOTATIONS")
-        licences = _read_entries(source / "LICENSE")
-        names = {path.stem for path in source.glob("*.wav")} | annotations.keys()
-        for name in sorted(names):
-            words = annotations[name] if name in annotations else []
+        entries = _read_entries(source / "LICENSE")
+        about_all = entries[""] if len(entries) == 1 else ""
+        for name in sorted({path.stem for path in source.glob("*.wav")} | annotations.keys()):
+            words = annotations.get(name, [])
             if source.parent.name == "music" and not words:
                 unannotated.append(name)
-            tracks.append(_describe_track(source / f"{name}.wav", words, _entry(licences, name)))
+            tracks.append(_describe_track(source / f"{name}.wav", words, entries.get(name, about_all)))
     return tracks, unannotated
 
 
@@ -113,7 +106,12 @@ def _describe_track(path: Path, words: list[str], entry: str) -> Track:
     """Return the track at `path`, given the words of its annotation after its name and its LICENSE entry."""
     part, source = path.parts[-3:-1]
     stated = _LICENCE.search(entry)
-    origin = _find_origin(entry) or (f"musan:{path.stem}" if part == "noise" else "")
+    if (sound := _FREESOUND.search(entry)) is not None:
+        origin = f"freesound:{sound[1]}"
+    elif (reading := _LIBRIVOX.search(entry)) is not None:
+        origin = f"librivox:{reading[1]}"
+    else:
+        origin = f"musan:{path.stem}" if part == "noise" else ""
     kind, category, group = part, source, path.stem
     if part == "music":
         kind = "music" if words[1:2] == ["N"] else "vocal_music"
@@ -123,13 +121,6 @@ def _describe_track(path: Path, words: list[str], entry: str) -> Track:
         category = words[1] if len(words) > 1 else source
         group = origin or path.stem
     return Track(path, kind, category, f"{NAME}_{group}", stated[0] if stated else UNSTATED_LICENCE, origin)
-
-
-def _find_origin(entry: str) -> str:
-    sound, reading = _FREESOUND.search(entry), _LIBRIVOX.search(entry)
-    if sound:
-        return f"freesound:{sound[1]}"
-    return f"librivox:{reading[1]}" if reading else ""
 
 
 def _read_annotations(path: Path) -> dict[str, list[str]]:
@@ -151,19 +142,11 @@ def _read_entries(path: Path) -> dict[str, str]:
     """Return the text about each track in a LICENSE; what stands before the first one, about all, is called ""."""
     entries, name = {"": ""}, ""
     for text in _lines(path):
-        track = _TRACK.match(text)
-        if track:
+        if track := _TRACK.match(text):
             name = track[1]
             entries[name] = ""
         entries[name] += text + "\n"
     return entries
-
-
-def _entry(entries: dict[str, str], name: str) -> str:
-    """Return the entry of a track, or, in a LICENSE that names no track, the sentence about all of them."""
-    if name in entries:
-        return entries[name]
-    return entries[""] if len(entries) == 1 else ""
 
 
 def _lines(path: Path) -> Iterable[str]:

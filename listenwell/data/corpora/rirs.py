@@ -27,7 +27,7 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     folder = find_folder(root, LANDMARK, TITLE)
     rooms = _read_lists(folder, "rir_list") if ROOM in settings.background_kinds else {}
     noises = _read_lists(folder, "noise_list") if "noise" in settings.background_kinds else {}
-    lengths_s, quarantine = read_lengths([*rooms, *noises], settings.quarantine_share, on_progress)
+    lengths_s, quarantine = read_lengths([*rooms, *noises], on_progress)
     backgrounds = []
     for path, length_s in lengths_s.items():
         relative, options = path.relative_to(folder).with_suffix(""), (rooms | noises)[path]

