@@ -22,6 +22,7 @@ Obuchowski 1997, Biometrics 53:567), with t. Simulated coverage of all: docs/sta
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, sqrt
+from typing import Literal
 
 import numpy as np
 from scipy.special import stdtr
@@ -36,12 +37,13 @@ from listenwell.evaluate.intervals import (
 )
 from listenwell.evaluate.metrics import Bools, Floats, require_classes, roc_auc
 from listenwell.evaluate.ranking import auc_contributions, fewest_groups
-from listenwell.evaluate.shares import spread_bounds, t_quantile
+from listenwell.evaluate.shares import CONFIDENCE, spread_bounds, t_quantile
 from listenwell.random_streams import stream
 
 N_PERMUTATIONS = 10_000
 MOST_GROUPS_EXACT = 13
 """Up to this many differing groups all 2^k sign patterns are counted."""
+Outcome = Literal["better", "worse", "cannot tell"]
 ONE_SEED = "one seed says nothing about other seeds"
 SIGNS_AT_ONCE = 4_000_000
 
@@ -243,6 +245,13 @@ def compare_auc(a_score: Floats, b_score: Floats, is_speech: Bools, group: Group
         difference, low, high, p_value, len(is_speech), n_groups, "placements by group, t",
         _note(n_groups, fewest, is_equal=bool(np.array_equal(a_score, b_score))),
     )  # fmt: skip
+
+
+def outcome_of(difference: PairedDifference, p_adjusted: float) -> Outcome:
+    """Better or worse where the interval and the corrected p value both say so; never "equal"."""
+    if p_adjusted >= 1.0 - CONFIDENCE or difference.low <= 0.0 <= difference.high:
+        return "cannot tell"
+    return "better" if difference.difference > 0 else "worse"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -18,11 +18,13 @@ import numpy as np
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import (
+    Outcome,
     PairedDifference,
     compare_balanced_accuracy,
     correct_together,
     holm,
     name_contributions,
+    outcome_of,
 )
 from listenwell.evaluate.intervals import (
     Groups,
@@ -35,7 +37,7 @@ from listenwell.evaluate.metrics import Bools, Costs, Floats, decide, require_cl
 from listenwell.evaluate.probabilities import probability_metrics
 from listenwell.evaluate.ranking import EQUAL_COSTS, ranking_metrics
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.shares import CONFIDENCE, wilson
+from listenwell.evaluate.shares import wilson
 
 ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
 """The methods that every study has: the base model as it is, and the delivered fit."""
@@ -186,11 +188,9 @@ class Comparison:
     p_adjusted: float = 1.0
 
     @property
-    def outcome(self) -> Literal["better", "worse", "cannot tell"]:
-        """Better or worse where interval and adjusted p both say so."""
-        if self.p_adjusted >= 1.0 - CONFIDENCE or self.result.low <= 0.0 <= self.result.high:
-            return "cannot tell"
-        return "better" if self.result.difference > 0 else "worse"
+    def outcome(self) -> Outcome:
+        """Better or worse where the interval and the corrected p value both say so."""
+        return outcome_of(self.result, self.p_adjusted)
 
 
 def judge(method: JudgedMethod, test_set: str, seed: int) -> list[Row]:

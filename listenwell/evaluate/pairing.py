@@ -15,11 +15,13 @@ from listenwell.augment.conditions import CLEAN
 from listenwell.errors import ManifestError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import (
+    Outcome,
     PairedDifference,
     compare_auc,
     compare_balanced_accuracy,
     correct_together,
     name_contributions,
+    outcome_of,
 )
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import decision_metrics, versions
@@ -65,6 +67,11 @@ class Pair:
     auc: PairedDifference
     contributions: Mapping[str, float]
     p_adjusted: float = 1.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """Better or worse where the interval and the corrected p value both say so."""
+        return outcome_of(self.difference, self.p_adjusted)
 
 
 @dataclass(frozen=True, slots=True)

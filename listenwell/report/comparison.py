@@ -28,7 +28,6 @@ from listenwell.report.wording import (
     format_signed,
     method_title,
     summarise,
-    verdict_of,
 )
 
 LETTERS = ("A", "B")
@@ -38,8 +37,8 @@ ABOUT_ANSWERS = (
     "B, with 95 % intervals."
 )
 ABOUT_RESULTS = (
-    "Both on the same clips. “Better” means that the whole interval of the difference lies above 0, “worse” below it; "
-    "p values are of a paired permutation of whole groups, corrected by Holm over all differences of this page."
+    "Both on the same clips. “Better” means that the whole interval of the difference lies above 0 and that p is below "
+    "0.05; p values are of exchanges of whole groups, corrected over all differences of this page together."
 )
 
 
@@ -106,11 +105,11 @@ def answer_comparison(comparison: RunComparison) -> list[Paragraph]:
 def _answer(title: str, pairs: Sequence[Pair]) -> Paragraph:
     shown = [pair for pair in pairs if pair.condition in (CLEAN, NOISY)]
     details = "; ".join(
-        f"{verdict_of(pair.difference)} {condition_phrase(pair.condition)}, {format_difference(pair.difference)} "
+        f"{pair.outcome} {condition_phrase(pair.condition)}, {format_difference(pair.difference)} "
         f"({count_phrase(pair.difference.n, pair.difference.n_groups)})"
         for pair in shown
     )
-    verdict = summarise([pair.difference for pair in shown])
+    verdict = summarise([pair.outcome for pair in shown])
     return Paragraph(f"{title}: {details}.", verdict, f"{title}: is A better than B?")
 
 
@@ -140,12 +139,12 @@ def _accuracy_table(title: str, compared: SideBySide) -> Table:
     for pair in compared.pairs:
         difference = pair.difference
         metrics = [standing.metrics[0] for standing in compared.standings if standing.condition == pair.condition]
-        detail = f"{format_difference_interval(difference)}, p {format_p(pair.p_holm)}"
+        detail = f"{format_difference_interval(difference)}, p {format_p(pair.p_adjusted)}"
         rows.append(
             (
                 Cell(condition_title(pair.condition), count_phrase(difference.n, difference.n_groups)),
                 *metrics,
-                Cell(f"{verdict_of(difference)} {format_signed(difference.difference)}", detail),
+                Cell(f"{pair.outcome} {format_signed(difference.difference)}", detail),
             )
         )
     return make_table(f"{title}: balanced accuracy, with 95 % intervals", ("Condition", "#A", "#B", "#A minus B"), rows)

@@ -12,11 +12,9 @@ from listenwell.report.blocks import Paragraph, Table, make_table
 from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet
 from listenwell.report.wording import (
     THRESHOLD,
-    condition_title,
     format_difference_interval,
     format_metric,
     format_number,
-    format_p,
     format_signed,
     method_title,
     plain_sentence,
@@ -95,17 +93,6 @@ def judged_tables(results: Results) -> list[Table]:
             probabilities,
         ),
     ]
-
-
-def holm_table(results: Results) -> Table:
-    """P values of all comparisons, corrected as one family."""
-    rows = [
-        (method_title(pair.opponent), spaced(pair.test_set), condition_title(pair.condition),
-         format_p(pair.p_value), format_p(pair.p_holm))
-        for pair in results.evidence.holm
-    ]  # fmt: skip
-    heads = ("Opponent", "Test set", "Condition", "#p", "#p, Holm")
-    return make_table(f"All {len(rows)} comparisons as one family (Holm's correction)", heads, rows)
 
 
 def error_table(name: str, errors: Errors) -> Table:

@@ -99,8 +99,8 @@ def _accuracy_curve(
     ticks = [condition_title(condition).removesuffix(" dB") for condition in conditions[:-1]]
     lowest, counts = 0.5, []
     with new_panels(1, WIDTH_INCHES, HEIGHT_INCHES) as (figure, (axes,)):
-        # calibrated where it is shown: the last of a method's rows
-        for place, (method, threshold) in enumerate(dict(results.shown_methods()).items()):
+        for place, method in enumerate(results.methods):
+            threshold = results.better_threshold(method, test_set.name, conditions)
             metrics = [metric_of(results.row(method, threshold, test_set.name, condition)) for condition in conditions]
             lowest = min(lowest, *(metric.low for metric in metrics))
             counts += [count_phrase(metric.n, metric.n_groups) for metric in metrics]
@@ -122,7 +122,10 @@ def _accuracy_curve(
         legend_below(figure, axes)
         title = f"Balanced accuracy against {kind}, {test_set.title}"
         svg = to_svg(figure, name, title, "The numbers stand in the table of all conditions.")
-    caption = f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance."
+    caption = (
+        f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance. Opponents stand at "
+        "whichever of their two thresholds reads better here."
+    )
     return Drawing(title, svg, caption)
 
 

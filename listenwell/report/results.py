@@ -18,7 +18,7 @@ from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, ZERO_SHOT, Comparison, Row
+from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, Comparison, Row
 from listenwell.evaluate.power import Verdict
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.evaluate.psychometric import PsychometricCurve
@@ -253,16 +253,6 @@ class OperatingCurve(Node):
     hits: list[int]
 
 
-class Corrected(Node):
-    """A p value of the comparisons, corrected by Holm over all of them."""
-
-    opponent: str
-    test_set: str
-    condition: str
-    p_value: float
-    p_holm: float
-
-
 class GroupErrors(Node):
     """Errors on the clean clips of a group; right: share of right decisions with its interval."""
 
@@ -303,7 +293,6 @@ class Evidence(Node):
     curves: dict[str, list[PsychometricCurve]]
     probability: Probability
     operating_curves: dict[str, list[OperatingCurve]]
-    holm: list[Corrected]
     errors: dict[str, Errors]
     traps: dict[str, list[str]]
 
@@ -468,15 +457,26 @@ class Results(Node):
         key = (FINE_TUNED, CALIBRATED, test_set)
         return [row for row in self.rows if (row.method, row.threshold, row.test_set) == key]
 
-    def comparison(self, opponent: str, test_set: str, condition: str) -> Comparison:
-        """The fine-tuned model against an opponent under a condition."""
-        key = (opponent, test_set, condition)
-        return next(c for c in self.comparisons if (c.opponent, c.test_set, c.condition) == key)
+    def comparison(self, opponent: str, test_set: str, condition: str, threshold: str = CALIBRATED) -> Comparison:
+        """The fine-tuned model against an opponent at one of its thresholds under a condition."""
+        key = (opponent, threshold, test_set, condition)
+        return next(c for c in self.comparisons if (c.opponent, c.opponent_threshold, c.test_set, c.condition) == key)
 
     def shown_methods(self) -> list[tuple[str, str]]:
-        """(method, threshold) of the rows worth a first look; the base model stands at its default only."""
-        pairs = [(method, threshold) for method in self.methods for threshold in (DEFAULT, CALIBRATED)]
-        return [pair for pair in pairs if pair != (ZERO_SHOT, CALIBRATED)]
+        """(method, threshold) of every row."""
+        return [(method, threshold) for method in self.methods for threshold in (DEFAULT, CALIBRATED)]
+
+    def better_threshold(self, method: str, test_set: str, conditions: Sequence[str]) -> str:
+        """The threshold at which an opponent reads better over these conditions; ours is the calibrated one."""
+        if method == FINE_TUNED:
+            return CALIBRATED
+        means = {
+            threshold: sum(
+                metric_of(self.row(method, threshold, test_set, condition)).value for condition in conditions
+            )
+            for threshold in (CALIBRATED, DEFAULT)
+        }
+        return max(means, key=lambda threshold: means[threshold])
 
 
 def read_results(run: RunFolder) -> Results:

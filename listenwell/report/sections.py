@@ -1,7 +1,8 @@
 """What stands on a study's page and on its model card, by section: each sentence once, for HTML and Markdown.
 
-Answers and advice: every verdict is read off a 95 % interval on the out-of-corpus test (the last test set where there
-is none): low > 0 is "better", high < 0 "worse", anything else "cannot tell", never "equal". An advice is given only
+Answers and advice: every verdict is read off the out-of-corpus test (the last test set where there is none), "better" or
+"worse" where the 95 % interval and the corrected p value both say so, anything else "cannot tell", never "equal". An
+advice is given only
 where an interval or a count of errors carries it; its thresholds are conventions of this module, named below.
 """
 
@@ -36,7 +37,6 @@ from listenwell.report.wording import (
     plain_sentence,
     spaced,
     summarise,
-    verdict_of,
 )
 
 CONCENTRATED_SHARE = 0.5
@@ -51,10 +51,10 @@ ABOUT_RESULTS = (
     "the dev clips. Intervals count groups (speakers, sound sources), not only clips."
 )
 ABOUT_COMPARISONS = (
-    "The fine-tuned model at its calibrated threshold against each opponent at whichever of its two thresholds does "
-    "better on that very test, on the same clips. “Better” means that the whole 95 % interval [in brackets] lies above "
-    "0, “worse” below it; p values are of a paired permutation of whole groups; “default” and “calibrated” say which "
-    "threshold the opponent had."
+    "The fine-tuned model at its calibrated threshold against each opponent at the threshold chosen on the same dev, and "
+    "at its default, on the same clips. “Better” means that the whole 95 % interval [in brackets] lies above 0 and that "
+    "the corrected p value is below 0.05. p values are of exchanges of the two methods within whole groups; the primary "
+    "comparisons, declared in evaluation.primary, are corrected by Holm among themselves, all others together."
 )
 ABOUT_ERRORS = (
     "Of the fine-tuned model at its calibrated threshold, on clean clips. 'listenwell trace CLIP --run RUN' follows "
@@ -100,7 +100,6 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
             [
                 Paragraph(ABOUT_COMPARISONS),
                 *(tables.comparison_table(results, test_set) for test_set in test_sets),
-                folded(evidence.holm_table(results)),
             ],
         ),
         ("Arms, search, speakers", "ladder", _arms_blocks(results)),
@@ -181,14 +180,14 @@ def _answer(results: Results, opponent: str, question: str) -> Paragraph:
     comparisons = [results.comparison(opponent, test_set.name, c) for c in results.headline_conditions(test_set.name)]
     details = "; ".join(_describe(results, comparison) for comparison in comparisons)
     text = f"{test_set.title}, against {method_title(opponent)}: {details}."
-    return Paragraph(text, summarise([comparison.result for comparison in comparisons]), question)
+    return Paragraph(text, summarise([comparison.outcome for comparison in comparisons]), question)
 
 
 def _describe(results: Results, comparison: Comparison) -> str:
     result = comparison.result
     row = results.row(comparison.method, CALIBRATED, comparison.test_set, comparison.condition)
     return (
-        f"{verdict_of(result)} {condition_phrase(comparison.condition)}, {format_difference(result)}, at "
+        f"{comparison.outcome} {condition_phrase(comparison.condition)}, {format_difference(result)}, at "
         f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups)})"
     )
 

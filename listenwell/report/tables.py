@@ -113,15 +113,15 @@ def delivered_table(results: Results, test_set: TestSet) -> Table:
 
 
 def comparison_table(results: Results, test_set: TestSet) -> Table:
-    """Conditions down, opponents across."""
+    """Conditions down; across, opponents at the threshold that dev chose and at their default."""
     comparisons = [pair for pair in results.comparisons if pair.test_set == test_set.name]
-    opponents = distinct(pair.opponent for pair in comparisons)
+    opponents = list(dict.fromkeys((pair.opponent, pair.opponent_threshold) for pair in comparisons))
     rows = []
     for condition in distinct(pair.condition for pair in comparisons):
-        beside = [results.comparison(opponent, test_set.name, condition) for opponent in opponents]
+        beside = [results.comparison(name, test_set.name, condition, threshold) for name, threshold in opponents]
         counts = distinct(count_phrase(pair.result.n, pair.result.n_groups) for pair in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
-    heads = ("Condition", *(f"#against {method_title(name)}" for name in opponents))
+    heads = ["Condition", *(make_column(f"#{method_title(name)}", threshold) for name, threshold in opponents)]
     notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
     caption = f"{test_set.title}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
     return make_table(caption, heads, rows, "; ".join(notes))
@@ -129,8 +129,9 @@ def comparison_table(results: Results, test_set: TestSet) -> Table:
 
 def _comparison_cell(comparison: Comparison) -> Cell:
     result = comparison.result
-    detail = f"{format_difference_interval(result)}, p {format_p(result.p_value)}, {comparison.opponent_threshold}"
-    return Cell(f"{verdict_of(result)} {format_signed(result.difference)}", detail)
+    family = " (primary)" if comparison.is_primary else ""
+    detail = f"{format_difference_interval(result)}, p {format_p(comparison.p_adjusted)}{family}"
+    return Cell(f"{comparison.outcome} {format_signed(result.difference)}", detail)
 
 
 def ladder_table(results: Results) -> Table:

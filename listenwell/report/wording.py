@@ -7,16 +7,13 @@ Balanced accuracy, its intervals and differences have three digits behind the po
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Literal
 
 from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.augment.recording import Band
-from listenwell.evaluate.comparison import PairedDifference
+from listenwell.evaluate.comparison import Outcome, PairedDifference
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import FINE_TUNED, NOISY, ZERO_SHOT
 
-Verdict = Literal["better", "worse", "cannot tell"]
-LEAST_WIDTH = 1e-9
 VERDICTS = {"better": "Yes.", "worse": "No, it is worse.", "cannot tell": "Cannot tell from this many clips."}
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 THRESHOLD, SCORE = ".4g", ".2f"
@@ -33,21 +30,9 @@ BELOW_CHANCE = {
 """Why a method may rank other sounds above speech."""
 
 
-def verdict_of(difference: PairedDifference) -> Verdict:
-    """What the 95 % interval of a difference allows to say: never "equal".
-
-    An interval without width says nothing: it comes of few groups that happened to gain alike.
-    """
-    if difference.high - difference.low < LEAST_WIDTH:
-        return "cannot tell"
-    if difference.low > 0:
-        return "better"
-    return "worse" if difference.high < 0 else "cannot tell"
-
-
-def summarise(differences: Sequence[PairedDifference]) -> str:
+def summarise(outcomes: Sequence[Outcome]) -> str:
     """In a few words what differences under one or several conditions say together."""
-    verdicts = list({verdict_of(difference) for difference in differences})
+    verdicts = list(set(outcomes))
     return VERDICTS[verdicts[0]] if len(verdicts) == 1 else "Not under every condition."
 
 
