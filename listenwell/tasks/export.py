@@ -40,7 +40,7 @@ from listenwell.splits.divide import DEV
 from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import hash_file
 from listenwell.storage.run_folder import provenance, read_kept_results
-from listenwell.tasks.runs import delivered_adapter, open_run, require_finished, splits_of_run
+from listenwell.tasks.runs import delivered_adapter, open_run, scores_made_from, splits_of_run
 
 PAUSE_S = (0.3, 3.0)
 SNR_DB = (0.0, 20.0)
@@ -76,7 +76,12 @@ def export_detector(
     run, config = open_run(run_root)
     adapter_folder = delivered_adapter(run)
     results = read_kept_results(run)
-    require_finished(run, results)
+    delivered = results["fits"][0]["identity"]
+    if scores_made_from(run, DEV)["fits"][FINE_TUNED] != delivered:
+        raise ListenwellError(
+            f"{run_root}: a later study in this folder was not finished: its scores are no longer those of the fit "
+            f"{delivered} that {run.results.name} delivers; run the study to its end."
+        )
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
     dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
@@ -94,7 +99,7 @@ def export_detector(
         probability=fit_platt(dev.score, dev.is_speech),
         rule=SegmentRule(),
         evidence=[r for r in results["rows"] if (r["method"], r["threshold"]) == (FINE_TUNED, "calibrated")],
-        provenance=provenance() | {"run": results["name"], "fit": results["fits"][0]["identity"]},
+        provenance=provenance() | {"run": results["name"], "fit": delivered},
         dev=DevRecalls(recalls, speech.size),
     )
     detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])

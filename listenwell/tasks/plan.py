@@ -111,7 +111,6 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     """Plan the study of `config`; with `probe`, load the model and time some steps of a stack and some scores."""
     splits = read_splits(config, on_progress)[0] if probe else _unread_splits(config, on_progress)
     network = _skeleton(config)
-    shape = _shape(network, config)
     by_kind = _requests(config, splits)
     costs: dict[str, list[FitCost]] = {kind: [] for kind in by_kind}
     seen: set[str] = set()
@@ -123,7 +122,7 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     batch, together = config.train.batch, sorted(fits, key=lambda cost: -cost.adapter_parameters)[: config.train.stack]
     n_clips, n_scorings = sum(fit.n_clips_trained for fit in fits), _count_scorings(config, splits, by_kind)
     clip_s, score_s = _time_both(config, splits, len(together)) if probe else (None, None)
-    output = config.output.absolute()
+    output, shape = config.output.absolute(), _shape(network, config)
     return StudyPlan(
         fits=costs,
         n_scorings=n_scorings,
@@ -187,18 +186,12 @@ def _skeleton(config: Config) -> Any:
 
 def _shape(network: Any, config: Config) -> Shape:
     text, audio, quantization = network.config.text_config, network.config.audio_config, config.model.quantization
-    linears = [m for m in network.model.language_model.modules() if isinstance(m, torch.nn.Linear)]
     per_weight = 2 if resolve_dtype(config.model) == "bfloat16" else 4
-    packed = 0 if quantization == "none" else sum(module.weight.numel() for module in linears)
-    per_packed = 0.0 if quantization == "none" else BYTES_PER_WEIGHT[quantization]
-    return Shape(
-        base_bytes=(_count(network) - packed) * per_weight + packed * per_packed,
-        width=text.hidden_size,
-        layers=text.num_hidden_layers,
-        encoder_width=audio.d_model,
-        encoder_layers=audio.encoder_layers,
-        bytes_per_weight=per_weight,
-    )
+    base_bytes = float(_count(network) * per_weight)
+    if quantization != "none":
+        linears = [m for m in network.model.language_model.modules() if isinstance(m, torch.nn.Linear)]
+        base_bytes -= sum(m.weight.numel() for m in linears) * (per_weight - BYTES_PER_WEIGHT[quantization])
+    return Shape(base_bytes, text.hidden_size, text.num_hidden_layers, per_weight, audio.d_model, audio.encoder_layers)
 
 
 def _count(module: Any) -> int:
