@@ -7,7 +7,6 @@ folder the command runs in; those in a file that says `relative_to: file` at the
 moved with what it names. Each section lives beside the code it configures and documents its own fields.
 """
 
-import copy
 import difflib
 import functools
 import os
@@ -102,16 +101,22 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(values, places, override)
     faults = [*_boolean_faults(Config, values, ""), *_text_faults(values, "")]
+    config = _validate(values, faults, lambda key: _place(places, key, "" if path is None else str(path)))
+    return config.model_copy(update={"relative_to": "cwd"})
+
+
+def _validate(values: Mapping[str, Any], faults: list[tuple[str, str]], place: Callable[[str], str]) -> Config:
+    """The config of nested `values`. Raises ConfigError with the place of every fault, those known already first."""
+    config = Config()
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        faults += [_explain(detail) for detail in error.errors(include_url=False)]
+        faults = faults + [_explain(detail) for detail in error.errors(include_url=False)]
     if faults:
-        whole = "" if path is None else str(path)
-        lines = [f"{_place(places, key, whole)}: {sentence}" for key, sentence in faults]
-        found = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
-        raise ConfigError(found + "\n  ".join(lines))
-    return config.model_copy(update={"relative_to": "cwd"})
+        lines = [f"{place(key)}: {sentence}" for key, sentence in faults]
+        head = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
+        raise ConfigError(head + "\n  ".join(lines))
+    return config
 
 
 def _new_key(key: str) -> str:
@@ -186,23 +191,6 @@ def config_beside(config: Config, folder: Path) -> Config:
     return Config.model_validate({**values, "relative_to": "file"})
 
 
-def read_kept_config(results: Mapping[str, Any], folder: Path) -> Config | None:
-    """Return the config that results in `folder` were made from, as `load_config` would; None where they hold none.
-
-    What an older version did not know has its default.
-    """
-    values = copy.deepcopy(results["config"]) if "config" in results else None
-    if not isinstance(values, dict):
-        return None
-    _rename_old_keys(values)
-    if _starts_at_file(values, ()):
-        _change_paths(values, lambda written: _start_at(folder, written))
-    try:
-        return Config.model_validate(values).model_copy(update={"relative_to": "cwd"})
-    except ValidationError:
-        return None
-
-
 def _start_at(folder: Path, written: str) -> str:
     """A path as it stands in a file that lies in `folder`, whichever links lead there."""
     return os.path.abspath(Path(os.path.realpath(folder), written))
@@ -210,21 +198,14 @@ def _start_at(folder: Path, written: str) -> str:
 
 def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Config:
     """Return `config` with dotted settings changed. Raises ConfigError, naming `place`, for every fault."""
-    values = config.model_dump()
-    faults = []
+    values, faults = config.model_dump(), []
     for key, value in changes.items():
         section, name = _section_of(values, _new_key(key))
         if name in section:
             section[name] = value
         else:
             faults.append((key, _unknown_key(tuple(key.split(".")))))
-    try:
-        changed = Config.model_validate(values)
-    except ValidationError as error:
-        faults += [_explain(detail) for detail in error.errors(include_url=False)]
-    if faults:
-        raise ConfigError("\n  ".join(f"{place}, {key}: {sentence}" for key, sentence in faults))
-    return changed
+    return _validate(values, faults, lambda key: f"{place}, {key}")
 
 
 def settings(section: Section, prefix: str = "") -> Iterator[Setting]:

@@ -131,7 +131,6 @@ def test_a_nested_fold_searches_on_its_own_training_groups_and_no_test_group_ent
     for heard in heard_groups(config):
         assert any(not heard & groups(fold.held_out) for fold in folds)
         assert not heard & groups(parts.clips["test"])
-    assert not (config.output / "search.optuna.db").exists()
     tuned, final = records
     assert tuned["mode"] == "nested: every fold searched on its own training groups"
     assert final["mode"] == "fixed: the config was chosen on all speakers"

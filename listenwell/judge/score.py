@@ -33,7 +33,6 @@ from listenwell.storage.load_or_make import (
     Journal,
     Made,
     file_hashes,
-    is_kept,
     load_or_make_all,
     one_maker,
     require_files,
@@ -153,10 +152,10 @@ def score_fits(
 ) -> dict[Path, ScoreTable]:
     """Return the score table of every fit on the clips of one split, by the fit's folder.
 
-    Tables lie as scores/NAME.csv beside the fits; those missing are scored together. Studies that share the ledger
-    write in turn, and none reads what another wrote meanwhile. Raises ManifestError where a table was changed.
+    Tables lie as scores/NAME.csv beside the fits; those missing are scored together, in turn by studies that
+    share the ledger. Raises ManifestError where a table was changed.
     """
-    fit_of = {fit.folder: (own, fit) for own, fit in fits}
+    fit_of = {fit.folder: (fit_config, fit) for fit_config, fit in fits}
     paths = {folder: folder / "scores" / f"{name}.csv" for folder in fit_of}
     notes = [path.with_suffix(".json") for path in paths.values()]
     made_from = {
@@ -168,9 +167,6 @@ def score_fits(
         "seed": config.seed,
     }
 
-    def are_cached() -> bool:
-        return all(is_kept(note, made_from, ManifestError) for note in notes)
-
     def make(missing: Sequence[int]) -> list[Made]:
         folders = [list(fit_of)[position] for position in missing]
         requested = [(str(folder), fit_of[folder][0], fit_of[folder][1].adapter) for folder in folders]
@@ -179,19 +175,11 @@ def score_fits(
         tables = score_clips(detectors, clips, bank, conditions, config, trainer.on_progress, f"scoring {split}")
         return [made_tables({paths[folder]: tables[str(folder)]}) for folder in folders]
 
-    def read() -> dict[Path, ScoreTable]:
-        return {folder: read_scores(path) for folder, path in paths.items()}
-
-    # a note goes before its table is written: one that is there before and after is that of the table read
-    if are_cached():
-        tables = read()
-        if are_cached():
-            return tables
     with one_maker(trainer.run.fits):
         for path in paths.values():
             remove_left_over(path.parent)
         load_or_make_all(notes, made_from, make, ManifestError)
-        return read()
+        return {folder: read_scores(path) for folder, path in paths.items()}
 
 
 def made_tables(tables: Mapping[Path, ScoreTable], **value: Any) -> Made:
