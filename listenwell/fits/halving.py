@@ -43,17 +43,15 @@ class DroppedFit:
 
 def find_dropped(fit: PlannedFit, planned: Planned) -> DroppedFit | None:
     """The fit as one that was dropped, None when it was not. Every trial of its bracket must be over."""
-    rung = _rungs_of_dropped(fit, planned, {}).get(fit.identity)
-    return None if rung is None else DroppedFit(fit.request.name, rung, _past(fit).history)
+    rungs = rungs_of_dropped(fit, planned, {})
+    return DroppedFit(fit.request.name, rungs[fit.identity], _past(fit).history) if fit.identity in rungs else None
 
 
-def goes_on(fit: PlannedFit, planned: Planned, standings: Mapping[str, Standing]) -> bool:
-    """False when the fit is to be dropped now. standings: of the fits in training, by name; the ledger has the rest."""
-    return fit.identity not in _rungs_of_dropped(fit, planned, standings)
+def rungs_of_dropped(fit: PlannedFit, planned: Planned, standings: Mapping[str, Standing]) -> dict[str, int]:
+    """Identity -> rung of all who are dropped by now in the bracket of this fit.
 
-
-def _rungs_of_dropped(fit: PlannedFit, planned: Planned, standings: Mapping[str, Standing]) -> dict[str, int]:
-    """Identity -> rung of all who are dropped in the bracket of this fit."""
+    standings: of the fits in training, by name; the ledger has the rest.
+    """
     bracket = fit.request.bracket
     if bracket is None:
         return {}

@@ -2,7 +2,7 @@
 
 An identity is a hash of all that decides a fit, so a fit found is the fit wanted. Two studies that want the same one
 at once are kept apart by a lock per fit: the second waits, then finds it finished. used_fits.json of a run says which
-fits its config requested, so that the others can be cleaned away.
+fits its present config requested.
 
 A fit's folder holds adapter/ (PEFT format), history.json, plans.jsonl (one line per augmented clip), metrics.jsonl (one
 line per step and epoch), and spec.json, which is written last, marks the fit as finished and holds the hashes of the
@@ -53,27 +53,17 @@ def open_ledger(run: RunFolder, wanted: Sequence[str]) -> None:
             " name another folder as ledger or output, or use the listenwell that made it."
         )
     if run.config.is_file():
-        requested = {*requested_fits(run), *(fit[:16] for fit in wanted)}
-        write_json(run.used_fits, _read_used(run) | {config_key(run): sorted(requested)})
+        requested = sorted({*requested_fits(run), *(fit[:16] for fit in wanted)})
+        write_json(run.used_fits, {_config_key(run): requested})
 
 
 def requested_fits(run: RunFolder) -> list[str]:
     """The fits that the run's present config requested so far. Raises ListenwellError when the note is broken."""
-    return _read_used(run).get(config_key(run), [])
+    used, key = read_json(run.used_fits) if run.used_fits.is_file() else {}, _config_key(run)
+    return list(used[key]) if key in used else []
 
 
-def _read_used(run: RunFolder) -> dict[str, list[str]]:
-    used = read_json(run.used_fits) if run.used_fits.is_file() else {}
-    for names in used.values():
-        if not isinstance(names, list) or not all(
-            isinstance(name, str) and name.isascii() and name.isalnum() for name in names
-        ):
-            raise ListenwellError(f"{run.used_fits}: holds no lists of fits; delete it and run the study again.")
-    return used
-
-
-def config_key(run: RunFolder) -> str:
-    """Under which name the run's present config notes its fits."""
+def _config_key(run: RunFolder) -> str:
     return identity(config=run.config.read_text(encoding="utf-8", errors="replace"))[:16]
 
 

@@ -20,7 +20,7 @@ from listenwell.config import Config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.fits.halving import goes_on
+from listenwell.fits.halving import rungs_of_dropped
 from listenwell.fits.ledger import FAILED, HISTORY, SPEC, hold_fits
 from listenwell.fits.request import FitRequest, Planned, PlannedFit, dev_identity
 from listenwell.model.adapter_files import write_adapter
@@ -108,23 +108,23 @@ def train_stack(
 def _train(stack: PlannedStack, dev_sets: "DevSets", on_step: Callable[[Progress], None]) -> None:
     model, members, folder = dev_sets.model, stack.members, stack.folder
     write_checksummed(folder / MEMBERS, {"members": [fit.identity for fit in members]})
-    requests = {fit.request.name: fit for fit in members}
-    for fit in members:
-        lora = fit.request.config.lora
-        counts = model.count_by_half(model.find_targets(lora))
+    by_name = {fit.request.name: fit for fit in members}
+    specs = []
+    for request in (fit.request for fit in members):
+        config = request.config
+        counts = model.count_by_half(model.find_targets(config.lora))
         shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
-        print(f"fit '{fit.request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
+        print(f"fit '{request.name}': LoRA of rank {config.lora.rank} on {shown}", file=sys.stderr, flush=True)
+        clips, bank = request.splits.clips[TRAIN], request.splits.banks[TRAIN]
+        specs.append(FitSpec(request.name, config.lora, config.train, config.augment, config.seed, clips, bank))
     first = members[0].request.config
     watch = Watch(
         on_step,
         [FitLog(fit.folder) for fit in members],
         Checkpoints(folder / "checkpoints", stack.identity, first.train.checkpoint_steps),
-        lambda name, standings: goes_on(requests[name], stack.planned, standings),
+        lambda name, now: by_name[name].identity not in rungs_of_dropped(by_name[name], stack.planned, now),
     )
-    specs, dev = [], [dev_sets.of(fit.request) for fit in members]
-    for request in (fit.request for fit in members):
-        own, clips, bank = request.config, request.splits.clips[TRAIN], request.splits.banks[TRAIN]
-        specs.append(FitSpec(request.name, own.lora, own.train, own.augment, own.seed, clips, bank))
+    dev = [dev_sets.of(fit.request) for fit in members]
     results = train(model, model.prompt(first.prompt), first.short_clips, specs, dev, watch)
     for fit, result in zip(members, results, strict=True):
         if fit.is_over:

@@ -43,7 +43,7 @@ from listenwell.evaluate.traps import find_traps
 from listenwell.fits.fitting import Trained, TrainedArm, median_seed
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import list_errors
-from listenwell.judge.scored import Scored, Tables
+from listenwell.judge.score import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import (
     AgainstFirst,

@@ -22,7 +22,7 @@ from listenwell.fits.request import FINAL, FitRequest, expand_arms
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import write_error_sounds
 from listenwell.judge.evidence import Judged, judge_scores
-from listenwell.judge.scored import Scored, score_study
+from listenwell.judge.score import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import LeaveOneOut, Results, Search
