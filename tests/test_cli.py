@@ -53,12 +53,9 @@ def test_every_help_stands_word_for_word_in_the_help_of_its_command(names, comma
     assert [text for text in texts if packed(text) not in printed] == []
 
 
-def test_brackets_of_what_was_typed_stand_in_the_error():
+def test_brackets_of_what_was_typed_stand_in_the_error_and_in_its_progress(capsys, monkeypatch):
     assert "No such command '[bold]x[/bold]'" in run("[bold]x[/bold]").stderr
     assert "No such option: --[red]" in run("config", "--[red]").stderr
-
-
-def test_brackets_of_a_file_name_stand_in_its_progress(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with shown_progress() as report:
         report("[red]a[/b].wav", 3, 3)
@@ -92,7 +89,6 @@ def test_an_answer_is_printed_though_standard_error_is_closed():
 @pytest.mark.parametrize(
     ("name", "n_cuda", "says"),
     [
-        ("cuda", 0, "device 'cuda': torch .* sees no CUDA device; use cpu or auto"),
         ("cuda:7", 0, "device 'cuda:7': torch .* sees no CUDA device"),
         ("cuda:7", 2, "device 'cuda:7': torch .* sees CUDA devices up to cuda:1 only"),
         ("mps", 0, "device 'mps': torch .* sees no Metal"),

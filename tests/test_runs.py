@@ -147,15 +147,6 @@ def test_runs_are_listed_by_state_with_their_figures_and_foreign_configs_are_pas
     assert f"{value:.3f} [" in printed
 
 
-@pytest.mark.parametrize("content", ["", '{"pid": 3}'])
-def test_a_holder_nobody_can_read_holds_nothing(tmp_path, content):
-    run = RunFolder(tmp_path)
-    run.lock.touch()
-    run.holder.write_text(content)
-    with hold_run(run):
-        assert holder_of(run)["pid"] == os.getpid()
-
-
 def test_a_broken_note_of_used_fits_is_named(tmp_path):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
@@ -248,22 +239,16 @@ def study(tmp_path_factory):
         yield config
 
 
-def test_the_adapter_of_a_study_is_found_in_its_ledger(study):
+def test_the_adapter_of_a_study_is_found_in_its_ledger_exported_and_scored(study, tmp_path):
     run, config = open_run(study.output)
     assert config == study
     assert delivered_adapter(run).parents[2] == study.ledger
     assert find_adapter(study.output) == delivered_adapter(run) == find_adapter(delivered_adapter(run))
-
-
-def test_a_study_with_a_ledger_is_exported(study, tmp_path):
     export_detector(study.output, tmp_path / "detector", n_recordings=1, recording_s=6.0)
     weights = find_adapter(study.output) / "adapter_model.safetensors"
     assert read_bundle(tmp_path / "detector").adapter_sha256 == hash_file(weights)
     export_merged(study.output, tmp_path / "merged")
     assert (tmp_path / "merged" / "config.json").is_file()
-
-
-def test_scoring_takes_a_study_for_the_adapter_it_delivers(study, tmp_path):
     clips = str(study.output.parent / "clips.csv")
     tables = []
     for adapter in (study.output, find_adapter(study.output)):
@@ -280,6 +265,8 @@ def test_what_is_no_finished_study_is_named(study, tmp_path):
     with pytest.raises(ListenwellError, match=r"holds no run \(no config\.yaml\)"):
         open_run(tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(ListenwellError, match=r"none of its fits has written a metrics\.jsonl yet"):
+        export_tensorboard(tmp_path, tmp_path / "events")
     with pytest.raises(ListenwellError, match=r"holds no finished study \(no results\.json\)"):
         find_adapter(tmp_path)
     history = find_adapter(study.output).parent / "history.json"
@@ -321,8 +308,12 @@ def test_every_figure_of_every_step_and_epoch_comes_back(trained, tmp_path):
     assert {"step/loss", "step/gradient_norm", "epoch/dev_loss", "epoch/gap"} <= {tag for tag, *_ in found}
 
 
-def test_the_command_replaces_an_older_export_and_prints_the_folders(trained, tmp_path):
+def test_the_command_replaces_an_older_export_and_prints_the_folders(trained, tmp_path, monkeypatch):
     config, fit = trained
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tensorboard.summary", None)
+        with pytest.raises(ListenwellError, match=r"pip install 'listenwell\[tracking\]'"):
+            export_tensorboard(config.output, tmp_path / "events")
     for _ in range(2):
         shown = CliRunner().invoke(app, ["runs", "tensorboard", str(config.output), "--out", str(tmp_path / "events")])
         assert (shown.exit_code, shown.stdout.strip()) == (0, str(tmp_path / "events" / fit.folder.name))
@@ -343,18 +334,3 @@ def test_under_training_a_line_cut_at_the_end_is_passed_over_and_one_before_it_i
     finally:
         metrics.write_text(whole)
         spec.write_text(note)
-
-
-def test_a_missing_tensorboard_is_told_with_how_to_install_it(trained, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
-    with pytest.raises(ListenwellError, match=r"pip install 'listenwell\[tracking\]'"):
-        export_tensorboard(trained[0].output, tmp_path / "events")
-    assert not list(tmp_path.rglob("events.out*"))
-
-
-def test_a_folder_without_a_run_or_without_metrics_is_told(tmp_path):
-    with pytest.raises(ListenwellError, match="holds no run"):
-        export_tensorboard(tmp_path, tmp_path / "events")
-    (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(ListenwellError, match=r"none of its fits has written a metrics\.jsonl yet"):
-        export_tensorboard(tmp_path, tmp_path / "events")

@@ -60,17 +60,6 @@ def test_the_search_ranks_its_points_and_an_arm_takes_the_best(wide):
     assert tuned == results["search"]["best"]["lora.rank"]
 
 
-def test_every_speaker_is_held_out_once_with_sounds_of_its_own(wide):
-    _, results = wide
-    quiet, final = results["leave_one_speaker_out"]
-    assert [quiet["arm"], final["arm"]] == ["quiet", "final"]
-    pool = {g for r in results["allocation"] if r["part"] != "test" and r["label"] == "SPEECH" for g in r["groups"]}
-    for record in (quiet, final):
-        assert {fold["speaker"] for fold in record["folds"]} == pool
-        assert all(fold["n_speech"] and fold["n_nonspeech"] for fold in record["folds"])
-        assert record["metrics"][0]["n_groups"] == 2 * len(pool)
-
-
 def test_the_best_of_equal_configs_looks_better_than_it_is():
     rng = np.random.default_rng(0)
     groups = [f"{kind}{i}" for kind in "sn" for i in range(12)]
