@@ -91,11 +91,6 @@ def init(
         if started.left:
             typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
     else:
-        if not group and sys.stdin.isatty():
-            group = typer.prompt(
-                "Which group (speaker or sound source) does a file belong to? folder, file, or a pattern",
-                default="folder",
-            )
         started = start_project(source, group or "folder", overwrite=overwrite)
     for label, n_clips, n_groups in count_groups(started.clips):
         typer.echo(f"{label:10} {n_clips:5} clips  {n_groups:4} groups")
@@ -189,27 +184,22 @@ def _plan_lines(plan: "StudyPlan") -> Iterator[str]:
         n_steps, n_clips = sum(fit.n_steps for fit in fits), sum(fit.n_clips_trained for fit in fits)
         yield f"{kind:24} {len(fits):7} {n_steps:9} {n_clips:9}"
     yield f"scores: {plan.n_scorings}"
-    for name, part in plan.memory.items():
-        yield f"memory, {name}: {_gib(part)}"
-    n_bytes, free_bytes = sum(plan.memory.values()), plan.free_memory_bytes
+    yield from (f"memory, {name}: {_gib(n_bytes)}" for name, n_bytes in plan.memory.items())
+    in_all_bytes, free_bytes = sum(plan.memory.values()), plan.free_memory_bytes
     free = "" if free_bytes is None else f"; free now: {_gib(free_bytes)}"
-    if free_bytes is not None and n_bytes > free_bytes:
+    if free_bytes is not None and in_all_bytes > free_bytes:
         free += "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
-    yield f"memory in all, an upper bound: {_gib(n_bytes)}{free}"
+    yield f"memory in all, an upper bound: {_gib(in_all_bytes)}{free}"
     yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
-    if plan.training_s is None or plan.scoring_s is None:
-        yield "time on this machine: unknown; --probe measures ten steps and some scores"
-    else:
-        yield (
-            f"time on this machine: training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as "
-            "eight steps and some scores ran"
-        )
+    time = "unknown; --probe measures ten steps and some scores"
+    if plan.training_s is not None and plan.scoring_s is not None:
+        time = f"training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as eight steps "
+        time += "and some scores ran"
+    yield f"time on this machine: {time}"
     for test_set, n_groups, difference in plan.power:
-        shown = (
-            f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
-            if difference <= DISCORDANT_SHARE
-            else "are too few to show any difference 8 times in 10"
-        )
+        shown = "are too few to show any difference 8 times in 10"
+        if difference <= DISCORDANT_SHARE:
+            shown = f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
         yield (
             f"power on {test_set}: {n_groups} groups of the rarer class {shown} (if one method alone is right on "
             f"{DISCORDANT_SHARE:.0%} of the clips, correlation within groups {CORRELATION:g})"

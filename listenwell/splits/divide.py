@@ -86,21 +86,18 @@ def _require_splits(splits: dict[str, list[Clip]]) -> None:
 def _divide_backgrounds(
     backgrounds: Sequence[Background], splits: Sequence[str], config: DataConfig
 ) -> dict[str, BackgroundBank]:
-    named: dict[str, list[Background]] = {split: [] for split in splits}
-    pool: list[Background] = []
     rooms = [background for background in backgrounds if background.kind == ROOM]
     others = [background for background in backgrounds if background.kind != ROOM]
-    for background in others:
-        (named[background.split] if background.split in named else pool).append(background)
-    empty = [split for split in splits if not named[split]]
-    order = order_groups({background.group for background in pool}, config.split_seed)
-    n_groups = len(order)
-    n_held_out = max(1, round(config.dev_share * len(order))) if order else 0
-    for held_out in [split for split in empty if split != TRAIN]:
-        chosen, order = set(order[:n_held_out]), order[n_held_out:]
-        named[held_out] = [background for background in pool if background.group in chosen]
-    if TRAIN in empty:
-        named[TRAIN] = [background for background in pool if background.group in set(order)]
+    named = {split: [background for background in others if background.split == split] for split in splits}
+    pool = [background for background in others if background.split not in named]
+    left = order_groups({background.group for background in pool}, config.split_seed)
+    n_groups = len(left)
+    n_held_out = max(1, round(config.dev_share * n_groups)) if n_groups else 0
+    # train takes what the others leave
+    for split in sorted((split for split in splits if not named[split]), key=lambda split: split == TRAIN):
+        n_chosen = len(left) if split == TRAIN else n_held_out
+        chosen, left = set(left[:n_chosen]), left[n_chosen:]
+        named[split] = [background for background in pool if background.group in chosen]
     if others and not all(named.values()):
         starved = ", ".join(split for split, given in named.items() if not given)
         raise ManifestError(
