@@ -8,7 +8,7 @@ from hypothesis.strategies import floats, integers, lists
 from made_sounds import make_study
 
 from listenwell.errors import ConfigError
-from listenwell.fits.halving import dropped_at
+from listenwell.fits.ledger import dropped_at
 from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import identity
 from listenwell.study.run import fit_alone

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from listenwell.cli.main import app
 from listenwell.config import change_config, dump, load_config
 from listenwell.errors import ConfigError
-from listenwell.fits.halving import DroppedFit
+from listenwell.fits.ledger import DroppedFit
 from listenwell.study.run import fit_alone
 from listenwell.study.sampled_search import draw_and_judge
 

@@ -15,11 +15,12 @@ from typing import Any
 from listenwell.config import Config, change_config
 from listenwell.data.clip import clip_hashes
 from listenwell.errors import ConfigError
-from listenwell.fits.ledger import FAILED, SPEC
 from listenwell.model.loading import resolve_dtype
 from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import RunFolder, identity
 
+SPEC, FAILED, HISTORY = "spec.json", "failed.json", "history.json"
+"""What marks a fit in the ledger as finished, or as failed for good, and its record."""
 FINAL = "final"
 """The arm that is the config itself."""
 SEARCH_BEST = "search.best"
@@ -30,7 +31,7 @@ RECIPE_VERSION = 6
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """Trials that compete (listenwell.fits.halving). rungs: epochs, ascending; keep_share of the trials goes on."""
+    """Trials that compete (listenwell.fits.ledger). rungs: epochs, ascending; keep_share of the trials goes on."""
 
     name: str
     rungs: tuple[int, ...]

@@ -5,7 +5,7 @@ generation, finds its fits in the ledger (trained before a kill, perhaps), draws
 nothing was trained yet: a killed search resumes, and no point is trained twice.
 
 Every fit keeps the schedule of its full length, so trials stay comparable; the worse ones of a stack end at rungs
-(listenwell.fits.halving), and the sampler learns from those too, as Optuna does from pruned trials: behind all that
+(listenwell.fits.ledger), and the sampler learns from those too, as Optuna does from pruned trials: behind all that
 were trained whole, by the rung reached, then by the dev loss there.
 """
 
@@ -22,7 +22,7 @@ from optuna.trial import Trial, TrialState
 
 from listenwell.config import Config
 from listenwell.errors import ConfigError
-from listenwell.fits.halving import DroppedFit
+from listenwell.fits.ledger import DroppedFit
 from listenwell.random_streams import stream
 from listenwell.study_settings import SampledConfig
 

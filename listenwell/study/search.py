@@ -1,7 +1,7 @@
 """Search settings: every point tried is a fit, dev alone judges, and the winner's advantage is not believed.
 
 The objective is balanced accuracy on dev with a threshold that other dev groups chose (cross-fitted), ties broken by
-the lower dev loss. Trials of a sampled search that train together form a bracket (listenwell.fits.halving); one that
+the lower dev loss. Trials of a sampled search that train together form a bracket (listenwell.fits.ledger); one that
 ended at a rung has no objective and is listed apart.
 
 The best of many equal configs looks better than it is; how much is estimated by drawing dev groups again: choose on the
@@ -22,7 +22,7 @@ from listenwell.evaluate.calibration import choose_threshold, cross_fitted_balan
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.fits.fitting import FinishedFit, Outcome, Trainer
-from listenwell.fits.halving import DroppedFit
+from listenwell.fits.ledger import DroppedFit
 from listenwell.fits.request import Bracket, FitRequest, check_changes
 from listenwell.judge.score import score_fits
 from listenwell.random_streams import stream

@@ -18,7 +18,8 @@ from listenwell.data.backgrounds import STORED
 from listenwell.data.clip import clip_hashes
 from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, Row
-from listenwell.fits.ledger import FAILED, SPEC, requested_fits, require_adapter, require_log
+from listenwell.fits.ledger import requested_fits, require_adapter, require_log
+from listenwell.fits.request import FAILED, SPEC
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import read_results
 from listenwell.splits.clips import read_splits
