@@ -164,7 +164,7 @@ def plan(
 ) -> None:
     """Say what a study will take before anything is trained: fits, steps, memory, disk, time, power.
 
-    Without --probe no weights are read and no time is told.
+    Without --probe no weights are read and no time is estimated.
     """
     resolved = study_config(config, overrides or [])
     from listenwell.tasks.plan import plan_study
@@ -316,7 +316,7 @@ def build_model(
 @app.command("prompts")
 def prompts(
     config: ConfigFile,
-    asked: Annotated[list[str] | None, typer.Option("--ask", help="A question; may be given again.")] = None,
+    ask: Annotated[list[str] | None, typer.Option("--ask", help="A question; may be given again.")] = None,
     files: Annotated[
         list[Path] | None, typer.Option("--file", help="Text file with one question per line; may be given again.")
     ] = None,
@@ -334,7 +334,7 @@ def prompts(
     from listenwell.tasks.score_table import judge_prompts
 
     lines = [line.strip() for path in files or [] for line in read_text(path).splitlines()]
-    questions = [*(asked or []), *filter(None, lines)]
+    questions = [*(ask or []), *filter(None, lines)]
     resolved = load_config(config, overrides or [])
     read = study_inputs(resolved, config, adapter, *(files or []))
     with destinations([out], inputs=read, overwrite=overwrite):

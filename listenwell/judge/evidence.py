@@ -4,7 +4,7 @@ Everything is arithmetic on tables that were scored already, for the fine-tuned 
 every interval counts groups.
 
 The ladder sets every arm beside the others, its seeds apart. An arm's number is the mean over its seeds. Two things
-make it uncertain and both are told: the seeds (t interval over their values: at three seeds 2.48 standard deviations)
+make it uncertain and both are shown: the seeds (t interval over their values: at three seeds 2.48 standard deviations)
 and the clips (the interval of the median seed by dev loss). An arm is compared with the first one by their median
 seeds, on the same clips.
 """
@@ -137,7 +137,7 @@ def gather_evidence(
     on_progress: OnProgress = ignore_progress,
 ) -> Evidence:
     """Return the evidence. folds: the records of leave-one-out, none if it did not run."""
-    tests = {split: own[FINE_TUNED] for split, own in tables.items() if split != DEV}
+    tests = {split: of[FINE_TUNED] for split, of in tables.items() if split != DEV}
     transfers = {name: measure_transfer(threshold, table, seed) for name, table in tests.items()}
     platt = fit_platt(tables[DEV][FINE_TUNED].score, tables[DEV][FINE_TUNED].is_speech)
     curves = {}

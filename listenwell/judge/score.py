@@ -1,4 +1,4 @@
-"""Score clips under conditions: every detector hears the same waveforms, each gives one table.
+"""Score clips under conditions: every detector gets the same waveforms, each gives one table.
 
 Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
 and names alone and each is computed on one thread, so the same clips give the same scores to the bit with any number

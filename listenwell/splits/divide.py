@@ -2,8 +2,8 @@
 
 A manifest may name the splits itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
 clips without a split, are divided by group into train and what is missing; every other split is a test set. So a table
-without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard
-in training is heard in no other split. Rooms (impulse responses) are used in training alone, where no split says
+without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background used
+in training is used in no other split. Rooms (impulse responses) are used in training alone, where no split says
 otherwise.
 """
 
@@ -150,18 +150,18 @@ def allocation(splits: Splits) -> list[dict[str, Any]]:
 
 def warnings_of(splits: Splits) -> list[str]:
     """What a reader must know before believing the numbers."""
-    found = []
+    warnings = []
     for split, clips in splits.clips.items():
         if len({clip.group for clip in clips}) == len(clips) > 1:
-            found.append(
+            warnings.append(
                 f"{split}: every clip is its own group; if several clips come from one speaker or source, the "
                 "intervals are too narrow and the splits may share speakers."
             )
     for label in LABELS:
         n_groups = len({clip.group for clip in splits.clips[DEV] if clip.label == label})
         if n_groups < FEWEST_CHOOSING:
-            found.append(
+            warnings.append(
                 f"dev has {n_groups} group{'s' * (n_groups != 1)} of {label}: an epoch and a threshold chosen by so "
                 f"few may suit them alone; {FEWEST_CHOOSING} or more are advised (add groups, or raise data.dev_share)."
             )
-    return found
+    return warnings

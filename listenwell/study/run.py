@@ -110,9 +110,9 @@ def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> Fini
 def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> Search:
     """Divide and search; the record is written to search.json. Test clips stay closed."""
     splits, trainer = _begin(config, on_progress)
-    found = run_search(config, trainer, splits)
-    write_json(trainer.run.search, found.model_dump(mode="json"))
-    return found
+    searched = run_search(config, trainer, splits)
+    write_json(trainer.run.search, searched.model_dump(mode="json"))
+    return searched
 
 
 @alone_in_run

@@ -58,15 +58,15 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     """
     clips_csv, backgrounds_csv, config = (folder / name for name in (CLIPS, BACKGROUNDS, "study.yaml"))
     _require_free((clips_csv, config), overwrite=overwrite)
-    found = read_folders(folder, group_by, quarantine_share=1.0)
-    if found.backgrounds:
+    recordings = read_folders(folder, group_by, quarantine_share=1.0)
+    if recordings.backgrounds:
         _require_free((backgrounds_csv,), overwrite=overwrite)
-    warnings = [*found.notes, *_group_warnings(found.clips, group_by)]
-    write_manifest(clips_csv, found.clips)
-    if found.backgrounds:
-        write_backgrounds(backgrounds_csv, found.backgrounds)
-    write_text(config, _config_text(has_backgrounds=bool(found.backgrounds)))
-    return Started(clips_csv, config, found.clips, found.backgrounds, warnings)
+    warnings = [*recordings.notes, *_group_warnings(recordings.clips, group_by)]
+    write_manifest(clips_csv, recordings.clips)
+    if recordings.backgrounds:
+        write_backgrounds(backgrounds_csv, recordings.backgrounds)
+    write_text(config, _config_text(has_backgrounds=bool(recordings.backgrounds)))
+    return Started(clips_csv, config, recordings.clips, recordings.backgrounds, warnings)
 
 
 def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -> Started:
