@@ -69,11 +69,6 @@ def test_a_rung_is_not_decided_before_every_trial_in_the_bracket_has_reached_it(
     assert dropped_at({"a": at(0.5, 0.5), "b": at(0.6, 0.6)}, (2,), 0.5) == {"b": 2}
 
 
-def test_later_epochs_do_not_change_what_an_earlier_rung_decided():
-    early = dropped_at({"a": at(0.5), "b": at(0.6)}, (1, 3), 0.5)
-    assert early == dropped_at({"a": at(0.5, 0.9, 0.9), "b": at(0.6, 0.1, 0.1)}, (1, 3), 0.5) == {"b": 1}
-
-
 def test_each_rung_ranks_those_that_are_still_in_the_bracket():
     standings = {"a": at(4.0, 0.1), "b": at(3.0, 0.2), "c": at(2.0, 0.5), "d": at(1.0, 4.0)}
     assert dropped_at(standings, (1, 2), 0.5) == {"a": 1, "b": 1, "d": 2}

@@ -38,14 +38,6 @@ def test_the_seed_decides_the_different_points_and_the_order_of_the_settings_not
     assert drawn(*QUICK) == drawn(turned, *QUICK[1:])
 
 
-def test_later_generations_look_where_earlier_ones_were_good():
-    settings = ("search.sampled.trials=48", "search.sampled.generation=8")
-    _, points = drawn(*settings, value=lambda p: p["lora.rank"] + 100 * p["lora.dropout"])
-    early, late = (sum(point["lora.rank"] == 32 for point in half) / 24 for half in (points[:24], points[24:]))
-    assert late > early
-    assert late > 0.4  # a quarter of the space
-
-
 def test_importance_names_the_setting_that_matters_and_says_that_few_trials_are_few():
     found, _ = drawn("search.sampled.trials=12", SPACE)
     assert found["importance"]["lora.rank"] > 0.9
