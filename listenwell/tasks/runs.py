@@ -57,7 +57,10 @@ def list_runs(folder: Path) -> list[RunState]:
     # a config.yaml may be another program's
     configs = [path for path in sorted(folder.rglob("config.yaml")) if is_run(RunFolder(path.parent))]
     if not configs:
-        raise ListenwellError(f"{folder}: holds no run (no config.yaml); give the folder that 'output' names.")
+        raise ListenwellError(
+            f"{folder}: holds no run (a config.yaml beside run.lock or used_fits.json); give the folder that 'output' "
+            "names."
+        )
     return [_state_of(path.parent, load_config(path)) for path in configs]
 
 
