@@ -22,7 +22,6 @@ from listenwell.cli.shared import (
     study_config,
     study_inputs,
 )
-from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.destination import destinations
