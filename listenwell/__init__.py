@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
     from listenwell.fits.fitting import Trained, Trainer
     from listenwell.judge.evidence import Judged, judge_scores
-    from listenwell.judge.scored import Scored, score_study
+    from listenwell.judge.score import Scored, score_study
     from listenwell.report.results import Results
     from listenwell.splits.gate import Divided, divide_study
     from listenwell.study.run import run_study, train_fits
@@ -65,7 +65,7 @@ _HOMES = {
     "ListenwellError": "errors",
     "Results": "report.results",
     "ScoreTable": "evaluate.scores",
-    "Scored": "judge.scored",
+    "Scored": "judge.score",
     "Segment": "detect.segmentation",
     "Trained": "fits.fitting",
     "Trainer": "fits.fitting",
@@ -76,7 +76,7 @@ _HOMES = {
     "read_manifest": "data.manifest",
     "read_scores": "evaluate.scores",
     "run_study": "study.run",
-    "score_study": "judge.scored",
+    "score_study": "judge.score",
     "train_fits": "study.run",
     "write_manifest": "data.manifest",
     "write_scores": "evaluate.scores",

@@ -7,7 +7,6 @@ folder the command runs in; those in a file that says `relative_to: file` at the
 moved with what it names. Each section lives beside the code it configures and documents its own fields.
 """
 
-import copy
 import difflib
 import functools
 import os
@@ -40,8 +39,8 @@ OLD_KEYS = {"loso": "leave_one_out", "evaluation.least_loso": "evaluation.least_
 MODEL = "model.name"
 WRITTEN_AS_PATH = re.compile(r"\.{1,2}([/\\]|$)")
 """A model's name that begins so is a path, as an absolute one is; others may be a hub's."""
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Halves of surrogate pairs, which YAML and JSON can write and UTF-8 cannot."""
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""Zero bytes, and halves of surrogate pairs, which YAML and JSON can write and UTF-8 cannot."""
 
 
 class Config(Section):
@@ -101,17 +100,23 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             _change_paths(values, lambda written: _start_at(path.parent, written))
     for override in overrides:
         _apply_override(values, places, override)
-    faults = [*_boolean_faults(Config, values, ""), *_text_faults(values, "")]
+    faults, whole = list(_value_faults(Config, values, "")), "" if path is None else str(path)
+    config = _validate(values, faults, lambda key: _place(places, key, whole))
+    return config.model_copy(update={"relative_to": "cwd"})
+
+
+def _validate(values: Mapping[str, Any], faults: list[tuple[str, str]], place: Callable[[str], str]) -> Config:
+    """The config of nested `values`. Raises ConfigError with the place of every fault, those known already first."""
+    config = Config()
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        faults += [_explain(detail) for detail in error.errors(include_url=False)]
+        faults = faults + [_explain(detail) for detail in error.errors(include_url=False)]
     if faults:
-        whole = "" if path is None else str(path)
-        lines = [f"{_place(places, key, whole)}: {sentence}" for key, sentence in faults]
-        found = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
-        raise ConfigError(found + "\n  ".join(lines))
-    return config.model_copy(update={"relative_to": "cwd"})
+        lines = [f"{place(key)}: {sentence}" for key, sentence in faults]
+        head = f"{len(lines)} faults in the config:\n  " if len(lines) > 1 else ""
+        raise ConfigError(head + "\n  ".join(lines))
+    return config
 
 
 def _new_key(key: str) -> str:
@@ -186,23 +191,6 @@ def config_beside(config: Config, folder: Path) -> Config:
     return Config.model_validate({**values, "relative_to": "file"})
 
 
-def read_kept_config(results: Mapping[str, Any], folder: Path) -> Config | None:
-    """Return the config that results in `folder` were made from, as `load_config` would; None where they hold none.
-
-    What an older version did not know has its default.
-    """
-    values = copy.deepcopy(results["config"]) if "config" in results else None
-    if not isinstance(values, dict):
-        return None
-    _rename_old_keys(values)
-    if _starts_at_file(values, ()):
-        _change_paths(values, lambda written: _start_at(folder, written))
-    try:
-        return Config.model_validate(values).model_copy(update={"relative_to": "cwd"})
-    except ValidationError:
-        return None
-
-
 def _start_at(folder: Path, written: str) -> str:
     """A path as it stands in a file that lies in `folder`, whichever links lead there."""
     return os.path.abspath(Path(os.path.realpath(folder), written))
@@ -210,21 +198,14 @@ def _start_at(folder: Path, written: str) -> str:
 
 def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Config:
     """Return `config` with dotted settings changed. Raises ConfigError, naming `place`, for every fault."""
-    values = config.model_dump()
-    faults = []
+    values, faults = config.model_dump(), []
     for key, value in changes.items():
         section, name = _section_of(values, _new_key(key))
         if name in section:
             section[name] = value
         else:
             faults.append((key, _unknown_key(tuple(key.split(".")))))
-    try:
-        changed = Config.model_validate(values)
-    except ValidationError as error:
-        faults += [_explain(detail) for detail in error.errors(include_url=False)]
-    if faults:
-        raise ConfigError("\n  ".join(f"{place}, {key}: {sentence}" for key, sentence in faults))
-    return changed
+    return _validate(values, faults, lambda key: f"{place}, {key}")
 
 
 def settings(section: Section, prefix: str = "") -> Iterator[Setting]:
@@ -290,26 +271,21 @@ def _apply_override(values: dict[str, Any], places: dict[str, str], override: st
     places[".".join(names)] = place
 
 
-def _boolean_faults(section: type[Section], values: Mapping[str, Any], parent: str) -> Iterator[tuple[str, str]]:
-    """Yield a fault for every true or false (YAML also reads yes, no, on, off so) that would silently become 1 or 0."""
-    for name, value in values.items():
-        kind = section.model_fields[name].annotation if name in section.model_fields else None
-        if isinstance(value, bool) and kind in (int, float):
-            yield f"{parent}{name}", f"found {show_value(value)}, expected a number."
-        elif isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Section):
-            yield from _boolean_faults(kind, value, f"{parent}{name}.")
-
-
-def _text_faults(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield a fault for every text with a zero byte or a lone surrogate, which no file can be called."""
-    if isinstance(value, str) and ("\0" in value or LONE_SURROGATE.search(value)):
+def _value_faults(kind: Any, value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield what pydantic takes silently in a value of this type: true and false (YAML reads yes, no, on, off so too)
+    as 1 and 0, and text that no file can hold or be called."""
+    if isinstance(value, bool) and kind in (int, float):
+        yield key, f"found {show_value(value)}, expected a number."
+    elif isinstance(value, str) and UNWRITABLE.search(value):
         yield key, f"found {show_value(value)}, expected text without a zero byte or a lone surrogate."
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _text_faults(inner, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list):
         for inner in value:
-            yield from _text_faults(inner, key)
+            yield from _value_faults(None, inner, key)
+    elif isinstance(value, dict):
+        fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, Section) else {}
+        for name, inner in value.items():
+            of_field = fields[name].annotation if name in fields else None
+            yield from _value_faults(of_field, inner, f"{key}.{name}".lstrip("."))
 
 
 def _explain(detail: ErrorDetails) -> tuple[str, str]:

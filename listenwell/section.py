@@ -1,7 +1,6 @@
 """The base of every config section: frozen, typed, unknown keys refused.
 
-A section lives beside the code it configures; the docstring under each field is its help text in
-`listenwell config` and in the JSON Schema.
+A section lives beside the code it configures; the docstring under each field is its help in `listenwell config`.
 """
 
 from typing import Any

@@ -109,8 +109,6 @@ class SearchConfig(Section):
     grid: tuple[dict[str, Any], ...] = ()
     """Points to try, each a mapping of dotted settings, such as {lora.rank: 16, train.learning_rate: 2e-4}."""
     sampled: SampledConfig = SampledConfig()
-    most_points: int = Field(1000, ge=1)
-    """A search of more points is refused as a mistake; raise it where it is meant."""
 
     @property
     def is_wanted(self) -> bool:

@@ -84,20 +84,10 @@ def test_what_the_config_says_can_be_changed_on_the_command_line(tmp_path: Path)
     result = CliRunner().invoke(app, ["check", str(config), "data.backgroundz=none"])
     assert result.exit_code == 2
     assert "data.backgroundz" in result.output
-
-
-def test_changes_beside_a_table_are_wrong_usage(tmp_path: Path) -> None:
-    table, _ = make_table(tmp_path)
-    result = CliRunner().invoke(app, ["check", str(table), "data.split_seed=3"])
+    assert CliRunner().invoke(app, ["check", str(config), "--backgrounds", "b.csv"]).exit_code == 2
+    result = CliRunner().invoke(app, ["check", "clips.csv", "data.split_seed=3"])
     assert result.exit_code == 2
     assert "is a table of clips, and 'data.split_seed=3' would change a config" in result.output
-
-
-def test_backgrounds_beside_a_config_are_wrong_usage(tmp_path: Path) -> None:
-    config = tmp_path / "study.yaml"
-    config.write_text(dump(make_study(tmp_path)), encoding="utf-8")
-    result = CliRunner().invoke(app, ["check", str(config), "--backgrounds", str(tmp_path / "backgrounds.csv")])
-    assert result.exit_code == 2
 
 
 def test_an_unreadable_clip_of_a_table_is_named_and_the_table_not_called_clean(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.pairing import GroupCount
 from listenwell.evaluate.scores import read_scores, write_scores
 from listenwell.report.comparison import RunComparison, comparison_page
-from listenwell.report.wording import condition_title, format_interval, format_number, format_signed, show_characters
+from listenwell.report.wording import show_characters
 from listenwell.report.write import policy_hash, render_page
 from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import RunFolder, read_kept_results
@@ -97,16 +97,6 @@ def test_a_run_stands_beside_another_with_the_numbers_of_their_score_tables(runs
         assert pair.difference == compare_balanced_accuracy(*decided, chosen[0].is_speech, chosen[0].group, seed=0)
     least = min(pair.difference.p_value for pair in pairs)
     assert min(pair.p_holm for pair in pairs) == pytest.approx(min(1.0, len(pairs) * least))
-
-
-def test_the_page_prints_them_with_their_conditions(compared, page):
-    (table,) = [table for table in page.tables if "balanced accuracy" in table.caption]
-    assert [head[0] for head in table.heads] == ["Condition", "A", "B", "A minus B"]
-    for row, pair in zip(table.rows, compared.test_sets["test"].pairs, strict=True):
-        metrics = [s.metrics[0] for s in compared.test_sets["test"].standings if s.condition == pair.condition]
-        assert row[0][0] == condition_title(pair.condition)
-        assert row[1:3] == [[format_number(metric.value), format_interval(metric)] for metric in metrics]
-        assert row[3][0].endswith(format_signed(pair.difference.difference))
 
 
 def test_only_settings_that_change_something_and_differ_are_listed(page):

@@ -1,6 +1,5 @@
 """The config tree: differences only, every fault with its place."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listenwell.config import Config, config_beside, dump, load_config, read_kept_config, settings
+from listenwell.config import Config, config_beside, dump, load_config, settings
 from listenwell.errors import ConfigError
 
 
@@ -23,10 +22,6 @@ def fault(folder: Path, text: str, *overrides: str) -> str:
         load(folder, text, *overrides)
     assert caught.value.exit_status == 2
     return str(caught.value)
-
-
-def test_nothing_given_means_the_defaults():
-    assert load_config(None) == Config()
 
 
 def test_a_file_holds_differences_and_overrides_come_on_top(tmp_path):
@@ -44,22 +39,17 @@ def test_numbers_that_yaml_reads_as_text_become_numbers(tmp_path):
     [
         ("modle: {}", "study.yaml line 1, modle: unknown key; did you mean 'model'?"),
         ("model:\n  divice: cpu", "study.yaml line 2, model.divice: unknown key; did you mean 'model.device'?"),
-        ("device: cpu", "device: unknown key; did you mean 'model.device'?"),
         ("xyz: 1", "xyz: unknown key; expected one of " + ", ".join(sorted(Config.model_fields)) + "."),
         ("seed: soon", "line 1, seed: found soon, but the value should be a valid integer"),
-        ("seed: -1", "seed: found -1, but the value should be greater than or equal to 0"),
         ("seed: yes", "seed: found true, expected a number."),
         ("scoring:\n  batch_seconds: .inf", "found .inf, but the value should be a finite number"),
         ("prompt:\n  question: 7", "line 2, prompt.question: found 7, expected text; put it in quotes"),
         ("prompt: {layout: both}", "prompt.layout: found both, expected 'audio_first' or 'text_first'."),
         ("model: {device: gpu}", "model.device: found gpu, but the value is no device (did you mean 'cuda'?)"),
         ("model: small", "model: found small, expected a section of settings below this key."),
-        ("seed: 1\nseed: 2", "study.yaml line 2: 'seed' already stands in line 1; keep one of them."),
         ("model:\n  name: a\n  name: b", "line 3: 'model.name' already stands in line 2"),
         ("- seed", "study.yaml: holds a list, a mapping of settings was expected"),
-        ("seed", "holds the single value seed, a mapping of settings was expected"),
         ("seed: [", "study.yaml line 1: is not valid YAML"),
-        ("?", "study.yaml line 1: a setting without a name"),
         ("model:\n  ~: cpu", "study.yaml line 2: a setting without a name"),
         ("a: &a\n  b: *a", "deep in each other"),
         ("\x00", "is not valid YAML"),
@@ -73,7 +63,6 @@ def test_a_faulty_file_is_refused_with_place_found_and_expected(tmp_path, text, 
     ("override", "sentence"),
     [
         ("seed", "override 'seed': expected section.key=value"),
-        ("=1", "override '=1': expected section.key=value"),
         ("model.=1", "override 'model.=1': expected section.key=value"),
         ("model.nam=x", "override 'model.nam=x': unknown key; did you mean 'model.name'?"),
         ("seed.deep=1", "override 'seed.deep=1': found {deep: 1}"),
@@ -82,9 +71,6 @@ def test_a_faulty_file_is_refused_with_place_found_and_expected(tmp_path, text, 
 )
 def test_a_faulty_override_is_refused(tmp_path, override, sentence):
     assert sentence in fault(tmp_path, "", override)
-
-
-def test_an_override_below_a_single_value_is_refused(tmp_path):
     assert "'seed' is a single value and has no keys below it" in fault(tmp_path, "seed: 1", "seed.deep=1")
 
 
@@ -118,13 +104,6 @@ def test_printing_shows_every_setting_with_its_help_and_marks_changes():
     for setting in settings(Config()):
         assert setting.help, f"{setting.key} has no help"
         assert f"# {setting.help}" in text
-
-
-def test_the_schema_is_json_and_knows_every_section_and_help():
-    schema = json.loads(json.dumps(Config.model_json_schema()))
-    assert set(schema["properties"]) == set(Config.model_fields)
-    assert schema["additionalProperties"] is False
-    assert schema["properties"]["seed"]["description"]
 
 
 IN_THE_FILE = """
@@ -178,8 +157,11 @@ def test_paths_start_at_the_current_folder_unless_the_file_says_otherwise(tmp_pa
     assert "line 2, output: found 3" in fault(tmp_path, "relative_to: file\noutput: 3")
 
 
-@pytest.mark.parametrize("model", ["small", "a/b", "./base", "{folder}/base", "/models/base", "{folder}/runs/x/base"])
-@pytest.mark.parametrize("backgrounds", ["none", "{folder}/none", "../b.csv", "/data/b.csv"])
+@pytest.mark.parametrize(
+    ("model", "backgrounds"),
+    [("small", "none"), ("a/b", "{folder}/none"), ("./base", "../b.csv"), ("{folder}/base", "/data/b.csv"),
+     ("{folder}/runs/x/base", "none")],
+)  # fmt: skip
 def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_run(
     tmp_path, monkeypatch, model, backgrounds
 ):
@@ -212,17 +194,6 @@ def test_a_config_kept_beside_its_run_loads_to_an_equal_one_and_moves_with_the_r
     assert moved.data.backgrounds == kept.data.backgrounds
     # the same tree, wherever it lies
     assert config_beside(moved, moved.output) == config_beside(kept, run)
-
-
-def test_results_of_an_older_version_were_made_from_the_config_beside_them(tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text("seed: 3\noutput: runs/old\ndata:\n  manifest: /data/clips.csv\n")
-    values = load_config(path).model_dump(mode="json")
-    del values["relative_to"]
-    assert read_kept_config({"config": values}, tmp_path) == load_config(path)
-    assert read_kept_config({"config": values | {"seed": 4}}, tmp_path) != load_config(path)
-    assert read_kept_config({"config": {"seed": "x"}}, tmp_path) is None
-    assert read_kept_config({}, tmp_path) is None
 
 
 def test_old_names_of_settings_are_read_like_the_new_ones(tmp_path):

@@ -44,7 +44,6 @@ from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.storage.load_or_make import OWN, Journal, with_own_hash
-from listenwell.storage.run_folder import RunFolder
 from listenwell.storage.seal import commit, judge_seal, look
 from listenwell.tasks.runs import list_runs
 
@@ -171,7 +170,7 @@ READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]
     "journals": (read_journal, left_by(write_journal)),
     "seals": (read_seal, left_by(write_seal)),
     "stored backgrounds": (lambda folder: BackgroundFile(folder, [BED]).read("bed", 100, 50), left_by(write_bank)),
-    "runs": (list_runs, left_by(lambda folder: RunFolder(folder).config.write_text("seed: 3\n"))),
+    "runs": (list_runs, left_by(lambda folder: [(folder / f).write_text("{}") for f in ("config.yaml", "run.lock")])),
 }  # fmt: skip
 
 

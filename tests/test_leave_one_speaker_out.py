@@ -34,7 +34,7 @@ def groups(clips):
     return {clip.group for clip in clips}
 
 
-@pytest.mark.parametrize("n_folds", [None, 2, 3, 5])
+@pytest.mark.parametrize("n_folds", [None, 3])
 def test_folds_hold_every_group_out_once_and_share_none(tmp_path, n_folds):
     clips = make_corpus(tmp_path, n_groups=7)
     folds = make_folds(clips, n_folds, n_dev_speakers=2, seed=0)
@@ -46,7 +46,10 @@ def test_folds_hold_every_group_out_once_and_share_none(tmp_path, n_folds):
         assert sum(map(len, parts)) == len(set.union(*parts)) == 14
         for part in (fold.train, fold.dev, fold.held_out):
             assert {clip.label for clip in part} == {"SPEECH", "NONSPEECH"}
+        assert [len({c.group for c in fold.dev if c.label == label}) for label in LABELS] == [2, 2]
     assert len({frozenset(groups(fold.dev)) for fold in folds}) > 1
+    again = make_folds(clips[::-1], n_folds, n_dev_speakers=2, seed=0)
+    assert [groups(fold.held_out) for fold in folds] == [groups(fold.held_out) for fold in again]
 
 
 @pytest.mark.parametrize("pool", ["", "study_pool"])
@@ -60,27 +63,11 @@ def test_what_only_trains_is_never_held_out(tmp_path, pool):
     assert all({*speakers} <= groups(fold.train) for fold in folds)
 
 
-def test_clips_whose_splits_are_all_named_are_held_out_as_others_are(tmp_path):
-    clips = make_corpus(tmp_path, n_groups=9)
-    parts = ["train"] * 5 + ["dev"] * 2 + ["test"] * 2
-    named = [replace(clip, split=parts[int(clip.group[-1]) % 9]) for clip in clips]
-    config = load_config(None, ["leave_one_out.dev_speakers=1"])
-    folds = folds_of(config, divide(named, [], config.data))
-    assert len(folds) == 7
-
-
-def test_the_order_of_the_clips_changes_no_fold(tmp_path):
-    clips = make_corpus(tmp_path, n_groups=7)
-    first, again = (make_folds(order, 3, 1, seed=0) for order in (clips, clips[::-1]))
-    assert [groups(fold.held_out) for fold in first] == [groups(fold.held_out) for fold in again]
-
-
 @pytest.mark.parametrize(
     ("n_groups", "lost", "n_folds", "message"),
     [
         (3, (), None, r"needs 4 speakers \(one held out, 2 to choose, at least one to train\), but there are 3"),
         (5, (), 2, r"needs 6 speakers \(1 in 2 held out"),
-        (6, (), 7, "needs 7 speakers"),
         (
             6,
             ("nonspeech_group_0",),
@@ -131,7 +118,6 @@ def test_a_nested_fold_searches_on_its_own_training_groups_and_no_test_group_ent
     for heard in heard_groups(config):
         assert any(not heard & groups(fold.held_out) for fold in folds)
         assert not heard & groups(parts.clips["test"])
-    assert not (config.output / "search.optuna.db").exists()
     tuned, final = records
     assert tuned["mode"] == "nested: every fold searched on its own training groups"
     assert final["mode"] == "fixed: the config was chosen on all speakers"
@@ -149,13 +135,10 @@ def test_with_folds_of_several_speakers_every_speaker_has_its_own_line(nested):
     assert record["mean"]["low"] <= record["mean"]["value"] == record["mean_of_folds"] <= record["mean"]["high"]
 
 
-@pytest.mark.parametrize("changes", ["leave_one_out.arms=[final]", "search.grid=[]", "arms={tuned: {}}"])
-def test_a_nested_mode_that_no_arm_needs_is_refused(tmp_path, changes):
-    with pytest.raises(ConfigError, match=r"no arm of leave_one_out\.arms takes what a search found"):
-        fold_records(make_study(tmp_path, *NESTED, changes))
-
-
-def test_a_search_whose_dev_has_one_speaker_is_refused(tmp_path):
+def test_a_nested_mode_that_no_arm_needs_and_a_search_whose_dev_has_one_speaker_are_refused(tmp_path):
+    for changes in ("leave_one_out.arms=[final]", "search.grid=[]"):
+        with pytest.raises(ConfigError, match=r"no arm of leave_one_out\.arms takes what a search found"):
+            fold_records(make_study(tmp_path, *NESTED, changes))
     with pytest.raises(
         ManifestError, match=r"search without-fold-01: dev has one SPEECH group .*leave_one_out\.dev_speakers"
     ):
@@ -176,15 +159,6 @@ def test_the_speakers_mixed_under_a_folds_clips_are_those_it_trains_on(tmp_path)
         }
 
 
-def test_a_speaker_planted_in_train_and_in_its_own_fold_is_refused(tmp_path):
-    config = make_study(tmp_path, *QUICK)
-    parts = divide(*prepare(config), config.data)
-    fold = folds_of(config, parts)[0]
-    leaking = replace(fold, train=[*fold.train, replace(fold.held_out[0], clip_id="a copy")])
-    with pytest.raises(ManifestError, match=f"group '{fold.held_out[0].group}' is in part 'train' and in part 'held"):
-        fold_splits(leaking, parts)
-
-
 def test_a_speaker_under_two_names_is_refused_before_a_fold_trains(tmp_path):
     config = make_study(tmp_path, *QUICK)
     train = divide(*prepare(config), config.data).clips["train"]
@@ -200,19 +174,11 @@ def test_a_speaker_under_two_names_is_refused_before_a_fold_trains(tmp_path):
     assert record["n_leaks"] == 1
 
 
-@pytest.mark.parametrize("n_speakers", [1, 3])
-def test_a_model_that_always_says_speech_gets_half(n_speakers):
-    folds = [
-        (f"fold-{i}", scored({f"s{i}-{j}": 9.0 for j in range(n_speakers)} | {f"n{i}": 9.0}), 0.0) for i in range(5)
-    ]
+def test_a_model_that_always_says_speech_gets_half():
+    folds = [(f"fold-{i}", scored({f"s{i}-{j}": 9.0 for j in range(3)} | {f"n{i}": 9.0}), 0.0) for i in range(5)]
     record = describe_folds("always", folds, [])
     assert record["metrics"][0]["value"] == record["mean_of_folds"] == record["mean"]["value"] == 0.5
     assert {each["balanced_accuracy"] for each in record["speakers"]} == {0.5}
-
-
-def test_the_hardest_speakers_are_named():
-    folds = [(f"s{i}", scored({f"s{i}": float(i), f"n{i}": -9.0}), 2.5) for i in range(5)]
-    assert describe_folds("arm", folds, [])["hardest"] == ["s0", "s1", "s2"]
 
 
 def test_folds_that_were_all_right_do_not_look_certain():
@@ -220,17 +186,11 @@ def test_folds_that_were_all_right_do_not_look_certain():
     mean = describe_folds("perfect", folds, [])["mean"]
     assert (mean["value"], mean["n_groups"]) == (1.0, 6)
     assert mean["low"] < 0.9
+    ranked = [(f"s{i}", scored({f"s{i}": float(i), f"n{i}": -9.0}), 2.5) for i in range(5)]
+    assert describe_folds("arm", ranked, [])["hardest"] == ["s0", "s1", "s2"]
 
 
 def test_the_plan_counts_the_fits_of_every_fold(nested):
     config, _ = nested
     fits = plan_study(config).fits
     assert len(fits["search in every fold"]) + len(fits["leave one speaker out"]) == len(heard_groups(config))
-
-
-def test_as_many_sources_choose_as_their_share_of_the_speakers(tmp_path):
-    clips = make_corpus(tmp_path, n_groups=7)
-    for n_dev in (1, 2):
-        for fold in make_folds(clips, None, n_dev, seed=0):
-            chosen = [len({clip.group for clip in fold.dev if clip.label == label}) for label in LABELS]
-            assert chosen == [n_dev, n_dev]

@@ -32,8 +32,10 @@ def test_bytes_grow_with_fits_and_checkpointing_keeps_fewer():
     assert cost.disk_bytes([fit] * 3, stack=2) == 3 * (200 + 400 * 10) + 2 * 16 * 100
 
 
-@pytest.mark.parametrize("scope", ["language_model", "audio_tower", "both"])
-@pytest.mark.parametrize("targets", ["attention", "attention+mlp", "regex:.*(q|k)_proj"])
+@pytest.mark.parametrize(
+    ("scope", "targets"),
+    [("language_model", "attention"), ("audio_tower", "attention+mlp"), ("both", "regex:.*(q|k)_proj")],
+)
 def test_adapter_parameters_are_those_of_the_adapter_trained(tmp_path, scope, targets):
     config = make_study(tmp_path, f"lora.scope={scope}", f"lora.targets={targets}")
     model = load_model(config.model)

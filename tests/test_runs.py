@@ -1,4 +1,4 @@
-"""Run folders: what made them, one process at a time, a shared ledger; what list, compare and clean say of them."""
+"""Run folders: one process at a time, a ledger that several share, what is listed of them, and how they are opened."""
 
 import json
 import multiprocessing
@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,11 +17,13 @@ from typer.testing import CliRunner
 
 import listenwell
 from listenwell.cli.main import app
-from listenwell.config import dump, load_config
-from listenwell.errors import ConfigError, ListenwellError
+from listenwell.config import config_beside, dump, load_config
+from listenwell.detect.detector import read_bundle
+from listenwell.errors import CheckpointError, ConfigError, ListenwellError
+from listenwell.evaluate.scores import read_scores
 from listenwell.fits.ledger import hold_fits, open_ledger
 from listenwell.storage.atomic_files import OWN, temporary_prefix
-from listenwell.storage.load_or_make import cache_root, write_checksummed
+from listenwell.storage.load_or_make import cache_root, hash_file, write_checksummed
 from listenwell.storage.run_folder import (
     RunFolder,
     git_commit,
@@ -32,7 +35,8 @@ from listenwell.storage.run_folder import (
     written_by_a_run,
 )
 from listenwell.study.run import fit_alone
-from listenwell.tasks.runs import find_waste, list_runs
+from listenwell.tasks.export import export_detector, export_merged
+from listenwell.tasks.runs import delivered_adapter, export_tensorboard, find_adapter, list_runs, open_run
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]")
 
@@ -110,64 +114,38 @@ def test_a_ledger_of_another_version_is_refused(tmp_path):
         fit_alone(make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}"))
 
 
-def test_runs_are_listed_compared_and_cleaned_of_what_no_config_asks_for(tmp_path):
+def test_runs_are_listed_by_state_with_their_figures_and_foreign_configs_are_passed_over(tmp_path):
     config = make_study(tmp_path, *QUICK)
-    old = fit_alone(config.model_copy(update={"seed": 7})).folder
     results = study_record(config)
-    unfinished = fit_alone(config.model_copy(update={"output": tmp_path / "second"})).folder
-    left = config.output / f"{temporary_prefix('results.json')}x1_abcde.json"
-    left.write_text("left by a kill")
-    foreign = [config.output / "fits" / "notes.txt", config.output / "fits" / "mine" / "spec.json"]
-    foreign += [config.output / "stacks" / "plan.md", tmp_path / "other" / "fits" / ("0" * 16) / "spec.json"]
-    for path in (*foreign, tmp_path / "other" / "config.yaml"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("seed: 1")
-    _, first, second = list_runs(tmp_path)
+    fit_alone(config.model_copy(update={"output": tmp_path / "second"}))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("a: [")
+    first, second = list_runs(tmp_path)
     assert (first.state, first.n_done, first.n_wanted) == ("finished", 1, 1)
-    assert (second.state, second.n_done, second.figures) == ("unfinished", 1, ())
+    assert (second.state, second.n_done, second.rows) == ("unfinished", 1, [])
     (value,) = [r["metrics"][0]["value"] for r in results["rows"]
                 if (r["method"], r["threshold"], r["condition"]) == ("fine-tuned", "calibrated", "clean")]  # fmt: skip
-    assert first.figures[0].value == value
+    assert first.rows[0].metrics[0].value == value
     printed = CliRunner().invoke(app, ["runs", "list", str(tmp_path)]).stdout
     assert "unfinished" in printed
-    assert f"{first.figures[0].value:.3f} [" in printed
-    assert {each.path for each in find_waste(tmp_path)} == {old, left}
-    CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--dry-run"])
-    assert old.is_dir()
-    assert "removed" in CliRunner().invoke(app, ["runs", "clean", str(tmp_path), "--yes"]).stdout
-    assert not old.exists()
-    assert not left.exists()
-    assert all(path.is_file() for path in foreign)
-    assert unfinished.is_dir()
-    assert study_record(config)["rows"] == results["rows"]
+    assert f"{value:.3f} [" in printed
 
 
-def test_a_fit_that_another_run_uses_as_its_ledger_stays(tmp_path):
-    config = make_study(tmp_path, *QUICK)
-    study_record(config)
-    borrowed = fit_alone(
-        config.model_copy(update={"output": tmp_path / "b", "ledger": config.output, "seed": 9})
-    ).folder
-    assert borrowed.parent == config.output / "fits"
-    assert find_waste(tmp_path) == []
-    assert [each.path for each in find_waste(config.output)] == [borrowed]
-
-
-@pytest.mark.parametrize("content", ['{"a": 3}', '{"a": [3]}', '{"a": ["../fits"]}', "[]"])
-def test_a_broken_note_of_used_fits_is_named(tmp_path, content):
+def test_a_broken_note_of_used_fits_is_named(tmp_path):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
-    run.used_fits.write_text(content)
-    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the (study|command) again"):
+    run.used_fits.write_text("[]")
+    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the study again"):
         open_ledger(run, ["0" * 64])
 
 
-@pytest.mark.parametrize("rows", [None, [{}], [{"method": "fine-tuned", "threshold": "calibrated"}], "rows"])
-def test_results_of_other_kinds_are_named(tmp_path, rows):
+def test_results_of_another_version_are_named(tmp_path):
     run = RunFolder(tmp_path)
-    run.config.write_text("seed: 1")
-    write_checksummed(run.results, {"config": load_config(run.config).model_dump(mode="json"), "rows": rows})
-    with pytest.raises(ListenwellError, match=r"results\.json: is broken"):
+    run.config.write_text("relative_to: file\noutput: .")
+    run.lock.touch()
+    config = config_beside(load_config(run.config), tmp_path).model_dump(mode="json")
+    write_checksummed(run.results, {"config": config, "rows": "rows"})
+    with pytest.raises(ListenwellError, match=r"results\.json: no results of a study by this version"):
         list_runs(tmp_path)
 
 
@@ -275,3 +253,111 @@ def test_what_is_no_object_is_named(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ListenwellError, match=r"results\.json: .*run the command again"):
         read_json(tmp_path / "results.json")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished study whose fits lie in the folder of a ledger."""
+    folder = tmp_path_factory.mktemp("opened")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LISTENWELL_CACHE", str(folder / "cache"))
+        config = make_study(folder, "train.epochs=1", "evaluation.conditions=[clean]", f"ledger={folder / 'shared'}")
+        study_record(config)
+        yield config
+
+
+def test_the_adapter_of_a_study_is_found_in_its_ledger_exported_and_scored(study, tmp_path):
+    run, config = open_run(study.output)
+    assert config == study
+    assert delivered_adapter(run).parents[2] == study.ledger
+    assert find_adapter(study.output) == delivered_adapter(run) == find_adapter(delivered_adapter(run))
+    export_detector(study.output, tmp_path / "detector", n_recordings=1, recording_s=6.0)
+    weights = find_adapter(study.output) / "adapter_model.safetensors"
+    assert read_bundle(tmp_path / "detector").adapter_sha256 == hash_file(weights)
+    export_merged(study.output, tmp_path / "merged")
+    assert (tmp_path / "merged" / "config.json").is_file()
+    clips = str(study.output.parent / "clips.csv")
+    tables = []
+    for adapter in (study.output, find_adapter(study.output)):
+        arguments = ["--clips", clips, "--model", "random", "--adapter", str(adapter), "--out", str(tmp_path / "out")]
+        done = CliRunner().invoke(app, ["score", *arguments])
+        assert done.exit_code == 0, done.output
+        tables.append(read_scores(tmp_path / "out" / "scores" / "all.csv"))
+    assert tables[0].score.tolist() == tables[1].score.tolist()
+    with pytest.raises(ListenwellError, match="was scored, not trained"):
+        find_adapter(tmp_path / "out")
+
+
+def test_what_is_no_finished_study_is_named(study, tmp_path):
+    with pytest.raises(ListenwellError, match=r"holds no run \(no config\.yaml\)"):
+        open_run(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(ListenwellError, match=r"none of its fits has written a metrics\.jsonl yet"):
+        export_tensorboard(tmp_path, tmp_path / "events")
+    with pytest.raises(ListenwellError, match=r"holds no finished study \(no results\.json\)"):
+        find_adapter(tmp_path)
+    history = find_adapter(study.output).parent / "history.json"
+    whole = history.read_bytes()
+    history.write_bytes(whole.replace(b"1", b"2", 1))
+    with pytest.raises(CheckpointError, match=r"history\.json: was changed"):
+        find_adapter(study.output)
+    history.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    config = make_study(tmp_path_factory.mktemp("run"), "train.epochs=2")
+    return config, fit_alone(config)
+
+
+def test_every_figure_of_every_step_and_epoch_comes_back(trained, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    config, fit = trained
+    (folder,) = export_tensorboard(config.output, tmp_path / "events")
+    assert folder.name == fit.folder.name
+    events = EventAccumulator(str(folder)).Reload()
+    lines = [json.loads(line) for line in (fit.folder / "metrics.jsonl").read_text().splitlines()]
+    expected = {
+        (f"{axis}/{name}", line[axis]): value
+        for line in lines
+        for axis in ["epoch" if "epoch" in line else "step"]
+        for name, value in line.items()
+        if name not in ("epoch", "step")
+    }
+    found = {
+        (tag, event.step): float(make_ndarray(event.tensor_proto))
+        for tag in events.Tags()["tensors"]
+        for event in events.Tensors(tag)
+    }
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert {"step/loss", "step/gradient_norm", "epoch/dev_loss", "epoch/gap"} <= {tag for tag, *_ in found}
+
+
+def test_the_command_replaces_an_older_export_and_prints_the_folders(trained, tmp_path, monkeypatch):
+    config, fit = trained
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tensorboard.summary", None)
+        with pytest.raises(ListenwellError, match=r"pip install 'listenwell\[tracking\]'"):
+            export_tensorboard(config.output, tmp_path / "events")
+    for _ in range(2):
+        shown = CliRunner().invoke(app, ["runs", "tensorboard", str(config.output), "--out", str(tmp_path / "events")])
+        assert (shown.exit_code, shown.stdout.strip()) == (0, str(tmp_path / "events" / fit.folder.name))
+    assert len(list((tmp_path / "events").rglob("events.out.tfevents.*"))) == 1
+
+
+def test_under_training_a_line_cut_at_the_end_is_passed_over_and_one_before_it_is_not(trained, tmp_path):
+    config, fit = trained
+    metrics, spec = fit.folder / "metrics.jsonl", fit.folder / "spec.json"
+    whole, note = metrics.read_text(), spec.read_text()
+    spec.unlink()
+    try:
+        metrics.write_text(whole + '{"step": 9, "lo')
+        assert export_tensorboard(config.output, tmp_path / "events")
+        metrics.write_text('{"step": 9, "lo\n' + whole)
+        with pytest.raises(ListenwellError, match=r"metrics\.jsonl line 1: is no JSON"):
+            export_tensorboard(config.output, tmp_path / "events")
+    finally:
+        metrics.write_text(whole)
+        spec.write_text(note)

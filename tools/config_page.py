@@ -16,7 +16,7 @@ HEAD = """# Every setting
 
 Written by `python tools/config_page.py` from the fields themselves. A config file holds only what differs from
 these defaults; `section.key=value` on the command line comes on top. `listenwell config CONFIG` prints what a study
-will use, `listenwell config --schema` the JSON Schema for editors. A key below is the heading's section and the name.
+will use. A key below is the heading's section and the name.
 """
 
 

@@ -10,7 +10,6 @@ from listenwell.cli.shared import MetricLines, OneSentenceErrors, Overwrite
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
-    from listenwell.evaluate.calibration import Calibration
     from listenwell.evaluate.pairing import SideBySide
     from listenwell.evaluate.power import Need
     from listenwell.evaluate.predictions import Judgement
@@ -56,7 +55,17 @@ def calibrate(
         chosen = calibration.calibrate(dev.table, wanted, seed, dev.scale == "log-odds")
         if out is not None:
             calibration.write_calibration(out, chosen)
-    typer.echo(_calibration_text(chosen, dev.note))
+    threshold, platt, temperature = chosen.threshold, chosen.platt, chosen.temperature
+    measure = calibration.MEASURES[threshold.criterion.partition("=")[0]]
+    note = f"; {chosen.note}" if chosen.note else ""
+    typer.echo(f"{dev.note}\n" if dev.note else "", nl=False)
+    typer.echo(
+        f"threshold {threshold.value:.6g} [{chosen.low:.4g}, {chosen.high:.4g}] by {threshold.criterion}{note}\n"
+        f"  {measure} {threshold.dev_value:.3f} on the {threshold.n} dev scores that chose it "
+        f"({threshold.n_groups} groups; optimistic, as every chosen number)\n"
+        f"  probability of speech: 1 / (1 + exp(-({platt.slope:.4g} score {platt.intercept:+.4g}))) (Platt)"
+        + (f"; temperature {1 / temperature.slope:.4g}" if temperature else "")
+    )
 
 
 @app.command("evaluate")
@@ -173,7 +182,9 @@ def power(
     wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding the difference.")] = 0.8,
 ) -> None:
     """Say how many groups and clips a question needs before they are collected, or what a table's are worth."""
-    from listenwell.evaluate.power import groups_for_difference, groups_for_half_width
+    from listenwell.data.clip import LABELS
+    from listenwell.evaluate.power import groups_for_difference, groups_for_half_width, worth_of
+    from listenwell.evaluate.predictions import read_predictions
 
     lines = []
     if half_width is not None:
@@ -187,27 +198,21 @@ def power(
             f"method alone is right on {discordant:.0%} of the clips: {_need_text(need)}"
         )
     if table is not None:
-        lines += _worth_lines(table, icc)
+        scores = read_predictions(table).table
+        for label in LABELS:
+            group = scores.group[scores.label == label]
+            if not group.size:
+                lines.append(f"{label}: no clips")
+                continue
+            worth = worth_of(group, icc, (0.75, 0.85, 0.95))
+            widths = ", ".join(f"+-{half:.3f} at {of_share:g}" for of_share, half in worth.half_widths)
+            lines.append(
+                f"{label}: {worth.n} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} independent "
+                f"ones (correlation {icc:g}): {widths}"
+            )
     if not lines:
         raise ConfigError("power: no question; give --half-width, --difference or --table.")
     typer.echo("\n".join(lines))
-
-
-def _calibration_text(calibration: "Calibration", note: str) -> str:
-    from listenwell.evaluate.calibration import MEASURES
-
-    threshold, platt, temperature = calibration.threshold, calibration.platt, calibration.temperature
-    measure = MEASURES[threshold.criterion.partition("=")[0]]
-    lines = [note] if note else []
-    lines += [
-        f"threshold {threshold.value:.6g} [{calibration.low:.4g}, {calibration.high:.4g}] by {threshold.criterion}"
-        + (f"; {calibration.note}" if calibration.note else ""),
-        f"  {measure} {threshold.dev_value:.3f} on the {threshold.n} dev scores that chose it "
-        f"({threshold.n_groups} groups; optimistic, as every chosen number)",
-        f"  probability of speech: 1 / (1 + exp(-({platt.slope:.4g} score {platt.intercept:+.4g}))) "
-        "(Platt)" + (f"; temperature {1 / temperature.slope:.4g}" if temperature else ""),
-    ]
-    return "\n".join(lines)
 
 
 def _judgement_text(judgement: "Judgement") -> str:
@@ -243,11 +248,11 @@ def _side_by_side_lines(result: "SideBySide") -> list[str]:
             lines.append(f" {standing.name}")
             lines += [measures.line(metric) for metric in standing.metrics]
         for pair in (pair for pair in result.pairs if pair.condition == condition):
-            found, note = pair.difference, f"; {pair.difference.note}" if pair.difference.note else ""
+            difference, note = pair.difference, f"; {pair.difference.note}" if pair.difference.note else ""
             beside = ", ".join(f"{test.name} p {test.p_value:.3g} ({test.assumes})" for test in pair.beside)
             lines.append(
-                f" {pair.name} minus {pair.opponent}: {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], "
-                f"p {found.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}{note}"
+                f" {pair.name} minus {pair.opponent}: {difference.difference:+.3f} [{difference.low:+.3f}, "
+                f"{difference.high:+.3f}], p {difference.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}{note}"
             )
     return lines + measures.notes()
 
@@ -257,23 +262,3 @@ def _need_text(need: "Need") -> str:
         f"{need.groups} speakers and {need.groups} sound sources, {need.clips} clips of each "
         f"(worth {need.effective_n:.0f} independent ones)"
     )
-
-
-def _worth_lines(table: Path, icc: float) -> list[str]:
-    from listenwell.evaluate.power import worth_of
-    from listenwell.evaluate.predictions import read_predictions
-
-    scores = read_predictions(table).table
-    lines = []
-    for label in ("SPEECH", "NONSPEECH"):
-        rows = scores.label == label
-        if not rows.any():
-            lines.append(f"{label}: no clips")
-            continue
-        worth = worth_of(scores.group[rows], icc, (0.75, 0.85, 0.95))
-        widths = ", ".join(f"+-{half:.3f} at {share:g}" for share, half in worth.half_widths)
-        lines.append(
-            f"{label}: {worth.n} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} independent ones "
-            f"(correlation {icc:g}): {widths}"
-        )
-    return lines

@@ -1,6 +1,5 @@
-"""Commands that look: check (the leak gate), augment preview, runs (list, clean, tensorboard), seal show."""
+"""Commands that look: check (the leak gate), augment preview, runs (list, tensorboard), seal show."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,13 +15,15 @@ from listenwell.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from listenwell.data.check.leaks import LeakReport
 
-runs_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="List and clean the runs in a folder.")
-
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run, or a folder of runs such as runs/.")]
+runs_app = typer.Typer(
+    cls=OneSentenceErrors, no_args_is_help=True, help="List the runs in a folder; copy one's metrics for TensorBoard."
+)
 
 
 @runs_app.command("list")
-def list_(folder: Folder) -> None:
+def list_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run, or a folder of runs such as runs/.")],
+) -> None:
     """Show every run: its state, when it last changed, fits done, dropped, failed and requested, its main figures.
 
     Intervals that overlap do not settle which run is better: 'listenwell compare RUN RUN' pairs two runs clip by clip.
@@ -38,38 +39,13 @@ def list_(folder: Folder) -> None:
             f"{run.folder!s:30} {run.state:10} {run.changed:%Y-%m-%d %H:%M} {run.n_done:5} {run.n_dropped:7} "
             f"{run.n_failed:6} {run.n_wanted:9}  {run.holder}"
         )
-    figures = [(figure, run.folder) for run in runs for figure in run.figures]
-    for figure, run_folder in sorted(figures, key=lambda row: (row[0].test_set, row[0].condition, -row[0].value)):
+    rows = [(row, run.folder) for run in runs for row in run.rows]
+    for row, run_folder in sorted(rows, key=lambda r: (r[0].test_set, r[0].condition, -r[0].metrics[0].value)):
+        metric = row.metrics[0]
         typer.echo(
-            f"{figure.test_set:14} {figure.condition:9} {run_folder!s:30} balanced accuracy "
-            f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+            f"{row.test_set:14} {row.condition:9} {run_folder!s:30} balanced accuracy "
+            f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
         )
-
-
-@runs_app.command("clean")
-def clean(
-    folder: Folder,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Remove what finished runs no longer need: fits their configs do not ask for, begun stacks, leftovers of a kill.
-
-    Nothing a finished study's report or a run in FOLDER refers to is touched, nor a run that somebody works in. A run
-    outside FOLDER that uses these fits as its ledger is not seen: give the folder that holds both.
-    """
-    from listenwell.tasks.runs import find_waste, remove_waste
-
-    waste = find_waste(folder)
-    for each in waste:
-        typer.echo(f"{each.n_bytes / 2**20:9.1f} MiB  {each.path}  ({each.reason})")
-    total = f"{sum(each.n_bytes for each in waste) / 2**20:.1f} MiB in {len(waste)} places"
-    if dry_run or not waste:
-        typer.echo(f"{total}; nothing was removed.")
-        return
-    if not yes:
-        typer.confirm(f"Remove {total}?", abort=True)
-    remove_waste(folder, waste)
-    typer.echo(f"removed {total}.")
 
 
 @runs_app.command("tensorboard")
@@ -116,7 +92,6 @@ def show(run: Run) -> None:
 
 
 app = typer.Typer(cls=OneSentenceErrors)
-CONFIG_SUFFIXES = (".yaml", ".yml")
 SHOWN = 20
 
 
@@ -133,10 +108,9 @@ def check(
     """Look for leaks between train, dev, test sets and backgrounds, by name and by sound; exit status 1 if any."""
     from listenwell.config import load_config
     from listenwell.data.check.leaks import CLEAN
-    from listenwell.errors import ConfigError
     from listenwell.splits.gate import check_study, check_table
 
-    is_config = source.suffix.lower() in CONFIG_SUFFIXES
+    is_config = source.suffix.lower() in (".yaml", ".yml")
     if is_config and backgrounds is not None:
         raise ConfigError(f"{source}: a config names its own backgrounds; leave --backgrounds out.")
     if overrides and not is_config:
@@ -145,13 +119,10 @@ def check(
             "config of the study."
         )
     config = load_config(source, overrides or []) if is_config else None
-    read = table_inputs(source, backgrounds) if config is None else study_inputs(config, source)
+    read = study_inputs(config, source) if config else table_inputs(source, backgrounds)
     with destinations([json_out], inputs=read, overwrite=overwrite):
         with shown_progress() as on_progress:
-            if config is not None:
-                report = check_study(config, on_progress)
-            else:
-                report = check_table(source, backgrounds, on_progress)
+            report = check_study(config, on_progress) if config else check_table(source, backgrounds, on_progress)
         if json_out is not None:
             write_json(json_out, report.to_json())
     typer.echo(report_text(report))
@@ -166,12 +137,11 @@ def report_text(report: "LeakReport") -> str:
         f"{sum(report.n_clips.values())} clips and {sum(report.n_backgrounds.values())} backgrounds of "
         f"{', '.join(report.n_clips)}, {report.n_pairs} pairs"
     ]
-    for kind, n_found in Counter((finding.is_leak, finding.kind) for finding in report.findings).items():
-        is_leak, name = kind
-        lines.append(f"{'leak' if is_leak else 'warning'}: {name}, {n_found} found")
-        shown = [f for f in report.findings if (f.is_leak, f.kind) == kind][:SHOWN]
-        lines += [f"  {f.part_a} {f.id_a} | {f.part_b} {f.id_b} | {f.evidence}" for f in shown]
-        lines += [f"  ... and {n_found - SHOWN} more; --json writes all"] if n_found > SHOWN else []
+    for is_leak, kind in dict.fromkeys((finding.is_leak, finding.kind) for finding in report.findings):
+        alike = [finding for finding in report.findings if (finding.is_leak, finding.kind) == (is_leak, kind)]
+        lines.append(f"{'leak' if is_leak else 'warning'}: {kind}, {len(alike)} found")
+        lines += [f"  {f.part_a} {f.id_a} | {f.part_b} {f.id_b} | {f.evidence}" for f in alike[:SHOWN]]
+        lines += [f"  ... and {len(alike) - SHOWN} more; --json writes all"] if len(alike) > SHOWN else []
     lines += [f"not compared by sound: {reason}" for reason in report.unreadable]
     return "\n".join(lines)
 
@@ -198,21 +168,17 @@ def preview_plans(
     from listenwell.tasks.preview import preview
 
     resolved = load_config(config, overrides or [])
-    wanted = _read_epochs(epochs)
+    try:
+        wanted = [int(epoch) for epoch in epochs.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--epochs '{epochs}': expected whole numbers, for instance 1,2.") from error
     with (
         destinations([out], inputs=study_inputs(resolved, config), overwrite=overwrite),
         shown_progress() as on_progress,
     ):
-        hearings = preview(resolved, clips.split(","), wanted, out, on_progress)
-    for hearing in hearings:
+        versions = preview(resolved, clips.split(","), wanted, out, on_progress)
+    for version in versions:
         typer.echo(
-            f"{hearing.clip.clip_id}, epoch {hearing.epoch}: {' '.join(hearing.words) or 'nothing was changed.'}"
+            f"{version.clip.clip_id}, epoch {version.epoch}: {' '.join(version.words) or 'nothing was changed.'}"
         )
     typer.echo(out)
-
-
-def _read_epochs(text: str) -> list[int]:
-    try:
-        return [int(epoch) for epoch in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--epochs '{text}': expected whole numbers, for instance 1,2.") from error

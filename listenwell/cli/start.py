@@ -1,12 +1,11 @@
 """Commands around a study: study, init, prepare, train, search, plan, cross-validate, report, trace, config, and for a
 base model of one's own: model build, prompts."""
 
-import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +22,6 @@ from listenwell.cli.shared import (
     study_config,
     study_inputs,
 )
-from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.destination import destinations
@@ -44,7 +42,8 @@ def study(
     config: ConfigFile,
     overrides: Overrides = None,
     executor: Annotated[
-        str, typer.Option("--executor", help="Where stacks train: local, or ray (listenwell[ray]); as executor.kind.")
+        Literal["", "local", "ray"],
+        typer.Option("--executor", help="Where stacks train: local, or ray (listenwell[ray]); as executor.kind."),
     ] = "",
     address: Annotated[
         str, typer.Option("--address", help="The Ray cluster, HOST:PORT or auto; as executor.address.")
@@ -91,11 +90,6 @@ def init(
         if started.left:
             typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
     else:
-        if not group and sys.stdin.isatty():
-            group = typer.prompt(
-                "Which group (speaker or sound source) does a file belong to? folder, file, or a pattern",
-                default="folder",
-            )
         started = start_project(source, group or "folder", overwrite=overwrite)
     for label, n_clips, n_groups in count_groups(started.clips):
         typer.echo(f"{label:10} {n_clips:5} clips  {n_groups:4} groups")
@@ -154,11 +148,9 @@ def search(config: ConfigFile, overrides: Overrides = None) -> None:
     from listenwell.study.run import search_alone
 
     with shown_progress() as on_progress:
-        found = search_alone(resolved, on_progress)
-    typer.echo(format_search(found))
-    for line in _search_lines(found):
-        typer.echo(line)
-    typer.echo(f"best: {' '.join(f'{key}={value}' for key, value in found.best.items()) or 'the config as it is'}")
+        result = search_alone(resolved, on_progress)
+    typer.echo(format_search(result))
+    typer.echo("\n".join(_search_lines(result)))
 
 
 @app.command("plan")
@@ -171,15 +163,14 @@ def plan(
 ) -> None:
     """Say what a study will take before anything is trained: fits, steps, memory, disk, time, power.
 
-    Without --probe no weights are read and no time is told.
+    Without --probe no weights are read and no time is estimated.
     """
     resolved = study_config(config, overrides or [])
     from listenwell.tasks.plan import plan_study
 
     with shown_progress() as on_progress:
         planned = plan_study(resolved, probe=probe, on_progress=on_progress)
-    for line in _plan_lines(planned):
-        typer.echo(line)
+    typer.echo("\n".join(_plan_lines(planned)))
 
 
 def _plan_lines(plan: "StudyPlan") -> Iterator[str]:
@@ -192,30 +183,22 @@ def _plan_lines(plan: "StudyPlan") -> Iterator[str]:
         n_steps, n_clips = sum(fit.n_steps for fit in fits), sum(fit.n_clips_trained for fit in fits)
         yield f"{kind:24} {len(fits):7} {n_steps:9} {n_clips:9}"
     yield f"scores: {plan.n_scorings}"
-    for name, part in plan.memory.items():
-        yield f"memory, {name}: {_gib(part)}"
-    n_bytes, free_bytes = sum(plan.memory.values()), plan.free_memory_bytes
+    yield from (f"memory, {name}: {_gib(n_bytes)}" for name, n_bytes in plan.memory.items())
+    in_all_bytes, free_bytes = sum(plan.memory.values()), plan.free_memory_bytes
     free = "" if free_bytes is None else f"; free now: {_gib(free_bytes)}"
-    too_much = (
-        "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
-        if free_bytes is not None and n_bytes > free_bytes
-        else ""
-    )
-    yield f"memory in all, an upper bound: {_gib(n_bytes)}{free}{too_much}"
+    if free_bytes is not None and in_all_bytes > free_bytes:
+        free += "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
+    yield f"memory in all, an upper bound: {_gib(in_all_bytes)}{free}"
     yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
-    if plan.training_s is None or plan.scoring_s is None:
-        yield "time on this machine: unknown; --probe measures ten steps and some scores"
-    else:
-        yield (
-            f"time on this machine: training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as "
-            "eight steps and some scores ran"
-        )
+    time = "unknown; --probe measures ten steps and some scores"
+    if plan.training_s is not None and plan.scoring_s is not None:
+        time = f"training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as eight steps "
+        time += "and some scores ran"
+    yield f"time on this machine: {time}"
     for test_set, n_groups, difference in plan.power:
-        shown = (
-            f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
-            if difference <= DISCORDANT_SHARE
-            else "are too few to show any difference 8 times in 10"
-        )
+        shown = "are too few to show any difference 8 times in 10"
+        if difference <= DISCORDANT_SHARE:
+            shown = f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
         yield (
             f"power on {test_set}: {n_groups} groups of the rarer class {shown} (if one method alone is right on "
             f"{DISCORDANT_SHARE:.0%} of the clips, correlation within groups {CORRELATION:g})"
@@ -232,21 +215,25 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _search_lines(found: "Search") -> Iterator[str]:
-    """The trials that ended at a rung and what that saved; what mattered in a sampled search."""
-    if found.dropped:
-        trained, whole = found.n_steps["trained"], found.n_steps["trained_whole"]
+def _search_lines(result: "Search") -> Iterator[str]:
+    """The trials that ended at a rung and what that saved; what mattered in a sampled search; the best point."""
+    if result.dropped:
+        trained, whole = result.n_steps["trained"], result.n_steps["trained_whole"]
         yield (
-            f"ended at a rung, by dev loss so far: {len(found.dropped)} trials; {trained} steps were trained, "
+            f"ended at a rung, by dev loss so far: {len(result.dropped)} trials; {trained} steps were trained, "
             f"{whole - trained} of {whole} saved"
         )
-    for trial in sorted(found.dropped, key=lambda trial: (-trial["rung"], trial["dev_loss"])):
-        changes = " ".join(f"{key}={value}" for key, value in trial["changes"].items())
-        yield f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {changes}"
-    if found.sampled is not None:
-        yield f"share of the objective's variance, {found.sampled['importance_note']}"
-        for key, share in (found.sampled["importance"] or {}).items():
+    for trial in sorted(result.dropped, key=lambda trial: (-trial["rung"], trial["dev_loss"])):
+        yield f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {_changes_text(trial['changes'])}"
+    if result.sampled is not None:
+        yield f"share of the objective's variance, {result.sampled['importance_note']}"
+        for key, share in (result.sampled["importance"] or {}).items():
             yield f"  {key:24} {share:.2f}"
+    yield f"best: {_changes_text(result.best)}"
+
+
+def _changes_text(changes: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in changes.items()) or "the config as it is"
 
 
 @app.command("loso", hidden=True)
@@ -296,26 +283,22 @@ def show_config(
             metavar="[CONFIG] [section.key=value]...", help="A YAML file, then changes.", show_default=False
         ),
     ] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of config files instead.")] = False,
 ) -> None:
     """Print the resolved config as YAML, every field with its help."""
-    from listenwell.config import Config, dump, load_config
+    from listenwell.config import dump, load_config
 
     changes = arguments or []
     path = Path(changes.pop(0)) if changes and "=" not in changes[0] else None
-    config = load_config(path, changes)
-    typer.echo(json.dumps(Config.model_json_schema(), indent=2) if schema else dump(config, with_help=True), nl=schema)
+    typer.echo(dump(load_config(path, changes), with_help=True), nl=False)
 
 
 @model_app.command("build")
 def build_model(
-    name: Annotated[str, typer.Argument(help="Name of a model: small.")] = "small",
+    name: Annotated[Literal["small"], typer.Argument(help="Name of a model: small.")] = "small",
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the model; the cache when not given.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Build a base model from open weights; prints its folder."""
-    if name != "small":
-        raise ConfigError(f"model '{name}': unknown; 'small' is the model that can be built.")
     from listenwell.model.loading import model_folder, quiet_transformers
     from listenwell.model.small.assembly import build_small_model
 
@@ -327,7 +310,7 @@ def build_model(
 @app.command("prompts")
 def prompts(
     config: ConfigFile,
-    asked: Annotated[list[str] | None, typer.Option("--ask", help="A question; may be given again.")] = None,
+    ask: Annotated[list[str] | None, typer.Option("--ask", help="A question; may be given again.")] = None,
     files: Annotated[
         list[Path] | None, typer.Option("--file", help="Text file with one question per line; may be given again.")
     ] = None,
@@ -345,20 +328,20 @@ def prompts(
     from listenwell.tasks.score_table import judge_prompts
 
     lines = [line.strip() for path in files or [] for line in read_text(path).splitlines()]
-    questions = [*(asked or []), *filter(None, lines)]
+    questions = [*(ask or []), *filter(None, lines)]
     resolved = load_config(config, overrides or [])
     read = study_inputs(resolved, config, adapter, *(files or []))
     with destinations([out], inputs=read, overwrite=overwrite):
         with shown_progress() as on_progress:
             judged = judge_prompts(resolved, questions, adapter, on_progress)
         write_text(out, judged[0].question + "\n")
-    for place, each in enumerate(judged, start=1):
-        metric = each.balanced_accuracy
+    for place, prompt in enumerate(judged, start=1):
+        metric = prompt.balanced_accuracy
         typer.echo(
-            f"{place:3}  {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]  AUC {each.auc:.3f}  threshold "
-            f"{each.threshold:+.2f}  {each.question}"
+            f"{place:3}  {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]  AUC {prompt.auc:.3f}  threshold "
+            f"{prompt.threshold:+.2f}  {prompt.question}"
         )
     best = judged[0].balanced_accuracy
-    alike = sum(each.balanced_accuracy.high >= best.low for each in judged[1:])
+    alike = sum(prompt.balanced_accuracy.high >= best.low for prompt in judged[1:])
     typer.echo(f"{best.n} dev scores of {best.n_groups} groups; {alike} of the others may be as good as the first")
     typer.echo(out)

@@ -1,14 +1,13 @@
 """Commands that use a model: export and detect, and score; those that judge scores are in `listenwell.cli.evidence`."""
 
 import json
-import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,10 +29,8 @@ from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from listenwell.config import Config
     from listenwell.detect.detector import Bundle
     from listenwell.detect.files import Detection
-    from listenwell.tasks.score_table import ScoredManifest
 
 app = typer.Typer(cls=OneSentenceErrors)
 JOURNAL = ".journal"
@@ -83,7 +80,10 @@ def detect(
         list[str], typer.Argument(help="Files, folders, patterns such as 'calls/*.wav', or - for standard input.")
     ],
     detector: Annotated[Path, typer.Option("--detector", help="Folder that export wrote.")] = Path("detector"),
-    form: Annotated[str, typer.Option("--format", help="table, json, csv, rttm, audacity or textgrid.")] = "table",
+    form: Annotated[
+        Literal["table", "json", "csv", "rttm", "audacity", "textgrid"],
+        typer.Option("--format", help="What is written; audacity and textgrid are one file per recording."),
+    ] = "table",
     out: Annotated[
         Path | None,
         typer.Option("--out", help="File for the answer (a folder for audacity and textgrid); a stopped run goes on."),
@@ -96,7 +96,9 @@ def detect(
         float, typer.Option("--longest-clip", help="Recordings up to so many seconds are decided whole.", min=0)
     ] = 4.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option("--dtype", help="Precision of the model.")
+    ] = "auto",
     workers: Annotated[
         int | None,
         typer.Option("--workers", help="Batches of windows at the same time; one per core if not given.", min=1),
@@ -116,22 +118,20 @@ def detect(
     """
     from listenwell.detect.detector import Detector
     from listenwell.detect.files import ScoreJournal, detect_files, owner_of
-    from listenwell.detect.formats import FORMATS, ONE_EACH
+    from listenwell.detect.formats import ONE_EACH
     from listenwell.detect.recordings import STDIN, find_recordings
 
-    if form not in FORMATS:
-        raise ConfigError(f"--format '{form}': expected one of {', '.join(FORMATS)}.")
-    _require_usable(device, dtype, threshold, longest_clip)
-    one_channel = _read_channel(channel)
+    if channel not in (MEAN, EACH) and not channel.isdecimal():
+        raise ConfigError(f"--channel '{channel}': expected {MEAN}, {EACH}, or the number of a channel, from 0.")
     if channel == EACH and form in ONE_EACH:
         raise ConfigError(f"--channel {EACH}: a file of --format {form} holds one answer; give json, csv or rttm.")
-    found = find_recordings(recordings)
-    for sentence in found.left_out:
+    chosen = find_recordings(recordings)
+    for sentence in chosen.left_out:
         print(f"listenwell: {sentence}", file=sys.stderr)
-    shown = [STDIN_SHOWN if path == STDIN else path for path in found.paths]
-    answers = _answer_files(form, out, shown)
-    files = [path for path in found.paths if path.is_file()]
+    answers = _answer_files(form, out, [STDIN_SHOWN if path == STDIN else path for path in chosen.paths])
+    files = [path for path in chosen.paths if path.is_file()]
     with destinations(answers, inputs=[*files, detector], overwrite=overwrite) as written:
+        one_channel = int(channel) if channel.isdecimal() else None
         loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
@@ -143,44 +143,20 @@ def detect(
         started = time.monotonic()
         with shown_progress() as on_progress:
             detections = [
-                replace(each, path=STDIN_SHOWN) if each.path == STDIN else each
-                for each in detect_files(loaded, found.paths, longest_clip, journal, on_progress, channel == EACH)
+                replace(detection, path=STDIN_SHOWN) if detection.path == STDIN else detection
+                for detection in detect_files(loaded, chosen.paths, longest_clip, journal, on_progress, channel == EACH)
             ]
         seconds = time.monotonic() - started
         _write(detections, form, answers)
         written.remove_rest()
         journal.remove()
-    audio_s = sum(each.duration_s for each in detections)
-    print(
-        f"{len(detections)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s"
-        + (f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""),
-        file=sys.stderr,
-    )
-    unread = sum(bool(each.problem) for each in detections)
+    audio_s = sum(detection.duration_s for detection in detections)
+    factor = f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""
+    print(f"{len(detections)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s{factor}", file=sys.stderr)
+    unread = sum(bool(detection.problem) for detection in detections)
     if unread:
         print(f"listenwell: {unread} recordings could not be read, see above.", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _read_channel(channel: str) -> int | None:
-    """Raises ConfigError for what is neither mean, each nor the number of a channel."""
-    if channel in (MEAN, EACH):
-        return None
-    if not channel.isdecimal():
-        raise ConfigError(f"--channel '{channel}': expected {MEAN}, {EACH}, or the number of a channel, from 0.")
-    return int(channel)
-
-
-def _require_usable(device: str, dtype: str, threshold: float | None, longest_clip: float) -> None:
-    """Raise ConfigError for an option whose value can never be used."""
-    from listenwell.model.settings import find_device_fault
-
-    if fault := find_device_fault(device, dtype):
-        raise ConfigError(f"--{fault}")
-    if not math.isfinite(threshold or 0.0):
-        raise ConfigError(f"--threshold {threshold}: no score reaches or misses it; give a finite number.")
-    if math.isnan(longest_clip):
-        raise ConfigError("--longest-clip nan: is no number; give seconds, 0 or more.")
 
 
 def _say_criterion(criterion: str, bundle: "Bundle") -> None:
@@ -196,9 +172,8 @@ def _say_criterion(criterion: str, bundle: "Bundle") -> None:
         says += f" (recall on the {bundle.dev.n_speech} dev scores of speech: {recall:.3f} and {usual:.3f})"
     if value > default:
         says += "; it finds less speech than the other"
-        says += (
-            ", for dev reaches this recall without a lower threshold" if criterion.startswith("target_recall") else ""
-        )
+        if criterion.startswith("target_recall"):
+            says += ", for dev reaches this recall without a lower threshold"
     print(f"listenwell: {says}.", file=sys.stderr)
 
 
@@ -209,14 +184,13 @@ def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> li
     """
     from listenwell.detect.formats import ONE_EACH, name_recordings
 
-    if form in ONE_EACH and len(recordings) > 1 and (out is None or is_stream(out) or out.is_file()):
+    is_folder = form in ONE_EACH and out is not None and not is_stream(out)
+    if form in ONE_EACH and len(recordings) > 1 and (out is None or not is_folder or out.is_file()):
         raise ConfigError(
             f"--format {form} is one file per recording: give --out a folder for {len(recordings)} of them."
         )
-    if out is None:
-        return []
-    if form not in ONE_EACH or is_stream(out):
-        return [out]
+    if out is None or not is_folder:
+        return [] if out is None else [out]
     names = name_recordings(recordings)
     return [out / f"{names[path]}{ONE_EACH[form]}" for path in recordings]
 
@@ -225,22 +199,25 @@ def _write(detections: "Sequence[Detection]", form: str, answers: Sequence[Path]
     """Write the answer; say on standard error what is called otherwise in it, what to know of it, what is missing."""
     from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown
 
+    places: Sequence[Path | None] = answers or [None] * len(detections)
+    names: dict[Path, str] = {}
     if form in ONE_EACH:
-        places: Sequence[Path | None] = answers or [None] * len(detections)
-        names = {each.path: path.stem for each, path in zip(detections, places, strict=True) if path is not None}
-        for each, path in zip(detections, places, strict=True):
-            if not each.problem:
-                _put(path, FORMATS[form]([each]))
+        for detection, place in zip(detections, places, strict=True):
+            if place is not None:
+                names[detection.path] = place.stem
+            if not detection.problem:
+                _put(place, FORMATS[form]([detection]))
     else:
-        names = dict(name_tokens([each.path for each in detections])) if form == "rttm" else {}
         _put(answers[0] if answers else None, FORMATS[form](detections))
-    for each in detections:
-        if each.problem:
-            print(f"listenwell: {problem_line(each)}", file=sys.stderr)
-        elif each.path in names and shown(names[each.path]) != shown(each.path.stem):
-            print(f"listenwell: {shown(each.path)}: is called {shown(names[each.path])} in the answer", file=sys.stderr)
-        if each.note:
-            print(f"listenwell: {shown(each.path)}: {shown(each.note)}", file=sys.stderr)
+        names = dict(name_tokens([detection.path for detection in detections])) if form == "rttm" else {}
+    for detection in detections:
+        path = detection.path
+        if detection.problem:
+            print(f"listenwell: {problem_line(detection)}", file=sys.stderr)
+        elif path in names and shown(names[path]) != shown(path.stem):
+            print(f"listenwell: {shown(path)}: is called {shown(names[path])} in the answer", file=sys.stderr)
+        if detection.note:
+            print(f"listenwell: {shown(path)}: {shown(detection.note)}", file=sys.stderr)
 
 
 def _put(path: Path | None, text: str) -> None:
@@ -288,19 +265,13 @@ def score(
         read_split(find_manifest(resolved, on_progress), split, resolved.data.columns)
         with hold_run(run):
             result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
-    typer.echo(_scored_text(resolved, split, result))
-
-
-def _scored_text(config: "Config", split: str, result: "ScoredManifest") -> str:
     rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
-    lines = [f"{config.model.name}, {result.method}, {rows}, threshold 0"]
+    typer.echo(f"{resolved.model.name}, {result.method}, {rows}, threshold 0")
     measures = MetricLines()
     for condition, metrics in result.metrics.items():
-        lines.append(condition)
-        lines += [measures.line(metric) for metric in metrics]
-    lines += measures.notes()
+        typer.echo("\n".join([condition, *map(measures.line, metrics)]))
+    typer.echo("".join(f"{note}\n" for note in measures.notes()), nl=False)
     if result.n_unreadable:
-        lines.append(f"{result.n_unreadable} clips could not be read, see {config.output}/quarantine")
+        typer.echo(f"{result.n_unreadable} clips could not be read, see {resolved.output}/quarantine")
     rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"
-    lines.append(f"{rate}; peak memory {peak_memory_gib():.1f} GiB; results in {config.output}")
-    return "\n".join(lines)
+    typer.echo(f"{rate}; peak memory {peak_memory_gib():.1f} GiB; results in {resolved.output}")

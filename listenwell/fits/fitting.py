@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.evaluate.methods import FINE_TUNED
-from listenwell.fits.halving import DroppedFit, find_dropped
-from listenwell.fits.ledger import FAILED, HISTORY, open_ledger, require_adapter
+from listenwell.fits.ledger import DroppedFit, find_dropped, open_ledger, require_adapter
 from listenwell.fits.ray_executor import train_on_ray
-from listenwell.fits.request import Arm, FitRequest, PlannedFit, plan_fits
-from listenwell.fits.stacks import DevSets, plan_stacks, remove_ended_stacks, train_stack
+from listenwell.fits.request import FAILED, HISTORY, Arm, FitRequest, PlannedFit, plan_fits
+from listenwell.fits.stacks import DevSets, plan_stacks, train_stack
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
@@ -97,8 +96,7 @@ class Trainer:
         fits = plan_fits(requests, self.model.fingerprint, self.run)
         planned = {fit.identity: fit for fit in fits}
         open_ledger(self.run, list(planned))
-        remove_ended_stacks(planned, self.run)
-        stacks = list(plan_stacks(planned, self.run))
+        stacks = plan_stacks(planned, self.run)
         if stacks and requests[0].config.executor.kind == "ray":
             train_on_ray(stacks, requests, self.run)
         else:

@@ -25,16 +25,15 @@ from listenwell.errors import ConfigError, ListenwellError, TrainingError
 from listenwell.fits.request import Bracket, FitRequest, plan_fits
 from listenwell.fits.stacks import DevSets, PlannedStack, train_stack
 from listenwell.model.loading import load_model
-from listenwell.splits.divide import DEV, TRAIN, Splits
+from listenwell.splits.divide import DEV, TRAIN, Splits, with_speakers
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder, identity, read_json
 from listenwell.study_settings import ExecutorConfig
 
 CACHE_VARIABLE = "LISTENWELL_CACHE"
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-ClipsBySplit = dict[str, list[Clip]]
-SPLITS = TypeAdapter(list[tuple[ClipsBySplit, dict[str, list[Background]], ClipsBySplit]])
-"""Clips, and of the banks the recordings and the clips whose speakers they hold for babble."""
+SPLITS = TypeAdapter(list[tuple[dict[str, list[Clip]], dict[str, list[Background]], bool]])
+"""Clips, the recordings of the banks, and whether training also mixes in its speakers."""
 REQUESTS = TypeAdapter(list[tuple[str, Config, Config, int, Bracket | None]])
 """Name, config, config of dev, place of the splits among those shared, bracket."""
 
@@ -51,6 +50,9 @@ def train_on_ray(stacks: Sequence[PlannedStack], requests: Sequence[FitRequest],
             "false, or executor.kind to local."
         )
     ray = _connect(executor)
+    # Ray would give its workers another number of OpenMP's threads, which changes the last bits
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = os.environ[THREADS_VARIABLE] if THREADS_VARIABLE in os.environ else str(cores)
     content = requests_to_json(requests, run)
     path = (run.tasks / f"{identity(**content)[:16]}.json").absolute()
     write_json(path, content)
@@ -58,11 +60,11 @@ def train_on_ray(stacks: Sequence[PlannedStack], requests: Sequence[FitRequest],
         num_cpus=executor.cpus,
         num_gpus=executor.gpus,
         max_retries=executor.retries,
-        runtime_env={"env_vars": {THREADS_VARIABLE: _threads_here()}},
+        runtime_env={"env_vars": {THREADS_VARIABLE: threads}},
     )(train_task)
     waiting = [task.remote(str(path), [fit.identity for fit in stack.members]) for stack in stacks]
     try:
-        failures = [each for each in ray.get(waiting) if each is not None]
+        failures = [failure for failure in ray.get(waiting) if failure is not None]
     except ray.exceptions.RayError as error:
         raise TrainingError(
             f"{run.root}: Ray gave a stack up ({str(error).strip().splitlines()[0]}) after {executor.retries} retries; "
@@ -71,12 +73,6 @@ def train_on_ray(stacks: Sequence[PlannedStack], requests: Sequence[FitRequest],
     if failures:
         raise TrainingError(" ".join(failures))
     path.unlink()
-
-
-def _threads_here() -> str:
-    """OpenMP's threads in this process; Ray would give its workers another number, which changes the last bits."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return os.environ[THREADS_VARIABLE] if THREADS_VARIABLE in os.environ else str(cores)
 
 
 def _connect(executor: ExecutorConfig) -> Any:
@@ -135,39 +131,34 @@ def requests_to_json(requests: Sequence[FitRequest], run: RunFolder) -> dict[str
     """Requests and surroundings as JSON values; splits that several requests share stand once."""
     shared = list({id(request.splits): request.splits for request in requests}.values())
     numbers = {id(splits): number for number, splits in enumerate(shared)}
-    rows = [(each.name, each.config, each.dev_config, numbers[id(each.splits)], each.bracket) for each in requests]
+    rows = [(r.name, r.config, r.dev_config, numbers[id(r.splits)], r.bracket) for r in requests]
+    parts = []
+    for splits in shared:
+        clips = {name: splits.clips[name] for name in (TRAIN, DEV)}
+        spoken = {clip_background_id(clip) for clip in clips[TRAIN]}
+        entries = {name: splits.banks[name].entries for name in clips}
+        recordings = {name: [e for e in bank if e.background_id not in spoken] for name, bank in entries.items()}
+        parts.append((clips, recordings, len(recordings[TRAIN]) < len(entries[TRAIN])))
     return {
         "folder": os.getcwd(),
         "cache": os.environ[CACHE_VARIABLE] if CACHE_VARIABLE in os.environ else None,
         "n_threads": torch.get_num_threads(),
         "run": str(run.root),
         "ledger": None if run.ledger is None else str(run.ledger),
-        "parts": SPLITS.dump_python([_take_apart(splits) for splits in shared], mode="json"),
+        "parts": SPLITS.dump_python(parts, mode="json"),
         "requests": REQUESTS.dump_python(rows, mode="json"),
     }
 
 
 def requests_from_json(content: Mapping[str, Any]) -> tuple[list[FitRequest], RunFolder]:
     """The opposite of requests_to_json."""
-    shared = [
-        Splits(clips, {name: BackgroundBank(recordings[name], speakers=speakers[name]) for name in recordings})
-        for clips, recordings, speakers in SPLITS.validate_python(content["parts"])
-    ]
+    shared = []
+    for clips, recordings, mixes_speakers in SPLITS.validate_python(content["parts"]):
+        splits = Splits(clips, {name: BackgroundBank(entries) for name, entries in recordings.items()})
+        shared.append(with_speakers(splits) if mixes_speakers else splits)
     requests = [
         FitRequest(name, config, shared[number], dev_config, bracket)
         for name, config, dev_config, number, bracket in REQUESTS.validate_python(content["requests"])
     ]
     ledger = content["ledger"]
     return requests, RunFolder(Path(content["run"]), None if ledger is None else Path(ledger))
-
-
-def _take_apart(splits: Splits) -> tuple[ClipsBySplit, dict[str, list[Background]], ClipsBySplit]:
-    """The parts of SPLITS."""
-    clips = {name: splits.clips[name] for name in (TRAIN, DEV)}
-    spoken = {clip_background_id(clip): clip for of_split in clips.values() for clip in of_split}
-    entries = {name: splits.banks[name].entries for name in clips}
-    return (
-        clips,
-        {name: [entry for entry in bank if entry.background_id not in spoken] for name, bank in entries.items()},
-        {name: [spoken[e.background_id] for e in bank if e.background_id in spoken] for name, bank in entries.items()},
-    )

@@ -15,11 +15,12 @@ from typing import Any
 from listenwell.config import Config, change_config
 from listenwell.data.clip import clip_hashes
 from listenwell.errors import ConfigError
-from listenwell.fits.ledger import FAILED, SPEC
 from listenwell.model.loading import resolve_dtype
 from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import RunFolder, identity
 
+SPEC, FAILED, HISTORY = "spec.json", "failed.json", "history.json"
+"""What marks a fit in the ledger as finished, or as failed for good, and its record."""
 FINAL = "final"
 """The arm that is the config itself."""
 SEARCH_BEST = "search.best"
@@ -30,7 +31,7 @@ RECIPE_VERSION = 6
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """Trials that compete (listenwell.fits.halving). rungs: epochs, ascending; keep_share of the trials goes on."""
+    """Trials that compete (listenwell.fits.ledger). rungs: epochs, ascending; keep_share of the trials goes on."""
 
     name: str
     rungs: tuple[int, ...]
@@ -86,16 +87,13 @@ def plan_fits(requests: Sequence[FitRequest], model_fingerprint: str, run: RunFo
     specs = [spec_record(request, model_fingerprint) for request in requests]
     identities = [identity(**spec) for spec in specs]
     bracket_of = {fit: request.bracket for fit, request in zip(identities, requests, strict=True)}
-    rivals: dict[Bracket, list[str]] = {}
-    for fit, bracket in bracket_of.items():
+    keys: dict[Bracket | None, str] = {None: ""}
+    for bracket in bracket_of.values():
         if bracket is not None:
-            rivals.setdefault(bracket, []).append(fit)
-    keys = {
-        bracket: identity(rungs=bracket.rungs, keep_share=bracket.keep_share, rivals=fits)[:16]
-        for bracket, fits in rivals.items()
-    }
+            rivals = [fit for fit, other in bracket_of.items() if other == bracket]
+            keys[bracket] = identity(rungs=bracket.rungs, keep_share=bracket.keep_share, rivals=rivals)[:16]
     return [
-        PlannedFit(fit, request, spec, run.fit(fit), keys[bracket] if (bracket := bracket_of[fit]) else "")
+        PlannedFit(fit, request, spec, run.fit(fit), keys[bracket_of[fit]])
         for fit, request, spec in zip(identities, requests, specs, strict=True)
     ]
 
@@ -143,12 +141,22 @@ def expand_arms(config: Config, search_best: Mapping[str, Any] | None = None) ->
     """Every arm of the config with every seed, FINAL last. Raises ConfigError for a change that is no arm's to make."""
     if FINAL in config.arms:
         raise ConfigError(f"arms: '{FINAL}' is the config itself; give this arm another name.")
-    changes = {name: _resolve(name, dict(wanted), search_best) for name, wanted in config.arms.items()}
-    return [
-        Arm(name, seed, change_config(config, {**changed, "seed": seed}, f"arm '{name}'"))
-        for name, changed in [*changes.items(), (FINAL, {})]
-        for seed in config.seeds or (config.seed,)
-    ]
+    arms = []
+    for name, wanted in [*config.arms.items(), (FINAL, {})]:
+        place, changes = f"arm '{name}'", dict(wanted)
+        if changes.pop(SEARCH_BEST, False):
+            if search_best is None:
+                raise ConfigError(
+                    f"{place}: refers to {SEARCH_BEST}, but there is no search; give search.grid or "
+                    "search.sampled.trials."
+                )
+            changes = {**search_best, **changes}
+        check_changes(place, changes)
+        arms += [
+            Arm(name, seed, change_config(config, {**changes, "seed": seed}, place))
+            for seed in config.seeds or (config.seed,)
+        ]
+    return arms
 
 
 def check_changes(place: str, changes: Mapping[str, Any]) -> None:
@@ -159,15 +167,3 @@ def check_changes(place: str, changes: Mapping[str, Any]) -> None:
                 f"{place}, {key}: an arm changes {', '.join(CHANGEABLE)}; data, model and evaluation are the study's, "
                 "or its numbers could not stand beside the others."
             )
-
-
-def _resolve(name: str, changes: dict[str, Any], search_best: Mapping[str, Any] | None) -> dict[str, Any]:
-    place = f"arm '{name}'"
-    if changes.pop(SEARCH_BEST, False):
-        if search_best is None:
-            raise ConfigError(
-                f"{place}: refers to {SEARCH_BEST}, but there is no search; give search.grid or search.sampled.trials."
-            )
-        changes = {**search_best, **changes}
-    check_changes(place, changes)
-    return changes

@@ -9,7 +9,7 @@ Dev clips are augmented once, under one fixed plan each, however many fits choos
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,8 @@ from listenwell.config import Config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.fits.halving import goes_on
-from listenwell.fits.ledger import FAILED, HISTORY, SPEC, hold_fits
-from listenwell.fits.request import FitRequest, Planned, PlannedFit, dev_identity
+from listenwell.fits.ledger import hold_fits, rungs_of_dropped
+from listenwell.fits.request import FAILED, HISTORY, SPEC, FitRequest, Planned, PlannedFit, dev_identity
 from listenwell.model.adapter_files import write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import extract_features
@@ -61,32 +60,33 @@ class PlannedStack:
         return self.run.stacks / self.identity[:16]
 
 
-def plan_stacks(planned: Planned, run: RunFolder) -> Iterator[PlannedStack]:
-    """The stacks to train: first those that were begun, then the other fits, at most train.stack together."""
+def plan_stacks(planned: Planned, run: RunFolder) -> list[PlannedStack]:
+    """The stacks to train: first those that were begun, then the other fits, at most train.stack together.
+
+    What a kill left between a stack's last fit and the end of its removal is removed; stacks of other fits stay.
+    """
     pending = {key: fit for key, fit in planned.items() if not fit.is_over}
-    for path in sorted(run.stacks.glob(f"*/{MEMBERS}")):
-        members: list[str] = read_checksummed(path)["members"]
-        if set(members) & set(pending) and set(members) <= set(planned):
-            stack = PlannedStack([planned[member] for member in members], planned, run)
-            if path.parent == stack.folder:
-                yield stack
-                pending = {key: fit for key, fit in pending.items() if key not in members}
+    stacks = []
+    for folder in sorted(run.stacks.glob("[0-9a-f]" * 16)):
+        path = folder / MEMBERS
+        members: list[str] = read_checksummed(path)["members"] if path.is_file() else []
+        if not set(members) <= set(planned):
+            continue
+        if all(planned[member].is_over for member in members):
+            shutil.rmtree(folder)
+            continue
+        stack = PlannedStack([planned[member] for member in members], planned, run)
+        if set(members) & set(pending) and folder == stack.folder:
+            stacks.append(stack)
+            pending = {key: fit for key, fit in pending.items() if key not in members}
     alike: dict[str, list[PlannedFit]] = {}
     for fit in pending.values():
         shared = fit.request.config.model_dump(mode="json", include={"prompt", "short_clips"})
         alike.setdefault(identity(**shared, bracket=fit.bracket), []).append(fit)
     for fits in alike.values():
         size = fits[0].request.config.train.stack
-        yield from (PlannedStack(fits[first : first + size], planned, run) for first in range(0, len(fits), size))
-
-
-def remove_ended_stacks(planned: Planned, run: RunFolder) -> None:
-    """Remove what a kill left between a stack's last fit and the end of its removal; stacks of other fits stay."""
-    for folder in sorted(run.stacks.glob("[0-9a-f]" * 16)):
-        path = folder / MEMBERS
-        members = read_checksummed(path)["members"] if path.is_file() else []
-        if set(members) <= set(planned) and all(planned[member].is_over for member in members):
-            shutil.rmtree(folder)
+        stacks += [PlannedStack(fits[first : first + size], planned, run) for first in range(0, len(fits), size)]
+    return stacks
 
 
 def train_stack(
@@ -108,23 +108,23 @@ def train_stack(
 def _train(stack: PlannedStack, dev_sets: "DevSets", on_step: Callable[[Progress], None]) -> None:
     model, members, folder = dev_sets.model, stack.members, stack.folder
     write_checksummed(folder / MEMBERS, {"members": [fit.identity for fit in members]})
-    requests = {fit.request.name: fit for fit in members}
-    for fit in members:
-        lora = fit.request.config.lora
-        counts = model.count_by_half(model.find_targets(lora))
+    by_name = {fit.request.name: fit for fit in members}
+    specs = []
+    for request in (fit.request for fit in members):
+        config = request.config
+        counts = model.count_by_half(model.find_targets(config.lora))
         shown = " and ".join(f"{count} modules of the {half.replace('_', ' ')}" for half, count in counts.items())
-        print(f"fit '{fit.request.name}': LoRA of rank {lora.rank} on {shown}", file=sys.stderr, flush=True)
+        print(f"fit '{request.name}': LoRA of rank {config.lora.rank} on {shown}", file=sys.stderr, flush=True)
+        clips, bank = request.splits.clips[TRAIN], request.splits.banks[TRAIN]
+        specs.append(FitSpec(request.name, config.lora, config.train, config.augment, config.seed, clips, bank))
     first = members[0].request.config
     watch = Watch(
         on_step,
         [FitLog(fit.folder) for fit in members],
         Checkpoints(folder / "checkpoints", stack.identity, first.train.checkpoint_steps),
-        lambda name, standings: goes_on(requests[name], stack.planned, standings),
+        lambda name, now: by_name[name].identity not in rungs_of_dropped(by_name[name], stack.planned, now),
     )
-    specs, dev = [], [dev_sets.of(fit.request) for fit in members]
-    for request in (fit.request for fit in members):
-        own, clips, bank = request.config, request.splits.clips[TRAIN], request.splits.banks[TRAIN]
-        specs.append(FitSpec(request.name, own.lora, own.train, own.augment, own.seed, clips, bank))
+    dev = [dev_sets.of(fit.request) for fit in members]
     results = train(model, model.prompt(first.prompt), first.short_clips, specs, dev, watch)
     for fit, result in zip(members, results, strict=True):
         if fit.is_over:

@@ -6,7 +6,6 @@ and the answers once per method.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +24,6 @@ from listenwell.storage.load_or_make import cache_root
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
-
-
-class Detector(Protocol):
-    """Gives each method it stands for one score per waveform; the higher, the more like speech."""
-
-    def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
-        """Method name -> scores (B,) of B waveforms (n_samples,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +48,6 @@ class LanguageModelDetector:
         return scores
 
 
-def language_model_detectors(
-    model: AudioLanguageModel, requested: Sequence[tuple[str, Config, Adapter | None]]
-) -> list[Detector]:
-    """One detector for all methods (name, config, adapter) that pad alike: the audio encoder runs once for them."""
-    alike: dict[str, LanguageModelDetector] = {}
-    for name, config, adapter in requested:
-        new = LanguageModelDetector(model, config.short_clips, {}, config.scoring.batch_seconds)
-        alike.setdefault(config.short_clips.model_dump_json(), new).methods[name] = config.prompt, adapter
-    return list(alike.values())
-
-
 @dataclass(frozen=True, slots=True)
 class BaselineDetector:
     """One classic detector as a method of its own name."""
@@ -78,6 +59,8 @@ class BaselineDetector:
         return {self.baseline.name: self.baseline.scores(waveforms)}
 
 
+Detector = LanguageModelDetector | BaselineDetector
+"""Gives each method it stands for one score per waveform; the higher, the more like speech."""
 BASELINES: Mapping[str, Callable[[], SileroVad | WebRtcVad]] = {
     "silero": lambda: SileroVad(fetch_weight_file(SILERO_VAD, cache_root())),
     "webrtc": WebRtcVad,
@@ -93,3 +76,14 @@ def study_detectors(config: Config, trained: Trained) -> tuple[list[Detector], d
     defaults |= {baseline.name: baseline.default_threshold for baseline in baselines}
     detectors = language_model_detectors(trained.model, requested)
     return [*detectors, *(BaselineDetector(baseline) for baseline in baselines)], defaults
+
+
+def language_model_detectors(
+    model: AudioLanguageModel, requested: Sequence[tuple[str, Config, Adapter | None]]
+) -> list[Detector]:
+    """One detector for all methods (name, config, adapter) that pad alike: the audio encoder runs once for them."""
+    alike: dict[str, LanguageModelDetector] = {}
+    for name, config, adapter in requested:
+        new = LanguageModelDetector(model, config.short_clips, {}, config.scoring.batch_seconds)
+        alike.setdefault(config.short_clips.model_dump_json(), new).methods[name] = config.prompt, adapter
+    return list(alike.values())

@@ -4,12 +4,12 @@ Everything is arithmetic on tables that were scored already, for the fine-tuned 
 every interval counts groups.
 
 The ladder sets every arm beside the others, its seeds apart. An arm's number is the mean over its seeds. Two things
-make it uncertain and both are told: the seeds (t interval over their values: at three seeds 2.48 standard deviations)
+make it uncertain and both are shown: the seeds (t interval over their values: at three seeds 2.48 standard deviations)
 and the clips (the interval of the median seed by dev loss). An arm is compared with the first one by their median
 seeds, on the same clips.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 
@@ -44,7 +44,7 @@ from listenwell.evaluate.traps import find_traps
 from listenwell.fits.fitting import Trained, TrainedArm, median_seed
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import list_errors
-from listenwell.judge.scored import Scored, Tables
+from listenwell.judge.score import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import (
     AgainstFirst,
@@ -138,7 +138,7 @@ def gather_evidence(
     on_progress: OnProgress = ignore_progress,
 ) -> Evidence:
     """Return the evidence. folds: the records of leave-one-out, none if it did not run."""
-    tests = {split: own[FINE_TUNED] for split, own in tables.items() if split != DEV}
+    tests = {split: of[FINE_TUNED] for split, of in tables.items() if split != DEV}
     transfers = {name: measure_transfer(threshold, table, seed) for name, table in tests.items()}
     platt = fit_platt(tables[DEV][FINE_TUNED].score, tables[DEV][FINE_TUNED].is_speech)
     curves = {}
@@ -252,48 +252,39 @@ def _correct(comparisons: Sequence[Comparison]) -> list[Corrected]:
 
 def judge_ladder(arms: Sequence[TrainedArm], scored: Scored, seed: int) -> list[LadderRow]:
     """One record per arm, test set and condition (clean, and all noisy ones together); a single fit makes none."""
-    return (
-        []
-        if len(arms) < 2
-        else [
-            record
-            for test_set in scored.test_sets
-            for condition in (CLEAN, NOISY)
-            for record in _judge_condition(arms, scored, test_set, condition, seed)
-        ]
-    )
+    if len(arms) < 2:
+        return []
+    cells = [(test_set, condition) for test_set in scored.test_sets for condition in (CLEAN, NOISY)]
+    return [record for cell in cells for record in _judge_condition(arms, scored, *cell, seed)]
 
 
 def _judge_condition(
     arms: Sequence[TrainedArm], scored: Scored, test_set: str, condition: str, seed: int
-) -> list[LadderRow]:
+) -> Iterator[LadderRow]:
     tables = {arm.method: versions(scored.tables[test_set][arm.method]) for arm in arms}
     if condition not in tables[arms[0].method]:
-        return []
+        return
     table = tables[arms[0].method][condition]
     decided = {method: decide(cut[condition].score, scored.thresholds[method].value) for method, cut in tables.items()}
+    by_name: dict[str, list[TrainedArm]] = {}
+    for arm in arms:
+        by_name.setdefault(arm.arm.name, []).append(arm)
+    typical = {name: decided[median_seed(seeds).method] for name, seeds in by_name.items()}
     first = arms[0].arm.name
-    records = []
-    for name in dict.fromkeys(arm.arm.name for arm in arms):
-        seeds = [arm for arm in arms if arm.arm.name == name]
-        typical = decided[median_seed(seeds).method]
-        of_first = decided[median_seed([arm for arm in arms if arm.arm.name == first]).method]
+    for name, seeds in by_name.items():
         values = [balanced_accuracy(decided[arm.method], table.is_speech) for arm in seeds]
-        against = compare_balanced_accuracy(typical, of_first, table.is_speech, table.group, seed)
-        records.append(
-            LadderRow(
-                arm=name,
-                test_set=test_set,
-                condition=condition,
-                seeds=[arm.arm.seed for arm in seeds],
-                values=values,
-                mean=float(np.mean(values)),
-                seed_half_width=_half_width(values),
-                median_seed=balanced_accuracy_interval(typical, table.is_speech, table.group),
-                against=None if name == first else AgainstFirst(arm=first, **asdict(against)),
-            )
+        against = compare_balanced_accuracy(typical[name], typical[first], table.is_speech, table.group, seed)
+        yield LadderRow(
+            arm=name,
+            test_set=test_set,
+            condition=condition,
+            seeds=[arm.arm.seed for arm in seeds],
+            values=values,
+            mean=float(np.mean(values)),
+            seed_half_width=_half_width(values),
+            median_seed=balanced_accuracy_interval(typical[name], table.is_speech, table.group),
+            against=None if name == first else AgainstFirst(arm=first, **asdict(against)),
         )
-    return records
 
 
 def _half_width(values: Sequence[float]) -> float | None:

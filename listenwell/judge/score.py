@@ -1,11 +1,15 @@
-"""Score clips under conditions: every detector hears the same waveforms, each gives one table.
+"""Score clips under conditions: every detector gets the same waveforms, each gives one table.
 
 Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
 and names alone and each is computed on one thread, so the same clips give the same scores to the bit with any number
 of workers. With a journal, batches scored before a kill are not scored again. Clips were read before
 (listenwell.splits.clips); one that cannot be read any more, or holds other samples by now, stops the scoring.
 
-Beside each table on disk lies a note that says what it was made from and holds its hash.
+Beside each table on disk lies a note that says what it was made from and holds its hash; tables are read back where
+they were made from the same things.
+
+A study scores dev first, which chooses the thresholds. They are committed to the seal before the first test clip is
+scored, and the test sets are scored once, under all conditions, by all methods.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,26 +26,86 @@ from listenwell.data.audio import Waveform, load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip, clip_hashes
 from listenwell.errors import ManifestError, ModelError
+from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
-from listenwell.fits.fitting import FinishedFit, Trainer
-from listenwell.judge.detectors import Detector, language_model_detectors
+from listenwell.fits.fitting import FinishedFit, Trained, Trainer
+from listenwell.judge.detectors import Detector, language_model_detectors, study_detectors
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.divide import Splits
+from listenwell.splits.divide import DEV, Splits
+from listenwell.splits.sealing import commit_thresholds, open_test_set
 from listenwell.storage.atomic_files import remove_left_over
 from listenwell.storage.load_or_make import (
     Journal,
     Made,
     file_hashes,
-    is_kept,
+    load_or_make,
     load_or_make_all,
     one_maker,
     require_files,
 )
-from listenwell.storage.run_folder import identity
+from listenwell.storage.run_folder import RunFolder, identity
 
 SCORING_VERSION = 1
 """Part of what kept scores were made from; raised when a change of the code gives the same clips other scores."""
+
+
+Tables = Mapping[str, Mapping[str, ScoreTable]]
+"""Split (dev or a test set) -> method -> scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score tables, and by method the threshold that dev chose and, of the main methods, the default one."""
+
+    tables: Tables
+    thresholds: Mapping[str, Threshold]
+    defaults: Mapping[str, float]
+
+    @property
+    def test_sets(self) -> list[str]:
+        """The test sets in their order."""
+        return [name for name in self.tables if name != DEV]
+
+
+def score_study(
+    config: Config, splits: Splits, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
+) -> Scored:
+    """Score dev, choose and commit the thresholds, score the test sets."""
+    detectors, defaults = study_detectors(config, trained)
+
+    def score_split(split: str) -> dict[str, ScoreTable]:
+        """Method -> scores; a killed scoring goes on from its journal."""
+        clips, bank, conditions = splits.clips[split], splits.banks[split], config.evaluation.conditions
+        made_from = {
+            "version": SCORING_VERSION,
+            "fits": trained.identities,
+            "clips": clip_hashes(clips),
+            "backgrounds": bank.hashes,
+            "evaluation": config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
+            "scoring.batch_seconds": config.scoring.batch_seconds,
+            "seed": config.seed,
+        }
+
+        def make() -> Made:
+            journal = Journal(run.score_journal(split), identity(**made_from))
+            tables = score_clips(detectors, clips, bank, conditions, config, on_progress, f"scoring {split}", journal)
+            files = {run.scores(f"{method}-{split}"): table for method, table in sorted(tables.items())}
+            return made_tables(files, methods=sorted(tables))
+
+        methods = load_or_make(run.score_identity(split), made_from, make, ManifestError)["methods"]
+        run.score_journal(split).unlink(missing_ok=True)
+        return {method: read_scores(run.scores(f"{method}-{split}")) for method in methods}
+
+    tables = {DEV: score_split(DEV)}
+    thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
+    for method, threshold in thresholds.items():
+        write_threshold(run.threshold(method), threshold)
+    commit_thresholds(run, thresholds, identity(fits=list(trained.identities.values())))
+    for name in splits.test_sets:
+        open_test_set(run, name, splits.clips[name], thresholds)
+        tables[name] = score_split(name)
+    return Scored(tables, thresholds, defaults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +217,10 @@ def score_fits(
 ) -> dict[Path, ScoreTable]:
     """Return the score table of every fit on the clips of one split, by the fit's folder.
 
-    Tables lie as scores/NAME.csv beside the fits; those missing are scored together. Studies that share the ledger
-    write in turn, and none reads what another wrote meanwhile. Raises ManifestError where a table was changed.
+    Tables lie as scores/NAME.csv beside the fits; those missing are scored together, in turn by studies that
+    share the ledger. Raises ManifestError where a table was changed.
     """
-    fit_of = {fit.folder: (own, fit) for own, fit in fits}
+    fit_of = {fit.folder: (fit_config, fit) for fit_config, fit in fits}
     paths = {folder: folder / "scores" / f"{name}.csv" for folder in fit_of}
     notes = [path.with_suffix(".json") for path in paths.values()]
     made_from = {
@@ -168,9 +232,6 @@ def score_fits(
         "seed": config.seed,
     }
 
-    def are_cached() -> bool:
-        return all(is_kept(note, made_from, ManifestError) for note in notes)
-
     def make(missing: Sequence[int]) -> list[Made]:
         folders = [list(fit_of)[position] for position in missing]
         requested = [(str(folder), fit_of[folder][0], fit_of[folder][1].adapter) for folder in folders]
@@ -179,19 +240,11 @@ def score_fits(
         tables = score_clips(detectors, clips, bank, conditions, config, trainer.on_progress, f"scoring {split}")
         return [made_tables({paths[folder]: tables[str(folder)]}) for folder in folders]
 
-    def read() -> dict[Path, ScoreTable]:
-        return {folder: read_scores(path) for folder, path in paths.items()}
-
-    # a note goes before its table is written: one that is there before and after is that of the table read
-    if are_cached():
-        tables = read()
-        if are_cached():
-            return tables
     with one_maker(trainer.run.fits):
         for path in paths.values():
             remove_left_over(path.parent)
         load_or_make_all(notes, made_from, make, ManifestError)
-        return read()
+        return {folder: read_scores(path) for folder, path in paths.items()}
 
 
 def made_tables(tables: Mapping[Path, ScoreTable], **value: Any) -> Made:

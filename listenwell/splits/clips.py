@@ -48,15 +48,14 @@ def choose_channels(clips: Sequence[Clip], channel: int | Literal["mean", "each"
         return list(clips)
     if channel != "each":
         return [replace(clip, channel=channel) if clip.channel is None else clip for clip in clips]
-    n_channels: dict[Path, int] = {}
+    paths = dict.fromkeys(clip.path for clip in clips if clip.channel is None)
+    n_channels = {path: measure_extent(path, must_be_whole=False).n_channels for path in paths}
     chosen = []
     for clip in clips:
-        if clip.channel is None and clip.path not in n_channels:
-            n_channels[clip.path] = measure_extent(clip.path, must_be_whole=False).n_channels
         if clip.channel is not None or n_channels[clip.path] == 1:
             chosen.append(clip)
-            continue
-        chosen += [replace(clip, clip_id=f"{clip.clip_id}#{k}", channel=k) for k in range(n_channels[clip.path])]
+        else:
+            chosen += [replace(clip, clip_id=f"{clip.clip_id}#{k}", channel=k) for k in range(n_channels[clip.path])]
     return chosen
 
 
@@ -65,7 +64,7 @@ def read_noise(config: Config, split: str, on_progress: OnProgress = ignore_prog
     if config.data.backgrounds == NONE:
         return []
     backgrounds = read_backgrounds(_find_backgrounds(config, on_progress))
-    return [bed for bed in backgrounds if bed.split in ("", split)] if split else backgrounds
+    return [b for b in backgrounds if b.split in ("", split)] if split else backgrounds
 
 
 def _find_backgrounds(config: Config, on_progress: OnProgress) -> Path:

@@ -2,8 +2,8 @@
 
 A manifest may name the splits itself in its split column: "train" and "dev" are taken as they are; "study_pool", or
 clips without a split, are divided by group into train and what is missing; every other split is a test set. So a table
-without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background heard
-in training is heard in no other split. Rooms (impulse responses) are used in training alone, where no split says
+without any split becomes train, dev and test. Backgrounds follow the same rule, by their own groups: a background used
+in training is used in no other split. Rooms (impulse responses) are used in training alone, where no split says
 otherwise.
 """
 
@@ -86,21 +86,18 @@ def _require_splits(splits: dict[str, list[Clip]]) -> None:
 def _divide_backgrounds(
     backgrounds: Sequence[Background], splits: Sequence[str], config: DataConfig
 ) -> dict[str, BackgroundBank]:
-    named: dict[str, list[Background]] = {split: [] for split in splits}
-    pool: list[Background] = []
     rooms = [background for background in backgrounds if background.kind == ROOM]
     others = [background for background in backgrounds if background.kind != ROOM]
-    for background in others:
-        (named[background.split] if background.split in named else pool).append(background)
-    empty = [split for split in splits if not named[split]]
-    order = order_groups({background.group for background in pool}, config.split_seed)
-    n_groups = len(order)
-    n_held_out = max(1, round(config.dev_share * len(order))) if order else 0
-    for held_out in [split for split in empty if split != TRAIN]:
-        chosen, order = set(order[:n_held_out]), order[n_held_out:]
-        named[held_out] = [background for background in pool if background.group in chosen]
-    if TRAIN in empty:
-        named[TRAIN] = [background for background in pool if background.group in set(order)]
+    named = {split: [background for background in others if background.split == split] for split in splits}
+    pool = [background for background in others if background.split not in named]
+    left = order_groups({background.group for background in pool}, config.split_seed)
+    n_groups = len(left)
+    n_held_out = max(1, round(config.dev_share * n_groups)) if n_groups else 0
+    # train takes what the others leave
+    for split in sorted((split for split in splits if not named[split]), key=lambda split: split == TRAIN):
+        n_chosen = len(left) if split == TRAIN else n_held_out
+        chosen, left = set(left[:n_chosen]), left[n_chosen:]
+        named[split] = [background for background in pool if background.group in chosen]
     if others and not all(named.values()):
         starved = ", ".join(split for split, given in named.items() if not given)
         raise ManifestError(
@@ -153,18 +150,18 @@ def allocation(splits: Splits) -> list[dict[str, Any]]:
 
 def warnings_of(splits: Splits) -> list[str]:
     """What a reader must know before believing the numbers."""
-    found = []
+    warnings = []
     for split, clips in splits.clips.items():
         if len({clip.group for clip in clips}) == len(clips) > 1:
-            found.append(
+            warnings.append(
                 f"{split}: every clip is its own group; if several clips come from one speaker or source, the "
                 "intervals are too narrow and the splits may share speakers."
             )
     for label in LABELS:
         n_groups = len({clip.group for clip in splits.clips[DEV] if clip.label == label})
         if n_groups < FEWEST_CHOOSING:
-            found.append(
+            warnings.append(
                 f"dev has {n_groups} group{'s' * (n_groups != 1)} of {label}: an epoch and a threshold chosen by so "
                 f"few may suit them alone; {FEWEST_CHOOSING} or more are advised (add groups, or raise data.dev_share)."
             )
-    return found
+    return warnings

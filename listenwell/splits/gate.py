@@ -45,19 +45,14 @@ def divide_study(config: Config, run: RunFolder, on_progress: OnProgress = ignor
     write_quarantine(run.quarantine("study"), unreadable)
     if config.data.store_backgrounds:
         splits = with_stored_backgrounds(splits, cache_root(), on_progress)
-    if _uses_babble(config):
+    babble = "augment.babble.probability"
+    in_arms = any(babble in changes for changes in config.arms.values())
+    if config.augment.babble.probability > 0 or in_arms or config.search.may_change(babble):
         splits = with_speakers(splits)
     leaks = pass_gate(config, splits, run.leaks, on_progress)
     write_text(run.config, dump(config_beside(config, run.root)))
     write_json(run.allocation, allocation(splits))
     return Divided(splits, unreadable, leaks)
-
-
-def _uses_babble(config: Config) -> bool:
-    """True when the config or one of its arms mixes other speakers under a clip."""
-    key = "augment.babble.probability"
-    changed = any(key in changes for changes in config.arms.values()) or config.search.may_change(key)
-    return config.augment.babble.probability > 0 or changed
 
 
 def check_study(config: Config, on_progress: OnProgress = ignore_progress) -> LeakReport:
@@ -118,9 +113,8 @@ def _sources(sounds: Sequence[Clip] | Sequence[Background], files: Mapping[Path,
 
     files: a number for each, which a folder that is moved keeps.
     """
-    recordings = [sound.recording for sound in sounds if isinstance(sound, Clip)]
     return {
-        "recordings": hash_content(recordings),
+        "recordings": hash_content([sound.recording for sound in sounds if isinstance(sound, Clip)]),
         "origins": hash_content([sound.origin for sound in sounds]),
         "corpora": hash_content([sound.corpus for sound in sounds]),
         "files": hash_content([files[sound.path] for sound in sounds]),

@@ -56,9 +56,9 @@ def describe_seal(run: RunFolder, test_sets: Mapping[str, str], head: str | None
     entries: list[dict[str, Any]] = []
     with suppress(SealError):
         entries = read_chain(run.seal)
-    own = entries[-1]["hash"] if entries else ""
+    own_head = entries[-1]["hash"] if entries else ""
     looks = {entry["test_sha256"]: entry["time"] for entry in reversed(entries) if entry["event"] == LOOK}
-    status = judge_seal(run.seal, own if head is None else head, list(test_sets))
+    status = judge_seal(run.seal, own_head if head is None else head, list(test_sets))
     return {
         **asdict(status),
         "entries": entries,
@@ -91,12 +91,12 @@ def _earlier(name: str, content: str, root: Path, first_look: str) -> list[dict[
     first_look: when this run first looked, "" where its seal holds no look. A run made elsewhere, or moved since, has
     no entry of its own here: its time tells what came before it.
     """
-    found = []
+    earlier = []
     for entry in read_chain(_ledger(content)):
         if entry["run"] == str(root.resolve()) or (first_look and entry["time"] > first_look):
             break
-        found.append({"test_set": name, "time": entry["time"], "run": Path(entry["run"]).name})
-    return found
+        earlier.append({"test_set": name, "time": entry["time"], "run": Path(entry["run"]).name})
+    return earlier
 
 
 def _ledger(content: str) -> Path:

@@ -15,7 +15,6 @@ thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
 seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
 leaks.json             what the leak gate compared and found
 leaks-folds.json       the same between the folds of leave-one-speaker-out
-search.optuna.db       the trials of a sampled search for Optuna's tools; written from the fits, never read
 search.json, loso.json the same as in results.json, where these were run alone
 evidence.json          the evidence of results.json, and what it was made from
 errors/NN.wav, NN.png  the worst errors of the tests as they were scored; errors.json tells which is which
@@ -98,7 +97,6 @@ class RunFolder:
     seal = RunFile("seal.jsonl")
     leaks = RunFile("leaks.json")
     fold_leaks = RunFile("leaks-folds.json")
-    optuna = RunFile("search.optuna.db")
     search = RunFile("search.json")
     leave_one_out = RunFile("loso.json")
     evidence = RunFile("evidence.json")

@@ -56,29 +56,29 @@ def run_leave_one_out(
         fold.name: run_search(searching, trainer, fold_splits(fold, splits), f"without-{fold.name}").best
         for fold in (folds if nested else [])
     }
-    keys = [(name, fold) for name in shared for fold in folds]
-    requests = []
-    for name, fold in keys:
-        arm = fold_arms(config, inner[fold.name])[name] if name in nested else shared[name]
-        requests.append(request_fold(config, name, arm, fold, splits))
-    outcomes = list(zip(keys, requests, trainer.fit_all(requests), strict=True))
+    requests = {
+        (name, fold.name): request_fold(
+            config, name, fold_arms(config, inner[fold.name])[name] if name in nested else shared[name], fold, splits
+        )
+        for name in shared
+        for fold in folds
+    }
+    fits = dict(zip(requests, trainer.fit_all(list(requests.values())), strict=True))
     records = []
     for name in shared:
-        of_arm = [(fold.name, request, fit) for (arm_name, fold), request, fit in outcomes if arm_name == name]
-        done = [(held_out, request, fit) for held_out, request, fit in of_arm if isinstance(fit, FinishedFit)]
-        failed = [
-            {"speaker": held, "reason": fit.reason} for held, _, fit in of_arm if not isinstance(fit, FinishedFit)
-        ]
-        if not done:
+        decided, failed = [], []
+        for fold in folds:
+            fit = fits[name, fold.name]
+            if isinstance(fit, FinishedFit):
+                decided.append((fold.name, *_decide_fold(requests[name, fold.name], fit, trainer)))
+            else:
+                failed.append({"speaker": fold.name, "reason": fit.reason})
+            trainer.on_progress(f"judging folds of {name}", len(decided) + len(failed), len(folds))
+        if not decided:
             raise TrainingError(f"leave-one-speaker-out, arm '{name}': every fold failed; {failed[0]['reason']}")
-        decided = []
-        for held_out, request, fit in done:
-            decided.append((held_out, *_decide_fold(request, fit, trainer)))
-            trainer.on_progress(f"judging folds of {name}", len(decided), len(done))
-        mode = NESTED if name in nested else FIXED
-        chosen = {fold: dict(best) for fold, best in inner.items()} if name in nested else {}
-        told = {"mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"]}
-        records.append(LeaveOneOut.model_validate(describe_folds(name, decided, failed) | told))
+        mode, chosen = (NESTED, inner) if name in nested else (FIXED, {})
+        record = describe_folds(name, decided, failed) | {"mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"]}
+        records.append(LeaveOneOut.model_validate(record))
     return records
 
 
@@ -110,14 +110,13 @@ def nested_arms(config: Config) -> list[str]:
     """The arms of leave_one_out.arms that search in each fold. Raises ConfigError for a nested mode that none needs."""
     if config.leave_one_out.mode == "fixed":
         return []
-    wanting = [name for name, changes in config.arms.items() if changes.get(SEARCH_BEST)]
-    found = [name for name in config.leave_one_out.arms if name in wanting]
-    if not found or not config.search.is_wanted:
+    nested = [n for n in config.leave_one_out.arms if n in config.arms and config.arms[n].get(SEARCH_BEST)]
+    if not nested or not config.search.is_wanted:
         raise ConfigError(
             "leave_one_out.mode is nested, but no arm of leave_one_out.arms takes what a search found; give search.grid"
             " or search.sampled.trials, an arm such as 'tuned: {search.best: true}', and name it in leave_one_out.arms."
         )
-    return found
+    return nested
 
 
 def fold_search_config(config: Config) -> Config:
@@ -164,23 +163,21 @@ def _decide_fold(request: FitRequest, fit: FinishedFit, trainer: Trainer) -> tup
 def describe_folds(
     arm: str, decided: Sequence[tuple[str, ScoreTable, float]], failed: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """The record of one arm: clips of all folds decided, each with its fold's threshold."""
-    decisions = [decide(table.score, threshold) for _, table, threshold in decided]
-    is_speech = [table.is_speech for _, table, _ in decided]
-    group = np.concatenate([table.group for _, table, _ in decided])
-    pooled, truth = np.concatenate(decisions), np.concatenate(is_speech)
-    of_folds = np.array([balanced_accuracy(found, label) for found, label in zip(decisions, is_speech, strict=True)])
-    folds = [
-        {"threshold": threshold, **_describe_part(fold, found, label)}
-        for (fold, _, threshold), found, label in zip(decided, decisions, is_speech, strict=True)
-    ]
-    speakers = []
-    for (fold, table, _), found in zip(decided, decisions, strict=True):
-        for name in sorted(set(table.group[table.is_speech].tolist())):
+    """The record of one arm. decided: of every fold its name, the scores of what it held out, its threshold."""
+    folds, speakers, decisions = [], [], []
+    for fold, table, threshold in decided:
+        decision, truth = decide(table.score, threshold), table.is_speech
+        decisions.append(decision)
+        folds.append({"threshold": threshold, **_describe_part(fold, decision, truth)})
+        for name in sorted(set(table.group[truth].tolist())):
             # every speaker beside all the other sounds held out with it
-            rows = ~table.is_speech | (table.group == name)
-            speakers.append({"fold": fold, **_describe_part(name, found[rows], table.is_speech[rows])})
-    ranked = sorted(speakers, key=lambda each: (each["balanced_accuracy"], each["speaker"]))
+            rows = ~truth | (table.group == name)
+            speakers.append({"fold": fold, **_describe_part(name, decision[rows], truth[rows])})
+    pooled = np.concatenate(decisions)
+    truth = np.concatenate([table.is_speech for _, table, _ in decided])
+    group = np.concatenate([table.group for _, table, _ in decided])
+    of_folds = np.array([fold["balanced_accuracy"] for fold in folds])
+    ranked = sorted(speakers, key=lambda speaker: (speaker["balanced_accuracy"], speaker["speaker"]))
     return {
         "arm": arm,
         "metrics": [
@@ -188,10 +185,10 @@ def describe_folds(
             asdict(proportion("recall", pooled[truth], group[truth])),
             asdict(proportion("specificity", ~pooled[~truth], group[~truth])),
         ],
-        "mean": asdict(mean_over_folds("mean_of_folds", of_folds, np.array([len(label) for label in is_speech]))),
+        "mean": asdict(mean_over_folds("mean_of_folds", of_folds, np.array([len(table) for _, table, _ in decided]))),
         "mean_of_folds": float(np.mean(of_folds)),
         "sd_of_folds": float(np.std(of_folds, ddof=1)) if len(of_folds) > 1 else 0.0,
-        "hardest": [each["speaker"] for each in ranked[:N_HARDEST]],
+        "hardest": [speaker["speaker"] for speaker in ranked[:N_HARDEST]],
         "folds": folds,
         "speakers": speakers,
         "failed": list(failed),

@@ -22,7 +22,7 @@ from listenwell.fits.request import FINAL, FitRequest, expand_arms
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import write_error_sounds
 from listenwell.judge.evidence import Judged, judge_scores
-from listenwell.judge.scored import Scored, score_study
+from listenwell.judge.score import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import LeaveOneOut, Results, Search
@@ -110,9 +110,9 @@ def fit_alone(config: Config, on_progress: OnProgress = ignore_progress) -> Fini
 def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> Search:
     """Divide and search; the record is written to search.json. Test clips stay closed."""
     splits, trainer = _begin(config, on_progress)
-    found = run_search(config, trainer, splits)
-    write_json(trainer.run.search, found.model_dump(mode="json"))
-    return found
+    searched = run_search(config, trainer, splits)
+    write_json(trainer.run.search, searched.model_dump(mode="json"))
+    return searched
 
 
 @alone_in_run

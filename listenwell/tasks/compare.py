@@ -17,7 +17,7 @@ from listenwell.evaluate.predictions import GivenScale, read_predictions
 from listenwell.evaluate.traps import find_traps, warn_best_of
 from listenwell.judge.score import read_kept_scores
 from listenwell.report.comparison import ComparedRun, RunComparison
-from listenwell.report.results import Results, read_results
+from listenwell.report.results import read_results
 from listenwell.storage.run_folder import RunFolder
 
 
@@ -53,69 +53,57 @@ def compare_runs(folders: Sequence[str], reading: Reading, seed: int, common: bo
     """
     if len(folders) != 2:
         raise ConfigError(f"compare --html: found {', '.join(folders)}; give two different run folders.")
-    results = [read_results(RunFolder(Path(folder))) for folder in folders]
+    runs = [RunFolder(Path(folder)) for folder in folders]
+    results = [read_results(run) for run in runs]
+    names = [[test_set.name for test_set in study.test_sets] for study in results]
+    shared = [name for name in names[0] if name in names[1] and reading.test_set in ("", name)]
+    if not shared:
+        problem = f"'{reading.test_set}' is not a test set of both" if reading.test_set else "no test set is in both"
+        listed = "; ".join(f"{folder}: {', '.join(of)}" for folder, of in zip(folders, names, strict=True))
+        raise ConfigError(f"compare --html: {problem} ({listed}).")
     compared, warnings = {}, []
-    for name in _shared_test_sets(folders, results, reading.test_set):
-        compared[name], first = compare_sources(folders, replace(reading, test_set=name), seed, common)
-        warnings += first
+    for name in shared:
+        compared[name], of_test_set = compare_sources(folders, replace(reading, test_set=name), seed, common)
+        warnings += of_test_set
         if len({study.seal.test_sets[name] for study in results}) > 1:
             title = results[0].title_of(name)
             warnings.append(f"{title}: the runs tested other recordings, or other clips, under this name")
-    thresholds = [read_threshold(RunFolder(Path(folder)).threshold(reading.method)) for folder in folders]
+    thresholds = [read_threshold(run.threshold(reading.method)) for run in runs]
     one, other = map(ComparedRun, folders, results, thresholds)
     together = dict(zip(compared, correct_together(list(compared.values())), strict=True))
     return RunComparison((one, other), reading.method, together, list(dict.fromkeys(warnings)))
 
 
-def _shared_test_sets(folders: Sequence[str], results: Sequence[Results], wanted: str) -> list[str]:
-    names = [[test_set.name for test_set in study.test_sets] for study in results]
-    shared = [name for name in names[0] if name in names[1] and wanted in ("", name)]
-    if not shared:
-        listed = "; ".join(f"{folder}: {', '.join(each)}" for folder, each in zip(folders, names, strict=True))
-        problem = f"'{wanted}' is not a test set of both" if wanted else "the runs have no test set in common"
-        raise ConfigError(f"compare --html: {problem} ({listed}).")
-    return shared
-
-
 def open_source(text: str, reading: Reading) -> Contender:
     """Read one source. Raises ConfigError or ManifestError naming it."""
     path, threshold = _split(text)
-    if path.is_dir():
-        return _open_run(path, threshold, reading)
-    predictions = read_predictions(path, reading.names, reading.scale)
-    value, chosen = read_given_threshold(threshold, predictions.default_threshold)
-    return Contender(str(path), predictions.table, value, chosen, predictions.note)
+    if not path.is_dir():
+        predictions = read_predictions(path, reading.names, reading.scale)
+        value, chosen = read_given_threshold(threshold, predictions.default_threshold)
+        return Contender(str(path), predictions.table, value, chosen, predictions.note)
+    run, test_set = RunFolder(path), reading.test_set
+    if not test_set:
+        test_set, *others = [test_set.name for test_set in read_results(run).test_sets]
+        if others:
+            names = ", ".join([test_set, *others])
+            raise ConfigError(f"{path}: has the test sets {names}; say which one with --test-set.")
+    methods = sorted(file.stem for file in run.threshold(reading.method).parent.glob("*.json"))
+    if reading.method not in methods:
+        raise ConfigError(f"{path}: has no method '{reading.method}'; --method takes {', '.join(methods)}.")
+    table = read_kept_scores(run.scores(f"{reading.method}-{test_set}"), run.score_identity(test_set))
+    run_threshold = read_threshold(Path(threshold) if threshold else run.threshold(reading.method))
+    return Contender(f"{path} {reading.method}", table, run_threshold.value, run_threshold)
 
 
 def _split(text: str) -> tuple[Path, str]:
     """PATH and THRESHOLD; a path that exists may hold an @."""
-    if Path(text).exists():
-        return Path(text), ""
-    path, _, threshold = text.rpartition("@")
+    path, _, threshold = ("", "", "") if Path(text).exists() else text.rpartition("@")
     return (Path(path), threshold) if path else (Path(text), "")
 
 
 def paths_of(texts: Sequence[str]) -> list[Path]:
     """What comparing these sources reads: their folders and tables, and the files of their thresholds."""
     return [Path(part) for text in texts for part in _split(text) if str(part)]
-
-
-def _open_run(path: Path, threshold: str, reading: Reading) -> Contender:
-    run = RunFolder(path)
-    test_set = reading.test_set or _only_test_set(run)
-    methods = sorted(file.stem for file in run.threshold(reading.method).parent.glob("*.json"))
-    if reading.method not in methods:
-        raise ConfigError(f"{path}: has no method '{reading.method}'; --method takes {', '.join(methods)}.")
-    table = read_kept_scores(run.scores(f"{reading.method}-{test_set}"), run.score_identity(test_set))
-    chosen = read_threshold(Path(threshold) if threshold else run.threshold(reading.method))
-    return Contender(f"{path} {reading.method}", table, chosen.value, chosen)
-
-
-def _only_test_set(run: RunFolder) -> str:
-    names = [test_set.name for test_set in read_results(run).test_sets]
-    if len(names) > 1:
-        raise ConfigError(f"{run.root}: has the test sets {', '.join(names)}; say which one with --test-set.")
-    return names[0]
 
 
 def _warnings(sources: Sequence[Contender], result: SideBySide) -> list[str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from listenwell.augment.mixing import gain_for_snr
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, rms
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import Clip
+from listenwell.data.clip import LABELS, Clip
 from listenwell.detect.detector import MODEL_CARD, Bundle, Detector, DevRecalls, write_bundle
 from listenwell.detect.segmentation import Floats, SegmentRule, find_segments
 from listenwell.errors import ListenwellError
@@ -39,7 +39,7 @@ from listenwell.splits.divide import DEV
 from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import hash_file
 from listenwell.storage.run_folder import provenance, read_kept_results
-from listenwell.tasks.runs import delivered_adapter, open_run, require_finished, splits_of_run
+from listenwell.tasks.runs import delivered_adapter, open_run, scores_made_from, splits_of_run
 
 PAUSE_S = (0.3, 3.0)
 SNR_DB = (0.0, 20.0)
@@ -75,7 +75,12 @@ def export_detector(
     run, config = open_run(run_root)
     adapter_folder = delivered_adapter(run)
     results = read_kept_results(run)
-    require_finished(run, results)
+    delivered = results["fits"][0]["identity"]
+    if scores_made_from(run, DEV)["fits"][FINE_TUNED] != delivered:
+        raise ListenwellError(
+            f"{run_root}: a later study in this folder was not finished: its scores are no longer those of the fit "
+            f"{delivered} that {run.results.name} delivers; run the study to its end."
+        )
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
     dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
@@ -93,14 +98,15 @@ def export_detector(
         probability=fit_platt(dev.score, dev.is_speech),
         rule=SegmentRule(),
         evidence=[r for r in results["rows"] if (r["method"], r["threshold"]) == (FINE_TUNED, "calibrated")],
-        provenance=provenance() | {"run": results["name"], "fit": results["fits"][0]["identity"]},
+        provenance=provenance() | {"run": results["name"], "fit": delivered},
         dev=DevRecalls(recalls, speech.size),
     )
     detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
     splits = splits_of_run(run, config, on_progress)
-    dev_clips, bank = splits.clips[DEV], splits.banks[DEV]
-    names = [f"recording_{i}" for i in range(n_recordings)]
-    recordings = [lay_out_recording(dev_clips, bank, recording_s, config.seed, name) for name in names]
+    recordings = [
+        lay_out_recording(splits.clips[DEV], splits.banks[DEV], recording_s, config.seed, f"recording_{i}")
+        for i in range(n_recordings)
+    ]
     bundle = replace(bundle, rule=tune_rule(detector, recordings, on_progress))
     card = run_root / MODEL_CARD
     write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)
@@ -135,40 +141,33 @@ def tune_rule(
 
     Windows are scored once per window length; the rest of the grid is arithmetic.
     """
-    best, least = SegmentRule(), -1.0
-    rest = [
-        (on, off, speech_s, pause_s)
-        for on, off, speech_s, pause_s in itertools.product(ACTIVITIES, ACTIVITIES, SHORTEST_S, SHORTEST_S)
-        if off <= on
-    ]
-    for n_tried, window_s in enumerate(WINDOWS_S):
-        base = SegmentRule(window_s=window_s, hop_s=HOP_S)
-        tried = Detector(detector.model, detector.adapter, replace(detector.bundle, rule=base), detector.threshold)
-        scores = []
-        for n_done, recording in enumerate(recordings):
-            scores.append(np.concatenate(list(tried.window_scores(iter([recording.samples])))))
-            done = n_tried * len(recordings) + n_done + 1
-            on_progress("tuning on dev recordings", done, len(WINDOWS_S) * len(recordings))
-        for rule in (SegmentRule(window_s, HOP_S, *values) for values in rest):
-            value = judge_rule(rule, recordings, scores, detector)
-            if value > least + 1e-9:
+    best, least, n_done = SegmentRule(), -1.0, 0
+    for window_s in WINDOWS_S:
+        bundle = replace(detector.bundle, rule=SegmentRule(window_s=window_s, hop_s=HOP_S))
+        tried = Detector(detector.model, detector.adapter, bundle, detector.threshold)
+        activities = []
+        for recording in recordings:
+            scores = np.concatenate(list(tried.window_scores(iter([recording.samples]))))
+            activities.append(detector.activity(scores))
+            n_done += 1
+            on_progress("tuning on dev recordings", n_done, len(WINDOWS_S) * len(recordings))
+        for on, off, speech_s, pause_s in itertools.product(ACTIVITIES, ACTIVITIES, SHORTEST_S, SHORTEST_S):
+            rule = SegmentRule(window_s, HOP_S, on, off, speech_s, pause_s)
+            if off <= on and (value := _judge_rule(rule, recordings, activities)) > least + 1e-9:
                 best, least = rule, value
     return best
 
 
-def judge_rule(
-    rule: SegmentRule, recordings: Sequence[LongRecording], scores: Sequence[Floats], detector: Detector
-) -> float:
-    """Mean of frame-level balanced accuracy and segment F1 of a rule, given the scores of each recording's windows."""
-    found, truth, matched = [], [], []
-    for recording, own in zip(recordings, scores, strict=True):
+def _judge_rule(rule: SegmentRule, recordings: Sequence[LongRecording], activities: Sequence[Floats]) -> float:
+    """Mean of frame-level balanced accuracy and segment F1 of a rule. activities: of each recording's windows."""
+    decided, truth, matched = [], [], []
+    for recording, activity in zip(recordings, activities, strict=True):
         duration_s = recording.samples.size / SAMPLE_RATE_HZ
-        activity = detector.activity(own)
         segments = [(s.start_s, s.end_s) for s in find_segments(activity, duration_s, rule)]
-        found.append(mark_frames(segments, duration_s))
+        decided.append(mark_frames(segments, duration_s))
         truth.append(mark_frames(recording.speech, duration_s))
         matched.append(segment_f1(segments, recording.speech))
-    return (balanced_accuracy(np.concatenate(found), np.concatenate(truth)) + float(np.mean(matched))) / 2
+    return (balanced_accuracy(np.concatenate(decided), np.concatenate(truth)) + float(np.mean(matched))) / 2
 
 
 def lay_out_recording(
@@ -180,34 +179,29 @@ def lay_out_recording(
     decide every draw.
     """
     rng = stream(seed, "long recording", name)
-    by_label = [[clip for clip in clips if (clip.label == "SPEECH") is is_speech] for is_speech in (True, False)]
+    by_label = {label: [clip for clip in clips if clip.label == label] for label in LABELS}
     laid: list[tuple[int, Waveform, bool]] = []
     at = 0
     while at < length_s * SAMPLE_RATE_HZ:
         at += round(rng.uniform(*PAUSE_S) * SAMPLE_RATE_HZ)
         is_speech = bool(rng.random() < 0.5)
-        of_label = by_label[not is_speech]
+        of_label = by_label["SPEECH" if is_speech else "NONSPEECH"]
         samples = load_waveform(of_label[int(rng.integers(len(of_label)))])
         laid.append((at, samples * np.float32(CLIP_LEVEL / rms(samples)), is_speech))
         at += samples.size
-    n_samples = at + round(rng.uniform(*PAUSE_S) * SAMPLE_RATE_HZ)
-    signal = np.zeros(n_samples, dtype=np.float32)
+    signal = np.zeros(at + round(rng.uniform(*PAUSE_S) * SAMPLE_RATE_HZ), dtype=np.float32)
     for start, samples, _ in laid:
         signal[start : start + samples.size] += samples
     if bank.entries:
-        bed = bank.entries[int(rng.integers(len(bank.entries)))]
-        noise = bank.load(bed.background_id, 0.0, n_samples / SAMPLE_RATE_HZ)[:n_samples]
+        background = bank.entries[int(rng.integers(len(bank.entries)))].background_id
+        noise = bank.load(background, 0.0, signal.size / SAMPLE_RATE_HZ)[: signal.size]
         active = np.concatenate([samples for _, samples, _ in laid])
         under = np.resize(noise, active.size)
         if rms(under) > 0:
             signal += noise * np.float32(gain_for_snr(active, under, float(rng.uniform(*SNR_DB))))
     signal /= np.float32(max(1.0, float(np.abs(signal).max())))
-    speech = tuple(
-        (start / SAMPLE_RATE_HZ, (start + samples.size) / SAMPLE_RATE_HZ)
-        for start, samples, is_speech in laid
-        if is_speech
-    )
-    return LongRecording(name, signal, speech)
+    speech = [(start, start + samples.size) for start, samples, is_speech in laid if is_speech]
+    return LongRecording(name, signal, tuple((start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ) for start, end in speech))
 
 
 def mark_frames(stretches: Sequence[tuple[float, float]], duration_s: float) -> NDArray[np.bool_]:
@@ -220,18 +214,16 @@ def mark_frames(stretches: Sequence[tuple[float, float]], duration_s: float) -> 
     return marked
 
 
-def segment_f1(found: Sequence[tuple[float, float]], truth: Sequence[tuple[float, float]]) -> float:
-    """Return F1 of segments: one found and one true segment match when their overlap is at least LEAST_OVERLAP of
+def segment_f1(segments: Sequence[tuple[float, float]], truth: Sequence[tuple[float, float]]) -> float:
+    """Return F1 of segments: one segment and one true one match when their overlap is at least LEAST_OVERLAP of
     their union, each matched once, the best first."""
-    pairs = [(_overlap(one, other), i, j) for i, one in enumerate(found) for j, other in enumerate(truth)]
+    pairs = []
+    for (i, one), (j, other) in itertools.product(enumerate(segments), enumerate(truth)):
+        shared_s = min(one[1], other[1]) - max(one[0], other[0])
+        pairs.append((shared_s / (max(one[1], other[1]) - min(one[0], other[0])), i, j))
     matched: list[tuple[int, int]] = []
     for overlap, i, j in sorted(pairs, reverse=True):
         if overlap >= LEAST_OVERLAP and all(i != one and j != other for one, other in matched):
             matched.append((i, j))
-    total = len(found) + len(truth)
+    total = len(segments) + len(truth)
     return 2 * len(matched) / total if total else 1.0
-
-
-def _overlap(one: tuple[float, float], other: tuple[float, float]) -> float:
-    shared = min(one[1], other[1]) - max(one[0], other[0])
-    return max(0.0, shared) / (max(one[1], other[1]) - min(one[0], other[0]))

@@ -58,15 +58,15 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     """
     clips_csv, backgrounds_csv, config = (folder / name for name in (CLIPS, BACKGROUNDS, "study.yaml"))
     _require_free((clips_csv, config), overwrite=overwrite)
-    found = read_folders(folder, group_by, quarantine_share=1.0)
-    if found.backgrounds:
+    recordings = read_folders(folder, group_by, quarantine_share=1.0)
+    if recordings.backgrounds:
         _require_free((backgrounds_csv,), overwrite=overwrite)
-    warnings = [*found.notes, *_group_warnings(found.clips, group_by)]
-    write_manifest(clips_csv, found.clips)
-    if found.backgrounds:
-        write_backgrounds(backgrounds_csv, found.backgrounds)
-    write_text(config, _config_text(has_backgrounds=bool(found.backgrounds)))
-    return Started(clips_csv, config, found.clips, found.backgrounds, warnings)
+    warnings = [*recordings.notes, *_group_warnings(recordings.clips, group_by)]
+    write_manifest(clips_csv, recordings.clips)
+    if recordings.backgrounds:
+        write_backgrounds(backgrounds_csv, recordings.backgrounds)
+    write_text(config, _config_text(has_backgrounds=bool(recordings.backgrounds)))
+    return Started(clips_csv, config, recordings.clips, recordings.backgrounds, warnings)
 
 
 def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -> Started:
@@ -90,11 +90,11 @@ def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -
 
 def _take_columns(table: Path, header: Sequence[str], group: str) -> dict[str, str]:
     """Return column of a clip -> the table's column. Raises ConfigError where a required one cannot be told."""
-    found = obvious_columns(header)
+    columns = {column: list(names) for column, names in obvious_columns(header).items()}
     if group:
-        found["group"] = [name for name in header if name == group]
+        columns["group"] = [name for name in header if name == group]
     for column in REQUIRED_CLIP_COLUMNS:
-        names = found[column] if column in found else []
+        names = columns.setdefault(column, [])
         if len(names) != 1:
             what = f"both {' and '.join(names)} may be" if names else "no column is clearly"
             how = "name it with --group COLUMN" if column == "group" else f"call it '{column}' in the table"
@@ -102,7 +102,7 @@ def _take_columns(table: Path, header: Sequence[str], group: str) -> dict[str, s
                 f"{table}: {what} the {MEANINGS[column]}, found {', '.join(header) or 'nothing'}; {how}, or write "
                 f"data.columns: {{{column}: COLUMN}} into a config."
             )
-    taken = {column: names[0] for column, names in found.items() if len(names) == 1}
+    taken = {column: names[0] for column, names in columns.items() if len(names) == 1}
     times = time_columns(f"{table} line 1", header, taken)
     return taken | {column: name for column, name in times.items() if column in TIME_COLUMNS}
 
@@ -136,12 +136,10 @@ def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> l
                 "0.1' tells how many groups a claim needs."
             )
         if max(sizes.values()) == 1:
-            unit, source, remedy = (
-                ("clip", f"column {column}", "name the column that says who it is with --group COLUMN")
-                if column
-                else ("file", f"--group {group_by}", f"put each {what}'s files into a folder of its own, or give a "
-                      "pattern with --group")
-            )  # fmt: skip
+            unit, source = ("clip", f"column {column}") if column else ("file", f"--group {group_by}")
+            remedy = f"put each {what}'s files into a folder of its own, or give a pattern with --group"
+            if column:
+                remedy = "name the column that says who it is with --group COLUMN"
             warnings.append(
                 f"every {label} {unit} is its own group ({source}). If one {what} has several, they will stand on both "
                 f"sides of the split and the result will look better than it is: {remedy}."

@@ -10,6 +10,7 @@ what the backward pass keeps, which `benchmarks/memory_plan.py` holds against th
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -111,7 +112,6 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     """Plan the study of `config`; with `probe`, load the model and time some steps of a stack and some scores."""
     splits = read_splits(config, on_progress)[0] if probe else _unread_splits(config, on_progress)
     network = _skeleton(config)
-    shape = _shape(network, config)
     by_kind = _requests(config, splits)
     costs: dict[str, list[FitCost]] = {kind: [] for kind in by_kind}
     seen: set[str] = set()
@@ -123,7 +123,7 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     batch, together = config.train.batch, sorted(fits, key=lambda cost: -cost.adapter_parameters)[: config.train.stack]
     n_clips, n_scorings = sum(fit.n_clips_trained for fit in fits), _count_scorings(config, splits, by_kind)
     clip_s, score_s = _time_both(config, splits, len(together)) if probe else (None, None)
-    output = config.output.absolute()
+    output, shape = config.output.absolute(), _shape(network, config)
     return StudyPlan(
         fits=costs,
         n_scorings=n_scorings,
@@ -174,9 +174,8 @@ def _unread_splits(config: Config, on_progress: OnProgress) -> Splits:
 
 def _skeleton(config: Config) -> Any:
     """The network without weights: shapes only."""
-    folder = model_folder(config.model.name)
     try:
-        described = AutoConfig.from_pretrained(folder)
+        described = AutoConfig.from_pretrained(model_folder(config.model.name))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{config.model.name}: its config cannot be read ({str(error).splitlines()[0]}); give a model folder, or a "
@@ -187,18 +186,12 @@ def _skeleton(config: Config) -> Any:
 
 def _shape(network: Any, config: Config) -> Shape:
     text, audio, quantization = network.config.text_config, network.config.audio_config, config.model.quantization
-    linears = [m for m in network.model.language_model.modules() if isinstance(m, torch.nn.Linear)]
     per_weight = 2 if resolve_dtype(config.model) == "bfloat16" else 4
-    packed = 0 if quantization == "none" else sum(module.weight.numel() for module in linears)
-    per_packed = 0.0 if quantization == "none" else BYTES_PER_WEIGHT[quantization]
-    return Shape(
-        base_bytes=(_count(network) - packed) * per_weight + packed * per_packed,
-        width=text.hidden_size,
-        layers=text.num_hidden_layers,
-        encoder_width=audio.d_model,
-        encoder_layers=audio.encoder_layers,
-        bytes_per_weight=per_weight,
-    )
+    base_bytes = float(_count(network) * per_weight)
+    if quantization != "none":
+        linears = [m for m in network.model.language_model.modules() if isinstance(m, torch.nn.Linear)]
+        base_bytes -= sum(m.weight.numel() for m in linears) * (per_weight - BYTES_PER_WEIGHT[quantization])
+    return Shape(base_bytes, text.hidden_size, text.num_hidden_layers, per_weight, audio.d_model, audio.encoder_layers)
 
 
 def _count(module: Any) -> int:
@@ -211,18 +204,17 @@ def _requests(config: Config, splits: Splits) -> dict[str, list[FitRequest]]:
     Trials of a sampled search are counted with the config's own size, and whole, as if none ended at a rung. An arm
     that searches in every fold takes a fit of that search.
     """
-    arms = expand_arms(config, {} if config.search.is_wanted else None)
     folds = loo.folds_of(config, splits) if config.leave_one_out.arms else []
-    nested = loo.nested_arms(config)
+    nested, inner = loo.nested_arms(config), loo.fold_search_config(config)
     shared = {name: arm for name, arm in loo.fold_arms(config, {}).items() if name not in nested}
-    inner = loo.fold_search_config(config)
     return {
-        "search": [FitRequest("search", trial, splits, config) for trial in _trials(config)],
-        "arms and final": [FitRequest(arm.fit_name, arm.config, splits, config) for arm in arms],
+        "search": _trials(config, splits),
+        "arms and final": [
+            FitRequest(arm.fit_name, arm.config, splits, config)
+            for arm in expand_arms(config, {} if config.search.is_wanted else None)
+        ],
         "search in every fold": [
-            FitRequest("search", trial, loo.fold_splits(fold, splits), inner)
-            for fold in (folds if nested else [])
-            for trial in _trials(inner)
+            trial for fold in (folds if nested else []) for trial in _trials(inner, loo.fold_splits(fold, splits))
         ],
         "leave one speaker out": [
             loo.request_fold(config, name, arm, fold, splits) for name, arm in shared.items() for fold in folds
@@ -230,22 +222,23 @@ def _requests(config: Config, splits: Splits) -> dict[str, list[FitRequest]]:
     }
 
 
-def _trials(config: Config) -> list[Config]:
+def _trials(config: Config, splits: Splits) -> list[FitRequest]:
     search = config.search
     points = [dict(point) for point in search.grid] or [{"seed": number} for number in range(search.sampled.trials)]
-    return [change_config(config, point, "search") for point in points]
+    return [FitRequest("search", change_config(config, point, "search"), splits, config) for point in points]
 
 
 def _cost(request: FitRequest, network: Any) -> FitCost:
     config, clips = request.config, request.splits.clips[TRAIN]
     per_epoch = config.train.clips_per_epoch or len(clips)
-    projector = family_of(config.model.name, network.config).projector_name
-    n_projector = _count(network.get_submodule(projector)) if config.train.projector == "trained" else 0
+    n_parameters = count_adapter(network, config)
+    if config.train.projector == "trained":
+        n_parameters += _count(network.get_submodule(family_of(config.model.name, network.config).projector_name))
     return FitCost(
         n_steps=count_steps(config.train, per_epoch),
         n_clips_trained=per_epoch * config.train.epochs,
         clip_s=sum(max(clip.duration_s, config.short_clips.minimum_s) for clip in clips) / len(clips),
-        adapter_parameters=count_adapter(network, config) + n_projector,
+        adapter_parameters=n_parameters,
         trains_encoder=config.lora.scope != "language_model",
         recomputes=config.train.gradient_checkpointing,
     )
@@ -265,13 +258,12 @@ def count_adapter(network: Any, config: Config) -> int:
 
 def _count_scorings(config: Config, splits: Splits, by_kind: dict[str, list[FitRequest]]) -> int:
     """Dev and tests under every condition by every language-model method, dev by the search too; folds' clips once."""
-    n_methods = len(by_kind["arms and final"]) + 1
-    total = sum(n_methods * len(splits.clips[name]) for name in (DEV, *splits.test_sets))
-    total += len(by_kind["search"]) * len(splits.clips[DEV])
-    total *= len(config.evaluation.conditions)
-    for request in [*by_kind["search in every fold"], *by_kind["leave one speaker out"]]:
-        total += sum(len(clips) for name, clips in request.splits.clips.items() if name != TRAIN)
-    return total
+    n_methods, n_dev = len(by_kind["arms and final"]) + 1, len(splits.clips[DEV])
+    n_clips = n_dev + sum(len(splits.clips[name]) for name in splits.test_sets)
+    in_folds = [*by_kind["search in every fold"], *by_kind["leave one speaker out"]]
+    return (n_methods * n_clips + len(by_kind["search"]) * n_dev) * len(config.evaluation.conditions) + sum(
+        len(clips) for request in in_folds for name, clips in request.splits.clips.items() if name != TRAIN
+    )
 
 
 def _free_memory(config: Config) -> float | None:
@@ -279,12 +271,11 @@ def _free_memory(config: Config) -> float | None:
     device = resolve_device(config.model.device)
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return 1024.0 * int(available[0]) if available else None
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+    return None
 
 
 def _power(name: str, clips: Sequence[Clip]) -> tuple[str, int, float]:
@@ -300,21 +291,19 @@ def _time_both(config: Config, splits: Splits, n_fits: int) -> tuple[float, floa
     model = load_model(config.model)
     of_label = [[clip for clip in splits.clips[DEV] if clip.label == label] for label in LABELS]
     few = [clip for clips in of_label for clip in clips[: N_PROBED_CLIPS // 2]]
-    n_clips = min(len(splits.clips[TRAIN]), N_STEPS * config.train.batch)
-    changes = {"clips_per_epoch": n_clips, "epochs": ceil(N_STEPS * config.train.batch / n_clips), "accumulation": 1}
+    clips, bank, batch = splits.clips[TRAIN], splits.banks[TRAIN], config.train.batch
+    n_clips = min(len(clips), N_STEPS * batch)
+    changes = {"clips_per_epoch": n_clips, "epochs": ceil(N_STEPS * batch / n_clips), "accumulation": 1}
     settings = config.train.model_copy(update={**changes, "warmup_steps": None, "warmup_share": 0.0, "patience": None})
-    specs = [
-        FitSpec(f"probe-{i}", config.lora, settings, config.augment, i, splits.clips[TRAIN], splits.banks[TRAIN])
-        for i in range(n_fits)
-    ]
+    specs = [FitSpec(f"probe-{i}", config.lora, settings, config.augment, i, clips, bank) for i in range(n_fits)]
     dev = encode_dev(config, model, few, splits.banks[DEV])
     moments: list[float] = []
     watch = Watch(lambda progress: moments.append(time.perf_counter()))
     train(model, model.prompt(config.prompt), config.short_clips, specs, [dev] * n_fits, watch)
     ends = moments[n_fits - 1 :: n_fits]
     step_s = (ends[N_STEPS - 1] - ends[N_WARM_STEPS - 1]) / (N_STEPS - N_WARM_STEPS)
-    detectors = language_model_detectors(model, [(ZERO_SHOT, config, None)])
+    detectors, conditions = language_model_detectors(model, [(ZERO_SHOT, config, None)]), config.evaluation.conditions
     started = time.perf_counter()
-    score_clips(detectors, few, splits.banks[DEV], config.evaluation.conditions, config)
-    score_s = (time.perf_counter() - started) / (len(few) * len(config.evaluation.conditions))
-    return step_s / (n_fits * config.train.batch), score_s
+    score_clips(detectors, few, splits.banks[DEV], conditions, config)
+    score_s = (time.perf_counter() - started) / (len(few) * len(conditions))
+    return step_s / (n_fits * batch), score_s

@@ -24,7 +24,7 @@ from listenwell.evaluate.intervals import Metric, balanced_accuracy_interval
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, summarise
 from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import ScoreTable, read_scores
-from listenwell.judge.detectors import language_model_detectors
+from listenwell.judge.detectors import LANGUAGE_MODEL_DEFAULT, language_model_detectors
 from listenwell.judge.score import SCORING_VERSION, made_tables, score_clips
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model, resolve_dtype
@@ -46,13 +46,10 @@ from listenwell.storage.load_or_make import Journal, Made, hash_file, load_or_ma
 from listenwell.storage.run_folder import RunFolder, identity, provenance
 from listenwell.tasks.runs import find_adapter
 
-DEFAULT_THRESHOLD = 0.0
-"""Both answers equally likely."""
-
 
 @dataclass(frozen=True, slots=True)
 class ScoredManifest:
-    """Scores of one set of clips and what they show at DEFAULT_THRESHOLD, by condition.
+    """Scores of one set of clips and what they show at LANGUAGE_MODEL_DEFAULT, by condition.
 
     clips_per_s is None when the scores were read back.
     """
@@ -88,18 +85,17 @@ def score_manifest(
     run, name = RunFolder(config.output), split or "all"
     if is_test_split(split):
         note_opening(split, content_sha256(readable), run.root)
+    # what else lies in the adapter's folder decides nothing
+    files = (
+        [f for kind in ("*.safetensors", "*.json") for f in sorted(adapter_folder.glob(kind))] if adapter_folder else []
+    )
     made_from: dict[str, Any] = {
         "version": SCORING_VERSION,
         "settings": config.model_dump(mode="json", include={"prompt", "short_clips"}),
         "dtype": resolve_dtype(config.model),
         "scoring.batch_seconds": config.scoring.batch_seconds,
         "model": model.fingerprint,
-        "adapter": {
-            # what else lies in the folder decides nothing
-            path.name: hash_file(path)
-            for kind in ("*.safetensors", "*.json")
-            for path in sorted(adapter_folder.glob(kind) if adapter_folder is not None else ())
-        },
+        "adapter": {path.name: hash_file(path) for path in files},
         "conditions": list(conditions),
         "seed": config.seed if bank.entries else None,
         "clips": clip_hashes(readable),
@@ -121,13 +117,13 @@ def score_manifest(
     table = read_scores(run.scores(name))
     write_quarantine(run.quarantine(name), unreadable)
     metrics = {
-        condition: summarise(table.select(table.condition == condition), DEFAULT_THRESHOLD, config.seed)
+        condition: summarise(table.select(table.condition == condition), LANGUAGE_MODEL_DEFAULT, config.seed)
         for condition in conditions
     }
     write_text(run.config, dump(config_beside(config, run.root)))
     write_json(run.provenance, provenance())
-    shown = {condition: [asdict(metric) for metric in found] for condition, found in metrics.items()}
-    write_checksummed(run.results, {method: {name: shown}, "made_from": made_from})
+    content = {condition: [asdict(metric) for metric in of] for condition, of in metrics.items()}
+    write_checksummed(run.results, {method: {name: content}, "made_from": made_from})
     return ScoredManifest(method, table, metrics, len(unreadable), clips_per_s)
 
 
@@ -156,17 +152,16 @@ def judge_prompts(
     splits, _ = read_splits(config, on_progress)
     model = load_model(config.model)
     adapter = None if adapter_folder is None else read_adapter(find_adapter(adapter_folder), model)[0]
-    prompts = {question: config.prompt.model_copy(update={"question": question}) for question in questions}
-    requested = [
-        (question, config.model_copy(update={"prompt": prompt}), adapter) for question, prompt in prompts.items()
-    ]
-    detectors = language_model_detectors(model, requested)
+    requested = []
+    for question in dict.fromkeys(questions):
+        prompt = config.prompt.model_copy(update={"question": question})
+        requested.append((question, config.model_copy(update={"prompt": prompt}), adapter))
     tables = score_clips(
-        detectors, splits.clips[DEV], splits.banks[DEV], config.evaluation.conditions, config, on_progress,
-        "asking on dev",
+        language_model_detectors(model, requested), splits.clips[DEV], splits.banks[DEV],
+        config.evaluation.conditions, config, on_progress, "asking on dev",
     )  # fmt: skip
     judged = []
-    for question in prompts:
+    for question, *_ in requested:
         dev = tables[question]
         accuracy = balanced_accuracy_interval(cross_fitted_decisions(dev), dev.is_speech, dev.group)
         auc = roc_auc(dev.score, dev.is_speech)

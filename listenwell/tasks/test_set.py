@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from listenwell.augment.conditions import parse_condition, plan_condition
-from listenwell.augment.plan import Plan
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
@@ -59,17 +58,22 @@ def make_test_set(
     is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
     bank = BackgroundBank(read_noise(config, draw.from_split, on_progress) if is_noisy else [])
     checked, plans = [], []
-    for n_read, each in enumerate(chosen, start=1):
-        samples = load_waveform(each.clip)
-        checked.append(replace(each, clip=replace(each.clip, pcm_sha256=pcm_sha256(samples))))
-        plans += [plan_condition(condition, each.clip, samples, bank, config.seed) for condition in conditions]
+    for n_read, choice in enumerate(chosen, start=1):
+        samples = load_waveform(choice.clip)
+        checked.append(replace(choice, clip=replace(choice.clip, pcm_sha256=pcm_sha256(samples))))
+        plans += [plan_condition(condition, choice.clip, samples, bank, config.seed) for condition in conditions]
         on_progress("reading", n_read, len(chosen))
     asked = {
         "clips": config.data.manifest, "seed": config.seed, **asdict(draw.size), "from_split": draw.from_split,
         "exclude": [str(path) for path in draw.exclude], "conditions": list(conditions),
     }  # fmt: skip
     sheet = DataSheet(asked, checked, expect_precision(checked))
-    _write(out, sheet, plans)
+    if plans:
+        write_text(out / PLANS, "".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
+    write_json(out / SHEET_JSON, sheet_to_json(sheet))
+    write_text(out / SHEET_MD, format_sheet(sheet))
+    # last: where the table is, everything is
+    write_manifest(out / TEST_SET, sheet.clips)
     return sheet
 
 
@@ -85,12 +89,3 @@ def _draw(manifest: Path, draw: Draw, seed: int) -> list[ChosenClip]:
         n_related = len(pool) - len(free)
         left_out = f"{n_related} clips left out as related to clips used elsewhere, " if n_related else ""
         raise ManifestError(f"{manifest}: {left_out}{error}") from error
-
-
-def _write(out: Path, sheet: DataSheet, plans: Sequence[Plan]) -> None:
-    """Write the files, the table last: where it is, everything is."""
-    if plans:
-        write_text(out / PLANS, "".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
-    write_json(out / SHEET_JSON, sheet_to_json(sheet))
-    write_text(out / SHEET_MD, format_sheet(sheet))
-    write_manifest(out / TEST_SET, sheet.clips)

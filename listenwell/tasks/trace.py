@@ -19,7 +19,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.calibration import read_threshold
-from listenwell.fits.ledger import requested_fits, require_log
+from listenwell.fits.ledger import require_log
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
@@ -52,26 +52,27 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
         ]
         return walked
     samples = load_waveform(clip)
-    scores = _scores_of(clip_id, split, run)
     walked["conditions"] = {}
     for condition in config.evaluation.conditions:
         plan = plan_condition(condition, clip, samples, bank, config.seed)
         walked["conditions"][condition] = {
-            "plan": plan.to_json(),
-            **_follow(clip, plan, bank, config),
-            "methods": scores[condition] if condition in scores else {},
-        }
+            "plan": plan.to_json(), **_follow(clip, plan, bank, config), "methods": {}
+        }  # fmt: skip
+    for method in read_checksummed(run.score_identity(split), ManifestError)["methods"]:
+        threshold = read_threshold(run.threshold(method)).value
+        table = read_kept_scores(run.scores(f"{method}-{split}"), run.score_identity(split))
+        for row in (table.clip_id == clip_id).nonzero()[0]:
+            score = float(table.score[row])
+            decision = "SPEECH" if score >= threshold else "NONSPEECH"
+            of_condition = walked["conditions"][str(table.condition[row])]["methods"]
+            of_condition[method] = {"score": score, "threshold": threshold, "decision": decision}
     return walked
 
 
 def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
-    """The plans under which the run's fits heard the clip, as they were written."""
+    """The plans of the clip as the study's fits wrote them."""
     plans = []
-    scored = scores_made_from(run, DEV)
-    used = requested_fits(run) if scored is None else scored["fits"].values()
-    for path in sorted({run.fit(fit) / PLANS for fit in used}):
-        if not path.is_file():
-            continue
+    for path in sorted({run.fit(fit) / PLANS for fit in scores_made_from(run, DEV)["fits"].values()}):
         require_log(path.parent, PLANS)
         try:
             with path.open(encoding="utf-8") as file:
@@ -97,25 +98,6 @@ def _follow(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dic
         "n_audio_tokens": n_audio_tokens(n_frames),
     }
     if steps.backgrounds:
-        mixed_in = np.sum([bed.samples * bed.gain for bed in steps.backgrounds], axis=0)
+        mixed_in = np.sum([mixed.samples * mixed.gain for mixed in steps.backgrounds], axis=0)
         values["achieved_snr_db"] = 20 * math.log10(max(rms(steps.clip) / rms(mixed_in), 1e-12))
     return values
-
-
-def _scores_of(clip_id: str, split: str, run: RunFolder) -> dict[str, dict[str, Any]]:
-    """Score, calibrated threshold and decision, by condition and method."""
-    found: dict[str, dict[str, Any]] = {}
-    scored = read_checksummed(run.score_identity(split), ManifestError)
-    if "methods" not in scored:
-        raise ListenwellError(f"{run.root}: holds scores alone and no study; give the folder of a study.")
-    for method in scored["methods"]:
-        threshold = read_threshold(run.threshold(method))
-        table = read_kept_scores(run.scores(f"{method}-{split}"), run.score_identity(split))
-        for row in (table.clip_id == clip_id).nonzero()[0]:
-            score = float(table.score[row])
-            found.setdefault(str(table.condition[row]), {})[method] = {
-                "score": score,
-                "threshold": threshold.value,
-                "decision": "SPEECH" if score >= threshold.value else "NONSPEECH",
-            }
-    return found
