@@ -42,6 +42,18 @@ class DataConfig(Section):
     """What a leak between train, dev and test does: stop the study, or be reported on its page."""
 
 
+class PrimaryConfig(Section):
+    """The comparisons declared before the tests were opened; Holm corrects them among themselves."""
+
+    opponents: tuple[str, ...] = ()
+    """Methods that the fine-tuned one is compared with, both at the threshold of dev; empty: zero-shot, the base model
+    as it is, and the first of evaluation.baselines."""
+    conditions: tuple[str, ...] = ("clean", "noisy", "100ms")
+    """Conditions; noisy is every SNR together. Those that are not tested are passed over."""
+    test_sets: tuple[str, ...] = ()
+    """Test sets; empty: the out-of-corpus one, or the last where there is none."""
+
+
 class EvaluationConfig(Section):
     """Conditions and opponents of the test."""
 
@@ -51,6 +63,8 @@ class EvaluationConfig(Section):
     """Versions of every dev and test clip: clean, 100ms, snr_-5, t60_0.3, lowpass_3400 and the like, or full."""
     baselines: tuple[Literal["silero", "webrtc"], ...] = ("silero", "webrtc")
     """Classic voice activity detectors judged on the same clips; they need the extra 'baselines'."""
+
+    primary: PrimaryConfig = PrimaryConfig()
 
     least_clean: float = Field(0.75, gt=0, lt=1)
     """Success criterion: least balanced accuracy on the clean clips of every test set."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from listenwell.cli.shared import MetricLines, OneSentenceErrors, Overwrite
+from listenwell.cli.shared import OneSentenceErrors, Overwrite
 from listenwell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ ScaleOption = Annotated[
     Literal["auto", "log-odds", "probability", "percent"], typer.Option("--scale", help="What the scores are.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws of groups.")]
+Conditions = Annotated[
+    Path | None,
+    typer.Option("--conditions", help="What conditions of other names are (CSV: condition, as, kind): dur_20ms,20ms,"),
+]
+TableOut = Annotated[Path | None, typer.Option("--table", help="Write a table here: .csv (every number) or .tex.")]
+SHOWN_PARTS = 8
 JsonOut = Annotated[Path | None, typer.Option("--out", help="Write everything here (JSON).")]
 
 
@@ -86,23 +92,33 @@ def evaluate(
     clips: Annotated[
         Path | None, typer.Option("--clips", help="Table of the clips that should have been scored (CSV, clip_id).")
     ] = None,
+    conditions: Conditions = None,
     out: JsonOut = None,
+    table: TableOut = None,
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a score table at a threshold, by condition, with intervals that respect groups."""
-    from listenwell.data.tables import read_rows
     from listenwell.evaluate.calibration import parse_criterion, read_given_threshold, read_platt
     from listenwell.evaluate.methods import parse_parts
     from listenwell.evaluate.metrics import Costs
-    from listenwell.evaluate.predictions import Question, judge_predictions, parse_columns, read_predictions
+    from listenwell.evaluate.predictions import (
+        Question,
+        judge_predictions,
+        parse_columns,
+        read_conditions,
+        read_ids,
+        read_predictions,
+    )
     from listenwell.progress import shown_progress
+    from listenwell.report.score_tables import judgement_rows, judgement_table, write_table
     from listenwell.storage.atomic_files import write_json
     from listenwell.storage.destination import destinations
 
-    read = [scores, *([Path(threshold)] if threshold else []), *([clips] if clips else [])]
-    with destinations([out], inputs=read, overwrite=overwrite):
-        predictions = read_predictions(scores, parse_columns(columns), scale)
+    read = [scores, *([Path(threshold)] if threshold else []), *(path for path in (clips, conditions) if path)]
+    with destinations([out, table], inputs=read, overwrite=overwrite):
+        named = read_conditions(conditions) if conditions else {}
+        predictions = read_predictions(scores, parse_columns(columns), scale, named)
         value, chosen = read_given_threshold(threshold, predictions.default_threshold)
         question = Question(
             value,
@@ -111,13 +127,16 @@ def evaluate(
             target,
             Costs(*parse_criterion(f"cost={costs}").numbers),
             parse_parts(by),
-            {row.required("clip_id") for row in read_rows(clips, ("clip_id",), ("clip_id",))} if clips else (),
+            read_ids(clips, parse_columns(columns)) if clips else (),
+            {given.name or name: given.kind for name, given in named.items() if given.kind},
         )
         with shown_progress() as on_progress:
             judgement = judge_predictions(predictions, question, seed, on_progress)
         if out is not None:
             write_json(out, asdict(judgement))
-    typer.echo(_judgement_text(judgement))
+        if table is not None:
+            write_table(table, judgement_table(judgement), judgement_rows(judgement))
+    typer.echo("\n".join(_judgement_lines(judgement)))
 
 
 @app.command("compare")
@@ -135,17 +154,20 @@ def compare(
         Path | None, typer.Option("--html", help="Set two run folders side by side on a page, written here.")
     ] = None,
     out: JsonOut = None,
+    table: TableOut = None,
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare the first source with each of the others on the same clips, in one table with paired tests."""
     from listenwell.evaluate.predictions import parse_columns
+    from listenwell.report.score_tables import comparison_rows, comparison_table, write_table
+    from listenwell.report.tables import align
     from listenwell.storage.atomic_files import write_json
     from listenwell.storage.destination import destinations
     from listenwell.tasks.compare import Reading, compare_runs, compare_sources, paths_of
 
     reading = Reading(parse_columns(columns), scale, method, test_set)
-    with destinations([out, html], inputs=paths_of(sources), overwrite=overwrite):
+    with destinations([out, html, table], inputs=paths_of(sources), overwrite=overwrite):
         if html is not None:
             from listenwell.report.comparison import answer_comparison, comparison_page
             from listenwell.report.write import write_page  # draws: half a second to load
@@ -158,7 +180,9 @@ def compare(
             content: dict[str, Any] = {"test_sets": {name: asdict(it) for name, it in comparison.test_sets.items()}}
         else:
             result, warnings = compare_sources(sources, reading, seed, common)
-            lines, content = _side_by_side_lines(result), asdict(result)
+            lines, content = [align(comparison_table(result)), *_auc_lines(result)], asdict(result)
+            if table is not None:
+                write_table(table, comparison_table(result), comparison_rows(result))
         if out is not None:
             write_json(out, {**content, "warnings": warnings})
     typer.echo("\n".join([*(f"warning: {warning}" for warning in warnings), *lines]))
@@ -173,6 +197,7 @@ def power(
         float | None, typer.Option("--difference", help="Difference between two methods to be found, such as 0.05.")
     ] = None,
     table: Annotated[Path | None, typer.Option("--table", help="Score table: what are its clips worth?")] = None,
+    columns: Columns = "",
     share: Annotated[float, typer.Option("--share", help="Recall and specificity to expect.")] = 0.85,
     discordant: Annotated[
         float, typer.Option("--discordant", help="Share of clips that just one of two methods has right.")
@@ -182,9 +207,11 @@ def power(
     wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding the difference.")] = 0.8,
 ) -> None:
     """Say how many groups and clips a question needs before they are collected, or what a table's are worth."""
+    import numpy as np
+
     from listenwell.data.clip import LABELS
     from listenwell.evaluate.power import groups_for_difference, groups_for_half_width, worth_of
-    from listenwell.evaluate.predictions import read_predictions
+    from listenwell.evaluate.predictions import parse_columns, read_predictions
 
     lines = []
     if half_width is not None:
@@ -198,7 +225,9 @@ def power(
             f"method alone is right on {discordant:.0%} of the clips: {_need_text(need)}"
         )
     if table is not None:
-        scores = read_predictions(table).table
+        scores = read_predictions(table, parse_columns(columns)).table
+        # a clip scored under several conditions is still one clip
+        scores = scores.take(np.sort(np.unique(scores.clip_id, return_index=True)[1]))
         for label in LABELS:
             group = scores.group[scores.label == label]
             if not group.size:
@@ -215,46 +244,42 @@ def power(
     typer.echo("\n".join(lines))
 
 
-def _judgement_text(judgement: "Judgement") -> str:
-    lines, measures = [f"warning: {warning}" for warning in judgement.warnings], MetricLines()
-    for condition, metrics in judgement.metrics.items():
-        lines.append(f"{condition or 'all'}, threshold {judgement.threshold:.6g}")
-        lines += [measures.line(metric) for metric in metrics]
-        if condition in judgement.verdicts:
-            lines.append(f"  {judgement.verdicts[condition].sentence}")
+def _judgement_lines(judgement: "Judgement") -> list[str]:
+    """A table of conditions; below it transfer, curves and the worst parts."""
+    from listenwell.report.score_tables import judgement_table
+    from listenwell.report.tables import align
+
+    lines, measures = (
+        [*(f"warning: {warning}" for warning in judgement.warnings), align(judgement_table(judgement))],
+        [],
+    )
     if judgement.transfer is not None:
         transfer = judgement.transfer
         lines.append(f"transfer of the threshold (the best one here would be {transfer.oracle:.6g})")
-        lines += [measures.line(transfer.shift), measures.line(transfer.regret), f"  {transfer.verdict.sentence}"]
+        for metric in (transfer.shift, transfer.regret):
+            lines.append(f"  {metric.name} {metric.value:+.3f} [{metric.low:+.3f}, {metric.high:+.3f}]")
+        lines.append(f"  {transfer.verdict.sentence}")
     for curve in judgement.curves:
-        lines.append(f"{curve.measure} over {curve.over}" + (f" ({curve.note})" if curve.note else ""))
-        lines += [f"  {point.sentence}" for point in curve.points]
+        lines.append(f"{curve.measure} over {curve.over}: {'; '.join(point.sentence for point in curve.points)}")
     for column, parts in judgement.parts.items():
-        lines.append(f"right decisions by {column}, the worst first")
-        for part in parts:
+        hidden = f" (the first {SHOWN_PARTS} of {len(parts)})" if len(parts) > SHOWN_PARTS else ""
+        lines.append(f"right decisions by {column}, the worst first{hidden}")
+        for part in parts[:SHOWN_PARTS]:
             metric = part.metric
             lines.append(
                 f"  {part.part or '(none)'} ({part.label}) {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}] "
                 f"{metric.n} clips, {metric.n_groups} groups"
             )
-    return "\n".join([*lines, *measures.notes()])
+    return lines
 
 
-def _side_by_side_lines(result: "SideBySide") -> list[str]:
-    lines, measures = [], MetricLines()
-    for condition in dict.fromkeys(standing.condition for standing in result.standings):
-        lines.append(condition or "all")
-        for standing in (standing for standing in result.standings if standing.condition == condition):
-            lines.append(f" {standing.name}")
-            lines += [measures.line(metric) for metric in standing.metrics]
-        for pair in (pair for pair in result.pairs if pair.condition == condition):
-            difference, note = pair.difference, f"; {pair.difference.note}" if pair.difference.note else ""
-            beside = ", ".join(f"{test.name} p {test.p_value:.3g} ({test.assumes})" for test in pair.beside)
-            lines.append(
-                f" {pair.name} minus {pair.opponent}: {difference.difference:+.3f} [{difference.low:+.3f}, "
-                f"{difference.high:+.3f}], p {difference.p_value:.3g}, Holm {pair.p_holm:.3g}; {beside}{note}"
-            )
-    return lines + measures.notes()
+def _auc_lines(result: "SideBySide") -> list[str]:
+    return [
+        f"AUC, {pair.condition or 'all'}: {pair.name} minus {pair.opponent} {pair.auc.difference:+.3f} "
+        f"[{pair.auc.low:+.3f}, {pair.auc.high:+.3f}], p {pair.auc.p_value:.3g}"
+        for pair in result.pairs
+        if pair.condition in ("", "clean", "noisy")
+    ]
 
 
 def _need_text(need: "Need") -> str:

@@ -33,6 +33,7 @@ from listenwell.evaluate.intervals import (
     class_sums,
     linearised_error,
     number_groups,
+    seed_values,
     stratified_error,
 )
 from listenwell.evaluate.metrics import Bools, Floats, require_classes, roc_auc
@@ -87,7 +88,7 @@ def compare_over_seeds(
     rights = [says == is_speech for says in (a_says_speech, b_says_speech)]
     variances, freedoms, alone = [], [], False
     for of_seeds in rights:
-        values = (of_seeds[:, is_speech].mean(axis=1) + of_seeds[:, ~is_speech].mean(axis=1)) / 2
+        values = seed_values(of_seeds.astype(np.float64), is_speech)
         if len(values) > 1:
             variances.append(float(np.var(values, ddof=1)) / len(values))
             freedoms.append(len(values) - 1)

@@ -115,6 +115,44 @@ def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Grou
     )
 
 
+def interval_over_seeds(says_speech: Bools, is_speech: Bools, group: Groups) -> Metric:
+    """Return the mean balanced accuracy of S seeds' fits on the same n clips; says_speech (S, n).
+
+    A clip counts as right in the share of the seeds that decide it rightly. The interval holds groups and seeds: the
+    half of the groups and that of the seeds' spread with t, joined as independent ones.
+    """
+    right = (says_speech == is_speech).astype(np.float64)
+    member, n_groups = number_groups(group)
+    sums, counts = (
+        class_sums(values, is_speech, member, n_groups) for values in (right.mean(axis=0), np.ones(len(group)))
+    )
+    squares = np.zeros(2)
+    for rights, sizes in zip(sums.T, counts.T, strict=True):
+        share, (low, high) = rights.sum() / sizes.sum(), (0.0, 1.0)
+        if np.count_nonzero(sizes) > 1:
+            low, high = share_bounds(rights[sizes > 0], sizes[sizes > 0])
+        squares += np.square([share - low, high - share]) / 4
+    values = seed_values(right, is_speech)
+    value, half = float(values.mean()), half_over_seeds(values) or 0.0
+    below, above = np.sqrt(squares + half**2)
+    return Metric(
+        "balanced_accuracy", value, max(0.0, value - below), min(1.0, value + above), len(group), n_groups,
+        "MOVER of the two classes' intervals, seeds by t",
+    )  # fmt: skip
+
+
+def seed_values(is_right: Floats, is_speech: Bools) -> Floats:
+    """Return the balanced accuracy of each seed, (S,); is_right (S, n)."""
+    return np.asarray((is_right[:, is_speech].mean(axis=1) + is_right[:, ~is_speech].mean(axis=1)) / 2)
+
+
+def half_over_seeds(values: Floats) -> float | None:
+    """Return half of the t interval of the mean over seeds; None with one, or where all are alike: no estimate."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return None
+    return t_quantile(len(values)) * float(np.std(values, ddof=1)) / sqrt(len(values))
+
+
 def mean_over_folds(name: str, values: Floats, sizes: Whole) -> Metric:
     """Return the mean of a measure of K folds, each of `sizes` (K,) clips, with its interval.
 

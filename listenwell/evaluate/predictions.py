@@ -19,7 +19,7 @@ every condition stand all of one kind together (every duration, every SNR) and a
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -151,6 +151,18 @@ def read_predictions(
     if scale == "auto" and "score" in names and "prob" in names["score"].lower():
         _check_range(path, table, 1.0, "probabilities (by its name)")
     return Predictions(table, "log-odds")
+
+
+def read_ids(path: Path, names: Mapping[str, str]) -> set[str]:
+    """Return the ids of the clips of a CSV table: of the column that `names` gives clip_id where it is there.
+
+    Raises ManifestError with file and line.
+    """
+
+    def name_column(place: str, header: Sequence[str]) -> Mapping[str, str]:
+        return {"clip_id": names["clip_id"]} if "clip_id" in names and names["clip_id"] in header else {}
+
+    return {row.required("clip_id") for row in read_rows(path, ("clip_id",), ("clip_id",), name_column)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import numpy as np
 from listenwell.augment.conditions import CLEAN
 from listenwell.data.audio import pcm_sha256
 from listenwell.evaluate.calibration import Threshold
-from listenwell.evaluate.methods import summarise_parts
+from listenwell.evaluate.methods import PartMetric, summarise_parts, versions
 from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.judge.score import Version, augment
@@ -56,7 +56,16 @@ def list_errors(scores: ScoreTable, threshold: Threshold) -> Errors:
             for part in summarise_parts(ours, threshold.value, "group")
         ],
         heard=_choose_played(_rank_errors(scores, threshold.value)),
+        worst={condition: _worst_groups(table, threshold.value) for condition, table in versions(scores).items()},
     )
+
+
+def _worst_groups(table: ScoreTable, threshold: float) -> list[PartMetric]:
+    """The hardest group of each label."""
+    hardest: dict[str, PartMetric] = {}
+    for part in summarise_parts(table, threshold, "group"):
+        hardest.setdefault(part.label, part)
+    return list(hardest.values())
 
 
 def _rank_errors(table: ScoreTable, threshold: float) -> list[WrongClip]:

@@ -3,24 +3,32 @@
 Everything is arithmetic on tables that were scored already, for the fine-tuned model at the threshold that dev chose;
 every interval counts groups.
 
-The ladder sets every arm beside the others, its seeds apart. An arm's number is the mean over its seeds. Two things
-make it uncertain and both are shown: the seeds (t interval over their values: at three seeds 2.48 standard deviations)
-and the clips (the interval of the median seed by dev loss). An arm is compared with the first one by their median
-seeds, on the same clips.
+The ladder sets every arm beside the others, its seeds apart and pooled. An arm's number is the mean over its seeds; its
+interval holds what the clips' groups and what the seeds leave open. An arm is compared with the first one on the same
+clips, the seeds of both pooled, and the p values are corrected over the whole ladder.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
 
 import numpy as np
-from scipy.special import stdtrit
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config
 from listenwell.evaluate.calibration import Threshold
-from listenwell.evaluate.comparison import compare_balanced_accuracy, holm
-from listenwell.evaluate.intervals import balanced_accuracy_interval, proportion
+from listenwell.evaluate.comparison import (
+    PairedDifference,
+    compare_over_seeds,
+    correct_together,
+    name_contributions,
+)
+from listenwell.evaluate.intervals import (
+    Metric,
+    half_over_seeds,
+    interval_over_seeds,
+    proportion,
+    seed_values,
+)
 from listenwell.evaluate.methods import (
     CALIBRATED,
     FINE_TUNED,
@@ -29,26 +37,27 @@ from listenwell.evaluate.methods import (
     Comparison,
     JudgedMethod,
     Row,
-    compare,
+    Variation,
+    compare_methods,
     judge,
+    split_variation,
     versions,
 )
-from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_points
+from listenwell.evaluate.metrics import Floats, decide, roc_points
 from listenwell.evaluate.power import Verdict, judge_criterion
 from listenwell.evaluate.predictions import fit_curves
-from listenwell.evaluate.probabilities import ProbabilityMap, fit_platt, probability_metrics, reliability_table
+from listenwell.evaluate.probabilities import ProbabilityMap, choose_map, probability_metrics, reliability_table
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.shares import CONFIDENCE
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
-from listenwell.fits.fitting import Trained, TrainedArm, median_seed
+from listenwell.fits.fitting import Trained, TrainedArm
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import list_errors
 from listenwell.judge.score import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import (
+    OUT_OF_CORPUS,
     AgainstFirst,
-    Corrected,
     CriterionVerdict,
     Evidence,
     JudgedProbabilities,
@@ -61,9 +70,9 @@ from listenwell.report.results import (
 from listenwell.splits.divide import DEV
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
-from listenwell.study_settings import EvaluationConfig
+from listenwell.study_settings import EvaluationConfig, PrimaryConfig
 
-EVIDENCE_VERSION = 3
+EVIDENCE_VERSION = 4
 """Raised when a change of the code gathers something else from the same scores."""
 
 
@@ -81,7 +90,7 @@ def judge_scores(
     config: Config, trained: Trained, scored: Scored, run: RunFolder, on_progress: OnProgress = ignore_progress
 ) -> Judged:
     """Judge the study's scores; the evidence is read back where it was gathered from the same: its curves take long."""
-    rows, comparisons = judge_methods(scored, config.seed, on_progress)
+    rows, comparisons = judge_methods(config.evaluation.primary, scored, config.seed, on_progress)
     ladder = judge_ladder(trained.arms, scored, config.seed)
     threshold = scored.thresholds[FINE_TUNED]
     made_from = {
@@ -108,11 +117,11 @@ def judge_scores(
 
 
 def judge_methods(
-    scored: Scored, seed: int, on_progress: OnProgress = ignore_progress
+    primary: PrimaryConfig, scored: Scored, seed: int, on_progress: OnProgress = ignore_progress
 ) -> tuple[list[Row], list[Comparison]]:
     """Every row of the study's table, and the fine-tuned model against every other method."""
     rows: list[Row] = []
-    comparisons: list[Comparison] = []
+    test_sets: dict[str, list[JudgedMethod]] = {}
     order = [method for method in (ZERO_SHOT, FINE_TUNED, *BASELINES) if method in scored.defaults]
     n_done, n_methods = 0, len(scored.test_sets) * len(order)
     for test_set in scored.test_sets:
@@ -122,9 +131,19 @@ def judge_methods(
             rows += judge(method, test_set, seed)
             n_done += 1
             on_progress("judging", n_done, n_methods)
-        opponents = [judged[method] for method in order if method != FINE_TUNED]
-        comparisons += compare(judged[FINE_TUNED], opponents, test_set, seed)
-    return rows, comparisons
+        test_sets[test_set] = [judged[FINE_TUNED], *(judged[method] for method in order if method != FINE_TUNED)]
+    opponents = primary.opponents or tuple(method for method in order if method != FINE_TUNED)[:2]
+    unseen = OUT_OF_CORPUS if OUT_OF_CORPUS in test_sets else list(test_sets)[-1]
+
+    def is_primary(comparison: Comparison) -> bool:
+        return (
+            comparison.opponent in opponents
+            and comparison.opponent_threshold == CALIBRATED
+            and comparison.condition in primary.conditions
+            and comparison.test_set in (primary.test_sets or (unseen,))
+        )
+
+    return rows, compare_methods(test_sets, is_primary, seed)
 
 
 def gather_evidence(
@@ -140,7 +159,8 @@ def gather_evidence(
     """Return the evidence. folds: the records of leave-one-out, none if it did not run."""
     tests = {split: of[FINE_TUNED] for split, of in tables.items() if split != DEV}
     transfers = {name: measure_transfer(threshold, table, seed) for name, table in tests.items()}
-    platt = fit_platt(tables[DEV][FINE_TUNED].score, tables[DEV][FINE_TUNED].is_speech)
+    dev = tables[DEV][FINE_TUNED]
+    chosen, dev_cllr = choose_map(dev.score, dev.is_speech, dev.group, seed)
     curves = {}
     for n_done, (name, table) in enumerate(tests.items(), start=1):
         curves[name] = fit_curves(table, threshold.value, seed)
@@ -155,12 +175,13 @@ def gather_evidence(
         transfer=transfers,
         curves=curves,
         probability=Probability(
-            platt=platt, test_sets={name: _judge_probabilities(table, platt, seed) for name, table in tests.items()}
+            map=chosen,
+            dev_cllr=dev_cllr,
+            test_sets={name: _judge_probabilities(table, chosen, seed) for name, table in tests.items()},
         ),
         operating_curves={
             name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests
         },
-        holm=_correct(comparisons),
         errors={name: list_errors(table, threshold) for name, table in tests.items()},
         traps={name: find_traps(table, threshold.value, threshold) for name, table in tests.items()},
     )
@@ -192,18 +213,23 @@ def _judge_folds(config: EvaluationConfig, folds: Sequence[LeaveOneOut]) -> list
     return [_criterion(f"{wanted} ({arm.arm})", "", judge_criterion(arm.metrics[0], least)) for arm in folds]
 
 
-def _judge_probabilities(table: ScoreTable, platt: ProbabilityMap, seed: int) -> JudgedProbabilities:
-    """Brier score, log-loss and calibration error of clean clips, and the reliability diagram's bins, each with the
-    interval of its share of speech over groups."""
-    clean = table.select(table.condition == CLEAN)
-    probability = platt.probabilities(clean.score)
+def _judge_probabilities(table: ScoreTable, chosen: ProbabilityMap, seed: int) -> JudgedProbabilities:
+    """The measures of every condition, and the reliability diagram's bins of the clean clips, each with the interval of
+    its share of speech over groups."""
+    parts = versions(table)
+    clean = parts[CLEAN]
+    probability = chosen.probabilities(clean.score)
     bins = []
     for of_bin in reliability_table(probability, clean.is_speech):
         inside = (probability >= of_bin.low) & ((probability < of_bin.high) | (of_bin.high == 1.0))
         share = proportion("speech", clean.is_speech[inside], clean.group[inside])
         bins.append(ReliabilityBin(**asdict(of_bin), share_low=share.low, share_high=share.high))
     return JudgedProbabilities(
-        metrics=probability_metrics(probability, clean.is_speech, clean.group, seed), reliability=bins
+        metrics={
+            condition: probability_metrics(chosen.probabilities(of.score), of.is_speech, of.group, seed, chosen.prior)
+            for condition, of in parts.items()
+        },
+        reliability=bins,
     )
 
 
@@ -235,60 +261,69 @@ def _trace_curves(tables: Mapping[str, ScoreTable], methods: Sequence[str]) -> l
     return curves
 
 
-def _correct(comparisons: Sequence[Comparison]) -> list[Corrected]:
-    """Holm's correction; the declared family: every opponent, test set and condition of the study's comparisons."""
-    corrected = holm([comparison.result.p_value for comparison in comparisons])
-    return [
-        Corrected(
-            opponent=comparison.opponent,
-            test_set=comparison.test_set,
-            condition=comparison.condition,
-            p_value=comparison.result.p_value,
-            p_holm=p_holm,
-        )
-        for comparison, p_holm in zip(comparisons, corrected, strict=True)
-    ]
-
-
 def judge_ladder(arms: Sequence[TrainedArm], scored: Scored, seed: int) -> list[LadderRow]:
     """One record per arm, test set and condition (clean, and all noisy ones together); a single fit makes none."""
     if len(arms) < 2:
         return []
-    cells = [(test_set, condition) for test_set in scored.test_sets for condition in (CLEAN, NOISY)]
-    return [record for cell in cells for record in _judge_condition(arms, scored, *cell, seed)]
-
-
-def _judge_condition(
-    arms: Sequence[TrainedArm], scored: Scored, test_set: str, condition: str, seed: int
-) -> Iterator[LadderRow]:
-    tables = {arm.method: versions(scored.tables[test_set][arm.method]) for arm in arms}
-    if condition not in tables[arms[0].method]:
-        return
-    table = tables[arms[0].method][condition]
-    decided = {method: decide(cut[condition].score, scored.thresholds[method].value) for method, cut in tables.items()}
     by_name: dict[str, list[TrainedArm]] = {}
     for arm in arms:
         by_name.setdefault(arm.arm.name, []).append(arm)
-    typical = {name: decided[median_seed(seeds).method] for name, seeds in by_name.items()}
-    first = arms[0].arm.name
-    for name, seeds in by_name.items():
-        values = [balanced_accuracy(decided[arm.method], table.is_speech) for arm in seeds]
-        against = compare_balanced_accuracy(typical[name], typical[first], table.is_speech, table.group, seed)
-        yield LadderRow(
-            arm=name,
-            test_set=test_set,
-            condition=condition,
-            seeds=[arm.arm.seed for arm in seeds],
-            values=values,
-            mean=float(np.mean(values)),
-            seed_half_width=_half_width(values),
-            median_seed=balanced_accuracy_interval(typical[name], table.is_speech, table.group),
-            against=None if name == first else AgainstFirst(arm=first, **asdict(against)),
+    cells = [(test_set, condition) for test_set in scored.test_sets for condition in (CLEAN, NOISY)]
+    found = [rung for cell in cells for rung in _judge_condition(by_name, scored, *cell, seed)]
+    later = [rung.contributions for rung in found if rung.against is not None]
+    corrected = iter(correct_together(later, seed) if later else [])
+    first = next(iter(by_name))
+    return [
+        LadderRow(
+            arm=rung.arm,
+            test_set=rung.test_set,
+            condition=rung.condition,
+            seeds=[arm.arm.seed for arm in by_name[rung.arm]],
+            values=rung.values.tolist(),
+            seed_half_width=half_over_seeds(rung.values),
+            pooled=rung.pooled,
+            variation=rung.variation,
+            against=rung.against and AgainstFirst(**asdict(rung.against), arm=first, p_adjusted=next(corrected)),
         )
+        for rung in found
+    ]
 
 
-def _half_width(values: Sequence[float]) -> float | None:
-    """Half of the t interval of the mean over seeds; None with one seed."""
-    if len(values) < 2:
-        return None
-    return float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * np.std(values, ddof=1) / sqrt(len(values)))
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """A row of the ladder before its p value is corrected; contributions: of each group to the difference."""
+
+    arm: str
+    test_set: str
+    condition: str
+    values: Floats
+    pooled: Metric
+    variation: Variation | None
+    against: PairedDifference | None
+    contributions: Mapping[str, float]
+
+
+def _judge_condition(
+    arms: Mapping[str, Sequence[TrainedArm]], scored: Scored, test_set: str, condition: str, seed: int
+) -> Iterator[_Rung]:
+    says, tables = {}, {}
+    for name, seeds in arms.items():
+        cuts = [versions(scored.tables[test_set][arm.method]) for arm in seeds]
+        if condition not in cuts[0]:
+            return
+        tables[name] = cuts[0][condition]
+        thresholds = [scored.thresholds[arm.method].value for arm in seeds]
+        says[name] = np.stack([decide(cut[condition].score, t) for cut, t in zip(cuts, thresholds, strict=True)])
+    first = next(iter(arms))
+    table = tables[first]
+    right = {name: (of == table.is_speech) for name, of in says.items()}
+    for name, of_seeds in right.items():
+        is_first = name == first
+        shares = (of_seeds.mean(axis=0), right[first].mean(axis=0), table.is_speech, table.group)
+        yield _Rung(
+            name, test_set, condition, seed_values(of_seeds.astype(np.float64), table.is_speech),
+            interval_over_seeds(says[name], table.is_speech, table.group),
+            split_variation(of_seeds, table.group) if len(of_seeds) > 1 else None,
+            None if is_first else compare_over_seeds(says[name], says[first], table.is_speech, table.group, seed),
+            {} if is_first else {f"{test_set} {g}": share for g, share in name_contributions(*shares).items()},
+        )  # fmt: skip

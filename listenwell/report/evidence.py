@@ -12,6 +12,7 @@ from listenwell.report.blocks import Paragraph, Table, make_table
 from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet
 from listenwell.report.wording import (
     THRESHOLD,
+    condition_title,
     format_difference_interval,
     format_metric,
     format_number,
@@ -21,6 +22,7 @@ from listenwell.report.wording import (
     spaced,
 )
 
+PROBABILITY_HEADS = ("#Brier score", "#Log-loss (nats)", "#Calibration error", "#Cllr (bits)", "#minCllr")
 SHOWN_FINDINGS = 50
 SHOWN_GROUPS = 15
 LEAK_VERDICTS = {"clean": "No leak found.", "leaks": "Leaks found.", "incomplete": "Not everything could be compared."}
@@ -78,7 +80,12 @@ def judged_tables(results: Results) -> list[Table]:
         for curve in curves
     ]
     judged = evidence.probability.test_sets.items()
-    probabilities = [(spaced(name), *map(format_metric, on_test.metrics)) for name, on_test in judged]
+    probabilities = [
+        (spaced(name), condition_title(condition), *map(format_metric, metrics))
+        for name, on_test in judged
+        for condition, metrics in on_test.metrics.items()
+    ]
+    compared = ", ".join(f"{name} {format_number(loss)}" for name, loss in evidence.probability.dev_cllr.items())
     return [
         make_table("Success criteria, judged by their intervals", ("Criterion", "On", "Verdict"), criteria),
         make_table(
@@ -88,9 +95,10 @@ def judged_tables(results: Results) -> list[Table]:
         ),
         make_table("Where the fitted curves pass their targets", ("Test set", "Over", "Measure", "At"), crossings),
         make_table(
-            "Probabilities by Platt's map of dev, clean clips",
-            ("Test set", "#Brier score", "#Log-loss (nats)", "#Calibration error"),
+            "Probabilities by the map that dev chose",
+            ("Test set", "Condition", *PROBABILITY_HEADS),
             probabilities,
+            f"Cross-fitted Cllr on dev: {compared or 'too few groups to compare'}. A Cllr of 1 knows nothing.",
         ),
     ]
 
@@ -103,6 +111,18 @@ def error_table(name: str, errors: Errors) -> Table:
     rows = [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]]
     caption = f"{spaced(name)}: groups with errors ({counts}){shown}"
     return make_table(caption, ("Group", "Label", "#Wrong", "#Clips"), rows)
+
+
+def worst_table(name: str, errors: Errors) -> Table:
+    """The hardest speaker and the hardest source of other sounds under every condition."""
+    rows = [
+        (condition_title(condition), part.label, part.part, part.metric)
+        for condition, parts in errors.worst.items()
+        for part in parts
+    ]
+    heads = ("Condition", "Label", "Group", "#Right")
+    note = "The lowest share right of any group; its interval counts the group's clips and says nothing of others."
+    return make_table(f"{spaced(name)}: the hardest group under each condition", heads, rows, note)
 
 
 def allocation_tables(results: Results) -> tuple[Table, Table, Table]:

@@ -123,8 +123,8 @@ def _accuracy_curve(
         title = f"Balanced accuracy against {kind}, {test_set.title}"
         svg = to_svg(figure, name, title, "The numbers stand in the table of all conditions.")
     caption = (
-        f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance. Opponents stand at "
-        "whichever of their two thresholds reads better here."
+        f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance. Opponents stand "
+        "at whichever of their two thresholds reads better here."
     )
     return Drawing(title, svg, caption)
 

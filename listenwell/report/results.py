@@ -5,7 +5,7 @@ the measures return (rows, comparisons, thresholds, curves) are the records of `
 nothing of how anything looks or is called.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,9 +16,18 @@ from listenwell.data.check.leaks import Finding
 from listenwell.data.test_set import Precision
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import Threshold
-from listenwell.evaluate.comparison import PairedDifference
+from listenwell.evaluate.comparison import Outcome, PairedDifference, outcome_of
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, Comparison, Row
+from listenwell.evaluate.methods import (
+    CALIBRATED,
+    DEFAULT,
+    FINE_TUNED,
+    NOISY,
+    Comparison,
+    PartMetric,
+    Row,
+    Variation,
+)
 from listenwell.evaluate.power import Verdict
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.evaluate.psychometric import PsychometricCurve
@@ -97,22 +106,32 @@ class FailedFit(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgainstFirst(PairedDifference):
-    """The median seed of an arm minus that of the first arm, balanced accuracy."""
+    """An arm minus the first arm, balanced accuracy, the seeds of both pooled; corrected over the whole ladder."""
 
     arm: str
+    p_adjusted: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """Better or worse where the interval and the corrected p value both say so."""
+        return outcome_of(self, self.p_adjusted)
 
 
 class LadderRow(Node):
-    """One arm of the ladder on one test set under one condition; values: balanced accuracy of each seed."""
+    """One arm of the ladder on one test set under one condition.
+
+    values: balanced accuracy of each seed; seed_half_width: half of their t interval, None where it has no estimate;
+    pooled: their mean, its interval over groups and seeds; variation: of being right, None where nothing varies.
+    """
 
     arm: str
     test_set: str
     condition: str
     seeds: list[int]
     values: list[float]
-    mean: float
     seed_half_width: float | None
-    median_seed: Metric
+    pooled: Metric
+    variation: Variation | None
     against: AgainstFirst | None
 
 
@@ -229,16 +248,17 @@ class ReliabilityBin(Node):
 
 
 class JudgedProbabilities(Node):
-    """Brier score, log-loss and calibration error of a test set's clean clips."""
+    """Brier score, log-loss, calibration error, Cllr and minCllr by condition; the reliability of clean clips."""
 
-    metrics: list[Metric]
+    metrics: dict[str, list[Metric]]
     reliability: list[ReliabilityBin]
 
 
 class Probability(Node):
-    """Platt's map of dev, judged on each test set."""
+    """The map to probabilities that dev chose, by the cross-fitted Cllr of each, judged on each test set."""
 
-    platt: ProbabilityMap
+    map: ProbabilityMap
+    dev_cllr: dict[str, float]
     test_sets: dict[str, JudgedProbabilities]
 
 
@@ -277,12 +297,16 @@ class WrongClip(Node):
 
 
 class Errors(Node):
-    """Errors of the fine-tuned model on one test set; heard: those to listen to, under any condition."""
+    """Errors of the fine-tuned model on one test set; heard: those to listen to, under any condition.
+
+    worst: the hardest group of each condition and label.
+    """
 
     n: int
     n_wrong: int
     groups: list[GroupErrors]
     heard: list[WrongClip]
+    worst: dict[str, list[PartMetric]]
 
 
 class Evidence(Node):
@@ -470,13 +494,11 @@ class Results(Node):
         """The threshold at which an opponent reads better over these conditions; ours is the calibrated one."""
         if method == FINE_TUNED:
             return CALIBRATED
-        means = {
-            threshold: sum(
-                metric_of(self.row(method, threshold, test_set, condition)).value for condition in conditions
-            )
-            for threshold in (CALIBRATED, DEFAULT)
-        }
-        return max(means, key=lambda threshold: means[threshold])
+
+        def level(threshold: str) -> float:
+            return sum(metric_of(self.row(method, threshold, test_set, each)).value for each in conditions)
+
+        return max((CALIBRATED, DEFAULT), key=level)
 
 
 def read_results(run: RunFolder) -> Results:

@@ -1,7 +1,7 @@
 """What stands on a study's page and on its model card, by section: each sentence once, for HTML and Markdown.
 
-Answers and advice: every verdict is read off the out-of-corpus test (the last test set where there is none), "better" or
-"worse" where the 95 % interval and the corrected p value both say so, anything else "cannot tell", never "equal". An
+Answers and advice: every verdict is read off the out-of-corpus test (the last test set where there is none), "better"
+or "worse" where the 95 % interval and the corrected p value both say so, anything else "cannot tell", never "equal". An
 advice is given only
 where an interval or a count of errors carries it; its thresholds are conventions of this module, named below.
 """
@@ -51,10 +51,10 @@ ABOUT_RESULTS = (
     "the dev clips. Intervals count groups (speakers, sound sources), not only clips."
 )
 ABOUT_COMPARISONS = (
-    "The fine-tuned model at its calibrated threshold against each opponent at the threshold chosen on the same dev, and "
-    "at its default, on the same clips. “Better” means that the whole 95 % interval [in brackets] lies above 0 and that "
-    "the corrected p value is below 0.05. p values are of exchanges of the two methods within whole groups; the primary "
-    "comparisons, declared in evaluation.primary, are corrected by Holm among themselves, all others together."
+    "The fine-tuned model at its calibrated threshold against each opponent at the threshold chosen on the same dev, "
+    "and at its default, on the same clips. “Better” means that the whole 95 % interval [in brackets] lies above 0 and "
+    "that the corrected p value is below 0.05. p values are of exchanges of the two methods within whole groups; the "
+    "primary comparisons, declared in evaluation.primary, are corrected by Holm among themselves, all others together."
 )
 ABOUT_ERRORS = (
     "Of the fine-tuned model at its calibrated threshold, on clean clips. 'listenwell trace CLIP --run RUN' follows "
@@ -107,7 +107,8 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
             "Errors",
             "errors",
             [Paragraph(ABOUT_ERRORS), Figures(figures.group_plots(results), is_wide=True),
-             *(folded(evidence.error_table(*errors)) for errors in results.evidence.errors.items()), *sounds],
+             *(folded(evidence.error_table(*errors)) for errors in results.evidence.errors.items()),
+             *(folded(evidence.worst_table(*errors)) for errors in results.evidence.errors.items()), *sounds],
         ),
         ("Every condition", "conditions", [folded(tables.full_table(results, test_set)) for test_set in test_sets]),
         ("Training", "training", [Figures(figures.learning_curves(results), is_wide=True)]),

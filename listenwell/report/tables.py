@@ -25,7 +25,6 @@ from listenwell.report.wording import (
     format_p,
     format_signed,
     method_title,
-    verdict_of,
 )
 from listenwell.train.fit_log import EPOCHS
 
@@ -121,7 +120,7 @@ def comparison_table(results: Results, test_set: TestSet) -> Table:
         beside = [results.comparison(name, test_set.name, condition, threshold) for name, threshold in opponents]
         counts = distinct(count_phrase(pair.result.n, pair.result.n_groups) for pair in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
-    heads = ["Condition", *(make_column(f"#{method_title(name)}", threshold) for name, threshold in opponents)]
+    heads = [make_column("Condition"), *(make_column(f"#{method_title(m)}", threshold) for m, threshold in opponents)]
     notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
     caption = f"{test_set.title}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
     return make_table(caption, heads, rows, "; ".join(notes))
@@ -153,20 +152,22 @@ def ladder_table(results: Results) -> Table:
         ["Arm", "Seeds", *heads, make_column("#Leave one speaker out", "clean")],
         rows,
         "Balanced accuracy at each fit's calibrated threshold: the mean over seeds, ± half of its t interval over "
-        f"seeds; in brackets the interval of the median seed, which counts groups; Δ is that seed {MINUS} the first "
-        "arm's median seed, with its paired interval. Leave-one-speaker-out: the study's own seed.",
+        "seeds (none where their values are alike); in brackets its interval over groups and seeds; Δ is the arm "
+        f"{MINUS} the first one, the seeds of both pooled, with its paired interval, better or worse where p, "
+        "corrected over the ladder, says so too. Leave-one-speaker-out: the study's own seed.",
     )
 
 
 def mean_over_seeds(rung: LadderRow) -> str:
     """The mean of an arm's seeds, ± half of its t interval where there are several."""
-    return format_number(rung.mean) + ("" if rung.seed_half_width is None else f" ±{rung.seed_half_width:.3f}")
+    spread = "" if rung.seed_half_width is None else f" ±{rung.seed_half_width:.3f}"
+    return format_number(rung.pooled.value) + spread
 
 
 def _rung_cell(rung: LadderRow) -> Cell:
-    detail = format_interval(rung.median_seed)
+    detail = format_interval(rung.pooled)
     if rung.against is not None:
-        detail += f" Δ {format_difference(rung.against)} {verdict_of(rung.against)}"
+        detail += f" Δ {format_difference(rung.against)} {rung.against.outcome}"
     return Cell(mean_over_seeds(rung), detail)
 
 
@@ -249,24 +250,28 @@ def format_table(results: Results) -> str:
     """Return the main tables, the ladder and the search for a terminal."""
     tables = [*(main_table(results, test_set) for test_set in results.test_sets), ladder_table(results)]
     tables += [search_table(results.search)] if results.search else []
-    return "\n\n".join(_align(table) for table in tables if table.rows)
+    return "\n\n".join(align(table) for table in tables if table.rows)
 
 
 def format_search(search: Search) -> str:
     """Return the ranked points of a search."""
-    return _align(search_table(search))
+    return align(search_table(search))
 
 
 def format_speakers(records: Sequence[LeaveOneOut]) -> str:
     """Return every arm's speakers, the hardest first."""
-    return "\n\n".join(_align(speaker_table(record)) for record in records)
+    return "\n\n".join(align(speaker_table(record)) for record in records)
 
 
-def _align(table: Table) -> str:
+def align(table: Table) -> str:
+    """Return a table for a terminal, its columns aligned."""
     lines = [[column.text for column in table.columns], [column.detail for column in table.columns]]
     lines += [[str(cell) for cell in row.cells] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if not any(lines[1]):
+        del lines[1]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     notes = [rule, table.note] if table.note else []
-    return "\n".join([table.caption, rule, *padded[:2], rule, *padded[2:], *notes])
+    n_heads = len(lines) - len(table.rows)
+    return "\n".join([table.caption, rule, *padded[:n_heads], rule, *padded[n_heads:], *notes])

@@ -12,7 +12,7 @@ from pathlib import Path
 from listenwell.errors import ConfigError
 from listenwell.evaluate.calibration import read_given_threshold, read_threshold
 from listenwell.evaluate.methods import FINE_TUNED
-from listenwell.evaluate.pairing import Contender, SideBySide, compare_contenders, correct_together
+from listenwell.evaluate.pairing import Contender, SideBySide, compare_contenders, correct_all
 from listenwell.evaluate.predictions import GivenScale, read_predictions
 from listenwell.evaluate.traps import find_traps, warn_best_of
 from listenwell.judge.score import read_kept_scores
@@ -70,7 +70,7 @@ def compare_runs(folders: Sequence[str], reading: Reading, seed: int, common: bo
             warnings.append(f"{title}: the runs tested other recordings, or other clips, under this name")
     thresholds = [read_threshold(run.threshold(reading.method)) for run in runs]
     one, other = map(ComparedRun, folders, results, thresholds)
-    together = dict(zip(compared, correct_together(list(compared.values())), strict=True))
+    together = dict(zip(compared, correct_all(list(compared.values()), seed), strict=True))
     return RunComparison((one, other), reading.method, together, list(dict.fromkeys(warnings)))
 
 
