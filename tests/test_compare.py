@@ -1,5 +1,6 @@
 """Several methods side by side: the same clips or none, one table, and the commands that print it."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from listenwell.evaluate.methods import summarise_parts
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.pairing import Contender, compare_contenders
 from listenwell.evaluate.predictions import Predictions, Question, judge_predictions
+from listenwell.evaluate.ranking import auc_metric
 from listenwell.evaluate.scores import write_scores
 from listenwell.storage.load_or_make import write_checksummed
 from listenwell.tasks.compare import Reading, compare_sources, open_source
@@ -134,7 +136,7 @@ def test_the_command_prints_one_table_with_tests_and_warnings(folder):
     result = run(*arguments, "--common", "--out", folder / "c.json")
     assert result.exit_code == 0, result.output
     assert f"warning: 10 rows of {folder / 'good.csv'} were left out" in result.stdout
-    assert "Holm" in result.stdout
+    assert "p corrected for all differences together" in result.stdout
     written = json.loads((folder / "c.json").read_text())
     assert written["left_out"][str(folder / "good.csv")] == 10
 
@@ -147,15 +149,33 @@ def test_evaluate_measures_judges_and_cuts(folder):
         "--costs", "1,10,0.2", "--clips", folder / "cut.csv",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "met: balanced_accuracy" in result.stdout
+    assert "clean: met: balanced_accuracy" in result.stdout
     assert "rain (NONSPEECH)" in result.stdout
-    assert "a false alarm 10, 20% speech to come" in result.stdout
     written = json.loads((folder / "e.json").read_text())
     names = [metric["name"] for metric in written["metrics"]["clean"]]
     assert names == [
         "balanced_accuracy", "recall", "specificity", "accuracy", "roc_auc", "average_precision", "equal_error_rate",
-        "min_dcf", "brier", "log_loss", "calibration_error",
+        "min_dcf", "brier", "log_loss", "calibration_error", "cllr", "min_cllr",
     ]  # fmt: skip
+    dcf = next(metric for metric in written["metrics"]["clean"] if metric["name"] == "min_dcf")
+    assert "a false alarm 10, 20% speech to come" in dcf["note"]
+
+
+def test_tables_are_written_as_csv_and_latex(folder):
+    for name in ("t.csv", "t.tex"):
+        done = run("evaluate", folder / "good.csv", "--table", folder / name)
+        assert done.exit_code == 0, done.output
+    with (folder / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (auc,) = [row for row in rows if row["measure"] == "roc_auc"]
+    assert float(auc["value"]) == auc_metric(GOOD.score, GOOD.is_speech, GOOD.group).value
+    latex = (folder / "t.tex").read_text()
+    assert r"\toprule" in latex
+    assert f"{float(auc['value']):.3f}" in latex
+    assert run("evaluate", folder / "good.csv", "--table", folder / "t.xls").exit_code == 2
+    done = run("compare", folder / "good.csv", folder / "poor.csv", "--table", folder / "c.csv")
+    assert done.exit_code == 0, done.output
+    assert "minus" in (folder / "c.csv").read_text()
 
 
 def test_calibrate_writes_what_evaluate_reads_and_its_transfer_is_shown(folder):

@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from listenwell.evaluate.comparison import (
+    PairedDifference,
     compare_auc,
     compare_balanced_accuracy,
     compare_over_seeds,
     correct_together,
+    holm,
     max_t,
+    outcome_of,
     permutation_p_value,
 )
 from listenwell.evaluate.intervals import FEW_GROUPS
@@ -190,3 +194,20 @@ def test_one_seed_each_is_the_plain_comparison():
     plain = compare_balanced_accuracy(a, b, IS_SPEECH, GROUP, seed=0)
     pooled = compare_over_seeds(a[None], b[None], IS_SPEECH, GROUP, seed=0)
     assert (pooled.difference, pooled.low, pooled.high) == pytest.approx((plain.difference, plain.low, plain.high))
+
+
+def test_holm_equals_statsmodels():
+    rng = np.random.default_rng(0)
+    for n in range(1, 13):
+        p_values = np.round(rng.random(n) ** 3, 2)
+        assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_adjusted", "outcome"),
+    [(0.01, 0.1, 0.04, "better"), (-0.1, -0.01, 0.04, "worse"), (0.0, 0.1, 0.04, "cannot tell"),
+     (-0.1, 0.1, 0.04, "cannot tell"), (0.01, 0.1, 0.062, "cannot tell"), (0.0, 0.0, 1.0, "cannot tell")],
+)  # fmt: skip
+def test_only_the_interval_and_the_corrected_p_together_decide(low, high, p_adjusted, outcome):
+    difference = PairedDifference((low + high) / 2, low, high, 0.01, 10, 4, "made")
+    assert outcome_of(difference, p_adjusted) == outcome

@@ -135,7 +135,7 @@ def test_a_broken_note_of_used_fits_is_named(tmp_path):
     run = RunFolder(tmp_path)
     run.config.write_text("seed: 1")
     run.used_fits.write_text("[]")
-    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the study again"):
+    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the command again"):
         open_ledger(run, ["0" * 64])
 
 

@@ -39,8 +39,14 @@ def test_every_arm_stands_in_the_ladder_with_all_its_seeds(wide):
     assert cells == {(arm, "test", c) for arm in ("quiet", "tuned", "final") for c in ("clean", "noisy")}
     for row in results["ladder"]:
         assert row["seeds"] == [1, 2, 3]
-        assert row["mean"] == pytest.approx(np.mean(row["values"]))
-        assert row["seed_half_width"] == pytest.approx(2.484 * np.std(row["values"], ddof=1), rel=1e-3)
+        mean, spread = np.mean(row["values"]), np.std(row["values"], ddof=1)
+        assert row["pooled"]["value"] == pytest.approx(mean)
+        if spread == 0:
+            assert row["seed_half_width"] is None
+        else:
+            assert row["seed_half_width"] == pytest.approx(2.484 * spread, rel=1e-3)
+            # the interval holds the seeds, and never leaves [0, 1]
+            assert row["pooled"]["low"] <= max(0.0, mean - row["seed_half_width"])
         assert (row["against"] is None) == (row["arm"] == "quiet")
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.report.figures import accuracy_curves
-from listenwell.report.results import LadderRow, distinct, read_results
+from listenwell.report.results import LadderRow, Results, distinct, read_results
 from listenwell.report.tables import mean_over_seeds
-from listenwell.report.wording import format_difference
+from listenwell.report.wording import format_difference, format_p
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder
 
@@ -30,8 +30,7 @@ BLOCKS = {
 }
 CONDITIONS = {"clean": "clean", "noisy": "-5 to 20 dB", "200ms": "200 ms", "100ms": "100 ms"}
 ROWS = (
-    ("zero-shot", "default", "small model, zero-shot"),
-    ("fine-tuned", "default", "fine-tuned, threshold 0"),
+    ("zero-shot", "calibrated", "small model as it is, calibrated on dev"),
     ("fine-tuned", "calibrated", "fine-tuned, calibrated on dev"),
     ("silero", "default", "Silero VAD, its threshold"),
     ("silero", "calibrated", "Silero VAD, calibrated on dev"),
@@ -60,10 +59,13 @@ def main() -> None:
 
 def with_figures(readme: str) -> str:
     """The README with the blocks between its markers made anew from the results in docs."""
-    made = {"figures": figures(read(STUDY / "results.json")), "ladder": ladder(read(LADDER))}
-    for name, (start, end) in BLOCKS.items():
+    made = {"figures": figures(read(STUDY / "results.json"))}
+    if LADDER.exists():
+        made["ladder"] = ladder(read(LADDER))
+    for name, block in made.items():
+        start, end = BLOCKS[name]
         before, rest = readme.split(start)
-        readme = before + start + "\n" + made[name] + end + rest.split(end)[1]
+        readme = before + start + "\n" + block + end + rest.split(end)[1]
     return readme
 
 
@@ -72,7 +74,7 @@ def read(path: Path) -> Any:
 
 
 def figures(results: dict[str, Any]) -> str:
-    """The README's table and the sentence about Silero VAD."""
+    """The README's table and the primary comparisons."""
     sets = {entry["name"]: entry for entry in results["test_sets"]}
     lines = []
     for name in ("out_of_corpus", "sealed_test"):
@@ -92,7 +94,7 @@ def figures(results: dict[str, Any]) -> str:
     lines += [
         "![Balanced accuracy by signal-to-noise ratio](docs/starter-study/accuracy.svg)",
         "",
-        against_silero(results),
+        against(results),
         where_it_errs(results),
         "[All figures](docs/starter-study/report.md).",
         "",
@@ -115,24 +117,18 @@ def cells(results: dict[str, Any], test_set: str, method: str, threshold: str) -
     return found
 
 
-def against_silero(results: dict[str, Any]) -> str:
-    """What the paired comparison on the out-of-corpus test says, in words."""
+def against(results: dict[str, Any]) -> str:
+    """What the primary comparisons on the out-of-corpus test say, in words."""
+    names = {"zero-shot": "the small model as it is", "silero": "Silero"}
     verdicts = []
-    for condition in ("clean", "noisy"):
-        (found,) = (
-            c["result"]
-            for c in results["comparisons"]
-            if (c["opponent"], c["test_set"], c["condition"]) == ("silero", "out_of_corpus", condition)
-        )
-        word = "better" if found["low"] > 0 else "worse" if found["high"] < 0 else "cannot tell at this n"
-        verdicts.append(
-            f"{CONDITIONS[condition]}: {word} ({found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}])"
-        )
-    return (
-        "Fine-tuned and calibrated, against the better of Silero's two thresholds, out of corpus: "
-        + "; ".join(verdicts)
-        + "."
-    )
+    for comparison in Results.model_validate(results).comparisons:
+        if comparison.is_primary:
+            word = "cannot tell at this n" if comparison.outcome == "cannot tell" else comparison.outcome
+            verdicts.append(
+                f"against {names.get(comparison.opponent, comparison.opponent)}, {CONDITIONS[comparison.condition]}: "
+                f"{word} ({format_difference(comparison.result)}, p {format_p(comparison.p_adjusted)})"
+            )
+    return f"Fine-tuned, all thresholds chosen on the same dev, out of corpus: {'; '.join(verdicts)}."
 
 
 def where_it_errs(results: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ Conditions = Annotated[
 ]
 TableOut = Annotated[Path | None, typer.Option("--table", help="Write a table here: .csv (every number) or .tex.")]
 SHOWN_PARTS = 8
+HEADLINES = ("", "clean", "noisy", "all")
 JsonOut = Annotated[Path | None, typer.Option("--out", help="Write everything here (JSON).")]
 
 
@@ -249,18 +250,19 @@ def _judgement_lines(judgement: "Judgement") -> list[str]:
     from listenwell.report.score_tables import judgement_table
     from listenwell.report.tables import align
 
-    lines, measures = (
-        [*(f"warning: {warning}" for warning in judgement.warnings), align(judgement_table(judgement))],
-        [],
-    )
+    lines = [*(f"warning: {warning}" for warning in judgement.warnings), align(judgement_table(judgement))]
+    lines += [f"{c or 'all'}: {v.sentence}" for c, v in judgement.verdicts.items() if c in HEADLINES]
     if judgement.transfer is not None:
         transfer = judgement.transfer
-        lines.append(f"transfer of the threshold (the best one here would be {transfer.oracle:.6g})")
-        for metric in (transfer.shift, transfer.regret):
-            lines.append(f"  {metric.name} {metric.value:+.3f} [{metric.low:+.3f}, {metric.high:+.3f}]")
-        lines.append(f"  {transfer.verdict.sentence}")
-    for curve in judgement.curves:
-        lines.append(f"{curve.measure} over {curve.over}: {'; '.join(point.sentence for point in curve.points)}")
+        lines += [
+            f"transfer of the threshold (the best one here would be {transfer.oracle:.6g})",
+            *(f"  {m.name} {m.value:+.3f} [{m.low:+.3f}, {m.high:+.3f}]" for m in (transfer.shift, transfer.regret)),
+            f"  {transfer.verdict.sentence}",
+        ]
+    lines += [
+        f"{curve.measure} over {curve.over}: {'; '.join(point.sentence for point in curve.points)}"
+        for curve in judgement.curves
+    ]
     for column, parts in judgement.parts.items():
         hidden = f" (the first {SHOWN_PARTS} of {len(parts)})" if len(parts) > SHOWN_PARTS else ""
         lines.append(f"right decisions by {column}, the worst first{hidden}")
@@ -278,7 +280,7 @@ def _auc_lines(result: "SideBySide") -> list[str]:
         f"AUC, {pair.condition or 'all'}: {pair.name} minus {pair.opponent} {pair.auc.difference:+.3f} "
         f"[{pair.auc.low:+.3f}, {pair.auc.high:+.3f}], p {pair.auc.p_value:.3g}"
         for pair in result.pairs
-        if pair.condition in ("", "clean", "noisy")
+        if pair.condition in HEADLINES
     ]
 
 

@@ -100,7 +100,6 @@ def judge_scores(
         },
         "threshold": threshold.value,
         "rows": hash_content([asdict(row) for row in rows]),
-        "comparisons": hash_content([asdict(comparison) for comparison in comparisons]),
         "leave one speaker out": hash_content([record.model_dump(mode="json") for record in trained.folds]),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "seed": config.seed,
@@ -108,7 +107,7 @@ def judge_scores(
 
     def gather() -> Made:
         evidence = gather_evidence(
-            config.evaluation, scored.tables, threshold, rows, comparisons, trained.folds, config.seed, on_progress
+            config.evaluation, scored.tables, threshold, rows, trained.folds, config.seed, on_progress
         )
         return Made({"evidence": evidence.model_dump(mode="json")})
 
@@ -151,7 +150,6 @@ def gather_evidence(
     tables: Tables,
     threshold: Threshold,
     rows: Sequence[Row],
-    comparisons: Sequence[Comparison],
     folds: Sequence[LeaveOneOut],
     seed: int,
     on_progress: OnProgress = ignore_progress,

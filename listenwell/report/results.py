@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
 
-from listenwell.augment.conditions import CLEAN
+from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.data.check.leaks import Finding
 from listenwell.data.test_set import Precision
 from listenwell.errors import ListenwellError
@@ -466,6 +466,12 @@ class Results(Node):
     def conditions_of(self, test_set: str) -> list[str]:
         """The conditions a test set was judged under, "noisy" among them, in the order of the rows."""
         return distinct(row.condition for row in self.rows if row.test_set == test_set)
+
+    def n_versions(self, test_set: str, condition: str) -> int:
+        """How many versions of each clip a condition's rows hold: one, or every SNR."""
+        if condition != NOISY:
+            return 1
+        return sum(getattr(match_condition(each), "snr_db", None) is not None for each in self.conditions_of(test_set))
 
     def headline_conditions(self, test_set: str) -> list[str]:
         """Clean, and noisy where there is noise."""

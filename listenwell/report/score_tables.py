@@ -37,7 +37,7 @@ def judgement_table(judgement: Judgement) -> Table:
     for condition, metrics in judgement.metrics.items():
         by_name = {metric.name: metric for metric in metrics}
         verdict = [judgement.verdicts[condition].outcome] if judgement.verdicts else []
-        counts = count_phrase(metrics[0].n, metrics[0].n_groups)
+        counts = count_phrase(metrics[0].n, metrics[0].n_groups, metrics[0].n // first[0].n)
         rows.append((condition or "all", *(format_metric(by_name[name]) for name in names), *verdict, counts))
     heads = ["Condition", *(SHOWN[name] for name in names), *(["Target"] if judgement.verdicts else []), "Measured on"]
     notes = dict.fromkeys(note for metrics in judgement.metrics.values() for m in metrics for note in _notes(m.note))
@@ -113,16 +113,8 @@ def to_latex(table: Table) -> str:
     lines = [[column.text for column in table.columns], *([str(cell) for cell in row.cells] for row in table.rows)]
     head, *body = (" & ".join(map(_escape, line)) + r" \\" for line in lines)
     columns = "l" * len(table.columns)
-    ruled = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join([f"% {table.caption}", r"% \usepackage{booktabs}", *ruled, ""])
+    begin = [f"% {table.caption}", r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}"]
+    return "\n".join([*begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def _escape(text: str) -> str:

@@ -186,10 +186,11 @@ def _answer(results: Results, opponent: str, question: str) -> Paragraph:
 
 def _describe(results: Results, comparison: Comparison) -> str:
     result = comparison.result
+    versions = results.n_versions(comparison.test_set, comparison.condition)
     row = results.row(comparison.method, CALIBRATED, comparison.test_set, comparison.condition)
     return (
         f"{comparison.outcome} {condition_phrase(comparison.condition)}, {format_difference(result)}, at "
-        f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups)})"
+        f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups, versions)})"
     )
 
 

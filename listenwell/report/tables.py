@@ -48,15 +48,14 @@ def main_table(results: Results, test_set: TestSet) -> Table:
         judged = [results.row(method, threshold, test_set.name, condition) for condition in conditions]
         cells = (Cell(method_title(method), threshold), *map(metric_of, judged))
         rows.append(make_row(cells, (method, threshold) == (FINE_TUNED, CALIBRATED)))
-    heads = [_condition_head(results.rows_of(test_set.name, condition)) for condition in conditions]
+    heads = [_condition_head(results, results.rows_of(test_set.name, condition)) for condition in conditions]
     caption = f"{test_set.title}: balanced accuracy, with 95 % intervals"
     note = _below_chance_note(results, test_set, conditions)
     return make_table(caption, [make_column("Method", "threshold"), *heads], rows, note)
 
 
-def _condition_head(rows: Sequence[Row]) -> Column:
-    metrics = [metric_of(row) for row in rows]
-    counts = distinct(count_phrase(metric.n, metric.n_groups) for metric in metrics)
+def _condition_head(results: Results, rows: Sequence[Row]) -> Column:
+    counts = distinct(_counts(results, row) for row in rows)
     return make_column(f"#{condition_title(rows[0].condition)}", "; ".join(counts))
 
 
@@ -105,10 +104,18 @@ def delivered_table(results: Results, test_set: TestSet) -> Table:
     rows = []
     for row in results.delivered_rows(test_set.name):
         main = metric_of(row)
-        name = Cell(condition_title(row.condition), count_phrase(main.n, main.n_groups))
+        name = Cell(
+            condition_title(row.condition),
+            count_phrase(main.n, main.n_groups, results.n_versions(test_set.name, row.condition)),
+        )
         rows.append((name, *(metric_of(row, measure) for measure in MEASURES)))
     caption = f"{test_set.title}: the delivered model, with 95 % intervals"
     return make_table(caption, ("Condition", *MEASURE_HEADS), rows)
+
+
+def _counts(results: Results, row: Row) -> str:
+    main = metric_of(row)
+    return count_phrase(main.n, main.n_groups, results.n_versions(row.test_set, row.condition))
 
 
 def comparison_table(results: Results, test_set: TestSet) -> Table:
@@ -118,7 +125,8 @@ def comparison_table(results: Results, test_set: TestSet) -> Table:
     rows = []
     for condition in distinct(pair.condition for pair in comparisons):
         beside = [results.comparison(name, test_set.name, condition, threshold) for name, threshold in opponents]
-        counts = distinct(count_phrase(pair.result.n, pair.result.n_groups) for pair in beside)
+        versions = results.n_versions(test_set.name, condition)
+        counts = distinct(count_phrase(pair.result.n, pair.result.n_groups, versions) for pair in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
     heads = [make_column("Condition"), *(make_column(f"#{method_title(m)}", threshold) for m, threshold in opponents)]
     notes = distinct(pair.result.note for pair in comparisons if pair.result.note)

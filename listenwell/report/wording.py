@@ -72,9 +72,11 @@ def condition_phrase(condition: str) -> str:
     return phrases[condition] if condition in phrases else f"at {condition_title(condition)}"
 
 
-def count_phrase(n_clips: int, n_groups: int) -> str:
-    """Clips and groups a number rests on: "110 clips, 30 groups"."""
-    return f"{n_clips} clip{'' if n_clips == 1 else 's'}, {n_groups} group{'' if n_groups == 1 else 's'}"
+def count_phrase(n_rows: int, n_groups: int, n_versions: int = 1) -> str:
+    """Clips and groups a number rests on: "110 clips, 30 groups"; "110 clips x 5, 30 groups" for five versions each."""
+    times = f" \N{MULTIPLICATION SIGN} {n_versions}" if n_versions > 1 else ""
+    n_clips = n_rows // n_versions
+    return f"{n_clips} clip{'' if n_clips == 1 else 's'}{times}, {n_groups} group{'' if n_groups == 1 else 's'}"
 
 
 def format_number(value: float, form: str = ".3f") -> str:
