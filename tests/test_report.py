@@ -66,7 +66,7 @@ def test_the_terminal_table_has_the_cells_of_the_page_and_loads_no_drawing_libra
     assert all(len(line) <= 130 for line in table.splitlines())
     assert "Base model, zero-shot default" in table
     assert "Base model, zero-shot calibrated" in table
-    assert "110 clips × 5, 30 groups" in table
+    assert "110 clips \N{MULTIPLICATION SIGN} 5, 30 groups" in table
     shown = next(table for table in Page(page).tables if "Sealed test: balanced accuracy" in table.caption)
     assert all(" ".join(cell) in table for row in shown.rows for cell in row)
     code = "import sys, listenwell.report.tables; print({'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
