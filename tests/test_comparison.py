@@ -43,6 +43,16 @@ def test_the_difference_is_that_of_the_balanced_accuracies():
     assert (found.n, found.n_groups) == (110, 30)
 
 
+def test_the_detectable_difference_is_found_in_four_studies_of_five():
+    error = 0.03
+    found = compare_balanced_accuracy(*two_methods(np.random.default_rng(0), 3.0, 2.0), IS_SPEECH, GROUP, seed=0)
+    in_errors = stats.t.ppf(0.975, 9) + stats.t.ppf(0.8, 9)
+    assert 0 < found.detectable / in_errors < found.high - found.low
+    values = np.random.default_rng(1).normal(error * in_errors, error * np.sqrt(10), (4000, 10))
+    told = values.mean(axis=1) > stats.t.ppf(0.975, 9) * stats.sem(values, axis=1)
+    assert np.mean(told) == pytest.approx(0.8, abs=0.04)
+
+
 def test_exchanging_the_methods_turns_the_sign():
     a, b = two_methods(np.random.default_rng(1), 3.0, 2.0)
     ab = compare_balanced_accuracy(a, b, IS_SPEECH, GROUP, seed=0)

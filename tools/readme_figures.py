@@ -15,7 +15,7 @@ from typing import Any
 from listenwell.report.figures import accuracy_curves
 from listenwell.report.results import LadderRow, Results, distinct, read_results
 from listenwell.report.tables import mean_over_seeds
-from listenwell.report.wording import format_difference, format_p
+from listenwell.report.wording import detectable_phrase, format_difference, format_p
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder
 
@@ -94,7 +94,7 @@ def figures(results: dict[str, Any]) -> str:
     lines += [
         "![Balanced accuracy by signal-to-noise ratio](docs/starter-study/accuracy.svg)",
         "",
-        against(results),
+        against(read_results(RunFolder(STUDY))),
         where_it_errs(results),
         "[All figures](docs/starter-study/report.md).",
         "",
@@ -117,16 +117,17 @@ def cells(results: dict[str, Any], test_set: str, method: str, threshold: str) -
     return found
 
 
-def against(results: dict[str, Any]) -> str:
+def against(results: Results) -> str:
     """What the primary comparisons on the out-of-corpus test say, in words."""
     names = {"zero-shot": "the small model as it is", "silero": "Silero"}
     verdicts = []
-    for comparison in Results.model_validate(results).comparisons:
+    for comparison in results.comparisons:
         if comparison.is_primary:
             word = "cannot tell at this n" if comparison.outcome == "cannot tell" else comparison.outcome
             verdicts.append(
                 f"against {names.get(comparison.opponent, comparison.opponent)}, {CONDITIONS[comparison.condition]}: "
-                f"{word} ({format_difference(comparison.result)}, p {format_p(comparison.p_adjusted)})"
+                f"{word} ({format_difference(comparison.result)}, p {format_p(comparison.p_adjusted)}"
+                f"{detectable_phrase(comparison.result)})"
             )
     return f"Fine-tuned, all thresholds chosen on the same dev, out of corpus: {'; '.join(verdicts)}."
 

@@ -25,7 +25,7 @@ from math import hypot, sqrt
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from listenwell.evaluate.intervals import (
     FEW_GROUPS,
@@ -45,13 +45,18 @@ N_PERMUTATIONS = 10_000
 MOST_GROUPS_EXACT = 13
 """Up to this many differing groups all 2^k sign patterns are counted."""
 Outcome = Literal["better", "worse", "cannot tell"]
+POWER = 0.8
 ONE_SEED = "one seed says nothing about other seeds"
 SIGNS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """A measure of A minus that of B with its 95 % interval and two-sided p value."""
+    """A measure of A minus that of B with its 95 % interval and two-sided p value.
+
+    detectable: the true difference that studies of this kind tell from 0 in POWER of the cases, as far as the standard
+    error over groups says; None where that is unknown.
+    """
 
     difference: float
     low: float
@@ -61,6 +66,7 @@ class PairedDifference:
     n_groups: int
     method: str
     note: str = ""
+    detectable: float | None = None
 
 
 def compare_balanced_accuracy(
@@ -110,11 +116,12 @@ def _compare_rights(
     member, n_groups = number_groups(group)
     fewest = int((counts > 0).sum(axis=0).min())
     difference = float(contributions.sum())
-    below, above = 2.0, 2.0
+    below, above, error = 2.0, 2.0, 0.0
     if fewest > 1:
         only_a = class_sums(a_is_right * (1.0 - b_is_right), is_speech, member, n_groups)
         only_b = class_sums(b_is_right * (1.0 - a_is_right), is_speech, member, n_groups)
-        half = t_quantile(fewest) * linearised_error(only_a - only_b, counts)
+        error = linearised_error(only_a - only_b, counts)
+        half = t_quantile(fewest) * error
         one, other = (_discordant_halves(*shares, counts) for shares in ((only_a, only_b), (only_b, only_a)))
         below, above = (hypot(max(half, side), half_of_seeds) for side in (one, other))
     return PairedDifference(
@@ -126,7 +133,13 @@ def _compare_rights(
         n_groups,
         "linearised and MOVER over groups; paired cluster permutation",
         _note(n_groups, fewest, is_equal=np.array_equal(a_is_right, b_is_right)),
+        _detectable(hypot(error, half_of_seeds / t_quantile(fewest)), fewest),
     )
+
+
+def _detectable(error: float, n_groups: float) -> float | None:
+    """Return the difference found with probability POWER at this standard error (Julious 2004, Stat. Med. 23:1921)."""
+    return error * (t_quantile(n_groups) + float(stdtrit(n_groups - 1.0, POWER))) if error > 0 else None
 
 
 def paired_contributions(
@@ -234,7 +247,7 @@ def compare_auc(a_score: Floats, b_score: Floats, is_speech: Bools, group: Group
     member, n_groups = number_groups(group)
     counts = class_sums(np.ones(len(is_speech)), is_speech, member, n_groups)
     fewest = int((counts > 0).sum(axis=0).min())
-    low, high, p_value = -1.0, 1.0, 1.0
+    low, high, p_value, error, worth = -1.0, 1.0, 1.0, 0.0, 2.0
     if fewest > 1:
         gaps = [auc_contributions(score, is_speech, member, n_groups) for score in (a_score, b_score)]
         error = hypot(stratified_error(gaps[0] - gaps[1], counts), 0.25 / float(counts.sum(axis=0).min()))
@@ -244,7 +257,7 @@ def compare_auc(a_score: Floats, b_score: Floats, is_speech: Bools, group: Group
         p_value = float(2.0 * stdtr(max(worth - 1.0, 1.0), -abs(difference) / error))
     return PairedDifference(
         difference, low, high, p_value, len(is_speech), n_groups, "placements by group, t",
-        _note(n_groups, fewest, is_equal=bool(np.array_equal(a_score, b_score))),
+        _note(n_groups, fewest, is_equal=bool(np.array_equal(a_score, b_score))), _detectable(error, worth),
     )  # fmt: skip
 
 

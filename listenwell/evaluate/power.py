@@ -25,6 +25,7 @@ from scipy.special import stdtrit
 from listenwell.data.clip import LABELS
 from listenwell.data.test_set import ChosenClip, Precision
 from listenwell.errors import ConfigError
+from listenwell.evaluate.comparison import POWER
 from listenwell.evaluate.intervals import (
     PLANNING_ICC,
     Groups,
@@ -35,7 +36,6 @@ from listenwell.evaluate.metrics import Floats
 from listenwell.evaluate.shares import effective_n, t_quantile, wilson
 
 MOST_GROUPS = 1_000_000
-POWER = 0.8
 TELLING = 0.9
 
 

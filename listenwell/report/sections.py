@@ -30,6 +30,7 @@ from listenwell.report.wording import (
     condition_phrase,
     condition_title,
     count_phrase,
+    detectable_phrase,
     format_difference,
     format_metric,
     format_number,
@@ -190,7 +191,8 @@ def _describe(results: Results, comparison: Comparison) -> str:
     row = results.row(comparison.method, CALIBRATED, comparison.test_set, comparison.condition)
     return (
         f"{comparison.outcome} {condition_phrase(comparison.condition)}, {format_difference(result)}, at "
-        f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups, versions)})"
+        f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups, versions)}"
+        f"{detectable_phrase(result)})"
     )
 
 

@@ -137,7 +137,8 @@ def comparison_table(results: Results, test_set: TestSet) -> Table:
 def _comparison_cell(comparison: Comparison) -> Cell:
     result = comparison.result
     family = " (primary)" if comparison.is_primary else ""
-    detail = f"{format_difference_interval(result)}, p {format_p(comparison.p_adjusted)}{family}"
+    found = "" if result.detectable is None else f", detectable {format_number(result.detectable)}"
+    detail = f"{format_difference_interval(result)}, p {format_p(comparison.p_adjusted)}{family}{found}"
     return Cell(f"{comparison.outcome} {format_signed(result.difference)}", detail)
 
 

@@ -110,6 +110,12 @@ def format_difference(difference: PairedDifference) -> str:
     return f"{format_signed(difference.difference)} {format_difference_interval(difference)}"
 
 
+def detectable_phrase(difference: PairedDifference) -> str:
+    """What difference such a study finds in 80 % of cases, after a comma; "" where that is unknown."""
+    found = difference.detectable
+    return "" if found is None else f", {format_number(found)} would be found in 80 % of studies"
+
+
 def format_p(p_value: float) -> str:
     """A p value with its relation: "= 0.031", "< 0.001"."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
