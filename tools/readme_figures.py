@@ -15,7 +15,7 @@ from typing import Any
 from listenwell.report.figures import accuracy_curves
 from listenwell.report.results import LadderRow, Results, distinct, read_results
 from listenwell.report.tables import mean_over_seeds
-from listenwell.report.wording import detectable_phrase, format_difference, format_p
+from listenwell.report.wording import format_difference, format_p
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder
 
@@ -118,18 +118,22 @@ def cells(results: dict[str, Any], test_set: str, method: str, threshold: str) -
 
 
 def against(results: Results) -> str:
-    """What the primary comparisons on the out-of-corpus test say, in words."""
-    names = {"zero-shot": "the small model as it is", "silero": "Silero"}
-    verdicts = []
-    for comparison in results.comparisons:
-        if comparison.is_primary:
-            word = "cannot tell at this n" if comparison.outcome == "cannot tell" else comparison.outcome
-            verdicts.append(
-                f"against {names.get(comparison.opponent, comparison.opponent)}, {CONDITIONS[comparison.condition]}: "
-                f"{word} ({format_difference(comparison.result)}, p {format_p(comparison.p_adjusted)}"
-                f"{detectable_phrase(comparison.result)})"
-            )
-    return f"Fine-tuned, all thresholds chosen on the same dev, out of corpus: {'; '.join(verdicts)}."
+    """The primary comparisons on the out-of-corpus test, as a table."""
+    names = {"zero-shot": "the small model as it is", "silero": "Silero VAD"}
+    lines = [
+        "Fine-tuned minus (thresholds of the same dev, out of corpus) | difference | p (Holm) | detectable in 80 % | |",
+        "|---|---|---|---|---|",
+    ]
+    for comparison in (each for each in results.comparisons if each.is_primary):
+        opponent = names.get(comparison.opponent, comparison.opponent)
+        found = comparison.result.detectable
+        cells = (
+            f"{opponent}, {CONDITIONS[comparison.condition]}", format_difference(comparison.result),
+            format_p(comparison.p_adjusted).removeprefix("= "), "" if found is None else f"{found:.3f}",
+            comparison.outcome,
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([f"| {lines[0]}", *lines[1:], ""])
 
 
 def where_it_errs(results: dict[str, Any]) -> str:
