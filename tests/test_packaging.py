@@ -83,7 +83,7 @@ def test_help_of_the_installed_program_lists_the_commands(installed, tmp_path):
 def test_the_installed_program_evaluates_a_table_of_scores(installed, tmp_path):
     write_scores(tmp_path / "scores.csv", make_scores())
     text = run(installed, tmp_path, "listenwell", "evaluate", "scores.csv", "--threshold", "0.5")
-    assert "balanced_accuracy" in text
+    assert "Balanced accuracy" in text
     assert "400 clips, 80 groups" in text
 
 

@@ -12,9 +12,9 @@ from scipy.special import ndtri
 
 from listenwell.evaluate.calibration import Threshold, best_threshold, scores_sha256
 from listenwell.evaluate.intervals import PLANNING_ICC, Metric, number_groups
-from listenwell.evaluate.metrics import Bools
+from listenwell.evaluate.metrics import Bools, Floats
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.evaluate.shares import effective_n, t_quantile, wilson
+from listenwell.evaluate.shares import effective_n, share_bounds, t_quantile
 
 FEW_EFFECTIVE_CLIPS = 30.0
 LARGEST_GROUP_SHARE = 0.5
@@ -66,9 +66,9 @@ def warn_few_clips(table: ScoreTable) -> list[str]:
         member, n_groups = number_groups(table.group[rows])
         if n_groups < 2:
             continue
-        n = float(effective_n(np.bincount(member).astype(np.float64), PLANNING_ICC))
-        if n < FEW_EFFECTIVE_CLIPS:
-            low, _ = wilson(1.0, n, t_quantile(n_groups))
+        sizes: Floats = np.bincount(member).astype(np.float64)
+        if effective_n(sizes, PLANNING_ICC) < FEW_EFFECTIVE_CLIPS:
+            low, _ = share_bounds(sizes, sizes)
             warnings.append(
                 f"{rows.sum()} {label} clips of {n_groups} groups are few: even with all of them right, no more than "
                 f"{low:.0%} is certain"
