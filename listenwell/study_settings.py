@@ -141,8 +141,11 @@ class SearchConfig(Section):
 
 
 class LeaveOneOutConfig(Section):
-    """Leave one speaker out: every speaker of the study pool is held out once, with a share of the other sounds."""
+    """Leave one out: every speaker, or every corpus, of the study pool is held out once, with its share of sounds."""
 
+    by: tuple[Literal["group", "corpus"], ...] = ("group",)
+    """group: every speaker; corpus: every corpus that has speech (a package, a site), its sounds and backgrounds too,
+    other corpora dealt to the folds as wholes. With both, the report tells what a foreign corpus costs."""
     arms: tuple[str, ...] = ()
     """Which arms run it; final is the config itself. Empty: none."""
     mode: Literal["fixed", "nested"] = "fixed"
@@ -154,6 +157,18 @@ class LeaveOneOutConfig(Section):
     """Speakers of each fold's training groups that choose its epoch and threshold instead of training."""
     changes: dict[str, Any] = Field({})
     """Dotted settings of every fold's fit, such as {train.epochs: 3}: folds are many."""
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_or_several(cls, by: Any) -> Any:
+        return (by,) if isinstance(by, str) else by
+
+    @field_validator("by")
+    @classmethod
+    def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
+        if not by or len(set(by)) < len(by):
+            raise ValueError("must name group, corpus, or both once")
+        return by
 
 
 class ExecutorConfig(Section):

@@ -65,7 +65,7 @@ def test_a_threshold_that_fits_and_one_that_does_not_are_told_apart():
     still, _, _ = gather(shift=0.0)
     assert abs(still["transfer"]["test"]["shift"]["value"]) < 1.0
     assert verdict(still, "clean") == "met"
-    assert verdict(still, "leave-one-speaker-out") == "cannot tell"
+    assert verdict(still, "leave-one-out") == "cannot tell"
 
 
 def test_errors_are_counted_by_group_and_the_worst_stand_first():

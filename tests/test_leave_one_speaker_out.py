@@ -58,7 +58,7 @@ def test_what_only_trains_is_never_held_out(tmp_path, pool):
     speakers = sorted({clip.group for clip in clips if clip.label == "SPEECH"})[:2]
     named = [replace(clip, split="train" if clip.group in speakers else pool) for clip in clips]
     config = load_config(None, ["leave_one_out.dev_speakers=1"])
-    folds = folds_of(config, divide(named, [], config.data))
+    folds = folds_of(config, divide(named, [], config.data), "group")
     assert not any(groups(fold.held_out + fold.dev) & {*speakers} for fold in folds)
     assert all({*speakers} <= groups(fold.train) for fold in folds)
 
@@ -113,7 +113,7 @@ def nested(tmp_path_factory):
 def test_a_nested_fold_searches_on_its_own_training_groups_and_no_test_group_enters(nested):
     config, records = nested
     parts = divide(*prepare(config), config.data)
-    folds = folds_of(config, parts)
+    folds = folds_of(config, parts, "group")
     assert len(heard_groups(config)) == 3 * 2 + 3  # every point in every fold, and the config itself
     for heard in heard_groups(config):
         assert any(not heard & groups(fold.held_out) for fold in folds)
@@ -148,7 +148,7 @@ def test_a_nested_mode_that_no_arm_needs_and_a_search_whose_dev_has_one_speaker_
 def test_the_speakers_mixed_under_a_folds_clips_are_those_it_trains_on(tmp_path):
     config = make_study(tmp_path, *QUICK, "augment.babble.probability=1.0")
     splits = with_speakers(divide(*prepare(config), config.data))
-    folds = folds_of(config, splits)
+    folds = folds_of(config, splits, "group")
     assert len({entry.group for entry in splits.banks["train"].entries if entry.kind == "speech"}) > 2
     for fold in folds:
         bank = fold_splits(fold, splits).banks["train"]
@@ -194,3 +194,36 @@ def test_the_plan_counts_the_fits_of_every_fold(nested):
     config, _ = nested
     fits = plan_study(config).fits
     assert len(fits["search in every fold"]) + len(fits["leave one speaker out"]) == len(heard_groups(config))
+
+
+def test_every_corpus_is_left_out_and_what_a_foreign_one_costs_is_told(tmp_path):
+    config = make_study(tmp_path, *QUICK, "leave_one_out.by=[group, corpus]", "leave_one_out.folds=3")
+    table = tmp_path / "clips.csv"
+    clips = [replace(clip, corpus=f"site{int(clip.group[-1]) % 3}") for clip in read_manifest(table)]
+    write_manifest(table, clips)
+    by_group, by_corpus = fold_records(config)
+    assert (by_group["by"], by_group["gap"]) == ("group", None)
+    assert [fold["speaker"] for fold in by_corpus["folds"]] == ["corpus site0", "corpus site1", "corpus site2"]
+    gap = by_corpus["gap"]
+    assert gap["n"] == by_group["metrics"][0]["n"] == by_corpus["metrics"][0]["n"]
+    difference = by_group["metrics"][0]["value"] - by_corpus["metrics"][0]["value"]
+    assert gap["difference"] == pytest.approx(difference)
+    assert gap["low"] <= difference <= gap["high"]
+
+
+def test_backgrounds_of_a_corpus_that_is_held_out_do_not_train(tmp_path):
+    config = make_study(tmp_path)
+    clips, backgrounds = prepare(config)
+    clips = [replace(clip, corpus=f"site{int(clip.group[-1]) % 3}") for clip in clips]
+    backgrounds = [replace(each, corpus=f"site{i % 3}") for i, each in enumerate(backgrounds)]
+    splits = divide(clips, backgrounds, config.data)
+    trained = {entry.corpus for entry in splits.banks["train"].entries}
+    for fold in folds_of(config, splits, "corpus"):
+        entries = fold_splits(fold, splits).banks["train"].entries
+        assert {entry.corpus for entry in entries} == trained - fold.corpora
+
+
+@pytest.mark.parametrize("by", ["[]", "[group, group]", "speaker"])
+def test_only_group_and_corpus_once_are_what_is_left_out(by):
+    with pytest.raises(ConfigError, match=r"leave_one_out\.by"):
+        load_config(None, [f"leave_one_out.by={by}"])

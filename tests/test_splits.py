@@ -1,5 +1,6 @@
 """Splits share no group, each holds both classes, and the draw depends on seed and group names alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listenwell.data.clip import LABELS, Clip
-from listenwell.data.splits import check_disjoint, split_by_group
+from listenwell.data.splits import check_disjoint, make_corpus_folds, split_by_group
 from listenwell.errors import ManifestError
 
 
@@ -60,3 +61,33 @@ def test_a_shared_group_or_clip_is_found():
 def test_a_group_of_both_labels_goes_by_the_shares_where_other_groups_serve_every_part():
     parts = split_by_group(corpus(6, 6, n_both=1), {"train": 0.1, "test": 0.9}, seed=0)
     assert "b0" in {c.group for c in parts["test"]}
+
+
+def corpus_clips(corpora: dict[str, tuple[int, int]]) -> list[Clip]:
+    """Two clips of every speaker and source; corpora: name -> how many of each it has."""
+    return [
+        replace(clip(0, label, f"{name}-{label}{i}"), clip_id=f"{name}-{label}{i}-{k}", corpus=name)
+        for name, counts in corpora.items()
+        for label, n in zip(("SPEECH", "NONSPEECH"), counts, strict=True)
+        for i in range(n)
+        for k in range(2)
+    ]
+
+
+def test_every_corpus_is_held_out_once_with_all_that_it_has():
+    clips = corpus_clips({"a": (3, 0), "b": (2, 4), "c": (2, 0), "d": (0, 5), "e": (0, 1), "f": (0, 2)})
+    folds = make_corpus_folds(clips, 1, 0)
+    assert [fold.name for fold in folds] == ["corpus a", "corpus b", "corpus c"]
+    held_out = [clip.clip_id for fold in folds for clip in fold.held_out]
+    assert sorted(held_out) == sorted(clip.clip_id for clip in clips)
+    # the largest corpora without speech go to the folds with the fewest sources
+    assert [set(fold.corpora) for fold in folds] == [{"a", "d"}, {"b"}, {"c", "f", "e"}]
+    for fold in folds:
+        assert {clip.corpus for clip in fold.held_out} == set(fold.corpora)
+        assert not {clip.corpus for clip in (*fold.train, *fold.dev)} & fold.corpora
+        assert {clip.group for clip in fold.train}.isdisjoint(clip.group for clip in fold.dev)
+
+
+def test_too_few_corpora_with_speech_are_named():
+    with pytest.raises(ManifestError, match=r"needs 3 corpora with speech, but there are 2 \(a, b\)"):
+        make_corpus_folds(corpus_clips({"a": (3, 2), "b": (2, 4), "d": (0, 5)}), 1, 0)

@@ -7,16 +7,20 @@ that holds both labels counts as a speaker.
 
 A fold without non-speech could be won by calling everything speech. So the sound sources are dealt out to the folds,
 every source held out exactly once, and within what is left some speakers and sources choose (dev) instead of training.
+Folds by corpus hold whole corpora out: speakers, sources and, by what the caller does with `Fold.corpora`, backgrounds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from math import ceil
 
 from listenwell.data.clip import LABELS, Clip, Label
 from listenwell.errors import ManifestError
 from listenwell.random_streams import stream_key
+
+FEWEST_CORPORA = 3
+"""One is held out, and those that choose and those that train are not all of one."""
 
 
 def split_by_group(clips: Iterable[Clip], shares: Mapping[str, float], seed: int) -> dict[str, list[Clip]]:
@@ -110,12 +114,17 @@ def _apportion(n_groups: int, shares: Mapping[str, float], needed: Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One fold; its three lists share no group, and each holds both labels. name: the speaker's, or fold-01."""
+    """One fold; its three lists share no group, and each holds both labels.
+
+    name: the speaker's, the corpus' or fold-01. corpora: those that are held out whole; their clips and backgrounds
+    train nothing.
+    """
 
     name: str
     train: list[Clip]
     dev: list[Clip]
     held_out: list[Clip]
+    corpora: frozenset[str] = frozenset()
 
 
 def make_folds(clips: Sequence[Clip], n_folds: int | None, n_dev_speakers: int, seed: int) -> list[Fold]:
@@ -130,28 +139,66 @@ def make_folds(clips: Sequence[Clip], n_folds: int | None, n_dev_speakers: int, 
     _require_groups(speakers, sources, n, n_dev_speakers, one_each=one_each)
     dealt = speakers if one_each else order_groups(speakers, seed)
     names = speakers if one_each else [f"fold-{number:02d}" for number in range(1, n + 1)]
-    folds = []
-    for number, name in enumerate(names):
-        held_out = {*dealt[number::n], *sources[number::n]}
-        left_speakers = [group for group in order_groups(speakers, seed + 1) if group not in held_out]
-        left_sources = [group for group in sources if group not in held_out]
-        n_dev_sources = max(1, round(len(left_sources) * n_dev_speakers / len(left_speakers)))
-        dev = {*_in_turn(left_speakers, number, n_dev_speakers), *_in_turn(left_sources, number, n_dev_sources)}
-        folds.append(
-            Fold(
-                name,
-                [clip for clip in clips if clip.group not in held_out | dev],
-                [clip for clip in clips if clip.group in dev],
-                [clip for clip in clips if clip.group in held_out],
-            )
+    held_out = [{*dealt[number::n], *sources[number::n]} for number in range(n)]
+    return [
+        _fold(clips, name, groups, number, n_dev_speakers, seed)
+        for number, (name, groups) in enumerate(zip(names, held_out, strict=True))
+    ]
+
+
+def make_corpus_folds(clips: Sequence[Clip], n_dev_speakers: int, seed: int) -> list[Fold]:
+    """Return folds that hold out every corpus once: one per corpus with speech, in their names' order.
+
+    Corpora without speech are dealt to the folds as wholes, the largest first to the fold with the fewest sound
+    sources. Raises ManifestError where fewer than three corpora hold speech, or a fold lacks a class.
+    """
+    groups: dict[str, set[str]] = {}
+    for clip in clips:
+        groups.setdefault(clip.corpus, set()).add(clip.group)
+    spoken = sorted({clip.corpus for clip in clips if clip.label == "SPEECH"})
+    if len(spoken) < FEWEST_CORPORA:
+        raise ManifestError(
+            f"leave-one-corpus-out needs {FEWEST_CORPORA} corpora with speech, but there are {len(spoken)} "
+            f"({', '.join(spoken)}); fill the corpus column of the table, or set leave_one_out.by to group."
         )
-        _require_labels(folds[-1])
-    return folds
+    speakers = {clip.group for clip in clips if clip.label == "SPEECH"}
+    held_out = {corpus: {corpus} for corpus in spoken}
+    n_sources = {corpus: len(groups[corpus] - speakers) for corpus in groups}
+    for corpus in sorted(set(groups) - set(spoken), key=lambda corpus: (-n_sources[corpus], corpus)):
+        fewest = min(spoken, key=lambda name: sum(n_sources[each] for each in held_out[name]))
+        held_out[fewest].add(corpus)
+    return [
+        replace(
+            _fold(
+                clips, f"corpus {name}", set().union(*(groups[each] for each in corpora)), number, n_dev_speakers, seed
+            ),
+            corpora=frozenset(corpora),
+        )
+        for number, (name, corpora) in enumerate(held_out.items())
+    ]
+
+
+def _fold(clips: Sequence[Clip], name: str, held_out: set[str], number: int, n_dev_speakers: int, seed: int) -> Fold:
+    """The fold that holds these groups out; which of the others choose goes in turn, fold by fold."""
+    speakers = {clip.group for clip in clips if clip.label == "SPEECH"}
+    left_speakers = [group for group in order_groups(speakers, seed + 1) if group not in held_out]
+    sources = order_groups({clip.group for clip in clips} - speakers, seed)
+    left_sources = [group for group in sources if group not in held_out]
+    n_dev_sources = max(1, round(len(left_sources) * n_dev_speakers / max(len(left_speakers), 1)))
+    dev = {*_in_turn(left_speakers, number, n_dev_speakers), *_in_turn(left_sources, number, n_dev_sources)}
+    fold = Fold(
+        name,
+        [clip for clip in clips if clip.group not in held_out | dev],
+        [clip for clip in clips if clip.group in dev],
+        [clip for clip in clips if clip.group in held_out],
+    )
+    _require_labels(fold)
+    return fold
 
 
 def _in_turn(groups: Sequence[str], number: int, n_dev: int) -> list[str]:
     """The n_dev groups that choose in fold `number`; each fold goes on where the one before it ended."""
-    return [groups[(number * n_dev + i) % len(groups)] for i in range(n_dev)]
+    return [groups[(number * n_dev + i) % len(groups)] for i in range(n_dev)] if groups else []
 
 
 def _require_groups(
@@ -178,6 +225,6 @@ def _require_labels(fold: Fold) -> None:
         missing = [label for label in LABELS if not any(clip.label == label for clip in clips)]
         if missing:
             raise ManifestError(
-                f"leave-one-speaker-out, fold '{fold.name}': no {missing[0]} clip is left to {part}; add groups of "
+                f"leave-one-out, fold '{fold.name}': no {missing[0]} clip is left to {part}; add groups of "
                 "that class, or lower leave_one_out.dev_speakers."
             )

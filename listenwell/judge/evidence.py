@@ -205,10 +205,13 @@ def _judge_rows(config: EvaluationConfig, rows: Sequence[Row]) -> list[Criterion
 
 def _judge_folds(config: EvaluationConfig, folds: Sequence[LeaveOneOut]) -> list[CriterionVerdict]:
     least = config.least_leave_one_out
-    wanted = f"leave-one-speaker-out balanced accuracy at least {least:g}"
+    wanted = f"leave-one-out balanced accuracy at least {least:g}"
     if not folds:
         return [_criterion(wanted, "", Verdict("cannot tell", "not run: name arms in leave_one_out.arms"))]
-    return [_criterion(f"{wanted} ({arm.arm})", "", judge_criterion(arm.metrics[0], least)) for arm in folds]
+    return [
+        _criterion(f"{wanted} ({fold.arm}, by {fold.by})", "", judge_criterion(fold.metrics[0], least))
+        for fold in folds
+    ]
 
 
 def _judge_probabilities(table: ScoreTable, chosen: ProbabilityMap, seed: int) -> JudgedProbabilities:

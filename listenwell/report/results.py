@@ -204,9 +204,14 @@ class FailedFold(Node):
 
 
 class LeaveOneOut(Node):
-    """Leave-one-speaker-out of one arm; chosen: fold -> settings that a nested search found."""
+    """Leave-one-out of one arm, by group or by corpus; chosen: fold -> settings that a nested search found.
+
+    gap: by corpus, what a foreign corpus costs: by group minus by corpus on the same clips, where both ran.
+    """
 
     arm: str
+    by: str
+    gap: PairedDifference | None
     metrics: list[Metric]
     mean: Metric
     mean_of_folds: float

@@ -146,7 +146,7 @@ def ladder_table(results: Results) -> Table:
     """Arms down; test sets and conditions across, and leave-one-speaker-out."""
     places = list(dict.fromkeys((rung.test_set, rung.condition) for rung in results.ladder))
     rungs = {(rung.test_set, rung.condition, rung.arm): rung for rung in results.ladder}
-    left_out = {record.arm: record.metrics[0] for record in results.leave_one_speaker_out}
+    left_out = {record.arm: record.metrics[0] for record in results.leave_one_speaker_out if record.by == "group"}
     rows = []
     for arm in distinct(rung.arm for rung in results.ladder):
         of_arm = [rungs[*place, arm] for place in places]
@@ -233,7 +233,13 @@ def speaker_table(record: LeaveOneOut) -> Table:
     )
     if record.failed:
         note += f" Folds that failed {DASH} {', '.join(fold.speaker for fold in record.failed)}."
-    return make_table(f"Leave one speaker out: {record.arm}", heads, rows, note)
+    if record.gap is not None:
+        note += (
+            f" A foreign corpus costs {format_difference(record.gap)} of balanced accuracy (speakers held out one by "
+            "one, minus with their whole corpus, on the same clips)."
+        )
+    what = "speaker" if record.by == "group" else record.by
+    return make_table(f"Leave one {what} out: {record.arm}", heads, rows, note)
 
 
 def overfitting_sentence(fit: Fit) -> str:

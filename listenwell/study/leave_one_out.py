@@ -1,4 +1,4 @@
-"""Leave one speaker out: does it hold for speakers that did not train, speaker by speaker?
+"""Leave one speaker, or one corpus, out: does it hold for speakers, and for corpora, that did not train?
 
 Folds are made of the study pool (the clips that train and choose) alone; sealed and out-of-corpus groups enter none.
 Every fold trains its own fit, chooses epoch and threshold on its own dev groups, and decides its held-out speakers and
@@ -16,9 +16,10 @@ import numpy as np
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, change_config
 from listenwell.data.backgrounds import BackgroundBank, clip_background_id
-from listenwell.data.splits import Fold, check_disjoint, make_folds
+from listenwell.data.splits import Fold, check_disjoint, make_corpus_folds, make_folds
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
+from listenwell.evaluate.comparison import PairedDifference, compare_balanced_accuracy
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
 from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
@@ -34,6 +35,9 @@ HELD_OUT = "held_out"
 FIXED = "fixed: the config was chosen on all speakers"
 NESTED = "nested: every fold searched on its own training groups"
 N_HARDEST = 3
+CORPUS = "corpus"
+DecidedFold = tuple[str, ScoreTable, float]
+"""A fold's name, the scores of what it held out, its threshold."""
 
 
 def run_leave_one_out(
@@ -48,9 +52,12 @@ def run_leave_one_out(
     check_changes("leave_one_out.changes", config.leave_one_out.changes)
     nested = nested_arms(config)
     shared = fold_arms(config, {} if nested and search_best is None else search_best)
-    folds = folds_of(config, splits)
-    tested = Splits({f.name: f.held_out for f in folds}, {f.name: BackgroundBank([]) for f in folds})
+    folds_by = {by: folds_of(config, splits, by) for by in config.leave_one_out.by}
+    # groups that know each other across corpora do so across speakers: the first, finest folds are compared
+    first = next(iter(folds_by.values()))
+    tested = Splits({f.name: f.held_out for f in first}, {f.name: BackgroundBank([]) for f in first})
     leaks = pass_gate(config, tested, trainer.run.fold_leaks, trainer.on_progress)
+    folds = [fold for of in folds_by.values() for fold in of]
     searching = fold_search_config(config)
     inner = {
         fold.name: run_search(searching, trainer, fold_splits(fold, splits), f"without-{fold.name}").best
@@ -66,34 +73,62 @@ def run_leave_one_out(
     fits = dict(zip(requests, trainer.fit_all(list(requests.values())), strict=True))
     records = []
     for name in shared:
-        decided, failed = [], []
-        for fold in folds:
-            fit = fits[name, fold.name]
-            if isinstance(fit, FinishedFit):
-                decided.append((fold.name, *_decide_fold(requests[name, fold.name], fit, trainer)))
-            else:
-                failed.append({"speaker": fold.name, "reason": fit.reason})
-            trainer.on_progress(f"judging folds of {name}", len(decided) + len(failed), len(folds))
-        if not decided:
-            raise TrainingError(f"leave-one-speaker-out, arm '{name}': every fold failed; {failed[0]['reason']}")
-        mode, chosen = (NESTED, inner) if name in nested else (FIXED, {})
-        record = describe_folds(name, decided, failed) | {"mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"]}
-        records.append(LeaveOneOut.model_validate(record))
+        found: dict[str, list[DecidedFold]] = {}
+        for by, of_by in folds_by.items():
+            decided, failed = [], []
+            for fold in of_by:
+                fit = fits[name, fold.name]
+                if isinstance(fit, FinishedFit):
+                    decided.append((fold.name, *_decide_fold(requests[name, fold.name], fit, trainer)))
+                else:
+                    failed.append({"speaker": fold.name, "reason": fit.reason})
+                trainer.on_progress(f"judging folds of {name}", len(decided) + len(failed), len(of_by))
+            if not decided:
+                raise TrainingError(f"leave-one-out by {by}, arm '{name}': every fold failed; {failed[0]['reason']}")
+            found[by] = decided
+            mode, chosen = (NESTED, inner) if name in nested else (FIXED, {})
+            record = describe_folds(name, decided, failed) | {
+                "by": by, "mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"],
+                "gap": measure_gap(found["group"], decided, config.seed) if by == CORPUS and "group" in found else None,
+            }  # fmt: skip
+            records.append(LeaveOneOut.model_validate(record))
     return records
 
 
-def folds_of(config: Config, splits: Splits) -> list[Fold]:
+def measure_gap(by_group: Sequence[DecidedFold], by_corpus: Sequence[DecidedFold], seed: int) -> PairedDifference:
+    """Return what a foreign corpus costs: balanced accuracy by speaker minus that by corpus, on the clips of both."""
+    right: list[dict[str, bool]] = []
+    for folds in (by_group, by_corpus):
+        each = [(table, decide(table.score, threshold) == table.is_speech) for _, table, threshold in folds]
+        right.append({c: bool(r) for table, of in each for c, r in zip(table.clip_id.tolist(), of, strict=True)})
+    tables = [table.select(np.isin(table.clip_id, list(right[1]))) for _, table, _ in by_group]
+    clip_id, group, is_speech = (
+        np.concatenate([getattr(table, column) for table in tables]) for column in ("clip_id", "group", "is_speech")
+    )
+    says = [np.array([of[clip] for clip in clip_id.tolist()]) == is_speech for of in right]
+    return compare_balanced_accuracy(says[0], says[1], is_speech, group, seed)
+
+
+def folds_of(config: Config, splits: Splits, by: str) -> list[Fold]:
     """The folds of a study: its pool alone, dealt out by leave_one_out.folds and data.split_seed.
 
-    Clips that a manifest names train beside an undivided pool train in every fold and are never held out.
+    Clips that a manifest names train beside an undivided pool train in every fold and are never held out; in those
+    that hold their corpus out they do not train either.
     """
     clips = [clip for split in (TRAIN, DEV) for clip in splits.clips[split]]
     has_pool = any(clip.split in (POOL, "") for clip in clips)
     always = [clip for clip in clips if has_pool and clip.split == TRAIN]
     kept = {clip.clip_id for clip in always}
     dealt = [clip for clip in clips if clip.clip_id not in kept]
-    folds = make_folds(dealt, config.leave_one_out.folds, config.leave_one_out.dev_speakers, config.data.split_seed)
-    return [replace(fold, train=[*fold.train, *always]) for fold in folds]
+    n_dev, seed = config.leave_one_out.dev_speakers, config.data.split_seed
+    if by == CORPUS:
+        folds = make_corpus_folds(dealt, n_dev, seed)
+    else:
+        folds = make_folds(dealt, config.leave_one_out.folds, n_dev, seed)
+    return [
+        replace(fold, train=[*fold.train, *(clip for clip in always if clip.corpus not in fold.corpora)])
+        for fold in folds
+    ]
 
 
 def fold_arms(config: Config, search_best: Mapping[str, Any] | None) -> dict[str, Config]:
@@ -138,15 +173,18 @@ def request_fold(config: Config, arm: str, arm_config: Config, fold: Fold, split
 def fold_splits(fold: Fold, splits: Splits) -> Splits:
     """The fold's splits: training gets the training backgrounds; dev and the held-out groups would get dev's.
 
-    Where training mixes speakers under a clip, they are those of the fold's own training clips.
+    Where training mixes speakers under a clip, they are those of the fold's own training clips; backgrounds of a corpus
+    that is held out do not train.
     """
     clips = {TRAIN: fold.train, DEV: fold.dev, HELD_OUT: fold.held_out}
     check_disjoint(clips)
     bank = splits.banks[TRAIN]
     speakers = {clip_background_id(clip) for clip in splits.clips[TRAIN]}
     recordings = [entry for entry in bank.entries if entry.background_id not in speakers]
-    if len(recordings) < len(bank.entries):
-        bank = BackgroundBank(recordings, speakers=fold.train, stored=bank.stored)
+    has_speakers = len(recordings) < len(bank.entries)
+    own = [entry for entry in recordings if entry.corpus not in fold.corpora]
+    if has_speakers or len(own) < len(recordings):
+        bank = BackgroundBank(own, speakers=fold.train if has_speakers else (), stored=bank.stored)
     return Splits(clips, {TRAIN: bank, DEV: splits.banks[DEV], HELD_OUT: splits.banks[DEV]})
 
 
@@ -160,9 +198,7 @@ def _decide_fold(request: FitRequest, fit: FinishedFit, trainer: Trainer) -> tup
     return tables[HELD_OUT], choose_threshold(tables[DEV]).value
 
 
-def describe_folds(
-    arm: str, decided: Sequence[tuple[str, ScoreTable, float]], failed: Sequence[Mapping[str, str]]
-) -> dict[str, Any]:
+def describe_folds(arm: str, decided: Sequence[DecidedFold], failed: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """The record of one arm. decided: of every fold its name, the scores of what it held out, its threshold."""
     folds, speakers, decisions = [], [], []
     for fold, table, threshold in decided:

@@ -204,7 +204,8 @@ def _requests(config: Config, splits: Splits) -> dict[str, list[FitRequest]]:
     Trials of a sampled search are counted with the config's own size, and whole, as if none ended at a rung. An arm
     that searches in every fold takes a fit of that search.
     """
-    folds = loo.folds_of(config, splits) if config.leave_one_out.arms else []
+    by = config.leave_one_out.by if config.leave_one_out.arms else ()
+    folds = [fold for each in by for fold in loo.folds_of(config, splits, each)]
     nested, inner = loo.nested_arms(config), loo.fold_search_config(config)
     shared = {name: arm for name, arm in loo.fold_arms(config, {}).items() if name not in nested}
     return {

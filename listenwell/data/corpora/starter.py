@@ -131,6 +131,11 @@ class StarterMember(Member):
     clips: int
     licence: str
 
+    @property
+    def corpus(self) -> str:
+        """The project that recorded it: packages of one project, such as all of Asterisk's prompts, are one corpus."""
+        return self.package.partition("-")[0]
+
 
 def read_members() -> list[StarterMember]:
     """Return the rows of the list."""
@@ -257,7 +262,7 @@ def _render_group(
                 label="SPEECH" if member.label == "SPEECH" else "NONSPEECH",
                 group=member.group,
                 recording=f"{member.package}/{member.path}",
-                corpus=CORPUS,
+                corpus=member.corpus,
                 licence=member.licence,
                 category=member.category,
                 split=member.part,
@@ -296,7 +301,7 @@ def _render_background(member: StarterMember, stored: Mapping[str, Path], folder
         duration_s=len(quantised) / SAMPLE_RATE_HZ,
         kind=member.kind,
         group=member.group,
-        corpus=CORPUS,
+        corpus=member.corpus,
         licence=member.licence,
         split=member.part,
         pcm_sha256=_write_wav(path, quantised),
