@@ -85,6 +85,15 @@ class EvaluationConfig(Section):
             raise ValueError("must name 'clean' and no condition twice")
         return names
 
+    @model_validator(mode="after")
+    def _primary_is_tested(self) -> "EvaluationConfig":
+        known = {"opponents": {"zero-shot", *self.baselines}, "conditions": {"noisy", "100ms", *self.conditions}}
+        for name, allowed in known.items():
+            unknown = [each for each in getattr(self.primary, name) if each not in allowed]
+            if unknown:
+                raise ValueError(f"primary.{name} names '{unknown[0]}'; expected {', '.join(sorted(allowed))}")
+        return self
+
 
 class SampledConfig(Section):
     """Points drawn from a space: each generation learns from those before it (tree-structured Parzen estimator)."""

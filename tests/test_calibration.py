@@ -243,7 +243,7 @@ def test_a_calibration_file_is_read_as_a_threshold_too(tmp_path):
     write_threshold(path, found.threshold)
     assert read_platt(path) is None
     path.write_text(json.dumps(asdict(found.threshold) | {"platt": 3}))
-    with pytest.raises(ManifestError, match="no slope and intercept"):
+    with pytest.raises(ManifestError, match="no slope, intercept and prior"):
         read_platt(path)
 
 

@@ -207,3 +207,9 @@ def test_old_names_of_settings_are_read_like_the_new_ones(tmp_path):
     (tmp_path / "study.yaml").write_text("loso: {fold: 3}\n")
     with pytest.raises(ConfigError, match=r"study.yaml line 1, leave_one_out.fold: unknown key; did you mean"):
         load_config(tmp_path / "study.yaml")
+
+
+@pytest.mark.parametrize("change", ["opponents=[silro]", "conditions=[clean, 70ms]"])
+def test_a_primary_comparison_that_is_not_made_is_refused(change):
+    with pytest.raises(ConfigError, match=r"primary\.(opponents|conditions) names '(silro|70ms)'; expected"):
+        load_config(None, [f"evaluation.primary.{change}"])

@@ -280,7 +280,7 @@ def _auc_lines(result: "SideBySide") -> list[str]:
         f"AUC, {pair.condition or 'all'}: {pair.name} minus {pair.opponent} {pair.auc.difference:+.3f} "
         f"[{pair.auc.low:+.3f}, {pair.auc.high:+.3f}], p {pair.auc.p_value:.3g}"
         for pair in result.pairs
-        if pair.condition in HEADLINES
+        if pair.auc is not None and pair.condition in HEADLINES
     ]
 
 

@@ -336,10 +336,10 @@ def read_platt(path: Path) -> ProbabilityMap | None:
     if "platt" not in content:
         return None
     try:
-        return ProbabilityMap(float(content["platt"]["slope"]), float(content["platt"]["intercept"]))
+        return ProbabilityMap(**{name: float(content["platt"][name]) for name in ("slope", "intercept", "prior")})
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(
-            f"{path}: its 'platt' is no slope and intercept; run 'listenwell calibrate' again."
+            f"{path}: its 'platt' is no slope, intercept and prior; run 'listenwell calibrate' again."
         ) from error
 
 

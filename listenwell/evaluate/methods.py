@@ -62,17 +62,19 @@ def summarise(
     seed: int,
     to_probability: Callable[[Floats], Floats] | None = None,
     costs: Costs = EQUAL_COSTS,
+    prior: float = 0.5,
 ) -> list[Metric]:
     """Return every measure of `table`: decisions at `threshold`, ranking, and probabilities where scores
     can be turned into them.
 
-    Raises ManifestError when a class is missing. `seed` keys the draws of groups.
+    prior: the share of speech that the probabilities are meant for. Raises ManifestError when a class is missing.
+    `seed` keys the draws of groups.
     """
     group, _ = number_groups(table.group)
     metrics = decision_metrics(decide(table.score, threshold), table.is_speech, group)
     metrics += ranking_metrics(table.score, table.is_speech, group, seed, costs)
     if to_probability is not None:
-        metrics += probability_metrics(to_probability(table.score), table.is_speech, group, seed)
+        metrics += probability_metrics(to_probability(table.score), table.is_speech, group, seed, prior)
     return metrics
 
 

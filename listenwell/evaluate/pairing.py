@@ -57,14 +57,15 @@ class Standing:
 class Pair:
     """The first method against an opponent under one condition.
 
-    p_adjusted: corrected over all pairs made together; contributions: what each group adds to the difference.
+    auc: None where one of them gives decisions; p_adjusted: corrected over all pairs made together; contributions: what
+    each group adds to the difference.
     """
 
     name: str
     opponent: str
     condition: str
     difference: PairedDifference
-    auc: PairedDifference
+    auc: PairedDifference | None
     contributions: Mapping[str, float]
     p_adjusted: float = 1.0
 
@@ -169,7 +170,8 @@ def _require_agreement(aligned: Sequence[Contender]) -> None:
 
 def _standing(contender: Contender, condition: str, table: ScoreTable) -> Standing:
     decided = decision_metrics(decide(table.score, contender.threshold), table.is_speech, table.group)
-    return Standing(contender.name, condition, (*decided, auc_metric(table.score, table.is_speech, table.group)))
+    ranked = [] if table.is_decision else [auc_metric(table.score, table.is_speech, table.group)]
+    return Standing(contender.name, condition, (*decided, *ranked))
 
 
 def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, theirs: ScoreTable, seed: int) -> Pair:
@@ -180,7 +182,9 @@ def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, th
         other.name,
         condition,
         compare_balanced_accuracy(*decided, seed),
-        compare_auc(ours.score, theirs.score, ours.is_speech, ours.group),
+        None
+        if ours.is_decision or theirs.is_decision
+        else compare_auc(ours.score, theirs.score, ours.is_speech, ours.group),
         name_contributions(a == ours.is_speech, b == ours.is_speech, ours.is_speech, ours.group),
     )
 

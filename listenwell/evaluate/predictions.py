@@ -140,7 +140,7 @@ def read_predictions(
         _check_range(path, table, 100.0, "percentages")
         table = replace(table, score=table.score / 100.0)
         return Predictions(table, "probability", f"{path}: percentages, read as probabilities of speech")
-    if scale == "auto" and np.isin(table.score, (0.0, 1.0)).all():
+    if scale == "auto" and table.is_decision:
         return Predictions(table, "decision", f"{path}: decisions rather than scores, so nothing is ranked")
     if scale == "probability":
         _check_range(path, table, 1.0, "probabilities")
@@ -275,12 +275,13 @@ def judge_predictions(
             decided = decide(part.score, question.threshold)
             metrics[condition] = decision_metrics(decided, part.is_speech, part.group)
         else:
-            metrics[condition] = summarise(part, question.threshold, seed, to_probability, question.costs)
+            prior = question.platt.prior if question.platt else 0.5
+            metrics[condition] = summarise(part, question.threshold, seed, to_probability, question.costs, prior)
     on_progress("measuring conditions", len(parts), len(parts))
     verdicts = {}
     if question.target is not None:
         verdicts = {condition: judge_criterion(found[0], question.target) for condition, found in metrics.items()}
-    warnings = find_traps(table, question.threshold, question.chosen, is_decision=is_decision)
+    warnings = find_traps(table, question.threshold, question.chosen)
     if question.expected:
         warnings += [each for each in warn_dropped_rows(table, question.expected) if each not in warnings]
     return Judgement(

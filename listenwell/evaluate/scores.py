@@ -61,6 +61,11 @@ class ScoreTable:
         return is_speech
 
     @property
+    def is_decision(self) -> bool:
+        """True where the scores are decisions, 0 and 1 alone: there is nothing to rank."""
+        return bool(np.isin(self.score, (0.0, 1.0)).all())
+
+    @property
     def sha256(self) -> str:
         """The hash of every column."""
         numbers = b"".join(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes() for name in NUMBERS)

@@ -25,17 +25,15 @@ DIGITS_COPIED = range(3, 16)
 NAMED = 3
 
 
-def find_traps(
-    table: ScoreTable, threshold: float, chosen: Threshold | None = None, *, is_decision: bool = False
-) -> list[str]:
+def find_traps(table: ScoreTable, threshold: float, chosen: Threshold | None = None) -> list[str]:
     """Return the warnings that one table and its threshold give; chosen: the record of the threshold, if any.
 
-    is_decision: the scores are decisions, so no threshold was chosen by them. Both classes must be there.
+    Decisions were not made by a threshold on them. Both classes must be there.
     """
     conditions = np.unique(table.condition)
     once = table.select(table.condition == conditions[0]) if conditions.size > 1 else table
     return [
-        *([] if is_decision else warn_tuned_on_test(table, threshold, chosen)),
+        *([] if table.is_decision else warn_tuned_on_test(table, threshold, chosen)),
         *warn_few_clips(once),
         *warn_one_group(once),
         *warn_clips_as_groups(once),

@@ -82,7 +82,8 @@ def comparison_rows(result: SideBySide) -> list[Sequence[str]]:
     for pair in result.pairs:
         name = f"{pair.name} minus {pair.opponent}"
         rows.append(_row(pair.condition, name, "balanced_accuracy", pair.difference, pair.p_adjusted))
-        rows.append(_row(pair.condition, name, "roc_auc", pair.auc))
+        if pair.auc is not None:
+            rows.append(_row(pair.condition, name, "roc_auc", pair.auc))
     return rows
 
 
