@@ -91,3 +91,14 @@ def test_every_corpus_is_held_out_once_with_all_that_it_has():
 def test_too_few_corpora_with_speech_are_named():
     with pytest.raises(ManifestError, match=r"needs 3 corpora with speech, but there are 2 \(a, b\)"):
         make_corpus_folds(corpus_clips({"a": (3, 2), "b": (2, 4), "d": (0, 5)}), 1, 0)
+
+
+def test_a_speaker_of_two_corpora_trains_in_neither_fold_and_each_clip_is_tested_once():
+    clips = corpus_clips({"a": (3, 1), "b": (3, 2), "c": (3, 2)})
+    shared = [replace(each, group="both") if each.group in ("a-SPEECH0", "b-SPEECH0") else each for each in clips]
+    folds = make_corpus_folds(shared, 1, 0)
+    held_out = [each.clip_id for fold in folds for each in fold.held_out]
+    assert sorted(held_out) == sorted(each.clip_id for each in clips)
+    for fold in folds[:2]:
+        assert "both" in {each.group for each in fold.held_out}
+        assert "both" not in {each.group for each in (*fold.train, *fold.dev)}

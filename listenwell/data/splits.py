@@ -150,7 +150,8 @@ def make_corpus_folds(clips: Sequence[Clip], n_dev_speakers: int, seed: int) -> 
     """Return folds that hold out every corpus once: one per corpus with speech, in their names' order.
 
     Corpora without speech are dealt to the folds as wholes, the largest first to the fold with the fewest sound
-    sources. Raises ManifestError where fewer than three corpora hold speech, or a fold lacks a class.
+    sources. A group that stands in several corpora trains in none of their folds, and each clip of it is tested once.
+    Raises ManifestError where fewer than FEWEST_CORPORA corpora hold speech, or a fold lacks a class.
     """
     groups: dict[str, set[str]] = {}
     for clip in clips:
@@ -167,15 +168,13 @@ def make_corpus_folds(clips: Sequence[Clip], n_dev_speakers: int, seed: int) -> 
     for corpus in sorted(set(groups) - set(spoken), key=lambda corpus: (-n_sources[corpus], corpus)):
         fewest = min(spoken, key=lambda name: sum(n_sources[each] for each in held_out[name]))
         held_out[fewest].add(corpus)
-    return [
-        replace(
-            _fold(
-                clips, f"corpus {name}", set().union(*(groups[each] for each in corpora)), number, n_dev_speakers, seed
-            ),
-            corpora=frozenset(corpora),
-        )
-        for number, (name, corpora) in enumerate(held_out.items())
-    ]
+    folds = []
+    for number, (name, corpora) in enumerate(held_out.items()):
+        of_corpora = set().union(*(groups[corpus] for corpus in corpora))
+        fold = _fold(clips, f"corpus {name}", of_corpora, number, n_dev_speakers, seed)
+        tested = [clip for clip in fold.held_out if clip.corpus in corpora]
+        folds.append(replace(fold, held_out=tested, corpora=frozenset(corpora)))
+    return folds
 
 
 def _fold(clips: Sequence[Clip], name: str, held_out: set[str], number: int, n_dev_speakers: int, seed: int) -> Fold:

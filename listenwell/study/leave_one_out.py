@@ -16,6 +16,7 @@ import numpy as np
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, change_config
 from listenwell.data.backgrounds import BackgroundBank, clip_background_id
+from listenwell.data.clip import Clip
 from listenwell.data.splits import Fold, check_disjoint, make_corpus_folds, make_folds
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
@@ -55,7 +56,7 @@ def run_leave_one_out(
     folds_by = {by: folds_of(config, splits, by) for by in config.leave_one_out.by}
     # groups that know each other across corpora do so across speakers: the first, finest folds are compared
     first = next(iter(folds_by.values()))
-    tested = Splits({f.name: f.held_out for f in first}, {f.name: BackgroundBank([]) for f in first})
+    tested = Splits(_parts_by_group(first), {f.name: BackgroundBank([]) for f in first})
     leaks = pass_gate(config, tested, trainer.run.fold_leaks, trainer.on_progress)
     folds = [fold for of in folds_by.values() for fold in of]
     searching = fold_search_config(config)
@@ -93,6 +94,13 @@ def run_leave_one_out(
             }  # fmt: skip
             records.append(LeaveOneOut.model_validate(record))
     return records
+
+
+def _parts_by_group(folds: Sequence[Fold]) -> dict[str, list[Clip]]:
+    """What each fold holds out; a group of several corpora, which no fold of theirs trains on, in the first of them."""
+    first = {clip.group: fold.name for fold in reversed(folds) for clip in fold.held_out}
+    clips = [clip for fold in folds for clip in fold.held_out]
+    return {fold.name: [clip for clip in clips if first[clip.group] == fold.name] for fold in folds}
 
 
 def measure_gap(by_group: Sequence[DecidedFold], by_corpus: Sequence[DecidedFold], seed: int) -> PairedDifference:
