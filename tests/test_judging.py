@@ -68,6 +68,12 @@ def test_a_threshold_that_fits_and_one_that_does_not_are_told_apart():
     assert verdict(still, "leave-one-out") == "cannot tell"
 
 
+def test_a_criterion_that_the_base_meets_already_says_that_it_decides_nothing():
+    still, _, _ = gather(shift=0.0)
+    (clean,) = [each for each in still["criteria"] if each["criterion"].startswith("clean")]
+    assert clean["sentence"].endswith("the base model, calibrated, meets it already, so it decides nothing")
+
+
 def test_errors_are_counted_by_group_and_the_worst_stand_first():
     evidence, tables, thresholds = gather(shift=4.0)
     errors = evidence["errors"]["test"]

@@ -26,7 +26,7 @@ SCOPES = {
     r"fitted curves pass": ("evidence.curves",),
     r"Probabilities by the map": ("evidence.probability",),
     r"groups with errors|errors to listen|hardest group": ("evidence.errors",),
-    r"The ladder": ("ladder",),
+    r"The ladder|decisions vary": ("ladder",),
     r"^Search": ("search",),
     r"^Leave one speaker out": ("leave_one_speaker_out",),
     r"Clips and groups of each split|groups by name": ("allocation",),

@@ -9,7 +9,7 @@ clips, the seeds of both pooled, and the p values are corrected over the whole l
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -72,7 +72,8 @@ from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
 from listenwell.study_settings import EvaluationConfig, PrimaryConfig
 
-EVIDENCE_VERSION = 4
+BASE_MEETS_IT = "the base model, calibrated, meets it already, so it decides nothing"
+EVIDENCE_VERSION = 5
 """Raised when a change of the code gathers something else from the same scores."""
 
 
@@ -190,17 +191,24 @@ def _criterion(criterion: str, test_set: str, verdict: Verdict) -> CriterionVerd
 
 
 def _judge_rows(config: EvaluationConfig, rows: Sequence[Row]) -> list[CriterionVerdict]:
-    """Balanced accuracy of the calibrated model, clean and noisy, against the least that was asked."""
+    """Balanced accuracy of the calibrated model, clean and noisy, against the least that was asked.
+
+    A criterion that the base model meets already decides nothing, and says so.
+    """
     least = {CLEAN: config.least_clean, NOISY: config.least_noisy}
-    return [
-        _criterion(
-            f"{row.condition} balanced accuracy at least {least[row.condition]:g}",
-            row.test_set,
-            judge_criterion(row.metrics[0], least[row.condition]),
-        )
+    verdicts = {
+        (row.method, row.test_set, row.condition): judge_criterion(row.metrics[0], least[row.condition])
         for row in rows
-        if row.method == FINE_TUNED and row.threshold == CALIBRATED and row.condition in least
-    ]
+        if row.threshold == CALIBRATED and row.condition in least
+    }
+    judged = []
+    for (method, test_set, condition), verdict in verdicts.items():
+        if method != FINE_TUNED:
+            continue
+        if verdicts[ZERO_SHOT, test_set, condition].outcome == "met":
+            verdict = replace(verdict, sentence=f"{verdict.sentence}; {BASE_MEETS_IT}")
+        judged.append(_criterion(f"{condition} balanced accuracy at least {least[condition]:g}", test_set, verdict))
+    return judged
 
 
 def _judge_folds(config: EvaluationConfig, folds: Sequence[LeaveOneOut]) -> list[CriterionVerdict]:

@@ -152,6 +152,7 @@ def _arms_blocks(results: Results) -> list[Block]:
     return [
         *(Paragraph(fit.reason, f"{fit.name} failed.", style="notice") for fit in results.failed_fits),
         tables.ladder_table(results),
+        folded(tables.variation_table(results)),
         *([tables.search_table(results.search)] if results.search else []),
         *map(tables.speaker_table, results.leave_one_speaker_out),
     ]
