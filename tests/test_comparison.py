@@ -118,6 +118,8 @@ def test_the_width_is_at_least_that_of_linearised_ratios_where_groups_differ_in_
     assert found.difference - found.low >= half - 1e-12
     assert found.high - found.difference >= half - 1e-12
     assert found.high - found.low < 2.4 * half
+    in_80_percent = half * (1 + stats.t.ppf(0.8, 8) / stats.t.ppf(0.975, 8))
+    assert found.detectable == pytest.approx(in_80_percent, rel=1e-9)
 
 
 def test_a_random_p_value_counts_the_observed_signs_once_and_its_draws_exactly():

@@ -25,6 +25,7 @@ from math import hypot, sqrt
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from listenwell.evaluate.intervals import (
@@ -177,9 +178,11 @@ def permutation_p_value(contributions: Floats, seed: int) -> float:
     return max_t(contributions[None], seed)[0]
 
 
-def name_contributions(a_says_speech: Bools, b_says_speech: Bools, is_speech: Bools, group: Groups) -> dict[str, float]:
+def name_contributions(
+    a_is_right: Bools | Floats, b_is_right: Bools | Floats, is_speech: Bools, group: NDArray[np.str_]
+) -> dict[str, float]:
     """Return what each group adds to the difference of the balanced accuracies, by its name."""
-    contributions, _ = paired_contributions(a_says_speech, b_says_speech, is_speech, group)
+    contributions, _ = paired_contributions(a_is_right, b_is_right, is_speech, group)
     return dict(zip(dict.fromkeys(group.tolist()), contributions.tolist(), strict=True))
 
 

@@ -124,7 +124,7 @@ def _accuracy_curve(
         svg = to_svg(figure, name, title, "The numbers stand in the table of all conditions.")
     caption = (
         f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance. Opponents stand "
-        "at whichever of their two thresholds reads better here."
+        "at whichever of their two thresholds scores higher here."
     )
     return Drawing(title, svg, caption)
 

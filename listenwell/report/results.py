@@ -502,7 +502,7 @@ class Results(Node):
         return [(method, threshold) for method in self.methods for threshold in (DEFAULT, CALIBRATED)]
 
     def better_threshold(self, method: str, test_set: str, conditions: Sequence[str]) -> str:
-        """The threshold at which an opponent reads better over these conditions; ours is the calibrated one."""
+        """The threshold at which an opponent scores higher over these conditions; ours is the calibrated one."""
         if method == FINE_TUNED:
             return CALIBRATED
 
