@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from listenwell.errors import ListenwellError
     from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
     from listenwell.fits.fitting import Trained, Trainer
-    from listenwell.judge.evidence import Judged, judge_scores
+    from listenwell.judge.evidence import Judged, LeftOut, judge_scores
     from listenwell.judge.score import Scored, score_study
     from listenwell.report.results import Results
     from listenwell.splits.gate import Divided, divide_study
+    from listenwell.study.leave_one_out import leave_out
     from listenwell.study.run import run_study, train_fits
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Detector",
     "Divided",
     "Judged",
+    "LeftOut",
     "ListenwellError",
     "Results",
     "ScoreTable",
@@ -43,6 +45,7 @@ __all__ = [
     "__version__",
     "divide_study",
     "judge_scores",
+    "leave_out",
     "load_config",
     "load_waveform",
     "read_manifest",
@@ -62,6 +65,7 @@ _HOMES = {
     "Detector": "detect.detector",
     "Divided": "splits.gate",
     "Judged": "judge.evidence",
+    "LeftOut": "judge.evidence",
     "ListenwellError": "errors",
     "Results": "report.results",
     "ScoreTable": "evaluate.scores",
@@ -71,6 +75,7 @@ _HOMES = {
     "Trainer": "fits.fitting",
     "divide_study": "splits.gate",
     "judge_scores": "judge.evidence",
+    "leave_out": "study.leave_one_out",
     "load_config": "config",
     "load_waveform": "data.audio",
     "read_manifest": "data.manifest",

@@ -6,13 +6,28 @@ These sections stand below `listenwell.config`, which composes them, since the s
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from listenwell.augment.conditions import CLEAN, FULL, FULL_CONDITIONS, parse_condition
 from listenwell.errors import ConfigError
 from listenwell.section import Section
 
 Choice = bool | int | float | str | None
+
+
+def _known_conditions(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, "full" written out. Raises ValueError for one that is unknown or stands twice, or without clean."""
+    names = tuple(each for name in names for each in (FULL_CONDITIONS if name == FULL else (name,)))
+    try:
+        conditions = [parse_condition(name) for name in names]
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    if CLEAN not in names or len(set(conditions)) < len(conditions):
+        raise ValueError("must name 'clean' and no condition twice")
+    return names
+
+
+Conditions = Annotated[tuple[str, ...], AfterValidator(_known_conditions)]
 
 
 class DataConfig(Section):
@@ -51,13 +66,14 @@ class PrimaryConfig(Section):
     conditions: tuple[str, ...] = ("clean", "noisy", "100ms")
     """Conditions; noisy is every SNR together. Those that are not tested are passed over."""
     test_sets: tuple[str, ...] = ()
-    """Test sets; empty: the out-of-corpus one, or the last where there is none."""
+    """Test sets, leave_one_corpus_out and leave_one_group_out among them; empty: the out-of-corpus one, or the last
+    where there is none."""
 
 
 class EvaluationConfig(Section):
     """Conditions and opponents of the test."""
 
-    conditions: tuple[str, ...] = (
+    conditions: Conditions = (
         "clean", "snr_-5", "snr_0", "snr_5", "snr_10", "snr_20", "100ms", "200ms", "500ms", "1000ms",
     )  # fmt: skip
     """Versions of every dev and test clip: clean, 100ms, snr_-5, t60_0.3, lowpass_3400 and the like, or full."""
@@ -72,18 +88,6 @@ class EvaluationConfig(Section):
     """Success criterion: least balanced accuracy over all snr_ conditions of every test set."""
     least_leave_one_out: float = Field(0.75, gt=0, lt=1)
     """Success criterion: least balanced accuracy of leave-one-speaker-out."""
-
-    @field_validator("conditions")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(each for name in names for each in (FULL_CONDITIONS if name == FULL else (name,)))
-        try:
-            conditions = [parse_condition(name) for name in names]
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        if CLEAN not in names or len(set(conditions)) < len(conditions):
-            raise ValueError("must name 'clean' and no condition twice")
-        return names
 
     @model_validator(mode="after")
     def _primary_is_tested(self) -> "EvaluationConfig":
@@ -150,11 +154,17 @@ class SearchConfig(Section):
 
 
 class LeaveOneOutConfig(Section):
-    """Leave one out: every speaker, or every corpus, of the study pool is held out once, with its share of sounds."""
+    """Leave one out: every speaker, or every corpus, is held out once, with its share of sounds."""
 
     by: tuple[Literal["group", "corpus"], ...] = ("group",)
     """group: every speaker; corpus: every corpus that has speech (a package, a site), its sounds and backgrounds too,
     other corpora dealt to the folds as wholes. With both, the report tells what a foreign corpus costs."""
+    over: Literal["pool", "all"] = "pool"
+    """pool: the groups that train and choose. all: those of the tests too, so that everybody is tested once; the folds
+    run after the thresholds are committed and the tests are opened, and nothing may be chosen from them."""
+    conditions: Conditions = ("clean",)
+    """Versions of every clip that choose a fold's threshold and are tested; the arm final is compared under each with
+    the base model and evaluation.baselines, their thresholds chosen on the same clips."""
     arms: tuple[str, ...] = ()
     """Which arms run it; final is the config itself. Empty: none."""
     mode: Literal["fixed", "nested"] = "fixed"

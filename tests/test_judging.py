@@ -45,7 +45,7 @@ def gather(shift: float):
         "test": {method: make_table(f"test {method}", shift) for method in methods},
     }
     thresholds = {method: choose_threshold(tables["dev"][method]) for method in methods}
-    judged = {m: JudgedMethod(m, tables["test"][m], 0.0, thresholds[m]) for m in methods}
+    judged = {m: JudgedMethod(m, tables["test"][m], 0.0, thresholds[m].value) for m in methods}
     rows = [row for each in judged.values() for row in judge(each, "test", 0)]
     evidence = gather_evidence(EvaluationConfig(), tables, thresholds["fine-tuned"], rows, [], 0)
     return evidence.model_dump(mode="json"), tables, thresholds

@@ -2,19 +2,24 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from made_scores import scored
-from made_sounds import fold_records, make_corpus, make_study
+from made_sounds import fold_records, make_corpus, make_study, study_record
 
 from listenwell.config import load_config
 from listenwell.data.clip import LABELS
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.splits import make_folds
 from listenwell.errors import ConfigError, LeakageError, ManifestError
+from listenwell.evaluate.calibration import choose_threshold
+from listenwell.evaluate.scores import read_scores
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide, with_speakers
-from listenwell.study.leave_one_out import describe_folds, fold_splits, folds_of
+from listenwell.storage.run_folder import RunFolder
+from listenwell.study.leave_one_out import DecidedFold, describe_folds, fold_splits, folds_of
 from listenwell.tasks.plan import plan_study
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "leave_one_out.dev_speakers=1")
@@ -174,19 +179,23 @@ def test_a_speaker_under_two_names_is_refused_before_a_fold_trains(tmp_path):
     assert record["n_leaks"] == 1
 
 
+def decided(name, scores, threshold=0.0):
+    return DecidedFold(name, scored(scores), scored(scores), threshold)
+
+
 def test_a_model_that_always_says_speech_gets_half():
-    folds = [(f"fold-{i}", scored({f"s{i}-{j}": 9.0 for j in range(3)} | {f"n{i}": 9.0}), 0.0) for i in range(5)]
+    folds = [decided(f"fold-{i}", {f"s{i}-{j}": 9.0 for j in range(3)} | {f"n{i}": 9.0}) for i in range(5)]
     record = describe_folds("always", folds, [])
     assert record["metrics"][0]["value"] == record["mean_of_folds"] == record["mean"]["value"] == 0.5
     assert {each["balanced_accuracy"] for each in record["speakers"]} == {0.5}
 
 
 def test_folds_that_were_all_right_do_not_look_certain():
-    folds = [(f"s{i}", scored({f"s{i}": 9.0, f"n{i}": -9.0}), 0.0) for i in range(6)]
+    folds = [decided(f"s{i}", {f"s{i}": 9.0, f"n{i}": -9.0}) for i in range(6)]
     mean = describe_folds("perfect", folds, [])["mean"]
     assert (mean["value"], mean["n_groups"]) == (1.0, 6)
     assert mean["low"] < 0.9
-    ranked = [(f"s{i}", scored({f"s{i}": float(i), f"n{i}": -9.0}), 2.5) for i in range(5)]
+    ranked = [decided(f"s{i}", {f"s{i}": float(i), f"n{i}": -9.0}, 2.5) for i in range(5)]
     assert describe_folds("arm", ranked, [])["hardest"] == ["s0", "s1", "s2"]
 
 
@@ -196,11 +205,16 @@ def test_the_plan_counts_the_fits_of_every_fold(nested):
     assert len(fits["search in every fold"]) + len(fits["leave one speaker out"]) == len(heard_groups(config))
 
 
+def name_sites(table, **split_of):
+    """Give every clip one of three sites as its corpus, and the split of its group where one is named."""
+    clips = read_manifest(table)
+    sites = [replace(c, corpus=f"site{int(c.group[-1]) % 3}", split=split_of.get(c.group, "")) for c in clips]
+    write_manifest(table, sites)
+
+
 def test_every_corpus_is_left_out_and_what_a_foreign_one_costs_is_told(tmp_path):
     config = make_study(tmp_path, *QUICK, "leave_one_out.by=[group, corpus]", "leave_one_out.folds=3")
-    table = tmp_path / "clips.csv"
-    clips = [replace(clip, corpus=f"site{int(clip.group[-1]) % 3}") for clip in read_manifest(table)]
-    write_manifest(table, clips)
+    name_sites(tmp_path / "clips.csv")
     by_group, by_corpus = fold_records(config)
     assert (by_group["by"], by_group["gap"]) == ("group", None)
     assert [fold["speaker"] for fold in by_corpus["folds"]] == ["corpus site0", "corpus site1", "corpus site2"]
@@ -221,6 +235,70 @@ def test_backgrounds_of_a_corpus_that_is_held_out_do_not_train(tmp_path):
     for fold in folds_of(config, splits, "corpus"):
         entries = fold_splits(fold, splits).banks["train"].entries
         assert {entry.corpus for entry in entries} == trained - fold.corpora
+
+
+ALL = (
+    *QUICK,
+    "leave_one_out.by=corpus",
+    "leave_one_out.over=all",
+    "leave_one_out.arms=[final]",
+    "leave_one_out.conditions=[clean, snr_0]",
+    "evaluation.primary.test_sets=[leave_one_corpus_out]",
+)
+
+
+@pytest.fixture(scope="module")
+def over_all(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("over-all")
+    config = make_study(folder, *ALL)
+    name_sites(folder / "clips.csv", speech7="test", nonspeech7="test", speech6="test", nonspeech6="test")
+    return config, study_record(config)
+
+
+def test_over_all_groups_every_one_is_tested_once_beside_the_base_and_a_classic_detector(over_all):
+    config, record = over_all
+    groups = {clip.group for clip in read_manifest(Path(config.data.manifest))}
+    rows = [row for row in record["rows"] if row["test_set"] == "leave_one_corpus_out"]
+    assert {row["method"] for row in rows} == {"zero-shot", "fine-tuned", "webrtc"}
+    assert {row["condition"] for row in rows} == {"clean", "snr_0", "noisy"}
+    assert {row["metrics"][0]["n_groups"] for row in rows} == {len(groups)}
+    (folds,) = record["leave_one_speaker_out"]
+    ours = next(
+        r for r in rows if (r["method"], r["threshold"], r["condition"]) == ("fine-tuned", "calibrated", "clean")
+    )
+    assert ours["metrics"][0] == folds["metrics"][0]
+    assert ours["threshold_value"] is None
+    assert {c["test_set"] for c in record["comparisons"] if c["is_primary"]} == {"leave_one_corpus_out"}
+    assert (config.output / "report.md").read_text().count("Leave one corpus out") > 3
+
+
+def test_folds_over_all_groups_come_after_the_thresholds_and_need_a_whole_study(over_all):
+    config, record = over_all
+    assert record["seal"]["verdict"] == "sealed"
+    with pytest.raises(ConfigError, match="opens the tests; run the whole study"):
+        fold_records(config)
+
+
+def test_an_opponent_is_decided_at_the_threshold_of_each_folds_own_dev(over_all):
+    config, record = over_all
+    run = RunFolder(config.output, None)
+    theirs = read_scores(run.scores("webrtc-folds"))
+    right, spoken = [], []
+    for folder in sorted(config.output.glob("fits/*/scores")):
+        if not (folder / "held_out.csv").is_file():
+            continue
+        dev, held_out = read_scores(folder / "dev.csv"), read_scores(folder / "held_out.csv")
+        threshold = choose_threshold(theirs.select(np.isin(theirs.clip_id, dev.clip_id))).value
+        tested = theirs.select(np.isin(theirs.clip_id, held_out.clip_id) & (theirs.condition == "clean"))
+        right += ((tested.score >= threshold) == tested.is_speech).tolist()
+        spoken += tested.is_speech.tolist()
+    right, spoken = np.array(right), np.array(spoken)
+    row = next(
+        r for r in record["rows"]
+        if (r["test_set"], r["method"], r["threshold"], r["condition"])
+        == ("leave_one_corpus_out", "webrtc", "calibrated", "clean")
+    )  # fmt: skip
+    assert row["metrics"][0]["value"] == pytest.approx((right[spoken].mean() + right[~spoken].mean()) / 2)
 
 
 @pytest.mark.parametrize("by", ["[]", "[group, group]", "speaker"])

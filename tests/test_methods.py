@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from made_scores import make_scores, stack
 
-from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.comparison import compare_balanced_accuracy
 from listenwell.evaluate.methods import (
     NOISY,
@@ -26,7 +25,7 @@ THEIRS = replace(OURS, score=make_scores(gap=2.9, seed=2).score)
 
 
 def judged(name, table, default, calibrated):
-    return JudgedMethod(name, table, default, replace(choose_threshold(table), value=calibrated))
+    return JudgedMethod(name, table, default, calibrated)
 
 
 def test_an_opponent_is_met_at_both_of_its_thresholds_and_a_declared_family_is_corrected_apart():

@@ -6,10 +6,12 @@ import sklearn.metrics
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
+from made_scores import min_dcf
 from scipy import stats
 from scipy.special import expit
 
 from listenwell.errors import ManifestError
+from listenwell.evaluate.metrics import Costs
 from listenwell.evaluate.probabilities import (
     best_ratios,
     brier_losses,
@@ -117,7 +119,9 @@ def test_with_one_clip_a_group_the_interval_of_a_loss_is_that_of_a_stratified_me
 
 def test_losses_without_any_error_have_no_spread():
     is_speech = np.array([True, True, False, False])
-    for metric in probability_metrics(is_speech * 1.0, is_speech, np.arange(4), seed=0):
+    *losses, cost = probability_metrics(is_speech * 1.0, is_speech, np.arange(4), seed=0)
+    assert (cost.name, cost.value, cost.low) == ("act_dcf", 0.0, 0.0)
+    for metric in losses:
         assert (metric.value, metric.low, metric.high) == pytest.approx((0.0, 0.0, 0.0), abs=1e-13)
 
 
@@ -167,6 +171,18 @@ def test_min_cllr_is_that_of_the_convex_hull_and_no_monotone_map_does_better():
     for slope, shift in ((1.0, 0.0), (0.5, 1.0), (3.0, -1.0)):
         assert least < cllr(slope * score + shift, is_speech)
     assert found["min_cllr"].low < least < found["min_cllr"].high < found["cllr"].high
+
+
+def test_act_dcf_is_the_cost_of_what_the_probabilities_ask_for_and_no_less_than_the_best_threshold():
+    score, is_speech = logistic_clips(400, 1.0, 0.3)
+    costs = Costs(1.0, 10.0, 0.2)
+    metrics = probability_metrics(expit(score - 1.0), is_speech, np.arange(400), 0, 0.5, costs)
+    found = next(metric for metric in metrics if metric.name == "act_dcf")
+    says = expit(score - 1.0) * 0.2 * 1.0 >= (1.0 - expit(score - 1.0)) * 0.8 * 10.0
+    misses, false_alarms = 1.0 - says[is_speech].mean(), says[~is_speech].mean()
+    assert found.value == pytest.approx((0.2 * misses + 8.0 * false_alarms) / 0.2)
+    assert found.low < found.value < found.high
+    assert found.value >= min_dcf(score, is_speech, costs)
 
 
 def test_the_map_is_chosen_by_what_it_does_on_groups_it_did_not_see():

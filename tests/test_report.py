@@ -141,7 +141,7 @@ def test_a_method_that_ranks_the_sounds_the_wrong_way_round_is_said_to(record, h
         if row["method"] == "webrtc" and row["condition"] == "clean":
             row["metrics"][3] |= {"value": 0.4, "low": 0.3, "high": high}
     results = Results.model_validate(record)
-    notes = [main_table(results, test_set).note for test_set in results.test_sets]
+    notes = [main_table(results, test_set).note for test_set in results.judged_sets]
     expected = "WebRTC VAD ranks the other sounds above speech (clean): it tells activity from silence"
     assert all(note.startswith(expected) == is_said for note in notes)
     assert any(notes) == is_said

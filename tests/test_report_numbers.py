@@ -28,7 +28,7 @@ SCOPES = {
     r"groups with errors|errors to listen|hardest group": ("evidence.errors",),
     r"The ladder|decisions vary": ("ladder",),
     r"^Search": ("search",),
-    r"^Leave one speaker out": ("leave_one_speaker_out",),
+    r"^Speakers held out": ("leave_one_speaker_out",),
     r"Clips and groups of each split|groups by name": ("allocation",),
     r"Background recordings": ("backgrounds",),
     r"^Thresholds": ("thresholds",),
@@ -42,6 +42,7 @@ SCOPES = {
 OTHER_SCOPES = {
     ("The ladder", "Leave one speaker out"): "leave_one_speaker_out",
     ("Thresholds", "Default"): "methods",
+    ("Probabilities", "minDCF"): "rows",
 }
 """Caption, head -> the part this column comes from, where it is another."""
 

@@ -98,7 +98,7 @@ def test_search_and_loso_run_alone_and_open_no_test(tmp_path):
     searched = CliRunner().invoke(app, ["search", str(tmp_path / "study.yaml")])
     assert "best: lora.rank=" in searched.stdout
     held_out = CliRunner().invoke(app, ["cross-validate", str(tmp_path / "study.yaml")])
-    assert "Leave one speaker out: final" in held_out.stdout
+    assert "Speakers held out: final" in held_out.stdout
     assert {"search.json", "loso.json"} <= {path.name for path in config.output.iterdir()}
     assert not (config.output / "seal.jsonl").exists()
 

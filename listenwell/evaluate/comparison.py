@@ -31,6 +31,7 @@ from scipy.special import stdtr, stdtrit
 from listenwell.evaluate.intervals import (
     FEW_GROUPS,
     Groups,
+    Metric,
     class_sums,
     linearised_error,
     number_groups,
@@ -107,6 +108,15 @@ def compare_over_seeds(
         half = t_quantile(freedom + 1.0) * sqrt(total)
     found = _compare_rights(rights[0].mean(axis=0), rights[1].mean(axis=0), is_speech, group, seed, half)
     return replace(found, note=f"{found.note}; {ONE_SEED}".removeprefix("; ")) if alone else found
+
+
+def independent_difference(first: Metric, second: Metric) -> Metric:
+    """Return first minus second of a measure on different groups, with its MOVER interval."""
+    difference = first.value - second.value
+    below = float(np.hypot(first.value - first.low, second.high - second.value))
+    above = float(np.hypot(first.high - first.value, second.value - second.low))
+    n, n_groups = first.n + second.n, first.n_groups + second.n_groups
+    return Metric("difference", difference, difference - below, difference + above, n, n_groups, "MOVER", "")
 
 
 def _compare_rights(

@@ -16,7 +16,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from listenwell.errors import ConfigError, ManifestError
-from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import (
     Outcome,
     PairedDifference,
@@ -33,9 +32,9 @@ from listenwell.evaluate.intervals import (
     number_groups,
     proportion,
 )
-from listenwell.evaluate.metrics import Bools, Costs, Floats, decide, require_classes
+from listenwell.evaluate.metrics import EQUAL_COSTS, Bools, Costs, Floats, decide, require_classes
 from listenwell.evaluate.probabilities import probability_metrics
-from listenwell.evaluate.ranking import EQUAL_COSTS, ranking_metrics
+from listenwell.evaluate.ranking import ranking_metrics
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.shares import wilson
 
@@ -74,7 +73,7 @@ def summarise(
     metrics = decision_metrics(decide(table.score, threshold), table.is_speech, group)
     metrics += ranking_metrics(table.score, table.is_speech, group, seed, costs)
     if to_probability is not None:
-        metrics += probability_metrics(to_probability(table.score), table.is_speech, group, seed, prior)
+        metrics += probability_metrics(to_probability(table.score), table.is_speech, group, seed, prior, costs)
     return metrics
 
 
@@ -153,21 +152,43 @@ def _part_metric(is_right: Bools, group: Groups) -> Metric:
 
 @dataclass(frozen=True, slots=True)
 class JudgedMethod:
-    """A method's scores on one test set (all conditions) and its two thresholds."""
+    """A method's scores on one test set (all conditions) and its two thresholds.
+
+    calibrated: None where every fold has its own; `table` then holds scores less their fold's threshold, at_default the
+    scores as they are.
+    """
 
     name: str
     table: ScoreTable
     default_threshold: float
-    calibrated: Threshold
+    calibrated: float | None
+    at_default: ScoreTable | None = None
+
+    def decided(self) -> dict[str, tuple[ScoreTable, dict[str, Bools]]]:
+        """By condition, and every SNR together: the table and, by threshold, which clips are called speech."""
+        default = versions(self.table if self.at_default is None else self.at_default)
+        return {
+            condition: (
+                table,
+                {
+                    DEFAULT: decide(default[condition].score, self.default_threshold),
+                    CALIBRATED: decide(table.score, self.calibrated or 0.0),
+                },
+            )
+            for condition, table in versions(self.table).items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one method does at one threshold under one condition of one test set."""
+    """How one method does at one threshold under one condition of one test set.
+
+    threshold_value: None where every fold has its own.
+    """
 
     method: str
     threshold: str
-    threshold_value: float
+    threshold_value: float | None
     test_set: str
     condition: str
     metrics: tuple[Metric, ...]
@@ -198,11 +219,12 @@ class Comparison:
 def judge(method: JudgedMethod, test_set: str, seed: int) -> list[Row]:
     """Return the method's rows on one test set: each condition, and the pooled noisy ones, at both thresholds."""
     rows = []
-    for condition, table in versions(method.table).items():
+    values = {DEFAULT: method.default_threshold, CALIBRATED: method.calibrated}
+    for condition, (table, says_speech) in method.decided().items():
         ranking = ranking_metrics(table.score, table.is_speech, table.group, seed)
-        for name, value in ((DEFAULT, method.default_threshold), (CALIBRATED, method.calibrated.value)):
-            metrics = (*decision_metrics(decide(table.score, value), table.is_speech, table.group), *ranking)
-            rows.append(Row(method.name, name, value, test_set, condition, metrics))
+        for name, says in says_speech.items():
+            metrics = (*decision_metrics(says, table.is_speech, table.group), *ranking)
+            rows.append(Row(method.name, name, values[name], test_set, condition, metrics))
     return rows
 
 
@@ -242,15 +264,15 @@ def _compare(
     method: JudgedMethod, opponents: Sequence[JudgedMethod], test_set: str, seed: int
 ) -> Iterator[tuple[Comparison, dict[str, float]]]:
     """Yield each comparison and what every group adds to it, groups named with their test set."""
-    ours = versions(method.table)
+    ours = method.decided()
     for opponent in opponents:
-        theirs = versions(opponent.table)
-        for condition, table in ours.items():
-            _same_clips(method, opponent, table, theirs[condition])
-            says_speech = decide(table.score, method.calibrated.value)
-            thresholds = {CALIBRATED: opponent.calibrated.value, DEFAULT: opponent.default_threshold}
-            for name, threshold in thresholds.items():
-                opposing = decide(theirs[condition].score, threshold)
+        theirs = opponent.decided()
+        for condition, (table, says) in ours.items():
+            of_opponent, opposing_says = theirs[condition]
+            _same_clips(method, opponent, table, of_opponent)
+            says_speech = says[CALIBRATED]
+            for name in (CALIBRATED, DEFAULT):
+                opposing = opposing_says[name]
                 result = compare_balanced_accuracy(says_speech, opposing, table.is_speech, table.group, seed)
                 by_group = name_contributions(
                     says_speech == table.is_speech, opposing == table.is_speech, table.is_speech, table.group

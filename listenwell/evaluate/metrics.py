@@ -84,6 +84,9 @@ class Costs:
         return min(self.miss * self.speech_prior, self.false_alarm * (1.0 - self.speech_prior))
 
 
+EQUAL_COSTS = Costs()
+
+
 def equal_error_of(fpr: Floats, tpr: Floats) -> Floats:
     """Return the rate at which misses and false alarms are equal, points joined by straight lines; shape (...)."""
     gap = fpr - (1.0 - tpr)

@@ -40,7 +40,7 @@ from listenwell.evaluate.methods import (
     summarise_parts,
     versions,
 )
-from listenwell.evaluate.metrics import Costs, Floats, decide
+from listenwell.evaluate.metrics import EQUAL_COSTS, Costs, Floats, decide
 from listenwell.evaluate.power import Verdict, judge_criterion
 from listenwell.evaluate.probabilities import LOG_ODDS, ProbabilityMap, ReliabilityBin, reliability_table
 from listenwell.evaluate.psychometric import (
@@ -51,7 +51,6 @@ from listenwell.evaluate.psychometric import (
     fit_curve,
     levels_of,
 )
-from listenwell.evaluate.ranking import EQUAL_COSTS
 from listenwell.evaluate.scores import COLUMNS, ScoreTable, read_scores
 from listenwell.evaluate.transfer import Transfer, measure_transfer
 from listenwell.evaluate.traps import find_traps, warn_dropped_rows

@@ -8,7 +8,9 @@ groups: with six speakers the scores as they are may do better than either. Prob
 
 Cllr (Bruemmer & du Preez 2006, Computer Speech & Language 20:230): what a detector's log-likelihood ratios cost, in
 bits, over all mixes of classes; a detector that knows nothing and says so has 1. minCllr is what is left of it under
-the best monotone map, fitted to these very clips by pool-adjacent-violators: the difference is bad calibration.
+the best monotone map, fitted to these very clips by pool-adjacent-violators: the difference is bad calibration. actDCF
+(NIST's detection cost, as a share of that without listening) is of the decisions that the probabilities ask for at
+given costs; minDCF, of the best threshold, is a measure of ranking.
 """
 
 from collections.abc import Callable
@@ -30,10 +32,11 @@ from listenwell.evaluate.intervals import (
     linearised_error,
     n_resamples,
     number_groups,
+    proportion,
     resample_groups,
     stratified_error,
 )
-from listenwell.evaluate.metrics import Bools, Floats, require_classes
+from listenwell.evaluate.metrics import EQUAL_COSTS, Bools, Costs, Floats, require_classes
 from listenwell.evaluate.shares import t_quantile
 
 N_BINS = 10
@@ -190,11 +193,16 @@ def best_ratios(score: Floats, is_speech: Bools) -> Floats:
 
 
 def probability_metrics(
-    probability: Floats, is_speech: Bools, group: Groups, seed: int, prior: float = 0.5
+    probability: Floats,
+    is_speech: Bools,
+    group: Groups,
+    seed: int,
+    prior: float = 0.5,
+    costs: Costs = EQUAL_COSTS,
 ) -> list[Metric]:
-    """Return Brier score, log-loss, calibration error, Cllr and minCllr with intervals; arrays (n,).
+    """Return Brier score, log-loss, calibration error, Cllr, minCllr and actDCF with intervals; arrays (n,).
 
-    prior: the share of speech that the probabilities are meant for. Cllr needs both classes and is left out else.
+    prior: the share of speech that the probabilities are meant for. What needs both classes is left out else.
     """
     member, n_groups = number_groups(group)
     counts = class_sums(np.ones(len(probability)), is_speech, member, n_groups)
@@ -207,7 +215,21 @@ def probability_metrics(
             "min_cllr": best_ratios(probability, is_speech),
         }
         metrics += [_mean_cost(name, ratio, is_speech, member, counts) for name, ratio in ratios.items()]
+        metrics.append(_actual_cost(ratios["cllr"], is_speech, group, costs))
     return metrics
+
+
+def _actual_cost(ratio: Floats, is_speech: Bools, group: Groups, costs: Costs) -> Metric:
+    """actDCF: clips are called speech where that costs less; the intervals of both error rates, combined by MOVER."""
+    weights = np.array([costs.miss * costs.speech_prior, costs.false_alarm * (1.0 - costs.speech_prior)])
+    says_speech = ratio >= np.log(weights[1] / weights[0])
+    shares = [proportion("", (says_speech == is_speech)[rows], group[rows]) for rows in (is_speech, ~is_speech)]
+    value, low, high = (np.array([getattr(share, each) for share in shares]) for each in ("value", "low", "high"))
+    weights /= costs.blind()
+    cost = float(weights @ (1.0 - value))
+    below, above = (float(np.linalg.norm(weights * half)) for half in (high - value, value - low))
+    n_groups = number_groups(group)[1]
+    return Metric("act_dcf", cost, cost - below, cost + above, len(ratio), n_groups, "MOVER of both error rates", "")
 
 
 def _mean_cost(name: str, ratio: Floats, is_speech: Bools, member: Whole, counts: Floats) -> Metric:

@@ -26,6 +26,7 @@ from listenwell.evaluate.intervals import (
     stratified_error,
 )
 from listenwell.evaluate.metrics import (
+    EQUAL_COSTS,
     Bools,
     Costs,
     Floats,
@@ -39,7 +40,6 @@ from listenwell.evaluate.metrics import (
 from listenwell.evaluate.shares import kish_groups
 
 CurveMeasure = Callable[[Floats, Floats], Floats]
-EQUAL_COSTS = Costs()
 
 
 def ranking_metrics(

@@ -81,6 +81,11 @@ class ScoreTable:
         return ScoreTable(*(getattr(self, column)[positions] for column in COLUMNS))
 
 
+def join_tables(tables: Sequence[ScoreTable]) -> ScoreTable:
+    """Return the rows of the tables one after the other, as one table."""
+    return ScoreTable(*(np.concatenate([getattr(table, column) for table in tables]) for column in COLUMNS))
+
+
 COLUMNS = tuple(each.name for each in fields(ScoreTable))
 OPTIONAL_COLUMNS = ("category", "corpus")
 """Written only where something stands in them."""

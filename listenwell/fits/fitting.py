@@ -18,7 +18,7 @@ from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.results import LeaveOneOut, Search
+from listenwell.report.results import Search
 from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.train.fit import FailedFit
@@ -54,13 +54,12 @@ class TrainedArm:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a study trained: every arm with every seed, what failed, what the search and the folds found."""
+    """What a study trained: every arm with every seed, what failed, what the search found."""
 
     model: AudioLanguageModel
     arms: Sequence[TrainedArm]
     failed: Sequence[Mapping[str, str]]
     searched: Search | None
-    folds: Sequence[LeaveOneOut]
 
     @property
     def delivered(self) -> TrainedArm:

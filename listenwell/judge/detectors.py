@@ -15,7 +15,7 @@ from listenwell.config import Config
 from listenwell.data.audio import Waveform
 from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT
-from listenwell.fits.fitting import Trained
+from listenwell.fits.fitting import TrainedArm
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import ShortClipConfig, extract_features
@@ -67,14 +67,16 @@ BASELINES: Mapping[str, Callable[[], SileroVad | WebRtcVad]] = {
 }
 
 
-def study_detectors(config: Config, trained: Trained) -> tuple[list[Detector], dict[str, float]]:
-    """Every method of the study, and the default thresholds of those that stand in its main tables."""
+def study_detectors(
+    config: Config, model: AudioLanguageModel, arms: Sequence[TrainedArm] = ()
+) -> tuple[list[Detector], dict[str, float]]:
+    """The base model, the arms and the baselines, and the default thresholds of the study's main methods."""
     requested: list[tuple[str, Config, Adapter | None]] = [(ZERO_SHOT, config, None)]
-    requested += [(arm.method, arm.arm.config, arm.fit.adapter) for arm in trained.arms]
+    requested += [(arm.method, arm.arm.config, arm.fit.adapter) for arm in arms]
     baselines = [BASELINES[name]() for name in config.evaluation.baselines]
     defaults = {ZERO_SHOT: LANGUAGE_MODEL_DEFAULT, FINE_TUNED: LANGUAGE_MODEL_DEFAULT}
     defaults |= {baseline.name: baseline.default_threshold for baseline in baselines}
-    detectors = language_model_detectors(trained.model, requested)
+    detectors = language_model_detectors(model, requested)
     return [*detectors, *(BaselineDetector(baseline) for baseline in baselines)], defaults
 
 

@@ -9,7 +9,7 @@ clips, the seeds of both pooled, and the p values are corrected over the whole l
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -87,11 +87,24 @@ class Judged:
     evidence: Evidence
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What leave-one-out found, each arm's records; judged: as a test set of its own, fine-tuned and its opponents."""
+
+    records: Sequence[LeaveOneOut] = ()
+    judged: Mapping[str, Sequence[JudgedMethod]] = field(default_factory=dict)
+
+
 def judge_scores(
-    config: Config, trained: Trained, scored: Scored, run: RunFolder, on_progress: OnProgress = ignore_progress
+    config: Config,
+    trained: Trained,
+    scored: Scored,
+    left_out: LeftOut,
+    run: RunFolder,
+    on_progress: OnProgress = ignore_progress,
 ) -> Judged:
     """Judge the study's scores; the evidence is read back where it was gathered from the same: its curves take long."""
-    rows, comparisons = judge_methods(config.evaluation.primary, scored, config.seed, on_progress)
+    rows, comparisons = judge_methods(config.evaluation.primary, scored, left_out, config.seed, on_progress)
     ladder = judge_ladder(trained.arms, scored, config.seed)
     threshold = scored.thresholds[FINE_TUNED]
     made_from = {
@@ -101,14 +114,14 @@ def judge_scores(
         },
         "threshold": threshold.value,
         "rows": hash_content([asdict(row) for row in rows]),
-        "leave one speaker out": hash_content([record.model_dump(mode="json") for record in trained.folds]),
+        "leave one speaker out": hash_content([record.model_dump(mode="json") for record in left_out.records]),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "seed": config.seed,
     }
 
     def gather() -> Made:
         evidence = gather_evidence(
-            config.evaluation, scored.tables, threshold, rows, trained.folds, config.seed, on_progress
+            config.evaluation, scored.tables, threshold, rows, left_out.records, config.seed, on_progress
         )
         return Made({"evidence": evidence.model_dump(mode="json")})
 
@@ -117,23 +130,30 @@ def judge_scores(
 
 
 def judge_methods(
-    primary: PrimaryConfig, scored: Scored, seed: int, on_progress: OnProgress = ignore_progress
+    primary: PrimaryConfig,
+    scored: Scored,
+    left_out: LeftOut,
+    seed: int,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[list[Row], list[Comparison]]:
     """Every row of the study's table, and the fine-tuned model against every other method."""
-    rows: list[Row] = []
-    test_sets: dict[str, list[JudgedMethod]] = {}
-    order = [method for method in (ZERO_SHOT, FINE_TUNED, *BASELINES) if method in scored.defaults]
-    n_done, n_methods = 0, len(scored.test_sets) * len(order)
-    for test_set in scored.test_sets:
-        tables = scored.tables[test_set]
-        judged = {m: JudgedMethod(m, tables[m], scored.defaults[m], scored.thresholds[m]) for m in order}
-        for method in judged.values():
-            rows += judge(method, test_set, seed)
-            n_done += 1
-            on_progress("judging", n_done, n_methods)
-        test_sets[test_set] = [judged[FINE_TUNED], *(judged[method] for method in order if method != FINE_TUNED)]
-    opponents = primary.opponents or tuple(method for method in order if method != FINE_TUNED)[:2]
+    order = [method for method in (FINE_TUNED, ZERO_SHOT, *BASELINES) if method in scored.defaults]
+    test_sets: dict[str, Sequence[JudgedMethod]] = {
+        test_set: [
+            JudgedMethod(m, scored.tables[test_set][m], scored.defaults[m], scored.thresholds[m].value) for m in order
+        ]
+        for test_set in scored.test_sets
+    }
     unseen = OUT_OF_CORPUS if OUT_OF_CORPUS in test_sets else list(test_sets)[-1]
+    test_sets |= left_out.judged
+    # the base model's rows stand first
+    ordered = {name: sorted(of, key=lambda method: method.name != ZERO_SHOT) for name, of in test_sets.items()}
+    methods = [(method, test_set) for test_set, of in ordered.items() for method in of]
+    rows = []
+    for n_done, (method, test_set) in enumerate(methods, start=1):
+        rows += judge(method, test_set, seed)
+        on_progress("judging", n_done, len(methods))
+    opponents = primary.opponents or tuple(method for method in order if method != FINE_TUNED)[:2]
 
     def is_primary(comparison: Comparison) -> bool:
         return (

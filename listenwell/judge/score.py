@@ -72,40 +72,57 @@ def score_study(
     config: Config, splits: Splits, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
 ) -> Scored:
     """Score dev, choose and commit the thresholds, score the test sets."""
-    detectors, defaults = study_detectors(config, trained)
+    detectors, defaults = study_detectors(config, trained.model, trained.arms)
 
-    def score_split(split: str) -> dict[str, ScoreTable]:
-        """Method -> scores; a killed scoring goes on from its journal."""
-        clips, bank, conditions = splits.clips[split], splits.banks[split], config.evaluation.conditions
-        made_from = {
-            "version": SCORING_VERSION,
-            "fits": trained.identities,
-            "clips": clip_hashes(clips),
-            "backgrounds": bank.hashes,
-            "evaluation": config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
-            "scoring.batch_seconds": config.scoring.batch_seconds,
-            "seed": config.seed,
-        }
+    def score(split: str) -> dict[str, ScoreTable]:
+        clips, bank = splits.clips[split], splits.banks[split]
+        return score_split(detectors, trained.identities, clips, bank, config, run, split, on_progress)
 
-        def make() -> Made:
-            journal = Journal(run.score_journal(split), identity(**made_from))
-            tables = score_clips(detectors, clips, bank, conditions, config, on_progress, f"scoring {split}", journal)
-            files = {run.scores(f"{method}-{split}"): table for method, table in sorted(tables.items())}
-            return made_tables(files, methods=sorted(tables))
-
-        methods = load_or_make(run.score_identity(split), made_from, make, ManifestError)["methods"]
-        run.score_journal(split).unlink(missing_ok=True)
-        return {method: read_scores(run.scores(f"{method}-{split}")) for method in methods}
-
-    tables = {DEV: score_split(DEV)}
+    tables = {DEV: score(DEV)}
     thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
     for method, threshold in thresholds.items():
         write_threshold(run.threshold(method), threshold)
     commit_thresholds(run, thresholds, identity(fits=list(trained.identities.values())))
     for name in splits.test_sets:
         open_test_set(run, name, splits.clips[name], thresholds)
-        tables[name] = score_split(name)
+        tables[name] = score(name)
     return Scored(tables, thresholds, defaults)
+
+
+def score_split(
+    detectors: Sequence[Detector],
+    fits: Mapping[str, str],
+    clips: Sequence[Clip],
+    bank: BackgroundBank,
+    config: Config,
+    run: RunFolder,
+    split: str,
+    on_progress: OnProgress = ignore_progress,
+) -> dict[str, ScoreTable]:
+    """Method -> scores under evaluation.conditions, kept in the run; a killed scoring goes on from its journal.
+
+    fits: what the detectors answer with, by its identity.
+    """
+    made_from = {
+        "version": SCORING_VERSION,
+        "fits": dict(fits),
+        "clips": clip_hashes(clips),
+        "backgrounds": bank.hashes,
+        "evaluation": config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
+        "scoring.batch_seconds": config.scoring.batch_seconds,
+        "seed": config.seed,
+    }
+
+    def make() -> Made:
+        journal = Journal(run.score_journal(split), identity(**made_from))
+        conditions, stage = config.evaluation.conditions, f"scoring {split}"
+        tables = score_clips(detectors, clips, bank, conditions, config, on_progress, stage, journal)
+        files = {run.scores(f"{method}-{split}"): table for method, table in sorted(tables.items())}
+        return made_tables(files, methods=sorted(tables))
+
+    methods = load_or_make(run.score_identity(split), made_from, make, ManifestError)["methods"]
+    run.score_journal(split).unlink(missing_ok=True)
+    return {method: read_scores(run.scores(f"{method}-{split}")) for method in methods}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED
 from listenwell.report.blocks import Paragraph, Table, make_table
-from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet
+from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet, metric_of
 from listenwell.report.wording import (
     THRESHOLD,
     condition_title,
@@ -22,7 +23,8 @@ from listenwell.report.wording import (
     spaced,
 )
 
-PROBABILITY_HEADS = ("#Brier score", "#Log-loss (nats)", "#Calibration error", "#Cllr (bits)", "#minCllr")
+PROBABILITY_HEADS = ("#Brier score", "#Log-loss (nats)", "#Calibration error", "#Cllr (bits)", "#minCllr",
+                     "#actDCF", "#minDCF")  # fmt: skip
 SHOWN_FINDINGS = 50
 SHOWN_GROUPS = 15
 LEAK_VERDICTS = {"clean": "No leak found.", "leaks": "Leaks found.", "incomplete": "Not everything could be compared."}
@@ -81,7 +83,12 @@ def judged_tables(results: Results) -> list[Table]:
     ]
     judged = evidence.probability.test_sets.items()
     probabilities = [
-        (spaced(name), condition_title(condition), *map(format_metric, metrics))
+        (
+            spaced(name),
+            condition_title(condition),
+            *map(format_metric, metrics),
+            format_metric(metric_of(results.row(FINE_TUNED, CALIBRATED, name, condition), "min_dcf")),
+        )
         for name, on_test in judged
         for condition, metrics in on_test.metrics.items()
     ]

@@ -30,7 +30,7 @@ from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import CALIBRATED, DEFAULT
 from listenwell.report.blocks import Drawing
-from listenwell.report.results import GroupErrors, OperatingCurve, ReliabilityBin, Results, TestSet, distinct, metric_of
+from listenwell.report.results import GroupErrors, OperatingCurve, ReliabilityBin, Results, distinct, metric_of
 from listenwell.report.tables import overfitting_sentence
 from listenwell.report.wording import (
     condition_phrase,
@@ -82,8 +82,8 @@ def accuracy_curves(results: Results) -> list[Drawing]:
     """Balanced accuracy over SNR, duration and reverberation time, each for the test sets with two points of it."""
     curves: list[Drawing] = []
     for quantity in AXES:
-        for test_set in results.test_sets:
-            levels = {c: getattr(match_condition(c), quantity, None) for c in results.conditions_of(test_set.name)}
+        for test_set in results.judged_sets:
+            levels = {c: getattr(match_condition(c), quantity, None) for c in results.conditions_of(test_set)}
             conditions = sorted((c for c in levels if levels[c] is not None), key=lambda c: levels[c] or 0.0)
             if len(conditions) > 1:
                 name = f"curve-{len(curves) + 1}"
@@ -91,17 +91,15 @@ def accuracy_curves(results: Results) -> list[Drawing]:
     return curves
 
 
-def _accuracy_curve(
-    results: Results, test_set: TestSet, conditions: Sequence[str], quantity: str, name: str
-) -> Drawing:
+def _accuracy_curve(results: Results, test_set: str, conditions: Sequence[str], quantity: str, name: str) -> Drawing:
     kind, label = AXES[quantity]
     whole = "whole\nclip" if quantity == "duration_ms" else "clean"
     ticks = [condition_title(condition).removesuffix(" dB") for condition in conditions[:-1]]
     lowest, counts = 0.5, []
     with new_panels(1, WIDTH_INCHES, HEIGHT_INCHES) as (figure, (axes,)):
         for place, method in enumerate(results.methods):
-            threshold = results.better_threshold(method, test_set.name, conditions)
-            metrics = [metric_of(results.row(method, threshold, test_set.name, condition)) for condition in conditions]
+            threshold = results.better_threshold(method, test_set, conditions)
+            metrics = [metric_of(results.row(method, threshold, test_set, condition)) for condition in conditions]
             lowest = min(lowest, *(metric.low for metric in metrics))
             counts += [count_phrase(metric.n, metric.n_groups) for metric in metrics]
             style = style_of(method, place)
@@ -116,11 +114,11 @@ def _accuracy_curve(
         axes.axhline(0.5, color=QUIET, linewidth=0.8, linestyle=":")
         axes.set_xticks(range(len(conditions)), [*ticks, whole])
         axes.set(
-            title=short_name(test_set.title), xlabel=label, ylabel="Balanced accuracy",
+            title=short_name(results.title_of(test_set)), xlabel=label, ylabel="Balanced accuracy",
             ylim=(max(0.0, lowest - 0.03), 1.01),
         )  # fmt: skip
         legend_below(figure, axes)
-        title = f"Balanced accuracy against {kind}, {test_set.title}"
+        title = f"Balanced accuracy against {kind}, {results.title_of(test_set)}"
         svg = to_svg(figure, name, title, "The numbers stand in the table of all conditions.")
     caption = (
         f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance. Opponents stand "

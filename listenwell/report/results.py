@@ -34,7 +34,11 @@ from listenwell.evaluate.psychometric import PsychometricCurve
 from listenwell.evaluate.transfer import Transfer
 from listenwell.storage.run_folder import RunFolder, read_kept_results
 
-OUT_OF_CORPUS = "out_of_corpus"
+OUT_OF_CORPUS, SEALED = "out_of_corpus", "sealed_test"
+LEAVE_ONE_OUT = "leave_one_{}_out"
+"""What the folds of one arm are called where they are judged as a test set."""
+HELD_OUT = {"group": "speaker", "corpus": "corpus"}
+"""What leave_one_out.by holds out, in words."""
 
 
 class Node(BaseModel):
@@ -460,9 +464,26 @@ class Results(Node):
         """The test set that answers "does it generalise": the out-of-corpus one, or the last when there is none."""
         return next((test_set for test_set in self.test_sets if test_set.name == OUT_OF_CORPUS), self.test_sets[-1])
 
+    @property
+    def judged_sets(self) -> list[str]:
+        """The names of the test sets, and those of the folds that were judged as one."""
+        return distinct(row.test_set for row in self.rows)
+
+    @property
+    def headline(self) -> str:
+        """Where the answers are read off: the folds that leave a corpus out, or else the unseen test set."""
+        by_corpus = LEAVE_ONE_OUT.format("corpus")
+        return by_corpus if by_corpus in self.judged_sets else self.unseen.name
+
     def title_of(self, test_set: str) -> str:
-        """What a test set is called in the report."""
-        return next(known.title for known in self.test_sets if known.name == test_set)
+        """What a test set, or the folds that were judged as one, is called in the report."""
+        titles = {LEAVE_ONE_OUT.format(by): f"Leave one {what} out" for by, what in HELD_OUT.items()}
+        return titles.get(test_set) or next(known.title for known in self.test_sets if known.name == test_set)
+
+    def folds_of(self, by: str) -> LeaveOneOut | None:
+        """The folds of the config itself that leave one out by group or corpus, None where they did not run."""
+        found = [record for record in self.leave_one_speaker_out if (record.arm, record.by) == ("final", by)]
+        return found[0] if found else None
 
     def rows_of(self, test_set: str, condition: str) -> list[Row]:
         """All methods at all thresholds under one condition."""

@@ -1,16 +1,18 @@
 """What stands on a study's page and on its model card, by section: each sentence once, for HTML and Markdown.
 
-Answers and advice: every verdict is read off the out-of-corpus test (the last test set where there is none), "better"
-or "worse" where the 95 % interval and the corrected p value both say so, anything else "cannot tell", never "equal". An
-advice is given only
-where an interval or a count of errors carries it; its thresholds are conventions of this module, named below.
+Answers and advice: verdicts are read off the folds that leave a corpus out, or else the out-of-corpus test (the last
+test set where there is none), advice off the latter; "better" or "worse" where the 95 % interval and the corrected p
+value both say so, anything else "cannot tell", never "equal". An advice is given only where an interval or a count of
+errors carries it; its thresholds are conventions of this module, named below.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import yaml
 
 from listenwell.augment.conditions import CLEAN
+from listenwell.evaluate.comparison import independent_difference
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
 from listenwell.report import evidence, figures, tables
 from listenwell.report.blocks import (
@@ -25,15 +27,17 @@ from listenwell.report.blocks import (
     make_page,
     make_table,
 )
-from listenwell.report.results import Results, metric_of
+from listenwell.report.results import OUT_OF_CORPUS, SEALED, Results, metric_of
 from listenwell.report.wording import (
     condition_phrase,
     condition_title,
     count_phrase,
     detectable_phrase,
     format_difference,
+    format_difference_interval,
     format_metric,
     format_number,
+    format_signed,
     method_title,
     plain_sentence,
     spaced,
@@ -73,7 +77,7 @@ HOW_TO_USE = (
 
 def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
     """The page of a study; sounds: the errors to listen to."""
-    test_sets = results.test_sets
+    judged = results.judged_sets
     values = evidence.provenance_of(results).items()
     provenance = make_table("What made these numbers", ("What", "Value"), values)
     parts: list[tuple[str, str, Sequence[Block]]] = [
@@ -83,7 +87,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
         (
             "Results",
             "results",
-            [*(tables.main_table(results, test_set) for test_set in test_sets), Paragraph(ABOUT_RESULTS, style="note")],
+            [*(tables.main_table(results, name) for name in judged), Paragraph(ABOUT_RESULTS, style="note")],
         ),
         (
             "Criteria, transfer, probabilities",
@@ -100,7 +104,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
             "comparisons",
             [
                 Paragraph(ABOUT_COMPARISONS),
-                *(tables.comparison_table(results, test_set) for test_set in test_sets),
+                *(tables.comparison_table(results, name) for name in judged),
             ],
         ),
         ("Arms, search, speakers", "ladder", _arms_blocks(results)),
@@ -111,7 +115,7 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
              *(folded(evidence.error_table(*errors)) for errors in results.evidence.errors.items()),
              *(folded(evidence.worst_table(*errors)) for errors in results.evidence.errors.items()), *sounds],
         ),
-        ("Every condition", "conditions", [folded(tables.full_table(results, test_set)) for test_set in test_sets]),
+        ("Every condition", "conditions", [folded(tables.full_table(results, name)) for name in judged]),
         ("Training", "training", [Figures(figures.learning_curves(results), is_wide=True)]),
         ("Who was where", "allocation", _allocation_blocks(results)),
         ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
@@ -120,7 +124,9 @@ def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
         ("Clips left out", "quarantine", [evidence.quarantine_table(results)]),
         ("Provenance", "provenance", [provenance, _config(results)]),
     ]  # fmt: skip
-    about = [f"{test_set.title}: {test_set.n_clips} clips, {test_set.n_groups} groups" for test_set in test_sets]
+    about = [
+        f"{test_set.title}: {test_set.n_clips} clips, {test_set.n_groups} groups" for test_set in results.test_sets
+    ]
     bylines = [" · ".join([results.model.name, *about])]
     return make_page("listenwell report", results.name, bylines, _notices(results), parts)
 
@@ -132,7 +138,7 @@ def model_card(results: Results) -> Page:
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("Use", "use", [Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
         ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
-        ("What it reaches", "results", [tables.delivered_table(results, test_set) for test_set in results.test_sets]),
+        ("What it reaches", "results", [tables.delivered_table(results, name) for name in results.judged_sets]),
         ("Can it be trusted?", "evidence", [*evidence.statements(results), *_notices(results)]),
         ("Limits, and what would help", "next", find_next_steps(results)),
         ("Training", "training", [*overfitting, counts, _config(results)]),
@@ -169,20 +175,25 @@ def _config(results: Results) -> Code:
 
 
 def find_answers(results: Results) -> list[Paragraph]:
-    """The answers a study gives: whether it generalises, then one per classic detector it was compared with."""
+    """The answers a study gives, then one per classic detector it was compared with.
+
+    To generalise is to be better than the base model on corpora that trained nothing; the answer says beside it what
+    such a corpus costs, and who is heard worst.
+    """
     opponents = [name for name, method in results.methods.items() if method.kind == "classic"]
-    questions = {name: f"Is it better than {method_title(name)}?" for name in opponents}
+    generalises = _answer(results, ZERO_SHOT, "Does it generalise?")
+    about = [generalises.text, *_cost_of_a_foreign_corpus(results), *_hardest_group(results)]
     return [
-        _answer(results, opponent, question)
-        for opponent, question in ({ZERO_SHOT: "Does it generalise?"} | questions).items()
+        replace(generalises, text=" ".join(about)),
+        *(_answer(results, opponent, f"Is it better than {method_title(opponent)}?") for opponent in opponents),
     ]
 
 
 def _answer(results: Results, opponent: str, question: str) -> Paragraph:
-    test_set = results.unseen
-    comparisons = [results.comparison(opponent, test_set.name, c) for c in results.headline_conditions(test_set.name)]
+    name = results.headline
+    comparisons = [results.comparison(opponent, name, c) for c in results.headline_conditions(name)]
     details = "; ".join(_describe(results, comparison) for comparison in comparisons)
-    text = f"{test_set.title}, against {method_title(opponent)}: {details}."
+    text = f"{results.title_of(name)}, against {method_title(opponent)}: {details}."
     return Paragraph(text, summarise([comparison.outcome for comparison in comparisons]), question)
 
 
@@ -195,6 +206,33 @@ def _describe(results: Results, comparison: Comparison) -> str:
         f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups, versions)}"
         f"{detectable_phrase(result)})"
     )
+
+
+def _cost_of_a_foreign_corpus(results: Results) -> Iterator[str]:
+    """What leaving the whole corpus out costs, on the same clips; or else how far the two tests lie apart."""
+    folds = results.folds_of("corpus")
+    if folds is not None and folds.gap is not None:
+        yield f"A foreign corpus costs {format_difference(folds.gap)}, against one of which other speakers trained."
+    elif {SEALED, OUT_OF_CORPUS} <= set(results.judged_sets):
+        rows = [results.row(FINE_TUNED, CALIBRATED, name, CLEAN) for name in (SEALED, OUT_OF_CORPUS)]
+        gap = independent_difference(*map(metric_of, rows))
+        yield (
+            f"New speakers of corpora that trained score {format_signed(gap.value)} {format_difference_interval(gap)} "
+            "beside those of corpora that did not."
+        )
+
+
+def _hardest_group(results: Results) -> Iterator[str]:
+    """Who is right least often on clean clips."""
+    folds = results.folds_of("corpus")
+    if folds is not None:
+        speaker = min(folds.speakers, key=lambda speaker: (speaker.recall, speaker.speaker))
+        yield f"Hardest speaker: {speaker.speaker}, {speaker.recall:.0%} of {speaker.n_speech} clips right."
+        return
+    worst = results.evidence.errors[results.unseen.name].worst.get(CLEAN, [])
+    named = [f"{part.part} ({part.metric.value:.0%} of {part.metric.n} clips right)" for part in worst]
+    if named:
+        yield f"Hardest groups: {', '.join(named)}."
 
 
 def find_next_steps(results: Results) -> list[Paragraph]:

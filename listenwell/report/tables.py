@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, Comparison, Row
 from listenwell.report.blocks import Cell, Column, Table, make_column, make_row, make_table
-from listenwell.report.results import Fit, LadderRow, LeaveOneOut, Results, Search, TestSet, distinct, metric_of
+from listenwell.report.results import Fit, LadderRow, LeaveOneOut, Results, Search, distinct, metric_of
 from listenwell.report.wording import (
     BELOW_CHANCE,
     DASH,
@@ -36,20 +36,21 @@ MEASURES = {
     "roc_auc": "AUC",
 }
 MEASURE_HEADS = [f"#{title}" for title in MEASURES.values()]
+SPEAKERS_HELD_OUT = {"group": "Speakers held out", "corpus": "Speakers held out with their corpus"}
 CHANCE = 0.5
 """ROC AUC of guessing."""
 
 
-def main_table(results: Results, test_set: TestSet) -> Table:
+def main_table(results: Results, test_set: str) -> Table:
     """Methods and thresholds down, the main conditions across."""
-    conditions = [condition for condition in MAIN_CONDITIONS if condition in results.conditions_of(test_set.name)]
+    conditions = [condition for condition in MAIN_CONDITIONS if condition in results.conditions_of(test_set)]
     rows = []
     for method, threshold in results.shown_methods():
-        judged = [results.row(method, threshold, test_set.name, condition) for condition in conditions]
+        judged = [results.row(method, threshold, test_set, condition) for condition in conditions]
         cells = (Cell(method_title(method), threshold), *map(metric_of, judged))
         rows.append(make_row(cells, (method, threshold) == (FINE_TUNED, CALIBRATED)))
-    heads = [_condition_head(results, results.rows_of(test_set.name, condition)) for condition in conditions]
-    caption = f"{test_set.title}: balanced accuracy, with 95 % intervals"
+    heads = [_condition_head(results, results.rows_of(test_set, condition)) for condition in conditions]
+    caption = f"{results.title_of(test_set)}: balanced accuracy, with 95 % intervals"
     note = _below_chance_note(results, test_set, conditions)
     return make_table(caption, [make_column("Method", "threshold"), *heads], rows, note)
 
@@ -59,9 +60,9 @@ def _condition_head(results: Results, rows: Sequence[Row]) -> Column:
     return make_column(f"#{condition_title(rows[0].condition)}", "; ".join(counts))
 
 
-def _below_chance_note(results: Results, test_set: TestSet, conditions: Sequence[str]) -> str:
+def _below_chance_note(results: Results, test_set: str, conditions: Sequence[str]) -> str:
     """Which methods rank the other sounds above speech beyond doubt, and why they may."""
-    shown = [row for condition in conditions for row in results.rows_of(test_set.name, condition)]
+    shown = [row for condition in conditions for row in results.rows_of(test_set, condition)]
     worse = [row for row in shown if metric_of(row, "roc_auc").high < CHANCE]
     notes = []
     for method in distinct(row.method for row in worse):
@@ -71,26 +72,30 @@ def _below_chance_note(results: Results, test_set: TestSet, conditions: Sequence
     return " ".join(notes)
 
 
-def full_table(results: Results, test_set: TestSet) -> Table:
+def full_table(results: Results, test_set: str) -> Table:
     """Every condition, method, threshold and measure of one test set."""
     rows = [
         make_row(
             (
                 Cell(condition_title(condition), _class_counts(row)),
-                Cell(method_title(row.method), f"{row.threshold}, {format_number(row.threshold_value, THRESHOLD)}"),
+                Cell(method_title(row.method), f"{row.threshold}, {_threshold_value(row)}"),
                 *(metric_of(row, name) for name in MEASURES),
             ),
             (row.method, row.threshold) == (FINE_TUNED, CALIBRATED),
         )
-        for condition in results.conditions_of(test_set.name)
-        for row in results.rows_of(test_set.name, condition)
+        for condition in results.conditions_of(test_set)
+        for row in results.rows_of(test_set, condition)
     ]
     return make_table(
-        f"{test_set.title}: every condition, with 95 % intervals",
+        f"{results.title_of(test_set)}: every condition, with 95 % intervals",
         ("Condition", "Method", *MEASURE_HEADS),
         rows,
         "Clips and groups under a condition: of speech + of other sounds; beside a method its threshold.",
     )
+
+
+def _threshold_value(row: Row) -> str:
+    return "each fold's own" if row.threshold_value is None else format_number(row.threshold_value, THRESHOLD)
 
 
 def _class_counts(row: Row) -> str:
@@ -99,17 +104,17 @@ def _class_counts(row: Row) -> str:
     return f"{speech.n} + {other.n} clips, {speech.n_groups} + {other.n_groups} groups"
 
 
-def delivered_table(results: Results, test_set: TestSet) -> Table:
+def delivered_table(results: Results, test_set: str) -> Table:
     """What the delivered model reaches under every condition."""
     rows = []
-    for row in results.delivered_rows(test_set.name):
+    for row in results.delivered_rows(test_set):
         main = metric_of(row)
         name = Cell(
             condition_title(row.condition),
-            count_phrase(main.n, main.n_groups, results.n_versions(test_set.name, row.condition)),
+            count_phrase(main.n, main.n_groups, results.n_versions(test_set, row.condition)),
         )
         rows.append((name, *(metric_of(row, measure) for measure in MEASURES)))
-    caption = f"{test_set.title}: the delivered model, with 95 % intervals"
+    caption = f"{results.title_of(test_set)}: the delivered model, with 95 % intervals"
     return make_table(caption, ("Condition", *MEASURE_HEADS), rows)
 
 
@@ -118,19 +123,19 @@ def _counts(results: Results, row: Row) -> str:
     return count_phrase(main.n, main.n_groups, results.n_versions(row.test_set, row.condition))
 
 
-def comparison_table(results: Results, test_set: TestSet) -> Table:
+def comparison_table(results: Results, test_set: str) -> Table:
     """Conditions down; across, opponents at the threshold that dev chose and at their default."""
-    comparisons = [pair for pair in results.comparisons if pair.test_set == test_set.name]
+    comparisons = [pair for pair in results.comparisons if pair.test_set == test_set]
     opponents = list(dict.fromkeys((pair.opponent, pair.opponent_threshold) for pair in comparisons))
     rows = []
     for condition in distinct(pair.condition for pair in comparisons):
-        beside = [results.comparison(name, test_set.name, condition, threshold) for name, threshold in opponents]
-        versions = results.n_versions(test_set.name, condition)
+        beside = [results.comparison(name, test_set, condition, threshold) for name, threshold in opponents]
+        versions = results.n_versions(test_set, condition)
         counts = distinct(count_phrase(pair.result.n, pair.result.n_groups, versions) for pair in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
     heads = [make_column("Condition"), *(make_column(f"#{method_title(m)}", threshold) for m, threshold in opponents)]
     notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
-    caption = f"{test_set.title}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
+    caption = f"{results.title_of(test_set)}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
     return make_table(caption, heads, rows, "; ".join(notes))
 
 
@@ -251,8 +256,7 @@ def speaker_table(record: LeaveOneOut) -> Table:
             f" A foreign corpus costs {format_difference(record.gap)} of balanced accuracy (speakers held out one by "
             "one, minus with their whole corpus, on the same clips)."
         )
-    what = "speaker" if record.by == "group" else record.by
-    return make_table(f"Leave one {what} out: {record.arm}", heads, rows, note)
+    return make_table(f"{SPEAKERS_HELD_OUT[record.by]}: {record.arm}", heads, rows, note)
 
 
 def overfitting_sentence(fit: Fit) -> str:
@@ -276,7 +280,7 @@ def overfitting_sentence(fit: Fit) -> str:
 
 def format_table(results: Results) -> str:
     """Return the main tables, the ladder and the search for a terminal."""
-    tables = [*(main_table(results, test_set) for test_set in results.test_sets), ladder_table(results)]
+    tables = [*(main_table(results, name) for name in results.judged_sets), ladder_table(results)]
     tables += [search_table(results.search)] if results.search else []
     return "\n\n".join(align(table) for table in tables if table.rows)
 

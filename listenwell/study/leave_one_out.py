@@ -1,14 +1,16 @@
 """Leave one speaker, or one corpus, out: does it hold for speakers, and for corpora, that did not train?
 
-Folds are made of the study pool (the clips that train and choose) alone; sealed and out-of-corpus groups enter none.
-Every fold trains its own fit, chooses epoch and threshold on its own dev groups, and decides its held-out speakers and
-sound sources with them. Where the config refers to a search, that search saw all speakers ("fixed"), or every fold
+Folds are made of the study pool (the clips that train and choose) alone, or, with leave_one_out.over all, of every
+group: then the tests' speakers train the folds of others, after the study's thresholds were committed. Every fold
+trains its own fit, chooses epoch and threshold on its own dev groups, and decides its held-out speakers and sound
+sources with them, under every condition; the base model and the classic detectors are decided at thresholds of the same
+dev clips. Where the config refers to a search, that search saw all speakers of the pool ("fixed"), or every fold
 searches again on its own training groups ("nested"). The leak gate compares what the folds hold out: groups that know
 each other would be tested by folds that trained on them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,19 @@ from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.comparison import PairedDifference, compare_balanced_accuracy
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
-from listenwell.evaluate.metrics import Bools, balanced_accuracy, decide
-from listenwell.evaluate.scores import ScoreTable
-from listenwell.fits.fitting import FinishedFit, Trainer
-from listenwell.fits.request import SEARCH_BEST, FitRequest, check_changes, expand_arms
-from listenwell.judge.score import score_fits
-from listenwell.report.results import LeaveOneOut
+from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, JudgedMethod, versions
+from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy
+from listenwell.evaluate.scores import ScoreTable, join_tables
+from listenwell.fits.fitting import FinishedFit, Trained, Trainer
+from listenwell.fits.request import FINAL, SEARCH_BEST, FitRequest, check_changes, expand_arms
+from listenwell.judge.detectors import study_detectors
+from listenwell.judge.evidence import LeftOut
+from listenwell.judge.score import score_fits, score_split
+from listenwell.progress import OnProgress, ignore_progress
+from listenwell.report.results import LEAVE_ONE_OUT, LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
 from listenwell.splits.gate import pass_gate
+from listenwell.storage.run_folder import RunFolder, identity
 from listenwell.study.search import run_search
 
 HELD_OUT = "held_out"
@@ -37,14 +44,52 @@ FIXED = "fixed: the config was chosen on all speakers"
 NESTED = "nested: every fold searched on its own training groups"
 N_HARDEST = 3
 CORPUS = "corpus"
-DecidedFold = tuple[str, ScoreTable, float]
-"""A fold's name, the scores of what it held out, its threshold."""
+FOLDS = "folds"
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedFold:
+    """A fold's scores on its dev clips and on what it held out, and the threshold that dev chose."""
+
+    name: str
+    dev: ScoreTable
+    held_out: ScoreTable
+    threshold: float
+
+    @property
+    def clean(self) -> ScoreTable:
+        """The held-out clips as they are, their scores less the threshold."""
+        table = versions(self.held_out)[CLEAN]
+        return replace(table, score=table.score - self.threshold)
+
+
+ByFolds = Mapping[str, Sequence[DecidedFold]]
+"""What was left out (group, corpus) -> its folds."""
+
+
+def leave_out(
+    config: Config, splits: Splits, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
+) -> LeftOut:
+    """Return what the arms of leave_one_out.arms reach, and the arm final against its opponents; nothing without arms.
+
+    Raises as `run_leave_one_out`.
+    """
+    if not config.leave_one_out.arms:
+        return LeftOut()
+    trainer = Trainer(trained.model, run, on_progress)
+    best = trained.searched.best if trained.searched else None
+    records, folds = run_leave_one_out(config, best, trainer, splits)
+    judged: dict[str, Sequence[JudgedMethod]] = {}
+    if FINAL in folds:
+        opponents, defaults = score_opponents(config, splits, trainer)
+        judged = {LEAVE_ONE_OUT.format(by): judge_folds(of, opponents, defaults) for by, of in folds[FINAL].items()}
+    return LeftOut(records, judged)
 
 
 def run_leave_one_out(
     config: Config, search_best: Mapping[str, Any] | None, trainer: Trainer, splits: Splits
-) -> list[LeaveOneOut]:
-    """Return one record per arm of leave_one_out.arms, with the study's seed: the measures, one entry per speaker.
+) -> tuple[list[LeaveOneOut], dict[str, ByFolds]]:
+    """Return one record per arm of leave_one_out.arms under the study's seed, of clean clips, and every arm's folds.
 
     search_best: what the search on all speakers found, None without one. A fold whose fit left the finite numbers is
     named in the record and left out of its measures. Raises ConfigError for an arm that is none or a nested search that
@@ -73,27 +118,71 @@ def run_leave_one_out(
     }
     fits = dict(zip(requests, trainer.fit_all(list(requests.values())), strict=True))
     records = []
+    found: dict[str, dict[str, list[DecidedFold]]] = {name: {} for name in shared}
     for name in shared:
-        found: dict[str, list[DecidedFold]] = {}
         for by, of_by in folds_by.items():
             decided, failed = [], []
             for fold in of_by:
                 fit = fits[name, fold.name]
                 if isinstance(fit, FinishedFit):
-                    decided.append((fold.name, *_decide_fold(requests[name, fold.name], fit, trainer)))
+                    decided.append(_decide_fold(fold.name, requests[name, fold.name], fit, trainer))
                 else:
                     failed.append({"speaker": fold.name, "reason": fit.reason})
                 trainer.on_progress(f"judging folds of {name}", len(decided) + len(failed), len(of_by))
             if not decided:
                 raise TrainingError(f"leave-one-out by {by}, arm '{name}': every fold failed; {failed[0]['reason']}")
-            found[by] = decided
+            found[name][by] = decided
             mode, chosen = (NESTED, inner) if name in nested else (FIXED, {})
             record = describe_folds(name, decided, failed) | {
                 "by": by, "mode": mode, "chosen": chosen, "n_leaks": leaks["n_leaks"],
-                "gap": measure_gap(found["group"], decided, config.seed) if by == CORPUS and "group" in found else None,
+                "gap": measure_gap(found[name]["group"], decided, config.seed)
+                if by == CORPUS and "group" in found[name] else None,
             }  # fmt: skip
             records.append(LeaveOneOut.model_validate(record))
-    return records
+    return records, dict(found)
+
+
+def score_opponents(
+    config: Config, splits: Splits, trainer: Trainer
+) -> tuple[dict[str, ScoreTable], Mapping[str, float]]:
+    """The base model's and the baselines' scores of all clips that folds hold out, and their default thresholds."""
+    evaluation = config.evaluation.model_copy(update={"conditions": config.leave_one_out.conditions})
+    scoring = config.model_copy(update={"evaluation": evaluation})
+    detectors, defaults = study_detectors(scoring, trainer.model)
+    clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
+    asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
+    base = {ZERO_SHOT: identity(base=trainer.model.fingerprint, **asked)}
+    tables = score_split(detectors, base, clips, splits.banks[DEV], scoring, trainer.run, FOLDS, trainer.on_progress)
+    return tables, defaults
+
+
+def judge_folds(
+    folds: Sequence[DecidedFold], opponents: Mapping[str, ScoreTable], defaults: Mapping[str, float]
+) -> list[JudgedMethod]:
+    """The fine-tuned model of every fold as one method on all held-out clips, then its opponents on the same ones.
+
+    An opponent's threshold in a fold is that of the fold's dev clips, as ours.
+    """
+    ours = join_tables([fold.held_out for fold in folds])
+    thresholds = np.concatenate([np.full(len(fold.held_out), fold.threshold) for fold in folds])
+    judged = [_shifted(FINE_TUNED, ours, thresholds, defaults)]
+    for name, table in opponents.items():
+        chosen = [choose_threshold(_rows_of(table, fold.dev)).value for fold in folds]
+        thresholds = np.concatenate([np.full(len(f.held_out), t) for f, t in zip(folds, chosen, strict=True)])
+        judged.append(_shifted(name, _rows_of(table, ours), thresholds, defaults))
+    return judged
+
+
+def _shifted(name: str, table: ScoreTable, thresholds: Floats, defaults: Mapping[str, float]) -> JudgedMethod:
+    return JudgedMethod(name, replace(table, score=table.score - thresholds), defaults[name], None, table)
+
+
+def _rows_of(table: ScoreTable, wanted: ScoreTable) -> ScoreTable:
+    """The rows of `table` that are the wanted versions, in their order."""
+    keys = zip(table.clip_id.tolist(), table.condition.tolist(), strict=True)
+    place = {key: position for position, key in enumerate(keys)}
+    versions = zip(wanted.clip_id.tolist(), wanted.condition.tolist(), strict=True)
+    return table.take(np.array([place[version] for version in versions]))
 
 
 def _parts_by_group(folds: Sequence[Fold]) -> dict[str, list[Clip]]:
@@ -105,25 +194,24 @@ def _parts_by_group(folds: Sequence[Fold]) -> dict[str, list[Clip]]:
 
 def measure_gap(by_group: Sequence[DecidedFold], by_corpus: Sequence[DecidedFold], seed: int) -> PairedDifference:
     """Return what a foreign corpus costs: balanced accuracy by speaker minus that by corpus, on the clips of both."""
-    right: list[dict[str, bool]] = []
-    for folds in (by_group, by_corpus):
-        each = [(table, decide(table.score, threshold) == table.is_speech) for _, table, threshold in folds]
-        right.append({c: bool(r) for table, of in each for c, r in zip(table.clip_id.tolist(), of, strict=True)})
-    tables = [table.select(np.isin(table.clip_id, list(right[1]))) for _, table, _ in by_group]
-    clip_id, group, is_speech = (
-        np.concatenate([getattr(table, column) for table in tables]) for column in ("clip_id", "group", "is_speech")
-    )
-    says = [np.array([of[clip] for clip in clip_id.tolist()]) == is_speech for of in right]
-    return compare_balanced_accuracy(says[0], says[1], is_speech, group, seed)
+    of_group, of_corpus = (join_tables([fold.clean for fold in folds]) for folds in (by_group, by_corpus))
+    both = of_group.select(np.isin(of_group.clip_id, of_corpus.clip_id))
+    says = [_rows_of(table, both).score >= 0 for table in (of_group, of_corpus)]
+    return compare_balanced_accuracy(says[0], says[1], both.is_speech, both.group, seed)
+
+
+def _folded(config: Config, splits: Splits) -> list[str]:
+    """The splits whose groups are held out in turn."""
+    return [TRAIN, DEV, *(splits.test_sets if config.leave_one_out.over == "all" else ())]
 
 
 def folds_of(config: Config, splits: Splits, by: str) -> list[Fold]:
-    """The folds of a study: its pool alone, dealt out by leave_one_out.folds and data.split_seed.
+    """The folds of a study, dealt out by leave_one_out.folds and data.split_seed.
 
     Clips that a manifest names train beside an undivided pool train in every fold and are never held out; in those
     that hold their corpus out they do not train either.
     """
-    clips = [clip for split in (TRAIN, DEV) for clip in splits.clips[split]]
+    clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
     has_pool = any(clip.split in (POOL, "") for clip in clips)
     always = [clip for clip in clips if has_pool and clip.split == TRAIN]
     kept = {clip.clip_id for clip in always}
@@ -196,30 +284,28 @@ def fold_splits(fold: Fold, splits: Splits) -> Splits:
     return Splits(clips, {TRAIN: bank, DEV: splits.banks[DEV], HELD_OUT: splits.banks[DEV]})
 
 
-def _decide_fold(request: FitRequest, fit: FinishedFit, trainer: Trainer) -> tuple[ScoreTable, float]:
-    """The scores of the fold's held-out clips as they are, and its own threshold."""
-    config, splits = request.config, request.splits
-    tables = {
-        split: score_fits([(config, fit)], trainer, splits, split, [CLEAN], config, split)[fit.folder]
+def _decide_fold(name: str, request: FitRequest, fit: FinishedFit, trainer: Trainer) -> DecidedFold:
+    config, splits, conditions = request.config, request.splits, request.config.leave_one_out.conditions
+    dev, held_out = (
+        score_fits([(config, fit)], trainer, splits, split, conditions, config, split)[fit.folder]
         for split in (DEV, HELD_OUT)
-    }
-    return tables[HELD_OUT], choose_threshold(tables[DEV]).value
+    )
+    return DecidedFold(name, dev, held_out, choose_threshold(dev).value)
 
 
 def describe_folds(arm: str, decided: Sequence[DecidedFold], failed: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """The record of one arm. decided: of every fold its name, the scores of what it held out, its threshold."""
-    folds, speakers, decisions = [], [], []
-    for fold, table, threshold in decided:
-        decision, truth = decide(table.score, threshold), table.is_speech
-        decisions.append(decision)
-        folds.append({"threshold": threshold, **_describe_part(fold, decision, truth)})
+    """The record of one arm on clean clips."""
+    folds, speakers = [], []
+    for fold in decided:
+        table = fold.clean
+        decision, truth = table.score >= 0, table.is_speech
+        folds.append({"threshold": fold.threshold, **_describe_part(fold.name, decision, truth)})
         for name in sorted(set(table.group[truth].tolist())):
             # every speaker beside all the other sounds held out with it
             rows = ~truth | (table.group == name)
-            speakers.append({"fold": fold, **_describe_part(name, decision[rows], truth[rows])})
-    pooled = np.concatenate(decisions)
-    truth = np.concatenate([table.is_speech for _, table, _ in decided])
-    group = np.concatenate([table.group for _, table, _ in decided])
+            speakers.append({"fold": fold.name, **_describe_part(name, decision[rows], truth[rows])})
+    table = join_tables([fold.clean for fold in decided])
+    pooled, truth, group = table.score >= 0, table.is_speech, table.group
     of_folds = np.array([fold["balanced_accuracy"] for fold in folds])
     ranked = sorted(speakers, key=lambda speaker: (speaker["balanced_accuracy"], speaker["speaker"]))
     return {
@@ -229,7 +315,7 @@ def describe_folds(arm: str, decided: Sequence[DecidedFold], failed: Sequence[Ma
             asdict(proportion("recall", pooled[truth], group[truth])),
             asdict(proportion("specificity", ~pooled[~truth], group[~truth])),
         ],
-        "mean": asdict(mean_over_folds("mean_of_folds", of_folds, np.array([len(table) for _, table, _ in decided]))),
+        "mean": asdict(mean_over_folds("mean_of_folds", of_folds, np.array([len(fold.clean) for fold in decided]))),
         "mean_of_folds": float(np.mean(of_folds)),
         "sd_of_folds": float(np.std(of_folds, ddof=1)) if len(of_folds) > 1 else 0.0,
         "hardest": [speaker["speaker"] for speaker in ranked[:N_HARDEST]],

@@ -1,9 +1,10 @@
-"""A whole study in five stages: divide, train, score, judge, write. What is done already is reused, stage by stage.
+"""A whole study in six stages: divide, train, score, leave out, judge, write. What is done already is reused.
 
 The commands that train alone (train, search, cross-validate) are its first half, and a later study finds their fits.
 
 Dev alone chooses: the best epoch and every threshold. The thresholds are committed to the seal before the first test
-clip is scored, and the test sets are scored once, under all conditions, by all methods.
+clip is scored, and the test sets are scored once, under all conditions, by all methods. Groups are left out after that,
+since the folds may hold the tests' own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +15,14 @@ from listenwell.baselines.vad import require_baselines
 from listenwell.config import Config, config_beside
 from listenwell.data.clip import Clip
 from listenwell.data.test_set import ChosenClip, DataSheet, sheet_to_json
-from listenwell.errors import TrainingError
+from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.power import expect_precision
 from listenwell.fits.fitting import FinishedFit, Trained, TrainedArm, Trainer, median_seed
 from listenwell.fits.request import FINAL, FitRequest, expand_arms
 from listenwell.judge.detectors import BASELINES
 from listenwell.judge.errors import write_error_sounds
-from listenwell.judge.evidence import Judged, judge_scores
+from listenwell.judge.evidence import Judged, LeftOut, judge_scores
 from listenwell.judge.score import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, ignore_progress
@@ -33,7 +34,7 @@ from listenwell.splits.sealing import content_sha256, describe_seal
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder, alone_in_run, provenance
-from listenwell.study.leave_one_out import run_leave_one_out
+from listenwell.study.leave_one_out import leave_out, run_leave_one_out
 from listenwell.study.search import run_search
 from listenwell.train.fit import FailedFit
 
@@ -48,12 +49,19 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> Resu
     divided = divide_study(config, run, on_progress)
     trained = train_fits(config, divided.splits, Trainer(load_model(config.model), run, on_progress))
     scored = score_study(config, divided.splits, trained, run, on_progress)
-    judged = judge_scores(config, trained, scored, run, on_progress)
-    return write_study(config, divided, trained, scored, judged, run)
+    left_out = leave_out(config, divided.splits, trained, run, on_progress)
+    judged = judge_scores(config, trained, scored, left_out, run, on_progress)
+    return write_study(config, divided, trained, scored, left_out, judged, run)
 
 
 def write_study(
-    config: Config, divided: Divided, trained: Trained, scored: Scored, judged: Judged, run: RunFolder
+    config: Config,
+    divided: Divided,
+    trained: Trained,
+    scored: Scored,
+    left_out: LeftOut,
+    judged: Judged,
+    run: RunFolder,
 ) -> Results:
     """Write the sounds of the errors, results.json and the report; return the results."""
     splits, delivered = divided.splits, trained.delivered
@@ -76,7 +84,7 @@ def write_study(
         "failed_fits": list(trained.failed),
         "ladder": list(judged.ladder),
         "search": trained.searched,
-        "leave_one_speaker_out": list(trained.folds),
+        "leave_one_speaker_out": list(left_out.records),
         "thresholds": {method: scored.thresholds[method] for method in scored.defaults},
         "methods": {
             method: {"default_threshold": value, "kind": "classic" if method in BASELINES else "language_model"}
@@ -117,14 +125,22 @@ def search_alone(config: Config, on_progress: OnProgress = ignore_progress) -> S
 
 @alone_in_run
 def leave_one_out_alone(config: Config, on_progress: OnProgress = ignore_progress) -> list[LeaveOneOut]:
-    """Divide and leave every speaker out once, written to loso.json; the config itself where no arm is named."""
+    """Divide and leave every speaker out once, written to loso.json; the config itself where no arm is named.
+
+    Raises ConfigError where the folds would hold the tests' groups: only a study opens these.
+    """
+    if config.leave_one_out.over == "all":
+        raise ConfigError(
+            "leave_one_out.over is all, which opens the tests; run the whole study, which commits its thresholds "
+            "first, or set leave_one_out.over=pool."
+        )
     splits, trainer = _begin(config, on_progress)
     if not config.leave_one_out.arms:
         config = config.model_copy(update={"leave_one_out": config.leave_one_out.model_copy(update={"arms": (FINAL,)})})
     # nested, every arm that refers to a search has one in each fold
     is_needed = config.search.is_wanted and config.leave_one_out.mode == "fixed"
     best = run_search(config, trainer, splits).best if is_needed else None
-    records = run_leave_one_out(config, best, trainer, splits)
+    records, _ = run_leave_one_out(config, best, trainer, splits)
     write_json(trainer.run.leave_one_out, [record.model_dump(mode="json") for record in records])
     return records
 
@@ -152,8 +168,7 @@ def train_fits(config: Config, splits: Splits, trainer: Trainer) -> Trained:
     searched = run_search(config, trainer, splits) if config.search.is_wanted else None
     best = searched.best if searched else None
     arms, failed = train_arms(config, best, splits, trainer)
-    folds = run_leave_one_out(config, best, trainer, splits) if config.leave_one_out.arms else []
-    return Trained(trainer.model, arms, failed, searched, folds)
+    return Trained(trainer.model, arms, failed, searched)
 
 
 def train_arms(

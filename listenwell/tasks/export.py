@@ -1,7 +1,8 @@
 """Make a detector out of a finished run: the delivered adapter, thresholds, probability map, rule for long recordings.
 
-Everything that decides is chosen on dev: thresholds by several criteria and Platt's map from the run's own dev scores,
-the rule for segments on long recordings laid out from dev clips over dev backgrounds. Test clips are not touched.
+Everything that decides is chosen on dev: thresholds by several criteria and the map to probabilities from the run's own
+dev scores, the rule for segments on long recordings laid out from dev clips over dev backgrounds. Test clips are not
+touched.
 
 In a laid-out recording clips of both labels follow each other with pauses between them. Every draw is keyed, so the
 same clips make the same recordings. A clip's whole length counts as its label, silence inside it too.
@@ -26,7 +27,7 @@ from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import choose_threshold, parse_criterion
 from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.metrics import balanced_accuracy
-from listenwell.evaluate.probabilities import fit_platt
+from listenwell.evaluate.probabilities import choose_map
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model
@@ -95,7 +96,7 @@ def export_detector(
         prompt=PromptConfig.model_validate(listens["prompt"]),
         short_clips=ShortClipConfig.model_validate(listens["short_clips"]),
         thresholds=thresholds,
-        probability=fit_platt(dev.score, dev.is_speech),
+        probability=choose_map(dev.score, dev.is_speech, dev.group, config.seed)[0],
         rule=SegmentRule(),
         evidence=[r for r in results["rows"] if (r["method"], r["threshold"]) == (FINE_TUNED, "calibrated")],
         provenance=provenance() | {"run": results["name"], "fit": delivered},
