@@ -1,5 +1,6 @@
 """Small corpora made in code: tones stand for speech, noise for non-speech."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ def make_study(folder: Path, *overrides: str, base: Path | None = None) -> Confi
         "evaluation.baselines=[webrtc]",
     ]
     return load_config(base, [*settings, *overrides])
+
+
+def name_sites(table: Path, **split_of: str) -> None:
+    """Give every clip one of three sites as its corpus, and the split of its group where one is named."""
+    clips = read_manifest(table)
+    sites = [replace(c, corpus=f"site{int(c.group[-1]) % 3}", split=split_of.get(c.group, "")) for c in clips]
+    write_manifest(table, sites)
 
 
 def study_record(config: Config, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_scores import scored
-from made_sounds import fold_records, make_corpus, make_study, study_record
+from made_sounds import fold_records, make_corpus, make_study, name_sites, study_record
 
 from listenwell.config import load_config
 from listenwell.data.clip import LABELS
@@ -203,13 +203,6 @@ def test_the_plan_counts_the_fits_of_every_fold(nested):
     config, _ = nested
     fits = plan_study(config).fits
     assert len(fits["search in every fold"]) + len(fits["leave one speaker out"]) == len(heard_groups(config))
-
-
-def name_sites(table, **split_of):
-    """Give every clip one of three sites as its corpus, and the split of its group where one is named."""
-    clips = read_manifest(table)
-    sites = [replace(c, corpus=f"site{int(c.group[-1]) % 3}", split=split_of.get(c.group, "")) for c in clips]
-    write_manifest(table, sites)
 
 
 def test_every_corpus_is_left_out_and_what_a_foreign_one_costs_is_told(tmp_path):

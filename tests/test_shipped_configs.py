@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_sounds import make_study, study_record
+from made_sounds import make_study, name_sites, study_record
 
 from listenwell.config import Config, load_config, settings
 from listenwell.model.small.random_models import build_random_model
@@ -37,6 +37,7 @@ def test_a_shipped_config_runs_on_a_random_model_of_its_shape(path, tmp_path):
         "train.clips_per_epoch=null",
     ]
     config = make_study(tmp_path, f"model.name={model}", *quick, base=path)
+    name_sites(tmp_path / "clips.csv")
     results = study_record(config)
     assert (config.output / "report.html").is_file()
     assert {row["method"] for row in results["rows"]} == {"zero-shot", "fine-tuned", "webrtc"}
