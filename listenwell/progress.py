@@ -38,6 +38,25 @@ def shown_progress() -> Iterator[OnProgress]:
         yield report
 
 
+class StageClock:
+    """Passes reports on and adds up the wall seconds between them, by the first word of their stages."""
+
+    def __init__(self, on_progress: OnProgress, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_progress, self._clock, self._last = on_progress, clock, clock()
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """The time since the last report was spent on `stage`."""
+        self.count(stage.split()[0])
+        self._on_progress(stage, done, total)
+
+    def count(self, stage: str) -> None:
+        """Add the time since the last report to a stage that reports nothing itself."""
+        now = self._clock()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
 class PlainLines:
     """Writes a line when a stage ends, and every SECONDS_BETWEEN_LINES while one or several run."""
 

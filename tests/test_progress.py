@@ -2,7 +2,7 @@
 
 import pytest
 
-from listenwell.progress import PlainLines, ignore_progress, shown_progress
+from listenwell.progress import PlainLines, StageClock, ignore_progress, shown_progress
 
 
 def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys):
@@ -38,6 +38,18 @@ def test_stages_that_take_turns_are_all_heard_of(capsys):
         "training a: 3 of 3, 0.2/s",
         "training b: 3 of 3, 0.2/s",
     ]
+
+
+def test_the_time_between_reports_is_that_of_the_stage_that_reports():
+    seconds = iter([0.0, 2.0, 5.0, 6.0, 10.0])
+    heard = []
+    clock = StageClock(lambda *report: heard.append(report), clock=lambda: next(seconds))
+    clock.report("scoring dev", 1, 2)
+    clock.report("scoring test", 1, 1)
+    clock.report("judging", 1, 1)
+    clock.count("writing")
+    assert clock.seconds == {"scoring": 5.0, "judging": 1.0, "writing": 4.0}
+    assert heard[0] == ("scoring dev", 1, 2)
 
 
 def test_a_terminal_gets_bars(capsys, monkeypatch):

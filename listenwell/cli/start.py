@@ -58,6 +58,8 @@ def study(
     with shown_progress() as on_progress:
         results = run_study(resolved, on_progress)
     typer.echo(format_table(results))
+    spent = sorted(results.provenance["seconds"].items(), key=lambda stage: -stage[1])
+    typer.echo(f"time: {', '.join(f'{stage} {seconds:.0f} s' for stage, seconds in spent if seconds >= 1)}")
     typer.echo(f"peak memory {peak_memory_gib():.1f} GiB; report: {resolved.output / 'report.html'}")
 
 

@@ -25,7 +25,7 @@ from listenwell.judge.errors import write_error_sounds
 from listenwell.judge.evidence import Judged, LeftOut, judge_scores
 from listenwell.judge.score import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
-from listenwell.progress import OnProgress, ignore_progress
+from listenwell.progress import OnProgress, StageClock, ignore_progress
 from listenwell.report.results import LeaveOneOut, Results, Search
 from listenwell.report.write import write_report
 from listenwell.splits.divide import Splits, allocation, warnings_of
@@ -45,13 +45,14 @@ TITLES = {"sealed_test": "Sealed test", "out_of_corpus": "Out of corpus", "test"
 def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> Results:
     """Run the study and return its results, what results.json holds; report.html and report.md lie beside it."""
     require_baselines(config.evaluation.baselines)
-    run = RunFolder(config.output, config.ledger)
-    divided = divide_study(config, run, on_progress)
-    trained = train_fits(config, divided.splits, Trainer(load_model(config.model), run, on_progress))
-    scored = score_study(config, divided.splits, trained, run, on_progress)
-    left_out = leave_out(config, divided.splits, trained, run, on_progress)
-    judged = judge_scores(config, trained, scored, left_out, run, on_progress)
-    return write_study(config, divided, trained, scored, left_out, judged, run)
+    run, clock = RunFolder(config.output, config.ledger), StageClock(on_progress)
+    divided = divide_study(config, run, clock.report)
+    trained = train_fits(config, divided.splits, Trainer(load_model(config.model), run, clock.report))
+    scored = score_study(config, divided.splits, trained, run, clock.report)
+    left_out = leave_out(config, divided.splits, trained, run, clock.report)
+    judged = judge_scores(config, trained, scored, left_out, run, clock.report)
+    clock.count("judging")
+    return write_study(config, divided, trained, scored, left_out, judged, run, clock.seconds)
 
 
 def write_study(
@@ -62,8 +63,12 @@ def write_study(
     left_out: LeftOut,
     judged: Judged,
     run: RunFolder,
+    seconds: Mapping[str, float],
 ) -> Results:
-    """Write the sounds of the errors, results.json and the report; return the results."""
+    """Write the sounds of the errors, results.json and the report; return the results.
+
+    seconds: the wall time of this call by stage, for the provenance.
+    """
     splits, delivered = divided.splits, trained.delivered
     short_clips = delivered.arm.config.short_clips
     write_error_sounds(judged.evidence.errors, splits, trained.model, short_clips, config.seed, run)
@@ -98,7 +103,7 @@ def write_study(
         "seal": describe_seal(run, {name: content_sha256(splits.clips[name]) for name in splits.test_sets}),
         "conditions": list(config.evaluation.conditions),
         "quarantine": [{"clip_id": clip.clip_id, "reason": clip.reason} for clip in divided.quarantine],
-        "provenance": provenance(),
+        "provenance": provenance() | {"seconds": {stage: round(value, 1) for stage, value in seconds.items()}},
         "warnings": warnings_of(splits),
     })  # fmt: skip
     write_checksummed(run.results, results.model_dump(mode="json"))
