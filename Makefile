@@ -29,13 +29,15 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) (cpu or cuda)"
 
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
 env: $(STAMP) ## create the virtual environment, again only when the packages it holds have changed
 
 # pip 25.1 and later resume a broken download; older ones start a 200 MB wheel again. With TORCH=cpu every file is checked
 # against the hashes of the lock. torch, whose build depends on the index, comes from PyTorch's index of CPU builds; where
 # that one is out of reach (5 s, one try), the last install takes it from the machine's own. One that is there stays.
-$(STAMP): pyproject.toml constraints.txt requirements.lock
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(STAMP): pyproject.toml constraints.txt requirements.lock | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 ifdef LOCKED
 	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements.lock
@@ -48,7 +50,11 @@ endif
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-study: env ## weights, recordings and the starter study
+# recordings are fetched while packages are installed; filelock is all that this needs
+study: $(BIN)/python ## weights, recordings and the starter study
+	sed -n '/^filelock==/,/[^\\]$$/p' requirements.lock > $(VENV)/filelock.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(VENV)/filelock.lock
+	PYTHONPATH=. $(BIN)/python tools/fetch_ahead.py & $(MAKE) --no-print-directory env && wait
 	$(BIN)/listenwell study configs/starter.yaml
 
 test: env check ## everything that must hold: checks, then all tests
