@@ -78,7 +78,8 @@ class EvaluationConfig(Section):
     )  # fmt: skip
     """Versions of every dev and test clip: clean, 100ms, snr_-5, t60_0.3, lowpass_3400 and the like, or full."""
     baselines: tuple[Literal["silero", "webrtc"], ...] = ("silero", "webrtc")
-    """Classic voice activity detectors judged on the same clips; they need the extra 'baselines'."""
+    """Classic voice activity detectors judged on the same clips, each in the form that dev chooses; they need the extra
+    'baselines'."""
 
     primary: PrimaryConfig = PrimaryConfig()
 

@@ -6,7 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from listenwell.baselines.vad import AGGRESSIVENESS, BATCH, CHUNK, CONTEXT, FRAME_MS, SILERO_VAD, SileroVad, WebRtcVad
+from listenwell.baselines.vad import (
+    BATCH,
+    CHUNK,
+    CONTEXT,
+    FRAME_MS,
+    LEAD_CHUNKS,
+    NOISE_RMS,
+    SILERO_VAD,
+    SileroVad,
+    WebRtcVad,
+)
 from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform
 from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.data.manifest import read_manifest
@@ -51,28 +61,31 @@ def webrtc() -> WebRtcVad:
 
 
 def check_scores_depend_on_the_clip_alone(vad: SileroVad | WebRtcVad) -> None:
-    together = vad.scores(CLIPS)
-    assert together.dtype == np.float64
-    assert np.all((together >= 0) & (together <= 1))
-    np.testing.assert_array_equal(together, vad.scores(CLIPS))
-    np.testing.assert_array_equal(together[::-1], vad.scores(CLIPS[::-1]))
-    np.testing.assert_array_equal(together, [vad.scores([clip])[0] for clip in CLIPS])
-    np.testing.assert_array_equal(np.tile(together, 5), vad.scores(CLIPS * 5))
-    assert vad.scores([]).shape == (0,)
+    each_turned, each_alone, five_times = vad.scores(CLIPS[::-1]), [vad.scores([clip]) for clip in CLIPS], CLIPS * 5
+    repeated, empty = vad.scores(five_times), vad.scores([])
+    for form, together in vad.scores(CLIPS).items():
+        assert together.dtype == np.float64
+        assert np.all((together >= 0) & (together <= 1))
+        np.testing.assert_array_equal(together[::-1], each_turned[form])
+        np.testing.assert_array_equal(together, [alone[form][0] for alone in each_alone])
+        np.testing.assert_array_equal(np.tile(together, 5), repeated[form])
+        np.testing.assert_array_equal(together, vad.scores(CLIPS, [form])[form])
+        assert empty[form].shape == (0,)
 
 
 def test_webrtc_scores_a_clip_by_itself():
     check_scores_depend_on_the_clip_alone(webrtc())
 
 
-def test_webrtc_agrees_with_a_plain_loop_over_frames():
+@pytest.mark.parametrize("mode", range(4))
+def test_webrtc_agrees_with_a_plain_loop_over_frames(mode):
     webrtcvad = pytest.importorskip("webrtcvad")
     clip, n_frame = voice_like(16_000), FRAME_MS * SAMPLE_RATE_HZ // 1000
-    vad, pcm = webrtcvad.Vad(AGGRESSIVENESS), np.clip(np.round(clip * 32768), -32768, 32767).astype(np.int16)
+    vad, pcm = webrtcvad.Vad(mode), np.clip(np.round(clip * 32768), -32768, 32767).astype(np.int16)
     voiced = [
         vad.is_speech(pcm[i : i + n_frame].tobytes(), SAMPLE_RATE_HZ) for i in range(0, pcm.size - n_frame + 1, n_frame)
     ]
-    assert webrtc().scores([clip])[0] == sum(voiced) / len(voiced)
+    assert webrtc().scores([clip])[f"mode {mode}"][0] == sum(voiced) / len(voiced)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +106,8 @@ def test_silero_scores_a_clip_by_itself(silero):
 @pytest.mark.network
 def test_silero_hears_no_speech_in_silence_and_noise(silero):
     scores = silero.scores([np.zeros(n, dtype=np.float32) for n in (1, 1_600, 16_000)] + [noise(16_000)])
-    assert np.all(scores < 0.2)
+    assert np.all(scores["highest, as it is"] < 0.2)
+    assert np.all(scores["mean, after noise"] < 0.2)
 
 
 @pytest.mark.network
@@ -101,13 +115,30 @@ def test_silero_agrees_with_a_plain_loop_over_chunks(silero):
     for clip in CLIPS:
         padded = np.pad(clip, (0, -clip.size % CHUNK))
         state, context = np.zeros((2, 1, 128), np.float32), np.zeros((1, CONTEXT), np.float32)
-        highest = 0.0
+        probabilities = []
         for first in range(0, padded.size, CHUNK):
             chunk = padded[None, first : first + CHUNK]
             inputs = {"input": np.concatenate([context, chunk], 1), "state": state, "sr": np.array(16_000)}
             probability, state = silero._session.run(None, inputs)
-            context, highest = chunk[:, -CONTEXT:], max(highest, float(probability[0, 0]))
-        assert silero.scores([clip])[0] == pytest.approx(highest, abs=1e-5)
+            context = chunk[:, -CONTEXT:]
+            probabilities.append(float(probability[0, 0]))
+        found = {form: scores[0] for form, scores in silero.scores([clip]).items()}
+        assert found["highest, as it is"] == pytest.approx(max(probabilities), abs=1e-5)
+        assert found["mean, as it is"] == pytest.approx(np.mean(probabilities), abs=1e-5)
+        assert found["mean of three, as it is"] == pytest.approx(np.mean(sorted(probabilities)[-3:]), abs=1e-5)
+
+
+@pytest.mark.network
+def test_silero_after_noise_is_silero_in_the_middle_of_a_recording(silero):
+    clip = voice_like(8_123)
+    noise_before = NOISE_RMS * stream(0, "faint noise").standard_normal(
+        CONTEXT + (LEAD_CHUNKS + 16) * CHUNK, dtype=np.float32
+    )
+    whole = noise_before[CONTEXT:].copy()
+    whole[LEAD_CHUNKS * CHUNK : LEAD_CHUNKS * CHUNK + clip.size] = clip
+    # the recording begins with silence in place of the context, which the state has forgotten by then
+    chunks = silero.chunk_probabilities([whole])[0, LEAD_CHUNKS : LEAD_CHUNKS + 16]
+    assert silero.scores([clip])["mean, after noise"][0] == pytest.approx(chunks.mean(), abs=2e-3)
 
 
 @pytest.mark.network
@@ -115,5 +146,5 @@ def test_silero_agrees_with_a_plain_loop_over_chunks(silero):
 def test_both_baselines_hear_real_speech(silero, starter_corpus):
     clips = [clip for clip in read_manifest(starter_corpus.clips_csv) if clip.label == "SPEECH"][: 2 * BATCH]
     waveforms = [load_waveform(clip) for clip in clips]
-    assert np.mean(silero.scores(waveforms) > 0.5) > 0.8
-    assert np.mean(webrtc().scores(waveforms) > 0.2) > 0.8
+    assert np.mean(silero.scores(waveforms)["mean, after noise"] > 0.5) > 0.8
+    assert np.mean(webrtc().scores(waveforms)["mode 2"] > 0.2) > 0.8

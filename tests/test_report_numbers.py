@@ -42,6 +42,7 @@ SCOPES = {
 OTHER_SCOPES = {
     ("The ladder", "Leave one speaker out"): "leave_one_speaker_out",
     ("Thresholds", "Default"): "methods",
+    ("Thresholds", "Method"): "methods",
     ("Probabilities", "minDCF"): "rows",
 }
 """Caption, head -> the part this column comes from, where it is another."""

@@ -1,19 +1,23 @@
 """Classic detectors on the same clips: Silero VAD and WebRTC VAD, from the optional extra `baselines`.
 
-Silero VAD: the highest speech probability of a clip's 32 ms chunks. Version 6.2.3 (github.com/snakers4/silero-vad,
-MIT). Its ONNX file is taken out of the published wheel and run with onnxruntime; the wheel itself is never imported, so
-torchaudio is not needed. As in the wheel's own OnnxWrapper, each chunk of 512 samples follows the 64 samples before it,
-a recurrent state passes from chunk to chunk, and a clip is filled with silence to whole chunks. Rows of a batch that
-have no clip hold silence: with one shape for every call a clip's score is the same to the bit whatever its neighbours.
+Each can make the score of a clip from its frames in several ways, its forms; dev decides which one is used.
 
-WebRTC VAD: the share of a clip's frames that it calls voiced. The detector of the WebRTC project (a Gaussian mixture on
-six sub-band energies) through py-webrtcvad. It takes 16-bit samples in frames of 20 ms and adapts its noise model as it
-goes, so every clip gets a fresh one. Frames do not overlap; a last part shorter than a frame is dropped, and a clip
-shorter than one frame is filled with silence.
+Silero VAD: the highest, the mean, or the mean of the three highest speech probabilities of a clip's 32 ms chunks, of
+the clip as it is or after half a second of faint noise, in which the recurrent state settles. Version 6.2.3
+(github.com/snakers4/silero-vad, MIT). Its ONNX file is taken out of the published wheel and run with onnxruntime; the
+wheel itself is never imported, so torchaudio is not needed. As in the wheel's own OnnxWrapper, each chunk of 512
+samples follows the 64 samples before it, a recurrent state passes from chunk to chunk, and a clip is filled to whole
+chunks, with silence or with the noise. A batch always has the same number of rows: with one shape for every call a
+clip's score is the same to the bit whatever its neighbours.
+
+WebRTC VAD: the share of a clip's frames that it calls voiced, at each of its four degrees of strictness. The detector
+of the WebRTC project (a Gaussian mixture on six sub-band energies) through py-webrtcvad. It takes 16-bit samples in
+frames of 20 ms and adapts its noise model as it goes, so every clip gets a fresh one. Frames do not overlap; a last
+part shorter than a frame is dropped, and a clip shorter than one frame is filled with silence.
 """
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from numpy.typing import NDArray
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.fetch.packages import WheelFile
 from listenwell.errors import ListenwellError
+from listenwell.random_streams import stream
 
 MODULES: Mapping[str, str] = {"silero": "onnxruntime", "webrtc": "webrtcvad"}
 """The module that each baseline of evaluation.baselines needs."""
@@ -39,8 +44,17 @@ CHUNK, CONTEXT = 512, 64
 """Samples of one chunk, and of the stretch before it that the network gets again."""
 STATE_WIDTH = 128
 BATCH = 16
-AGGRESSIVENESS, FRAME_MS = 2, 20
-"""How strict WebRTC VAD is, from 0, which calls most frames voiced, to 3; and the length of one frame."""
+LEAD_CHUNKS = 16
+"""0.5 s."""
+NOISE_RMS = 1e-3
+"""-60 dB below full scale: quieter than any recording's own floor that matters, louder than digital silence."""
+FRAME_MS = 20
+Probabilities = NDArray[np.float32]
+AGGREGATES: Mapping[str, Callable[[Probabilities], float]] = {
+    "highest": lambda chunks: float(chunks.max()),
+    "mean": lambda chunks: float(chunks.mean(dtype=np.float64)),
+    "mean of three": lambda chunks: float(np.sort(chunks)[-3:].mean(dtype=np.float64)),
+}
 
 
 def installed_baselines() -> list[str]:
@@ -71,6 +85,7 @@ class SileroVad:
     """
 
     name = "silero"
+    forms = tuple(f"{aggregate}, {place}" for place in ("after noise", "as it is") for aggregate in AGGREGATES)
     default_threshold = 0.5
     """The default of the wheel's get_speech_timestamps."""
 
@@ -86,23 +101,33 @@ class SileroVad:
             str(onnx_file), sess_options=options, providers=["CPUExecutionProvider"]
         )
 
-    def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
-        """Return each clip's highest chunk probability, shape (n,)."""
-        highest = np.empty(len(waveforms), dtype=np.float64)
+    def scores(self, waveforms: Sequence[Waveform], forms: Sequence[str] = forms) -> dict[str, NDArray[np.float64]]:
+        """Return by form each clip's score, a probability, shape (n,)."""
+        scores = {form: np.empty(len(waveforms)) for form in forms}
         by_length = sorted(range(len(waveforms)), key=lambda i: waveforms[i].size)
-        for first in range(0, len(by_length), BATCH):
-            rows = by_length[first : first + BATCH]
-            probabilities = self.chunk_probabilities([waveforms[i] for i in rows])
-            for i, row in zip(rows, probabilities, strict=False):
-                highest[i] = row[: count_chunks(waveforms[i].size)].max()
-        return highest
+        for n_lead, place in ((LEAD_CHUNKS, "after noise"), (0, "as it is")):
+            aggregates = {form: AGGREGATES[form.partition(", ")[0]] for form in forms if form.endswith(place)}
+            for first in range(0, len(by_length) if aggregates else 0, BATCH):
+                rows = by_length[first : first + BATCH]
+                probabilities = self.chunk_probabilities([waveforms[i] for i in rows], n_lead)
+                for i, row in zip(rows, probabilities, strict=False):
+                    chunks = row[n_lead : n_lead + count_chunks(waveforms[i].size)]
+                    for form, aggregate in aggregates.items():
+                        scores[form][i] = aggregate(chunks)
+        return scores
 
-    def chunk_probabilities(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """Return the probabilities of all chunks of up to BATCH clips, (BATCH, chunks of the longest)."""
-        n_chunks = max(count_chunks(samples.size) for samples in waveforms)
+    def chunk_probabilities(self, waveforms: Sequence[Waveform], n_lead: int = 0) -> Probabilities:
+        """Return the probabilities of all chunks of up to BATCH clips, (BATCH, n_lead + chunks of the longest).
+
+        n_lead: chunks of faint noise before each clip, which then fills its last chunk too; 0 is silence.
+        """
+        n_chunks = n_lead + max(count_chunks(samples.size) for samples in waveforms)
         padded = np.zeros((BATCH, CONTEXT + n_chunks * CHUNK), dtype=np.float32)
+        if n_lead:
+            padded[:] = NOISE_RMS * stream(0, "faint noise").standard_normal(padded.shape[1], dtype=np.float32)
+        start = CONTEXT + n_lead * CHUNK
         for row, samples in zip(padded, waveforms, strict=False):
-            row[CONTEXT : CONTEXT + samples.size] = samples
+            row[start : start + samples.size] = samples
         state = np.zeros((2, BATCH, STATE_WIDTH), dtype=np.float32)
         rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
         probabilities = np.empty((BATCH, n_chunks), dtype=np.float32)
@@ -119,9 +144,13 @@ def count_chunks(n_samples: int) -> int:
 
 
 class WebRtcVad:
-    """WebRTC VAD at AGGRESSIVENESS. Raises ListenwellError when webrtcvad is not installed."""
+    """WebRTC VAD; its forms are how strict it is, from 0, which calls most frames voiced, to 3.
+
+    Raises ListenwellError when webrtcvad is not installed.
+    """
 
     name = "webrtc"
+    forms = ("mode 2", "mode 0", "mode 1", "mode 3")
     default_threshold = 0.5
     """Half of the frames: it decides on frames only, a majority is the plain reading for a whole clip."""
 
@@ -132,12 +161,12 @@ class WebRtcVad:
             raise _missing_package("WebRTC VAD", "webrtcvad-wheels") from error
         self._new_vad = webrtcvad.Vad
 
-    def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
-        """Return the share of voiced frames of each clip, shape (n,)."""
-        return np.array([self._voiced_share(samples) for samples in waveforms], dtype=np.float64)
+    def scores(self, waveforms: Sequence[Waveform], forms: Sequence[str] = forms) -> dict[str, NDArray[np.float64]]:
+        """Return by form the share of voiced frames of each clip, shape (n,)."""
+        return {form: np.array([self._voiced_share(each, int(form[-1])) for each in waveforms]) for form in forms}
 
-    def _voiced_share(self, samples: Waveform) -> float:
-        vad = self._new_vad(AGGRESSIVENESS)
+    def _voiced_share(self, samples: Waveform, mode: int) -> float:
+        vad = self._new_vad(mode)
         frames = cut_frames(samples, SAMPLE_RATE_HZ * FRAME_MS // 1000)
         return float(np.mean([vad.is_speech(frame.tobytes(), SAMPLE_RATE_HZ) for frame in frames]))
 

@@ -4,7 +4,7 @@ All get the same waveforms. The language model with several prompts and adapters
 and the answers once per method.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,9 @@ from listenwell.baselines.vad import SILERO_VAD, SileroVad, WebRtcVad
 from listenwell.config import Config
 from listenwell.data.audio import Waveform
 from listenwell.data.fetch.packages import fetch_weight_file
+from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT
+from listenwell.evaluate.scores import ScoreTable
 from listenwell.fits.fitting import TrainedArm
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.lora import Adapter
@@ -24,6 +26,8 @@ from listenwell.storage.load_or_make import cache_root
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
+FORM = ": "
+"""Between a baseline's name and its form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +54,61 @@ class LanguageModelDetector:
 
 @dataclass(frozen=True, slots=True)
 class BaselineDetector:
-    """One classic detector as a method of its own name."""
+    """One classic detector in some of its forms, each as a method of its own."""
 
     baseline: SileroVad | WebRtcVad
+    forms: Sequence[str]
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,)."""
-        return {self.baseline.name: self.baseline.scores(waveforms)}
+        scores = self.baseline.scores(waveforms, self.forms)
+        return {f"{self.baseline.name}{FORM}{form}": of_form for form, of_form in scores.items()}
 
 
+Forms = Mapping[str, str]
+"""Baseline -> its form."""
 Detector = LanguageModelDetector | BaselineDetector
 """Gives each method it stands for one score per waveform; the higher, the more like speech."""
-BASELINES: Mapping[str, Callable[[], SileroVad | WebRtcVad]] = {
-    "silero": lambda: SileroVad(fetch_weight_file(SILERO_VAD, cache_root())),
-    "webrtc": WebRtcVad,
-}
+BASELINES: Mapping[str, type[SileroVad] | type[WebRtcVad]] = {"silero": SileroVad, "webrtc": WebRtcVad}
+
+
+def default_thresholds(config: Config) -> dict[str, float]:
+    """The thresholds that the main methods are published with."""
+    language_model = dict.fromkeys((ZERO_SHOT, FINE_TUNED), LANGUAGE_MODEL_DEFAULT)
+    return language_model | {name: BASELINES[name].default_threshold for name in config.evaluation.baselines}
 
 
 def study_detectors(
-    config: Config, model: AudioLanguageModel, arms: Sequence[TrainedArm] = ()
-) -> tuple[list[Detector], dict[str, float]]:
-    """The base model, the arms and the baselines, and the default thresholds of the study's main methods."""
+    config: Config, model: AudioLanguageModel, arms: Sequence[TrainedArm] = (), forms: Forms | None = None
+) -> list[Detector]:
+    """The base model, the arms and the baselines; forms: those of the baselines, None for all there are."""
     requested: list[tuple[str, Config, Adapter | None]] = [(ZERO_SHOT, config, None)]
     requested += [(arm.method, arm.arm.config, arm.fit.adapter) for arm in arms]
-    baselines = [BASELINES[name]() for name in config.evaluation.baselines]
-    defaults = {ZERO_SHOT: LANGUAGE_MODEL_DEFAULT, FINE_TUNED: LANGUAGE_MODEL_DEFAULT}
-    defaults |= {baseline.name: baseline.default_threshold for baseline in baselines}
-    detectors = language_model_detectors(model, requested)
-    return [*detectors, *(BaselineDetector(baseline) for baseline in baselines)], defaults
+    baselines = [_new_baseline(name) for name in config.evaluation.baselines]
+    return [
+        *language_model_detectors(model, requested),
+        *(BaselineDetector(each, each.forms if forms is None else [forms[each.name]]) for each in baselines),
+    ]
+
+
+def _new_baseline(name: str) -> SileroVad | WebRtcVad:
+    return SileroVad(fetch_weight_file(SILERO_VAD, cache_root())) if name == SileroVad.name else WebRtcVad()
+
+
+def choose_forms(scores: Mapping[str, ScoreTable]) -> tuple[dict[str, ScoreTable], dict[str, str]]:
+    """Return the scores with one form of every baseline under its name, and these forms.
+
+    Of several the one with the highest balanced accuracy at its best threshold on these scores, which are dev's; of
+    equally good ones the first.
+    """
+    reached = {method: choose_threshold(table).dev_value for method, table in scores.items() if FORM in method}
+    best: dict[str, str] = {}
+    for method in reached:
+        name, _, form = method.partition(FORM)
+        if name not in best or reached[method] > reached[name + FORM + best[name]]:
+            best[name] = form
+    chosen = {method: table for method, table in scores.items() if FORM not in method}
+    return chosen | {name: scores[name + FORM + form] for name, form in best.items()}, best
 
 
 def language_model_detectors(

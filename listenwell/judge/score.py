@@ -29,7 +29,15 @@ from listenwell.errors import ManifestError, ModelError
 from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
-from listenwell.judge.detectors import Detector, language_model_detectors, study_detectors
+from listenwell.judge.detectors import (
+    BaselineDetector,
+    Detector,
+    Forms,
+    choose_forms,
+    default_thresholds,
+    language_model_detectors,
+    study_detectors,
+)
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.divide import DEV, Splits
@@ -56,11 +64,13 @@ Tables = Mapping[str, Mapping[str, ScoreTable]]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The score tables, and by method the threshold that dev chose and, of the main methods, the default one."""
+    """The score tables, by method its threshold, which dev chose, and of the main methods the default one; the form of
+    every classic detector, which dev chose too."""
 
     tables: Tables
     thresholds: Mapping[str, Threshold]
     defaults: Mapping[str, float]
+    forms: Forms
 
     @property
     def test_sets(self) -> list[str]:
@@ -71,22 +81,23 @@ class Scored:
 def score_study(
     config: Config, splits: Splits, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
 ) -> Scored:
-    """Score dev, choose and commit the thresholds, score the test sets."""
-    detectors, defaults = study_detectors(config, trained.model, trained.arms)
+    """Score dev, choose the baselines' forms, choose and commit the thresholds, score the test sets."""
 
-    def score(split: str) -> dict[str, ScoreTable]:
+    def score(split: str, forms: Forms | None) -> tuple[dict[str, ScoreTable], Forms]:
+        detectors = study_detectors(config, trained.model, trained.arms, forms)
         clips, bank = splits.clips[split], splits.banks[split]
         return score_split(detectors, trained.identities, clips, bank, config, run, split, on_progress)
 
-    tables = {DEV: score(DEV)}
+    of_dev, forms = score(DEV, None)
+    tables = {DEV: of_dev}
     thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
     for method, threshold in thresholds.items():
         write_threshold(run.threshold(method), threshold)
     commit_thresholds(run, thresholds, identity(fits=list(trained.identities.values())))
     for name in splits.test_sets:
         open_test_set(run, name, splits.clips[name], thresholds)
-        tables[name] = score(name)
-    return Scored(tables, thresholds, defaults)
+        tables[name], _ = score(name, forms)
+    return Scored(tables, thresholds, default_thresholds(config), forms)
 
 
 def score_split(
@@ -98,17 +109,19 @@ def score_split(
     run: RunFolder,
     split: str,
     on_progress: OnProgress = ignore_progress,
-) -> dict[str, ScoreTable]:
-    """Method -> scores under evaluation.conditions, kept in the run; a killed scoring goes on from its journal.
+) -> tuple[dict[str, ScoreTable], Forms]:
+    """Method -> scores under evaluation.conditions; and the baselines' forms: of several these clips choose one.
 
-    fits: what the detectors answer with, by its identity.
+    fits: what the detectors answer with, by its identity. A killed scoring goes on from its journal.
     """
+    forms = {each.baseline.name: list(each.forms) for each in detectors if isinstance(each, BaselineDetector)}
     made_from = {
         "version": SCORING_VERSION,
         "fits": dict(fits),
         "clips": clip_hashes(clips),
         "backgrounds": bank.hashes,
-        "evaluation": config.evaluation.model_dump(mode="json", include={"conditions", "baselines"}),
+        "conditions": list(config.evaluation.conditions),
+        "forms": forms,
         "scoring.batch_seconds": config.scoring.batch_seconds,
         "seed": config.seed,
     }
@@ -116,13 +129,14 @@ def score_split(
     def make() -> Made:
         journal = Journal(run.score_journal(split), identity(**made_from))
         conditions, stage = config.evaluation.conditions, f"scoring {split}"
-        tables = score_clips(detectors, clips, bank, conditions, config, on_progress, stage, journal)
+        scores = score_clips(detectors, clips, bank, conditions, config, on_progress, stage, journal)
+        tables, chosen = choose_forms(scores)
         files = {run.scores(f"{method}-{split}"): table for method, table in sorted(tables.items())}
-        return made_tables(files, methods=sorted(tables))
+        return made_tables(files, methods=sorted(tables), forms=chosen)
 
-    methods = load_or_make(run.score_identity(split), made_from, make, ManifestError)["methods"]
+    kept = load_or_make(run.score_identity(split), made_from, make, ManifestError)
     run.score_journal(split).unlink(missing_ok=True)
-    return {method: read_scores(run.scores(f"{method}-{split}")) for method in methods}
+    return {method: read_scores(run.scores(f"{method}-{split}")) for method in kept["methods"]}, kept["forms"]
 
 
 @dataclass(frozen=True, slots=True)

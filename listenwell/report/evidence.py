@@ -9,7 +9,7 @@ from typing import Any
 
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED
-from listenwell.report.blocks import Paragraph, Table, make_table
+from listenwell.report.blocks import Cell, Paragraph, Table, make_table
 from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet, metric_of
 from listenwell.report.wording import (
     THRESHOLD,
@@ -147,7 +147,8 @@ def allocation_tables(results: Results) -> tuple[Table, Table, Table]:
 def threshold_table(results: Results) -> Table:
     """Each method's default threshold and the one chosen on dev."""
     rows = [
-        (method_title(name), format_number(results.methods[name].default_threshold, THRESHOLD),
+        (Cell(method_title(name), results.methods[name].form),
+         format_number(results.methods[name].default_threshold, THRESHOLD),
          *describe_threshold(chosen).values())
         for name, chosen in results.thresholds.items()
     ]  # fmt: skip

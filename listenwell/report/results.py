@@ -230,8 +230,9 @@ class LeaveOneOut(Node):
 
 
 class Method(Node):
-    """A method of the main tables."""
+    """A method of the main tables; form: how a classic detector makes a clip's score, as dev chose, "" else."""
 
+    form: str
     default_threshold: float
     kind: Literal["language_model", "classic"]
 

@@ -29,9 +29,9 @@ from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable, join_tables
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
 from listenwell.fits.request import FINAL, SEARCH_BEST, FitRequest, check_changes, expand_arms
-from listenwell.judge.detectors import study_detectors
+from listenwell.judge.detectors import Forms, study_detectors
 from listenwell.judge.evidence import LeftOut
-from listenwell.judge.score import score_fits, score_split
+from listenwell.judge.score import Scored, score_fits, score_split
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import LEAVE_ONE_OUT, LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
@@ -68,7 +68,12 @@ ByFolds = Mapping[str, Sequence[DecidedFold]]
 
 
 def leave_out(
-    config: Config, splits: Splits, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
+    config: Config,
+    splits: Splits,
+    trained: Trained,
+    scored: Scored,
+    run: RunFolder,
+    on_progress: OnProgress = ignore_progress,
 ) -> LeftOut:
     """Return what the arms of leave_one_out.arms reach, and the arm final against its opponents; nothing without arms.
 
@@ -81,7 +86,7 @@ def leave_out(
     records, folds = run_leave_one_out(config, best, trainer, splits)
     judged: dict[str, Sequence[JudgedMethod]] = {}
     if FINAL in folds:
-        opponents, defaults = score_opponents(config, splits, trainer)
+        opponents, defaults = score_opponents(config, splits, scored.forms, trainer), scored.defaults
         judged = {LEAVE_ONE_OUT.format(by): judge_folds(of, opponents, defaults) for by, of in folds[FINAL].items()}
     return LeftOut(records, judged)
 
@@ -142,18 +147,16 @@ def run_leave_one_out(
     return records, dict(found)
 
 
-def score_opponents(
-    config: Config, splits: Splits, trainer: Trainer
-) -> tuple[dict[str, ScoreTable], Mapping[str, float]]:
-    """The base model's and the baselines' scores of all clips that folds hold out, and their default thresholds."""
+def score_opponents(config: Config, splits: Splits, forms: Forms, trainer: Trainer) -> dict[str, ScoreTable]:
+    """The base model's and the baselines' scores of all clips that folds hold out."""
     evaluation = config.evaluation.model_copy(update={"conditions": config.leave_one_out.conditions})
     scoring = config.model_copy(update={"evaluation": evaluation})
-    detectors, defaults = study_detectors(scoring, trainer.model)
+    detectors = study_detectors(scoring, trainer.model, forms=forms)
     clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
     asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
     base = {ZERO_SHOT: identity(base=trainer.model.fingerprint, **asked)}
-    tables = score_split(detectors, base, clips, splits.banks[DEV], scoring, trainer.run, FOLDS, trainer.on_progress)
-    return tables, defaults
+    tables, _ = score_split(detectors, base, clips, splits.banks[DEV], scoring, trainer.run, FOLDS, trainer.on_progress)
+    return tables
 
 
 def judge_folds(

@@ -49,7 +49,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> Resu
     divided = divide_study(config, run, clock.report)
     trained = train_fits(config, divided.splits, Trainer(load_model(config.model), run, clock.report))
     scored = score_study(config, divided.splits, trained, run, clock.report)
-    left_out = leave_out(config, divided.splits, trained, run, clock.report)
+    left_out = leave_out(config, divided.splits, trained, scored, run, clock.report)
     judged = judge_scores(config, trained, scored, left_out, run, clock.report)
     clock.count("judging")
     return write_study(config, divided, trained, scored, left_out, judged, run, clock.seconds)
@@ -92,7 +92,11 @@ def write_study(
         "leave_one_speaker_out": list(left_out.records),
         "thresholds": {method: scored.thresholds[method] for method in scored.defaults},
         "methods": {
-            method: {"default_threshold": value, "kind": "classic" if method in BASELINES else "language_model"}
+            method: {
+                "default_threshold": value,
+                "kind": "classic" if method in BASELINES else "language_model",
+                "form": scored.forms.get(method, ""),
+            }
             for method, value in scored.defaults.items()
         },
         "rows": list(judged.rows),
