@@ -1,7 +1,7 @@
 """Rewrite the README's figures from studies' results, so that every number there comes from a file.
 
     python tools/readme_figures.py --starter runs/starter    # copies its results and report to docs/starter-study
-    python tools/readme_figures.py --full runs/starter_full  # copies its ladder to docs/starter-full
+    python tools/readme_figures.py --full runs/starter_full  # copies its folds and its ladder to docs/starter-full
 
 Without an argument it only rewrites the README from what lies there; a test checks that this changes nothing.
 """
@@ -9,26 +9,31 @@ Without an argument it only rewrites the README from what lies there; a test che
 import argparse
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from listenwell.evaluate.comparison import PairedDifference
+from listenwell.evaluate.methods import Comparison
 from listenwell.report.figures import accuracy_curves
-from listenwell.report.results import LadderRow, Results, distinct, read_results
+from listenwell.report.results import LadderRow, distinct, read_results
 from listenwell.report.tables import mean_over_seeds
 from listenwell.report.wording import format_difference, format_p
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
+COMPARISON = TypeAdapter(Comparison)
 STUDY = ROOT / "docs" / "starter-study"
-LADDER = ROOT / "docs" / "starter-full" / "ladder.json"
-LADDER_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
-"""What of a full study's results is kept in docs, with the titles of its test sets."""
-BLOCKS = {
-    "figures": ("<!-- figures -->", "<!-- end of figures -->"),
-    "ladder": ("<!-- ladder -->", "<!-- end of ladder -->"),
-}
+FULL = ROOT / "docs" / "starter-full" / "results.json"
+FULL_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
+"""What of a full study's results is kept in docs, with the titles of its test sets and what its folds showed."""
+FOLDS = "leave_one_corpus_out"
+BLOCKS = {name: (f"<!-- {name} -->", f"<!-- end of {name} -->") for name in ("figures", "corpora", "ladder")}
 CONDITIONS = {"clean": "clean", "noisy": "-5 to 20 dB", "200ms": "200 ms", "100ms": "100 ms"}
+OF_FOLDS = {"clean": "clean", "noisy": "-5 and 5 dB", "100ms": "100 ms"}
 ROWS = (
     ("zero-shot", "calibrated", "small model as it is, calibrated on dev"),
     ("fine-tuned", "calibrated", "fine-tuned, calibrated on dev"),
@@ -47,10 +52,13 @@ def main() -> None:
         for name in ("results.json", "report.md", "MODEL_CARD.md"):
             shutil.copy(asked.starter / name, STUDY / name)
     if asked.full is not None:
-        LADDER.parent.mkdir(exist_ok=True)
-        full = json.loads((asked.full / "results.json").read_text(encoding="utf-8"))
+        FULL.parent.mkdir(exist_ok=True)
+        full = read(asked.full / "results.json")
         titles = {entry["name"]: entry["title"] for entry in full["test_sets"]}
-        write_json(LADDER, {name: full[name] for name in LADDER_PARTS} | {"titles": titles})
+        of_folds = {
+            part: [each for each in full[part] if each["test_set"] == FOLDS] for part in ("rows", "comparisons")
+        }
+        write_json(FULL, {name: full[name] for name in FULL_PARTS} | of_folds | {"titles": titles})
     curves = accuracy_curves(read_results(RunFolder(STUDY)))
     (STUDY / "accuracy.svg").write_text(curves[0].svg, encoding="utf-8")
     readme = ROOT / "README.md"
@@ -60,8 +68,8 @@ def main() -> None:
 def with_figures(readme: str) -> str:
     """The README with the blocks between its markers made anew from the results in docs."""
     made = {"figures": figures(read(STUDY / "results.json"))}
-    if LADDER.exists():
-        made["ladder"] = ladder(read(LADDER))
+    if FULL.exists():
+        made |= {"corpora": corpora(read(FULL)), "ladder": ladder(read(FULL))}
     for name, block in made.items():
         start, end = BLOCKS[name]
         before, rest = readme.split(start)
@@ -83,18 +91,13 @@ def figures(results: dict[str, Any]) -> str:
             f"**{entry['title']}**: balanced accuracy with 95 % intervals that respect groups; "
             f"{entry['n_clips']} clips, {entry['n_groups']} speakers and sources, each in every condition.",
             "",
-            "| | " + " | ".join(CONDITIONS.values()) + " |",
-            "|---|" + "---|" * len(CONDITIONS),
-            *(
-                f"| {title} | " + " | ".join(cells(results, name, method, threshold)) + " |"
-                for method, threshold, title in ROWS
-            ),
+            *table(results, name, CONDITIONS),
             "",
         ]
     lines += [
         "![Balanced accuracy by signal-to-noise ratio](docs/starter-study/accuracy.svg)",
         "",
-        against(read_results(RunFolder(STUDY))),
+        against(results["comparisons"], CONDITIONS, "out of corpus"),
         where_it_errs(results),
         "[All figures](docs/starter-study/report.md).",
         "",
@@ -102,10 +105,38 @@ def figures(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def cells(results: dict[str, Any], test_set: str, method: str, threshold: str) -> list[str]:
+def corpora(results: dict[str, Any]) -> str:
+    """The folds that leave a corpus out, beside the opponents, what a foreign corpus costs, and the hardest speaker."""
+    record = next(r for r in results["leave_one_speaker_out"] if (r["arm"], r["by"]) == ("final", "corpus"))
+    metric, speakers = record["metrics"][0], record["speakers"]
+    hardest = min(speakers, key=lambda speaker: (speaker["recall"], speaker["speaker"]))
+    gap = PairedDifference(**record["gap"])
+    return "\n".join([
+        f"**Every corpus left out once**: {len(speakers)} speakers of {len(record['folds'])} corpora, {metric['n']} "
+        f"clips, {metric['n_groups']} speakers and sources, each tested by a model that trained on none of its corpus.",
+        "",
+        *table(results, FOLDS, OF_FOLDS),
+        "",
+        against(results["comparisons"], OF_FOLDS, "of each fold's dev"),
+        f"A foreign corpus costs {format_difference(gap)}; the hardest speaker is {hardest['speaker']}, "
+        f"{hardest['recall']:.0%} of {hardest['n_speech']} clips.",
+        "",
+    ])  # fmt: skip
+
+
+def table(results: dict[str, Any], test_set: str, conditions: Mapping[str, str]) -> list[str]:
+    """Methods down, conditions across."""
+    rows = [(title, cells(results, test_set, method, threshold, conditions)) for method, threshold, title in ROWS]
+    heads = ["| | " + " | ".join(conditions.values()) + " |", "|---|" + "---|" * len(conditions)]
+    return [*heads, *(f"| {title} | " + " | ".join(found) + " |" for title, found in rows)]
+
+
+def cells(
+    results: dict[str, Any], test_set: str, method: str, threshold: str, conditions: Mapping[str, str]
+) -> list[str]:
     """Balanced accuracy and interval by condition."""
     found = []
-    for condition in CONDITIONS:
+    for condition in conditions:
         wanted = (method, threshold, test_set, condition)
         (row,) = (
             row
@@ -117,18 +148,18 @@ def cells(results: dict[str, Any], test_set: str, method: str, threshold: str) -
     return found
 
 
-def against(results: Results) -> str:
-    """The primary comparisons on the out-of-corpus test, as a table."""
+def against(comparisons: Sequence[dict[str, Any]], conditions: Mapping[str, str], where: str) -> str:
+    """The primary comparisons, as a table."""
     names = {"zero-shot": "the small model as it is", "silero": "Silero VAD"}
     lines = [
-        "Fine-tuned minus (thresholds of the same dev, out of corpus) | difference | p (Holm) | detectable in 80 % | |",
+        f"Fine-tuned minus (thresholds of the same dev, {where}) | difference | p (Holm) | detectable in 80 % | |",
         "|---|---|---|---|---|",
     ]
-    for comparison in (each for each in results.comparisons if each.is_primary):
+    for comparison in (COMPARISON.validate_python(each) for each in comparisons if each["is_primary"]):
         opponent = names.get(comparison.opponent, comparison.opponent)
         found = comparison.result.detectable
         cells = (
-            f"{opponent}, {CONDITIONS[comparison.condition]}", format_difference(comparison.result),
+            f"{opponent}, {conditions[comparison.condition]}", format_difference(comparison.result),
             format_p(comparison.p_adjusted).removeprefix("= "), "" if found is None else f"{found:.3f}",
             comparison.outcome,
         )  # fmt: skip
@@ -149,7 +180,7 @@ def ladder(results: dict[str, Any]) -> str:
     titles = results["titles"]
     places = list(dict.fromkeys((record["test_set"], record["condition"]) for record in results["ladder"]))
     by_place = {(r["test_set"], r["condition"], r["arm"]): r for r in results["ladder"]}
-    by_speaker = {record["arm"]: record["metrics"][0] for record in results["leave_one_speaker_out"]}
+    by_speaker = {r["arm"]: r["metrics"][0] for r in results["leave_one_speaker_out"] if r["by"] == "group"}
     heads = [f"{titles[test_set]}, {CONDITIONS[condition]}" for test_set, condition in places]
     lines = ["| | " + " | ".join([*heads, "leave one speaker out"]) + " |", "|---|" + "---|" * (len(heads) + 1)]
     for arm in distinct(record["arm"] for record in results["ladder"]):
