@@ -155,20 +155,43 @@ def test_a_closed_stream_takes_no_more_and_an_empty_one_says_nothing(detector):
         detector.stream(frames.append, 16)
 
 
+def deciding_scores(detector, path, known=None):
+    """Scores of the windows that decide, NaN elsewhere, and the batches they were scored in."""
+    with detector.deciding_scores(read_blocks(path), known) as deciding:
+        batches = list(deciding)
+    return deciding.scores, batches
+
+
 def test_scores_do_not_depend_on_the_workers_or_on_where_a_run_goes_on(in_eights, long_file, monkeypatch):
     n_threads = torch.get_num_threads()
-    found = []
-    for workers, skip in ((1, 0), (2, 0), (5, 0), (2, 16)):
+    every, deciding = [], []
+    for workers in (1, 2, 5):
         monkeypatch.setattr(in_eights, "workers", workers)
-        found.append(np.concatenate(list(in_eights.window_scores(read_blocks(long_file), skip))))
-    assert all(np.array_equal(other, found[0]) for other in found[1:3])
-    assert np.array_equal(found[3], found[0][16:])
+        every.append(np.concatenate(list(in_eights.window_scores(read_blocks(long_file)))))
+        deciding.append(deciding_scores(in_eights, long_file))
+    assert all(np.array_equal(other, every[0]) for other in every[1:])
+    scores, batches = deciding[0]
+    assert all(np.array_equal(other, scores, equal_nan=True) for other, _ in deciding[1:])
+    assert len(batches) > 3
+    kept = {n: s for batch in batches[:3] for n, s in zip(batch.numbers, batch.scores, strict=True)}
+    again, rest = deciding_scores(in_eights, long_file, kept)
+    assert np.array_equal(again, scores, equal_nan=True)
+    assert [batch.numbers for batch in rest] == [batch.numbers for batch in batches[3:]]
     assert torch.get_num_threads() == n_threads
 
 
+@pytest.mark.parametrize("quantile", [0.2, 0.5, 0.8])
+def test_segments_are_those_of_all_windows(detector, long_file, quantile):
+    every = np.concatenate(list(detector.window_scores(read_blocks(long_file))))
+    threshold = float(np.quantile(every, quantile))  # the random model's scores lie close together
+    of_some = Detector(detector.model, detector.adapter, detector.bundle, threshold)
+    found, expected = of_some.segments(long_file), of_some.find_segments(every, 13.3)
+    assert [(s.start_s, s.end_s) for s in found] == [(s.start_s, s.end_s) for s in expected]
+
+
 def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path, monkeypatch):
-    n_windows = count_windows(13.3, in_eights.bundle.rule)
     whole = list(detect_files(in_eights, [long_file]))
+    _, batches = deciding_scores(in_eights, long_file)
     first = ScoreJournal(tmp_path / "journal", owner_of(in_eights))
     scored: list[int] = []
     plain = Detector.scores
@@ -180,10 +203,12 @@ def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path
         return plain(self, waveforms)
 
     monkeypatch.setattr(Detector, "scores", count)
+    monkeypatch.setattr(in_eights, "workers", 1)
     with pytest.raises(KeyboardInterrupt):
         list(detect_files(in_eights, [long_file], journal=first))
     with (tmp_path / "journal").open("a") as file:
         file.write('{"owner": "cut by a ki')
+    n_kept = len(scored) - 1
     scored.clear()
 
     def count_on(self, waveforms):
@@ -192,13 +217,14 @@ def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path
 
     monkeypatch.setattr(Detector, "scores", count_on)
     (again,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights)))
-    assert sum(scored) == n_windows - 16
+    assert scored == [len(batch.numbers) for batch in batches[n_kept:]]
+    assert 0 < n_kept < len(batches)
     assert again.segments == whole[0].segments
     scored.clear()
     list(detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights))))
     assert scored == []
     other = ScoreJournal(tmp_path / "journal", "another detector")
-    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == []
+    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == {}
 
 
 def start_detect(bundle, recording, out):
@@ -223,7 +249,7 @@ def stop_after_lines(process, folder, n_lines, signal_number):
 @pytest.mark.slow
 def test_two_runs_at_once_and_kills_change_no_byte_of_the_answer(bundle, tmp_path):
     recording = tmp_path / "long.wav"
-    soundfile.write(recording, sound(300.0), SAMPLE_RATE_HZ)
+    soundfile.write(recording, sound(160.0), SAMPLE_RATE_HZ)
     whole, out, elsewhere = tmp_path / "whole.json", tmp_path / "answer.json", tmp_path / "other" / "answer.json"
     with start_detect(bundle, recording, out) as first:
         try:

@@ -18,6 +18,8 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +39,17 @@ from listenwell.data.audio import (
     is_file,
     is_silent,
 )
+from listenwell.detect.deciding import DecidingScores
 from listenwell.detect.recordings import Blocks, MonoResampler, WindowCutter, cut_windows, join_blocks, open_blocks
-from listenwell.detect.segmentation import Floats, Segment, SegmentRule, count_frames, find_segments, window_activity
+from listenwell.detect.segmentation import (
+    Floats,
+    Segment,
+    SegmentRule,
+    count_frames,
+    find_segments,
+    undecided,
+    window_activity,
+)
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.adapter_files import read_adapter
@@ -207,30 +218,65 @@ class Detector:
         """
         if is_file(audio):
             with open_blocks(as_source(audio, sample_rate_hz), self.channel) as blocks:
-                scores = np.concatenate(list(self.window_scores(_warned(blocks))))
+                scores = self._needed_scores(_warned(blocks))
                 return self.find_segments(scores, blocks.duration_s)
         samples = as_waveform(audio, sample_rate_hz, self.channel)
-        scores = np.concatenate(list(self.window_scores(iter([samples]))))
-        return self.find_segments(scores, samples.size / SAMPLE_RATE_HZ)
+        return self.find_segments(self._needed_scores([samples]), samples.size / SAMPLE_RATE_HZ)
 
-    def window_scores(self, blocks: Iterable[Waveform], skip: int = 0) -> Iterator[Floats]:
-        """Yield the scores of the windows of a recording, batch by batch, (n,) each; the first `skip` are left out.
+    def _needed_scores(self, blocks: Iterable[Waveform]) -> Floats:
+        with self.deciding_scores(blocks) as deciding:
+            for _ in deciding:
+                pass
+        return deciding.scores
 
-        Batches follow from the windows' numbers alone, so scores do not depend on `skip` (a multiple of `batch`, but at
-        the recording's end) or on the number of workers.
+    @contextmanager
+    def deciding_scores(
+        self, blocks: Iterable[Waveform], known: Mapping[int, float] | None = None
+    ) -> Iterator[DecidingScores]:
+        """Score, while iterated, those windows of a recording that decide where speech is.
+
+        known: scores by number of window, from a run that was cut off.
         """
         rule = self.bundle.rule
-        windows = itertools.islice(cut_windows(blocks, rule.window_s, rule.hop_s), skip, None)
-        batches = iter(lambda: list(itertools.islice(windows, self.batch)), [])
         with cancelling_pool(self.workers) as pool:
-            while group := list(itertools.islice(batches, self.workers)):
-                with one_thread_each():
-                    scores = list(pool.map(self.scores, group))
-                yield from scores
+            yield DecidingScores(
+                cut_windows(blocks, rule.window_s, rule.hop_s),
+                lambda batches: self._score_batches(pool, batches),
+                self.activity,
+                rule,
+                self.batch,
+                known,
+            )
+
+    def window_scores(self, blocks: Iterable[Waveform]) -> Iterator[Floats]:
+        """Yield the scores of all windows of a recording, batch by batch, (n,) each.
+
+        Batches follow from the windows' numbers alone, so scores do not depend on the number of workers.
+        """
+        rule = self.bundle.rule
+        windows = cut_windows(blocks, rule.window_s, rule.hop_s)
+        with cancelling_pool(self.workers) as pool:
+            yield from self._score_batches(pool, iter(lambda: list(itertools.islice(windows, self.batch)), []))
+
+    def _score_batches(self, pool: Executor, batches: Iterable[Sequence[Waveform]]) -> Iterator[Floats]:
+        """The scores (n,) of each batch, in order, `workers` batches at the same time."""
+        batches = iter(batches)
+        while group := list(itertools.islice(batches, self.workers)):
+            with one_thread_each():
+                scores = list(pool.map(self.scores, group))
+            yield from scores
 
     def find_segments(self, scores: Floats, duration_s: float) -> list[Segment]:
-        """Return the segments that the scores (n,) of all windows of a recording of duration_s say."""
+        """Return the segments that the scores (n,) of the windows of a recording of duration_s say.
+
+        Windows that decide nothing may be missing (NaN).
+        """
         return find_segments(self.activity(scores), duration_s, self.bundle.rule)
+
+    def is_decided(self, scores: Floats, duration_s: float) -> bool:
+        """Whether windows that are missing (NaN) decide nothing in a recording of duration_s."""
+        rule = self.bundle.rule
+        return not undecided(self.activity(scores), count_frames(duration_s, rule), rule).any()
 
     def activity(self, scores: Floats) -> Floats:
         """Return the activity of windows with these scores, (n,)."""

@@ -52,6 +52,7 @@ class End:
 
     duration_s: float
     note: str
+    n_windows: int
 
 
 class ScoreJournal:
@@ -63,16 +64,13 @@ class ScoreJournal:
     def __init__(self, path: Path | None = None, owner: str = "") -> None:
         self.journal = None if path is None else Journal(path, owner)
 
-    def known(self, key: str) -> list[float]:
-        """Scores kept by earlier runs, of the first windows without a gap; whole batches, as they were scored."""
-        batches: dict[int, list[float]] = {}
+    def known(self, key: str) -> dict[int, float]:
+        """Scores kept by earlier runs, by number of window."""
+        known: dict[int, float] = {}
         for value in self._values(key):
-            if "first" in value and len(value["scores"]) > len(batches.get(value["first"], [])):
-                batches[value["first"]] = value["scores"]
-        scores: list[float] = []
-        while batch := batches.get(len(scores)):
-            scores += batch
-        return scores
+            if "windows" in value:
+                known |= zip(value["windows"], value["scores"], strict=True)
+        return known
 
     def end(self, key: str) -> End | None:
         """What was kept of the recording's end; None before it was reached."""
@@ -81,9 +79,9 @@ class ScoreJournal:
                 return End(**value)
         return None
 
-    def add(self, key: str, first: int, scores: Floats) -> None:
-        """Keep the scores of the windows from number `first` on."""
-        self.keep(key, {"first": first, "scores": scores.tolist()})
+    def add(self, key: str, windows: Sequence[int], scores: Floats) -> None:
+        """Keep the scores (n,) of the windows with these numbers."""
+        self.keep(key, {"windows": list(windows), "scores": scores.tolist()})
 
     def keep(self, key: str, value: dict[str, Any]) -> None:
         """Keep something known of a recording."""
@@ -143,11 +141,13 @@ def _detect_file(
 ) -> Detection:
     whole, windows = (_key(path, how, channel) for how in ("whole", "windows"))
     for key, is_whole in ((whole, True), (windows, False)):
-        end, known = journal.end(key), journal.known(key)
-        if end is None or (end.duration_s <= longest_clip_s) != is_whole:
-            continue
-        if len(known) >= (1 if is_whole else count_windows(end.duration_s, detector.bundle.rule)):
-            return _answer(detector, path, np.array(known), end, is_whole)
+        end = journal.end(key)
+        if end is not None and (end.duration_s <= longest_clip_s) == is_whole:
+            scores = np.full(end.n_windows, np.nan)
+            known = journal.known(key)
+            scores[list(known)] = list(known.values())
+            if detector.is_decided(scores, end.duration_s):
+                return _answer(detector, path, scores, end, is_whole)
     with open_blocks(path, channel) as blocks:
         source = iter(blocks)
         start: list[Waveform] = []
@@ -157,17 +157,17 @@ def _detect_file(
         key = whole if is_whole else windows
         if is_whole:
             scores = detector.scores([join_blocks(str(path), start)])
-            journal.add(key, 0, scores)
+            journal.add(key, [0], scores)
         else:
-            kept, n_frames = journal.known(key), blocks.recording.n_frames
+            n_frames = blocks.recording.n_frames
             expected_s = 0.0 if n_frames is None else n_frames / blocks.recording.rate_hz
             n_expected = count_windows(expected_s, detector.bundle.rule) if expected_s else 0
-            for batch in detector.window_scores(itertools.chain(start, source), len(kept)):
-                journal.add(key, len(kept), batch)
-                kept += batch.tolist()
-                on_progress(path.name, len(kept), max(n_expected, len(kept)))
-            scores = np.array(kept)
-        end = End(blocks.duration_s, blocks.note)
+            with detector.deciding_scores(itertools.chain(start, source), journal.known(key)) as deciding:
+                for batch in deciding:
+                    journal.add(key, batch.numbers, batch.scores)
+                    on_progress(path.name, batch.n_passed, max(n_expected, batch.n_passed))
+            scores = deciding.scores
+        end = End(blocks.duration_s, blocks.note, scores.size)
     journal.keep(key, asdict(end))
     return _answer(detector, path, scores, end, is_whole)
 
