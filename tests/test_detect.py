@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from made_processes import require_success, start_command
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -228,20 +227,21 @@ def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path
 
 
 def start_detect(bundle, recording, out):
-    command = [sys.executable, "-c", "from listenwell.cli.main import main; main()", "detect", str(recording)]
+    """The command as a process of its own, and the file of what it says."""
     settings = ["--detector", str(bundle), "--device", "cpu", "--dtype", "float32", "--workers", "1"]
-    return subprocess.Popen([*command, *settings, "--format", "json", "--out", str(out)], stderr=subprocess.PIPE)
+    said = bundle.parent / "said.txt"
+    return start_command(["detect", str(recording), *settings, "--format", "json", "--out", str(out)], said), said
 
 
 def stop_after_lines(process, folder, n_lines, signal_number):
     """Send the signal once the journal in `folder` holds so many lines; returns the journal."""
     deadline = time.monotonic() + 100
     while True:
-        assert process.poll() is None
+        assert process.exitcode is None
         assert time.monotonic() < deadline
         for journal in folder.glob(".*.journal"):
             if journal.read_bytes().count(b'"owner"') >= n_lines:
-                process.send_signal(signal_number)
+                os.kill(process.pid, signal_number)
                 return journal
         time.sleep(0.002)
 
@@ -251,21 +251,22 @@ def test_two_runs_at_once_and_kills_change_no_byte_of_the_answer(bundle, tmp_pat
     recording = tmp_path / "long.wav"
     soundfile.write(recording, sound(160.0), SAMPLE_RATE_HZ)
     whole, out, elsewhere = tmp_path / "whole.json", tmp_path / "answer.json", tmp_path / "other" / "answer.json"
-    with start_detect(bundle, recording, out) as first:
-        try:
-            kept = stop_after_lines(first, tmp_path, 2, signal.SIGSTOP)
-            with start_detect(bundle, recording, elsewhere) as beside:
-                kept_beside = stop_after_lines(beside, elsewhere.parent, 5, signal.SIGKILL)
-        finally:
-            first.kill()
+    first, _ = start_detect(bundle, recording, out)
+    try:
+        kept = stop_after_lines(first, tmp_path, 2, signal.SIGSTOP)
+        beside, _ = start_detect(bundle, recording, elsewhere)
+        kept_beside = stop_after_lines(beside, elsewhere.parent, 5, signal.SIGKILL)
+    finally:
+        first.kill()
+    for killed in (first, beside):
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
     # what two runs at once leave: lines of both, one after the other and between each other
     one, other = kept.read_bytes(), kept_beside.read_bytes()
     mixed = [line for pair in zip(other.splitlines(), one.splitlines(), strict=False) for line in pair]
     kept.write_bytes(other + b"\n" + b"\n".join(mixed) + b"\n" + one)
     for to in (out, whole):
-        with start_detect(bundle, recording, to) as last:
-            _, complaint = last.communicate(timeout=200)
-        assert last.returncode == 0, complaint.decode()
+        require_success(*start_detect(bundle, recording, to))
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answer.json", "long.wav", "other", "whole.json"]
 

@@ -55,7 +55,7 @@ from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.loading import load_model
-from listenwell.model.lora import Adapter
+from listenwell.model.lora import Adapter, merge_adapter
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.prompt import PromptConfig
@@ -68,6 +68,8 @@ ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"
 DEFAULT_CRITERION = "balanced_accuracy"
 BATCH = 32
 BATCH_SECONDS = 32.0
+ROW_TOKENS = 1536
+"""Windows of one batch make one packed row: a twentieth of the time less than rows of a third."""
 SILENT_SCORE = -1e4
 """What digital silence scores: it holds no speech, and the model was never asked about it in training."""
 
@@ -123,15 +125,15 @@ class Detector:
     def __init__(
         self,
         model: AudioLanguageModel,
-        adapter: Adapter,
+        adapter: Adapter | None,
         bundle: Bundle,
         threshold: float,
         workers: int | None = None,
         channel: int | None = None,
         batch: int = BATCH,
     ) -> None:
-        """As in `load`: workers, channel. batch: windows scored together. Raises ConfigError for a threshold that is no
-        number."""
+        """As in `load`: workers, channel. adapter: None where it is merged into the model's weights. batch: windows
+        scored together. Raises ConfigError for a threshold that is no number."""
         if not math.isfinite(threshold):
             raise ConfigError(f"the threshold is {threshold}; a finite score was expected.")
         self.model, self.adapter, self.bundle, self.threshold = model, adapter, bundle, threshold
@@ -173,7 +175,11 @@ class Detector:
                 f"{model.fingerprint[:12]}; another base would answer differently, use the listenwell and base of the "
                 "export, or train and export again."
             )
+        adapter: Adapter | None
         adapter, _ = read_adapter(Path(folder) / ADAPTER, model)
+        if bundle.quantization == "none":
+            merge_adapter(model.network, adapter)  # an eighth of the time less; in bfloat16 as near to float32
+            adapter = None
         chosen = bundle.thresholds[criterion] if threshold is None else threshold
         return cls(model, adapter, bundle, chosen, workers, channel)
 
@@ -183,11 +189,11 @@ class Detector:
             _require_usable(samples)
         scores = np.full(len(waveforms), SILENT_SCORE)
         sounding = [i for i, samples in enumerate(waveforms) if not is_silent(samples)]
-        encoder_adapter = self.adapter if self.model.changes_encoder(self.adapter) else None
+        encoder_adapter = self.adapter if self.adapter and self.model.changes_encoder(self.adapter) else None
         with one_thread_each():
             mels = [extract_features(self.model.mel_filters, waveforms[i], self.bundle.short_clips) for i in sounding]
             audio = embed_clips(self.model, mels, BATCH_SECONDS, encoder_adapter)
-            scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
+            scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter, ROW_TOKENS)
         return scores
 
     def score(self, audio: Audio, sample_rate_hz: float | None = None) -> float:
