@@ -17,6 +17,8 @@ from listenwell.splits.divide import divide, with_speakers
 from listenwell.study.leave_one_out import describe_folds, fold_splits, folds_of
 from listenwell.tasks.plan import plan_study
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "leave_one_out.dev_speakers=1")
 NESTED = (
     *QUICK,

@@ -169,6 +169,7 @@ def test_min_cllr_is_that_of_the_convex_hull_and_no_monotone_map_does_better():
     assert found["min_cllr"].low < least < found["min_cllr"].high < found["cllr"].high
 
 
+@pytest.mark.slow
 def test_the_map_is_chosen_by_what_it_does_on_groups_it_did_not_see():
     rng = np.random.default_rng(0)
     is_speech = np.repeat([True, False], 300)

@@ -52,6 +52,7 @@ def prepared(made_list: FolderSource, tmp_path_factory: pytest.TempPathFactory) 
     return prepare_starter(tmp_path_factory.mktemp("cache"), made_list)
 
 
+@pytest.mark.slow
 def test_preparing_gives_tables_audio_and_figures(prepared: StarterCorpus) -> None:
     clips, backgrounds = read_manifest(prepared.clips_csv), read_backgrounds(prepared.backgrounds_csv)
     assert Counter(clip.split for clip in clips) == dict.fromkeys(PARTS, 2 * N_GROUPS * 3)
@@ -64,6 +65,7 @@ def test_preparing_gives_tables_audio_and_figures(prepared: StarterCorpus) -> No
     assert prepared.summary["fingerprint"][:16] == prepared.folder.name
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bits(
     prepared: StarterCorpus, made_list: FolderSource, tmp_path: Path
 ) -> None:
