@@ -48,7 +48,7 @@ from listenwell.storage.load_or_make import cache_root
 from listenwell.storage.run_folder import provenance
 from listenwell.tasks.export import LongRecording, lay_out_recording, mark_frames, segment_f1
 
-PART, SEED, DRAWS = "out_of_corpus", 7, 2000
+PART, SEED, DRAWS, N_CLIPS = "out_of_corpus", 7, 2000, 64
 Stretches = list[tuple[float, float]]
 Find = Callable[[Waveform], Stretches]
 
@@ -93,6 +93,7 @@ def main() -> None:
             kind: in_turns([samples], sides)[1] | {"windows": compare_windows(detector, [samples])}
             for kind, samples in recordings_of_one_kind(clips, bank, asked.seconds).items()
         },
+        "short_clips": compare_clips(detector, [load_waveform(clip) for clip in clips[:: len(clips) // N_CLIPS]]),
         "rule": asdict(detector.bundle.rule),
         "provenance": provenance(),
     }
@@ -155,6 +156,21 @@ def compare_windows(detector: Detector, recordings: Sequence[Waveform]) -> dict[
         "same_begin_and_end": are_same,
         "largest_difference_of_a_segments_activity": furthest,
     }
+
+
+def compare_clips(detector: Detector, clips: Sequence[Waveform]) -> dict[str, float]:
+    """Processor seconds a clip, one after the other and as the files of a folder, in turns."""
+    sides: dict[str, Callable[[], object]] = {
+        "alone": lambda: [detector.scores([samples]) for samples in clips],
+        "together": lambda: detector.clip_scores(clips),
+    }
+    taken_s: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(3):
+        for side, run in sides.items():
+            started = time.process_time()
+            run()
+            taken_s[side].append(time.process_time() - started)
+    return {f"processor_s_per_clip_{side}": min(seconds) / len(clips) for side, seconds in taken_s.items()}
 
 
 def share_unlike(recordings: Sequence[LongRecording], found: Sequence[Stretches], true: Sequence[Stretches]) -> float:

@@ -226,6 +226,47 @@ def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path
     assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == {}
 
 
+@pytest.fixture(scope="module")
+def clip_files(tmp_path_factory) -> list[Path]:
+    """Twenty clips of different lengths, a long recording after the tenth."""
+    folder = tmp_path_factory.mktemp("clips")
+    paths = [folder / f"{i:02}.wav" for i in range(21)]
+    for i, path in enumerate(paths):
+        soundfile.write(path, sound(6.0 if i == 10 else 0.2 + 0.1 * i, name=path.stem), SAMPLE_RATE_HZ)
+    return paths
+
+
+def test_clips_are_scored_together_and_like_each_alone(in_eights, clip_files, monkeypatch):
+    alone = [in_eights.score(path) for path in clip_files if path.stem != "10"]
+    found = {}
+    for workers in (1, 3):
+        monkeypatch.setattr(in_eights, "workers", workers)
+        found[workers] = list(detect_files(in_eights, clip_files))
+    assert found[1] == found[3]
+    assert [detection.path for detection in found[1]] == clip_files
+    decisions = [detection.decision for detection in found[1]]
+    assert decisions[10] is None
+    assert [d.score for d in decisions if d is not None] == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_clip_that_is_too_long_to_be_decided_whole_costs_the_others_nothing(in_eights, clip_files, tmp_path):
+    soundfile.write(tmp_path / "long.wav", sound(31.0), SAMPLE_RATE_HZ)
+    first, long, last = detect_files(in_eights, [clip_files[0], tmp_path / "long.wav", clip_files[1]], float("inf"))
+    assert "31.00 s is longer than the 30 s" in long.problem
+    assert (first.decision.score, last.decision.score) == pytest.approx(
+        [in_eights.score(path) for path in clip_files[:2]], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("n_lines", [3, 9, 20, 37])
+def test_clips_scored_after_a_kill_are_scored_with_those_of_before(in_eights, clip_files, tmp_path, n_lines):
+    path = tmp_path / "journal"
+    whole = list(detect_files(in_eights, clip_files, journal=ScoreJournal(path, owner_of(in_eights))))
+    kept = [line for line in path.read_text().splitlines() if line][:n_lines]
+    path.write_text("\n".join(kept) + "\n")
+    assert list(detect_files(in_eights, clip_files, journal=ScoreJournal(path, owner_of(in_eights)))) == whole
+
+
 def start_detect(bundle, recording, out):
     """The command as a process of its own, and the file of what it says."""
     settings = ["--detector", str(bundle), "--device", "cpu", "--dtype", "float32", "--workers", "1"]

@@ -196,6 +196,12 @@ class Detector:
             scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter, ROW_TOKENS)
         return scores
 
+    def clip_scores(self, waveforms: Sequence[Waveform]) -> Floats:
+        """Return the scores of clips as `scores` does, in batches, `workers` of them at the same time."""
+        batches = (waveforms[i : i + self.batch] for i in range(0, len(waveforms), self.batch))
+        with cancelling_pool(self.workers) as pool:
+            return np.concatenate(list(self._score_batches(pool, batches)))
+
     def score(self, audio: Audio, sample_rate_hz: float | None = None) -> float:
         """Return the score of one clip: an array or tensor at sample_rate_hz, a file, or {"array", "sampling_rate"}.
 
