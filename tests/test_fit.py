@@ -29,6 +29,8 @@ from listenwell.train.fit_underway import DevSet, FitSpec, embed_dev
 from listenwell.train.loader import draw_epoch
 from listenwell.train.settings import TrainConfig, learning_rate_factor
 
+pytestmark = pytest.mark.slow
+
 SHORT_CLIPS = ShortClipConfig()
 
 
@@ -122,7 +124,6 @@ def test_another_seed_is_another_fit(model, corpus, tmp_path):
     assert plans_of(logs[0]) != plans_of(logs[1])
 
 
-@pytest.mark.slow
 def test_a_fit_in_a_stack_equals_the_fit_alone(model, corpus, tmp_path):
     different = [
         spec(corpus, "a", seed=1, lora=LoraConfig(rank=4)),
@@ -145,7 +146,6 @@ def first_clips(corpus, n_clips):
 
 
 # of 24, 20 and 7 clips the last step of an epoch holds 8, 4 (a batch of 4, or half a batch of 8) and 1
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_clips", "batch", "accumulation", "class_weights"),
     [(24, 4, 2, "none"), (20, 2, 4, "balanced"), (7, 3, 2, "none"), (23, 3, 4, "balanced")],
@@ -203,7 +203,6 @@ def kill_at(step):
     return watch
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 4, 7])
 def test_a_killed_stack_goes_on_to_the_same_bits(model, corpus, tmp_path, step):
     # rounds 5 to 8 of an epoch of b are its last step, of 10 clips
@@ -248,7 +247,6 @@ def test_a_fit_that_leaves_the_numbers_stops_alone(model, corpus):
     np.testing.assert_allclose(scores_of(model, corpus, fine), scores_of(model, corpus, alone), atol=1e-4)
 
 
-@pytest.mark.slow
 def test_out_of_memory_splits_the_stack_and_changes_nothing_but_rounding(model, corpus, tmp_path, monkeypatch):
     """Memory for one row is simulated: a forward pass of more fails as CUDA's allocator does."""
     specs = [spec(corpus, "short", epochs=1), spec(corpus, "b", seed=2), spec(corpus, "c", seed=3)]
@@ -310,7 +308,6 @@ def test_patience_stops_a_fit_that_gets_no_better(model, corpus):
     assert len(result.history) == result.best_epoch + 2
 
 
-@pytest.mark.slow
 def test_a_dropped_fit_ends_there_the_others_go_on_and_a_kill_changes_nothing(model, corpus, tmp_path):
     specs = [spec(corpus, "weak", seed=1, epochs=3), spec(corpus, "strong", seed=2, epochs=3)]
     asked = []
