@@ -353,6 +353,14 @@ def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
             Detector.load(bundle, **{"device": "cpu"} | settings)
 
 
+def test_a_model_that_answers_no_number_is_named(bundle):
+    broken = Detector.load(bundle, device="cpu")
+    with torch.no_grad():
+        broken.model.network.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(ModelError, match="hold NaN or infinity"):
+        broken.segments(sound(5.0), SAMPLE_RATE_HZ)
+
+
 def test_the_rate_of_an_array_has_no_default(detector):
     with pytest.raises(AudioError, match="give sample_rate_hz"):
         detector.decide(sound(0.7))

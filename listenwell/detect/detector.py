@@ -184,7 +184,10 @@ class Detector:
         return cls(model, adapter, bundle, chosen, workers, channel)
 
     def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
-        """Return the scores (B,) of B waveforms (n_samples,), 16 kHz. Raises AudioError for one that is unusable."""
+        """Return the scores (B,) of B waveforms (n_samples,), 16 kHz.
+
+        Raises AudioError for one that is unusable, ModelError where the model's answer is no number.
+        """
         for samples in waveforms:
             _require_usable(samples)
         scores = np.full(len(waveforms), SILENT_SCORE)
@@ -194,6 +197,10 @@ class Detector:
             mels = [extract_features(self.model.mel_filters, waveforms[i], self.bundle.short_clips) for i in sounding]
             audio = embed_clips(self.model, mels, BATCH_SECONDS, encoder_adapter)
             scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter, ROW_TOKENS)
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                f"the model's scores in {self.model.dtype} hold NaN or infinity; load the detector with dtype float32."
+            )
         return scores
 
     def clip_scores(self, waveforms: Sequence[Waveform]) -> Floats:
