@@ -1,11 +1,14 @@
 # make study        the whole starter study, from nothing
 # make test         checks and tests
+# make quick        the fast tests: no whole studies, no network, no browser; a minute
 # make soak         kills a study, its disk and its power at many moments, flips bits, reads thousands of broken files
+# JOBS=2            processes that run tests side by side, on one thread each
 # TORCH=cuda        uses the newest torch with its CUDA libraries instead of the tested CPU version
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= cpu
+JOBS ?= 2
 
 ifeq ($(TORCH),cpu)
 LOCKED := yes
@@ -21,13 +24,15 @@ EXTRAS := .[test,docs,baselines]
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_PIN := $(shell grep '^torch==' constraints.txt)
 STAMP := $(VENV)/.installed-$(TORCH)
+# a file's tests stay in one process: they share what its fixtures made
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help env study test soak check docs lock audit sbom clean
+.PHONY: help env study test quick soak check style docs lock audit sbom clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) (cpu or cuda)"
+	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) (cpu or cuda) JOBS=$(JOBS)"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -57,17 +62,22 @@ study: $(BIN)/python ## weights, recordings and the starter study
 	PYTHONPATH=. $(BIN)/python tools/fetch_ahead.py & $(MAKE) --no-print-directory env && wait
 	$(BIN)/listenwell study configs/starter.yaml
 
-test: env check ## everything that must hold: checks, then all tests
-	$(BIN)/python -m pytest
+test: env style docs ## everything that must hold: style, types, documentation, all tests
+	$(PYTEST)
+
+quick: env ## the fast tests: no whole studies, no network, no browser
+	$(PYTEST) -q -m 'not slow and not network and not browser'
 
 soak: env ## many kills, flipped bits, broken files, failing disks and power cuts, half an hour (make test: a few of each)
 	$(BIN)/python benchmarks/soak.py
 
-check: env docs ## style, types, documentation, import rows, README commands and shipped configs
+check: env style docs ## style, types, documentation, import rows, README commands and shipped configs
+	$(PYTEST) -q tests/test_import_rows.py tests/test_readme.py tests/test_shipped_configs.py
+
+style: env ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_import_rows.py tests/test_readme.py tests/test_shipped_configs.py
 
 # not --quiet: it hides the warnings from --strict too, which then counts none
 docs: env ## the documentation site, in site/; a broken link is an error

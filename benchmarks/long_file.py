@@ -4,7 +4,7 @@ The file is laid out from the starter corpus's out-of-corpus clips over its back
 known where speech is and a shorter file is the beginning of a longer one. The command runs in a process of its own:
 
     undisturbed   on a file of --short-minutes, on one core and with a worker per core
-    killed        the same file, SIGKILL as soon as half of it is scored, then the same command again
+    killed        the same file, SIGKILL as soon as a third of its windows is scored, then the same command again
     long          a file of --hours, killed and gone on with in the same way
 
 Claims: peak memory stays below --memory-bar however long the file; what a killed run answers in the end is what an
@@ -32,7 +32,7 @@ from long_recordings import Stretches, foreign_clips
 
 from listenwell.cli.use import JOURNAL
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.detect.detector import BATCH, read_bundle
+from listenwell.detect.detector import read_bundle
 from listenwell.detect.segmentation import count_windows
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.storage.atomic_files import companion, write_json
@@ -136,8 +136,8 @@ def detect(detector: Path, recording: Path, answer: Path, *, one_core: bool = Fa
 def detect_killed(detector: Path, recording: Path, answer: Path) -> list[Run]:
     """Kill the command in the middle of the recording, then run it again."""
     duration_s = soundfile.info(recording).duration
-    half = count_windows(duration_s, read_bundle(detector).rule) // 2
-    return [detect(detector, recording, answer, kill_at=half), detect(detector, recording, answer)]
+    third = count_windows(duration_s, read_bundle(detector).rule) // 3  # up to half are never scored
+    return [detect(detector, recording, answer, kill_at=third), detect(detector, recording, answer)]
 
 
 def n_scored(answer: Path) -> int:
@@ -145,7 +145,8 @@ def n_scored(answer: Path) -> int:
     journal = companion(answer, JOURNAL)
     if not journal.is_file():
         return 0
-    return BATCH * sum(line.endswith("}") for line in journal.read_text(encoding="utf-8").splitlines())
+    lines = [line for line in journal.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return sum(len(json.loads(line)["value"].get("windows", [])) for line in lines)
 
 
 def describe(runs: dict[str, Sequence[Run]], answer: Path, truth: Stretches) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def model(families):
     return families("small")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["qwen2_audio_7b", "qwen2_5_omni"])
 @pytest.mark.parametrize(("scope", "projector"), [("language_model", False), ("both", True)])
 def test_plain_peft_gives_the_same_score(families, tmp_path, shape, scope, projector):
@@ -54,6 +55,7 @@ def test_plain_peft_gives_the_same_score(families, tmp_path, shape, scope, proje
     assert float((ours - bare).abs().min()) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "settings", "n_modules"),
     [

@@ -151,6 +151,7 @@ def test_what_was_imposed_is_measured(cut_off_hz: float, level_db: float) -> Non
     assert found["quantisation_step"] == 1
 
 
+@pytest.mark.slow
 def test_boosting_finds_what_a_line_cannot_see() -> None:
     clips = made_measures(100, seed=3)
     clips.conditions[clips.is_speech, 1] = 3.0 * np.sign(clips.conditions[clips.is_speech, 1])  # both extremes of level

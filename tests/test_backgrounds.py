@@ -133,6 +133,7 @@ def test_a_background_nobody_can_hear_is_refused_and_nothing_is_left(beds, tmp_p
     assert not (tmp_path / "bank").exists()
 
 
+@pytest.mark.slow
 def test_a_study_with_stored_backgrounds_finds_the_same_and_has_fits_of_its_own(tmp_path):
     straight = study_record(make_study(tmp_path))
     config = make_study(tmp_path, "data.store_backgrounds=true", f"output={tmp_path / 'stored'}")

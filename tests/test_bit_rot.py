@@ -20,6 +20,8 @@ from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 
+pytestmark = pytest.mark.slow
+
 N_FLIPS = int(os.environ["LISTENWELL_FLIPS"]) if "LISTENWELL_FLIPS" in os.environ else 1
 ABOUT_ONE_RUN = ("name", "config", "provenance")
 READ_AGAIN = (

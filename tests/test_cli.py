@@ -62,6 +62,7 @@ def test_brackets_of_what_was_typed_stand_in_the_error_and_in_its_progress(capsy
     assert "[red]a[/b].wav" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "of_answers"), [("cp1252", "cp1252"), ("ascii", "utf-8")])
 def test_a_terminal_that_lacks_a_letter_shows_it_escaped(tmp_path, encoding, of_answers):
     """Answers go through typer, which takes ASCII for a setting forgotten and writes UTF-8."""

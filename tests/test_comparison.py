@@ -208,6 +208,7 @@ def test_one_seed_each_is_the_plain_comparison():
     assert (pooled.difference, pooled.low, pooled.high) == pytest.approx((plain.difference, plain.low, plain.high))
 
 
+@pytest.mark.slow
 def test_holm_equals_statsmodels():
     rng = np.random.default_rng(0)
     for n in range(1, 13):

@@ -86,6 +86,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
             load_config(path)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**63),
     question=st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1),

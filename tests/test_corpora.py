@@ -27,7 +27,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["corpus", *(str(argument) for argument in arguments)])
 
 
-@pytest.mark.parametrize("corpus", CORPORA.values(), ids=str)
+@pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA.keys())
 def test_every_corpus_describes_itself(corpus):
     assert corpus.title
     assert corpus.purpose

@@ -262,6 +262,7 @@ def finished(made_detector, tmp_path):
     return tmp_path / "study" / "run"
 
 
+@pytest.mark.slow
 def test_export_replaces_its_own_detector_and_no_other_folder(finished, tmp_path):
     own, mine = tmp_path / "detector", tmp_path / "mine"
     for _ in range(2):

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from made_processes import require_success, start_command
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
@@ -155,20 +154,43 @@ def test_a_closed_stream_takes_no_more_and_an_empty_one_says_nothing(detector):
         detector.stream(frames.append, 16)
 
 
+def deciding_scores(detector, path, known=None):
+    """Scores of the windows that decide, NaN elsewhere, and the batches they were scored in."""
+    with detector.deciding_scores(read_blocks(path), known) as deciding:
+        batches = list(deciding)
+    return deciding.scores, batches
+
+
 def test_scores_do_not_depend_on_the_workers_or_on_where_a_run_goes_on(in_eights, long_file, monkeypatch):
     n_threads = torch.get_num_threads()
-    found = []
-    for workers, skip in ((1, 0), (2, 0), (5, 0), (2, 16)):
+    every, deciding = [], []
+    for workers in (1, 2, 5):
         monkeypatch.setattr(in_eights, "workers", workers)
-        found.append(np.concatenate(list(in_eights.window_scores(read_blocks(long_file), skip))))
-    assert all(np.array_equal(other, found[0]) for other in found[1:3])
-    assert np.array_equal(found[3], found[0][16:])
+        every.append(np.concatenate(list(in_eights.window_scores(read_blocks(long_file)))))
+        deciding.append(deciding_scores(in_eights, long_file))
+    assert all(np.array_equal(other, every[0]) for other in every[1:])
+    scores, batches = deciding[0]
+    assert all(np.array_equal(other, scores, equal_nan=True) for other, _ in deciding[1:])
+    assert len(batches) > 3
+    kept = {n: s for batch in batches[:3] for n, s in zip(batch.numbers, batch.scores, strict=True)}
+    again, rest = deciding_scores(in_eights, long_file, kept)
+    assert np.array_equal(again, scores, equal_nan=True)
+    assert [batch.numbers for batch in rest] == [batch.numbers for batch in batches[3:]]
     assert torch.get_num_threads() == n_threads
 
 
+@pytest.mark.parametrize("quantile", [0.2, 0.5, 0.8])
+def test_segments_are_those_of_all_windows(detector, long_file, quantile):
+    every = np.concatenate(list(detector.window_scores(read_blocks(long_file))))
+    threshold = float(np.quantile(every, quantile))  # the random model's scores lie close together
+    of_some = Detector(detector.model, detector.adapter, detector.bundle, threshold)
+    found, expected = of_some.segments(long_file), of_some.find_segments(every, 13.3)
+    assert [(s.start_s, s.end_s) for s in found] == [(s.start_s, s.end_s) for s in expected]
+
+
 def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path, monkeypatch):
-    n_windows = count_windows(13.3, in_eights.bundle.rule)
     whole = list(detect_files(in_eights, [long_file]))
+    _, batches = deciding_scores(in_eights, long_file)
     first = ScoreJournal(tmp_path / "journal", owner_of(in_eights))
     scored: list[int] = []
     plain = Detector.scores
@@ -180,10 +202,12 @@ def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path
         return plain(self, waveforms)
 
     monkeypatch.setattr(Detector, "scores", count)
+    monkeypatch.setattr(in_eights, "workers", 1)
     with pytest.raises(KeyboardInterrupt):
         list(detect_files(in_eights, [long_file], journal=first))
     with (tmp_path / "journal").open("a") as file:
         file.write('{"owner": "cut by a ki')
+    n_kept = len(scored) - 1
     scored.clear()
 
     def count_on(self, waveforms):
@@ -192,30 +216,73 @@ def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path
 
     monkeypatch.setattr(Detector, "scores", count_on)
     (again,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights)))
-    assert sum(scored) == n_windows - 16
+    assert scored == [len(batch.numbers) for batch in batches[n_kept:]]
+    assert 0 < n_kept < len(batches)
     assert again.segments == whole[0].segments
     scored.clear()
     list(detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights))))
     assert scored == []
     other = ScoreJournal(tmp_path / "journal", "another detector")
-    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == []
+    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == {}
+
+
+@pytest.fixture(scope="module")
+def clip_files(tmp_path_factory) -> list[Path]:
+    """Twenty clips of different lengths, a long recording after the tenth."""
+    folder = tmp_path_factory.mktemp("clips")
+    paths = [folder / f"{i:02}.wav" for i in range(21)]
+    for i, path in enumerate(paths):
+        soundfile.write(path, sound(6.0 if i == 10 else 0.2 + 0.1 * i, name=path.stem), SAMPLE_RATE_HZ)
+    return paths
+
+
+def test_clips_are_scored_together_and_like_each_alone(in_eights, clip_files, monkeypatch):
+    alone = [in_eights.score(path) for path in clip_files if path.stem != "10"]
+    found = {}
+    for workers in (1, 3):
+        monkeypatch.setattr(in_eights, "workers", workers)
+        found[workers] = list(detect_files(in_eights, clip_files))
+    assert found[1] == found[3]
+    assert [detection.path for detection in found[1]] == clip_files
+    decisions = [detection.decision for detection in found[1]]
+    assert decisions[10] is None
+    assert [d.score for d in decisions if d is not None] == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_clip_that_is_too_long_to_be_decided_whole_costs_the_others_nothing(in_eights, clip_files, tmp_path):
+    soundfile.write(tmp_path / "long.wav", sound(31.0), SAMPLE_RATE_HZ)
+    first, long, last = detect_files(in_eights, [clip_files[0], tmp_path / "long.wav", clip_files[1]], float("inf"))
+    assert "31.00 s is longer than the 30 s" in long.problem
+    assert (first.decision.score, last.decision.score) == pytest.approx(
+        [in_eights.score(path) for path in clip_files[:2]], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("n_lines", [3, 9, 20, 37])
+def test_clips_scored_after_a_kill_are_scored_with_those_of_before(in_eights, clip_files, tmp_path, n_lines):
+    path = tmp_path / "journal"
+    whole = list(detect_files(in_eights, clip_files, journal=ScoreJournal(path, owner_of(in_eights))))
+    kept = [line for line in path.read_text().splitlines() if line][:n_lines]
+    path.write_text("\n".join(kept) + "\n")
+    assert list(detect_files(in_eights, clip_files, journal=ScoreJournal(path, owner_of(in_eights)))) == whole
 
 
 def start_detect(bundle, recording, out):
-    command = [sys.executable, "-c", "from listenwell.cli.main import main; main()", "detect", str(recording)]
+    """The command as a process of its own, and the file of what it says."""
     settings = ["--detector", str(bundle), "--device", "cpu", "--dtype", "float32", "--workers", "1"]
-    return subprocess.Popen([*command, *settings, "--format", "json", "--out", str(out)], stderr=subprocess.PIPE)
+    said = bundle.parent / "said.txt"
+    return start_command(["detect", str(recording), *settings, "--format", "json", "--out", str(out)], said), said
 
 
 def stop_after_lines(process, folder, n_lines, signal_number):
     """Send the signal once the journal in `folder` holds so many lines; returns the journal."""
     deadline = time.monotonic() + 100
     while True:
-        assert process.poll() is None
+        assert process.exitcode is None
         assert time.monotonic() < deadline
         for journal in folder.glob(".*.journal"):
             if journal.read_bytes().count(b'"owner"') >= n_lines:
-                process.send_signal(signal_number)
+                os.kill(process.pid, signal_number)
                 return journal
         time.sleep(0.002)
 
@@ -223,23 +290,24 @@ def stop_after_lines(process, folder, n_lines, signal_number):
 @pytest.mark.slow
 def test_two_runs_at_once_and_kills_change_no_byte_of_the_answer(bundle, tmp_path):
     recording = tmp_path / "long.wav"
-    soundfile.write(recording, sound(300.0), SAMPLE_RATE_HZ)
+    soundfile.write(recording, sound(160.0), SAMPLE_RATE_HZ)
     whole, out, elsewhere = tmp_path / "whole.json", tmp_path / "answer.json", tmp_path / "other" / "answer.json"
-    with start_detect(bundle, recording, out) as first:
-        try:
-            kept = stop_after_lines(first, tmp_path, 2, signal.SIGSTOP)
-            with start_detect(bundle, recording, elsewhere) as beside:
-                kept_beside = stop_after_lines(beside, elsewhere.parent, 5, signal.SIGKILL)
-        finally:
-            first.kill()
+    first, _ = start_detect(bundle, recording, out)
+    try:
+        kept = stop_after_lines(first, tmp_path, 2, signal.SIGSTOP)
+        beside, _ = start_detect(bundle, recording, elsewhere)
+        kept_beside = stop_after_lines(beside, elsewhere.parent, 5, signal.SIGKILL)
+    finally:
+        first.kill()
+    for killed in (first, beside):
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
     # what two runs at once leave: lines of both, one after the other and between each other
     one, other = kept.read_bytes(), kept_beside.read_bytes()
     mixed = [line for pair in zip(other.splitlines(), one.splitlines(), strict=False) for line in pair]
     kept.write_bytes(other + b"\n" + b"\n".join(mixed) + b"\n" + one)
     for to in (out, whole):
-        with start_detect(bundle, recording, to) as last:
-            _, complaint = last.communicate(timeout=200)
-        assert last.returncode == 0, complaint.decode()
+        require_success(*start_detect(bundle, recording, to))
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answer.json", "long.wav", "other", "whole.json"]
 
@@ -283,6 +351,14 @@ def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
     ):
         with pytest.raises(ConfigError, match=says):
             Detector.load(bundle, **{"device": "cpu"} | settings)
+
+
+def test_a_model_that_answers_no_number_is_named(bundle):
+    broken = Detector.load(bundle, device="cpu")
+    with torch.no_grad():
+        broken.model.network.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(ModelError, match="hold NaN or infinity"):
+        broken.segments(sound(5.0), SAMPLE_RATE_HZ)
 
 
 def test_the_rate_of_an_array_has_no_default(detector):

@@ -40,6 +40,7 @@ def model(base):
     return load_model(ModelConfig(name=str(base), device="cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["audio_first", "text_first"])
 def test_answers_equal_those_of_transformers_alone_together_and_in_two_rows(model, layout):
     config = PromptConfig(layout=layout)
@@ -58,6 +59,7 @@ def test_answers_equal_those_of_transformers_alone_together_and_in_two_rows(mode
     assert float(theirs.std(dim=0).min()) > 1e-2
 
 
+@pytest.mark.slow
 def test_packed_rows_equal_a_plain_padded_batch_in_logits_and_in_every_gradient(base, model):
     adapter, _ = changed_adapter(model, "both")
     answers = our_answers(model, adapter=adapter)
@@ -121,6 +123,7 @@ def corpus(tmp_path_factory) -> tuple[list[Clip], BackgroundBank]:
     return clips, BackgroundBank([Background("bed", folder / "bed.wav", 2.5, "noise", "bed", "made", "CC0")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "dropout", "tolerance"),
     [("small", "as the grid says", 1e-4), ("small", "off", 1e-5), ("qwen2_5_omni", "as the grid says", 1e-4)],

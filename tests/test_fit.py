@@ -29,6 +29,8 @@ from listenwell.train.fit_underway import DevSet, FitSpec, embed_dev
 from listenwell.train.loader import draw_epoch
 from listenwell.train.settings import TrainConfig, learning_rate_factor
 
+pytestmark = pytest.mark.slow
+
 SHORT_CLIPS = ShortClipConfig()
 
 

@@ -38,11 +38,11 @@ JSON = {"deep": "[" * 200_000, "long number": '{"a": ' + "9" * 5000 + "}", "no o
 
 
 def soon(read, *arguments):
-    began = time.monotonic()
+    began = time.process_time()
     try:
         return read(*arguments)
     finally:
-        assert time.monotonic() - began < MOST_S
+        assert time.process_time() - began < MOST_S
 
 
 @pytest.mark.parametrize("text", YAML.values(), ids=YAML.keys())

@@ -25,6 +25,8 @@ from listenwell.tasks.init import start_from_table, start_project
 from listenwell.tasks.runs import list_runs
 from listenwell.tasks.trace import trace
 
+pytestmark = pytest.mark.slow
+
 
 def record(path: Path, *, speech: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ def correlated_clips(rng, n_groups, n_each, share, icc):
     return rng.random(n_groups * n_each) < np.repeat(shares, n_each), group
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_folds", [5, 10, 16])
 @pytest.mark.parametrize(("share", "icc"), [(0.75, 0.1), (0.85, 0.3), (0.95, 0.3)])
 def test_the_mean_of_few_folds_is_covered_19_times_in_20(n_folds, share, icc):

@@ -14,6 +14,8 @@ from listenwell.judge.evidence import gather_evidence
 from listenwell.random_streams import stream
 from listenwell.study_settings import EvaluationConfig
 
+pytestmark = pytest.mark.slow
+
 LEVELS_DB = (-5.0, 0.0, 5.0, 10.0)
 
 

@@ -5,11 +5,10 @@ LISTENWELL_KILLS sets the number of moments: 5 by default, 20 in `make soak`.
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from made_processes import require_success, start_command
 from made_sounds import make_study
 
 from listenwell.config import dump
@@ -34,26 +33,12 @@ ENDS = ("fits/*/spec.json", "fits/*/dropped-*.json", "fits/*/failed.json")
 
 
 def start(config, folder):
-    """The study as a process of its own; returns it once it works in its folder."""
-    command = [
-        sys.executable,
-        "-c",
-        "from listenwell.cli.main import main; main()",
-        "study",
-        str(folder / "study.yaml"),
-    ]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, f"output={config.output}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=one_thread
-    )
-    while process.poll() is None and not (config.output / "run.lock").is_file():
+    """The study as a process of its own, and the file of what it says; returns once it works in its folder."""
+    said = folder / f"{config.output.name}.txt"
+    process = start_command(["study", str(folder / "study.yaml"), f"output={config.output}"], said)
+    while process.exitcode is None and not (config.output / "run.lock").is_file():
         time.sleep(0.01)
-    return process
-
-
-def finish(process):
-    _, complaint = process.communicate(timeout=240)
-    assert process.returncode == 0, complaint.decode()
+    return process, said
 
 
 def results_of(output):
@@ -71,20 +56,25 @@ def test_a_study_killed_at_any_moment_ends_as_if_it_never_was_and_trains_no_fit_
     whole = config.model_copy(update={"output": tmp_path / "whole"})
     begun = start(whole, tmp_path)
     first = time.monotonic()
-    finish(begun)
+    require_success(*begun)
     duration_s = time.monotonic() - first
     expected = results_of(whole.output)
-    n_killed = 0
-    for number in range(N_KILLS):
-        own = config.model_copy(update={"output": tmp_path / f"killed-{number}"})
-        process = start(own, tmp_path)
-        time.sleep(float(stream(0, "kills", number).uniform(0, 0.95 * duration_s)))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        n_killed += process.returncode == -signal.SIGKILL
+    n_killed = n_started = 0
+    while n_killed < N_KILLS:
+        own = config.model_copy(update={"output": tmp_path / f"killed-{n_started}"})
+        wait_s = float(stream(0, "kills", n_started).uniform(0, 0.95 * duration_s))
+        n_started += 1
+        process, said = start(own, tmp_path)
+        time.sleep(wait_s)
+        process.kill()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:  # it was faster than the first
+            assert process.exitcode == 0, said.read_text()
+            duration_s = wait_s
+            continue
+        n_killed += 1
         done = {path: path.stat().st_mtime_ns for pattern in ENDS for path in own.output.glob(pattern)}
-        finish(start(own, tmp_path))
+        require_success(*start(own, tmp_path))
         assert results_of(own.output) == expected
         assert {path: path.stat().st_mtime_ns for path in done} == done  # no finished fit was trained again
         assert not list(own.output.glob("stacks/*"))
-    assert n_killed > N_KILLS / 2

@@ -144,6 +144,7 @@ def test_what_could_not_be_heard_is_named_and_never_called_clean(pair: tuple[Cli
     assert sentence.startswith("clip 'b': ")
 
 
+@pytest.mark.slow
 def test_a_table_of_100000_rows_takes_no_quadratic_step() -> None:
     """Half a million comparisons of names a second would need hours for all pairs; a pass a name needs seconds."""
     sounds = [

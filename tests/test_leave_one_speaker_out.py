@@ -22,6 +22,8 @@ from listenwell.storage.run_folder import RunFolder
 from listenwell.study.leave_one_out import DecidedFold, describe_folds, fold_splits, folds_of
 from listenwell.tasks.plan import plan_study
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]", "leave_one_out.dev_speakers=1")
 NESTED = (
     *QUICK,

@@ -114,6 +114,7 @@ def test_a_recording_that_cannot_be_read_is_told_when_its_turn_comes(clips, back
                 loader.load(wanted[1:])
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_once_is_replaced_with_a_warning(clips, backgrounds, reference, tmp_path, capsys):
     bank = DeadlyBank(backgrounds)
     bank.once = tmp_path / "died"
@@ -133,6 +134,7 @@ def test_a_clip_on_which_processes_die_is_named(clips, backgrounds):
         loader.load(wanted)
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_training_process_is_killed(clips, backgrounds, tmp_path):
     script = tmp_path / "trains.py"
     script.write_text(

@@ -7,6 +7,8 @@ import pytest
 SUITE = """
 import pytest
 
+pytestmark = pytest.mark.slow
+
 @pytest.mark.network
 def test_network(): pass
 
@@ -28,14 +30,14 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def test_network_tests_are_skipped_by_default(suite):
-    suite.runpytest_subprocess().assert_outcomes(skipped=3)
+    suite.runpytest_inprocess().assert_outcomes(skipped=3)
 
 
 def test_network_tests_run_when_allowed(suite, monkeypatch):
     monkeypatch.setenv("LISTENWELL_NETWORK", "1")
-    suite.runpytest_subprocess().assert_outcomes(passed=1, skipped=2)
+    suite.runpytest_inprocess().assert_outcomes(passed=1, skipped=2)
 
 
 def test_a_skipped_network_test_fails_when_the_network_is_required(suite, monkeypatch):
     monkeypatch.setenv("LISTENWELL_REQUIRE_NETWORK", "1")
-    suite.runpytest_subprocess().assert_outcomes(passed=1, failed=1, skipped=1)
+    suite.runpytest_inprocess().assert_outcomes(passed=1, failed=1, skipped=1)

@@ -15,6 +15,8 @@ from page_commands import block_commands, commands, make_sounds, run_commands
 
 from listenwell.random_streams import stream
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

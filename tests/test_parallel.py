@@ -73,6 +73,7 @@ def mib_given_back(wanted: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_pieces_of_eight_mebibytes_are_given_back():
     assert mib_given_back("yes") >= 0.9 * 10 * 8

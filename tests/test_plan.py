@@ -123,6 +123,7 @@ print(hashlib.sha256(heard.tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_a_plan_replays_to_the_bit_in_another_process(bank):
     plan = draw(bank, EVERYTHING)
 

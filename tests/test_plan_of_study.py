@@ -14,6 +14,8 @@ from listenwell.model.lora import new_adapter
 from listenwell.tasks import plan as cost
 from listenwell.tasks.plan import _skeleton, plan_study
 
+pytestmark = pytest.mark.slow
+
 SHAPE = cost.Shape(base_bytes=2400, width=8, layers=3, bytes_per_weight=2)
 FIT = cost.FitCost(n_steps=5, n_clips_trained=10, clip_s=2.0, adapter_parameters=0, trains_encoder=False,
                    recomputes=False)  # fmt: skip

@@ -136,6 +136,7 @@ def foreign_study():
             )
 
 
+@pytest.mark.slow
 def test_decisions_in_words_under_conditions_of_their_own_names_are_judged(tmp_path):
     rows = [",".join(cells) for cells in foreign_study()]
     assert len(rows) == 21_340

@@ -55,6 +55,7 @@ def test_the_page_shows_every_clip_in_every_epoch(study, tmp_path):
         assert re.search(r"asked for (-?[\d.]+) dB, achieved \1 dB", " ".join(hearing.words))
 
 
+@pytest.mark.slow
 def test_what_the_page_shows_is_what_a_fit_heard(study, tmp_path):
     config, clips = study
     study_record(config)

@@ -185,6 +185,7 @@ def test_act_dcf_is_the_cost_of_what_the_probabilities_ask_for_and_no_less_than_
     assert found.value >= min_dcf(score, is_speech, costs)
 
 
+@pytest.mark.slow
 def test_the_map_is_chosen_by_what_it_does_on_groups_it_did_not_see():
     rng = np.random.default_rng(0)
     is_speech = np.repeat([True, False], 300)

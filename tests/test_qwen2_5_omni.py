@@ -18,6 +18,8 @@ from listenwell.model.small.random_models import build_random_model
 from listenwell.tasks.export import export_detector, export_merged
 from listenwell.tasks.plan import FIT_STATE_COPIES, plan_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):

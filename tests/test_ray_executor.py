@@ -14,6 +14,8 @@ from listenwell.splits.clips import read_splits
 from listenwell.splits.divide import with_speakers
 from listenwell.storage.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = (
     "search.grid=[{lora.rank: 2}, {lora.rank: 3}, {lora.rank: 4}, {lora.rank: 5}]",
     "train.stack=2",
@@ -54,7 +56,6 @@ def kill_a_worker_in_the_middle(output, killed):
         time.sleep(0.005)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_ray_gives_the_same_tables_and_fits_as_one_process_although_a_worker_is_killed(two_workers, tmp_path):
     config = make_study(tmp_path, *SETTINGS)
@@ -73,7 +74,6 @@ def test_ray_gives_the_same_tables_and_fits_as_one_process_although_a_worker_is_
     assert not list(spread.output.glob("stacks/*"))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_what_stops_a_worker_is_told_in_its_own_words(two_workers, tmp_path):
     config = make_study(tmp_path, *SETTINGS, "executor.kind=ray", "train.warmup_steps=999")
@@ -87,7 +87,6 @@ def test_a_missing_ray_is_told_with_the_next_step(tmp_path, monkeypatch):
         search_record(make_study(tmp_path, *SETTINGS, "executor.kind=ray"))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_an_unreachable_ray_is_told_with_its_address(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'listenwell[ray]'")

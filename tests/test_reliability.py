@@ -55,6 +55,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_study_opens_no_connection(tmp_path):
     (tmp_path / "study.yaml").write_text(dump(make_study(tmp_path)), encoding="utf-8")
     command = [sys.executable, "-c", OFFLINE, str(tmp_path / "study.yaml")]

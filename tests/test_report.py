@@ -61,6 +61,7 @@ def test_the_same_results_give_the_same_bytes(record, page, tmp_path):
     assert render(record, tmp_path)[0] == page
 
 
+@pytest.mark.slow
 def test_the_terminal_table_has_the_cells_of_the_page_and_loads_no_drawing_library(page):
     table = format_table(Results.model_validate(make_results()))
     assert all(len(line) <= 130 for line in table.splitlines())
@@ -102,6 +103,7 @@ def test_the_page_is_accessible(page):
     assert len(parsed.all("svg")) == 7
 
 
+@pytest.mark.slow
 def test_another_base_model_is_said_at_the_top(record, tmp_path):
     record["model"] |= {"is_starter_base": False, "name": "own-base"}
     for text in render(record, tmp_path):

@@ -12,6 +12,8 @@ from listenwell.report.comparison import comparison_page
 from listenwell.report.write import PAGE, render_page
 from listenwell.tasks.compare import Reading, compare_runs
 
+pytestmark = pytest.mark.slow
+
 AXE = "axe-core@4.10.3"
 
 

@@ -16,6 +16,8 @@ from listenwell.report.results import Results
 from listenwell.report.wording import show_characters
 from listenwell.report.write import MARKDOWN, PAGE, escape_markdown, policy_hash, show_on_page, write_report
 
+pytestmark = pytest.mark.slow
+
 TURNED, MARK, ZERO, BELL = "\u202e", "\u200f", "\x00", "\x07"
 HOSTILE = {
     "script": "<script>alert('x')</script><img src=http://evil.example/x onerror=1>",

@@ -22,6 +22,8 @@ from listenwell.tasks.export import export_detector
 from listenwell.tasks.score_table import score_manifest
 from listenwell.tasks.trace import trace
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = (
     "train.epochs=1", "train.batch=4", "search.grid=[{lora.rank: 2}, {lora.rank: 4}]", "leave_one_out.arms=[final]",
     "leave_one_out.folds=4", "leave_one_out.dev_speakers=1", "evaluation.baselines=[]",

@@ -76,6 +76,7 @@ def test_the_folder_of_a_killed_process_is_free_at_once(holder, tmp_path):
     assert holder_of(run) is None
 
 
+@pytest.mark.slow
 def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path):
     config = make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}")
     first = fit_alone(config)
@@ -114,6 +115,7 @@ def test_a_ledger_of_another_version_is_refused(tmp_path):
         fit_alone(make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}"))
 
 
+@pytest.mark.slow
 def test_runs_are_listed_by_state_with_their_figures_and_foreign_configs_are_passed_over(tmp_path):
     config = make_study(tmp_path, *QUICK)
     results = study_record(config)
@@ -266,6 +268,7 @@ def study(tmp_path_factory):
         yield config
 
 
+@pytest.mark.slow
 def test_the_adapter_of_a_study_is_found_in_its_ledger_exported_and_scored(study, tmp_path):
     run, config = open_run(study.output)
     assert config == study

@@ -13,6 +13,8 @@ from listenwell.fits.ledger import DroppedFit
 from listenwell.study.run import fit_alone
 from listenwell.study.sampled_search import draw_and_judge
 
+pytestmark = pytest.mark.slow
+
 SPACE = "search.sampled.space={lora.rank: [1, 2, 4], lora.alpha: [4, 8], train.epochs: [1, 2]}"
 QUICK = (SPACE, "search.sampled.trials=5", "search.sampled.generation=2", "evaluation.conditions=[clean]")
 

@@ -51,6 +51,7 @@ def config_for(corpus: Path, out: Path, *overrides: str) -> Config:
     return load_config(None, [RANDOM, f"data.manifest={corpus / 'clips.csv'}", f"output={out}", *overrides])
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_a_score_beyond_rounding_and_the_same_batches_not_at_all(corpus, tmp_path):
     config, alone = config_for(corpus, tmp_path), config_for(corpus, tmp_path, "scoring.batch_seconds=0.1")
     clips = make_corpus(corpus)
@@ -61,6 +62,7 @@ def test_batches_do_not_change_a_score_beyond_rounding_and_the_same_batches_not_
     assert table_of(clips, alone).score == pytest.approx(together, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bits_with_several_adapters_at_once(corpus, tmp_path):
     clips, tables = make_corpus(corpus), []
     model = load_model(config_for(corpus, tmp_path).model)

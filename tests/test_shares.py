@@ -94,6 +94,7 @@ def test_unequal_groups_are_worth_fewer():
     assert effective_n(np.full(10, 5.0), 0.3) == pytest.approx(50 / 2.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_groups", "largest", "share", "icc"),
     [(5, 5, 0.95, 0.3), (10, 40, 0.9, 0.5), (10, 5, 0.98, 0.1), (20, 40, 0.85, 0.3), (40, 5, 0.98, 0.3)],
@@ -109,6 +110,7 @@ def test_the_intervals_cover_the_truth_in_unequal_groups(n_groups, largest, shar
     assert covered / 600 >= 0.93
 
 
+@pytest.mark.slow
 def test_a_tenth_of_hard_groups_is_covered():
     rng, covered = np.random.default_rng(8), 0
     for _ in range(500):

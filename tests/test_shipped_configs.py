@@ -24,6 +24,7 @@ def test_a_shipped_config_loads_and_says_nothing_twice(path):
     assert set(written_keys(yaml.safe_load(path.read_text(encoding="utf-8")), set(defaults))) == changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_shipped_config_runs_on_a_random_model_of_its_shape(path, tmp_path):
     shape = next((s for s in ("qwen2_5_omni", "qwen2_audio_7b") if path.stem.startswith(s)), "small")

@@ -24,6 +24,8 @@ from listenwell.study.run import fit_alone
 from listenwell.study_settings import DataConfig
 from listenwell.tasks.trace import trace
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -15,6 +15,8 @@ from listenwell.errors import ConfigError, TrainingError
 from listenwell.fits.request import expand_arms
 from listenwell.study.search import selection_optimism
 
+pytestmark = pytest.mark.slow
+
 WIDE = (
     "seeds=[1, 2, 3]",
     "arms={quiet: {augment.noise.probability: 0.0}, tuned: {search.best: true, train.schedule: linear}}",

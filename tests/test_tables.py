@@ -35,6 +35,7 @@ def fault(folder: Path, *lines: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @given(
     clips=st.lists(
         st.builds(

@@ -18,6 +18,8 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +39,23 @@ from listenwell.data.audio import (
     is_file,
     is_silent,
 )
+from listenwell.detect.deciding import DecidingScores
 from listenwell.detect.recordings import Blocks, MonoResampler, WindowCutter, cut_windows, join_blocks, open_blocks
-from listenwell.detect.segmentation import Floats, Segment, SegmentRule, count_frames, find_segments, window_activity
+from listenwell.detect.segmentation import (
+    Floats,
+    Segment,
+    SegmentRule,
+    count_frames,
+    find_segments,
+    undecided,
+    window_activity,
+)
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
 from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.loading import load_model
-from listenwell.model.lora import Adapter
+from listenwell.model.lora import Adapter, merge_adapter
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.model.prompt import PromptConfig
@@ -57,6 +68,8 @@ ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"
 DEFAULT_CRITERION = "balanced_accuracy"
 BATCH = 32
 BATCH_SECONDS = 32.0
+ROW_TOKENS = 1536
+"""Windows of one batch make one packed row: a twentieth of the time less than rows of a third."""
 SILENT_SCORE = -1e4
 """What digital silence scores: it holds no speech, and the model was never asked about it in training."""
 
@@ -112,15 +125,15 @@ class Detector:
     def __init__(
         self,
         model: AudioLanguageModel,
-        adapter: Adapter,
+        adapter: Adapter | None,
         bundle: Bundle,
         threshold: float,
         workers: int | None = None,
         channel: int | None = None,
         batch: int = BATCH,
     ) -> None:
-        """As in `load`: workers, channel. batch: windows scored together. Raises ConfigError for a threshold that is no
-        number."""
+        """As in `load`: workers, channel. adapter: None where it is merged into the model's weights. batch: windows
+        scored together. Raises ConfigError for a threshold that is no number."""
         if not math.isfinite(threshold):
             raise ConfigError(f"the threshold is {threshold}; a finite score was expected.")
         self.model, self.adapter, self.bundle, self.threshold = model, adapter, bundle, threshold
@@ -162,22 +175,39 @@ class Detector:
                 f"{model.fingerprint[:12]}; another base would answer differently, use the listenwell and base of the "
                 "export, or train and export again."
             )
+        adapter: Adapter | None
         adapter, _ = read_adapter(Path(folder) / ADAPTER, model)
+        if bundle.quantization == "none":
+            merge_adapter(model.network, adapter)  # an eighth of the time less; in bfloat16 as near to float32
+            adapter = None
         chosen = bundle.thresholds[criterion] if threshold is None else threshold
         return cls(model, adapter, bundle, chosen, workers, channel)
 
     def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
-        """Return the scores (B,) of B waveforms (n_samples,), 16 kHz. Raises AudioError for one that is unusable."""
+        """Return the scores (B,) of B waveforms (n_samples,), 16 kHz.
+
+        Raises AudioError for one that is unusable, ModelError where the model's answer is no number.
+        """
         for samples in waveforms:
             _require_usable(samples)
         scores = np.full(len(waveforms), SILENT_SCORE)
         sounding = [i for i, samples in enumerate(waveforms) if not is_silent(samples)]
-        encoder_adapter = self.adapter if self.model.changes_encoder(self.adapter) else None
+        encoder_adapter = self.adapter if self.adapter and self.model.changes_encoder(self.adapter) else None
         with one_thread_each():
             mels = [extract_features(self.model.mel_filters, waveforms[i], self.bundle.short_clips) for i in sounding]
             audio = embed_clips(self.model, mels, BATCH_SECONDS, encoder_adapter)
-            scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
+            scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter, ROW_TOKENS)
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                f"the model's scores in {self.model.dtype} hold NaN or infinity; load the detector with dtype float32."
+            )
         return scores
+
+    def clip_scores(self, waveforms: Sequence[Waveform]) -> Floats:
+        """Return the scores of clips as `scores` does, in batches, `workers` of them at the same time."""
+        batches = (waveforms[i : i + self.batch] for i in range(0, len(waveforms), self.batch))
+        with cancelling_pool(self.workers) as pool:
+            return np.concatenate(list(self._score_batches(pool, batches)))
 
     def score(self, audio: Audio, sample_rate_hz: float | None = None) -> float:
         """Return the score of one clip: an array or tensor at sample_rate_hz, a file, or {"array", "sampling_rate"}.
@@ -207,30 +237,65 @@ class Detector:
         """
         if is_file(audio):
             with open_blocks(as_source(audio, sample_rate_hz), self.channel) as blocks:
-                scores = np.concatenate(list(self.window_scores(_warned(blocks))))
+                scores = self._needed_scores(_warned(blocks))
                 return self.find_segments(scores, blocks.duration_s)
         samples = as_waveform(audio, sample_rate_hz, self.channel)
-        scores = np.concatenate(list(self.window_scores(iter([samples]))))
-        return self.find_segments(scores, samples.size / SAMPLE_RATE_HZ)
+        return self.find_segments(self._needed_scores([samples]), samples.size / SAMPLE_RATE_HZ)
 
-    def window_scores(self, blocks: Iterable[Waveform], skip: int = 0) -> Iterator[Floats]:
-        """Yield the scores of the windows of a recording, batch by batch, (n,) each; the first `skip` are left out.
+    def _needed_scores(self, blocks: Iterable[Waveform]) -> Floats:
+        with self.deciding_scores(blocks) as deciding:
+            for _ in deciding:
+                pass
+        return deciding.scores
 
-        Batches follow from the windows' numbers alone, so scores do not depend on `skip` (a multiple of `batch`, but at
-        the recording's end) or on the number of workers.
+    @contextmanager
+    def deciding_scores(
+        self, blocks: Iterable[Waveform], known: Mapping[int, float] | None = None
+    ) -> Iterator[DecidingScores]:
+        """Score, while iterated, those windows of a recording that decide where speech is.
+
+        known: scores by number of window, from a run that was cut off.
         """
         rule = self.bundle.rule
-        windows = itertools.islice(cut_windows(blocks, rule.window_s, rule.hop_s), skip, None)
-        batches = iter(lambda: list(itertools.islice(windows, self.batch)), [])
         with cancelling_pool(self.workers) as pool:
-            while group := list(itertools.islice(batches, self.workers)):
-                with one_thread_each():
-                    scores = list(pool.map(self.scores, group))
-                yield from scores
+            yield DecidingScores(
+                cut_windows(blocks, rule.window_s, rule.hop_s),
+                lambda batches: self._score_batches(pool, batches),
+                self.activity,
+                rule,
+                self.batch,
+                known,
+            )
+
+    def window_scores(self, blocks: Iterable[Waveform]) -> Iterator[Floats]:
+        """Yield the scores of all windows of a recording, batch by batch, (n,) each.
+
+        Batches follow from the windows' numbers alone, so scores do not depend on the number of workers.
+        """
+        rule = self.bundle.rule
+        windows = cut_windows(blocks, rule.window_s, rule.hop_s)
+        with cancelling_pool(self.workers) as pool:
+            yield from self._score_batches(pool, iter(lambda: list(itertools.islice(windows, self.batch)), []))
+
+    def _score_batches(self, pool: Executor, batches: Iterable[Sequence[Waveform]]) -> Iterator[Floats]:
+        """The scores (n,) of each batch, in order, `workers` batches at the same time."""
+        batches = iter(batches)
+        while group := list(itertools.islice(batches, self.workers)):
+            with one_thread_each():
+                scores = list(pool.map(self.scores, group))
+            yield from scores
 
     def find_segments(self, scores: Floats, duration_s: float) -> list[Segment]:
-        """Return the segments that the scores (n,) of all windows of a recording of duration_s say."""
+        """Return the segments that the scores (n,) of the windows of a recording of duration_s say.
+
+        Windows that decide nothing may be missing (NaN).
+        """
         return find_segments(self.activity(scores), duration_s, self.bundle.rule)
+
+    def is_decided(self, scores: Floats, duration_s: float) -> bool:
+        """Whether windows that are missing (NaN) decide nothing in a recording of duration_s."""
+        rule = self.bundle.rule
+        return not undecided(self.activity(scores), count_frames(duration_s, rule), rule).any()
 
     def activity(self, scores: Floats) -> Floats:
         """Return the activity of windows with these scores, (n,)."""

@@ -27,6 +27,8 @@ from listenwell.storage.run_folder import identity
 
 LONGEST_CLIP_S = 4.0
 """Recordings up to this long are one clip unless the caller says otherwise; longer ones are cut into segments."""
+MOST_CLIPS, MOST_SECONDS = 128, 256.0
+"""So many clips, or seconds of them, are held in memory to be scored together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class End:
 
     duration_s: float
     note: str
+    n_windows: int
 
 
 class ScoreJournal:
@@ -63,16 +66,13 @@ class ScoreJournal:
     def __init__(self, path: Path | None = None, owner: str = "") -> None:
         self.journal = None if path is None else Journal(path, owner)
 
-    def known(self, key: str) -> list[float]:
-        """Scores kept by earlier runs, of the first windows without a gap; whole batches, as they were scored."""
-        batches: dict[int, list[float]] = {}
+    def known(self, key: str) -> dict[int, float]:
+        """Scores kept by earlier runs, by number of window."""
+        known: dict[int, float] = {}
         for value in self._values(key):
-            if "first" in value and len(value["scores"]) > len(batches.get(value["first"], [])):
-                batches[value["first"]] = value["scores"]
-        scores: list[float] = []
-        while batch := batches.get(len(scores)):
-            scores += batch
-        return scores
+            if "windows" in value:
+                known |= zip(value["windows"], value["scores"], strict=True)
+        return known
 
     def end(self, key: str) -> End | None:
         """What was kept of the recording's end; None before it was reached."""
@@ -81,9 +81,9 @@ class ScoreJournal:
                 return End(**value)
         return None
 
-    def add(self, key: str, first: int, scores: Floats) -> None:
-        """Keep the scores of the windows from number `first` on."""
-        self.keep(key, {"first": first, "scores": scores.tolist()})
+    def add(self, key: str, windows: Sequence[int], scores: Floats) -> None:
+        """Keep the scores (n,) of the windows with these numbers."""
+        self.keep(key, {"windows": list(windows), "scores": scores.tolist()})
 
     def keep(self, key: str, value: dict[str, Any]) -> None:
         """Keep something known of a recording."""
@@ -99,6 +99,22 @@ class ScoreJournal:
         return [] if self.journal is None else self.journal.known(key)
 
 
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """A recording that is decided whole, with others; samples, or the score that an earlier run kept.
+
+    shown: Detection.channel.
+    """
+
+    path: Path
+    channel: int | None
+    key: str
+    end: End
+    samples: Waveform | None = None
+    score: float | None = None
+    shown: int | None = None
+
+
 def detect_files(
     detector: Detector,
     paths: Sequence[Path],
@@ -111,17 +127,80 @@ def detect_files(
 
     longest_clip_s: longer recordings are cut into segments; 0 segments every one, infinity decides every one whole.
     each_channel: an answer for each channel of a recording.
+
+    Recordings that follow each other and are decided whole are scored together. Which ones follows from the recordings
+    alone: where one of them has to be scored after a kill, all of them are.
     """
     journal = journal or ScoreJournal()
+    waiting: list[_Clip] = []
     for n_done, path in enumerate(paths):
-        try:
-            channels = _channels(path) if each_channel else [detector.channel]
-            for channel in channels:
-                detection = _detect_file(detector, path, channel, longest_clip_s, journal, on_progress)
-                yield replace(detection, channel=channel) if each_channel else detection
-        except AudioError as error:
-            yield Detection(path, 0.0, problem=str(error))
+        for found in _detect_channels(detector, path, longest_clip_s, journal, on_progress, each_channel):
+            if isinstance(found, _Clip):
+                waiting.append(found)
+            if isinstance(found, Detection) or _are_enough(waiting):
+                yield from _decide_clips(detector, waiting, journal)
+                waiting = []
+            if isinstance(found, Detection):
+                yield found
         on_progress("recordings", n_done + 1, len(paths))
+    yield from _decide_clips(detector, waiting, journal)
+
+
+def _are_enough(clips: Sequence[_Clip]) -> bool:
+    return len(clips) >= MOST_CLIPS or sum(clip.end.duration_s for clip in clips) >= MOST_SECONDS
+
+
+def _detect_channels(
+    detector: Detector,
+    path: Path,
+    longest_clip_s: float,
+    journal: ScoreJournal,
+    on_progress: OnProgress,
+    each_channel: bool,
+) -> Iterator[Detection | _Clip]:
+    try:
+        for channel in _channels(path) if each_channel else [detector.channel]:
+            found = _detect_file(detector, path, channel, longest_clip_s, journal, on_progress)
+            if not each_channel:
+                yield found
+            elif isinstance(found, _Clip):
+                yield replace(found, shown=channel)
+            else:
+                yield replace(found, channel=channel)
+    except AudioError as error:
+        yield Detection(path, 0.0, problem=str(error))
+
+
+def _decide_clips(detector: Detector, clips: Sequence[_Clip], journal: ScoreJournal) -> Iterator[Detection]:
+    """Score the clips together, unless the scores of all are known, and yield their decisions."""
+    scores: list[float | AudioError] = [clip.score for clip in clips if clip.score is not None]
+    if len(scores) < len(clips):
+        scores = _score_clips(detector, clips)
+    for clip, score in zip(clips, scores, strict=True):
+        if isinstance(score, AudioError):
+            yield Detection(clip.path, 0.0, problem=str(score), channel=clip.shown)
+            continue
+        if clip.score is None:
+            journal.add(clip.key, [0], np.array([score]))
+            journal.keep(clip.key, asdict(clip.end))
+        decision = detector.decision(score)
+        yield Detection(clip.path, clip.end.duration_s, decision=decision, note=clip.end.note, channel=clip.shown)
+
+
+def _score_clips(detector: Detector, clips: Sequence[_Clip]) -> list[float | AudioError]:
+    """The score of each clip, or why it has none."""
+    try:
+        waveforms = [_read_again(clip) if clip.samples is None else clip.samples for clip in clips]
+        return [float(score) for score in detector.clip_scores(waveforms)]
+    except AudioError as error:  # of one that is too long to be decided whole
+        if len(clips) == 1:
+            return [error]
+        return [score for clip in clips for score in _score_clips(detector, [clip])]
+
+
+def _read_again(clip: _Clip) -> Waveform:
+    with open_blocks(clip.path, clip.channel) as blocks:
+        return join_blocks(str(clip.path), blocks)
 
 
 def _channels(path: Path) -> list[int]:
@@ -140,41 +219,38 @@ def _detect_file(
     longest_clip_s: float,
     journal: ScoreJournal,
     on_progress: OnProgress,
-) -> Detection:
+) -> Detection | _Clip:
     whole, windows = (_key(path, how, channel) for how in ("whole", "windows"))
     for key, is_whole in ((whole, True), (windows, False)):
-        end, known = journal.end(key), journal.known(key)
-        if end is None or (end.duration_s <= longest_clip_s) != is_whole:
-            continue
-        if len(known) >= (1 if is_whole else count_windows(end.duration_s, detector.bundle.rule)):
-            return _answer(detector, path, np.array(known), end, is_whole)
+        end = journal.end(key)
+        if end is not None and (end.duration_s <= longest_clip_s) == is_whole:
+            scores, known = np.full(end.n_windows, np.nan), journal.known(key)
+            scores[list(known)] = list(known.values())
+            if is_whole and known:
+                return _Clip(path, channel, key, end, score=known[0])
+            if not is_whole and detector.is_decided(scores, end.duration_s):
+                return _answer(detector, path, scores, end)
     with open_blocks(path, channel) as blocks:
         source = iter(blocks)
         start: list[Waveform] = []
         while blocks.duration_s <= longest_clip_s and (block := next(source, None)) is not None:
             start.append(block)
-        is_whole = blocks.duration_s <= longest_clip_s
-        key = whole if is_whole else windows
-        if is_whole:
-            scores = detector.scores([join_blocks(str(path), start)])
-            journal.add(key, 0, scores)
-        else:
-            kept, n_frames = journal.known(key), blocks.recording.n_frames
-            expected_s = 0.0 if n_frames is None else n_frames / blocks.recording.rate_hz
-            n_expected = count_windows(expected_s, detector.bundle.rule) if expected_s else 0
-            for batch in detector.window_scores(itertools.chain(start, source), len(kept)):
-                journal.add(key, len(kept), batch)
-                kept += batch.tolist()
-                on_progress(path.name, len(kept), max(n_expected, len(kept)))
-            scores = np.array(kept)
-        end = End(blocks.duration_s, blocks.note)
-    journal.keep(key, asdict(end))
-    return _answer(detector, path, scores, end, is_whole)
+        if blocks.duration_s <= longest_clip_s:
+            samples = join_blocks(str(path), start)
+            return _Clip(path, channel, whole, End(blocks.duration_s, blocks.note, 1), samples)
+        n_frames = blocks.recording.n_frames
+        expected_s = 0.0 if n_frames is None else n_frames / blocks.recording.rate_hz
+        n_expected = count_windows(expected_s, detector.bundle.rule) if expected_s else 0
+        with detector.deciding_scores(itertools.chain(start, source), journal.known(windows)) as deciding:
+            for batch in deciding:
+                journal.add(windows, batch.numbers, batch.scores)
+                on_progress(path.name, batch.n_passed, max(n_expected, batch.n_passed))
+        end = End(blocks.duration_s, blocks.note, deciding.scores.size)
+    journal.keep(windows, asdict(end))
+    return _answer(detector, path, deciding.scores, end)
 
 
-def _answer(detector: Detector, path: Path, scores: Floats, end: End, is_whole: bool) -> Detection:
-    if is_whole:
-        return Detection(path, end.duration_s, decision=detector.decision(float(scores[0])), note=end.note)
+def _answer(detector: Detector, path: Path, scores: Floats, end: End) -> Detection:
     segments = tuple(detector.find_segments(scores, end.duration_s))
     return Detection(path, end.duration_s, segments=segments, note=end.note)
 

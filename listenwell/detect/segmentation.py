@@ -4,7 +4,14 @@ A window is window_s long and begins every hop_s; only the last of a recording m
 of hop_s. A window's activity is expit(slope * (score - threshold)): 0.5 at the threshold, slope from dev (Platt 1999).
 A frame's activity is the mean over the windows that contain it. Speech begins where it reaches `on` and ends where it
 falls below `off` (hysteresis); pauses shorter than shortest_pause_s are filled, then speech shorter than
-shortest_speech_s is dropped. Shapes: n windows, N frames.
+shortest_speech_s is dropped.
+
+Not every window need be scored. A frame's state can only rise when a window's activity rises (with `on` at or above
+`off`, and in floating point too, since sums are taken in a fixed order). So where the states with all missing
+activities at 0 are those with all at 1, they are the same whatever the missing windows hold; `undecided` says where
+they are not, and `choose_windows` which windows to score next. Missing activities are NaN.
+
+Shapes: n windows, N frames.
 """
 
 import math
@@ -32,7 +39,7 @@ class SegmentRule:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech; activity is its mean, 0.5 being the threshold."""
+    """A stretch of speech; activity is the mean of its frames, over the windows scored, 0.5 being the threshold."""
 
     start_s: float
     end_s: float
@@ -54,37 +61,113 @@ def window_activity(scores: Floats, threshold: float, slope: float) -> Floats:
     return np.asarray(expit(slope * (scores - threshold)))
 
 
+def windows_per_frame(rule: SegmentRule) -> int:
+    """Return how many windows contain a frame."""
+    return max(1, round(rule.window_s / rule.hop_s))
+
+
 def frame_activity(windows: Floats, n_frames: int, rule: SegmentRule) -> Floats:
-    """Return the activity of each frame, (n_frames,), from that of the windows (n,), n at least 1."""
-    per_window = max(1, round(rule.window_s / rule.hop_s))
+    """Return the activity of each frame, (n_frames,), from that of the windows (n,), n at least 1.
+
+    Missing windows (NaN) do not count; a frame without any scored window is NaN.
+    """
+    per_window = windows_per_frame(rule)
     frames = np.arange(n_frames)
     first = np.clip(frames - per_window + 1, 0, windows.size - 1)
     last = np.clip(frames, 0, windows.size - 1)
-    sums = np.concatenate([[0.0], np.cumsum(windows)])
-    return np.asarray((sums[last + 1] - sums[first]) / (last - first + 1))
+    is_scored = ~np.isnan(windows)
+    sums, counts = np.zeros(n_frames), np.zeros(n_frames)
+    for nth in range(per_window):  # oldest first, as a live signal adds them up
+        window = np.minimum(first + nth, last)
+        counts_here = (first + nth <= last) & is_scored[window]
+        sums += np.where(counts_here, windows[window], 0.0)
+        counts += counts_here
+    return np.asarray(np.divide(sums, counts, out=np.full(n_frames, np.nan), where=counts > 0))
 
 
 def find_segments(windows: Floats, duration_s: float, rule: SegmentRule) -> list[Segment]:
-    """Return the stretches of speech in a recording, in order, from the activity of its windows (n,)."""
-    activity = frame_activity(windows, count_frames(duration_s, rule), rule)
+    """Return the stretches of speech in a recording, in order, from the activity of its windows (n,).
+
+    Raises ValueError where missing windows (NaN) leave it open which frames are speech.
+    """
+    n_frames = count_frames(duration_s, rule)
+    if undecided(windows, n_frames, rule).any():
+        raise ValueError("the missing windows leave it open which frames are speech; score those of choose_windows.")
+    activity = frame_activity(windows, n_frames, rule)
     runs = _long_enough(
-        _join(_runs(hysteresis(activity, rule)), rule.shortest_pause_s / rule.hop_s),
+        _join(_runs(frame_states(windows, n_frames, rule)), rule.shortest_pause_s / rule.hop_s),
         rule.shortest_speech_s / rule.hop_s,
     )
     return [
-        Segment(first * rule.hop_s, min(last * rule.hop_s, duration_s), float(activity[first:last].mean()))
+        Segment(first * rule.hop_s, min(last * rule.hop_s, duration_s), float(np.nanmean(activity[first:last])))
         for first, last in runs
     ]
 
 
-def hysteresis(activity: Floats, rule: SegmentRule) -> NDArray[np.bool_]:
-    """Return True from where activity (N,) reaches `on` until it falls below `off`."""
+def frame_states(
+    windows: Floats, n_frames: int, rule: SegmentRule, missing: float = 0.0, first: int = 0, was_speech: bool = False
+) -> NDArray[np.bool_]:
+    """Return whether each frame from number `first` on is speech, (n_frames - first,), from the activity of windows.
+
+    missing: the activity of missing windows (NaN). was_speech: the state before frame `first`.
+    """
+    return hysteresis(_activity_with(windows, missing, n_frames, rule)[first:], rule, was_speech)
+
+
+def _activity_with(windows: Floats, missing: float, n_frames: int, rule: SegmentRule) -> Floats:
+    return frame_activity(np.where(np.isnan(windows), missing, windows), n_frames, rule)
+
+
+def hysteresis(activity: Floats, rule: SegmentRule, was_speech: bool = False) -> NDArray[np.bool_]:
+    """Return True from where activity (N,) reaches `on` until it falls below `off`; was_speech: before the first."""
     is_on, is_off = activity >= rule.on, activity < rule.off
     changes = np.flatnonzero(is_on | is_off)
     if changes.size == 0:
-        return np.zeros(activity.size, dtype=bool)
+        return np.full(activity.size, was_speech)
     latest = np.searchsorted(changes, np.arange(activity.size), side="right") - 1
-    return np.where(latest < 0, False, is_on[changes[np.maximum(latest, 0)]])
+    return np.where(latest < 0, was_speech, is_on[changes[np.maximum(latest, 0)]])
+
+
+def undecided(windows: Floats, n_frames: int, rule: SegmentRule) -> NDArray[np.bool_]:
+    """Return for each frame whether its state depends on missing windows, (n_frames,)."""
+    least, most = (frame_states(windows, n_frames, rule, missing) for missing in (0.0, 1.0))
+    return np.asarray(least != most)
+
+
+def choose_windows(
+    windows: Floats, turns: NDArray[np.int_], n_frames: int, rule: SegmentRule, first: int = 0, was_speech: bool = False
+) -> NDArray[np.int_]:
+    """Return which missing windows to score next, ascending; none where every frame from `first` on is decided.
+
+    windows: activity (n,), NaN where missing. turns (n,): of `window_turns`; a frame asks for its missing window of the
+    earliest turn. was_speech: the state before frame `first`.
+
+    An undecided frame may follow from an earlier one alone: what can begin keeps open everything up to the next clear
+    end. So windows are chosen for the first open frames of a row of them (as many as two windows are long), and for
+    those that are open whatever the state before them.
+    """
+    per_window = windows_per_frame(rule)
+    least, most = (_activity_with(windows, missing, n_frames, rule)[first:] for missing in (0.0, 1.0))
+    is_open = hysteresis(least, rule, was_speech) != hysteresis(most, rule, was_speech)
+    begins = is_open & ~np.concatenate([[False], is_open[:-1]])
+    is_near = np.convolve(begins, np.ones(2 * per_window))[: is_open.size] > 0
+    may_change = (least < rule.on) & (most >= rule.on) & (least < rule.off) & (most >= rule.off)
+    frames = first + np.flatnonzero(is_open & (is_near | may_change))
+    inside = np.clip(frames[:, None] - np.arange(per_window), 0, windows.size - 1)
+    turn = np.where(np.isnan(windows[inside]), turns[inside], per_window)
+    next_one = np.take_along_axis(inside, turn.argmin(axis=1, keepdims=True), axis=1)[:, 0]
+    return np.unique(next_one[turn.min(axis=1) < per_window])
+
+
+def window_turns(numbers: NDArray[np.int_], rule: SegmentRule) -> NDArray[np.int_]:
+    """Return the turns, from 0, in which windows of these numbers (n,) in the recording are scored.
+
+    Every turn halves gaps that those before it left: of four windows a frame, 0, 2, 1, 3.
+    """
+    per_window = windows_per_frame(rule)
+    n_bits = (per_window - 1).bit_length()
+    reversed_bits = [int(f"0{place:0{n_bits}b}"[::-1], 2) >> 1 if n_bits else 0 for place in range(per_window)]
+    return np.argsort(np.argsort(reversed_bits))[numbers % per_window]
 
 
 def _runs(is_speech: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

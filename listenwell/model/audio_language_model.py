@@ -32,7 +32,7 @@ from listenwell.model.prompt import Prompt, PromptConfig, build_prompt
 from listenwell.model.settings import EVERY_LINEAR, HALVES, LoraConfig, kind_of, match_targets
 
 ROW_TOKENS = 512
-"""Longest packed row that is scored: longer ones cost more than they save."""
+"""Longest packed row that is scored, unless told otherwise."""
 _ATTENTION = {
     "language_model": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "audio_tower": ("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -214,13 +214,17 @@ def embed_clips(
 
 
 def answer_scores(
-    model: AudioLanguageModel, audio: Sequence[torch.Tensor], prompt: Prompt, adapter: Adapter | None = None
+    model: AudioLanguageModel,
+    audio: Sequence[torch.Tensor],
+    prompt: Prompt,
+    adapter: Adapter | None = None,
+    row_tokens: int = ROW_TOKENS,
 ) -> NDArray[np.float64]:
-    """Score of each clip, (B,): logit(SPEECH answer) - logit(NONSPEECH answer)."""
+    """Score of each clip, (B,): logit(SPEECH answer) - logit(NONSPEECH answer), in packed rows of up to row_tokens."""
     sizes = [clip.shape[0] + len(prompt.suffix_ids) for clip in audio]
     scores = []
     with torch.no_grad():
-        for row in _batches(range(len(audio)), sizes, ROW_TOKENS):
+        for row in _batches(range(len(audio)), sizes, row_tokens):
             logits = model.answer_logits([[audio[i] for i in row]], prompt, [adapter] if adapter else [])
             scores.append((logits[:, 0] - logits[:, 1]).double().cpu().numpy())
     return np.concatenate(scores) if scores else np.empty(0)

@@ -285,7 +285,7 @@ def _draw(key: tuple[int, int], name: str, shape: tuple[int, int], device: torch
 
 
 def merge_adapter(network: torch.nn.Module, adapter: Adapter) -> None:
-    """Add the adapter's change to the network's own weights, in place: W + scale B A.
+    """Add the adapter's change to the network's own weights, in place: W + scale B A, and its projector, if any.
 
     Computed in float64 so that it rounds the same on any machine. Raises ModelError for packed weights.
     """
@@ -300,3 +300,7 @@ def merge_adapter(network: torch.nn.Module, adapter: Adapter) -> None:
         for name, pair in adapter.pairs.items():
             weight = modules[name].get_parameter("weight")
             weight.copy_((weight.double() + adapter.scale * (pair.b.double() @ pair.a.double())).to(weight.dtype))
+        if adapter.projector is not None:
+            projector = network.get_submodule(adapter.projector.name)
+            projector.get_parameter("weight").copy_(adapter.projector.weight)
+            projector.get_parameter("bias").copy_(adapter.projector.bias)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from listenwell.augment.mixing import gain_for_snr
@@ -125,11 +124,6 @@ def export_merged(run_root: Path, out: Path) -> None:
     model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
     adapter, _ = read_adapter(delivered_adapter(run), model)
     merge_adapter(model.network, adapter)
-    if adapter.projector is not None:
-        with torch.no_grad():
-            linear = model.network.get_submodule(adapter.projector.name)
-            linear.get_parameter("weight").copy_(adapter.projector.weight)
-            linear.get_parameter("bias").copy_(adapter.projector.bias)
     with atomic_folder(out) as temporary:
         model.network.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
