@@ -84,7 +84,7 @@ def main() -> None:
         for name in asked.names or MEASURED:
             found[name] = MEASURED[name](work)
             print(name, found[name], flush=True)
-    write_json(asked.out, found | {"provenance": provenance()})
+            write_json(asked.out, found | {"provenance": provenance()})
 
 
 def load_base(work: Path, dtype: str, layers: int = DEFAULT_LAYERS) -> Any:
