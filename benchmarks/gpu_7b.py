@@ -39,7 +39,7 @@ from both_sides import (
     wait_for,
     write_clips,
 )
-from machine_share import count_operations
+from speed import count_operations
 from transformers import (
     Qwen2AudioConfig,
     Qwen2AudioEncoderConfig,

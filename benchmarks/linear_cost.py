@@ -22,7 +22,7 @@ from both_sides import (
     usual_scoring,
     usual_step,
 )
-from usual_recipe import LAYERS, usual_parts
+from speed import LAYERS, usual_parts
 
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model

@@ -23,7 +23,7 @@ from both_sides import (
     usual_scoring,
     write_clips,
 )
-from usual_recipe import LAYERS, usual_parts
+from speed import LAYERS, usual_parts
 
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform

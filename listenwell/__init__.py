@@ -2,8 +2,14 @@
 
 The names in `__all__` are the public API. They load on first use, so that `import listenwell` is instant and
 never imports torch; everything else in the package may change between versions.
+
+The one thing done at import is how torch's threads are to wait for each other, which OpenMP reads when torch is loaded.
+By default a thread spins for milliseconds at the end of each of a step's thousand parallel loops, and where another
+process has the core of one, the others spin as long as that one is not given it (docs/speed.md). Set by the
+environment (GOMP_SPINCOUNT, OMP_WAIT_POLICY), or with torch loaded, it stays as it is.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     from listenwell.study.run import run_study, train_fits
 
 __version__ = "0.1.0"
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [
     "Background",

@@ -5,9 +5,9 @@ import torch
 from torch.nn.functional import rms_norm
 
 from listenwell.errors import ModelError
-from listenwell.model.language_layers import _attend, _RmsNorm, _Rotate, require_known_layers
+from listenwell.model.language_layers import HeadShape, _RmsNorm, _Rotate, _SiluGate, attend, read_layers
 from listenwell.model.loading import load_model
-from listenwell.model.lora import _LowRankChange
+from listenwell.model.lora import Adapter, Attached, LoraPair, join_modules
 from listenwell.model.packing import lay_out_rows
 from listenwell.model.settings import ModelConfig
 
@@ -25,46 +25,98 @@ def test_the_norm_and_its_gradient_are_torchs():
     torch.testing.assert_close(*gradients)
 
 
-def test_the_gradient_of_a_rotation_turns_back():
-    angles = draw(2, 3, 1, 4).detach()
-    assert torch.autograd.gradcheck(_Rotate.apply, (draw(2, 3, 16), angles.cos(), angles.sin()))
+def test_queries_and_keys_are_turned_values_are_not_and_the_gradient_turns_back():
+    angles, x = draw(2, 3, 1, 2).detach(), draw(2, 3, 16)
+    rotation = angles.cos(), angles.sin()
+    query, keys_values = _Rotate.apply(x, *rotation, 2, 1)
+    assert torch.equal(keys_values[..., 4:], x[..., 12:])
+    back, _ = _Rotate.apply(torch.cat([query, keys_values], dim=-1), angles.cos(), -angles.sin(), 2, 1)
+    torch.testing.assert_close(back, x[..., :8])
+    assert torch.autograd.gradcheck(_Rotate.apply, (x, *rotation, 2, 1))
 
 
-@pytest.mark.parametrize("drops", [False, True])
-def test_the_gradients_of_a_low_rank_change_are_those_of_its_formula(drops):
-    mask = (draw(2, 5, 6, seed=1).detach() > 0).double() if drops else None
-    factor = torch.tensor([0.5, 2.0], dtype=torch.float64)[:, None, None]
+def test_the_gate_and_its_gradient_are_torchs():
+    x = draw(2, 3, 8)
+    torch.testing.assert_close(_SiluGate.apply(x), torch.nn.functional.silu(x[..., :4]) * x[..., 4:])
+    assert torch.autograd.gradcheck(_SiluGate.apply, (x,))
 
-    def change(output, x, a, b):
-        dropped = x.detach() if mask is None else x.detach() * mask
-        return _LowRankChange.apply(output, x, dropped, mask, a, b, factor)
 
-    inputs = draw(2, 5, 7), draw(2, 5, 6), draw(2, 3, 6), draw(2, 7, 3)
-    output, x, a, b = inputs
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_projection_is_its_modules_with_their_adapters_side_by_side(with_bias, with_residual, dropout):
+    network = torch.nn.ModuleDict(
+        {"q_proj": torch.nn.Linear(6, 4, bias=with_bias), "k_proj": torch.nn.Linear(6, 3, bias=False)}
+    )
+    network = network.requires_grad_(False)
+    apart = {name: (module.weight.clone(), module.bias) for name, module in network.items()}
+    projection = join_modules(network, "q_proj", "k_proj")
+    # of other ranks, one adapter without the second module
+    pairs = [{"q_proj": (2, 4), "k_proj": (3, 3)}, {"q_proj": (1, 4)}]
+    adapters = [
+        Adapter(
+            1.5 + k,
+            {
+                name: LoraPair(
+                    draw(rank, 6, seed=k).float().detach().requires_grad_(),
+                    draw(n_out, rank, seed=9).float().detach().requires_grad_(),
+                )
+                for name, (rank, n_out) in each.items()
+            },
+            dropout=dropout,
+            dropout_key=(k, 1),
+        )
+        for k, each in enumerate(pairs)
+    ]
+    x = draw(2, 5, 6).float().detach().requires_grad_()
+    residual = draw(2, 5, 7, seed=5).float().detach().requires_grad_() if with_residual else None
+    attached = Attached(adapters)
+    mask = attached._mask(projection, x)
+    assert (mask is None) == (dropout == 0)
     kept = x if mask is None else x * mask
-    torch.testing.assert_close(change(*inputs), output + factor * (kept @ a.transpose(1, 2)) @ b.transpose(1, 2))
-    assert torch.autograd.gradcheck(change, inputs)
+    expected = []
+    for k, adapter in enumerate(adapters):
+        outputs = []
+        for name, (weight, bias) in apart.items():
+            output = torch.nn.functional.linear(x[k], weight, bias)
+            if name in adapter.pairs:
+                pair = adapter.pairs[name]
+                output = output + adapter.scale / (1 - adapter.dropped_share) * kept[k] @ pair.a.T @ pair.b.T
+            outputs.append(output)
+        expected.append(torch.cat(outputs, dim=-1))
+    theirs = torch.stack(expected) + (0 if residual is None else residual)
+    ours = attached.project(projection, x, residual)
+    torch.testing.assert_close(ours, theirs)
+    inputs = [x, *([residual] if with_residual else []), *(f for adapter in adapters for f in adapter.factors())]
+    gradients = [torch.autograd.grad(result.sin().sum(), inputs) for result in (ours, theirs)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-5)
 
 
 def test_attention_in_products_equals_the_fused_one():
-    class Heads:
-        head_dim, scaling = 4, 0.5
-
-    query, key, value = (draw(2, 40, width, seed=width) for width in (16, 8, 8))
+    query, keys_values = draw(2, 40, 16, seed=16), draw(2, 40, 16, seed=8)
     layout = lay_out_rows([[9, 8, 3], [20, 9]], 11, query)
     found = []
     for most_keys in (10**6, 0):
-        result = _attend(query, key, value, layout.attention, Heads, most_keys)
-        found.append((result, *torch.autograd.grad(result.sin().sum(), (query, key, value))))
+        result = attend(query, keys_values, layout.attention, HeadShape(4, 2, 4, 0.5), most_keys)
+        found.append((result, *torch.autograd.grad(result.sin().sum(), (query, keys_values))))
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-6)
 
 
+def test_joined_weights_follow_what_is_written_into_the_modules():
+    network = torch.nn.ModuleDict({name: torch.nn.Linear(3, 2, bias=False) for name in ("q_proj", "k_proj")})
+    projection = join_modules(network.requires_grad_(False), "q_proj", "k_proj")
+    network["k_proj"].weight.fill_(2.0)
+    assert projection.weight[2:].eq(2.0).all()
+    assert projection.part(1, 2).weight.eq(2.0).all()
+
+
 def test_a_language_model_of_other_layers_is_refused():
-    network = load_model(ModelConfig(name="random", device="cpu")).language_model
-    require_known_layers(network)
-    network.layers[1].self_attn.sliding_window = 128
+    network = load_model(ModelConfig(name="random", device="cpu")).network
+    layers = network.model.language_model.layers
+    read_layers(network, "model.language_model")
+    layers[1].self_attn.sliding_window = 128
     with pytest.raises(ModelError, match="sliding windows"):
-        require_known_layers(network)
-    network.layers[0] = torch.nn.Linear(2, 2)
+        read_layers(network, "model.language_model")
+    layers[0] = torch.nn.Linear(2, 2)
     with pytest.raises(ModelError, match="Linear"):
-        require_known_layers(network)
+        read_layers(network, "model.language_model")

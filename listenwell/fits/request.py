@@ -25,7 +25,7 @@ FINAL = "final"
 """The arm that is the config itself."""
 SEARCH_BEST = "search.best"
 CHANGEABLE = ("lora", "train", "augment", "prompt", "short_clips")
-RECIPE_VERSION = 6
+RECIPE_VERSION = 7
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 

@@ -2,8 +2,8 @@
 
     log-mel --embed_audio--> audio tokens --answer_logits--> two logits
 The two steps are apart because the audio encoder is usually frozen: its output can be computed once and used by every
-adapter. A family is one file with a subclass that brings `embed_audio`; its network must hold the halves
-`model.audio_tower` and `model.language_model`, an `lm_head`, and one linear projector between them.
+adapter. A family is one file with a subclass that brings the encoder's convolutions, `convolve`; its network must hold
+the halves `model.audio_tower` and `model.language_model`, an `lm_head`, and one linear projector between them.
 
 transformers' forward makes logits of the whole vocabulary at every position; `answer_logits` multiplies the answer
 positions by the rows of the two answers. tests/test_equality.py holds it to
@@ -12,10 +12,9 @@ transformers' padded forward.
 Shapes: B clips, W width of the encoder, D of the language model, K rows (one adapter each), V vocabulary.
 """
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,10 +23,11 @@ from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.model.language_layers import norm, require_known_layers, rotation_of, run_last_layer, run_layer, take
-from listenwell.model.lora import Adapter, AdapterSlots, ProjectorWeights
-from listenwell.model.mel import HOP_LENGTH, LogMel
-from listenwell.model.packing import lay_out_rows
+from listenwell.model.audio_layers import read_audio_layers, run_audio_layers
+from listenwell.model.language_layers import norm, read_layers, rotation_of, run_last_layer, run_layer, take
+from listenwell.model.lora import Adapter, Attached, ProjectorWeights
+from listenwell.model.mel import HOP_LENGTH, LogMel, require_tokens
+from listenwell.model.packing import MULTIPLE, lay_out_rows
 from listenwell.model.prompt import Prompt, PromptConfig, build_prompt
 from listenwell.model.settings import EVERY_LINEAR, HALVES, LoraConfig, kind_of, match_targets
 
@@ -38,6 +38,17 @@ _ATTENTION = {
     "audio_tower": ("q_proj", "k_proj", "v_proj", "out_proj"),
 }
 _MLP = {"language_model": ("gate_proj", "up_proj", "down_proj"), "audio_tower": ("fc1", "fc2")}
+
+
+@dataclass(frozen=True, slots=True)
+class Convolved:
+    """Clips before the encoder's layers: hidden (n, W), position after position; lengths: of each clip's segments.
+
+    A segment attends within itself: a clip as a whole, or windows of it.
+    """
+
+    hidden: torch.Tensor
+    lengths: list[list[int]]
 
 
 class AudioLanguageModel(ABC):
@@ -56,18 +67,45 @@ class AudioLanguageModel(ABC):
         self.network = network.eval().requires_grad_(False)
         self.processor, self.fingerprint = processor, fingerprint
         self.mel_filters = np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
-        self.slots = AdapterSlots(network)
         self.encoder, self.language_model = network.model.audio_tower, network.model.language_model
         self.projector = network.get_submodule(self.projector_name)
         self.device, self.dtype = network.lm_head.weight.device, network.lm_head.weight.dtype
-        require_known_layers(self.language_model)
+        self.layers = read_layers(network, "model.language_model")
+        self.audio_layers = read_audio_layers(network, "model.audio_tower")
 
     @abstractmethod
-    def embed_audio(self, mels: Sequence[LogMel], adapter: Adapter | None = None) -> list[torch.Tensor]:
-        """Encoder output of each clip, (n_tokens, W), through `adapter` where it changes the encoder.
+    def convolve(self, mels: Sequence[LogMel]) -> Convolved:
+        """The clips' frames through the convolutions, with positions added; none is padded to 30 s."""
 
-        Clips of unequal length may share a batch; none is padded to 30 s. Raises ModelError for a clip with no token.
+    @property
+    @abstractmethod
+    def encoder_norm(self) -> torch.nn.Module:
+        """The encoder's norm after the mean of two positions each."""
+
+    def embed_audio(self, mels: Sequence[LogMel], adapter: Adapter | None = None) -> list[torch.Tensor]:
+        """Encoder output of each clip, (n_tokens, W), through `adapter` where it changes the encoder."""
+        return self.embed_rows([mels], [adapter] if adapter else [])[0]
+
+    def embed_rows(
+        self, rows: Sequence[Sequence[LogMel]], adapters: Sequence[Adapter] = ()
+    ) -> list[list[torch.Tensor]]:
+        """Encoder output of each clip of each row, (n_tokens, W), row k through adapters[k], if any.
+
+        Clips of unequal length may share a row; none is padded. Raises ModelError for a clip with no token.
         """
+        mels = [mel for row in rows for mel in row]
+        require_tokens(mels)
+        convolved = self.convolve(mels)
+        clips = iter(convolved.lengths)
+        lengths = [[length for _ in row for length in next(clips)] for row in rows]
+        hidden = run_audio_layers(self.audio_layers, convolved.hidden, lengths, adapters)
+        n_positions = [sum(clip) for clip in convolved.lengths]
+        n_tokens = [n // 2 for n in n_positions]
+        if any(n % 2 for n in n_positions):
+            parts = torch.split(hidden, n_positions)
+            hidden = torch.cat([clip[: 2 * n] for clip, n in zip(parts, n_tokens, strict=True)])
+        tokens = iter(torch.split(self.encoder_norm(torch.unflatten(hidden, 0, (-1, 2)).mean(1)), n_tokens))
+        return [[next(tokens) for _ in row] for row in rows]
 
     def prompt(self, config: PromptConfig) -> Prompt:
         """The prompt in this model's tokens."""
@@ -115,24 +153,17 @@ class AudioLanguageModel(ABC):
         order rows, segments, tokens.
         """
         lengths = [[segment.shape[0] for segment in row] for row in segments]
-        layout = lay_out_rows(lengths, prefix.shape[0], prefix, n_read)
+        layout = lay_out_rows(lengths, prefix.shape[0], prefix, n_read, MULTIPLE)
         longest = layout.position_ids.shape[1]
         joined = [torch.cat([prefix, *row]) for row in segments]
         hidden = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - row.shape[0])) for row in joined])
         rotation = rotation_of(self.language_model, hidden, layout.position_ids)
-        *layers, last = self.language_model.layers
-
-        def attached() -> AbstractContextManager[None]:
-            return self.slots.attached(adapters, layout.row_lengths)
-
-        def read_last(hidden: torch.Tensor) -> torch.Tensor:
-            return run_last_layer(last, hidden, rotation, layout, self.slots.attached(adapters, layout.n_read))
-
-        run = _recomputed(attached) if recompute else lambda function, *inputs: function(*inputs)
-        with attached():
-            for layer in layers:
-                hidden = run(run_layer, layer, hidden, rotation, layout.attention)
-            hidden = run(read_last, hidden)
+        attached, reading = Attached(adapters, layout.row_lengths), Attached(adapters, layout.n_read)
+        run = _recomputed if recompute else lambda function, *inputs: function(*inputs)
+        *layers, last = self.layers
+        for layer in layers:
+            hidden = run(run_layer, layer, hidden, rotation, layout.attention, attached)
+        hidden = run(run_last_layer, last, hidden, rotation, layout, attached, reading)
         return norm(self.language_model.norm, take(hidden, layout.read_index))
 
     def embed_text(self, ids: Sequence[int]) -> torch.Tensor:
@@ -187,18 +218,13 @@ class AudioLanguageModel(ABC):
         return {half: count for half, count in counts.items() if count}
 
 
-def _recomputed(attached: Callable[[], AbstractContextManager[None]]) -> Callable[..., torch.Tensor]:
-    """Run a layer so that it keeps its inputs only; the backward pass runs it again, adapters attached.
+def _recomputed(function: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+    """Run a layer so that it keeps its inputs only; the backward pass runs it again.
 
-    Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174). The adapters must be attached again because the
-    backward pass comes when they no longer are, and may run in another thread.
+    Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174).
     """
-    return functools.partial(
-        checkpoint,
-        use_reentrant=False,
-        preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), attached()),
-    )
+    recomputed: torch.Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return recomputed
 
 
 def embed_clips(

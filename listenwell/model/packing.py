@@ -19,14 +19,17 @@ from dataclasses import dataclass
 
 import torch
 
+MULTIPLE = 32
+"""What the length of rows is rounded up to for the model: oneDNN makes a new kernel for every new shape of a bfloat16
+product, which takes as long as a small product itself, and keeps it."""
 ALIKE = 0.7
 """A clip joins a block of longer ones when it is at least this share of the longest: at most a third is padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """queries (n, q) and keys (n, k): flat positions; mask (n, q, k): 0 where a query sees a key, otherwise minus
-    infinity. Clips shorter than the block's longest are padded with positions that exist and are not used."""
+    """queries (n, q) and keys (n, k): flat positions; mask (n, q, k), float32: 0 where a query sees a key, otherwise
+    minus infinity. Clips shorter than the block's longest are padded with positions that exist and are not used."""
 
     queries: torch.Tensor
     keys: torch.Tensor
@@ -79,15 +82,16 @@ def lay_out_rows(
     n_prefix: int,
     like: torch.Tensor,
     n_read: Sequence[Sequence[int]] | None = None,
+    multiple: int = 1,
 ) -> RowLayout:
     """Lay out rows of segments; a segment is one clip's audio tokens and suffix.
 
-    like: has the device and the precision wanted. n_read: how many of each segment's last tokens are read; by default
-    one, the answer's.
+    like: lies on the device wanted. n_read: how many of each segment's last tokens are read; by default
+    one, the answer's. multiple: row lengths are rounded up to it.
     """
     reads = n_read or [[1] * len(lengths) for lengths in segment_lengths]
     row_lengths = [n_prefix + sum(lengths) for lengths in segment_lengths]
-    longest, most_read = max(row_lengths), max(map(sum, reads))
+    longest, most_read = round_up(max(row_lengths), multiple), max(map(sum, reads))
     position_ids = torch.zeros(len(row_lengths), longest, dtype=torch.long)
     read = torch.zeros(len(row_lengths), most_read, dtype=torch.long)
     prefixes, whole, ends = [], [], []
@@ -113,6 +117,28 @@ def lay_out_rows(
     )
 
 
+def lay_out_segments(
+    lengths: Sequence[Sequence[int]], longest: int, like: torch.Tensor
+) -> tuple[BlockAttention, torch.Tensor]:
+    """Rows of segments without a prefix, each position seeing all of its segment; and the flat positions of the
+    segments in (K, longest), rows then segments."""
+    row_lengths = [sum(row) for row in lengths]
+    segments = []
+    for nth, row in enumerate(lengths):
+        start = nth * longest
+        for length in row:
+            segments.append(_Segment(start, nth * longest, 0, length, start, length))
+            start += length
+    blocks = _in_blocks(list(_of_similar_length(segments)), len(lengths) * longest, like, is_causal=False)
+    valid = [torch.arange(nth * longest, nth * longest + length) for nth, length in enumerate(row_lengths)]
+    return blocks, torch.cat(valid).to(like.device)
+
+
+def round_up(n: int, multiple: int) -> int:
+    """The next multiple that is at least n."""
+    return -(-n // multiple) * multiple
+
+
 def _of_similar_length(segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
     """Groups of segments, the longest first."""
     group: list[_Segment] = []
@@ -125,7 +151,9 @@ def _of_similar_length(segments: Sequence[_Segment]) -> Iterator[list[_Segment]]
         yield group
 
 
-def _in_blocks(groups: Sequence[Sequence[_Segment]], n_positions: int, like: torch.Tensor) -> BlockAttention:
+def _in_blocks(
+    groups: Sequence[Sequence[_Segment]], n_positions: int, like: torch.Tensor, *, is_causal: bool = True
+) -> BlockAttention:
     """A block per group, and where each of n_positions finds its result."""
     blocks, n_queries = [], 0
     index = torch.zeros(n_positions, dtype=torch.long)
@@ -136,20 +164,22 @@ def _in_blocks(groups: Sequence[Sequence[_Segment]], n_positions: int, like: tor
         index[queries] = n_queries + torch.arange(len(group))[:, None] * most + nth
         n_queries += queries.numel()
         in_segment = _column([segment.length - segment.n_queries for segment in group]) + nth
-        keys, may_see = _keys(group, in_segment)
+        last = in_segment if is_causal else _column([segment.length - 1 for segment in group]).expand_as(in_segment)
+        keys, may_see = _keys(group, last)
         mask = torch.zeros(may_see.shape).masked_fill(~may_see, -torch.inf)
-        blocks.append(Block(queries.to(like.device), keys.to(like.device), mask.to(like)))
+        blocks.append(Block(queries.to(like.device), keys.to(like.device), mask.to(like.device)))
     return BlockAttention(tuple(blocks), index.to(like.device))
 
 
-def _keys(group: Sequence[_Segment], queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys (n, k) of a group, prefix first, and which of them the queries, (n, q) places in their segments, see."""
+def _keys(group: Sequence[_Segment], last_seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys (n, k) of a group, prefix first, and which of them each query sees: up to place last_seen (n, q) of its
+    segment."""
     n_prefix, longest = group[0].n_prefix, max(segment.length for segment in group)
     prefix = _column([segment.row_start for segment in group]) + torch.arange(n_prefix)
     nth = torch.arange(longest)
     last = _column([segment.length for segment in group]) - 1
     segments = _column([segment.start for segment in group]) + nth.minimum(last)
-    may_see = torch.nn.functional.pad(nth <= queries[:, :, None], (n_prefix, 0), value=True)
+    may_see = torch.nn.functional.pad(nth <= last_seen[:, :, None], (n_prefix, 0), value=True)
     return torch.cat([prefix, segments], dim=1), may_see
 
 

@@ -295,19 +295,20 @@ class Stack:
         """Audio tokens of every row's clips.
 
         A clip that several fits get under the same plan goes through the frozen audio encoder once, without gradients;
-        a fit that trains the encoder runs it on its own clips.
+        the fits that train the encoder run it together, each on its own clips.
         """
-        embed = self.model.embed_audio
         mels = {(item.clip.clip_id, item.plan): item.mel for batch in batches for item in batch}
         keys = [[(item.clip.clip_id, item.plan) for item in batch] for batch in batches]
         alone = [self.model.changes_encoder(fit.adapter) for fit in fits]
         shared = {key: mels[key] for row, is_alone in zip(keys, alone, strict=True) if not is_alone for key in row}
         with torch.no_grad():
-            tokens = embed(list(shared.values())) if shared else []
+            tokens = self.model.embed_audio(list(shared.values())) if shared else []
         frozen = dict(zip(shared, tokens, strict=True))
+        changing = [fit.adapter for fit, is_alone in zip(fits, alone, strict=True) if is_alone]
+        own_rows = [[mels[key] for key in row] for row, is_alone in zip(keys, alone, strict=True) if is_alone]
+        own = iter(self.model.embed_rows(own_rows, changing) if changing else [])
         return [
-            embed([mels[key] for key in row], fit.adapter) if is_alone else [frozen[key] for key in row]
-            for row, fit, is_alone in zip(keys, fits, alone, strict=True)
+            next(own) if is_alone else [frozen[key] for key in row] for row, is_alone in zip(keys, alone, strict=True)
         ]
 
     def _dev_scores(self, fit: FitUnderway) -> NDArray[np.float64]:
