@@ -6,10 +6,20 @@ CONDITIONS = [
     "clean", "snr_-5", "snr_0", "snr_5", "snr_10", "snr_20", "100ms", "200ms", "500ms", "1000ms", "noisy",
 ]  # fmt: skip
 METHODS = {
-    "zero-shot": {"default_threshold": 0.0, "kind": "language_model", "form": ""},
-    "fine-tuned": {"default_threshold": 0.0, "kind": "language_model", "form": ""},
-    "silero": {"default_threshold": 0.5, "kind": "classic", "form": "mean, after noise"},
-    "webrtc": {"default_threshold": 0.5, "kind": "classic", "form": "mean, after noise"},
+    "zero-shot": {"default_threshold": 0.0, "kind": "language_model", "form": "", "form_at_default": ""},
+    "fine-tuned": {"default_threshold": 0.0, "kind": "language_model", "form": "", "form_at_default": ""},
+    "silero": {
+        "default_threshold": 0.5,
+        "kind": "classic",
+        "form": "mean, after noise",
+        "form_at_default": "highest, as it is",
+    },
+    "webrtc": {
+        "default_threshold": 0.5,
+        "kind": "classic",
+        "form": "mean, after noise",
+        "form_at_default": "highest, as it is",
+    },
 }
 REACHED = {"zero-shot": 0.64, "fine-tuned": 0.985, "silero": 0.92, "webrtc": 0.61}
 LOST = {"snr_-5": 0.12, "snr_0": 0.07, "snr_5": 0.04, "snr_10": 0.02, "snr_20": 0.006, "noisy": 0.05,

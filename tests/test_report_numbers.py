@@ -31,7 +31,7 @@ SCOPES = {
     r"^Speakers held out": ("leave_one_speaker_out",),
     r"Clips and groups of each split|groups by name": ("allocation",),
     r"Background recordings": ("backgrounds",),
-    r"^Thresholds": ("thresholds",),
+    r"^Thresholds": ("thresholds", "methods"),
     r": (classes|what it can show|licences)": ("test_sets",),
     r"leak gate found": ("leaks",),
     r"Commits and looks": ("seal",),
@@ -41,8 +41,6 @@ SCOPES = {
 """Caption -> the parts of results.json its numbers come from."""
 OTHER_SCOPES = {
     ("The ladder", "Leave one speaker out"): "leave_one_speaker_out",
-    ("Thresholds", "Default"): "methods",
-    ("Thresholds", "Method"): "methods",
     ("Probabilities", "minDCF"): "rows",
 }
 """Caption, head -> the part this column comes from, where it is another."""

@@ -16,7 +16,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError, ConfigError
 from listenwell.evaluate.methods import ZERO_SHOT
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.judge.detectors import LanguageModelDetector
+from listenwell.judge.detectors import LanguageModelDetector, choose_forms, in_forms
 from listenwell.judge.score import Version, plan_batches, score_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
@@ -52,6 +52,26 @@ def config_for(corpus: Path, out: Path, *overrides: str) -> Config:
 
 
 @pytest.mark.slow
+def test_dev_chooses_the_form_of_a_baseline_for_its_best_threshold_and_for_its_default():
+    names = [f"c{i}" for i in range(8)]
+    truth = np.arange(8) < 4
+
+    def table(scores):
+        return ScoreTable(
+            np.array(names), np.array(names), np.where(truth, "SPEECH", "NONSPEECH"), np.array(scores),
+            np.full(8, 1000.0), np.full(8, np.nan), np.full(8, "clean"),
+        )  # fmt: skip
+
+    ranks_right = table(np.where(truth, 0.4, 0.1) + np.linspace(0, 0.01, 8))  # all of it below the default
+    right_at_default = table([0.9, 0.9, 0.9, 0.1, 0.2, 0.1, 0.1, 0.1])
+    scores = {"zero-shot": ranks_right, "silero: mean": ranks_right, "silero: highest": right_at_default}
+    forms = choose_forms(scores)
+    assert forms == {"silero": "mean", "silero-default": "highest"}
+    chosen = in_forms(scores, forms)
+    assert (chosen["silero"], chosen["silero-default"]) == (ranks_right, right_at_default)
+    assert set(chosen) == {"zero-shot", "silero", "silero-default"}
+
+
 def test_batches_do_not_change_a_score_beyond_rounding_and_the_same_batches_not_at_all(corpus, tmp_path):
     config, alone = config_for(corpus, tmp_path), config_for(corpus, tmp_path, "scoring.batch_seconds=0.1")
     clips = make_corpus(corpus)

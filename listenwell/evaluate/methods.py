@@ -154,8 +154,8 @@ def _part_metric(is_right: Bools, group: Groups) -> Metric:
 class JudgedMethod:
     """A method's scores on one test set (all conditions) and its two thresholds.
 
-    calibrated: None where every fold has its own; `table` then holds scores less their fold's threshold, at_default the
-    scores as they are.
+    calibrated: None where every fold has its own; `table` then holds scores less their fold's threshold. at_default:
+    the scores that the default threshold decides, where they are others than those of `table`.
     """
 
     name: str

@@ -16,6 +16,7 @@ from listenwell.data.audio import Waveform
 from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT
+from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.fits.fitting import TrainedArm
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
@@ -28,6 +29,8 @@ LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
 FORM = ": "
 """Between a baseline's name and its form."""
+AT_DEFAULT = "-default"
+"""After the name of a baseline: in the form that suits its default threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class BaselineDetector:
 
 
 Forms = Mapping[str, str]
-"""Baseline -> its form."""
+"""Baseline, with and without AT_DEFAULT -> its form."""
 Detector = LanguageModelDetector | BaselineDetector
 """Gives each method it stands for one score per waveform; the higher, the more like speech."""
 BASELINES: Mapping[str, type[SileroVad] | type[WebRtcVad]] = {"silero": SileroVad, "webrtc": WebRtcVad}
@@ -87,28 +90,41 @@ def study_detectors(
     baselines = [_new_baseline(name) for name in config.evaluation.baselines]
     return [
         *language_model_detectors(model, requested),
-        *(BaselineDetector(each, each.forms if forms is None else [forms[each.name]]) for each in baselines),
+        *(BaselineDetector(each, _forms_of(each.name, forms) or each.forms) for each in baselines),
     ]
+
+
+def _forms_of(name: str, forms: Forms | None) -> list[str]:
+    return [] if forms is None else list(dict.fromkeys(forms[key] for key in (name, name + AT_DEFAULT)))
 
 
 def _new_baseline(name: str) -> SileroVad | WebRtcVad:
     return SileroVad(fetch_weight_file(SILERO_VAD, cache_root())) if name == SileroVad.name else WebRtcVad()
 
 
-def choose_forms(scores: Mapping[str, ScoreTable]) -> tuple[dict[str, ScoreTable], dict[str, str]]:
-    """Return the scores with one form of every baseline under its name, and these forms.
+def choose_forms(scores: Mapping[str, ScoreTable]) -> dict[str, str]:
+    """Return the form of every baseline with the highest balanced accuracy on these scores, which are dev's.
 
-    Of several the one with the highest balanced accuracy at its best threshold on these scores, which are dev's; of
-    equally good ones the first.
+    Under its name the form at its best threshold, under its name and AT_DEFAULT the one at its default; of equally good
+    ones the first.
     """
-    reached = {method: choose_threshold(table).dev_value for method, table in scores.items() if FORM in method}
-    best: dict[str, str] = {}
-    for method in reached:
+    forms: dict[str, str] = {}
+    best: dict[str, float] = {}
+    for method, table in scores.items():
         name, _, form = method.partition(FORM)
-        if name not in best or reached[method] > reached[name + FORM + best[name]]:
-            best[name] = form
-    chosen = {method: table for method, table in scores.items() if FORM not in method}
-    return chosen | {name: scores[name + FORM + form] for name, form in best.items()}, best
+        if form:
+            says_speech = decide(table.score, BASELINES[name].default_threshold)
+            reached = choose_threshold(table).dev_value, balanced_accuracy(says_speech, table.is_speech)
+            for key, value in zip((name, name + AT_DEFAULT), reached, strict=True):
+                if key not in best or value > best[key]:
+                    forms[key], best[key] = form, value
+    return forms
+
+
+def in_forms(scores: Mapping[str, ScoreTable], forms: Forms) -> dict[str, ScoreTable]:
+    """The scores with every baseline in its forms alone, under their keys."""
+    others = {method: table for method, table in scores.items() if FORM not in method}
+    return others | {key: scores[key.removesuffix(AT_DEFAULT) + FORM + form] for key, form in forms.items()}
 
 
 def language_model_detectors(

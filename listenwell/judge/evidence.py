@@ -51,7 +51,7 @@ from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
 from listenwell.fits.fitting import Trained, TrainedArm
-from listenwell.judge.detectors import BASELINES
+from listenwell.judge.detectors import AT_DEFAULT, BASELINES
 from listenwell.judge.errors import list_errors
 from listenwell.judge.score import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
@@ -140,9 +140,11 @@ def judge_methods(
     order = [method for method in (FINE_TUNED, ZERO_SHOT, *BASELINES) if method in scored.defaults]
     test_sets: dict[str, Sequence[JudgedMethod]] = {
         test_set: [
-            JudgedMethod(m, scored.tables[test_set][m], scored.defaults[m], scored.thresholds[m].value) for m in order
+            JudgedMethod(m, of[m], scored.defaults[m], scored.thresholds[m].value, of.get(m + AT_DEFAULT))
+            for m in order
         ]
-        for test_set in scored.test_sets
+        for test_set, of in scored.tables.items()
+        if test_set != DEV
     }
     unseen = OUT_OF_CORPUS if OUT_OF_CORPUS in test_sets else list(test_sets)[-1]
     test_sets |= left_out.judged

@@ -30,11 +30,13 @@ from listenwell.evaluate.calibration import Threshold, choose_threshold, write_t
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
 from listenwell.judge.detectors import (
+    AT_DEFAULT,
     BaselineDetector,
     Detector,
     Forms,
     choose_forms,
     default_thresholds,
+    in_forms,
     language_model_detectors,
     study_detectors,
 )
@@ -86,11 +88,13 @@ def score_study(
     def score(split: str, forms: Forms | None) -> tuple[dict[str, ScoreTable], Forms]:
         detectors = study_detectors(config, trained.model, trained.arms, forms)
         clips, bank = splits.clips[split], splits.banks[split]
-        return score_split(detectors, trained.identities, clips, bank, config, run, split, on_progress)
+        return score_split(detectors, forms, trained.identities, clips, bank, config, run, split, on_progress)
 
     of_dev, forms = score(DEV, None)
     tables = {DEV: of_dev}
-    thresholds = {method: choose_threshold(table) for method, table in tables[DEV].items()}
+    thresholds = {
+        method: choose_threshold(table) for method, table in of_dev.items() if not method.endswith(AT_DEFAULT)
+    }
     for method, threshold in thresholds.items():
         write_threshold(run.threshold(method), threshold)
     commit_thresholds(run, thresholds, identity(fits=list(trained.identities.values())))
@@ -102,6 +106,7 @@ def score_study(
 
 def score_split(
     detectors: Sequence[Detector],
+    forms: Forms | None,
     fits: Mapping[str, str],
     clips: Sequence[Clip],
     bank: BackgroundBank,
@@ -110,17 +115,17 @@ def score_split(
     split: str,
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[dict[str, ScoreTable], Forms]:
-    """Method -> scores under evaluation.conditions; and the baselines' forms: of several these clips choose one.
+    """Method -> scores under evaluation.conditions; and the baselines' forms, these clips' choice where none are given.
 
     fits: what the detectors answer with, by its identity. A killed scoring goes on from its journal.
     """
-    forms = {each.baseline.name: list(each.forms) for each in detectors if isinstance(each, BaselineDetector)}
     made_from = {
         "version": SCORING_VERSION,
         "fits": dict(fits),
         "clips": clip_hashes(clips),
         "backgrounds": bank.hashes,
         "conditions": list(config.evaluation.conditions),
+        "baselines": {each.baseline.name: each.forms for each in detectors if isinstance(each, BaselineDetector)},
         "forms": forms,
         "scoring.batch_seconds": config.scoring.batch_seconds,
         "seed": config.seed,
@@ -130,9 +135,10 @@ def score_split(
         journal = Journal(run.score_journal(split), identity(**made_from))
         conditions, stage = config.evaluation.conditions, f"scoring {split}"
         scores = score_clips(detectors, clips, bank, conditions, config, on_progress, stage, journal)
-        tables, chosen = choose_forms(scores)
+        chosen = choose_forms(scores) if forms is None else forms
+        tables = in_forms(scores, chosen)
         files = {run.scores(f"{method}-{split}"): table for method, table in sorted(tables.items())}
-        return made_tables(files, methods=sorted(tables), forms=chosen)
+        return made_tables(files, methods=sorted(tables), forms=dict(chosen))
 
     kept = load_or_make(run.score_identity(split), made_from, make, ManifestError)
     run.score_journal(split).unlink(missing_ok=True)

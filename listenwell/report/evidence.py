@@ -147,10 +147,11 @@ def allocation_tables(results: Results) -> tuple[Table, Table, Table]:
 def threshold_table(results: Results) -> Table:
     """Each method's default threshold and the one chosen on dev."""
     rows = [
-        (Cell(method_title(name), results.methods[name].form),
-         format_number(results.methods[name].default_threshold, THRESHOLD),
-         *describe_threshold(chosen).values())
+        (method_title(name), Cell(format_number(method.default_threshold, THRESHOLD), method.form_at_default),
+         Cell(calibrated, method.form), *others)
         for name, chosen in results.thresholds.items()
+        for method in [results.methods[name]]
+        for calibrated, *others in [describe_threshold(chosen).values()]
     ]  # fmt: skip
     heads = ("Method", "#Default", "#Calibrated", "Chosen by", "#On dev", "#Dev rows", "#Groups",
              "Hash of the dev scores")  # fmt: skip

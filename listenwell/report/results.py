@@ -230,9 +230,14 @@ class LeaveOneOut(Node):
 
 
 class Method(Node):
-    """A method of the main tables; form: how a classic detector makes a clip's score, as dev chose, "" else."""
+    """A method of the main tables.
+
+    form, form_at_default: how a classic detector makes a clip's score, as dev chose for its threshold of dev and for
+    its default; "" for the others.
+    """
 
     form: str
+    form_at_default: str
     default_threshold: float
     kind: Literal["language_model", "classic"]
 

@@ -29,7 +29,7 @@ from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable, join_tables
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
 from listenwell.fits.request import FINAL, SEARCH_BEST, FitRequest, check_changes, expand_arms
-from listenwell.judge.detectors import Forms, study_detectors
+from listenwell.judge.detectors import AT_DEFAULT, Forms, study_detectors
 from listenwell.judge.evidence import LeftOut
 from listenwell.judge.score import Scored, score_fits, score_split
 from listenwell.progress import OnProgress, ignore_progress
@@ -155,7 +155,9 @@ def score_opponents(config: Config, splits: Splits, forms: Forms, trainer: Train
     clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
     asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
     base = {ZERO_SHOT: identity(base=trainer.model.fingerprint, **asked)}
-    tables, _ = score_split(detectors, base, clips, splits.banks[DEV], scoring, trainer.run, FOLDS, trainer.on_progress)
+    tables, _ = score_split(
+        detectors, forms, base, clips, splits.banks[DEV], scoring, trainer.run, FOLDS, trainer.on_progress
+    )
     return tables
 
 
@@ -168,16 +170,19 @@ def judge_folds(
     """
     ours = join_tables([fold.held_out for fold in folds])
     thresholds = np.concatenate([np.full(len(fold.held_out), fold.threshold) for fold in folds])
-    judged = [_shifted(FINE_TUNED, ours, thresholds, defaults)]
+    judged = [_shifted(FINE_TUNED, ours, thresholds, defaults[FINE_TUNED], ours)]
     for name, table in opponents.items():
+        if name.endswith(AT_DEFAULT):
+            continue
         chosen = [choose_threshold(_rows_of(table, fold.dev)).value for fold in folds]
         thresholds = np.concatenate([np.full(len(f.held_out), t) for f, t in zip(folds, chosen, strict=True)])
-        judged.append(_shifted(name, _rows_of(table, ours), thresholds, defaults))
+        at_default = _rows_of(opponents.get(name + AT_DEFAULT, table), ours)
+        judged.append(_shifted(name, _rows_of(table, ours), thresholds, defaults[name], at_default))
     return judged
 
 
-def _shifted(name: str, table: ScoreTable, thresholds: Floats, defaults: Mapping[str, float]) -> JudgedMethod:
-    return JudgedMethod(name, replace(table, score=table.score - thresholds), defaults[name], None, table)
+def _shifted(name: str, table: ScoreTable, thresholds: Floats, default: float, at_default: ScoreTable) -> JudgedMethod:
+    return JudgedMethod(name, replace(table, score=table.score - thresholds), default, None, at_default)
 
 
 def _rows_of(table: ScoreTable, wanted: ScoreTable) -> ScoreTable:

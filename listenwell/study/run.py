@@ -20,7 +20,7 @@ from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.power import expect_precision
 from listenwell.fits.fitting import FinishedFit, Trained, TrainedArm, Trainer, median_seed
 from listenwell.fits.request import FINAL, FitRequest, expand_arms
-from listenwell.judge.detectors import BASELINES
+from listenwell.judge.detectors import AT_DEFAULT, BASELINES
 from listenwell.judge.errors import write_error_sounds
 from listenwell.judge.evidence import Judged, LeftOut, judge_scores
 from listenwell.judge.score import Scored, score_study
@@ -96,6 +96,7 @@ def write_study(
                 "default_threshold": value,
                 "kind": "classic" if method in BASELINES else "language_model",
                 "form": scored.forms.get(method, ""),
+                "form_at_default": scored.forms.get(method + AT_DEFAULT, ""),
             }
             for method, value in scored.defaults.items()
         },
