@@ -69,7 +69,8 @@ def with_figures(readme: str) -> str:
     """The README with the blocks between its markers made anew from the results in docs."""
     made = {"figures": figures(read(STUDY / "results.json"))}
     if FULL.exists():
-        made |= {"corpora": corpora(read(FULL)), "ladder": ladder(read(FULL))}
+        full = read(FULL)
+        made |= {"corpora": corpora(full)} | ({"ladder": ladder(full)} if full["ladder"] else {})
     for name, block in made.items():
         start, end = BLOCKS[name]
         before, rest = readme.split(start)

@@ -76,7 +76,7 @@ SILENT_SCORE = -1e4
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One clip: its score, the probability of speech (Platt's map of dev), and whether it is called SPEECH."""
+    """One clip: its score, the probability of speech (by the map that dev chose), and whether it is called SPEECH."""
 
     score: float
     probability: float
@@ -100,7 +100,7 @@ class DevRecalls:
 class Bundle:
     """The content of detector.json.
 
-    thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by Platt's map on dev. evidence:
+    thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by the map that dev chose. evidence:
     the rows of the run's results for this model and its chosen threshold. quantization, dev: detectors exported before
     they were kept name none.
     """
@@ -303,7 +303,7 @@ class Detector:
 
     @property
     def slope(self) -> float:
-        """How steeply activity rises with the score: dev's Platt slope, 1 where dev saw no rise at all."""
+        """How steeply activity rises with the score: the slope of the map to probabilities, 1 where dev saw no rise at all."""
         slope = self.bundle.probability.slope
         return slope if slope > 0 else 1.0
 
