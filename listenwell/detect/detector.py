@@ -100,9 +100,9 @@ class DevRecalls:
 class Bundle:
     """The content of detector.json.
 
-    thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by the map that dev chose. evidence:
-    the rows of the run's results for this model and its chosen threshold. quantization, dev: detectors exported before
-    they were kept name none.
+    thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by the map that dev chose.
+    evidence: the rows of the run's results for this model and its chosen threshold. quantization, dev: detectors
+    exported before they were kept name none.
     """
 
     base: str
@@ -303,7 +303,7 @@ class Detector:
 
     @property
     def slope(self) -> float:
-        """How steeply activity rises with the score: the slope of the map to probabilities, 1 where dev saw no rise at all."""
+        """How steeply activity rises with the score: the slope of the map to probabilities, 1 where dev saw no rise."""
         slope = self.bundle.probability.slope
         return slope if slope > 0 else 1.0
 

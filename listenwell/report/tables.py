@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, Comparison, Row
 from listenwell.report.blocks import Cell, Column, Table, make_column, make_row, make_table
-from listenwell.report.results import Fit, LadderRow, LeaveOneOut, Results, Search, distinct, metric_of
+from listenwell.report.results import HELD_OUT, Fit, LadderRow, LeaveOneOut, Results, Search, distinct, metric_of
 from listenwell.report.wording import (
     BELOW_CHANCE,
     DASH,
@@ -151,7 +151,9 @@ def ladder_table(results: Results) -> Table:
     """Arms down; test sets and conditions across, and leave-one-speaker-out."""
     places = list(dict.fromkeys((rung.test_set, rung.condition) for rung in results.ladder))
     rungs = {(rung.test_set, rung.condition, rung.arm): rung for rung in results.ladder}
-    left_out = {record.arm: record.metrics[0] for record in results.leave_one_speaker_out if record.by == "group"}
+    records = results.leave_one_speaker_out
+    by = "group" if any(record.by == "group" for record in records) else "corpus"
+    left_out = {record.arm: record.metrics[0] for record in records if record.by == by}
     rows = []
     for arm in distinct(rung.arm for rung in results.ladder):
         of_arm = [rungs[*place, arm] for place in places]
@@ -163,12 +165,12 @@ def ladder_table(results: Results) -> Table:
     ]
     return make_table(
         "The ladder: what each change brings",
-        ["Arm", "Seeds", *heads, make_column("#Leave one speaker out", "clean")],
+        ["Arm", "Seeds", *heads, make_column(f"#Leave one {HELD_OUT[by]} out", "clean")],
         rows,
         "Balanced accuracy at each fit's calibrated threshold: the mean over seeds, ± half of its t interval over "
         "seeds (none where their values are alike); in brackets its interval over groups and seeds; Δ is the arm "
         f"{MINUS} the first one, the seeds of both pooled, with its paired interval, better or worse where p, "
-        "corrected over the ladder, says so too. Leave-one-speaker-out: the study's own seed.",
+        "corrected over the ladder, says so too. Left out: the study's own seed.",
     )
 
 
