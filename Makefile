@@ -59,7 +59,7 @@ endif
 study: $(BIN)/python ## weights, recordings and the starter study
 	sed -n '/^filelock==/,/[^\\]$$/p' requirements.lock > $(VENV)/filelock.lock
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(VENV)/filelock.lock
-	PYTHONPATH=. $(BIN)/python tools/fetch_ahead.py & $(MAKE) --no-print-directory env && wait
+	PYTHONPATH=. $(BIN)/python tools/fetch_ahead.py & $(MAKE) --no-print-directory env; made=$$?; wait; exit $$made
 	$(BIN)/listenwell study configs/starter.yaml
 
 test: env style docs ## everything that must hold: style, types, documentation, all tests

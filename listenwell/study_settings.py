@@ -188,7 +188,7 @@ class LeaveOneOutConfig(Section):
     def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
         if not by or len(set(by)) < len(by):
             raise ValueError("must name group, corpus, or both once")
-        return by
+        return tuple(sorted(by, reverse=True))  # group first: corpora are compared with it
 
 
 class ExecutorConfig(Section):

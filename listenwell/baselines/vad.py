@@ -6,7 +6,7 @@ Silero VAD: the highest, the mean, or the mean of the three highest speech proba
 the clip as it is or after half a second of faint noise, in which the recurrent state settles. Version 6.2.3
 (github.com/snakers4/silero-vad, MIT). Its ONNX file is taken out of the published wheel and run with onnxruntime; the
 wheel itself is never imported, so torchaudio is not needed. As in the wheel's own OnnxWrapper, each chunk of 512
-samples follows the 64 samples before it, a recurrent state passes from chunk to chunk, and a clip is filled to whole
+samples follows the 64 samples before it, a recurrent state passes from chunk to chunk, and a clip is padded to whole
 chunks, with silence or with the noise. A batch always has the same number of rows: with one shape for every call a
 clip's score is the same to the bit whatever its neighbours.
 
@@ -47,7 +47,7 @@ BATCH = 16
 LEAD_CHUNKS = 16
 """0.5 s."""
 NOISE_RMS = 1e-3
-"""-60 dB below full scale: quieter than any recording's own floor that matters, louder than digital silence."""
+"""60 dB below full scale: quieter than any recording's own floor that matters, louder than digital silence."""
 FRAME_MS = 20
 Probabilities = NDArray[np.float32]
 AGGREGATES: Mapping[str, Callable[[Probabilities], float]] = {

@@ -5,8 +5,8 @@ Neighbouring windows overlap, so a few of them often decide a frame whatever the
 taken stretch by stretch, and a stretch in rounds: each scores one more window of the frames that are undecided, until
 none is. So the segments begin and end where those of all windows do.
 
-Which windows are scored together follows from the scores alone, not from the number of workers or from where a killed
-run goes on. Memory is one stretch. Knows nothing of models and files.
+Which windows are scored together follows from the scores, the threshold and the rule alone, not from the number of
+workers or from where a killed run goes on. Memory is one stretch. Knows nothing of models and files.
 """
 
 import itertools

@@ -27,6 +27,8 @@ from listenwell.storage.run_folder import identity
 
 LONGEST_CLIP_S = 4.0
 """Recordings up to this long are one clip unless the caller says otherwise; longer ones are cut into segments."""
+JOURNAL_VERSION = 2
+"""Raised when entries of a journal change."""
 MOST_CLIPS, MOST_SECONDS = 128, 256.0
 """So many clips, or seconds of them, are held in memory to be scored together."""
 
@@ -246,6 +248,7 @@ def _detect_file(
                 journal.add(windows, batch.numbers, batch.scores)
                 on_progress(path.name, batch.n_passed, max(n_expected, batch.n_passed))
         end = End(blocks.duration_s, blocks.note, deciding.scores.size)
+        on_progress(path.name, end.n_windows, end.n_windows)
     journal.keep(windows, asdict(end))
     return _answer(detector, path, deciding.scores, end)
 
@@ -265,10 +268,14 @@ def _key(path: Path, how: str, channel: int | None) -> str:
 
 
 def owner_of(detector: Detector) -> str:
-    """What scores depend on besides the recording; the threshold is not among it."""
+    """What scores depend on besides the recording.
+
+    Not the threshold and the rule's `on` and `off`: they decide which windows are scored together, which moves a score
+    by rounding alone.
+    """
     bundle = detector.bundle
     return identity(
-        version=listenwell.__version__,
+        version=[listenwell.__version__, JOURNAL_VERSION],
         base=bundle.base_fingerprint,
         adapter=bundle.adapter_sha256,
         dtype=str(detector.model.dtype),

@@ -164,17 +164,14 @@ class JudgedMethod:
     calibrated: float | None
     at_default: ScoreTable | None = None
 
-    def decided(self) -> dict[str, tuple[ScoreTable, dict[str, Bools]]]:
-        """By condition, and every SNR together: the table and, by threshold, which clips are called speech."""
+    def decided(self) -> dict[str, dict[str, tuple[ScoreTable, Bools]]]:
+        """By condition, and every SNR together, and by threshold: the scores, and which clips are called speech."""
         default = versions(self.table if self.at_default is None else self.at_default)
         return {
-            condition: (
-                table,
-                {
-                    DEFAULT: decide(default[condition].score, self.default_threshold),
-                    CALIBRATED: decide(table.score, self.calibrated or 0.0),
-                },
-            )
+            condition: {
+                DEFAULT: (default[condition], decide(default[condition].score, self.default_threshold)),
+                CALIBRATED: (table, decide(table.score, self.calibrated or 0.0)),
+            }
             for condition, table in versions(self.table).items()
         }
 
@@ -220,9 +217,11 @@ def judge(method: JudgedMethod, test_set: str, seed: int) -> list[Row]:
     """Return the method's rows on one test set: each condition, and the pooled noisy ones, at both thresholds."""
     rows = []
     values = {DEFAULT: method.default_threshold, CALIBRATED: method.calibrated}
-    for condition, (table, says_speech) in method.decided().items():
-        ranking = ranking_metrics(table.score, table.is_speech, table.group, seed)
-        for name, says in says_speech.items():
+    for condition, by_threshold in method.decided().items():
+        ranking: list[Metric] = []
+        for name, (table, says) in by_threshold.items():
+            if not ranking or method.at_default is not None:
+                ranking = ranking_metrics(table.score, table.is_speech, table.group, seed)
             metrics = (*decision_metrics(says, table.is_speech, table.group), *ranking)
             rows.append(Row(method.name, name, values[name], test_set, condition, metrics))
     return rows
@@ -267,12 +266,11 @@ def _compare(
     ours = method.decided()
     for opponent in opponents:
         theirs = opponent.decided()
-        for condition, (table, says) in ours.items():
-            of_opponent, opposing_says = theirs[condition]
-            _same_clips(method, opponent, table, of_opponent)
-            says_speech = says[CALIBRATED]
+        for condition, by_threshold in ours.items():
+            table, says_speech = by_threshold[CALIBRATED]
             for name in (CALIBRATED, DEFAULT):
-                opposing = opposing_says[name]
+                of_opponent, opposing = theirs[condition][name]
+                _same_clips(method, opponent, table, of_opponent)
                 result = compare_balanced_accuracy(says_speech, opposing, table.is_speech, table.group, seed)
                 by_group = name_contributions(
                     says_speech == table.is_speech, opposing == table.is_speech, table.is_speech, table.group

@@ -15,6 +15,7 @@ import numpy as np
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config
+from listenwell.errors import ConfigError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import (
     PairedDifference,
@@ -73,7 +74,7 @@ from listenwell.storage.run_folder import RunFolder
 from listenwell.study_settings import EvaluationConfig, PrimaryConfig
 
 BASE_MEETS_IT = "the base model, calibrated, meets it already, so it decides nothing"
-EVIDENCE_VERSION = 5
+EVIDENCE_VERSION = 6
 """Raised when a change of the code gathers something else from the same scores."""
 
 
@@ -155,6 +156,10 @@ def judge_methods(
     for n_done, (method, test_set) in enumerate(methods, start=1):
         rows += judge(method, test_set, seed)
         on_progress("judging", n_done, len(methods))
+    if unknown := [name for name in primary.test_sets if name not in test_sets]:
+        raise ConfigError(
+            f"evaluation.primary.test_sets names '{unknown[0]}', which was not tested; tested: {', '.join(test_sets)}."
+        )
     opponents = primary.opponents or tuple(method for method in order if method != FINE_TUNED)[:2]
 
     def is_primary(comparison: Comparison) -> bool:

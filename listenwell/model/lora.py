@@ -186,7 +186,7 @@ class Attached:
     """Adapters in place for one forward pass: row k of every projection's input goes through adapters[k].
 
     One adapter takes all rows; without adapters, the base alone. row_lengths: valid positions of each row, the rest
-    being fill; dropout is drawn for the valid ones alone, so a row's masks do not depend on how long its neighbours
+    being padding; dropout is drawn for the valid ones alone, so a row's masks do not depend on how long its neighbours
     are. None: all count. draws: instead of row_lengths, one for each row.
     """
 

@@ -178,7 +178,7 @@ def find_answers(results: Results) -> list[Paragraph]:
     """The answers a study gives, then one per classic detector it was compared with.
 
     To generalise is to be better than the base model on corpora that trained nothing; the answer says beside it what
-    such a corpus costs, and who is heard worst.
+    such a corpus costs, and which speaker is recognised least often.
     """
     opponents = [name for name, method in results.methods.items() if method.kind == "classic"]
     generalises = _answer(results, ZERO_SHOT, "Does it generalise?")
@@ -217,8 +217,8 @@ def _cost_of_a_foreign_corpus(results: Results) -> Iterator[str]:
         rows = [results.row(FINE_TUNED, CALIBRATED, name, CLEAN) for name in (SEALED, OUT_OF_CORPUS)]
         gap = independent_difference(*map(metric_of, rows))
         yield (
-            f"New speakers of corpora that trained score {format_signed(gap.value)} {format_difference_interval(gap)} "
-            "beside those of corpora that did not."
+            f"A foreign corpus costs {format_signed(gap.value)} {format_difference_interval(gap)}, other speakers "
+            "beside it (sealed test minus out of corpus, clean)."
         )
 
 
@@ -227,7 +227,7 @@ def _hardest_group(results: Results) -> Iterator[str]:
     folds = results.folds_of("corpus")
     if folds is not None:
         speaker = min(folds.speakers, key=lambda speaker: (speaker.recall, speaker.speaker))
-        yield f"Hardest speaker: {speaker.speaker}, {speaker.recall:.0%} of {speaker.n_speech} clips right."
+        yield f"Hardest speaker: {speaker.speaker}, {speaker.recall:.0%} of {speaker.n_speech} clips found."
         return
     worst = results.evidence.errors[results.unseen.name].worst.get(CLEAN, [])
     named = [f"{part.part} ({part.metric.value:.0%} of {part.metric.n} clips right)" for part in worst]

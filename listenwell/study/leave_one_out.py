@@ -32,6 +32,7 @@ from listenwell.fits.request import FINAL, SEARCH_BEST, FitRequest, check_change
 from listenwell.judge.detectors import AT_DEFAULT, Forms, study_detectors
 from listenwell.judge.evidence import LeftOut
 from listenwell.judge.score import Scored, score_fits, score_split
+from listenwell.model.loading import resolve_dtype
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import LEAVE_ONE_OUT, LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
@@ -154,7 +155,7 @@ def score_opponents(config: Config, splits: Splits, forms: Forms, trainer: Train
     detectors = study_detectors(scoring, trainer.model, forms=forms)
     clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
     asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
-    base = {ZERO_SHOT: identity(base=trainer.model.fingerprint, **asked)}
+    base = {ZERO_SHOT: identity(base=trainer.model.fingerprint, dtype=resolve_dtype(config.model), **asked)}
     tables, _ = score_split(
         detectors, forms, base, clips, splits.banks[DEV], scoring, trainer.run, FOLDS, trainer.on_progress
     )

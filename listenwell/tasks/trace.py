@@ -20,6 +20,7 @@ from listenwell.data.clip import Clip
 from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.calibration import read_threshold
 from listenwell.fits.ledger import require_log
+from listenwell.judge.detectors import AT_DEFAULT, default_thresholds
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
@@ -58,8 +59,12 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
         walked["conditions"][condition] = {
             "plan": plan.to_json(), **_follow(clip, plan, bank, config), "methods": {}
         }  # fmt: skip
+    defaults = default_thresholds(config)
     for method in read_checksummed(run.score_identity(split), ManifestError)["methods"]:
-        threshold = read_threshold(run.threshold(method)).value
+        if method.endswith(AT_DEFAULT):
+            threshold = defaults[method.removesuffix(AT_DEFAULT)]
+        else:
+            threshold = read_threshold(run.threshold(method)).value
         table = read_kept_scores(run.scores(f"{method}-{split}"), run.score_identity(split))
         for row in (table.clip_id == clip_id).nonzero()[0]:
             score = float(table.score[row])
