@@ -7,9 +7,11 @@ with both classes alike. Beside ours: Wilson on clips, the cluster bootstrap, an
 correlation. Writes benchmarks/results/interval_coverage.json; about a quarter of an hour on one core.
 
     python benchmarks/interval_coverage.py
+    python benchmarks/interval_coverage.py "gap between two tests (default)"    these tables alone, beside the others
 """
 
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -23,8 +25,8 @@ from scipy.special import expit, logit, ndtr, ndtri
 from threadpoolctl import threadpool_limits
 
 from listenwell.data.clip import LABELS
-from listenwell.evaluate.comparison import compare_auc, compare_balanced_accuracy
-from listenwell.evaluate.intervals import Whole
+from listenwell.evaluate.comparison import compare_auc, compare_balanced_accuracy, independent_difference
+from listenwell.evaluate.intervals import Metric, Whole, balanced_accuracy_interval
 from listenwell.evaluate.metrics import Bools, Floats
 from listenwell.evaluate.psychometric import fit_curve
 from listenwell.evaluate.ranking import auc_metric, ranking_metrics
@@ -39,7 +41,7 @@ SEED = 42
 N_GROUPS, SHARES, ICCS = (5, 10, 20, 40), (0.75, 0.85, 0.9, 0.95, 0.98), (0.0, 0.1, 0.3, 0.5)
 SIZES = ("1 to 40", "5")
 HARD_SHARE, HARD_SHARES = 0.4, (0.85, 0.9, 0.935)
-N_SHARES, N_GEE, N_AUC, N_EER, N_DIFFERENCES, N_REGRETS, N_CURVES = 1000, 60, 300, 60, 300, 200, 60
+N_SHARES, N_GEE, N_AUC, N_EER, N_DIFFERENCES, N_REGRETS, N_GAPS, N_CURVES = 1000, 60, 300, 60, 300, 200, 200, 60
 N_CURVE_DRAWS, N_BOOTSTRAP = 200, 500
 N_WORST = 5
 NOMINAL, AIM = 0.95, 0.935
@@ -48,16 +50,18 @@ Bounds = tuple[float, float]
 
 
 def main() -> None:
-    """Simulate every cell and write the JSON."""
+    """Simulate the cells of the named tables, of all by default, and write the JSON."""
     began = time.perf_counter()
+    out = Path(__file__).parent / "results" / "interval_coverage.json"
+    names = sys.argv[1:]
+    kept = json.loads(out.read_text(encoding="utf-8"))["tables"] if names else {}
     report = {
         "claim": f"nominal 95 % intervals hold the truth in at least {AIM:.0%} of studies",
         "seed": SEED,
-        "tables": {name: summarise_cells(simulate()) for name, simulate in SIMULATIONS.items()},
+        "tables": kept | {name: summarise_cells(SIMULATIONS[name]()) for name in names or SIMULATIONS},
         "provenance": provenance(),
     }
     report["seconds"] = round(time.perf_counter() - began, 1)
-    out = Path(__file__).parent / "results" / "interval_coverage.json"
     write_json(out, report)
     for name, table in report["tables"].items():
         print(name, json.dumps({key: table[key] for key in ("lowest", "n_cells", "n_below_aim", "mean_width")}))
@@ -215,6 +219,30 @@ def cells_of_regret() -> list[Cell]:
     return cells
 
 
+def cells_of_gaps() -> list[Cell]:
+    """Balanced accuracy of one test minus that of another, of other groups."""
+    cells = []
+    levels = ((0.95, 0.95), (0.95, 0.9), (0.98, 0.9), (0.9, 0.75))
+    for (known, foreign), icc, n_groups, sizes in product(levels, ICCS, N_GROUPS[:3], SIZES):
+        rng = stream(SEED, "gap", n_groups, str(known), str(foreign), str(icc), sizes)
+        found = []
+        for _ in range(N_GAPS):
+            gap = independent_difference(*(decided_study(rng, each, icc, n_groups, sizes) for each in (known, foreign)))
+            found.append((gap.low, gap.high))
+        cells.append(made_cell(found, known - foreign, n_groups, sizes, icc=icc, foreign=foreign))
+    return cells
+
+
+def decided_study(rng: np.random.Generator, share: float, icc: float, n_groups: int, sizes: str) -> Metric:
+    """Balanced accuracy of a study with n_groups groups of each class."""
+    m = draw_sizes(rng, sizes, 2 * n_groups)
+    rights = draw_rights(rng, m, share, icc, hard=False).astype(np.intp)
+    is_right = np.concatenate([np.arange(of_group) < right for of_group, right in zip(m, rights, strict=True)])
+    group = np.repeat(np.arange(m.size), m)
+    is_speech = group < n_groups
+    return balanced_accuracy_interval(is_right == is_speech, is_speech, group)
+
+
 def excluding(found: list[Bounds]) -> float:
     """Share of the intervals that lie above 0."""
     return round(float(np.mean([low > 0 for low, _ in found])), 4)
@@ -315,6 +343,7 @@ SIMULATIONS: dict[str, Callable[[], list[Cell]]] = {
     "difference of AUCs (default)": cells_of_auc_differences,
     "difference of balanced accuracies (default)": cells_of_differences,
     "regret (default)": cells_of_regret,
+    "gap between two tests (default)": cells_of_gaps,
     "equal error rate (default)": cells_of_equal_error,
     "SNR at 75 % recall (default)": cells_of_curves,
 }

@@ -16,11 +16,12 @@ from listenwell.evaluate.comparison import (
     compare_over_seeds,
     correct_together,
     holm,
+    independent_difference,
     max_t,
     outcome_of,
     permutation_p_value,
 )
-from listenwell.evaluate.intervals import FEW_GROUPS
+from listenwell.evaluate.intervals import FEW_GROUPS, Metric
 from listenwell.evaluate.metrics import balanced_accuracy
 
 IS_SPEECH = np.repeat([True, False], [50, 60])
@@ -224,3 +225,12 @@ def test_holm_equals_statsmodels():
 def test_only_the_interval_and_the_corrected_p_together_decide(low, high, p_adjusted, outcome):
     difference = PairedDifference((low + high) / 2, low, high, 0.01, 10, 4, "made")
     assert outcome_of(difference, p_adjusted) == outcome
+
+
+def test_the_difference_of_two_tests_holds_what_either_leaves_open():
+    known = Metric("balanced_accuracy", 0.95, 0.91, 0.98, 100, 20, "", "")
+    foreign = Metric("balanced_accuracy", 0.90, 0.80, 0.94, 60, 12, "", "")
+    gap = independent_difference(known, foreign)
+    assert (gap.value, gap.n, gap.n_groups) == (pytest.approx(0.05), 160, 32)
+    assert gap.low == pytest.approx(0.05 - np.hypot(0.04, 0.04))
+    assert gap.high == pytest.approx(0.05 + np.hypot(0.03, 0.10))
