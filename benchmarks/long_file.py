@@ -32,7 +32,7 @@ from long_recordings import Stretches, foreign_clips
 
 from listenwell.cli.use import JOURNAL
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.detect.detector import read_bundle
+from listenwell.detect.bundle import read_bundle
 from listenwell.detect.segmentation import count_windows
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.storage.atomic_files import companion, write_json

@@ -36,7 +36,8 @@ from listenwell.data.clip import Clip
 from listenwell.data.corpora.starter import prepare_starter
 from listenwell.data.fetch.packages import fetch_weight_file
 from listenwell.data.manifest import read_backgrounds, read_manifest
-from listenwell.detect.detector import ADAPTER, DEFAULT_CRITERION, Detector, read_bundle
+from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, read_bundle
+from listenwell.detect.detector import Detector
 from listenwell.detect.segmentation import Segment
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.model.adapter_files import read_adapter

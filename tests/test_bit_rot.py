@@ -12,7 +12,7 @@ from made_sounds import study_record
 from typer.testing import CliRunner
 
 from listenwell.cli.main import app
-from listenwell.detect.detector import read_bundle
+from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError, ModelError
 from listenwell.model.base_files import BASE_FILE
 from listenwell.model.loading import load_model

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ
-from listenwell.detect.detector import Decision, DevRecalls, read_bundle, write_bundle
+from listenwell.detect.bundle import DevRecalls, read_bundle, write_bundle
+from listenwell.detect.detector import Decision
 from listenwell.detect.files import Detection
 from listenwell.detect.formats import (
     FORMATS,

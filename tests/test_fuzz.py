@@ -36,7 +36,7 @@ from listenwell.data.clip import Background
 from listenwell.data.corpora.voxconverse import read_rttm
 from listenwell.data.fetch.packages import read_package
 from listenwell.data.manifest import read_backgrounds, read_manifest
-from listenwell.detect.detector import read_bundle
+from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import BALANCED_ACCURACY, calibrate, read_threshold, write_calibration
 from listenwell.evaluate.predictions import read_predictions

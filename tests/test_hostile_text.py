@@ -8,7 +8,7 @@ import pytest
 from listenwell.config import load_config
 from listenwell.data.manifest import read_manifest
 from listenwell.data.tables import read_json_lines
-from listenwell.detect.detector import read_bundle
+from listenwell.detect.bundle import read_bundle
 from listenwell.errors import ConfigError, ManifestError, ModelError, SealError
 from listenwell.evaluate.calibration import read_threshold
 from listenwell.evaluate.predictions import read_predictions

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from made_scores import scored
 from made_sounds import fold_records, make_corpus, make_study, name_sites, study_record
@@ -14,12 +13,11 @@ from listenwell.data.clip import LABELS
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.splits import make_folds
 from listenwell.errors import ConfigError, LeakageError, ManifestError
-from listenwell.evaluate.calibration import choose_threshold
-from listenwell.evaluate.scores import read_scores
+from listenwell.report.results import Results
+from listenwell.report.sections import find_answers
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide, with_speakers
-from listenwell.storage.run_folder import RunFolder
-from listenwell.study.leave_one_out import DecidedFold, describe_folds, fold_splits, folds_of
+from listenwell.study.leave_one_out import DecidedFold, describe_folds, fold_splits, folds_of, judge_folds
 from listenwell.tasks.plan import plan_study
 
 pytestmark = pytest.mark.slow
@@ -267,6 +265,23 @@ def test_over_all_groups_every_one_is_tested_once_beside_the_base_and_a_classic_
     assert (config.output / "report.md").read_text().count("Leave one corpus out") > 3
 
 
+def test_the_answer_is_read_off_the_folds_and_names_the_hardest_speaker(over_all):
+    config, record = over_all
+    hardest = min(record["leave_one_speaker_out"][0]["speakers"], key=lambda each: (each["recall"], each["speaker"]))
+    generalises, *_ = find_answers(Results.model_validate(record))
+    assert generalises.text.startswith("Leave one corpus out, against")
+    assert f"Hardest speaker: {hardest['speaker']}, {hardest['recall']:.0%} of" in generalises.text
+    card = (config.output / "MODEL_CARD.md").read_text()
+    assert "Leave one corpus out: the delivered model" not in card  # the folds' models are others
+
+
+def test_a_primary_test_set_that_there_will_not_be_is_refused_before_training(tmp_path):
+    config = make_study(tmp_path, *QUICK, "evaluation.primary.test_sets=[leave_one_corpus_out]")
+    with pytest.raises(ConfigError, match=r"names 'leave_one_corpus_out', which is not tested; there are test"):
+        study_record(config)
+    assert not (config.output / "fits").exists()
+
+
 def test_folds_over_all_groups_come_after_the_thresholds_and_need_a_whole_study(over_all):
     config, record = over_all
     assert record["seal"]["verdict"] == "sealed"
@@ -274,26 +289,27 @@ def test_folds_over_all_groups_come_after_the_thresholds_and_need_a_whole_study(
         fold_records(config)
 
 
-def test_an_opponent_is_decided_at_the_threshold_of_each_folds_own_dev(over_all):
-    config, record = over_all
-    run = RunFolder(config.output, None)
-    theirs = read_scores(run.scores("webrtc-folds"))
-    right, spoken = [], []
-    for folder in sorted(config.output.glob("fits/*/scores")):
-        if not (folder / "held_out.csv").is_file():
-            continue
-        dev, held_out = read_scores(folder / "dev.csv"), read_scores(folder / "held_out.csv")
-        threshold = choose_threshold(theirs.select(np.isin(theirs.clip_id, dev.clip_id))).value
-        tested = theirs.select(np.isin(theirs.clip_id, held_out.clip_id) & (theirs.condition == "clean"))
-        right += ((tested.score >= threshold) == tested.is_speech).tolist()
-        spoken += tested.is_speech.tolist()
-    right, spoken = np.array(right), np.array(spoken)
-    row = next(
-        r for r in record["rows"]
-        if (r["test_set"], r["method"], r["threshold"], r["condition"])
-        == ("leave_one_corpus_out", "webrtc", "calibrated", "clean")
-    )  # fmt: skip
-    assert row["metrics"][0]["value"] == pytest.approx((right[spoken].mean() + right[~spoken].mean()) / 2)
+def test_an_opponent_is_decided_at_the_threshold_of_each_folds_own_dev():
+    dev = [{"s0": 6.0, "n0": 4.0}, {"s1": 1.0, "n1": -3.0}]
+    held_out = [{"s2": 9.0, "n2": -9.0}, {"s3": 8.0, "n3": -8.0}]
+    folds = [
+        DecidedFold(
+            f"fold-{i}", scored(dict.fromkeys(dev[i], 0.0), 1), scored(dict.fromkeys(held_out[i], 0.5), 1), float(i)
+        )
+        for i in range(2)
+    ]
+    every = held_out[1] | dev[0] | held_out[0] | dev[1]
+    opponents = {
+        "silero": scored(every, 1),
+        "silero-default": scored({clip: -score for clip, score in every.items()}, 1),
+    }
+    ours, theirs = judge_folds(folds, opponents, {"fine-tuned": 0.0, "silero": 0.5})
+    assert ours.table.score.tolist() == [0.5, 0.5, -0.5, -0.5]
+    assert theirs.table.clip_id.tolist() == ours.table.clip_id.tolist() == ["s20", "n20", "s30", "n30"]
+    # 5 and -1 lie halfway between the classes of each fold's dev
+    assert theirs.table.score.tolist() == [9.0 - 5.0, -9.0 - 5.0, 8.0 + 1.0, -8.0 + 1.0]
+    assert theirs.at_default.score.tolist() == [-9.0, 9.0, -8.0, 8.0]
+    assert (theirs.calibrated, theirs.default_threshold) == (None, 0.5)
 
 
 @pytest.mark.parametrize("by", ["[]", "[group, group]", "speaker"])

@@ -24,12 +24,8 @@ OURS = make_scores(gap=3.0, seed=1)
 THEIRS = replace(OURS, score=make_scores(gap=2.9, seed=2).score)
 
 
-def judged(name, table, default, calibrated):
-    return JudgedMethod(name, table, default, calibrated)
-
-
 def test_an_opponent_is_met_at_both_of_its_thresholds_and_a_declared_family_is_corrected_apart():
-    ours, theirs = judged("ours", OURS, 0.0, 0.0), judged("theirs", THEIRS, 9.0, 0.5)
+    ours, theirs = JudgedMethod("ours", OURS, 0.0, 0.0), JudgedMethod("theirs", THEIRS, 9.0, 0.5)
     found = compare_methods({"test": [ours, theirs]}, lambda each: each.opponent_threshold == "calibrated", seed=3)
     assert [(each.opponent_threshold, each.is_primary) for each in found] == [("calibrated", True), ("default", False)]
     for each, threshold in zip(found, (0.5, 9.0), strict=True):
@@ -41,8 +37,22 @@ def test_an_opponent_is_met_at_both_of_its_thresholds_and_a_declared_family_is_c
     assert found[1].outcome == "better"
 
 
+def test_at_its_default_a_method_stands_with_the_scores_of_the_form_that_suits_it():
+    in_two_forms = JudgedMethod("theirs", THEIRS, 0.5, 0.0, at_default=OURS)
+    alone = {
+        name: JudgedMethod("theirs", table, 0.5, 0.0) for name, table in (("default", OURS), ("calibrated", THEIRS))
+    }
+    for row in judge(in_two_forms, "test", seed=3):
+        assert row == next(
+            each for each in judge(alone[row.threshold], "test", seed=3) if each.threshold == row.threshold
+        )
+    found = compare_methods({"test": [JudgedMethod("ours", OURS, 0.0, 0.0), in_two_forms]}, lambda each: True, seed=3)
+    says = decide(OURS.score, 0.0), decide(OURS.score, 0.5)
+    assert found[1].result == compare_balanced_accuracy(*says, OURS.is_speech, OURS.group, seed=3)
+
+
 def test_better_needs_the_interval_and_the_adjusted_p():
-    ours, theirs = judged("ours", OURS, 0.0, 0.0), judged("theirs", THEIRS, 9.0, 9.0)
+    ours, theirs = JudgedMethod("ours", OURS, 0.0, 0.0), JudgedMethod("theirs", THEIRS, 9.0, 9.0)
     found, _ = compare_methods({"test": [ours, theirs]}, lambda each: True, seed=3)
     assert found.outcome == "better"
     assert replace(found, p_adjusted=0.062).outcome == "cannot tell"
@@ -62,7 +72,7 @@ def test_a_table_is_cut_by_condition_and_what_has_an_snr_stands_together_as_well
 
 
 def test_a_method_is_judged_at_both_thresholds_and_ranked_with_the_seed():
-    method = judged("ours", OURS, 0.0, 1.5)
+    method = JudgedMethod("ours", OURS, 0.0, 1.5)
     rows = judge(method, "test", seed=7)
     assert [(row.threshold, row.threshold_value, row.condition) for row in rows] == [
         ("default", 0.0, "clean"),

@@ -17,6 +17,7 @@ from listenwell.errors import ListenwellError
 from listenwell.report.results import Results, parse_results
 from listenwell.report.sections import find_answers, find_next_steps
 from listenwell.report.tables import format_table, main_table
+from listenwell.report.wording import MINUS
 from listenwell.report.write import MODEL_CARD, escape_markdown, policy_hash, write_report
 
 
@@ -204,3 +205,13 @@ def test_the_model_card_holds_the_calibrated_rows_and_no_name_breaks_out_of_it(r
     assert "evil" not in yaml.safe_load(front)
     assert "## Training" in text
     assert "<script>" not in text
+
+
+def test_what_a_foreign_corpus_costs_is_told_from_two_tests_where_no_fold_leaves_one_out(record):
+    wanted = ("fine-tuned", "calibrated", "sealed_test", "clean")
+    names = ("method", "threshold", "test_set", "condition")
+    row = next(row for row in record["rows"] if tuple(row[name] for name in names) == wanted)
+    row["metrics"][0] |= {"value": 0.75, "low": 0.7, "high": 0.8}
+    results = Results.model_validate(record)
+    foreign = results.row("fine-tuned", "calibrated", "out_of_corpus", "clean").metrics[0].value
+    assert f"A foreign corpus costs {MINUS}{foreign - 0.75:.3f} [" in find_answers(results)[0].text

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import listenwell
 from listenwell.cli.main import app
 from listenwell.config import config_beside, dump, load_config
-from listenwell.detect.detector import read_bundle
+from listenwell.detect.bundle import read_bundle
 from listenwell.errors import CheckpointError, ConfigError, ListenwellError
 from listenwell.evaluate.scores import read_scores
 from listenwell.fits.ledger import hold_fits, open_ledger

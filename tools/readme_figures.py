@@ -153,10 +153,10 @@ def against(comparisons: Sequence[dict[str, Any]], conditions: Mapping[str, str]
         f"Fine-tuned minus ({where}) | difference | p, corrected | detectable in 80 % | |",
         "|---|---|---|---|---|",
     ]
-    of_primary = {each["test_set"] for each in comparisons if each["is_primary"]}
+    places = {(each["test_set"], each["condition"]) for each in comparisons if each["is_primary"]}
     for each in comparisons:
         is_default = each["opponent"] == "silero" and each["opponent_threshold"] == "default"
-        is_beside = is_default and each["condition"] in ("clean", "noisy", "100ms") and each["test_set"] in of_primary
+        is_beside = is_default and (each["test_set"], each["condition"]) in places
         if not each["is_primary"] and not is_beside:
             continue
         comparison = COMPARISON.validate_python(each)

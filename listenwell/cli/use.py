@@ -29,7 +29,7 @@ from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from listenwell.detect.detector import Bundle
+    from listenwell.detect.bundle import Bundle
     from listenwell.detect.files import Detection
 
 app = typer.Typer(cls=OneSentenceErrors)
@@ -161,7 +161,7 @@ def detect(
 
 def _say_criterion(criterion: str, bundle: "Bundle") -> None:
     """Say what a threshold other than the default rests on, and where it finds less speech than that one."""
-    from listenwell.detect.detector import DEFAULT_CRITERION
+    from listenwell.detect.bundle import DEFAULT_CRITERION
 
     if criterion == DEFAULT_CRITERION:
         return

@@ -5,28 +5,20 @@
     detector.segments("meeting.m4a")               a recording of any length, in constant memory
 
 A score is logit(SPEECH answer) - logit(NONSPEECH answer); a clip is SPEECH at or above the threshold, which was chosen
-on dev. What may be given as audio: listenwell.data.audio. A detector is one folder, frozen once written: a changed file
-or another base is refused.
-
-    adapter/         the trained adapter, in PEFT's format
-    detector.json    `Bundle`: all that decides an answer, with the sha256 of every other file and of itself
-    MODEL_CARD.md    the run's model card, where there is one
+on dev. What may be given as audio: listenwell.data.audio; the folder that is loaded: listenwell.detect.bundle.
 """
 
 import itertools
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from listenwell.data.audio import (
     SAMPLE_RATE_HZ,
@@ -39,33 +31,26 @@ from listenwell.data.audio import (
     is_file,
     is_silent,
 )
+from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle
 from listenwell.detect.deciding import DecidingScores
 from listenwell.detect.recordings import Blocks, MonoResampler, WindowCutter, cut_windows, join_blocks, open_blocks
 from listenwell.detect.segmentation import (
     Floats,
     Segment,
-    SegmentRule,
     count_frames,
     find_segments,
     undecided,
     window_activity,
 )
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
-from listenwell.evaluate.probabilities import ProbabilityMap
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, merge_adapter
-from listenwell.model.mel import ShortClipConfig, extract_features
+from listenwell.model.mel import extract_features
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
-from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import ModelConfig, find_device_fault
-from listenwell.storage.atomic_files import atomic_folder
-from listenwell.storage.load_or_make import hash_file, read_checksummed, write_checksummed
 
-FORMAT = 1
-ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"
-DEFAULT_CRITERION = "balanced_accuracy"
 BATCH = 32
 BATCH_SECONDS = 32.0
 ROW_TOKENS = 1536
@@ -86,37 +71,6 @@ class Decision:
     def label(self) -> str:
         """SPEECH or NONSPEECH."""
         return "SPEECH" if self.is_speech else "NONSPEECH"
-
-
-@dataclass(frozen=True, slots=True)
-class DevRecalls:
-    """What the thresholds rest on: the recall of each on dev, by criterion, and of how many SPEECH clips."""
-
-    recalls: Mapping[str, float]
-    n_speech: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """The content of detector.json.
-
-    thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by the map that dev chose.
-    evidence: the rows of the run's results for this model and its chosen threshold. quantization, dev: detectors
-    exported before they were kept name none.
-    """
-
-    base: str
-    base_fingerprint: str
-    adapter_sha256: str
-    prompt: PromptConfig
-    short_clips: ShortClipConfig
-    thresholds: Mapping[str, float]
-    probability: ProbabilityMap
-    rule: SegmentRule
-    evidence: list[dict[str, Any]]
-    provenance: Mapping[str, Any]
-    quantization: str = "none"
-    dev: DevRecalls | None = None
 
 
 class Detector:
@@ -399,50 +353,3 @@ def _require_usable(samples: Waveform) -> None:
         )
     if not np.isfinite(samples).all():
         raise AudioError("a clip holds NaN or infinite samples; export it again from its source.")
-
-
-_BUNDLE = TypeAdapter(Bundle)
-
-
-def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path | None = None) -> None:
-    """Write the bundle as one folder, atomically, from the adapter's folder and the model card."""
-    with atomic_folder(folder) as temporary:
-        shutil.copytree(adapter, temporary / ADAPTER)
-        if model_card is not None:
-            shutil.copyfile(model_card, temporary / MODEL_CARD)
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        hashes = {path.relative_to(temporary).as_posix(): hash_file(path) for path in files}
-        content = _BUNDLE.dump_python(bundle, mode="json")
-        write_checksummed(temporary / RECORD, {"format": FORMAT, **content, "sha256": hashes})
-
-
-def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check every file against its hash. Raises ModelError when one is missing or changed."""
-    path = folder / RECORD
-    if not path.is_file():
-        raise ModelError(f"{folder}: no {RECORD}; give a folder that 'listenwell export' wrote.")
-    try:
-        record = read_checksummed(path, ModelError)
-        if record["format"] != FORMAT:
-            raise ModelError(f"{path}: has format {record['format']}, {FORMAT} was expected; export it again.")
-        _check_files(folder, record["sha256"])
-        bundle = _BUNDLE.validate_python(record)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        reason = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
-        raise ModelError(f"{path}: is broken ({reason}); export the detector again.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: is broken ({error}); export the detector again.") from error
-    if DEFAULT_CRITERION not in bundle.thresholds or not all(map(math.isfinite, bundle.thresholds.values())):
-        raise ModelError(f"{path}: its thresholds are not usable ({bundle.thresholds}); export the detector again.")
-    return bundle
-
-
-def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
-    for name, expected in hashes.items():
-        path = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute():
-            raise ModelError(f"{folder / RECORD}: names '{name}', which lies outside the detector's folder.")
-        if not path.is_file() or hash_file(path) != expected:
-            state = "is missing" if not path.is_file() else "was changed since the export"
-            raise ModelError(f"{path}: {state}; export or copy the detector again.")

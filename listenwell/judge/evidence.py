@@ -52,11 +52,13 @@ from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.transfer import LARGEST_SHIFT, measure_transfer
 from listenwell.evaluate.traps import find_traps
 from listenwell.fits.fitting import Trained, TrainedArm
+from listenwell.fits.request import FINAL
 from listenwell.judge.detectors import AT_DEFAULT, BASELINES
 from listenwell.judge.errors import list_errors
 from listenwell.judge.score import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import (
+    LEAVE_ONE_OUT,
     OUT_OF_CORPUS,
     AgainstFirst,
     CriterionVerdict,
@@ -130,6 +132,18 @@ def judge_scores(
     return Judged(rows, comparisons, ladder, evidence)
 
 
+def check_primary(config: Config, test_sets: Sequence[str]) -> None:
+    """Raise ConfigError for a primary test set that the study will not have; test_sets: those of its splits."""
+    loo = config.leave_one_out
+    known = [*test_sets, *(LEAVE_ONE_OUT.format(by) for by in loo.by if FINAL in loo.arms)]
+    for name in config.evaluation.primary.test_sets:
+        if name not in known:
+            raise ConfigError(
+                f"evaluation.primary.test_sets names '{name}', which is not tested; there are {', '.join(known)}. "
+                f"Folds are tested where leave_one_out.arms names {FINAL}."
+            )
+
+
 def judge_methods(
     primary: PrimaryConfig,
     scored: Scored,
@@ -156,10 +170,6 @@ def judge_methods(
     for n_done, (method, test_set) in enumerate(methods, start=1):
         rows += judge(method, test_set, seed)
         on_progress("judging", n_done, len(methods))
-    if unknown := [name for name in primary.test_sets if name not in test_sets]:
-        raise ConfigError(
-            f"evaluation.primary.test_sets names '{unknown[0]}', which was not tested; tested: {', '.join(test_sets)}."
-        )
     opponents = primary.opponents or tuple(method for method in order if method != FINE_TUNED)[:2]
 
     def is_primary(comparison: Comparison) -> bool:

@@ -138,7 +138,7 @@ def model_card(results: Results) -> Page:
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("Use", "use", [Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
         ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
-        ("What it reaches", "results", [tables.delivered_table(results, name) for name in results.judged_sets]),
+        ("What it reaches", "results", [tables.delivered_table(results, each.name) for each in results.test_sets]),
         ("Can it be trusted?", "evidence", [*evidence.statements(results), *_notices(results)]),
         ("Limits, and what would help", "next", find_next_steps(results)),
         ("Training", "training", [*overfitting, counts, _config(results)]),

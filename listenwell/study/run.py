@@ -22,7 +22,7 @@ from listenwell.fits.fitting import FinishedFit, Trained, TrainedArm, Trainer, m
 from listenwell.fits.request import FINAL, FitRequest, expand_arms
 from listenwell.judge.detectors import AT_DEFAULT, BASELINES
 from listenwell.judge.errors import write_error_sounds
-from listenwell.judge.evidence import Judged, LeftOut, judge_scores
+from listenwell.judge.evidence import Judged, LeftOut, check_primary, judge_scores
 from listenwell.judge.score import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, StageClock, ignore_progress
@@ -47,6 +47,7 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> Resu
     require_baselines(config.evaluation.baselines)
     run, clock = RunFolder(config.output, config.ledger), StageClock(on_progress)
     divided = divide_study(config, run, clock.report)
+    check_primary(config, divided.splits.test_sets)
     trained = train_fits(config, divided.splits, Trainer(load_model(config.model), run, clock.report))
     scored = score_study(config, divided.splits, trained, run, clock.report)
     left_out = leave_out(config, divided.splits, trained, scored, run, clock.report)

@@ -20,7 +20,8 @@ from listenwell.augment.mixing import gain_for_snr
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, rms
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
-from listenwell.detect.detector import MODEL_CARD, Bundle, Detector, DevRecalls, write_bundle
+from listenwell.detect.bundle import MODEL_CARD, Bundle, DevRecalls, write_bundle
+from listenwell.detect.detector import Detector
 from listenwell.detect.segmentation import Floats, SegmentRule, find_segments
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import choose_threshold, parse_criterion
