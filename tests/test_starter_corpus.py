@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from listenwell.data.check.audio_checks import check_audio
-from listenwell.data.corpora.starter import PARTS, StarterCorpus, prepare_starter, read_members
+from listenwell.data.corpora.starter import PARTS, SOUND_KINDS, StarterCorpus, prepare_starter, read_members
 from listenwell.data.fetch.packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import DownloadError, ManifestError
@@ -39,6 +39,18 @@ def test_a_group_has_one_label_and_one_part_and_packages_of_out_of_corpus_give_n
         assert len(pairs) == len({name for name, _ in pairs})
     outside = {member.package for member in MEMBERS if member.part == "out_of_corpus"}
     assert {member.part for member in MEMBERS if member.package in outside} == {"out_of_corpus"}
+
+
+def test_every_sound_class_belongs_to_one_kind_and_no_kind_outweighs_the_pool() -> None:
+    sounds = [member for member in MEMBERS if member.label == "NONSPEECH"]
+    kinds = {(member.category, member.kind) for member in sounds}
+    assert len(kinds) == len({category for category, _ in kinds})
+    assert {member.kind for member in sounds} == set(SOUND_KINDS)
+    assert {member.kind for member in MEMBERS if member.label == "SPEECH"} == {""}
+    n_sources = Counter({(m.group, m.kind): 1 for m in sounds if m.part == "study_pool"})
+    by_kind = Counter(kind for _, kind in n_sources)
+    assert min(by_kind.values()) >= 5
+    assert max(by_kind.values()) <= sum(by_kind.values()) / 5
 
 
 @pytest.fixture(scope="module")

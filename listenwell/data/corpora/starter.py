@@ -8,7 +8,8 @@ The frozen list, `starter_members.csv`, was chosen by hand (docs/starter-corpus.
     label                     SPEECH, NONSPEECH or BACKGROUND
     group                     the unit of independence: a speaker, or the source of a sound; in one part only
     category                  the language, the sound class in the field's words, or the kind of background
-    kind                      music or noise; empty unless the row is a background
+    kind                      of a background music or noise; of another sound one of SOUND_KINDS, which its category
+                              belongs to; empty for speech
     part                      study_pool, which a study divides by group; train, which it only ever trains on;
                               sealed_test (10 speakers x 5 clips, 20 sound classes x 3) or out_of_corpus, whose packages
                               give nothing to the others
@@ -55,6 +56,11 @@ CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
 CLIP_FOLDER, BACKGROUND_FOLDER = "clips", "backgrounds"
 PARTS = ("study_pool", "train", "sealed_test", "out_of_corpus")
 ROLES = (*LABELS, "BACKGROUND")
+SOUND_KINDS = (
+    "mammals", "birds", "insects_and_frogs", "human_nonspeech", "alarms_and_bells", "vehicles", "machines_and_tools",
+    "explosions_and_shots", "water_fire_and_weather", "objects_and_impacts", "instruments", "drums", "electronic",
+)  # fmt: skip
+"""A partition of the sound classes, coarse enough that each kind has many sources in the study pool."""
 BACKGROUND_S = 40.0
 BACKGROUND_LEVEL_DB = -23.0
 
