@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from listenwell.data.check.audio_checks import check_audio
+from listenwell.data.audio import load_waveform
+from listenwell.data.check.audio_checks import check_audio, measure_conditions
 from listenwell.data.corpora.starter import PARTS, SOUND_KINDS, StarterCorpus, prepare_starter, read_members
 from listenwell.data.fetch.packages import FolderSource
 from listenwell.data.manifest import read_backgrounds, read_manifest
@@ -85,6 +86,29 @@ def test_any_number_of_workers_gives_the_same_bits(
         for corpus in (prepared, again)
     ]
     assert contents[0] == contents[1]
+
+
+def test_a_new_edition_of_the_list_leaves_the_clips_of_the_first_as_they_are(
+    prepared: StarterCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wider = prepare_starter(tmp_path / "cache", make_starter(tmp_path, monkeypatch, n_editions=2))
+    before, after = (
+        {clip.clip_id: (clip.split, clip.pcm_sha256) for clip in read_manifest(corpus.clips_csv)}
+        for corpus in (prepared, wider)
+    )
+    assert after.items() > before.items()
+    assert {clip_id.split("-")[1] for clip_id in after.keys() - before.keys()} == {"edition2"}
+
+
+def test_every_edition_has_the_cut_offs_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = prepare_starter(tmp_path / "cache", make_starter(tmp_path, monkeypatch, n_editions=2))
+    narrow: Counter[tuple[str, bool]] = Counter()
+    for clip in read_manifest(corpus.clips_csv):
+        if clip.split == "study_pool":
+            cut_off_hz = measure_conditions(load_waveform(clip))["cut_off_hz"]
+            narrow[clip.label, "edition2" in clip.group] += cut_off_hz < 3_800
+    assert len(set(narrow.values())) == 1, narrow
+    assert len(narrow) == 4
 
 
 @pytest.mark.parametrize("name", ["clips.csv", "backgrounds.csv", "starter.json"])
