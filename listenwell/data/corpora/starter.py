@@ -60,8 +60,9 @@ CLIP_FOLDER, BACKGROUND_FOLDER = "clips", "backgrounds"
 PARTS = ("study_pool", "train", "sealed_test", "out_of_corpus")
 ROLES = (*LABELS, "BACKGROUND")
 SOUND_KINDS = (
-    "mammals", "birds", "insects_and_frogs", "human_nonspeech", "alarms_and_bells", "vehicles", "machines_and_tools",
-    "explosions_and_shots", "water_fire_and_weather", "objects_and_impacts", "instruments", "drums", "electronic",
+    "mammals", "birds", "insects_frogs_snakes", "human_nonspeech", "alarms_and_bells", "vehicles", "machines_and_tools",
+    "explosions_and_shots", "water_fire_and_weather", "impacts_and_footsteps", "objects", "instruments", "drums",
+    "electronic",
 )  # fmt: skip
 """A partition of the sound classes, coarse enough that each kind has many sources in the study pool."""
 BACKGROUND_S = 40.0
@@ -222,7 +223,7 @@ def _plan_clips(members: Sequence[StarterMember], stored: Mapping[str, Path]) ->
                 label: _list_takes([m for m in members if (m.part, m.edition, m.label) == (part, edition, label)])
                 for label in LABELS
             }
-            ceilings_hz = {label: [_ceiling_hz(stored[m.sha256]) for m, _ in chosen] for label, chosen in takes.items()}
+            ceilings_hz = {label: [ceiling_hz(stored[m.sha256]) for m, _ in chosen] for label, chosen in takes.items()}
             # those of the first edition: were they others, the cut-off would tell the class that has more new clips
             shares = shares or recording_history.share_cut_off_bands(ceilings_hz)
             for label, chosen in takes.items():
@@ -248,7 +249,7 @@ def _number_clips(
         yield ClipPlan(clip_id, member, (nth + offset) / member.clips, history)
 
 
-def _ceiling_hz(path: Path) -> float:
+def ceiling_hz(path: Path) -> float:
     """The highest cut-off of a clip of this recording."""
     try:
         return recording_history.source_ceiling_hz(int(soundfile.info(path).samplerate))
@@ -260,7 +261,7 @@ def _render_group(
     plans: Sequence[ClipPlan], members: Sequence[StarterMember], stored: Mapping[str, Path], folder: Path
 ) -> list[Clip]:
     """Write the clips of one group and return their records."""
-    takes = [_load_take(stored[member.sha256]) for member in members]
+    takes = [load_take(stored[member.sha256]) for member in members]
     order = [member.sha256 for member in members]
     clips = []
     for plan in plans:
@@ -289,7 +290,7 @@ def _render_group(
     return clips
 
 
-def _load_take(path: Path) -> Samples:
+def load_take(path: Path) -> Samples:
     """Return a recording without the silence at its edges, at unit level. Raises AudioError when it is silent."""
     # as long as its header says: four recordings of the list have a second of nothing chained to them
     samples = load_recording(path, 0.0, soundfile.info(path).duration).astype(np.float64)
