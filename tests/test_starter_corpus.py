@@ -42,6 +42,11 @@ def test_a_group_has_one_label_and_one_part_and_packages_of_out_of_corpus_give_n
     assert {member.part for member in MEMBERS if member.package in outside} == {"out_of_corpus"}
 
 
+def test_eighteen_of_the_twenty_classes_of_the_sealed_test_are_new_to_the_study_pool() -> None:
+    known = n_clips("study_pool", "NONSPEECH", "category").keys() | n_clips("train", "NONSPEECH", "category").keys()
+    assert known & n_clips("sealed_test", "NONSPEECH", "category").keys() == {"bells", "rocket"}
+
+
 def test_every_sound_class_belongs_to_one_kind_and_no_kind_outweighs_the_pool() -> None:
     sounds = [member for member in MEMBERS if member.label == "NONSPEECH"]
     kinds = {(member.category, member.kind) for member in sounds}
