@@ -14,12 +14,15 @@ from listenwell.data.fetch.packages import FolderSource
 from listenwell.random_streams import stream
 from tests.test_debian_packages import build_deb
 
-COLUMNS = ("package", "member", "sha256", "label", "group", "category", "kind", "part", "clips", "licence")
+COLUMNS = ("package", "member", "sha256", "label", "group", "category", "kind", "part", "clips", "licence", "edition")
 N_GROUPS = 6
 
 
-def make_starter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
-    """Write list and packages below `folder` and let the starter corpus be made from them."""
+def make_starter(folder: Path, monkeypatch: pytest.MonkeyPatch, n_editions: int = 1) -> FolderSource:
+    """Write list and packages below `folder` and let the starter corpus be made from them.
+
+    n_editions: every further one brings as many groups into the study pool, all of 22 kHz.
+    """
     rows, files = [",".join(COLUMNS)], {}
     for part in PARTS:
         for label in ("SPEECH", "NONSPEECH", "BACKGROUND"):
@@ -32,7 +35,14 @@ def make_starter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
                 kind = "noise" if label == "BACKGROUND" else ""
                 digest = hashlib.sha256(content).hexdigest()
                 clips = 0 if label == "BACKGROUND" else 3
-                rows.append(f"{package},usr/{name}.wav,{digest},{label},{name},made,{kind},{part},{clips},CC0-1.0")
+                rows.append(f"{package},usr/{name}.wav,{digest},{label},{name},made,{kind},{part},{clips},CC0-1.0,1")
+    for edition in range(2, n_editions + 1):
+        for label in ("SPEECH", "NONSPEECH"):
+            for group in range(N_GROUPS):
+                name = f"edition{edition}-{label}-{group}"
+                content = files["toys", f"usr/{name}.wav"] = made_recording(label, name, 22_050, 2.5)
+                digest = hashlib.sha256(content).hexdigest()
+                rows.append(f"toys,usr/{name}.wav,{digest},{label},{name},made,,study_pool,3,CC0-1.0,{edition}")
     path = folder / "list.csv"
     path.write_text("\n".join(rows) + "\n")
     (folder / "debs").mkdir()

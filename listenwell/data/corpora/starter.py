@@ -8,24 +8,27 @@ The frozen list, `starter_members.csv`, was chosen by hand (docs/starter-corpus.
     label                     SPEECH, NONSPEECH or BACKGROUND
     group                     the unit of independence: a speaker, or the source of a sound; in one part only
     category                  the language, the sound class in the field's words, or the kind of background
-    kind                      music or noise; empty unless the row is a background
+    kind                      of a background music or noise; of another sound one of SOUND_KINDS, which its category
+                              belongs to; empty for speech
     part                      study_pool, which a study divides by group; train, which it only ever trains on;
                               sealed_test (10 speakers x 5 clips, 20 sound classes x 3) or out_of_corpus, whose packages
                               give nothing to the others
     clips                     how many clips are cut from the file; 0 for backgrounds, and for speech that only
                               lengthens clips of its own speaker
+    edition                   of the list, that the row's group came with, from 1
     licence                   of the recordings, from the package's copyright file (SPDX)
 
 Every clip is cut from one recording; a recording too short for its clip is lengthened with others of its own group.
-Recording histories are drawn per part and class (data.recording_history), each from a stream keyed by names, so that
-the rendered bits depend on the list and the seed alone and not on the number of workers. Backgrounds are levelled, at
-most 40 s of each, and keep their band. Waveforms are mono, 16 kHz. The corpus lies below the cache in a folder named
-after its fingerprint (list, rendering code, seed), complete when starter.json is there.
+Recording histories are drawn per part, edition and class (data.recording_history), each from a stream keyed by names,
+so that the rendered bits depend on the list and the seed alone, not on the number of workers, and a new edition leaves
+the clips of those before it as they are. Backgrounds are levelled, at most 40 s of each, and keep their band. Waveforms
+are mono, 16 kHz. The corpus lies below the cache in a folder named after its fingerprint (list, rendering code, seed),
+complete when starter.json is there.
 """
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -49,12 +52,19 @@ from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import Made, is_kept, load_or_make, one_maker
 
 SEED = 1
+FIRST_EDITION = 1
 CORPUS = "starter"
 LIST_PATH = Path(__file__).with_name("starter_members.csv")
 CLIPS, BACKGROUNDS, SUMMARY = "clips.csv", "backgrounds.csv", "starter.json"
 CLIP_FOLDER, BACKGROUND_FOLDER = "clips", "backgrounds"
 PARTS = ("study_pool", "train", "sealed_test", "out_of_corpus")
 ROLES = (*LABELS, "BACKGROUND")
+SOUND_KINDS = (
+    "mammals", "birds", "insects_frogs_snakes", "human_nonspeech", "alarms_and_bells", "vehicles", "machines_and_tools",
+    "explosions_and_shots", "water_fire_and_weather", "impacts_and_footsteps", "objects", "instruments", "drums",
+    "electronic",
+)  # fmt: skip
+"""A partition of the sound classes, coarse enough that each kind has many sources in the study pool."""
 BACKGROUND_S = 40.0
 BACKGROUND_LEVEL_DB = -23.0
 
@@ -130,6 +140,7 @@ class StarterMember(Member):
     part: str
     clips: int
     licence: str
+    edition: int
 
     @property
     def corpus(self) -> str:
@@ -143,7 +154,7 @@ def read_members() -> list[StarterMember]:
         return [
             StarterMember(
                 row["package"], row["member"], row["sha256"], row["label"], row["group"], row["category"], row["kind"],
-                row["part"], int(row["clips"]), row["licence"],
+                row["part"], int(row["clips"]), row["licence"], int(row["edition"]),
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip
@@ -206,35 +217,42 @@ def _plan_clips(members: Sequence[StarterMember], stored: Mapping[str, Path]) ->
     """Return the plan of every clip: its recording, where to cut, and its history. Reads headers only."""
     plans: list[ClipPlan] = []
     for part in PARTS:
-        takes: dict[str, list[tuple[StarterMember, int]]] = {
-            label: [
-                (member, nth)
-                for member in members
-                if member.part == part and member.label == label
-                for nth in range(member.clips)
-            ]
-            for label in LABELS
-        }
-        ceilings_hz = {
-            label: [recording_history.source_ceiling_hz(_sample_rate_hz(stored[member.sha256])) for member, _ in chosen]
-            for label, chosen in takes.items()
-        }
-        shares = recording_history.share_cut_off_bands(ceilings_hz)
-        for label, chosen in takes.items():
-            rng = stream(SEED, CORPUS, "conditions", part, label)
-            histories = recording_history.draw_histories(ceilings_hz[label], shares, rng)
-            numbers: dict[str, int] = {}
-            for (member, nth), history in zip(chosen, histories, strict=True):
-                number = numbers[member.group] = numbers.get(member.group, 0) + 1
-                clip_id = f"{part}-{member.group}-{number:03d}"
-                offset = float(stream(SEED, CORPUS, "position", clip_id).random())
-                plans.append(ClipPlan(clip_id, member, (nth + offset) / member.clips, history))
+        shares: tuple[float, ...] = ()
+        for edition in sorted({member.edition for member in members if member.part == part}):
+            takes: dict[str, list[tuple[StarterMember, int]]] = {
+                label: _list_takes([m for m in members if (m.part, m.edition, m.label) == (part, edition, label)])
+                for label in LABELS
+            }
+            ceilings_hz = {label: [ceiling_hz(stored[m.sha256]) for m, _ in chosen] for label, chosen in takes.items()}
+            # those of the first edition: were they others, the cut-off would tell the class that has more new clips
+            shares = shares or recording_history.share_cut_off_bands(ceilings_hz)
+            for label, chosen in takes.items():
+                rng = stream(SEED, CORPUS, "conditions", part, label, *([edition] if edition > FIRST_EDITION else []))
+                histories = recording_history.draw_histories(ceilings_hz[label], shares, rng)
+                plans += _number_clips(part, chosen, histories)
     return plans
 
 
-def _sample_rate_hz(path: Path) -> int:
+def _list_takes(members: Sequence[StarterMember]) -> list[tuple[StarterMember, int]]:
+    """Every member as often as clips are cut from it, with the number of the cut."""
+    return [(member, nth) for member in members for nth in range(member.clips)]
+
+
+def _number_clips(
+    part: str, takes: Sequence[tuple[StarterMember, int]], histories: Sequence[RecordingHistory]
+) -> Iterator[ClipPlan]:
+    numbers: dict[str, int] = {}
+    for (member, nth), history in zip(takes, histories, strict=True):
+        number = numbers[member.group] = numbers.get(member.group, 0) + 1
+        clip_id = f"{part}-{member.group}-{number:03d}"
+        offset = float(stream(SEED, CORPUS, "position", clip_id).random())
+        yield ClipPlan(clip_id, member, (nth + offset) / member.clips, history)
+
+
+def ceiling_hz(path: Path) -> float:
+    """The highest cut-off of a clip of this recording."""
     try:
-        return int(soundfile.info(path).samplerate)
+        return recording_history.source_ceiling_hz(int(soundfile.info(path).samplerate))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: cannot be decoded ({error}); delete it and run the command again.") from error
 
@@ -243,7 +261,7 @@ def _render_group(
     plans: Sequence[ClipPlan], members: Sequence[StarterMember], stored: Mapping[str, Path], folder: Path
 ) -> list[Clip]:
     """Write the clips of one group and return their records."""
-    takes = [_load_take(stored[member.sha256]) for member in members]
+    takes = [load_take(stored[member.sha256]) for member in members]
     order = [member.sha256 for member in members]
     clips = []
     for plan in plans:
@@ -272,7 +290,7 @@ def _render_group(
     return clips
 
 
-def _load_take(path: Path) -> Samples:
+def load_take(path: Path) -> Samples:
     """Return a recording without the silence at its edges, at unit level. Raises AudioError when it is silent."""
     # as long as its header says: four recordings of the list have a second of nothing chained to them
     samples = load_recording(path, 0.0, soundfile.info(path).duration).astype(np.float64)
