@@ -157,9 +157,10 @@ class SearchConfig(Section):
 class LeaveOneOutConfig(Section):
     """Leave one out: every speaker, or every corpus, is held out once, with its share of sounds."""
 
-    by: tuple[Literal["group", "corpus"], ...] = ("group",)
+    by: tuple[Literal["group", "corpus", "category"], ...] = ("group",)
     """group: every speaker; corpus: every corpus that has speech (a package, a site), its sounds and backgrounds too,
-    other corpora dealt to the folds as wholes. With both, the report tells what a foreign corpus costs."""
+    other corpora dealt to the folds as wholes; with group too, the report tells what a foreign corpus costs. category:
+    every kind of sound (a category up to its first "/") with corpora of speech: what it has never heard the like of."""
     over: Literal["pool", "all"] = "pool"
     """pool: the groups that train and choose. all: those of the tests too, so that everybody is tested once; the folds
     run after the thresholds are committed and the tests are opened, and nothing may be chosen from them."""
@@ -172,7 +173,7 @@ class LeaveOneOutConfig(Section):
     """fixed takes what search.best found on all speakers; nested searches again inside every fold, on its own training
     groups alone, which multiplies the fits by the points of the search."""
     folds: int | None = Field(None, ge=2)
-    """Folds that hold out several speakers each, where speakers are many; null: one fold per speaker."""
+    """Folds that hold out several speakers, or kinds of sounds, each; null: one fold for each of them."""
     dev_speakers: int = Field(2, ge=1)
     """Speakers of each fold's training groups that choose its epoch and threshold instead of training."""
     changes: dict[str, Any] = Field({})
@@ -187,7 +188,7 @@ class LeaveOneOutConfig(Section):
     @classmethod
     def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
         if not by or len(set(by)) < len(by):
-            raise ValueError("must name group, corpus, or both once")
+            raise ValueError("must name each of group, corpus and category once")
         return tuple(sorted(by, reverse=True))  # group first: corpora are compared with it
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listenwell.data.clip import LABELS, Clip
-from listenwell.data.splits import check_disjoint, make_corpus_folds, split_by_group
+from listenwell.data.splits import check_disjoint, kind_of, make_category_folds, make_corpus_folds, split_by_group
 from listenwell.errors import ManifestError
 
 
@@ -102,3 +102,39 @@ def test_a_speaker_of_two_corpora_trains_in_neither_fold_and_each_clip_is_tested
     for fold in folds[:2]:
         assert "both" in {each.group for each in fold.held_out}
         assert "both" not in {each.group for each in (*fold.train, *fold.dev)}
+
+
+def category_clips(n_sources: dict[str, int], n_speakers: dict[str, int]) -> list[Clip]:
+    sounds = [(f"{kind}/{n}", f"{kind}{n}", "NONSPEECH", "g") for kind, n_ in n_sources.items() for n in range(n_)]
+    spoken = [("", f"{corpus}{n}", "SPEECH", corpus) for corpus, n_ in n_speakers.items() for n in range(n_)]
+    return [
+        replace(clip(i, label, group), category=category, corpus=of)
+        for i, (category, group, label, of) in enumerate(2 * (sounds + spoken))
+    ]
+
+
+def test_every_kind_of_sound_is_held_out_once_with_a_corpus_of_speech():
+    clips = category_clips({"animal": 5, "tool": 3, "bell": 2, "rain": 1}, {"a": 2, "b": 2, "c": 3})
+    folds = make_category_folds(clips, 3, 1, 0)
+    assert sorted(c.clip_id for fold in folds for c in fold.held_out) == sorted(c.clip_id for c in clips)
+    kinds = [{kind_of(c) for c in fold.held_out if c.label == "NONSPEECH"} for fold in folds]
+    assert kinds == [{"animal"}, {"tool"}, {"bell", "rain"}]
+    assert [{c.corpus for c in fold.held_out if c.label == "SPEECH"} for fold in folds] == [{"c"}, {"a"}, {"b"}]
+    for fold, held in zip(folds, kinds, strict=True):
+        assert not held & {kind_of(c) for c in (*fold.train, *fold.dev)}
+        check_disjoint({"train": fold.train, "dev": fold.dev, "held_out": fold.held_out})
+
+
+def test_without_a_number_every_kind_has_its_fold_and_speakers_are_dealt_where_corpora_are_few():
+    folds = make_category_folds(category_clips({"animal": 3, "tool": 2, "bell": 2}, {"a": 4}), None, 1, 0)
+    assert [{kind_of(c) for c in fold.held_out if c.label == "NONSPEECH"} for fold in folds] == [
+        {"animal"}, {"bell"}, {"tool"}
+    ]  # fmt: skip
+    assert sum(len({c.group for c in fold.held_out if c.label == "SPEECH"}) for fold in folds) == 4
+
+
+@pytest.mark.parametrize("n_folds", [None, 4])
+def test_sounds_without_a_category_or_too_few_kinds_are_said(n_folds):
+    clips = category_clips({"animal": 3, "": 2, "bell": 2}, {"a": 4})
+    with pytest.raises(ManifestError, match=r"leave-one-category-out in \d folds needs .* name the category"):
+        make_category_folds(clips, n_folds, 1, 0)

@@ -8,12 +8,15 @@ that holds both labels counts as a speaker.
 A fold without non-speech could be won by calling everything speech. So the sound sources are dealt out to the folds,
 every source held out exactly once, and within what is left some speakers and sources choose (dev) instead of training.
 Folds by corpus hold whole corpora out: speakers, sources and, by what the caller does with `Fold.corpora`, backgrounds.
+Folds by category hold whole kinds of sounds out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from math import ceil
+from operator import attrgetter
 
 from listenwell.data.clip import LABELS, Clip, Label
 from listenwell.errors import ManifestError
@@ -153,9 +156,6 @@ def make_corpus_folds(clips: Sequence[Clip], n_dev_speakers: int, seed: int) -> 
     sources. A group that stands in several corpora trains in none of their folds, and each clip of it is tested once.
     Raises ManifestError where fewer than FEWEST_CORPORA corpora hold speech, or a fold lacks a class.
     """
-    groups: dict[str, set[str]] = {}
-    for clip in clips:
-        groups.setdefault(clip.corpus, set()).add(clip.group)
     spoken = sorted({clip.corpus for clip in clips if clip.label == "SPEECH"})
     if len(spoken) < FEWEST_CORPORA:
         raise ManifestError(
@@ -163,18 +163,67 @@ def make_corpus_folds(clips: Sequence[Clip], n_dev_speakers: int, seed: int) -> 
             f"({', '.join(spoken)}); fill the corpus column of the table, or set leave_one_out.by to group."
         )
     speakers = {clip.group for clip in clips if clip.label == "SPEECH"}
-    held_out = {corpus: {corpus} for corpus in spoken}
-    n_sources = {corpus: len(groups[corpus] - speakers) for corpus in groups}
-    for corpus in sorted(set(groups) - set(spoken), key=lambda corpus: (-n_sources[corpus], corpus)):
-        fewest = min(spoken, key=lambda name: sum(n_sources[each] for each in held_out[name]))
-        held_out[fewest].add(corpus)
+    n_sources = dict.fromkeys(sorted({clip.corpus for clip in clips}), 0)
+    n_sources |= _count_groups([clip for clip in clips if clip.group not in speakers], attrgetter("corpus"))
     folds = []
-    for number, (name, corpora) in enumerate(held_out.items()):
-        of_corpora = set().union(*(groups[corpus] for corpus in corpora))
-        fold = _fold(clips, f"corpus {name}", of_corpora, number, n_dev_speakers, seed)
-        tested = [clip for clip in fold.held_out if clip.corpus in corpora]
-        folds.append(replace(fold, held_out=tested, corpora=frozenset(corpora)))
+    for number, corpora in enumerate(_deal_wholes(n_sources, [{corpus} for corpus in spoken])):
+        held = {clip.clip_id for clip in clips if clip.corpus in corpora}
+        fold = _whole_fold(clips, f"corpus {spoken[number]}", held, number, n_dev_speakers, seed)
+        folds.append(replace(fold, corpora=frozenset(corpora)))
     return folds
+
+
+def make_category_folds(clips: Sequence[Clip], n_folds: int | None, n_dev_speakers: int, seed: int) -> list[Fold]:
+    """Return folds that hold out every kind of sound once, and with it corpora of speech: neither trains nor chooses.
+
+    A kind is the category of non-speech up to its first "/" ("animal/dog"). Kinds are dealt as wholes, the largest
+    first to the fold with the fewest sources; so are the corpora of speech by speakers, or the speakers where corpora
+    are fewer than folds. n_folds None: one per kind. Raises ManifestError where kinds or speakers are fewer than folds.
+    """
+    speech = [clip for clip in clips if clip.label == "SPEECH"]
+    speakers = {clip.group for clip in speech}
+    kinds = _count_groups([clip for clip in clips if clip.group not in speakers], kind_of)
+    n = len(kinds) if n_folds is None else n_folds
+    of_speech = attrgetter("corpus" if len({clip.corpus for clip in speech}) >= n else "group")
+    spoken = _count_groups(speech, of_speech)
+    if "" in kinds or min(len(kinds), len(spoken)) < n or n < 2:
+        raise ManifestError(
+            f"leave-one-category-out in {n} folds needs as many kinds of sounds and as many speakers, but there are "
+            f"{len(kinds)} and {len(spoken)}; name the category of every NONSPEECH clip, or change leave_one_out.folds."
+        )
+    parts = zip(
+        _deal_wholes(kinds, [set() for _ in range(n)]), _deal_wholes(spoken, [set() for _ in range(n)]), strict=True
+    )
+    held = [
+        {clip.clip_id for clip in clips if (of_speech(clip) in said if clip.group in speakers else kind_of(clip) in of)}
+        for of, said in parts
+    ]
+    names = [f"categories-{number:02d}" for number in range(1, n + 1)]
+    return [_whole_fold(clips, *fold, n_dev_speakers, seed) for fold in zip(names, held, range(n), strict=True)]
+
+
+def kind_of(clip: Clip) -> str:
+    """The kind of sound: its category up to the first "/"."""
+    return clip.category.partition("/")[0]
+
+
+def _count_groups(clips: Iterable[Clip], key: Callable[[Clip], str]) -> dict[str, int]:
+    """How many groups there are of each value of the key."""
+    return Counter(value for value, _ in {(key(clip), clip.group) for clip in clips})
+
+
+def _deal_wholes(sizes: Mapping[str, int], parts: Sequence[set[str]]) -> Sequence[set[str]]:
+    """Add what is in none of the parts: the largest first, to the part that is smallest so far."""
+    dealt = set().union(*parts)
+    for name in sorted(set(sizes) - dealt, key=lambda name: (-sizes[name], name)):
+        min(parts, key=lambda part: sum(sizes[each] for each in part)).add(name)
+    return parts
+
+
+def _whole_fold(clips: Sequence[Clip], name: str, held: set[str], number: int, n_dev_speakers: int, seed: int) -> Fold:
+    """The fold that tests the clips with these ids; the other clips of their groups are in none of its parts."""
+    fold = _fold(clips, name, {clip.group for clip in clips if clip.clip_id in held}, number, n_dev_speakers, seed)
+    return replace(fold, held_out=[clip for clip in fold.held_out if clip.clip_id in held])
 
 
 def _fold(clips: Sequence[Clip], name: str, held_out: set[str], number: int, n_dev_speakers: int, seed: int) -> Fold:

@@ -37,7 +37,7 @@ from listenwell.storage.run_folder import RunFolder, read_kept_results
 OUT_OF_CORPUS, SEALED = "out_of_corpus", "sealed_test"
 LEAVE_ONE_OUT = "leave_one_{}_out"
 """What the folds of one arm are called where they are judged as a test set."""
-HELD_OUT = {"group": "speaker", "corpus": "corpus"}
+HELD_OUT = {"group": "speaker", "corpus": "corpus", "category": "category"}
 """What leave_one_out.by holds out, in words."""
 
 

@@ -36,7 +36,11 @@ MEASURES = {
     "roc_auc": "AUC",
 }
 MEASURE_HEADS = [f"#{title}" for title in MEASURES.values()]
-SPEAKERS_HELD_OUT = {"group": "Speakers held out", "corpus": "Speakers held out with their corpus"}
+SPEAKERS_HELD_OUT = {
+    "group": "Speakers held out",
+    "corpus": "Speakers held out with their corpus",
+    "category": "Speakers held out with kinds of sounds",
+}
 CHANCE = 0.5
 """ROC AUC of guessing."""
 

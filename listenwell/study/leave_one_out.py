@@ -19,7 +19,7 @@ from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, change_config
 from listenwell.data.backgrounds import BackgroundBank, clip_background_id
 from listenwell.data.clip import Clip
-from listenwell.data.splits import Fold, check_disjoint, make_corpus_folds, make_folds
+from listenwell.data.splits import Fold, check_disjoint, make_category_folds, make_corpus_folds, make_folds
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.comparison import PairedDifference, compare_balanced_accuracy
@@ -44,7 +44,7 @@ HELD_OUT = "held_out"
 FIXED = "fixed: the config was chosen on all speakers"
 NESTED = "nested: every fold searched on its own training groups"
 N_HARDEST = 3
-CORPUS = "corpus"
+CORPUS, CATEGORY = "corpus", "category"
 FOLDS = "folds"
 
 
@@ -229,7 +229,8 @@ def folds_of(config: Config, splits: Splits, by: str) -> list[Fold]:
     if by == CORPUS:
         folds = make_corpus_folds(dealt, n_dev, seed)
     else:
-        folds = make_folds(dealt, config.leave_one_out.folds, n_dev, seed)
+        make = make_category_folds if by == CATEGORY else make_folds
+        folds = make(dealt, config.leave_one_out.folds, n_dev, seed)
     return [
         replace(fold, train=[*fold.train, *(clip for clip in always if clip.corpus not in fold.corpora)])
         for fold in folds
