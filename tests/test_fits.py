@@ -1,6 +1,7 @@
 """Fits: what a study keeps of one, and that who ends at which rung follows from the histories alone."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,10 +10,14 @@ from made_sounds import make_study
 
 from listenwell.errors import ConfigError
 from listenwell.fits.ledger import dropped_at
+from listenwell.fits.request import FitRequest, judging_clips
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import divide
 from listenwell.storage.load_or_make import read_checksummed, write_checksummed
 from listenwell.storage.run_folder import identity
 from listenwell.study.run import fit_alone
 from listenwell.train.fit import Standing
+from listenwell.train.settings import TrainConfig
 
 
 def test_the_modules_an_adapter_changes_are_told_when_it_starts_and_stand_in_its_record(tmp_path, capsys):
@@ -53,6 +58,22 @@ def test_what_a_kill_left_of_an_ended_stack_is_removed_and_stacks_of_other_fits_
     write_checksummed(stacks / other / "members.json", {"members": ["0" * 16]})
     fit_alone(config)
     assert sorted(path.name for path in stacks.iterdir()) == [other, "my notes"]
+
+
+def test_fewer_dev_clips_judge_an_epoch_half_of_each_label_and_the_rest_decides_nothing(tmp_path):
+    config = make_study(tmp_path, "train.dev_clips=4")
+    splits = divide(*prepare(config), config.data)
+    requests = [FitRequest("fit", config.model_copy(update={"seed": seed}), splits, config) for seed in (0, 1)]
+    judging = [judging_clips(request) for request in requests]
+    assert judging[0] == judging[1]
+    assert sorted(clip.label for clip in judging[0]) == ["NONSPEECH"] * 2 + ["SPEECH"] * 2
+    other = next(clip for clip in splits.clips["dev"] if clip not in judging[0])
+    fewer = replace(splits, clips=splits.clips | {"dev": [clip for clip in splits.clips["dev"] if clip is not other]})
+    assert len(judging_clips(replace(requests[0], splits=fewer))) == 4
+    all_of_them = FitRequest("fit", config.model_copy(update={"train": TrainConfig()}), splits, config)
+    assert judging_clips(all_of_them) == splits.clips["dev"]
+    finished = fit_alone(config)
+    assert finished.record["history"][0]["dev_balanced_accuracy_at_0"] in (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def at(*losses, ended=False, failed=False):

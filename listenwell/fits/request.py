@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from listenwell.config import Config, change_config
-from listenwell.data.clip import clip_hashes
+from listenwell.data.clip import Clip, clip_hashes
 from listenwell.errors import ConfigError
 from listenwell.model.loading import resolve_dtype
 from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import RunFolder, identity
+from listenwell.train.loader import draw_epoch
 
 SPEC, FAILED, HISTORY = "spec.json", "failed.json", "history.json"
 """What marks a fit in the ledger as finished, or as failed for good, and its record."""
@@ -25,7 +26,7 @@ FINAL = "final"
 """The arm that is the config itself."""
 SEARCH_BEST = "search.best"
 CHANGEABLE = ("lora", "train", "augment", "prompt", "short_clips")
-RECIPE_VERSION = 7
+RECIPE_VERSION = 8
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 
@@ -110,10 +111,16 @@ def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
         "model": model_fingerprint,
         "dtype": resolve_dtype(config.model),
         "train_clips": clip_hashes(splits.clips[TRAIN]),
-        "dev_clips": clip_hashes(splits.clips[DEV]),
+        "dev_clips": clip_hashes(judging_clips(request)),
         "dev_hearing": dev_identity(request),
         "backgrounds": splits.banks[TRAIN].hashes,
     }
+
+
+def judging_clips(request: FitRequest) -> list[Clip]:
+    """The dev clips whose loss chooses the epoch: all, or train.dev_clips of them; compared fits share them."""
+    clips, n = request.splits.clips[DEV], request.config.train.dev_clips
+    return clips if n is None or n >= len(clips) else draw_epoch(clips, n, request.dev_config.seed, 0)
 
 
 def dev_identity(request: FitRequest) -> str:

@@ -21,7 +21,7 @@ from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.fits.ledger import hold_fits, rungs_of_dropped
-from listenwell.fits.request import FAILED, HISTORY, SPEC, FitRequest, Planned, PlannedFit, dev_identity
+from listenwell.fits.request import FAILED, HISTORY, SPEC, FitRequest, Planned, PlannedFit, dev_identity, judging_clips
 from listenwell.model.adapter_files import write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import extract_features
@@ -147,12 +147,12 @@ class DevSets:
         key = dev_identity(request)
         if key not in self.encoded:
             alike = [other for other in self.requests if dev_identity(other) == key]
-            clips = list({clip.clip_id: clip for other in alike for clip in other.splits.clips[DEV]}.values())
+            clips = list({clip.clip_id: clip for other in alike for clip in judging_clips(other)}.values())
             config = request.dev_config.model_copy(update={"short_clips": request.config.short_clips})
             dev = encode_dev(config, self.model, clips, request.splits.banks[DEV])
             self.encoded[key] = {clip.clip_id: i for i, clip in enumerate(clips)}, dev
         index, dev = self.encoded[key]
-        rows = [index[clip.clip_id] for clip in request.splits.clips[DEV]]
+        rows = [index[clip.clip_id] for clip in judging_clips(request)]
         return DevSet([dev.mels[i] for i in rows], [dev.audio[i] for i in rows], dev.is_speech[rows])
 
 
