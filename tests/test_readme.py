@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from config_page import PAGE, config_page
+from readme_figures import PAGES as FIGURE_PAGES
 from readme_figures import with_figures
 from typer.testing import CliRunner
 
@@ -63,9 +64,11 @@ def test_every_benchmark_that_is_cited_is_there_or_its_commit_is_named(page):
         assert named or (ROOT / cited[1]).exists(), cited[1]
 
 
-def test_the_figures_are_those_of_the_studies_on_file():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_figures(readme) == readme
+@pytest.mark.parametrize("page", FIGURE_PAGES, ids=[page.name for page in FIGURE_PAGES])
+def test_the_figures_are_those_of_the_studies_on_file(page):
+    written = page.read_text(encoding="utf-8")
+    assert written.count("<!-- end of") > 0
+    assert with_figures(written) == written
 
 
 def test_the_page_of_settings_is_that_of_the_fields():

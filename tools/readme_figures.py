@@ -1,9 +1,9 @@
-"""Rewrite the README's figures from studies' results, so that every number there comes from a file.
+"""Rewrite the figures of README and docs/results.md from studies' results, so that every number comes from a file.
 
     python tools/readme_figures.py --starter runs/starter    # copies its results and report to docs/starter-study
     python tools/readme_figures.py --full runs/starter_full  # copies its folds and its ladder to docs/starter-full
 
-Without an argument it only rewrites the README from what lies there; a test checks that this changes nothing.
+Without an argument it only rewrites the pages from what lies there; a test checks that this changes nothing.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FULL = ROOT / "docs" / "starter-full" / "results.json"
 FULL_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
 """What of a full study's results is kept in docs, with the titles of its test sets and what its folds showed."""
 FOLDS = "leave_one_corpus_out"
-BLOCKS = {name: (f"<!-- {name} -->", f"<!-- end of {name} -->") for name in ("figures", "corpora", "ladder")}
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 CONDITIONS = {"clean": "clean", "noisy": "-5 to 20 dB", "200ms": "200 ms", "100ms": "100 ms"}
 OF_FOLDS = {"clean": "clean", "noisy": "-5 and 5 dB", "100ms": "100 ms"}
 ROWS = (
@@ -42,7 +42,7 @@ ROWS = (
 
 
 def main() -> None:
-    """Copy what is named, then rewrite the README and the picture."""
+    """Copy what is named, then rewrite the pages and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starter", type=Path)
     parser.add_argument("--full", type=Path)
@@ -60,21 +60,23 @@ def main() -> None:
         write_json(FULL, {name: full[name] for name in FULL_PARTS} | of_folds | {"titles": titles})
     curves = accuracy_curves(read_results(RunFolder(STUDY)))
     (STUDY / "accuracy.svg").write_text(curves[0].svg, encoding="utf-8")
-    readme = ROOT / "README.md"
-    readme.write_text(with_figures(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(with_figures(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def with_figures(readme: str) -> str:
-    """The README with the blocks between its markers made anew from the results in docs."""
-    made = {"figures": figures(read(STUDY / "results.json"))}
-    if FULL.exists():
-        full = read(FULL)
-        made |= {"corpora": corpora(full)} | ({"ladder": ladder(full)} if full["ladder"] else {})
+def with_figures(page: str) -> str:
+    """The page with the blocks between its markers made anew from the results in docs."""
+    full = read(FULL)
+    made = {
+        "corpora": corpora(full), "comparisons": of_corpora(full), "ladder": ladder(full),
+        "figures": figures(read(STUDY / "results.json")),
+    }  # fmt: skip
     for name, block in made.items():
-        start, end = BLOCKS[name]
-        before, rest = readme.split(start)
-        readme = before + start + "\n" + block + end + rest.split(end)[1]
-    return readme
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, found, rest = page.partition(start)
+        if found:
+            page = before + start + "\n" + block + end + rest.partition(end)[2]
+    return page
 
 
 def read(path: Path) -> Any:
@@ -82,7 +84,7 @@ def read(path: Path) -> Any:
 
 
 def figures(results: dict[str, Any]) -> str:
-    """The README's table and the primary comparisons."""
+    """The tables of both test sets and the primary comparisons."""
     sets = {entry["name"]: entry for entry in results["test_sets"]}
     lines = []
     for name in ("out_of_corpus", "sealed_test"):
@@ -95,27 +97,41 @@ def figures(results: dict[str, Any]) -> str:
             "",
         ]
     lines += [
-        "![Balanced accuracy by signal-to-noise ratio](docs/starter-study/accuracy.svg)",
+        "![Balanced accuracy by signal-to-noise ratio](starter-study/accuracy.svg)",
         "",
         against(results["comparisons"], CONDITIONS, "thresholds of the same dev, out of corpus"),
         where_it_errs(results),
-        "[All figures](docs/starter-study/report.md).",
+        "[All figures](starter-study/report.md).",
         "",
     ]
     return "\n".join(lines)
 
 
 def corpora(results: dict[str, Any]) -> str:
-    """The folds that leave a corpus out, beside the opponents, what a foreign corpus costs, and the hardest speaker."""
-    record = next(r for r in results["leave_one_speaker_out"] if (r["arm"], r["by"]) == ("final", "corpus"))
+    """The folds that leave a corpus out, beside the opponents."""
+    record = of_final(results)
     metric, speakers = record["metrics"][0], record["speakers"]
-    hardest = min(speakers, key=lambda speaker: (speaker["recall"], speaker["speaker"]))
     return "\n".join([
         f"**Every corpus left out once**: {len(speakers)} speakers of {len(record['folds'])} corpora, {metric['n']} "
         f"clips, {metric['n_groups']} speakers and sources, each tested by a model that trained on none of its corpus.",
         "",
         *table(results, FOLDS, OF_FOLDS),
         "",
+    ])  # fmt: skip
+
+
+def of_final(results: dict[str, Any]) -> dict[str, Any]:
+    """The record of the delivered recipe, every corpus left out."""
+    record: dict[str, Any] = next(
+        r for r in results["leave_one_speaker_out"] if (r["arm"], r["by"]) == ("final", "corpus")
+    )
+    return record
+
+
+def of_corpora(results: dict[str, Any]) -> str:
+    """The primary comparisons of these folds, and the hardest speaker."""
+    hardest = min(of_final(results)["speakers"], key=lambda speaker: (speaker["recall"], speaker["speaker"]))
+    return "\n".join([
         against(results["comparisons"], OF_FOLDS, "thresholds of the same fold's dev"),
         f"The hardest speaker is {hardest['speaker']}, {hardest['recall']:.0%} of {hardest['n_speech']} clips.",
         "",
@@ -180,7 +196,7 @@ def where_it_errs(results: dict[str, Any]) -> str:
 
 
 def ladder(results: dict[str, Any]) -> str:
-    """The README's ladder: arms by test set and condition, each against the first, and every corpus left out."""
+    """The ladder: arms by test set and condition, each against the first, and every corpus left out."""
     titles = results["titles"]
     places = list(dict.fromkeys((record["test_set"], record["condition"]) for record in results["ladder"]))
     by_place = {(r["test_set"], r["condition"], r["arm"]): r for r in results["ladder"]}
