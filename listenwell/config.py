@@ -27,7 +27,14 @@ from listenwell.model.prompt import PromptConfig
 from listenwell.model.settings import LoraConfig, ModelConfig, ScoringConfig
 from listenwell.section import Section
 from listenwell.storage.yaml_text import read_yaml, read_yaml_value, show_value, to_yaml_line
-from listenwell.study_settings import DataConfig, EvaluationConfig, ExecutorConfig, LeaveOneOutConfig, SearchConfig
+from listenwell.study_settings import (
+    CalibrationConfig,
+    DataConfig,
+    EvaluationConfig,
+    ExecutorConfig,
+    LeaveOneOutConfig,
+    SearchConfig,
+)
 from listenwell.train.settings import TrainConfig
 
 CHANGES_NOTHING = ("output", "ledger", "relative_to")
@@ -64,6 +71,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
     scoring: ScoringConfig = ScoringConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seeds: tuple[int, ...] = ()
     """Seeds of the final fits and of every arm, the median one by dev delivered; empty takes seed alone."""

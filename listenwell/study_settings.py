@@ -57,6 +57,20 @@ class DataConfig(Section):
     """What a leak between train, dev and test does: stop the study, or be reported on its page."""
 
 
+class CalibrationConfig(Section):
+    """Whose scores choose the threshold and the map to probabilities of the delivered model and its opponents."""
+
+    source: Literal["dev", "folds"] = "dev"
+    """dev: the clips that chose the epoch. folds: clips of train and dev, each scored by a fit that trained on nothing
+    of its fold: more groups, and kinds of sounds that the fit never heard, for as many more fits as there are folds."""
+    by: Literal["group", "category"] = "category"
+    """What a fold holds out: speakers and sources, or kinds of sounds with corpora of speech (as in leave_one_out)."""
+    folds: int = Field(3, ge=2)
+    """Folds, and so fits."""
+    clips: int | None = Field(None, ge=2)
+    """How many clips of train and dev, half of each label and groups in turn; null: all."""
+
+
 class PrimaryConfig(Section):
     """The comparisons declared before the tests were opened; Holm corrects them among themselves."""
 

@@ -26,7 +26,7 @@ from listenwell.data.audio import Waveform, load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip, clip_hashes
 from listenwell.errors import ManifestError, ModelError
-from listenwell.evaluate.calibration import Threshold, choose_threshold, write_threshold
+from listenwell.evaluate.calibration import Threshold, choose_threshold, scores_sha256, write_threshold
 from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
 from listenwell.judge.detectors import (
@@ -60,8 +60,17 @@ SCORING_VERSION = 2
 """Part of what kept scores were made from; raised when a change of the code gives the same clips other scores."""
 
 
+CALIBRATION = "calibration"
 Tables = Mapping[str, Mapping[str, ScoreTable]]
 """Split (dev or a test set) -> method -> scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoosingScores:
+    """Scores by method that choose the thresholds in place of dev's, and the forms of the classic detectors."""
+
+    tables: Mapping[str, ScoreTable]
+    forms: Forms
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +90,27 @@ class Scored:
 
 
 def score_study(
-    config: Config, splits: Splits, trained: Trained, run: RunFolder, on_progress: OnProgress = ignore_progress
+    config: Config,
+    splits: Splits,
+    trained: Trained,
+    run: RunFolder,
+    on_progress: OnProgress = ignore_progress,
+    choosing: ChoosingScores | None = None,
 ) -> Scored:
-    """Score dev, choose the baselines' forms, choose and commit the thresholds, score the test sets."""
+    """Score dev, choose the baselines' forms, choose and commit the thresholds, score the test sets.
+
+    choosing: of the methods that it scores, these scores stand in place of dev's.
+    """
 
     def score(split: str, forms: Forms | None) -> tuple[dict[str, ScoreTable], Forms]:
         detectors = study_detectors(config, trained.model, trained.arms, forms)
         clips, bank = splits.clips[split], splits.banks[split]
         return score_split(detectors, forms, trained.identities, clips, bank, config, run, split, on_progress)
 
-    of_dev, forms = score(DEV, None)
-    tables = {DEV: of_dev}
+    of_dev, forms = score(DEV, choosing.forms if choosing else None)
+    tables = {DEV: of_dev | dict(choosing.tables if choosing else {})}
     thresholds = {
-        method: choose_threshold(table) for method, table in of_dev.items() if not method.endswith(AT_DEFAULT)
+        method: choose_threshold(table) for method, table in tables[DEV].items() if not method.endswith(AT_DEFAULT)
     }
     for method, threshold in thresholds.items():
         write_threshold(run.threshold(method), threshold)
@@ -282,6 +299,12 @@ def score_fits(
             remove_left_over(path.parent)
         load_or_make_all(notes, made_from, make, ManifestError)
         return {folder: read_scores(path) for folder, path in paths.items()}
+
+
+def keep_table(run: RunFolder, name: str, table: ScoreTable) -> None:
+    """Keep a table, with its hash, as scores/NAME.csv."""
+    made_from = {"scores": scores_sha256(table)}
+    load_or_make(run.score_identity(name), made_from, lambda: made_tables({run.scores(name): table}), ManifestError)
 
 
 def made_tables(tables: Mapping[Path, ScoreTable], **value: Any) -> Made:

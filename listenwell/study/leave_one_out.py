@@ -154,12 +154,15 @@ def score_opponents(config: Config, splits: Splits, forms: Forms, trainer: Train
     scoring = config.model_copy(update={"evaluation": evaluation})
     detectors = study_detectors(scoring, trainer.model, forms=forms)
     clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
-    asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
-    base = {ZERO_SHOT: identity(base=trainer.model.fingerprint, dtype=resolve_dtype(config.model), **asked)}
-    tables, _ = score_split(
-        detectors, forms, base, clips, splits.banks[DEV], scoring, trainer.run, FOLDS, trainer.on_progress
-    )
+    base, bank = base_identity(config, trainer), splits.banks[DEV]
+    tables, _ = score_split(detectors, forms, base, clips, bank, scoring, trainer.run, FOLDS, trainer.on_progress)
     return tables
+
+
+def base_identity(config: Config, trainer: Trainer) -> dict[str, str]:
+    """What the base model answers with."""
+    asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
+    return {ZERO_SHOT: identity(base=trainer.model.fingerprint, dtype=resolve_dtype(config.model), **asked)}
 
 
 def judge_folds(

@@ -34,6 +34,7 @@ from listenwell.splits.sealing import content_sha256, describe_seal
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder, alone_in_run, provenance
+from listenwell.study.calibration import score_calibration
 from listenwell.study.leave_one_out import leave_out, run_leave_one_out
 from listenwell.study.search import run_search
 from listenwell.train.fit import FailedFit
@@ -48,8 +49,10 @@ def run_study(config: Config, on_progress: OnProgress = ignore_progress) -> Resu
     run, clock = RunFolder(config.output, config.ledger), StageClock(on_progress)
     divided = divide_study(config, run, clock.report)
     check_primary(config, divided.splits.test_sets)
-    trained = train_fits(config, divided.splits, Trainer(load_model(config.model), run, clock.report))
-    scored = score_study(config, divided.splits, trained, run, clock.report)
+    trainer = Trainer(load_model(config.model), run, clock.report)
+    trained = train_fits(config, divided.splits, trainer)
+    choosing = score_calibration(config, divided.splits, trained, trainer)
+    scored = score_study(config, divided.splits, trained, run, clock.report, choosing)
     left_out = leave_out(config, divided.splits, trained, scored, run, clock.report)
     judged = judge_scores(config, trained, scored, left_out, run, clock.report)
     clock.count("judging")

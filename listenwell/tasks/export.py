@@ -28,7 +28,7 @@ from listenwell.evaluate.calibration import choose_threshold, parse_criterion
 from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.metrics import balanced_accuracy
 from listenwell.evaluate.probabilities import choose_map
-from listenwell.judge.score import read_kept_scores
+from listenwell.judge.score import CALIBRATION, read_kept_scores
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model
 from listenwell.model.lora import merge_adapter
@@ -84,7 +84,11 @@ def export_detector(
         )
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
-    dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{DEV}"), run.score_identity(DEV))
+    chosen_on = f"{FINE_TUNED}-{CALIBRATION}"
+    of_folds = config.calibration.source == "folds"
+    dev = read_kept_scores(
+        run.scores(chosen_on if of_folds else f"{FINE_TUNED}-{DEV}"), run.score_identity(chosen_on if of_folds else DEV)
+    )
     thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
     speech = dev.score[dev.is_speech]
     recalls = {criterion: float(np.mean(speech >= value)) for criterion, value in thresholds.items()}
