@@ -1,4 +1,4 @@
-"""A whole study in six stages: divide, train, score, leave out, judge, write. What is done already is reused.
+"""A whole study in stages: divide, train, calibrate, score, leave out, judge, write. What is done already is reused.
 
 The commands that train alone (train, search, cross-validate) are its first half, and a later study finds their fits.
 
