@@ -23,6 +23,7 @@ from listenwell.detect.files import ScoreJournal, detect_files, owner_of
 from listenwell.detect.recordings import cut_windows, find_recordings, open_blocks
 from listenwell.detect.segmentation import SegmentRule, count_frames, count_windows, frame_activity, hysteresis
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
+from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.mel import extract_features
@@ -430,7 +431,8 @@ def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, t
 
 
 def test_the_merged_model_answers_like_base_and_adapter(bundle, detector):
-    merged = load_model(ModelConfig(name=str(bundle.parent / "merged"), device="cpu"))
-    mels = [extract_features(merged.mel_filters, sound(0.9), detector.bundle.short_clips)]
-    scores = answer_scores(merged, embed_clips(merged, mels, 32.0), merged.prompt(detector.bundle.prompt))
+    base = load_model(ModelConfig(name=detector.bundle.base, device="cpu", dtype="float32"))
+    adapter, _ = read_adapter(bundle / "adapter", base)
+    mels = [extract_features(base.mel_filters, sound(0.9), detector.bundle.short_clips)]
+    scores = answer_scores(base, embed_clips(base, mels, 32.0), base.prompt(detector.bundle.prompt), adapter)
     assert scores[0] == pytest.approx(detector.score(sound(0.9), SAMPLE_RATE_HZ), abs=1e-4)

@@ -42,14 +42,13 @@ MEAN, EACH = "mean", "each"
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
-    merged: Annotated[
-        Path | None, typer.Option("--merged", help="Also write base and adapter as one model into this folder.")
-    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
+
+    Example: listenwell export my_recordings/run --out detector
     """
     from listenwell.tasks.runs import open_run
 
@@ -57,9 +56,9 @@ def export(
         opened, config = open_run(run)
         yield from (run, opened.fits, *study_inputs(config))
 
-    with destinations(folders=[out, merged], inputs=read(), overwrite=overwrite):
+    with destinations(folders=[out], inputs=read(), overwrite=overwrite):
         # seconds pass until it is imported
-        from listenwell.tasks.export import export_detector, export_merged
+        from listenwell.tasks.export import export_detector
 
         with shown_progress() as on_progress:
             bundle = export_detector(run, out, on_progress)
@@ -69,9 +68,6 @@ def export(
             f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} "
             f"s, pauses of at least {rule.shortest_pause_s:g} s"
         )
-        if merged is not None:
-            export_merged(run, merged)
-            typer.echo(f"{merged}: base and adapter as one model, for transformers")
 
 
 @app.command("detect")
@@ -115,6 +111,8 @@ def detect(
 
     Recordings of any length and any format FFmpeg reads, pipes too; memory does not grow with their length. With --out,
     what was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
+
+    Example: listenwell detect meeting.wav --detector detector --format rttm --out meeting.rttm
     """
     from listenwell.detect.detector import Detector
     from listenwell.detect.files import ScoreJournal, detect_files, owner_of
@@ -242,7 +240,10 @@ def score(
     config: Annotated[Path | None, typer.Option("--config", help="Config file (YAML).")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
+    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition.
+
+    Example: listenwell score --config my_recordings/study.yaml --adapter my_recordings/run --out scored
+    """
     from listenwell.config import load_config
     from listenwell.splits.clips import find_manifest, read_split
     from listenwell.storage.run_folder import hold_run, require_own
