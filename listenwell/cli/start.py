@@ -26,7 +26,6 @@ from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.destination import destinations
 from listenwell.storage.load_or_make import cache_root
-from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from listenwell.report.results import Search
@@ -263,14 +262,9 @@ def report(run: Run) -> None:
 
     Example: listenwell report my_recordings/run
     """
-    from listenwell.report.results import Seal, read_results
-    from listenwell.report.write import write_report
-    from listenwell.splits.sealing import read_seal
+    from listenwell.study.results import Results
 
-    folder = RunFolder(run)
-    results = read_results(folder)
-    write_report(results.model_copy(update={"seal": Seal.model_validate(read_seal(folder))}), run)
-    typer.echo(run / "report.html")
+    typer.echo(Results.read(run).report(run))
 
 
 @app.command("trace")
