@@ -321,6 +321,18 @@ def test_a_recording_that_cannot_be_read_does_not_stop_the_others(detector, long
     assert good.duration_s == pytest.approx(13.3)
 
 
+def test_the_lengths_of_segments_can_be_changed_and_what_is_no_length_is_refused(detector, long_file):
+    changed = Detector(detector.model, detector.adapter, detector.bundle, -99.0)
+    (whole,) = changed.segments(long_file)
+    changed.change_rule(longest_speech_s=2.0, pad_s=0.25)
+    parts = changed.segments(long_file)
+    assert max(part.end_s - part.start_s for part in parts) <= 2.0
+    assert (parts[0].start_s, parts[-1].end_s) == (whole.start_s, whole.end_s)
+    for wrong in ({"pad_s": float("nan")}, {"shortest_pause_s": -1.0}, {"hop_s": 0.1}, {"longest_speech_s": 0.3}):
+        with pytest.raises(ConfigError, match=r"seconds for pad_s|the longest speech is 0\.3 s"):
+            changed.change_rule(**wrong)
+
+
 def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(bundle, copy)

@@ -64,4 +64,4 @@ def test_the_examples_run(tmp_path, monkeypatch):
                 soundfile.write(path, 0.1 * stream(5, kind, i, take).standard_normal(8_000), 16_000)
     run_commands([example(name) for name in ORDER])
     assert len(read_manifest(Path("test_set/test_set.csv"))) > 0
-    assert Path("meeting.rttm").is_file()
+    assert Path("meeting.srt").is_file()
