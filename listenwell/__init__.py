@@ -13,33 +13,26 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # read by type checkers, and by `_homes`
-    from listenwell.config import Config as Config
-    from listenwell.config import load_config as load_config
+    # isort: off
+    from listenwell.config import Config as Config, load_config as load_config
     from listenwell.data.audio import load_waveform as load_waveform
-    from listenwell.data.clip import Background as Background
-    from listenwell.data.clip import Clip as Clip
-    from listenwell.data.manifest import read_manifest as read_manifest
-    from listenwell.data.manifest import write_manifest as write_manifest
-    from listenwell.detect.detector import Decision as Decision
-    from listenwell.detect.detector import Detector as Detector
+    from listenwell.data.clip import Background as Background, Clip as Clip
+    from listenwell.data.manifest import read_manifest as read_manifest, write_manifest as write_manifest
+    from listenwell.detect.detector import Decision as Decision, Detector as Detector
     from listenwell.detect.segmentation import Segment as Segment
     from listenwell.errors import ListenwellError as ListenwellError
-    from listenwell.evaluate.scores import ScoreTable as ScoreTable
-    from listenwell.evaluate.scores import read_scores as read_scores
-    from listenwell.evaluate.scores import write_scores as write_scores
-    from listenwell.fits.fitting import Trained as Trained
-    from listenwell.fits.fitting import Trainer as Trainer
-    from listenwell.judge.evidence import Judged as Judged
-    from listenwell.judge.evidence import LeftOut as LeftOut
-    from listenwell.judge.evidence import judge_scores as judge_scores
-    from listenwell.judge.score import Scored as Scored
-    from listenwell.judge.score import score_study as score_study
-    from listenwell.splits.gate import Divided as Divided
-    from listenwell.splits.gate import divide_study as divide_study
+    from listenwell.evaluate.scores import (
+        ScoreTable as ScoreTable,
+        read_scores as read_scores,
+        write_scores as write_scores,
+    )
+    from listenwell.fits.fitting import Trained as Trained, Trainer as Trainer
+    from listenwell.judge.evidence import Judged as Judged, LeftOut as LeftOut, judge_scores as judge_scores
+    from listenwell.judge.score import Scored as Scored, score_study as score_study
+    from listenwell.splits.gate import Divided as Divided, divide_study as divide_study
     from listenwell.study.leave_one_out import leave_out as leave_out
     from listenwell.study.results import Results as Results
-    from listenwell.study.run import run_study as run_study
-    from listenwell.study.run import train_fits as train_fits
+    from listenwell.study.run import run_study as run_study, train_fits as train_fits
 
 __version__ = "0.1.0"
 

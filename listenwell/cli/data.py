@@ -177,12 +177,6 @@ def draw_test_set(
     exclude: Annotated[
         list[Path] | None, typer.Option("--exclude", help="Table of clips used elsewhere; may be given again.")
     ] = None,
-    conditions: Annotated[
-        str, typer.Option("--conditions", help="Also write plans for these, such as clean,snr_0,t60_0.3, or full.")
-    ] = "",
-    backgrounds: Annotated[
-        str, typer.Option("--backgrounds", help="backgrounds.csv for snr_ conditions; the starter's for its clips.")
-    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a test set by group and write it with its data sheet; no audio is copied.
@@ -193,16 +187,13 @@ def draw_test_set(
     from listenwell.data.test_set import SetSize
     from listenwell.tasks.test_set import FILES, Draw, make_test_set
 
-    noise = backgrounds or ("starter" if clips == "starter" else "none")
-    changes = [f"data.manifest={json.dumps(clips)}", f"data.backgrounds={json.dumps(noise)}", f"seed={seed}"]
-    changes += [f"evaluation.conditions={json.dumps(conditions.split(','))}"] if conditions else []
-    config = load_config(None, changes)
+    config = load_config(None, [f"data.manifest={json.dumps(clips)}", "data.backgrounds=none", f"seed={seed}"])
     draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
     read = study_inputs(config, *(exclude or []))
     files = [out / name for name in FILES]
     with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as written:
         with shown_progress() as on_progress:
-            sheet = make_test_set(config, draw, out, config.evaluation.conditions if conditions else (), on_progress)
+            sheet = make_test_set(config, draw, out, on_progress)
         written.remove_rest()
     for each in sheet.precision:
         widths = ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in each.half_widths)

@@ -74,11 +74,6 @@ seal_app = typer.Typer(
 )
 
 
-@seal_app.callback()
-def _seal_group() -> None:
-    pass
-
-
 @seal_app.command("show")
 def show(run: Run) -> None:
     """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed.
@@ -164,11 +159,6 @@ def report_text(report: "LeakReport") -> str:
 
 
 augment_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Augmentation: preview.")
-
-
-@augment_app.callback()
-def _augment_group() -> None:
-    """Keep `preview` a command of its own while it is the only one."""
 
 
 @augment_app.command("preview")

@@ -37,23 +37,12 @@ model_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Base 
 
 
 @app.command("study")
-def study(
-    config: ConfigFile,
-    overrides: Overrides = None,
-    executor: Annotated[
-        Literal["", "local", "ray"],
-        typer.Option("--executor", help="Where stacks train: local, or ray (listenwell[ray]); as executor.kind."),
-    ] = "",
-    address: Annotated[
-        str, typer.Option("--address", help="The Ray cluster, HOST:PORT or auto; as executor.address.")
-    ] = "",
-) -> None:
+def study(config: ConfigFile, overrides: Overrides = None) -> None:
     """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused.
 
     Example: listenwell study my_recordings/study.yaml train.epochs=5
     """
-    options = [("executor.kind", executor), ("executor.address", address)]
-    resolved = study_config(config, [*(overrides or []), *(f"{key}={value}" for key, value in options if value)])
+    resolved = study_config(config, overrides or [])
     from listenwell.report.tables import format_table
     from listenwell.study.run import run_study
 
