@@ -1,6 +1,6 @@
 """listenwell: fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.
 
-The names in `__all__` are the public API. They load on first use, so that `import listenwell` is instant and
+The names imported below are the public API. They load on first use, so that `import listenwell` is instant and
 never imports torch; everything else in the package may change between versions.
 
 The one thing done at import is how torch's threads are to wait for each other, which OpenMP reads when torch is loaded.
@@ -10,98 +10,58 @@ environment (GOMP_SPINCOUNT, OMP_WAIT_POLICY), or with torch loaded, it stays as
 """
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from listenwell.config import Config, load_config
-    from listenwell.data.audio import load_waveform
-    from listenwell.data.clip import Background, Clip
-    from listenwell.data.manifest import read_manifest, write_manifest
-    from listenwell.detect.detector import Decision, Detector
-    from listenwell.detect.segmentation import Segment
-    from listenwell.errors import ListenwellError
-    from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
-    from listenwell.fits.fitting import Trained, Trainer
-    from listenwell.judge.evidence import Judged, LeftOut, judge_scores
-    from listenwell.judge.score import Scored, score_study
-    from listenwell.report.results import Results
-    from listenwell.splits.gate import Divided, divide_study
-    from listenwell.study.leave_one_out import leave_out
-    from listenwell.study.run import run_study, train_fits
+if TYPE_CHECKING:  # read by type checkers, and by `_homes`
+    # isort: off
+    from listenwell.config import Config as Config, load_config as load_config
+    from listenwell.data.audio import load_waveform as load_waveform
+    from listenwell.data.clip import Background as Background, Clip as Clip
+    from listenwell.data.manifest import read_manifest as read_manifest, write_manifest as write_manifest
+    from listenwell.detect.detector import Decision as Decision, Detector as Detector
+    from listenwell.detect.segmentation import Segment as Segment
+    from listenwell.errors import ListenwellError as ListenwellError
+    from listenwell.evaluate.scores import (
+        ScoreTable as ScoreTable,
+        read_scores as read_scores,
+        write_scores as write_scores,
+    )
+    from listenwell.fits.fitting import Trained as Trained, Trainer as Trainer
+    from listenwell.judge.evidence import Judged as Judged, LeftOut as LeftOut, judge_scores as judge_scores
+    from listenwell.judge.score import Scored as Scored, score_study as score_study
+    from listenwell.splits.gate import Divided as Divided, divide_study as divide_study
+    from listenwell.study.leave_one_out import leave_out as leave_out
+    from listenwell.study.results import Results as Results
+    from listenwell.study.run import run_study as run_study, train_fits as train_fits
 
 __version__ = "0.1.0"
 
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-__all__ = [
-    "Background",
-    "Clip",
-    "Config",
-    "Decision",
-    "Detector",
-    "Divided",
-    "Judged",
-    "LeftOut",
-    "ListenwellError",
-    "Results",
-    "ScoreTable",
-    "Scored",
-    "Segment",
-    "Trained",
-    "Trainer",
-    "__version__",
-    "divide_study",
-    "judge_scores",
-    "leave_out",
-    "load_config",
-    "load_waveform",
-    "read_manifest",
-    "read_scores",
-    "run_study",
-    "score_study",
-    "train_fits",
-    "write_manifest",
-    "write_scores",
-]
 
-_HOMES = {
-    "Background": "data.clip",
-    "Clip": "data.clip",
-    "Config": "config",
-    "Decision": "detect.detector",
-    "Detector": "detect.detector",
-    "Divided": "splits.gate",
-    "Judged": "judge.evidence",
-    "LeftOut": "judge.evidence",
-    "ListenwellError": "errors",
-    "Results": "report.results",
-    "ScoreTable": "evaluate.scores",
-    "Scored": "judge.score",
-    "Segment": "detect.segmentation",
-    "Trained": "fits.fitting",
-    "Trainer": "fits.fitting",
-    "divide_study": "splits.gate",
-    "judge_scores": "judge.evidence",
-    "leave_out": "study.leave_one_out",
-    "load_config": "config",
-    "load_waveform": "data.audio",
-    "read_manifest": "data.manifest",
-    "read_scores": "evaluate.scores",
-    "run_study": "study.run",
-    "score_study": "judge.score",
-    "train_fits": "study.run",
-    "write_manifest": "data.manifest",
-    "write_scores": "evaluate.scores",
-}
+def _homes() -> dict[str, str]:
+    """Public name -> its module, as the imports above say."""
+    import ast
+    from pathlib import Path
+
+    nodes = ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+    imports = [(str(node.module), node.names) for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.name: module for module, names in imports for name in names if module.startswith("listenwell.")}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name.startswith("__") and name != "__all__":  # what import machinery asks every module for
         raise AttributeError(f"module 'listenwell' has no attribute '{name}'")
-    return getattr(import_module(f"listenwell.{_HOMES[name]}"), name)
+    from importlib import import_module
+
+    homes = _homes()
+    if name == "__all__":
+        return sorted([*homes, "__version__"])
+    if name not in homes:
+        raise AttributeError(f"module 'listenwell' has no attribute '{name}'")
+    return globals().setdefault(name, getattr(import_module(homes[name]), name))
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_homes(), "__version__"])

@@ -1,7 +1,7 @@
 """Progress on standard error: a live bar in a terminal, an occasional plain line elsewhere.
 
 Long work reports `on_progress(stage, done, total)`; it knows nothing of terminals. Rates and the time left are
-those of the stage so far.
+those of the stage so far. What follows ": " in a stage is shown beside it and may change while it runs.
 """
 
 import sys
@@ -31,9 +31,10 @@ def shown_progress() -> Iterator[OnProgress]:
         tasks = {}
 
         def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+            name = stage.partition(": ")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(stage, total=total)
+            bars.update(tasks[name], description=stage, completed=done, total=total)
 
         yield report
 
@@ -47,7 +48,7 @@ class StageClock:
 
     def report(self, stage: str, done: int, total: int) -> None:
         """The time since the last report was spent on `stage`."""
-        self.count(stage.split()[0])
+        self.count(stage.split()[0].rstrip(":"))
         self._on_progress(stage, done, total)
 
     def count(self, stage: str) -> None:
@@ -67,15 +68,16 @@ class PlainLines:
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Write the state of `stage` when it is time to."""
-        now = self.clock()
+        now, (name, _, detail) = self.clock(), stage.partition(": ")
         if not self.started:
             self.last_line = now
-        elapsed = now - self.started.setdefault(stage, now)
+        elapsed = now - self.started.setdefault(name, now)
         if done < total and now - self.last_line < SECONDS_BETWEEN_LINES:
             return
         self.last_line = now
         if done >= total:
-            del self.started[stage]
+            del self.started[name]
         rate = f", {done / elapsed:.1f}/s" if elapsed > 0 and done else ""
         left = f", {elapsed * (total - done) / done:.0f} s left" if 0 < done < total else ""
-        print(f"{stage}: {done} of {total}{rate}{left}", file=sys.stderr, flush=True)
+        shown = f", {detail}" if detail else ""
+        print(f"{name}: {done} of {total}{rate}{left}{shown}", file=sys.stderr, flush=True)

@@ -101,10 +101,10 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The detector of a small study; its study (`run`), corpus and merged model (`merged`) lie beside its folder."""
+    """The detector of a small study; its study (`run`) and corpus lie beside its folder."""
     from made_sounds import make_study, study_record
 
-    from listenwell.tasks.export import export_detector, export_merged
+    from listenwell.tasks.export import export_detector
 
     folder = tmp_path_factory.mktemp("detector")
     with pytest.MonkeyPatch.context() as patched:
@@ -112,5 +112,4 @@ def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = make_study(folder)
         study_record(config)
         export_detector(config.output, folder / "bundle", n_recordings=1, recording_s=6.0)
-        export_merged(config.output, folder / "merged")
     return folder / "bundle"

@@ -49,8 +49,20 @@ def packed(text: str) -> str:
 def test_every_help_stands_word_for_word_in_the_help_of_its_command(names, command):
     printed = packed(run(*names, "--help").stdout)
     texts = [command.help, *(each.help for each in command.params if getattr(each, "help", None))]
-    texts += [inspect.cleandoc(each.help).split("\n\n")[0] for each in getattr(command, "commands", {}).values()]
+    shown = [each for each in getattr(command, "commands", {}).values() if not each.hidden]
+    texts += [inspect.cleandoc(each.help).split("\n\n")[0] for each in shown]
     assert [text for text in texts if packed(text) not in printed] == []
+
+
+def test_the_help_lists_every_command_in_one_panel_and_old_names_in_none():
+    printed = run("--help").stdout
+    in_order = [printed.index(f"\n{title}:\n") for title in ("Start", "Use", "Inspect", "Advanced")]
+    assert in_order == sorted(in_order)
+    listed = re.findall(r"^  ([a-z][a-z-]+) {2,}[A-Z]", printed, re.MULTILINE)
+    commands = typer.main.get_command(cli.app).commands
+    assert sorted(listed) == sorted(name for name, found in commands.items() if not found.hidden)
+    hidden = {name for name, found in commands.items() if found.hidden}
+    assert hidden == {"fit", "loso", "test-set", "audio-check", "corpus", "augment"}
 
 
 def test_brackets_of_what_was_typed_stand_in_the_error_and_in_its_progress(capsys, monkeypatch):

@@ -92,7 +92,7 @@ def test_quarantined_recordings_are_listed_with_their_reasons(tmp_path):
     [
         (("download", "unheard_of", "--root", "x"), "corpus 'unheard_of': unknown; expected one of starter, musan"),
         (("download", "musan"), "--root: is missing"),
-        (("download", "starter", "--root", "x"), "run 'listenwell corpus prepare starter'"),
+        (("download", "starter", "--root", "x"), "run 'listenwell data corpus prepare starter'"),
         (("download", "folders", "--root", "x"), "has nothing to download"),
         (("prepare", "musan", "--root", "x"), "--out: is missing"),
         (("prepare", "musan", "--root", "x", "--out", "y", "--clips", "nose"), "unknown kind 'nose'"),

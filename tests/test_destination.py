@@ -247,11 +247,8 @@ def test_a_destination_is_checked_before_the_model_is_loaded(tmp_path):
         refused = run("detect", tmp_path / "rec.wav", "--detector", nothing, "--out", tmp_path / out)
         assert refused.exit_code == 2
         assert sentence in refused.stderr
-    for option in ("--out", "--merged"):
-        refused = run("export", nothing, "--out", tmp_path / "new", option, tmp_path / "answer.txt")
-        assert "a file stands where a folder was expected" in refused.stderr
-    refused = run("export", nothing, "--out", tmp_path / "new", "--merged", tmp_path / "new")
-    assert "would be written twice" in refused.stderr
+    refused = run("export", nothing, "--out", tmp_path / "answer.txt")
+    assert "a file stands where a folder was expected" in refused.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"rec.wav", "answer.txt"}
 
 
@@ -272,10 +269,9 @@ def test_export_replaces_its_own_detector_and_no_other_folder(finished, tmp_path
     (mine / "thesis.tex").write_text("mine")
     (own / "notes.txt").write_text("mine")
     before = content_of(tmp_path)
-    for arguments in (("--out", mine), ("--out", tmp_path / "new", "--merged", mine)):
-        refused = run("export", finished, *arguments)
-        assert refused.exit_code == 2
-        assert f"mine: holds thesis.tex, {FOREIGN}" in refused.stderr
+    refused = run("export", finished, "--out", mine)
+    assert refused.exit_code == 2
+    assert f"mine: holds thesis.tex, {FOREIGN}" in refused.stderr
     assert f"detector: holds notes.txt, {FOREIGN}" in run("export", finished, "--out", own).stderr
     for out in (finished, tmp_path, finished / "fits", finished / "scores"):
         refused = run("export", finished, "--out", out, "--overwrite")

@@ -23,6 +23,7 @@ from listenwell.detect.files import ScoreJournal, detect_files, owner_of
 from listenwell.detect.recordings import cut_windows, find_recordings, open_blocks
 from listenwell.detect.segmentation import SegmentRule, count_frames, count_windows, frame_activity, hysteresis
 from listenwell.errors import AudioError, AudioWarning, ConfigError, ModelError
+from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.mel import extract_features
@@ -320,6 +321,18 @@ def test_a_recording_that_cannot_be_read_does_not_stop_the_others(detector, long
     assert good.duration_s == pytest.approx(13.3)
 
 
+def test_the_lengths_of_segments_can_be_changed_and_what_is_no_length_is_refused(detector, long_file):
+    changed = Detector(detector.model, detector.adapter, detector.bundle, -99.0)
+    (whole,) = changed.segments(long_file)
+    changed.change_rule(longest_speech_s=2.0, pad_s=0.25)
+    parts = changed.segments(long_file)
+    assert max(part.end_s - part.start_s for part in parts) <= 2.0
+    assert (parts[0].start_s, parts[-1].end_s) == (whole.start_s, whole.end_s)
+    for wrong in ({"pad_s": float("nan")}, {"shortest_pause_s": -1.0}, {"hop_s": 0.1}, {"longest_speech_s": 0.3}):
+        with pytest.raises(ConfigError, match=r"seconds for pad_s|the longest speech is 0\.3 s"):
+            changed.change_rule(**wrong)
+
+
 def test_a_changed_or_foreign_detector_is_refused(bundle, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(bundle, copy)
@@ -430,7 +443,8 @@ def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, t
 
 
 def test_the_merged_model_answers_like_base_and_adapter(bundle, detector):
-    merged = load_model(ModelConfig(name=str(bundle.parent / "merged"), device="cpu"))
-    mels = [extract_features(merged.mel_filters, sound(0.9), detector.bundle.short_clips)]
-    scores = answer_scores(merged, embed_clips(merged, mels, 32.0), merged.prompt(detector.bundle.prompt))
+    base = load_model(ModelConfig(name=detector.bundle.base, device="cpu", dtype="float32"))
+    adapter, _ = read_adapter(bundle / "adapter", base)
+    mels = [extract_features(base.mel_filters, sound(0.9), detector.bundle.short_clips)]
+    scores = answer_scores(base, embed_clips(base, mels, 32.0), base.prompt(detector.bundle.prompt), adapter)
     assert scores[0] == pytest.approx(detector.score(sound(0.9), SAMPLE_RATE_HZ), abs=1e-4)

@@ -28,8 +28,10 @@ from listenwell.detect.formats import (
     write_csv,
     write_json_records,
     write_rttm,
+    write_srt,
     write_table,
     write_textgrid,
+    write_vtt,
 )
 from listenwell.detect.segmentation import Segment
 from listenwell.random_streams import stream
@@ -101,6 +103,9 @@ def test_every_format_says_the_same():
     assert write_audacity(detections).splitlines()[1] == "4.000000\t9.000000\tspeech"
     assert "6.5 of 9.0 s" in write_table(detections)
     assert write_textgrid(detections).count("intervals [") == 4
+    assert write_srt(detections).splitlines()[4:7] == ["2", "00:00:04,000 --> 00:00:09,000", "speech"]
+    late = [Detection(Path("a.wav"), 9000.0, segments=(Segment(3599.9996, 3661.25, 0.9),))]
+    assert write_vtt(late) == "WEBVTT\n\n01:00:00.000 --> 01:01:01.250\nspeech\n\n"
     assert 'text = ""' in write_textgrid(detections)
 
 
@@ -143,6 +148,8 @@ def test_two_recordings_of_one_name_have_two_ids_and_two_files(detect, tmp_path)
     found = detect(folder, "--format", "rttm", "--threshold", "-99")
     assert [line.split()[1] for line in found.stdout.splitlines()] == ["day1_rec", "day2_rec"]
     assert f"{folder}/day2/rec.wav: is called day2_rec in the answer" in found.stderr
+    assert detect(folder / "day1" / "rec.wav", "--format", "vtt", "--out", tmp_path / "one.vtt").exit_code == 0
+    assert (tmp_path / "one.vtt").read_text().startswith("WEBVTT")
     found = detect(folder, "--format", "audacity", "--out", tmp_path / "labels")
     assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["day1_rec.txt", "day2_rec.txt"]
     assert "is called day1_rec in the answer" in found.stderr
@@ -193,6 +200,8 @@ def test_files_of_any_name_are_answered_in_every_format(detect, tmp_path, form):
         (("--dtype", "float16"), "--dtype"),
         (("--workers", "0"), "--workers"),
         (("--channel", "each", "--format", "audacity"), "--channel each"),
+        (("--skip-existing",), "--skip-existing: needs --cut alone"),
+        (("--skip-existing", "--cut", "c", "--out", "all.json", "--format", "json"), "--skip-existing: needs --cut"),
     ],
     ids=" ".join,
 )
@@ -201,6 +210,58 @@ def test_an_option_that_can_never_be_used_is_one_sentence(tmp_path, arguments, s
     assert found.exit_code == 2
     assert says in found.stderr
     assert "Traceback" not in found.output
+
+
+def test_without_a_detector_that_is_shipped_one_sentence_says_what_to_give(tmp_path):
+    found = CliRunner().invoke(app, ["detect", str(record(tmp_path / "a.wav"))])
+    assert found.exit_code == 1
+    assert "ships no detector; give the folder of one that 'listenwell export RUN' wrote" in found.stderr
+
+
+@pytest.mark.slow
+def test_the_speech_of_a_recording_is_cut_out_at_its_own_rate_channel_by_channel(detect, tmp_path):
+    rng = stream(4, "stereo")
+    sound = (0.3 * rng.standard_normal((12 * 8_000, 2))).astype(np.float32)
+    sound[3 * 8_000 : 6 * 8_000, 1] = 0  # digital silence is never speech
+    soundfile.write(tmp_path / "call.wav", sound, 8_000, subtype="PCM_16")
+    stored, _ = soundfile.read(tmp_path / "call.wav", dtype="int16")
+    call = (tmp_path / "call.wav", "--threshold", "-99", "--longest-speech", "5", "--format", "json")
+    found = detect(*call, "--channel", "each", "--cut", tmp_path / "cut")
+    assert found.exit_code == 0, found.output
+    written = sorted(path.name for path in (tmp_path / "cut" / "call").iterdir())
+    expected = [
+        f"channel{one['channel']}_{s['start_s']:.3f}-{s['end_s']:.3f}.wav"
+        for one in json.loads(found.stdout)
+        for s in one["segments"]
+    ]
+    assert written == sorted(expected)
+    assert len(expected) >= 5
+    for name in written:
+        channel, _, times = name.removesuffix(".wav").partition("_")
+        first, last = (round(float(time) * 8_000) for time in times.split("-"))
+        samples, rate_hz = soundfile.read(tmp_path / "cut" / "call" / name, dtype="int16")
+        assert rate_hz == 8_000
+        assert last - first <= 5 * 8_000
+        np.testing.assert_array_equal(samples, stored[first:last, int(channel[-1])])
+    assert detect(*call, "--cut", tmp_path / "both").exit_code == 0
+    first_cut = sorted((tmp_path / "both" / "call").iterdir())[0]
+    assert soundfile.info(first_cut).channels == 2
+
+
+@pytest.mark.slow
+def test_recordings_that_have_their_answer_are_left_out_when_asked(detect, tmp_path):
+    for name in ("a", "b"):
+        record(tmp_path / "calls" / f"{name}.wav")
+    call = (tmp_path / "calls", "--format", "srt", "--out", tmp_path / "out", "--skip-existing")
+    assert detect(*call).exit_code == 0
+    (tmp_path / "out" / "a.srt").write_text("corrected by hand")
+    (tmp_path / "out" / "b.srt").unlink()
+    again = detect(*call)
+    assert "1 recordings have their answers already" in again.stderr
+    assert "1 recordings, 0.5 s of audio" in again.stderr
+    assert (tmp_path / "out" / "a.srt").read_text() == "corrected by hand"
+    assert (tmp_path / "out" / "b.srt").is_file()
+    assert detect(*call).exit_code == 0  # nothing is left to do
 
 
 def with_thresholds(made_detector: Path, folder: Path, target: float, *, known: bool) -> Path:

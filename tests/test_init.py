@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 
 from listenwell.cli.main import app
 from listenwell.config import load_config
+from listenwell.data.clip import Clip
 from listenwell.data.manifest import read_manifest
+from listenwell.data.splits import make_folds
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
 from listenwell.tasks.export import export_detector
-from listenwell.tasks.init import start_from_table, start_project
+from listenwell.tasks.init import describe_speakers, leave_one_out_settings, start_from_table, start_project
 from listenwell.tasks.runs import list_runs
 from listenwell.tasks.trace import trace
 
@@ -59,8 +61,8 @@ def test_folders_or_a_pattern_give_groups_and_files_that_stand_in_for_speakers_a
     clips = read_manifest(started.clips_csv)
     assert len(clips) == 30
     assert {clip.group for clip in clips if clip.label == "SPEECH"} == {f"speech/who{i}" for i in range(5)}
-    few = "has 5 groups, of which dev and test take a quarter each"
-    assert [few in warning for warning in started.warnings] == [True, True]
+    assert "5 speakers are few: leave-one-out is their test" in started.warnings[0]
+    assert started.warnings[1] == "NONSPEECH has 5 groups: that says little about a sound source nobody heard."
 
 
 def test_files_outside_the_labels_and_broken_files_are_counted(tmp_path):
@@ -141,9 +143,47 @@ def test_the_config_that_init_writes_runs(tmp_path, with_backgrounds):
     assert f"then listenwell study {tmp_path / 'study.yaml'}" in answer.stdout
     quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]"]
     results = study_record(load_config(tmp_path / "study.yaml", quick))
+    folds = [row for row in results["rows"] if row["test_set"] == "leave_one_group_out"]
+    assert {row["metrics"][0]["n_groups"] for row in folds} == {10}
+    assert "Leave one speaker out, against" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     conditions = {row["condition"] for row in results["rows"]}
     assert ("snr_0" in conditions) == with_backgrounds
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def labelled(n_speakers: int, n_sources: int) -> list[Clip]:
+    groups = [("SPEECH", i) for i in range(n_speakers)] + [("NONSPEECH", i) for i in range(n_sources)]
+    return [Clip(f"{w}{i}", Path("x.wav"), 0.0, 1.0, w, f"{w}{i}", f"{w}{i}", "own", "") for w, i in groups]
+
+
+@pytest.mark.parametrize(
+    ("n_speakers", "n_sources", "expected"),
+    [
+        (3, 3, {"dev_speakers": 1}),
+        (5, 9, {"dev_speakers": 2}),
+        (8, 4, {"dev_speakers": 2, "folds": 4}),
+        (19, 30, {"dev_speakers": 2, "folds": 10}),
+        (20, 30, {}),
+        (2, 9, {}),
+        (9, 2, {}),
+    ],
+)
+def test_few_speakers_are_left_out_in_folds_that_can_be_made(n_speakers, n_sources, expected):
+    clips = labelled(n_speakers, n_sources)
+    settings = leave_one_out_settings(clips)
+    assert settings == ({"arms": ["final"], "over": "all", **expected} if expected else {})
+    if settings:
+        folds = make_folds(clips, settings.get("folds"), settings["dev_speakers"], seed=0)
+        assert sum(len(fold.held_out) for fold in folds) == len(clips)
+    assert (describe_speakers(clips, has_folds=True) == "") == (n_speakers == 20)
+
+
+def test_check_says_what_tests_few_speakers(tmp_path):
+    config = start_project(make_recordings(tmp_path, by_speaker=True)).config
+    assert "leave-one-out is their test" in CliRunner().invoke(app, ["check", str(config)]).stderr
+    alone = CliRunner().invoke(app, ["check", str(config), "leave_one_out.arms=[]"])
+    assert "leave-one-out would be (leave_one_out.arms=[final] leave_one_out.over=all) their test" in alone.stderr
+    assert [line.split(":")[0] for line in alone.stderr.splitlines()] == ["reading", "leak check", "listenwell"]
 
 
 def test_a_folder_may_have_any_name(tmp_path):

@@ -16,6 +16,15 @@ def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys):
     ]
 
 
+def test_what_stands_behind_a_stage_may_change_and_begins_no_other(capsys):
+    with shown_progress() as report:
+        for done, says in ((1, "loss 0.7"), (2, "loss 0.6"), (3, "loss 0.5, dev loss 0.6 after epoch 1")):
+            report(f"training a: {says}", done, 3)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("training a: 3 of 3, ")
+    assert line.endswith("/s, loss 0.5, dev loss 0.6 after epoch 1")
+
+
 def test_every_stage_ends_with_a_line(capsys):
     with shown_progress() as report:
         for stage in ("fetching", "scoring"):

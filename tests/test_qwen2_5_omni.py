@@ -10,12 +10,14 @@ from made_sounds import make_study, study_record
 from safetensors.torch import load_file, save_file
 
 from listenwell.detect.detector import Detector
+from listenwell.model.adapter_files import read_adapter
 from listenwell.model.base_files import BASE_FILE
 from listenwell.model.loading import load_model
+from listenwell.model.lora import merge_adapter
 from listenwell.model.mel import pad
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
-from listenwell.tasks.export import export_detector, export_merged
+from listenwell.tasks.export import export_detector
 from listenwell.tasks.plan import FIT_STATE_COPIES, plan_study
 
 pytestmark = pytest.mark.slow
@@ -57,7 +59,7 @@ def test_a_whole_omni_gives_its_thinker(base, model, tmp_path):
     assert plan.memory["frozen base"] == 4 * n
 
 
-def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path):
+def test_a_study_is_planned_run_and_exported(base, model, tmp_path):
     settings = ("lora.scope=both", "train.projector=trained", "train.epochs=1", "model.device=cpu")
     config = make_study(tmp_path, f"model.name={base}", *settings)
     planned = plan_study(config).memory
@@ -69,8 +71,8 @@ def test_a_study_is_planned_run_exported_and_merged(base, model, tmp_path):
 
     export_detector(config.output, tmp_path / "bundle", n_recordings=1, recording_s=6.0)
     detector = Detector.load(tmp_path / "bundle", device="cpu", dtype="float32")
-    export_merged(config.output, tmp_path / "merged")
-    merged = load_model(ModelConfig(name=str(tmp_path / "merged"), device="cpu"))
+    merged = load_model(ModelConfig(name=str(base), device="cpu"))
+    merge_adapter(merged.network, read_adapter(tmp_path / "bundle" / "adapter", merged)[0])
     clips = [pad(clip, config.short_clips) for clip in CLIPS]
     with torch.no_grad():
         by_merged, bare = our_answers(merged, clips), our_answers(model, clips)

@@ -35,7 +35,7 @@ from listenwell.storage.run_folder import (
     written_by_a_run,
 )
 from listenwell.study.run import fit_alone
-from listenwell.tasks.export import export_detector, export_merged
+from listenwell.tasks.export import export_detector
 from listenwell.tasks.runs import delivered_adapter, export_tensorboard, find_adapter, list_runs, open_run
 
 QUICK = ("train.epochs=1", "evaluation.conditions=[clean]")
@@ -277,8 +277,6 @@ def test_the_adapter_of_a_study_is_found_in_its_ledger_exported_and_scored(study
     export_detector(study.output, tmp_path / "detector", n_recordings=1, recording_s=6.0)
     weights = find_adapter(study.output) / "adapter_model.safetensors"
     assert read_bundle(tmp_path / "detector").adapter_sha256 == hash_file(weights)
-    export_merged(study.output, tmp_path / "merged")
-    assert (tmp_path / "merged" / "config.json").is_file()
     clips = str(study.output.parent / "clips.csv")
     tables = []
     for adapter in (study.output, find_adapter(study.output)):

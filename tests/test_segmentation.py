@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -166,3 +168,30 @@ def test_every_turn_comes_once_among_the_windows_of_a_frame(per_window):
     turns = window_turns(np.arange(10, 10 + windows_per_frame(rule)), rule)
     assert sorted(turns.tolist()) == list(range(per_window))
     assert window_turns(np.arange(4), SegmentRule(1.0, 0.25)).tolist() == [0, 2, 1, 3]
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=80),
+    st.sampled_from([0.0, 0.1, 0.3, 1.0]),
+    st.sampled_from([None, 2.5, 4.0, 10.0]),
+)
+def test_speech_is_padded_and_cut_into_parts_that_are_no_longer_than_wanted(windows, pad_s, longest_s):
+    activity, duration_s = np.array(windows), (len(windows) - 1) * RULE.hop_s + RULE.window_s - 0.01
+    plain = find_segments(activity, duration_s, RULE)
+    found = find_segments(activity, duration_s, replace(RULE, pad_s=pad_s, longest_speech_s=longest_s))
+    edges = [edge for s in found for edge in (s.start_s, s.end_s)]
+    assert edges == sorted(edges)
+    assert all(0 <= edge <= duration_s for edge in edges)
+    assert all(s.end_s - s.start_s <= (longest_s or np.inf) + 1e-9 for s in found)
+    # all that was speech still is
+    assert all(any(s.start_s <= t <= s.end_s for s in found) for one in plain for t in (one.start_s, one.end_s))
+    if longest_s is None:
+        assert len(found) == len(plain)
+
+
+def test_long_speech_is_cut_where_it_is_least_active_and_a_pause_is_shared_by_its_pads():
+    rule = replace(RULE, window_s=0.25)
+    windows = np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.9, 0.9, 0.9, 0.0, 0.9])
+    found = find_segments(windows, 2.5, replace(rule, longest_speech_s=1.6, pad_s=0.2))
+    cuts = [(round(s.start_s, 3), round(s.end_s, 3)) for s in found]
+    assert cuts == [(0.0, 1.0), (1.0, 2.0 + 0.125), (2.25 - 0.125, 2.5)]

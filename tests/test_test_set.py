@@ -1,6 +1,5 @@
 """The expanded test set: drawn by group, spread, reproducible, refused with a reason, and described."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -11,18 +10,15 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from made_sounds import make_backgrounds
 from scipy.stats import norm, t
 from statsmodels.stats.proportion import proportion_confint
 from typer.testing import CliRunner
 
-from listenwell.augment.plan import Plan, apply_plan
 from listenwell.cli.main import app
 from listenwell.config import Config, load_config
 from listenwell.data.audio import load_waveform, pcm_sha256
-from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
-from listenwell.data.manifest import read_backgrounds, read_manifest, write_manifest
+from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.test_set import ChosenClip, DataSheet, SetSize, draw_test_set, format_sheet, leave_out_related
 from listenwell.errors import ManifestError
 from listenwell.evaluate.power import expect_precision
@@ -167,29 +163,11 @@ def test_a_test_set_is_not_written_over_another(corpus, tmp_path):
     assert "test_set.csv: is there already; give another name, or --overwrite to replace it" in refused.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["test_set.csv"]
     assert (tmp_path / "out" / "test_set.csv").read_text() == "of somebody else"
-    done = run(*draw, "--conditions", "clean", "--overwrite")
+    done = run(*draw, "--overwrite")
     assert done.exit_code == 0
     assert "--overwrite replaces it" in done.stderr
     assert run(*draw).exit_code == 2
     assert run(*draw, "--overwrite").exit_code == 0
-    assert not (tmp_path / "out" / "plans.jsonl").exists()
-
-
-def test_the_plans_replay_every_clip_under_every_condition(corpus, tmp_path):
-    config = config_for(corpus, f"data.backgrounds={make_backgrounds(tmp_path)}")
-    conditions = ("clean", "20ms", "snr_0", "t60_0.3", "bandpass_300_3400")
-    sheet = make_test_set(config, Draw(SMALL), tmp_path / "out", conditions)
-    lines = (tmp_path / "out" / "plans.jsonl").read_text().splitlines()
-    plans = [Plan.from_json(json.loads(line)) for line in lines]
-    assert [(plan.clip_id, plan.epoch) for plan in plans] == [
-        (clip.clip_id, condition) for clip in sheet.clips for condition in conditions
-    ]
-    bank = BackgroundBank(read_backgrounds(tmp_path / "backgrounds.csv"))
-    samples = load_waveform(sheet.clips[0])
-    heard = [apply_plan(samples, plan, bank.load) for plan in plans[:5]]
-    assert [version.size for version in heard] == [3200, 320, 3200, 3200, 3200]
-    assert np.array_equal(heard[0], samples)
-    assert all(not np.array_equal(version, samples) for version in heard[2:])
 
 
 def test_expected_precision_is_wilsons_interval_for_the_clips_over_the_design_effect():
@@ -237,16 +215,6 @@ def test_the_command_draws_and_says_what_can_be_known(corpus, tmp_path):
         *SMALL_SIZES,
         "--out",
         tmp_path / "out",
-        "--conditions",
-        "clean,100ms,lowpass_3400",
     )
     assert result.exit_code == 0, result.output
     assert "balanced accuracy    14 clips,   7 groups" in result.stdout
-    assert len((tmp_path / "out" / "plans.jsonl").read_text().splitlines()) == 14 * 3
-
-
-@pytest.mark.parametrize("conditions", ["snr_0", "clean,loud", "clean,t60_99"])
-def test_conditions_that_cannot_be_are_wrong_usage(corpus, tmp_path, conditions):
-    result = run("test-set", "--clips", corpus, "--out", tmp_path / "out", "--conditions", conditions)
-    assert result.exit_code == 2
-    assert result.stderr.count("Traceback") == 0

@@ -3,7 +3,7 @@
     python tools/starter_list.py
 
 A new file is a row written by hand, with the next edition's number and without sha256. Its package comes from where
-`listenwell corpus prepare starter` has it from (choose_source); its hash is written into the row, and the file is kept
+`listenwell data corpus prepare starter` has it from (choose_source); its hash is in the row, and the file is kept
 in the cache. A new file must decode, sound, and be in the list once. Raises ListenwellError where a row cannot stand.
 """
 

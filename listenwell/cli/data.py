@@ -1,4 +1,4 @@
-"""Commands on data: test-set, audio-check, and corpus (list, download, prepare, export)."""
+"""The group `data`: test-set, audio-check, and corpus (list, download, prepare, export)."""
 
 import json
 from collections.abc import Sequence
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from listenwell.data.corpora.corpus import Corpus, Prepared
     from listenwell.data.fetch.download import RemoteFile
 
+app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Recordings and test sets before a study.")
 corpus_app = typer.Typer(
     cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, export."
 )
 
 STARTER = "starter"  # catalogue.STARTER, which is not imported before a command runs
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a corpus; 'corpus list' shows them.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a corpus; 'data corpus list' shows them.")]
 Root = Annotated[Path | None, typer.Option("--root", help="Folder of the corpus, or one above it.")]
 
 
@@ -31,7 +32,10 @@ Root = Annotated[Path | None, typer.Option("--root", help="Folder of the corpus,
 def list_corpora(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Show all about one corpus.", show_default=False)] = "",
 ) -> None:
-    """List the corpora: hours, size of the download, licence, what they are good for; or all about one of them."""
+    """List the corpora: hours, size of the download, licence, what they are good for; or all about one of them.
+
+    Example: listenwell data corpus list musan
+    """
     from listenwell.data.corpora.catalogue import CORPORA, find_corpus
 
     if name:
@@ -55,7 +59,10 @@ def download_corpus(
         str, typer.Option("--url", help="Mirror: URL of a folder that holds the archives under their own names.")
     ] = "",
 ) -> None:
-    """Fetch a corpus and unpack it; an interrupted download goes on where it stopped. Prints the folders."""
+    """Fetch a corpus and unpack it; an interrupted download goes on where it stopped. Prints the folders.
+
+    Example: listenwell data corpus download musan --root corpora/musan
+    """
     from listenwell.data.corpora.catalogue import fetch_corpus, find_corpus
 
     corpus = find_corpus(name)
@@ -83,7 +90,10 @@ def prepare_corpus(
     parts: Annotated[str | None, typer.Option("--parts", help="Official parts of VoxConverse: dev, test.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
+    """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first.
+
+    Example: listenwell data corpus prepare musan --root corpora/musan --out prepared/musan
+    """
     if name == STARTER:
         from listenwell.data.corpora.starter import prepare_starter
 
@@ -154,9 +164,6 @@ def _size_text(archives: Sequence["RemoteFile"]) -> str:
     return f"{known / 1e9:.1f} GB" if all(archive.n_bytes for archive in archives) else "not published"
 
 
-app = typer.Typer(cls=OneSentenceErrors)
-
-
 @app.command("test-set")
 def draw_test_set(
     clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")],
@@ -170,29 +177,23 @@ def draw_test_set(
     exclude: Annotated[
         list[Path] | None, typer.Option("--exclude", help="Table of clips used elsewhere; may be given again.")
     ] = None,
-    conditions: Annotated[
-        str, typer.Option("--conditions", help="Also write plans for these, such as clean,snr_0,t60_0.3, or full.")
-    ] = "",
-    backgrounds: Annotated[
-        str, typer.Option("--backgrounds", help="backgrounds.csv for snr_ conditions; the starter's for its clips.")
-    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw a test set by group and write it with its data sheet; no audio is copied."""
+    """Draw a test set by group and write it with its data sheet; no audio is copied.
+
+    Example: listenwell data test-set --clips my_recordings/clips.csv --speakers 4 --sounds 4 --out test_set
+    """
     from listenwell.config import load_config
     from listenwell.data.test_set import SetSize
     from listenwell.tasks.test_set import FILES, Draw, make_test_set
 
-    noise = backgrounds or ("starter" if clips == "starter" else "none")
-    changes = [f"data.manifest={json.dumps(clips)}", f"data.backgrounds={json.dumps(noise)}", f"seed={seed}"]
-    changes += [f"evaluation.conditions={json.dumps(conditions.split(','))}"] if conditions else []
-    config = load_config(None, changes)
+    config = load_config(None, [f"data.manifest={json.dumps(clips)}", "data.backgrounds=none", f"seed={seed}"])
     draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
     read = study_inputs(config, *(exclude or []))
     files = [out / name for name in FILES]
     with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as written:
         with shown_progress() as on_progress:
-            sheet = make_test_set(config, draw, out, config.evaluation.conditions if conditions else (), on_progress)
+            sheet = make_test_set(config, draw, out, on_progress)
         written.remove_rest()
     for each in sheet.precision:
         widths = ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in each.half_widths)
@@ -210,7 +211,10 @@ def check_audio(
     out: Annotated[Path | None, typer.Option("--json", help="Also write the findings here (JSON).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure clipping, DC, silence, level and bandwidth by class, and warn where they tell the label."""
+    """Measure clipping, DC, silence, level and bandwidth by class, and warn where they tell the label.
+
+    Example: listenwell data audio-check my_recordings/clips.csv
+    """
     from dataclasses import asdict
 
     from listenwell.config import load_config
@@ -228,10 +232,7 @@ def check_audio(
         raise typer.Exit(1)
 
 
-exchange_app = typer.Typer(cls=OneSentenceErrors)
-
-
-@exchange_app.command("export")
+@corpus_app.command("export")
 def export_clips(
     clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
@@ -242,6 +243,8 @@ def export_clips(
     """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied).
 
     An AudioFolder is read like any table: give its metadata.csv, with data.columns={path: file_name}.
+
+    Example: listenwell data corpus export my_recordings/clips.csv --to lhotse --out manifests
     """
     from listenwell.config import load_config
     from listenwell.data.exchange import RECORDINGS, SUPERVISIONS, write_audio_folder, write_lhotse

@@ -50,7 +50,10 @@ def calibrate(
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
-    """Choose the threshold that a criterion asks for on dev scores, with its interval; no model is needed."""
+    """Choose the threshold that a criterion asks for on dev scores, with its interval; no model is needed.
+
+    Example: listenwell calibrate my_recordings/run/scores/fine-tuned-dev.csv --out threshold.json
+    """
     from listenwell.evaluate import calibration
     from listenwell.evaluate.calibration import parse_criterion
     from listenwell.evaluate.predictions import parse_columns, read_predictions
@@ -99,7 +102,10 @@ def evaluate(
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure a score table at a threshold, by condition, with intervals that respect groups."""
+    """Measure a score table at a threshold, by condition, with intervals that respect groups.
+
+    Example: listenwell evaluate my_recordings/run/scores/fine-tuned-test.csv --threshold threshold.json
+    """
     from listenwell.evaluate.calibration import parse_criterion, read_given_threshold, read_platt
     from listenwell.evaluate.methods import parse_parts
     from listenwell.evaluate.metrics import Costs
@@ -159,7 +165,10 @@ def compare(
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare the first source with each of the others on the same clips, in one table with paired tests."""
+    """Compare the first source with each of the others on the same clips, in one table with paired tests.
+
+    Example: listenwell compare my_recordings/run/scores/fine-tuned-test.csv my_recordings/run/scores/webrtc-test.csv
+    """
     from listenwell.evaluate.predictions import parse_columns
     from listenwell.report.score_tables import comparison_rows, comparison_table, write_table
     from listenwell.report.tables import align
@@ -207,7 +216,10 @@ def power(
     icc: Annotated[float, typer.Option("--icc", help="Correlation within groups to plan with.")] = 0.3,
     wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding the difference.")] = 0.8,
 ) -> None:
-    """Say how many groups and clips a question needs before they are collected, or what a table's are worth."""
+    """Say how many groups and clips a question needs before they are collected, or what a table's are worth.
+
+    Example: listenwell power --half-width 0.1
+    """
     import numpy as np
 
     from listenwell.data.clip import LABELS

@@ -1,5 +1,6 @@
-"""Commands that look: check (the leak gate), augment preview, runs (list, tensorboard), seal show."""
+"""Commands that look: check (the leak gate), preview, runs (list, tensorboard), seal show."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,8 @@ def list_(
     """Show every run: its state, when it last changed, fits done, dropped, failed and requested, its main figures.
 
     Intervals that overlap do not settle which run is better: 'listenwell compare RUN RUN' pairs two runs clip by clip.
+
+    Example: listenwell runs list my_recordings
     """
     from listenwell.tasks.runs import list_runs
 
@@ -57,6 +60,8 @@ def tensorboard(
     """Copy the metrics of a run's fits into TensorBoard event files: tensorboard --logdir OUT. Prints the folders.
 
     Needs listenwell[tracking].
+
+    Example: listenwell runs tensorboard my_recordings/run --out events
     """
     from listenwell.tasks.runs import export_tensorboard
 
@@ -69,14 +74,12 @@ seal_app = typer.Typer(
 )
 
 
-@seal_app.callback()
-def _seal_group() -> None:
-    pass
-
-
 @seal_app.command("show")
 def show(run: Run) -> None:
-    """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed."""
+    """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed.
+
+    Example: listenwell seal show my_recordings/run
+    """
     from listenwell.splits.sealing import read_seal
 
     seal = read_seal(RunFolder(run))
@@ -105,9 +108,13 @@ def check(
     overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
-    """Look for leaks between train, dev, test sets and backgrounds, by name and by sound; exit status 1 if any."""
+    """Look for leaks between train, dev, test sets and backgrounds, by name and by sound; exit status 1 if any.
+
+    Example: listenwell check my_recordings/study.yaml --json leaks.json
+    """
     from listenwell.config import load_config
     from listenwell.data.check.leaks import CLEAN
+    from listenwell.splits.clips import prepare
     from listenwell.splits.gate import check_study, check_table
 
     is_config = source.suffix.lower() in (".yaml", ".yml")
@@ -126,6 +133,11 @@ def check(
         if json_out is not None:
             write_json(json_out, report.to_json())
     typer.echo(report_text(report))
+    if config:
+        from listenwell.tasks.init import describe_speakers
+
+        few = describe_speakers(prepare(config)[0], has_folds=bool(config.leave_one_out.arms))
+        print(f"listenwell: note: {few}\n" if few else "", end="", file=sys.stderr)
     if report.verdict != CLEAN:
         raise typer.Exit(1)
 
@@ -149,12 +161,8 @@ def report_text(report: "LeakReport") -> str:
 augment_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Augmentation: preview.")
 
 
-@augment_app.callback()
-def _augment_group() -> None:
-    """Keep `preview` a command of its own while it is the only one."""
-
-
 @augment_app.command("preview")
+@app.command("preview")
 def preview_plans(
     config: ConfigFile,
     clips: Annotated[str, typer.Option("--clips", help="Training clips, as ID,ID.")],
@@ -163,7 +171,10 @@ def preview_plans(
     overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
-    """Write a page that plays and shows chosen clips exactly as training gets them."""
+    """Write a page that plays and shows chosen clips exactly as training gets them.
+
+    Example: listenwell preview my_recordings/study.yaml --clips speech/anna/1 --out preview.html
+    """
     from listenwell.config import load_config
     from listenwell.tasks.preview import preview
 

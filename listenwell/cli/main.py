@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -18,22 +18,35 @@ from listenwell.cli import data, evidence, inspect, start, use
 from listenwell.cli.shared import OneSentenceErrors
 from listenwell.errors import AudioWarning
 
+
+class Panels(OneSentenceErrors):
+    """The commands in the order in which one comes to need them."""
+
+    panels: ClassVar = {
+        "Start": ("init", "check", "plan", "study", "report"),
+        "Use": ("detect", "export"),
+        "Inspect": ("trace", "preview", "compare", "runs", "seal"),
+    }
+    other_commands = "Advanced"
+
+
 app = typer.Typer(
-    cls=OneSentenceErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=Panels, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take '[a-z]' and '[section.key=value]' in a help or a file name for a colour
     help="Fine-tune audio language models to decide SPEECH or NONSPEECH, and prove whether it generalises.",
 )  # fmt: skip
-for panel in (start, use, evidence, inspect, data):
-    app.add_typer(panel.app)
-data.corpus_app.add_typer(data.exchange_app)
+for commands in (start, use, evidence, inspect):
+    app.add_typer(commands.app)
+data.app.add_typer(data.corpus_app, name="corpus")
 for group, name in (
-    (inspect.augment_app, "augment"),
-    (data.corpus_app, "corpus"),
-    (start.model_app, "model"),
-    (inspect.runs_app, "runs"),
-    (inspect.seal_app, "seal"),
-):
+    (data.app, "data"), (start.model_app, "model"), (inspect.runs_app, "runs"), (inspect.seal_app, "seal"),
+):  # fmt: skip
     app.add_typer(group, name=name)
+# names of earlier versions
+for group, name in ((data.corpus_app, "corpus"), (inspect.augment_app, "augment")):
+    app.add_typer(group, name=name, hidden=True)
+app.command("test-set", hidden=True)(data.draw_test_set)
+app.command("audio-check", hidden=True)(data.check_audio)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
@@ -32,19 +32,27 @@ Overwrite = Annotated[
 
 
 class OneSentenceErrors(TyperGroup):
-    """Prints a ListenwellError or Ctrl-C as one sentence and turns it into the exit status; cuts no help off."""
+    """Prints a ListenwellError or Ctrl-C as one sentence and turns it into the exit status; cuts no help off.
+
+    panels: title -> the commands that the help lists below it; the others follow below `other_commands`.
+    """
+
+    panels: ClassVar[Mapping[str, Sequence[str]]] = {}
+    other_commands: ClassVar[str] = "Commands"
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands, each with the whole first paragraph of its help."""
+        """List the commands by panel, each with the whole first paragraph of its help."""
         commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [
-                    (name, inspect.cleandoc(command.help or "").split("\n\n")[0])
-                    for name, command in commands.items()
-                    if command and not command.hidden
-                ]
-            )
+        shown = {
+            name: inspect.cleandoc(command.help or "").split("\n\n")[0]
+            for name, command in commands.items()
+            if command and not command.hidden
+        }
+        in_panels = {name for names in self.panels.values() for name in names}
+        others = [name for name in shown if name not in in_panels]
+        for title, names in {**self.panels, self.other_commands: others}.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, shown[name]) for name in names])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""

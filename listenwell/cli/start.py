@@ -26,7 +26,6 @@ from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.destination import destinations
 from listenwell.storage.load_or_make import cache_root
-from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from listenwell.report.results import Search
@@ -38,20 +37,12 @@ model_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Base 
 
 
 @app.command("study")
-def study(
-    config: ConfigFile,
-    overrides: Overrides = None,
-    executor: Annotated[
-        Literal["", "local", "ray"],
-        typer.Option("--executor", help="Where stacks train: local, or ray (listenwell[ray]); as executor.kind."),
-    ] = "",
-    address: Annotated[
-        str, typer.Option("--address", help="The Ray cluster, HOST:PORT or auto; as executor.address.")
-    ] = "",
-) -> None:
-    """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
-    options = [("executor.kind", executor), ("executor.address", address)]
-    resolved = study_config(config, [*(overrides or []), *(f"{key}={value}" for key, value in options if value)])
+def study(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused.
+
+    Example: listenwell study my_recordings/study.yaml train.epochs=5
+    """
+    resolved = study_config(config, overrides or [])
     from listenwell.report.tables import format_table
     from listenwell.study.run import run_study
 
@@ -80,6 +71,8 @@ def init(
     """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml.
 
     Or at a table of clips (CSV, JSON Lines, Parquet): study.yaml says which of its columns are read as what.
+
+    Example: listenwell init my_recordings
     """
     from listenwell.tasks.init import start_from_table, start_project
 
@@ -105,7 +98,10 @@ def init(
 
 @app.command("prepare")
 def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Fetch what a study needs and show who trains, who chooses (dev) and who only tests."""
+    """Fetch what a study needs and show who trains, who chooses (dev) and who only tests.
+
+    Example: listenwell prepare my_recordings/study.yaml
+    """
     resolved = study_config(config, overrides or [])
     from listenwell.splits.clips import prepare
     from listenwell.splits.divide import allocation, divide
@@ -123,7 +119,10 @@ def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
 @app.command("fit", hidden=True)
 @app.command("train")
 def train(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
+    """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder.
+
+    Example: listenwell train my_recordings/study.yaml seed=123
+    """
     resolved = study_config(config, overrides or [])
     from listenwell.study.run import fit_alone
 
@@ -142,8 +141,9 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
 def search(config: ConfigFile, overrides: Overrides = None) -> None:
     """Train the points of search.grid, or those that search.sampled draws, and rank them on dev.
 
-    No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits. Example:
-    listenwell search study.yaml search.sampled.trials=24
+    No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits.
+
+    Example: listenwell search my_recordings/study.yaml 'search.grid=[{lora.rank: 8}, {lora.rank: 16}]'
     """
     resolved = study_config(config, overrides or [])
     from listenwell.report.tables import format_search
@@ -163,9 +163,11 @@ def plan(
         bool, typer.Option("--probe", help="Load the model and time ten steps and some scores on this machine.")
     ] = False,
 ) -> None:
-    """Say what a study will take before anything is trained: fits, steps, memory, disk, time, power.
+    """Say what a study will take before anything is trained: fits, steps, memory, time.
 
     Without --probe no weights are read and no time is estimated.
+
+    Example: listenwell plan my_recordings/study.yaml --probe
     """
     resolved = study_config(config, overrides or [])
     from listenwell.tasks.plan import plan_study
@@ -177,8 +179,6 @@ def plan(
 
 def _plan_lines(plan: "StudyPlan") -> Iterator[str]:
     """The plan, one fact a line."""
-    from listenwell.tasks.plan import CORRELATION, DISCORDANT_SHARE
-
     yield f"{'fits':24} {'number':>7} {'steps':>9} {'clips':>9}"
     in_all = [fit for of_kind in plan.fits.values() for fit in of_kind]
     for kind, fits in [*plan.fits.items(), ("in all", in_all)]:
@@ -191,20 +191,11 @@ def _plan_lines(plan: "StudyPlan") -> Iterator[str]:
     if free_bytes is not None and in_all_bytes > free_bytes:
         free += "; that is more than is free: lower train.stack or train.batch, or set train.gradient_checkpointing"
     yield f"memory in all, an upper bound: {_gib(in_all_bytes)}{free}"
-    yield f"disk: {_gib(plan.disk_bytes)}; free now: {_gib(plan.free_disk_bytes)}"
     time = "unknown; --probe measures ten steps and some scores"
     if plan.training_s is not None and plan.scoring_s is not None:
         time = f"training {_duration(plan.training_s)}, scoring {_duration(plan.scoring_s)}, as eight steps "
         time += "and some scores ran"
     yield f"time on this machine: {time}"
-    for test_set, n_groups, difference in plan.power:
-        shown = "are too few to show any difference 8 times in 10"
-        if difference <= DISCORDANT_SHARE:
-            shown = f"show a difference in balanced accuracy of {difference:.2f} or more, 8 times in 10"
-        yield (
-            f"power on {test_set}: {n_groups} groups of the rarer class {shown} (if one method alone is right on "
-            f"{DISCORDANT_SHARE:.0%} of the clips, correlation within groups {CORRELATION:g})"
-        )
 
 
 def _gib(n_bytes: float) -> str:
@@ -241,7 +232,10 @@ def _changes_text(changes: Mapping[str, Any]) -> str:
 @app.command("loso", hidden=True)
 @app.command("cross-validate")
 def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
+    """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself.
+
+    Example: listenwell cross-validate my_recordings/study.yaml leave_one_out.over=pool
+    """
     resolved = study_config(config, overrides or [])
     from listenwell.report.tables import format_speakers
     from listenwell.study.run import leave_one_out_alone
@@ -253,15 +247,13 @@ def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command("report")
 def report(run: Run) -> None:
-    """Write report.html and report.md again from a study's results.json."""
-    from listenwell.report.results import Seal, read_results
-    from listenwell.report.write import write_report
-    from listenwell.splits.sealing import read_seal
+    """Write report.html and report.md again from a study's results.json.
 
-    folder = RunFolder(run)
-    results = read_results(folder)
-    write_report(results.model_copy(update={"seal": Seal.model_validate(read_seal(folder))}), run)
-    typer.echo(run / "report.html")
+    Example: listenwell report my_recordings/run
+    """
+    from listenwell.study.results import Results
+
+    typer.echo(Results.read(run).report(run))
 
 
 @app.command("trace")
@@ -269,7 +261,10 @@ def trace(
     clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip of the study.")],
     run: Annotated[Path, typer.Option("--run", help="Folder of a finished study.")],
 ) -> None:
-    """Walk one clip through a study: manifest line, plans, shapes, scores, thresholds, decisions (as YAML)."""
+    """Walk one clip through a study: manifest line, plans, shapes, scores, thresholds, decisions (as YAML).
+
+    Example: listenwell trace speech/anna/1 --run my_recordings/run
+    """
     import yaml
 
     from listenwell.tasks.trace import trace
@@ -286,7 +281,10 @@ def show_config(
         ),
     ] = None,
 ) -> None:
-    """Print the resolved config as YAML, every field with its help."""
+    """Print the resolved config as YAML, every field with its help.
+
+    Example: listenwell config my_recordings/study.yaml train.epochs=5
+    """
     from listenwell.config import dump, load_config
 
     changes = arguments or []
@@ -300,7 +298,10 @@ def build_model(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the model; the cache when not given.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Build a base model from open weights; prints its folder."""
+    """Build a base model from open weights; prints its folder.
+
+    Example: listenwell model build small --out models/small
+    """
     from listenwell.model.loading import model_folder, quiet_transformers
     from listenwell.model.small.assembly import build_small_model
 
@@ -325,6 +326,8 @@ def prompts(
 
     All share one pass of the audio encoder. Balanced accuracy is that of decisions whose threshold other dev groups
     chose; where intervals overlap, the ranking is chance. No test clip is opened.
+
+    Example: listenwell prompts my_recordings/study.yaml --ask 'Speech? A) yes B) no' --ask 'A) voice B) other'
     """
     from listenwell.config import load_config
     from listenwell.tasks.score_table import judge_prompts

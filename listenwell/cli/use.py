@@ -4,8 +4,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,32 +26,31 @@ from listenwell.cli.shared import (
 )
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
-from listenwell.storage.atomic_files import companion, is_stream, write_bytes
+from listenwell.storage.atomic_files import companion, is_stream
 from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from listenwell.detect.bundle import Bundle
-    from listenwell.detect.files import Detection
 
 app = typer.Typer(cls=OneSentenceErrors)
 JOURNAL = ".journal"
 STDIN_SHOWN = Path("stdin")
 MEAN, EACH = "mean", "each"
+Seconds = float | None
 
 
 @app.command("export")
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
-    merged: Annotated[
-        Path | None, typer.Option("--merged", help="Also write base and adapter as one model into this folder.")
-    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
+
+    Example: listenwell export my_recordings/run --out detector
     """
     from listenwell.tasks.runs import open_run
 
@@ -57,9 +58,9 @@ def export(
         opened, config = open_run(run)
         yield from (run, opened.fits, *study_inputs(config))
 
-    with destinations(folders=[out, merged], inputs=read(), overwrite=overwrite):
+    with destinations(folders=[out], inputs=read(), overwrite=overwrite):
         # seconds pass until it is imported
-        from listenwell.tasks.export import export_detector, export_merged
+        from listenwell.tasks.export import export_detector
 
         with shown_progress() as on_progress:
             bundle = export_detector(run, out, on_progress)
@@ -69,9 +70,6 @@ def export(
             f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} "
             f"s, pauses of at least {rule.shortest_pause_s:g} s"
         )
-        if merged is not None:
-            export_merged(run, merged)
-            typer.echo(f"{merged}: base and adapter as one model, for transformers")
 
 
 @app.command("detect")
@@ -79,15 +77,29 @@ def detect(
     recordings: Annotated[
         list[str], typer.Argument(help="Files, folders, patterns such as 'calls/*.wav', or - for standard input.")
     ],
-    detector: Annotated[Path, typer.Option("--detector", help="Folder that export wrote.")] = Path("detector"),
+    detector: Annotated[
+        Path | None, typer.Option("--detector", help="Folder that export wrote; the one shipped where none is given.")
+    ] = None,
     form: Annotated[
-        Literal["table", "json", "csv", "rttm", "audacity", "textgrid"],
-        typer.Option("--format", help="What is written; audacity and textgrid are one file per recording."),
+        Literal["table", "json", "csv", "rttm", "audacity", "textgrid", "srt", "vtt"],
+        typer.Option("--format", help="What is written; from audacity on one file per recording."),
     ] = "table",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="File for the answer (a folder for audacity and textgrid); a stopped run goes on."),
+        typer.Option("--out", help="File for the answer, a folder for one each; a stopped run goes on."),
     ] = None,
+    cut: Annotated[
+        Path | None, typer.Option("--cut", help="Folder that receives the stretches of speech as WAV files.")
+    ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out recordings whose own answer or cut is there.")
+    ] = False,
+    speech_pad: Annotated[Seconds, typer.Option("--speech-pad", help="Added before and after speech.")] = None,
+    shortest_speech: Annotated[Seconds, typer.Option("--shortest-speech", help="Shorter speech is dropped.")] = None,
+    longest_speech: Annotated[
+        Seconds, typer.Option("--longest-speech", help="Longer speech is cut where it is least active.")
+    ] = None,
+    shortest_pause: Annotated[Seconds, typer.Option("--shortest-pause", help="Shorter pauses are filled.")] = None,
     criterion: Annotated[
         str, typer.Option("--criterion", help="Which threshold of dev decides, such as target_recall=0.95.")
     ] = "balanced_accuracy",
@@ -115,39 +127,67 @@ def detect(
 
     Recordings of any length and any format FFmpeg reads, pipes too; memory does not grow with their length. With --out,
     what was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
+
+    Example: listenwell detect meeting.wav --detector detector --format srt --out meeting.srt
     """
+    from listenwell.detect.answers import Answers
     from listenwell.detect.detector import Detector
     from listenwell.detect.files import ScoreJournal, detect_files, owner_of
-    from listenwell.detect.formats import ONE_EACH
+    from listenwell.detect.formats import ONE_EACH, name_recordings
     from listenwell.detect.recordings import STDIN, find_recordings
 
     if channel not in (MEAN, EACH) and not channel.isdecimal():
         raise ConfigError(f"--channel '{channel}': expected {MEAN}, {EACH}, or the number of a channel, from 0.")
     if channel == EACH and form in ONE_EACH:
         raise ConfigError(f"--channel {EACH}: a file of --format {form} holds one answer; give json, csv or rttm.")
+    alone = out is not None if form in ONE_EACH else cut is not None and out is None
+    if skip_existing and not alone:
+        raise ConfigError(
+            f"--skip-existing: needs --cut alone, or a file for each answer (--out, --format {', '.join(ONE_EACH)})."
+        )
     chosen = find_recordings(recordings)
     for sentence in chosen.left_out:
         print(f"listenwell: {sentence}", file=sys.stderr)
-    answers = _answer_files(form, out, [STDIN_SHOWN if path == STDIN else path for path in chosen.paths])
-    files = [path for path in chosen.paths if path.is_file()]
-    with destinations(answers, inputs=[*files, detector], overwrite=overwrite) as written:
+    shown = [STDIN_SHOWN if path == STDIN else path for path in chosen.paths]
+    answers = Answers(form, name_recordings(shown), partial(typer.echo, nl=False), out, cut)
+    todo = [path for path in chosen.paths if not (skip_existing and answers.are_there(path))]
+    if len(todo) < len(shown):
+        print(f"listenwell: {len(shown) - len(todo)} recordings have their answers already.", file=sys.stderr)
+        if not todo:
+            return
+    places = [STDIN_SHOWN if path == STDIN else path for path in todo]
+    with destinations(
+        dict.fromkeys(map(answers.file_of, places)),
+        map(answers.folder_of, places),
+        inputs=[*filter(Path.is_file, todo), *([detector] if detector else [])],
+        overwrite=overwrite,
+    ) as written:
         one_channel = int(channel) if channel.isdecimal() else None
         loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
+        lengths = {
+            "pad_s": speech_pad, "shortest_speech_s": shortest_speech, "longest_speech_s": longest_speech,
+            "shortest_pause_s": shortest_pause,
+        }  # fmt: skip
+        loaded.change_rule(**{name: seconds for name, seconds in lengths.items() if seconds is not None})
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
         journal = ScoreJournal()
         if out is not None and not is_stream(out):
             # one answer each: within the folder, which alone must be writable
-            beside = out / JOURNAL if form in ONE_EACH else out
+            beside = out / JOURNAL if answers.in_folder else out
             journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded))
-        started = time.monotonic()
+        started, by_recording = time.monotonic(), []
         with shown_progress() as on_progress:
-            detections = [
-                replace(detection, path=STDIN_SHOWN) if detection.path == STDIN else detection
-                for detection in detect_files(loaded, chosen.paths, longest_clip, journal, on_progress, channel == EACH)
-            ]
+            found = detect_files(loaded, todo, longest_clip, journal, on_progress, channel == EACH)
+            for path, of_one in groupby(found, key=lambda one: one.path):
+                by_recording.append([replace(one, path=STDIN_SHOWN) if path == STDIN else one for one in of_one])
+                if skip_existing:
+                    answers.write(by_recording[-1], one_channel)
         seconds = time.monotonic() - started
-        _write(detections, form, answers)
+        for named in () if skip_existing else by_recording:
+            answers.write(named, one_channel)
+        detections = [one for named in by_recording for one in named]
+        answers.write_together(detections)
         written.remove_rest()
         journal.remove()
     audio_s = sum(detection.duration_s for detection in detections)
@@ -177,57 +217,6 @@ def _say_criterion(criterion: str, bundle: "Bundle") -> None:
     print(f"listenwell: {says}.", file=sys.stderr)
 
 
-def _answer_files(form: str, out: Path | None, recordings: Sequence[Path]) -> list[Path]:
-    """The files that get the answer: one, or one per recording, in their order; none for standard output.
-
-    Raises ConfigError where the format is one file per recording and there is no folder for several.
-    """
-    from listenwell.detect.formats import ONE_EACH, name_recordings
-
-    is_folder = form in ONE_EACH and out is not None and not is_stream(out)
-    if form in ONE_EACH and len(recordings) > 1 and (out is None or not is_folder or out.is_file()):
-        raise ConfigError(
-            f"--format {form} is one file per recording: give --out a folder for {len(recordings)} of them."
-        )
-    if out is None or not is_folder:
-        return [] if out is None else [out]
-    names = name_recordings(recordings)
-    return [out / f"{names[path]}{ONE_EACH[form]}" for path in recordings]
-
-
-def _write(detections: "Sequence[Detection]", form: str, answers: Sequence[Path]) -> None:
-    """Write the answer; say on standard error what is called otherwise in it, what to know of it, what is missing."""
-    from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown
-
-    places: Sequence[Path | None] = answers or [None] * len(detections)
-    names: dict[Path, str] = {}
-    if form in ONE_EACH:
-        for detection, place in zip(detections, places, strict=True):
-            if place is not None:
-                names[detection.path] = place.stem
-            if not detection.problem:
-                _put(place, FORMATS[form]([detection]))
-    else:
-        _put(answers[0] if answers else None, FORMATS[form](detections))
-        names = dict(name_tokens([detection.path for detection in detections])) if form == "rttm" else {}
-    for detection in detections:
-        path = detection.path
-        if detection.problem:
-            print(f"listenwell: {problem_line(detection)}", file=sys.stderr)
-        elif path in names and shown(names[path]) != shown(path.stem):
-            print(f"listenwell: {shown(path)}: is called {shown(names[path])} in the answer", file=sys.stderr)
-        if detection.note:
-            print(f"listenwell: {shown(path)}: {shown(detection.note)}", file=sys.stderr)
-
-
-def _put(path: Path | None, text: str) -> None:
-    """Write to the file, or to standard output; bytes of a name that is no UTF-8 are written escaped."""
-    if path is None:
-        typer.echo(text, nl=False)
-    else:
-        write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
-
-
 @app.command("score")
 def score(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scores and what they show.")],
@@ -242,7 +231,10 @@ def score(
     config: Annotated[Path | None, typer.Option("--config", help="Config file (YAML).")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
+    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition.
+
+    Example: listenwell score --config my_recordings/study.yaml --adapter my_recordings/run --out scored
+    """
     from listenwell.config import load_config
     from listenwell.splits.clips import find_manifest, read_split
     from listenwell.storage.run_folder import hold_run, require_own

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+import listenwell
 from listenwell.detect.segmentation import SegmentRule
 from listenwell.errors import ModelError
 from listenwell.evaluate.probabilities import ProbabilityMap
@@ -27,6 +28,8 @@ from listenwell.storage.load_or_make import hash_file, read_checksummed, write_c
 FORMAT = 1
 ADAPTER, RECORD, MODEL_CARD = "adapter", "detector.json", "MODEL_CARD.md"
 DEFAULT_CRITERION = "balanced_accuracy"
+READY = Path(listenwell.__file__).with_name("ready")
+"""The folder of the detector that the package ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,16 @@ def write_bundle(folder: Path, bundle: Bundle, adapter: Path, model_card: Path |
         hashes = {path.relative_to(temporary).as_posix(): hash_file(path) for path in files}
         content = _BUNDLE.dump_python(bundle, mode="json")
         write_checksummed(temporary / RECORD, {"format": FORMAT, **content, "sha256": hashes})
+
+
+def ready_detector() -> Path:
+    """The folder of the detector that the package ships. Raises ModelError where there is none."""
+    if not (READY / RECORD).is_file():
+        raise ModelError(
+            "this version of listenwell ships no detector; give the folder of one that 'listenwell export RUN' wrote, "
+            "with --detector FOLDER or Detector.load(FOLDER)."
+        )
+    return READY
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from listenwell.data.audio import (
     is_file,
     is_silent,
 )
-from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle
+from listenwell.detect.bundle import ADAPTER, DEFAULT_CRITERION, Bundle, read_bundle, ready_detector
 from listenwell.detect.deciding import DecidingScores
 from listenwell.detect.recordings import Blocks, MonoResampler, WindowCutter, cut_windows, join_blocks, open_blocks
 from listenwell.detect.segmentation import (
@@ -55,6 +55,7 @@ BATCH = 32
 BATCH_SECONDS = 32.0
 ROW_TOKENS = 1536
 """Windows of one batch make one packed row: a twentieth of the time less than rows of a third."""
+RULE_LENGTHS = ("pad_s", "shortest_speech_s", "longest_speech_s", "shortest_pause_s")
 SILENT_SCORE = -1e4
 """What digital silence scores: it holds no speech, and the model was never asked about it in training."""
 
@@ -98,7 +99,7 @@ class Detector:
     @classmethod
     def load(
         cls,
-        folder: Path | str,
+        folder: Path | str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         criterion: str = DEFAULT_CRITERION,
@@ -108,14 +109,15 @@ class Detector:
     ) -> "Detector":
         """Load what `listenwell export` wrote, and the base it names.
 
-        criterion: which of the thresholds chosen on dev decides, unless `threshold` gives one. workers: batches of
-        windows scored at the same time; None is one per core, one on a GPU. channel: the one of several to decide by,
-        from 0; None is their mean. Raises ModelError when the folder or the base is not what was exported, ConfigError
-        for an unknown criterion, device or dtype.
+        folder: None is the detector that the package ships. criterion: which of the thresholds chosen on dev decides,
+        unless `threshold` gives one. workers: batches of windows scored at the same time; None is one per core, one on
+        a GPU. channel: the one of several to decide by, from 0; None is their mean. Raises ModelError when the folder
+        or the base is not what was exported, ConfigError for an unknown criterion, device or dtype.
         """
         if fault := find_device_fault(device, dtype):
             raise ConfigError(fault)
-        bundle = read_bundle(Path(folder))
+        folder = ready_detector() if folder is None else Path(folder)
+        bundle = read_bundle(folder)
         if criterion not in bundle.thresholds:
             raise ConfigError(
                 f"criterion '{criterion}': the detector has thresholds for {', '.join(sorted(bundle.thresholds))}; "
@@ -130,12 +132,28 @@ class Detector:
                 "export, or train and export again."
             )
         adapter: Adapter | None
-        adapter, _ = read_adapter(Path(folder) / ADAPTER, model)
+        adapter, _ = read_adapter(folder / ADAPTER, model)
         if bundle.quantization == "none":
             merge_adapter(model.network, adapter)  # an eighth of the time less; in bfloat16 as near to float32
             adapter = None
         chosen = bundle.thresholds[criterion] if threshold is None else threshold
         return cls(model, adapter, bundle, chosen, workers, channel)
+
+    def change_rule(self, **changes: float) -> None:
+        """Change how segments are made from now on: pad_s, shortest_speech_s, longest_speech_s, shortest_pause_s.
+
+        Raises ConfigError for what is none of these, or no length in seconds.
+        """
+        unknown = [name for name in changes if name not in RULE_LENGTHS]
+        if unknown or not all(0 <= seconds < math.inf for seconds in changes.values()):
+            raise ConfigError(f"the rule for segments: {changes} was given; seconds for {', '.join(RULE_LENGTHS)}.")
+        rule = replace(self.bundle.rule, **changes)
+        if rule.longest_speech_s is not None and rule.longest_speech_s < 2 * rule.pad_s + rule.hop_s:
+            raise ConfigError(
+                f"the longest speech is {rule.longest_speech_s:g} s; at least a hop and what is added on both sides "
+                f"({2 * rule.pad_s + rule.hop_s:g} s) was expected."
+            )
+        self.bundle = replace(self.bundle, rule=rule)
 
     def scores(self, waveforms: Sequence[Waveform]) -> NDArray[np.float64]:
         """Return the scores (B,) of B waveforms (n_samples,), 16 kHz.

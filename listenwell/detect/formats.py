@@ -6,9 +6,10 @@
     rttm       NIST's SPEAKER lines (RT-09 evaluation plan), speaker name "speech"; SPKR-INFO for a recording without
     audacity   Audacity's label track: start, end, label, separated by tabs
     textgrid   Praat's TextGrid, one interval tier
+    srt, vtt   SubRip and WebVTT subtitles that say "speech"
 
-Recordings decided whole are one segment from start to end, when they are SPEECH, in the last three. What could not be
-read stands in none of these three, so that it is not taken for a recording without speech; the caller says why.
+Recordings decided whole are one segment from start to end, when they are SPEECH, from rttm on. What could not be read
+stands in none of these, so that it is not taken for a recording without speech; the caller says why.
 """
 
 import csv
@@ -53,7 +54,7 @@ def write_table(detections: Sequence[Detection]) -> str:
             says = f"{one.decision.label:9}  p = {one.decision.probability:.3f}  score {one.decision.score:+.2f}"
             lines.append(f"{name:<{width}}  {says}  {one.duration_s:.2f} s")
         else:
-            total_s = sum(end_s - start_s for start_s, end_s in _speech(one))
+            total_s = sum(end_s - start_s for start_s, end_s in speech_of(one))
             lines.append(f"{name}  {total_s:.1f} of {one.duration_s:.1f} s are speech")
             lines += [f"  {_clock(s.start_s)} - {_clock(s.end_s)}  {s.activity:.2f}" for s in one.segments]
     return "\n".join(lines) + "\n"
@@ -122,7 +123,7 @@ def write_rttm(detections: Sequence[Detection]) -> str:
     """
     lines, names = [], name_tokens([one.path for one in detections])
     for one in detections:
-        name, speech = f"{names[one.path]} {(one.channel or 0) + 1}", _speech(one)
+        name, speech = f"{names[one.path]} {(one.channel or 0) + 1}", speech_of(one)
         lines += [f"SPEAKER {name} {start:.3f} {end - start:.3f} <NA> <NA> speech <NA> <NA>" for start, end in speech]
         if not speech and not one.problem:
             lines.append(f"SPKR-INFO {name} <NA> <NA> <NA> unknown speech <NA> <NA>")
@@ -131,7 +132,26 @@ def write_rttm(detections: Sequence[Detection]) -> str:
 
 def write_audacity(detections: Sequence[Detection]) -> str:
     """A label track, of one recording."""
-    return "".join(f"{start_s:.6f}\t{end_s:.6f}\tspeech\n" for start_s, end_s in _speech(*detections))
+    return "".join(f"{start_s:.6f}\t{end_s:.6f}\tspeech\n" for start_s, end_s in speech_of(*detections))
+
+
+def write_srt(detections: Sequence[Detection]) -> str:
+    """SubRip subtitles, of one recording; every stretch of speech says "speech"."""
+    stretches = enumerate(speech_of(*detections), start=1)
+    return "".join(f"{number}\n{_cue(*stretch, ',')}\nspeech\n\n" for number, stretch in stretches)
+
+
+def write_vtt(detections: Sequence[Detection]) -> str:
+    """WebVTT, of one recording; every stretch of speech says "speech"."""
+    return "WEBVTT\n\n" + "".join(f"{_cue(*stretch, '.')}\nspeech\n\n" for stretch in speech_of(*detections))
+
+
+def _cue(start_s: float, end_s: float, point: str) -> str:
+    def clock(seconds: float) -> str:
+        whole, ms = divmod(round(1000 * seconds), 1000)
+        return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}{point}{ms:03d}"
+
+    return f"{clock(start_s)} --> {clock(end_s)}"
 
 
 def write_textgrid(detections: Sequence[Detection]) -> str:
@@ -139,7 +159,7 @@ def write_textgrid(detections: Sequence[Detection]) -> str:
     (one,) = detections
     intervals: list[tuple[float, float, str]] = []
     at_s = 0.0
-    for start_s, end_s in _speech(one):
+    for start_s, end_s in speech_of(one):
         if start_s > at_s:
             intervals.append((at_s, start_s, ""))
         intervals.append((start_s, end_s, "speech"))
@@ -158,7 +178,7 @@ def write_textgrid(detections: Sequence[Detection]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _speech(one: Detection) -> list[tuple[float, float]]:
+def speech_of(one: Detection) -> list[tuple[float, float]]:
     """Start and end of every stretch of speech, in seconds."""
     if one.decision is not None:
         return [(0.0, one.duration_s)] if one.decision.is_speech else []
@@ -172,8 +192,10 @@ FORMATS: Mapping[str, Callable[[Sequence[Detection]], str]] = {
     "rttm": write_rttm,
     "audacity": write_audacity,
     "textgrid": write_textgrid,
+    "srt": write_srt,
+    "vtt": write_vtt,
 }
-ONE_EACH: Mapping[str, str] = {"audacity": ".txt", "textgrid": ".TextGrid"}
+ONE_EACH: Mapping[str, str] = {"audacity": ".txt", "textgrid": ".TextGrid", "srt": ".srt", "vtt": ".vtt"}
 """Formats that hold one recording, and the suffix of their files."""
 
 

@@ -4,7 +4,8 @@ A window is window_s long and begins every hop_s; only the last of a recording m
 of hop_s. A window's activity is expit(slope * (score - threshold)): 0.5 at the threshold, slope from dev (Platt 1999).
 A frame's activity is the mean over the windows that contain it. Speech begins where it reaches `on` and ends where it
 falls below `off` (hysteresis); pauses shorter than shortest_pause_s are filled, then speech shorter than
-shortest_speech_s is dropped.
+shortest_speech_s is dropped, then speech that would be longer than longest_speech_s is cut where its activity is least,
+then pad_s is added on both sides, half the pause between two segments at most.
 
 Not every window need be scored. A frame's state can only rise when a window's activity rises (with `on` at or above
 `off`, and in floating point too, since sums are taken in a fixed order). So where the states with all missing
@@ -16,7 +17,8 @@ Shapes: n windows, N frames.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,8 @@ class SegmentRule:
     off: float = 0.5
     shortest_speech_s: float = 0.25
     shortest_pause_s: float = 0.25
+    longest_speech_s: float | None = None
+    pad_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +102,29 @@ def find_segments(windows: Floats, duration_s: float, rule: SegmentRule) -> list
         _join(_runs(frame_states(windows, n_frames, rule)), rule.shortest_pause_s / rule.hop_s),
         rule.shortest_speech_s / rule.hop_s,
     )
-    return [
+    if rule.longest_speech_s is not None:
+        longest = max(1, math.floor(round((rule.longest_speech_s - 2 * rule.pad_s) / rule.hop_s, 9)))
+        runs = [part for run in runs for part in _cut(*run, activity, longest)]
+    segments = [
         Segment(first * rule.hop_s, min(last * rule.hop_s, duration_s), float(np.nanmean(activity[first:last])))
         for first, last in runs
     ]
+    middles = [(one.end_s + other.start_s) / 2 for one, other in pairwise(segments)]
+    return [
+        replace(one, start_s=max(one.start_s - rule.pad_s, least_s), end_s=min(one.end_s + rule.pad_s, most_s))
+        for one, least_s, most_s in zip(segments, [0.0, *middles], [*middles, duration_s], strict=bool(segments))
+    ]
+
+
+def _cut(first: int, last: int, activity: Floats, longest: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a run, at most `longest` frames each, which end before the least active frame of their last
+    half."""
+    while last - first > longest:
+        half = first + (longest + 1) // 2
+        end = half + int(np.argmin(activity[half : first + longest + 1]))
+        yield first, end
+        first = end
+    yield first, last
 
 
 def frame_states(

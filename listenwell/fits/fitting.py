@@ -105,7 +105,9 @@ class Trainer:
         return [find_dropped(fit, planned) or _read_fit(fit, self.model) for fit in fits]
 
     def _on_step(self, progress: Progress) -> None:
-        self.on_progress(f"training {progress.name}", progress.step, progress.n_steps)
+        says, last = f"loss {progress.loss:.3f}", progress.last_epoch
+        says += f", dev loss {last['dev_loss']:.3f} after epoch {last['epoch']}" if last else ""
+        self.on_progress(f"training {progress.name}: {says}", progress.step, progress.n_steps)
 
 
 def _read_fit(fit: PlannedFit, model: AudioLanguageModel) -> FinishedFit | FailedFit:

@@ -477,9 +477,13 @@ class Results(Node):
 
     @property
     def headline(self) -> str:
-        """Where the answers are read off: the folds that leave a corpus out, or else the unseen test set."""
-        by_corpus = LEAVE_ONE_OUT.format("corpus")
-        return by_corpus if by_corpus in self.judged_sets else self.unseen.name
+        """Where the answers are read off: the folds that leave a corpus out, or a speaker where these were declared
+        primary, or else the unseen test set."""
+        by_corpus, by_group = map(LEAVE_ONE_OUT.format, ("corpus", "group"))
+        if by_corpus in self.judged_sets:
+            return by_corpus
+        is_declared = any(comparison.is_primary for comparison in self.comparisons if comparison.test_set == by_group)
+        return by_group if is_declared else self.unseen.name
 
     def title_of(self, test_set: str) -> str:
         """What a test set, or the folds that were judged as one, is called in the report."""

@@ -65,7 +65,7 @@ def check_study(config: Config, on_progress: OnProgress = ignore_progress) -> Le
 
 def check_splits(splits: Splits, on_progress: OnProgress = ignore_progress) -> LeakReport:
     """Return the leak report of splits that are divided already."""
-    return check_leaks(splits.clips, {split: bank.entries for split, bank in splits.banks.items()}, on_progress)
+    return _check(splits.clips, {split: bank.entries for split, bank in splits.banks.items()}, on_progress)
 
 
 def check_table(
@@ -79,7 +79,20 @@ def check_table(
             f"{clips_table}: every clip is in one split ('{next(iter(clips))}'), and a leak joins two; name the splits "
             "in the split column, or check the config of the study that divides the clips."
         )
-    return check_leaks(clips, backgrounds, on_progress)
+    return _check(clips, backgrounds, on_progress)
+
+
+def _check(
+    clips: Mapping[str, Sequence[Clip]], backgrounds: Mapping[str, Sequence[Background]], on_progress: OnProgress
+) -> LeakReport:
+    """The leak report; its many searches are one stage of progress, which ends with what they found."""
+    report = check_leaks(
+        clips, backgrounds, lambda what, done, n: on_progress(f"leak check: {what}", min(done, n - 1), n)
+    )
+    n_sounds = sum(report.n_clips.values()) + sum(report.n_backgrounds.values())
+    n_warnings = len(report.findings) - len(report.leaks)
+    on_progress(f"leak check: {len(report.leaks)} leaks, {n_warnings} warnings", n_sounds, n_sounds)
+    return report
 
 
 def pass_gate(config: Config, splits: Splits, kept: Path, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from listenwell.judge.evidence import Judged, LeftOut, check_primary, judge_scor
 from listenwell.judge.score import Scored, score_study
 from listenwell.model.loading import describe_base, load_model
 from listenwell.progress import OnProgress, StageClock, ignore_progress
-from listenwell.report.results import LeaveOneOut, Results, Search
+from listenwell.report.results import LeaveOneOut, Search
 from listenwell.report.write import write_report
 from listenwell.splits.divide import Splits, allocation, warnings_of
 from listenwell.splits.gate import Divided, divide_study
@@ -36,6 +36,7 @@ from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder, alone_in_run, provenance
 from listenwell.study.calibration import score_calibration
 from listenwell.study.leave_one_out import leave_out, run_leave_one_out
+from listenwell.study.results import Results
 from listenwell.study.search import run_search
 from listenwell.train.fit import FailedFit
 

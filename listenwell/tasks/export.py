@@ -31,13 +31,11 @@ from listenwell.evaluate.probabilities import choose_map
 from listenwell.judge.score import CALIBRATION, read_kept_scores
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model
-from listenwell.model.lora import merge_adapter
 from listenwell.model.mel import ShortClipConfig
 from listenwell.model.prompt import PromptConfig
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
 from listenwell.splits.divide import DEV
-from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import hash_file
 from listenwell.storage.run_folder import provenance, read_kept_results
 from listenwell.tasks.runs import delivered_adapter, open_run, scores_made_from, splits_of_run
@@ -116,22 +114,6 @@ def export_detector(
     card = run_root / MODEL_CARD
     write_bundle(out, bundle, adapter_folder, card if card.is_file() else None)
     return bundle
-
-
-def export_merged(run_root: Path, out: Path) -> None:
-    """Write the run's base with its adapter merged in as one model folder, which transformers loads on its own."""
-    run, config = open_run(run_root)
-    if config.model.quantization != "none":
-        raise ListenwellError(
-            f"{run_root}: was trained on a base in {config.model.quantization}, whose packed weights cannot take an "
-            "adapter in; export it without merging, or train with model.quantization=none."
-        )
-    model = load_model(config.model.model_copy(update={"dtype": "float32", "device": "cpu"}))
-    adapter, _ = read_adapter(delivered_adapter(run), model)
-    merge_adapter(model.network, adapter)
-    with atomic_folder(out) as temporary:
-        model.network.save_pretrained(temporary)
-        model.processor.save_pretrained(temporary)
 
 
 def tune_rule(

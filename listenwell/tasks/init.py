@@ -8,10 +8,12 @@ the config says which of its columns are read as what (listenwell.data.manifest)
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 from listenwell.baselines.vad import MODULES, installed_baselines
-from listenwell.data.clip import Background, Clip
+from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.data.corpora.folders import read_folders
 from listenwell.data.manifest import (
     REQUIRED_CLIP_COLUMNS,
@@ -24,6 +26,8 @@ from listenwell.data.manifest import (
 )
 from listenwell.data.tables import NO_NAMES, table_records
 from listenwell.errors import ConfigError
+from listenwell.fits.request import FINAL
+from listenwell.report.results import LEAVE_ONE_OUT
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.yaml_text import to_yaml_line
 
@@ -31,6 +35,9 @@ CLIPS, BACKGROUNDS = "clips.csv", "backgrounds.csv"
 FEWEST_GROUPS = 3
 FEW_GROUPS = 12
 """Fewer leave dev and test two groups or one."""
+FEW_SPEAKERS = 20
+"""Of fewer, a quarter says too little: leave-one-out tests every one of them."""
+MOST_FOLDS, DEV_SPEAKERS = 10, 2
 MEANINGS = {"path": "path of the recording", "label": "label (speech or not)", "group": "group (speaker or source)"}
 
 
@@ -62,10 +69,11 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     if recordings.backgrounds:
         _require_free((backgrounds_csv,), overwrite=overwrite)
     warnings = [*recordings.notes, *_group_warnings(recordings.clips, group_by)]
+    folds = leave_one_out_settings(recordings.clips)
     write_manifest(clips_csv, recordings.clips)
     if recordings.backgrounds:
         write_backgrounds(backgrounds_csv, recordings.backgrounds)
-    write_text(config, _config_text(has_backgrounds=bool(recordings.backgrounds)))
+    write_text(config, _config_text(folds, has_backgrounds=bool(recordings.backgrounds)))
     return Started(clips_csv, config, recordings.clips, recordings.backgrounds, warnings)
 
 
@@ -83,7 +91,8 @@ def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -
         del taken["clip_id"]
     columns = {column: name for column, name in taken.items() if column != name}
     clips = read_manifest(table, columns)
-    write_text(config, _config_text(has_backgrounds=False, manifest=table.name, columns=columns))
+    folds = leave_one_out_settings(clips)
+    write_text(config, _config_text(folds, has_backgrounds=False, manifest=table.name, columns=columns))
     left = [name for name in header if name and name not in taken.values()]
     return Started(table, config, clips, [], _group_warnings(clips, "", taken["group"]), taken, left)
 
@@ -119,6 +128,34 @@ def _require_free(paths: Sequence[Path], *, overwrite: bool) -> None:
             raise ConfigError(f"{path}: is there already; use it, move it away, or give --overwrite.")
 
 
+def describe_speakers(clips: Sequence[Clip], *, has_folds: bool) -> str:
+    """One sentence where speakers are few, otherwise "". has_folds: whether the config leaves one out at a time."""
+    n_speakers = len(_groups_of(clips, "SPEECH"))
+    if n_speakers >= FEW_SPEAKERS:
+        return ""
+    what = "is" if has_folds else "would be (leave_one_out.arms=[final] leave_one_out.over=all)"
+    return (
+        f"{n_speakers} speakers are few: leave-one-out {what} their test, each tested once by a model that trained on "
+        "others. Intervals stay wide; 'listenwell power --half-width 0.1' tells how many a claim needs."
+    )
+
+
+def leave_one_out_settings(clips: Sequence[Clip]) -> dict[str, Any]:
+    """The section leave_one_out of a config on few speakers; {} where they are many, or too few to leave one out."""
+    speakers, sources = (_groups_of(clips, label) for label in LABELS)
+    n_speakers, n_folds = len(speakers), min(len(speakers), len(sources - speakers), MOST_FOLDS)
+    if not FEWEST_GROUPS <= n_speakers < FEW_SPEAKERS or n_folds < FEWEST_GROUPS:
+        return {}
+    # somebody is held out, somebody chooses, and at least as many train
+    n_dev = min(DEV_SPEAKERS, (n_speakers - ceil(n_speakers / n_folds)) // 2)
+    folds = {} if n_folds == n_speakers else {"folds": n_folds}
+    return {"arms": [FINAL], "over": "all", "dev_speakers": n_dev, **folds}
+
+
+def _groups_of(clips: Sequence[Clip], label: str) -> set[str]:
+    return {clip.group for clip in clips if clip.label == label}
+
+
 def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> list[str]:
     """What a user should know about the groups: of a folder, divided by group_by, or of a table's column."""
     warnings = []
@@ -129,12 +166,10 @@ def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> l
             continue
         if len(sizes) < FEWEST_GROUPS:
             warnings.append(f"{label} has {len(sizes)} groups; train, dev and test need at least {FEWEST_GROUPS}.")
-        elif len(sizes) < FEW_GROUPS:
-            warnings.append(
-                f"{label} has {len(sizes)} groups, of which dev and test take a quarter each: that says little about "
-                f"a {what} nobody heard. The study runs, its intervals will be wide; 'listenwell power --half-width "
-                "0.1' tells how many groups a claim needs."
-            )
+        elif label == "NONSPEECH" and len(sizes) < FEW_GROUPS:
+            warnings.append(f"{label} has {len(sizes)} groups: that says little about a {what} nobody heard.")
+        elif label == "SPEECH" and (few := describe_speakers(clips, has_folds=bool(leave_one_out_settings(clips)))):
+            warnings.append(few)
         if max(sizes.values()) == 1:
             unit, source = ("clip", f"column {column}") if column else ("file", f"--group {group_by}")
             remedy = f"put each {what}'s files into a folder of its own, or give a pattern with --group"
@@ -147,8 +182,17 @@ def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> l
     return warnings
 
 
-def _config_text(*, has_backgrounds: bool, manifest: str = CLIPS, columns: Mapping[str, str] = NO_NAMES) -> str:
-    """The commented config of a study on the recordings of its own folder, judged beside the baselines installed."""
+def _config_text(
+    folds: Mapping[str, Any],
+    *,
+    has_backgrounds: bool,
+    manifest: str = CLIPS,
+    columns: Mapping[str, str] = NO_NAMES,
+) -> str:
+    """The commented config of a study on the recordings of its own folder, judged beside the baselines installed.
+
+    folds: of `leave_one_out_settings`.
+    """
     baselines = installed_baselines()
     table = f"  manifest: {to_yaml_line(manifest)}\n"
     table += f"  columns: {to_yaml_line(dict(columns))}\n" if columns else ""
@@ -169,6 +213,13 @@ def _config_text(*, has_backgrounds: bool, manifest: str = CLIPS, columns: Mappi
             f"  # {' and '.join(missing)} would stand beside your model once the extra 'baselines' is installed\n"
             f"  baselines: [{', '.join(baselines)}]\n"
         )
+    left_out = ""
+    if folds:
+        evaluation += f"  primary:\n    test_sets: [{LEAVE_ONE_OUT.format('group')}]\n"
+        left_out = (
+            "\n# So few speakers are tested one after another, each by a model that trained and chose on others.\n"
+            "leave_one_out:\n" + "".join(f"  {key}: {to_yaml_line(value)}\n" for key, value in folds.items())
+        )
     return (
         "# A study on your own recordings. Only what differs from the defaults stands here;\n"
         "# 'listenwell config study.yaml' prints every setting with its help.\n"
@@ -181,5 +232,5 @@ def _config_text(*, has_backgrounds: bool, manifest: str = CLIPS, columns: Mappi
         "  dev_share: 0.25\n  test_share: 0.25\n\n"
         "lora:\n  rank: 8\n  alpha: 32\n"
         "train:\n  epochs: 10\n  batch: 8\n  learning_rate: 2e-4\n  projector: trained\n"
-        f"{augment}" + (f"evaluation:\n{evaluation}" if evaluation else "")
+        f"{augment}" + (f"evaluation:\n{evaluation}" if evaluation else "") + left_out
     )

@@ -1,4 +1,4 @@
-"""The plan of a study before anything is trained: fits and steps, memory, disk, what its tests can show, and its time.
+"""The plan of a study before anything is trained: fits and steps, memory, and its time.
 
 Reads the tables of clips and the model's config file, never its weights; only the probe loads the model, trains a few
 steps of a stack, scores a few clips, and writes nothing. What the ledger holds already is counted like the rest.
@@ -7,7 +7,6 @@ Memory is arithmetic: the frozen base; per fit its adapter, gradient, AdamW's tw
 what the backward pass keeps, which `benchmarks/memory_plan.py` holds against the measured one.
 """
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,10 +19,9 @@ import torch
 from transformers import AutoConfig
 
 from listenwell.config import Config, change_config
-from listenwell.data.clip import LABELS, Clip
+from listenwell.data.clip import LABELS
 from listenwell.errors import ModelError
 from listenwell.evaluate.methods import ZERO_SHOT
-from listenwell.evaluate.power import detectable_difference
 from listenwell.fits.request import FitRequest, expand_arms, spec_record
 from listenwell.fits.stacks import encode_dev
 from listenwell.judge.detectors import language_model_detectors
@@ -52,14 +50,9 @@ in all; and what passes through the backward pass. The language model's last lay
 keeps next to nothing."""
 FIT_STATE_COPIES = 5
 """Float32 values per adapter parameter: itself, its gradient, AdamW's two moments, the best epoch's copy."""
-PLAN_BYTES = 400
-"""One line of plans.jsonl."""
-CHECKPOINTS_KEPT = 2
 N_STEPS, N_WARM_STEPS = 10, 2
 """Steps of the probe, and how many of them are not timed: first calls fill caches."""
 N_PROBED_CLIPS = 16
-DISCORDANT_SHARE, CORRELATION = 0.2, 0.3
-"""Assumed for the power: the share of clips just one of two methods has right, and the correlation within groups."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj")
 TARGETS = {"attention": ATTENTION, "attention+mlp": (*ATTENTION, "gate_proj", "up_proj", "down_proj", "fc1", "fc2")}
 
@@ -93,19 +86,15 @@ class StudyPlan:
     """Everything a plan says, in bytes and seconds.
 
     fits: by kind, each identity where it first comes: it is trained once. n_scorings: clips under a condition by a
-    method. training_s, scoring_s: on this machine as the probe timed it, None without. power: test set, groups of its
-    rarer class, and the least difference in balanced accuracy that they show.
+    method. training_s, scoring_s: on this machine as the probe timed it, None without.
     """
 
     fits: Mapping[str, Sequence[FitCost]]
     n_scorings: int
     memory: dict[str, float]
     free_memory_bytes: float | None
-    disk_bytes: float
-    free_disk_bytes: float
     training_s: float | None
     scoring_s: float | None
-    power: tuple[tuple[str, int, float], ...]
 
 
 def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress = ignore_progress) -> StudyPlan:
@@ -123,7 +112,7 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
     batch, together = config.train.batch, sorted(fits, key=lambda cost: -cost.adapter_parameters)[: config.train.stack]
     n_clips, n_scorings = sum(fit.n_clips_trained for fit in fits), _count_scorings(config, splits, by_kind)
     clip_s, score_s = _time_both(config, splits, len(together)) if probe else (None, None)
-    output, shape = config.output.absolute(), _shape(network, config)
+    shape = _shape(network, config)
     return StudyPlan(
         fits=costs,
         n_scorings=n_scorings,
@@ -133,11 +122,8 @@ def plan_study(config: Config, *, probe: bool = False, on_progress: OnProgress =
             f"activations of {len(together)} x {batch} clips": activations_bytes(shape, together, batch),
         },
         free_memory_bytes=_free_memory(config),
-        disk_bytes=disk_bytes(fits, config.train.stack),
-        free_disk_bytes=float(shutil.disk_usage(next(p for p in (output, *output.parents) if p.exists())).free),
         training_s=None if clip_s is None else clip_s * n_clips,
         scoring_s=None if score_s is None else score_s * n_scorings,
-        power=tuple(_power(name, splits.clips[name]) for name in splits.test_sets),
     )
 
 
@@ -155,13 +141,6 @@ def activations_bytes(shape: Shape, fits: Sequence[FitCost], batch: int) -> floa
     recomputes = any(fit.recomputes for fit in fits)
     in_layers = shape.layers + KEPT_VALUES if recomputes else KEPT_VALUES * max(1, shape.layers - 1)
     return (tokens * shape.width * in_layers + encoder) * shape.bytes_per_weight
-
-
-def disk_bytes(fits: Sequence[FitCost], stack: int) -> float:
-    """Adapters and plans of all fits, and the checkpoints of the largest stack."""
-    kept = sum(4.0 * fit.adapter_parameters + PLAN_BYTES * fit.n_clips_trained for fit in fits)
-    largest = sorted((fit.adapter_parameters for fit in fits), reverse=True)[:stack]
-    return kept + CHECKPOINTS_KEPT * 4.0 * (FIT_STATE_COPIES - 1) * sum(largest)
 
 
 def _unread_splits(config: Config, on_progress: OnProgress) -> Splits:
@@ -277,14 +256,6 @@ def _free_memory(config: Config) -> float | None:
             if line.startswith("MemAvailable:"):
                 return 1024.0 * int(line.split()[1])
     return None
-
-
-def _power(name: str, clips: Sequence[Clip]) -> tuple[str, int, float]:
-    groups = {label: {clip.group for clip in clips if clip.label == label} for label in LABELS}
-    rarer = min(groups, key=lambda label: len(groups[label]))
-    n_groups = len(groups[rarer])
-    per_group = sum(clip.label == rarer for clip in clips) / n_groups
-    return name, n_groups, detectable_difference(n_groups, DISCORDANT_SHARE, per_group, CORRELATION)
 
 
 def _time_both(config: Config, splits: Splits, n_fits: int) -> tuple[float, float]:

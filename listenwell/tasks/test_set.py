@@ -1,19 +1,13 @@
-"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.md, data_sheet.json, plans.jsonl.
+"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.md, data_sheet.json.
 
-Every chosen clip is read: its samples are hashed, and must have the hash the table gives. plans.jsonl, written where
-conditions are asked for, holds one plan per line (listenwell.augment.plan), every chosen clip under every condition;
-scoring with the same seed and backgrounds draws the same plans. No audio is copied.
+Every chosen clip is read: its samples are hashed, and must have the hash the table gives. No audio is copied.
 """
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from listenwell.augment.conditions import parse_condition, plan_condition
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform, pcm_sha256
-from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.test_set import (
     ChosenClip,
@@ -27,10 +21,10 @@ from listenwell.data.test_set import (
 from listenwell.errors import ManifestError
 from listenwell.evaluate.power import expect_precision
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.splits.clips import find_manifest, read_noise, read_split
+from listenwell.splits.clips import find_manifest, read_split
 from listenwell.storage.atomic_files import write_json, write_text
 
-FILES = TEST_SET, SHEET_MD, SHEET_JSON, PLANS = "test_set.csv", "data_sheet.md", "data_sheet.json", "plans.jsonl"
+FILES = TEST_SET, SHEET_MD, SHEET_JSON = "test_set.csv", "data_sheet.md", "data_sheet.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +39,7 @@ class Draw:
     exclude: tuple[Path, ...] = ()
 
 
-def make_test_set(
-    config: Config, draw: Draw, out: Path, conditions: Sequence[str] = (), on_progress: OnProgress = ignore_progress
-) -> DataSheet:
+def make_test_set(config: Config, draw: Draw, out: Path, on_progress: OnProgress = ignore_progress) -> DataSheet:
     """Draw from the config's clips with its seed, write the files into `out`, return the data sheet.
 
     Files of these names are replaced: `storage.destination` asks before. Raises ManifestError when the clips are too
@@ -55,21 +47,16 @@ def make_test_set(
     """
     manifest = find_manifest(config, on_progress)
     chosen = _draw(manifest, draw, config.seed)
-    is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
-    bank = BackgroundBank(read_noise(config, draw.from_split, on_progress) if is_noisy else [])
-    checked, plans = [], []
+    checked = []
     for n_read, choice in enumerate(chosen, start=1):
         samples = load_waveform(choice.clip)
         checked.append(replace(choice, clip=replace(choice.clip, pcm_sha256=pcm_sha256(samples))))
-        plans += [plan_condition(condition, choice.clip, samples, bank, config.seed) for condition in conditions]
         on_progress("reading", n_read, len(chosen))
     asked = {
         "clips": config.data.manifest, "seed": config.seed, **asdict(draw.size), "from_split": draw.from_split,
-        "exclude": [str(path) for path in draw.exclude], "conditions": list(conditions),
+        "exclude": [str(path) for path in draw.exclude],
     }  # fmt: skip
     sheet = DataSheet(asked, checked, expect_precision(checked))
-    if plans:
-        write_text(out / PLANS, "".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
     write_json(out / SHEET_JSON, sheet_to_json(sheet))
     write_text(out / SHEET_MD, format_sheet(sheet))
     # last: where the table is, everything is

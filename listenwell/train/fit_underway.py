@@ -5,7 +5,7 @@ continue to the same bits.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -65,12 +65,14 @@ def embed_dev(model: AudioLanguageModel, mels: Sequence[LogMel], is_speech: NDAr
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Reported after every optimiser step: which fit, how far, the last loss and the clips seen so far."""
+    """Reported after every optimiser step: which fit, how far, the last loss, what dev said of the last epoch (None
+    in the first), and the clips seen so far."""
 
     name: str
     step: int
     n_steps: int
     loss: float
+    last_epoch: Mapping[str, Any] | None
     n_clips: int
 
 
@@ -204,7 +206,8 @@ class FitUnderway:
         at.step, at.pending = at.step + 1, 0
         mean = float(np.mean(at.losses[-n_in_step:]))
         self.log.add_metrics({"step": at.step, "loss": mean, "gradient_norm": norm, "learning_rate": rate})
-        self.on_step(Progress(self.spec.name, at.step, self.optimizer.n_steps, mean, at.n_clips))
+        last_epoch = at.history[-1] if at.history else None
+        self.on_step(Progress(self.spec.name, at.step, self.optimizer.n_steps, mean, last_epoch, at.n_clips))
         return None
 
     def _fail(self, what: str, value: float, batch: Sequence[PreparedClip]) -> None:

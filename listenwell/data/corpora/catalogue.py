@@ -32,7 +32,7 @@ def find_corpus(name: str) -> Corpus:
     if name == STARTER:
         raise ConfigError(
             f"corpus '{STARTER}': is fetched and rendered in the cache, not kept in a folder of yours; run "
-            f"'listenwell corpus prepare {STARTER}'."
+            f"'listenwell data corpus prepare {STARTER}'."
         )
     if name not in CORPORA:
         raise ConfigError(f"corpus '{name}': unknown; expected one of {STARTER}, {', '.join(CORPORA)}.")

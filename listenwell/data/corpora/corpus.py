@@ -119,7 +119,7 @@ def find_folder(root: Path, landmark: str, title: str) -> Path:
             return visible[0]
     raise ManifestError(
         f"{root}: looked for {landmark} there and up to {DEEPEST_LEVEL} folders below, where {title} has it, and did "
-        "not find it; give the folder that holds it, or fetch it with 'listenwell corpus download'."
+        "not find it; give the folder that holds it, or fetch it with 'listenwell data corpus download'."
     )
 
 
