@@ -14,7 +14,6 @@ from listenwell.report.wording import (
     BELOW_CHANCE,
     DASH,
     MINUS,
-    THRESHOLD,
     condition_title,
     count_phrase,
     format_difference,
@@ -36,6 +35,8 @@ MEASURES = {
     "roc_auc": "AUC",
 }
 MEASURE_HEADS = [f"#{title}" for title in MEASURES.values()]
+CONDITION_COLUMNS = ("test_set", "condition", "method", "threshold", "threshold_value", "measure", "value", "low",
+                     "high", "clips", "groups", "interval")  # fmt: skip
 SPEAKERS_HELD_OUT = {"group": "Speakers held out", "corpus": "Speakers held out with their corpus"}
 CHANCE = 0.5
 """ROC AUC of guessing."""
@@ -72,36 +73,15 @@ def _below_chance_note(results: Results, test_set: str, conditions: Sequence[str
     return " ".join(notes)
 
 
-def full_table(results: Results, test_set: str) -> Table:
-    """Every condition, method, threshold and measure of one test set."""
-    rows = [
-        make_row(
-            (
-                Cell(condition_title(condition), _class_counts(row)),
-                Cell(method_title(row.method), f"{row.threshold}, {_threshold_value(row)}"),
-                *(metric_of(row, name) for name in MEASURES),
-            ),
-            (row.method, row.threshold) == (FINE_TUNED, CALIBRATED),
-        )
-        for condition in results.conditions_of(test_set)
-        for row in results.rows_of(test_set, condition)
-    ]
-    return make_table(
-        f"{results.title_of(test_set)}: every condition, with 95 % intervals",
-        ("Condition", "Method", *MEASURE_HEADS),
-        rows,
-        "Clips and groups under a condition: of speech + of other sounds; beside a method its threshold.",
-    )
-
-
-def _threshold_value(row: Row) -> str:
-    return "each fold's own" if row.threshold_value is None else format_number(row.threshold_value, THRESHOLD)
-
-
-def _class_counts(row: Row) -> str:
-    """Clips and groups of the two classes: "50 + 60 clips, 10 + 20 groups"."""
-    speech, other = metric_of(row, "recall"), metric_of(row, "specificity")
-    return f"{speech.n} + {other.n} clips, {speech.n_groups} + {other.n_groups} groups"
+def condition_rows(results: Results) -> list[list[str]]:
+    """Every measure of every method, threshold, test set and condition, as lines of CONDITION_COLUMNS."""
+    lines = [
+        (row.test_set, row.condition, row.method, row.threshold, row.threshold_value, m.name, m.value, m.low, m.high,
+         m.n, m.n_groups, m.method)
+        for row in results.rows
+        for m in row.metrics
+    ]  # fmt: skip
+    return [["" if value is None else str(value) for value in line] for line in lines]
 
 
 def delivered_table(results: Results, test_set: str) -> Table:
