@@ -8,7 +8,6 @@ Waveforms: mono float32 (n_samples,), 16 kHz. Spectrograms: (n_mels, n_frames), 
 import base64
 import io
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +43,6 @@ NOT_THERE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Player:
-    """One sound of a page: its WAV as a data URI, its length, level and peak."""
-
-    title: str
-    uri: str
-    duration_s: float
-    level_db: float
-    peak: float
-
-
 class StoredSound(WrongClip):
     """A sound of the folder errors/, as its index names it; sha256: of the float32 samples."""
 
@@ -66,11 +54,11 @@ class StoredSound(WrongClip):
     n_mels: int
 
 
-def make_player(title: str, samples: Waveform) -> Player:
-    """Return the player of a sound."""
+def make_player(title: str, samples: Waveform) -> Sound:
+    """Return the player of a sound, with its length, level and peak."""
     level_db = 20 * math.log10(max(measure_level(samples), 1e-6))
-    uri = data_uri(WAV, encode_wav(samples))
-    return Player(title, uri, samples.size / SAMPLE_RATE_HZ, level_db, peak(samples))
+    details = f"{samples.size / SAMPLE_RATE_HZ:.3f} s, level {level_db:.1f} dB, peak {peak(samples):.3f}"
+    return Sound(title, details, title, data_uri(WAV, encode_wav(samples)), None, "")
 
 
 def draw_picture(

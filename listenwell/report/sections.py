@@ -13,7 +13,7 @@ import yaml
 from listenwell.augment.conditions import CLEAN
 from listenwell.evaluate.comparison import Outcome, PairedDifference, independent_difference
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
+from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
 from listenwell.report import evidence, figures, tables
 from listenwell.report.blocks import (
     Block,
@@ -98,7 +98,9 @@ def study_page(results: Results, sounds: Sequence[Sounds], threshold: Sequence[B
         ]),
         ("Comparisons", "comparisons", [
             Paragraph(ABOUT_COMPARISONS),
-            *(tables.comparison_table(results, name) for name in judged),
+            *(tables.comparison_table(results, name, CALIBRATED) for name in judged),
+            Fold("Against opponents at their default threshold",
+                 [tables.comparison_table(results, name, DEFAULT) for name in judged]),
             Fold("Noise and duration on the other tests", [Figures(other_curves)]),
         ]),
         ("Criteria, transfer, probabilities", "judged", [

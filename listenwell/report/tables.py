@@ -103,19 +103,21 @@ def _counts(results: Results, row: Row) -> str:
     return count_phrase(main.n, main.n_groups, results.n_versions(row.test_set, row.condition))
 
 
-def comparison_table(results: Results, test_set: str) -> Table:
-    """Conditions down; across, opponents at the threshold that dev chose and at their default."""
-    comparisons = [pair for pair in results.comparisons if pair.test_set == test_set]
-    opponents = list(dict.fromkeys((pair.opponent, pair.opponent_threshold) for pair in comparisons))
+def comparison_table(results: Results, test_set: str, threshold: str) -> Table:
+    """Conditions down; across, opponents at the threshold that dev chose or at their default."""
+    comparisons = [
+        pair for pair in results.comparisons if (pair.test_set, pair.opponent_threshold) == (test_set, threshold)
+    ]
+    opponents = distinct(pair.opponent for pair in comparisons)
     rows = []
     for condition in distinct(pair.condition for pair in comparisons):
-        beside = [results.comparison(name, test_set, condition, threshold) for name, threshold in opponents]
+        beside = [results.comparison(name, test_set, condition, threshold) for name in opponents]
         versions = results.n_versions(test_set, condition)
         counts = distinct(count_phrase(pair.result.n, pair.result.n_groups, versions) for pair in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
-    heads = [make_column("Condition"), *(make_column(f"#{method_title(m)}", threshold) for m, threshold in opponents)]
+    heads = [make_column("Condition"), *(make_column(f"#{method_title(name)}", threshold) for name in opponents)]
     notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
-    caption = f"{results.title_of(test_set)}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
+    caption = f"{results.title_of(test_set)}: {method_title(FINE_TUNED)} minus opponent, {threshold}, balanced accuracy"
     return make_table(caption, heads, rows, "; ".join(notes))
 
 

@@ -121,7 +121,8 @@ def count_phrase(n_rows: int, n_groups: int, n_versions: int = 1) -> str:
 
 def format_number(value: float, form: str = ".3f") -> str:
     """A share or an AUC: "0.971"; another number in the form that is given."""
-    return f"{value:{form}}".replace("-", MINUS)
+    text = f"{value:{form}}"
+    return (text if float(text) else text.removeprefix("-")).replace("-", MINUS)
 
 
 def format_interval(metric: Metric) -> str:
@@ -174,8 +175,10 @@ def find_terms(text: str) -> Iterator[tuple[str, str]]:
 
 
 def plain_sentence(sentence: str) -> str:
-    """A sentence of the evidence as print has it: "balanced_accuracy" in two words, "+-" and "-" as ± and minus."""
-    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, spaced(sentence).replace("+-", "±"))
+    """A sentence of the evidence as print has it: "balanced_accuracy" in two words, names of settings as they are, "+-"
+    and "-" as ± and minus."""
+    words = re.sub(r"[a-z_]+(?:\.[a-z_]+)+|_", lambda found: " " if found[0] == "_" else found[0], sentence)
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, words.replace("+-", "±"))
 
 
 def show_characters(text: str) -> str:
