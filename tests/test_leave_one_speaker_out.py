@@ -262,15 +262,15 @@ def test_over_all_groups_every_one_is_tested_once_beside_the_base_and_a_classic_
     assert ours["metrics"][0] == folds["metrics"][0]
     assert ours["threshold_value"] is None
     assert {c["test_set"] for c in record["comparisons"] if c["is_primary"]} == {"leave_one_corpus_out"}
-    assert (config.output / "report.md").read_text().count("Leave one corpus out") > 3
+    assert (config.output / "report.md").read_text().count("Leave one corpus out") > 2
 
 
 def test_the_answer_is_read_off_the_folds_and_names_the_hardest_speaker(over_all):
     config, record = over_all
     hardest = min(record["leave_one_speaker_out"][0]["speakers"], key=lambda each: (each["recall"], each["speaker"]))
-    generalises, *_ = find_answers(Results.model_validate(record))
-    assert generalises.text.startswith("Leave one corpus out, against")
-    assert f"Hardest speaker: {hardest['speaker']}, {hardest['recall']:.0%} of" in generalises.text
+    cards = {card.question: card for card in find_answers(Results.model_validate(record))}
+    assert cards["Who is recognised least often?"].strong == f"{hardest['speaker']}: {hardest['recall']:.0%}"
+    assert "Comparisons: on Leave one corpus out, " in (config.output / "report.md").read_text()
     card = (config.output / "MODEL_CARD.md").read_text()
     assert "Leave one corpus out: the delivered model" not in card  # the folds' models are others
 

@@ -26,6 +26,7 @@ from listenwell.errors import ConfigError, ManifestError
 from listenwell.model.loading import load_model
 from listenwell.model.mel import extract_features
 from listenwell.report.errors import HIDDEN_RGB
+from listenwell.report.write import policy_hash
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import TRAIN, divide
 from listenwell.tasks.preview import preview
@@ -99,12 +100,15 @@ def test_names_cannot_write_html_and_nothing_is_fetched(study, tmp_path):
     preview(changed, [clips[0].clip_id], [1], tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert HOSTILE in page.text
-    assert page.all("script") == []
     links = [attributes[name] or "" for _, attributes in page.tags for name in ("src", "href") if name in attributes]
     assert links
-    assert all(link.startswith("data:") for link in links)
+    assert all(link.startswith(("data:", "#")) for link in links)
     (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
+    (script,) = page.scripts
+    assert policy == (
+        f"default-src 'none'; script-src '{policy_hash(script)}'; style-src 'unsafe-inline'; img-src data:; "
+        "media-src data:"
+    )
 
 
 def test_a_clip_that_training_does_not_hear_is_named(study, tmp_path):
@@ -113,10 +117,31 @@ def test_a_clip_that_training_does_not_hear_is_named(study, tmp_path):
     for clip_id, named in ((tested, "only training clips"), ("nobody", "not in this study")):
         with pytest.raises(ManifestError, match=named):
             preview(config, [clip_id], [1], tmp_path / "page.html")
-    for clip_ids, epochs in (([], [1]), (["a"], []), (["a"], [0])):
+    for epochs in ([], [0]):
         with pytest.raises(ConfigError, match="expected at least one"):
-            preview(config, clip_ids, epochs, tmp_path / "page.html")
+            preview(config, ["a"], epochs, tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_clips_are_drawn_from_both_labels_where_none_is_named(study, tmp_path):
+    config, clips = study
+    drawn = [hearing.clip for hearing in preview(config, [], [1], tmp_path / "page.html")]
+    assert [clip.label for clip in drawn] == ["SPEECH", "SPEECH", "NONSPEECH", "NONSPEECH"]
+    assert {clip.clip_id for clip in drawn} <= {clip.clip_id for clip in clips}
+    again = preview(config, [], [1], tmp_path / "again.html")
+    assert [hearing.clip for hearing in again] == drawn
+
+
+def test_the_axes_of_a_spectrogram_say_where_time_and_frequency_lie(study, tmp_path):
+    config, clips = study
+    (hearing,) = preview(config, [clips[0].clip_id], [1], tmp_path / "page.html")
+    picture, filters = hearing.pictures[0], load_model(config.model).mel_filters
+    hertz = np.linspace(0, 8000, len(filters))
+    for label, height in picture.ticks_khz:
+        peak = hertz[filters[:, int(height * picture.n_mels)].argmax()]
+        assert peak == pytest.approx(1000 * float(label.removesuffix(" kHz")), abs=60 + 0.06 * peak)
+    for label, place in picture.ticks_s:
+        assert 100 * float(label.removesuffix(" s")) == pytest.approx(place * picture.n_frames)
 
 
 def test_the_command_writes_the_page_and_prints_the_plans(study, tmp_path):

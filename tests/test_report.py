@@ -1,10 +1,12 @@
 """The report says what results.json says: tables, answers, advice, table files and the model card of a made study."""
 
+import csv
 import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from listenwell.errors import ListenwellError
 from listenwell.report.results import Results, parse_results
 from listenwell.report.sections import find_answers, find_next_steps
 from listenwell.report.tables import format_table, main_table
-from listenwell.report.wording import MINUS
+from listenwell.report.wording import GLOSSARY, MINUS, format_signed
+from listenwell.report.write import CONDITIONS as CONDITIONS_TABLE
 from listenwell.report.write import MODEL_CARD, escape_markdown, policy_hash, write_report
 
 
@@ -105,10 +108,38 @@ def test_the_page_is_accessible(page):
 
 
 @pytest.mark.slow
-def test_another_base_model_is_said_at_the_top(record, tmp_path):
+def test_another_base_model_is_a_warning_that_the_first_screen_counts(record, tmp_path):
     record["model"] |= {"is_starter_base": False, "name": "own-base"}
-    for text in render(record, tmp_path):
-        assert text.index("Another base model") < text.index("Does it generalise")
+    page, markdown = render(record, tmp_path)
+    for text in (Page(page).text, markdown):
+        assert text.index("own-base with LoRA") < text.index("Does it generalise")
+        assert text.index("1 warning") < text.index("Another base model")
+
+
+def test_every_measure_under_every_condition_stands_in_a_table_of_its_own(record, tmp_path):
+    render(record, tmp_path)
+    with (tmp_path / CONDITIONS_TABLE).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == sum(len(row["metrics"]) for row in record["rows"])
+    shown = {tuple(line[name] for name in ("method", "threshold", "test_set", "condition", "measure")): line
+             for line in lines}  # fmt: skip
+    for row in record["rows"]:
+        for metric in row["metrics"]:
+            line = shown[row["method"], row["threshold"], row["test_set"], row["condition"], metric["name"]]
+            assert [float(line[name]) for name in ("value", "low", "high")] == [metric["value"], metric["low"],
+                                                                                metric["high"]]  # fmt: skip
+
+
+def test_a_term_is_explained_once_a_section_where_it_stands_and_in_the_glossary(page):
+    parsed = Page(page)
+    links = [a for a in parsed.all("a") if a.get("class") == "term"]
+    assert {link["data-tip"] for link in links} <= set(GLOSSARY.values())
+    assert len(links) > 10
+    heads = " ".join(re.findall(r"<thead>.*?</thead>", page, re.DOTALL))
+    assert GLOSSARY["noisy"] in unescape(heads)
+    (answer,) = re.findall(r'<section aria-labelledby="answer">.*?</section>', page, re.DOTALL)
+    named = re.findall(r'class="term" href="#([^"]+)"', answer)
+    assert len(named) == len(set(named)) > 1
 
 
 def test_markdown_is_printed_as_it_is():
@@ -121,9 +152,9 @@ def test_markdown_is_printed_as_it_is():
     ("clean", "noisy", "verdict"),
     [
         ((0.01, 0.1), (0.02, 0.1), "Yes."),
-        ((-0.1, -0.01), (-0.1, -0.02), "No, it is worse."),
-        ((-0.1, 0.1), (-0.1, 0.1), "Cannot tell from this many clips."),
-        ((0.01, 0.1), (-0.1, 0.1), "Not under every condition."),
+        ((-0.1, -0.01), (-0.1, -0.02), "No, worse."),
+        ((-0.1, 0.1), (-0.1, 0.1), "Cannot tell."),
+        ((0.01, 0.1), (-0.1, 0.1), "Yes on clean clips; cannot tell in noise."),
     ],
 )
 def test_the_answer_follows_the_intervals_of_the_out_of_corpus_test(record, clean, noisy, verdict):
@@ -134,8 +165,9 @@ def test_the_answer_follows_the_intervals_of_the_out_of_corpus_test(record, clea
     answers = {answer.question: answer for answer in find_answers(Results.model_validate(record))}
     against_silero = answers["Is it better than Silero VAD?"]
     assert against_silero.strong == verdict
-    assert "64 groups" in against_silero.text
-    assert answers["Does it generalise?"].strong == "Yes."
+    middle, low, high = map(format_signed, (sum(noisy) / 2, *noisy))
+    assert f"in noise {middle} [{low}, {high}]" in against_silero.text
+    assert answers["Does it generalise: better than its base model?"].strong == "Yes."
 
 
 @pytest.mark.parametrize(("high", "is_said"), [(0.49, True), (0.51, False)])
@@ -214,4 +246,6 @@ def test_what_a_foreign_corpus_costs_is_told_from_two_tests_where_no_fold_leaves
     row["metrics"][0] |= {"value": 0.75, "low": 0.7, "high": 0.8}
     results = Results.model_validate(record)
     foreign = results.row("fine-tuned", "calibrated", "out_of_corpus", "clean").metrics[0].value
-    assert f"A foreign corpus costs {MINUS}{foreign - 0.75:.3f} [" in find_answers(results)[0].text
+    (card,) = [card for card in find_answers(results) if card.question == "What does a foreign corpus cost?"]
+    assert card.strong == "Nothing."
+    assert card.text.startswith(f"{MINUS}{foreign - 0.75:.3f} [")

@@ -10,9 +10,10 @@ from made_results import make_fit
 
 from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import read_scores
-from listenwell.report.figures import MOST_SHOWN, detection_curves, group_plots, learning_curves, reliability_diagrams
+from listenwell.report.figures import MOST_SHOWN, accuracy_curves, group_plots, learning_curves, reliability_diagrams
 from listenwell.report.results import Fit, Results
 from listenwell.report.tables import overfitting_sentence
+from listenwell.report.wording import format_metric, method_title
 
 
 @pytest.fixture
@@ -41,14 +42,15 @@ def test_the_hardest_groups_stand_first_and_the_rest_is_counted(record):
     assert "not shown 35 clips, 7 groups, none below 1.000" in drawing.caption
 
 
-def test_every_method_has_its_operating_curve_clean_and_in_noise(results):
-    drawings = detection_curves(results)
-    assert [drawing.title.split(",")[0] for drawing in drawings] == [
-        "ROC and DET on clean clips", "ROC and DET in noise",
-    ]  # fmt: skip
-    for drawing in drawings:
-        for method in ("Base model, zero-shot", "Fine-tuned model", "WebRTC VAD"):
-            assert any(label.startswith(f"{method}, AUC") for label in labels(drawing.svg))
+def test_a_curve_says_the_numbers_of_every_point(results):
+    first, others = accuracy_curves(results)
+    for drawing in [*first, *others]:
+        tips = re.findall(r'<g class="tip" data-tip="([^"]+)"', drawing.svg)
+        assert len(tips) >= 3 * len(results.methods)
+        for method, condition in (("fine-tuned", "clean"), ("webrtc", "clean")):
+            shown = {results.row(method, at, "test", condition).metrics[0] for at in ("calibrated", "default")}
+            said = {f"{method_title(method)}, {at}, clean: " for at in ("calibrated", "default")}
+            assert any(tip == start + format_metric(metric) for tip in tips for start in said for metric in shown)
 
 
 def test_the_curves_in_the_evidence_are_those_of_the_scores_and_the_marks_lie_on_them(finished_study, results):

@@ -58,8 +58,8 @@ def main() -> None:
             part: [each for each in full[part] if each["test_set"] == FOLDS] for part in ("rows", "comparisons")
         }
         write_json(FULL, {name: full[name] for name in FULL_PARTS} | of_folds | {"titles": titles})
-    curves = accuracy_curves(read_results(RunFolder(STUDY)))
-    (STUDY / "accuracy.svg").write_text(curves[0].svg, encoding="utf-8")
+    (curve, *_), _ = accuracy_curves(read_results(RunFolder(STUDY)))
+    (STUDY / "accuracy.svg").write_text(curve.svg, encoding="utf-8")
     for page in PAGES:
         page.write_text(with_figures(page.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -165,8 +165,10 @@ augment_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Aug
 @app.command("preview")
 def preview_plans(
     config: ConfigFile,
-    clips: Annotated[str, typer.Option("--clips", help="Training clips, as ID,ID.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")],
+    clips: Annotated[
+        str, typer.Option("--clips", help="Training clips, as ID,ID; some are drawn if none is given.")
+    ] = "",
     epochs: Annotated[str, typer.Option("--epochs", help="Epochs, as 1,2.")] = "1",
     overwrite: Overwrite = False,
     overrides: Overrides = None,
@@ -187,7 +189,7 @@ def preview_plans(
         destinations([out], inputs=study_inputs(resolved, config), overwrite=overwrite),
         shown_progress() as on_progress,
     ):
-        versions = preview(resolved, clips.split(","), wanted, out, on_progress)
+        versions = preview(resolved, list(filter(None, clips.split(","))), wanted, out, on_progress)
     for version in versions:
         typer.echo(
             f"{version.clip.clip_id}, epoch {version.epoch}: {' '.join(version.words) or 'nothing was changed.'}"

@@ -1,11 +1,11 @@
-"""What a page is made of, as plain values: paragraphs, tables, figures, sounds and code, in sections.
+"""What a page is made of, as plain values: cards, paragraphs, tables, figures, sounds and code, in sections.
 
 Web page, Markdown and terminal print the same strings; `kind` tells a template how to set a block.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from listenwell.evaluate.intervals import Metric
 from listenwell.report.wording import format_interval, format_number
@@ -39,25 +39,47 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; the first cell of a row is the row's name. `note` stands below it; is_folded: opens by a click."""
+    """A table; the first cell of a row is the row's name. `note` stands below it."""
 
     caption: str
     columns: Sequence[Column]
     rows: Sequence[TableRow]
     note: str = ""
-    is_folded: bool = False
     kind: ClassVar = "table"
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A question or nothing, its emphasised answer, and what it rests on."""
+    """A text, what is emphasised standing first."""
 
     text: str
     strong: str = ""
-    question: str = ""
-    style: str = ""  # "", "lead", "note" (small print) or "notice" (a warning)
+    style: str = ""  # "", "note" (small print) or "notice" (a warning)
     kind: ClassVar = "paragraph"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A question, its answer, and what that rests on; link: the anchor of the section that says more, or ""."""
+
+    question: str
+    strong: str
+    lines: Sequence[Cell]
+    tone: str  # "good", "bad" or "open" (nothing is decided)
+    link: str = ""
+
+    @property
+    def text(self) -> str:
+        """What the answer rests on, in one sentence."""
+        return "; ".join(map(str, self.lines)) + "."
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """Cards side by side."""
+
+    cards: Sequence[Card]
+    kind: ClassVar = "cards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +102,25 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A spectrogram as a data URI: n_frames wide, n_mels high."""
+    """A spectrogram as a data URI: n_frames wide, n_mels high.
+
+    ticks_s, ticks_khz: labels of its axes, each with its place as a share of the width or the height from below.
+    """
 
     title: str
     uri: str
     n_frames: int
     n_mels: int
+    ticks_s: Sequence[tuple[str, float]]
+    ticks_khz: Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A clip to listen to; uri, picture: "" and None where the page holds no sound; file: in the run folder, or ""."""
+    """A sound to listen to; uri: "" where the page does not hold it; file: in the run folder, or "".
+
+    key: what the list of errors finds it by.
+    """
 
     title: str
     details: str
@@ -98,16 +128,26 @@ class Sound:
     uri: str
     picture: Picture | None
     file: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sounds:
-    """Sounds with players, and the table that stands for them in Markdown."""
+    """Sounds with players, and the table that stands for them in Markdown, if any."""
 
+    title: str
     note: str
     sounds: Sequence[Sound]
-    table: Table
+    table: Table | None = None
     kind: ClassVar = "sounds"
+
+
+@dataclass(frozen=True, slots=True)
+class Explorer:
+    """A threshold to move; content: what page.js computes from, as `listenwell.report.threshold` describes it."""
+
+    content: Mapping[str, Any]
+    kind: ClassVar = "explorer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +159,24 @@ class Code:
     kind: ClassVar = "code"
 
 
-Block = Paragraph | Table | Figures | Sounds | Code
+@dataclass(frozen=True, slots=True)
+class Glossary:
+    """Terms and what they mean."""
+
+    terms: Mapping[str, str]
+    kind: ClassVar = "glossary"
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks that open by a click."""
+
+    title: str
+    blocks: Sequence["Block"]
+    kind: ClassVar = "fold"
+
+
+Block = Paragraph | Cards | Table | Figures | Sounds | Code | Explorer | Glossary | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,35 +190,38 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page: what it is, its name, who or what it is about, and its sections; notices stand above them."""
+    """A page: what it is, its name, who or what it is about, and its sections."""
 
     kicker: str
     title: str
     bylines: Sequence[str]
-    notices: Sequence[Paragraph]
     sections: Sequence[Section]
 
 
 def make_page(
-    kicker: str,
-    title: str,
-    bylines: Sequence[str],
-    notices: Sequence[Paragraph],
-    parts: Iterable[tuple[str, str, Sequence[Block]]],
+    kicker: str, title: str, bylines: Sequence[str], parts: Iterable[tuple[str, str, Sequence[Block]]]
 ) -> Page:
-    """Return a page of sections (title, anchor, blocks), without tables, figures and sections that are empty."""
-    sections = [Section(head, anchor, [b for b in blocks if not _is_empty(b)]) for head, anchor, blocks in parts]
-    return Page(kicker, title, bylines, notices, [section for section in sections if section.blocks])
+    """Return a page of sections (title, anchor, blocks), without what is empty."""
+    sections = [Section(head, anchor, _filled(blocks)) for head, anchor, blocks in parts]
+    return Page(kicker, title, bylines, [section for section in sections if section.blocks])
+
+
+def _filled(blocks: Iterable[Block]) -> list[Block]:
+    """The blocks that hold something."""
+    opened = [Fold(block.title, _filled(block.blocks)) if isinstance(block, Fold) else block for block in blocks]
+    return [block for block in opened if not _is_empty(block)]
 
 
 def _is_empty(block: Block) -> bool:
-    return (isinstance(block, Table) and not block.rows) or (isinstance(block, Figures) and not block.drawings)
-
-
-def answer_blocks(answers: Sequence[Paragraph], note: str) -> list[Block]:
-    """The answers in large print, what each rests on below them."""
-    leads = [Paragraph("", answer.strong, answer.question, "lead") for answer in answers]
-    return [*leads, *(Paragraph(answer.text) for answer in answers), Paragraph(note, style="note")]
+    match block:
+        case Table():
+            return not block.rows
+        case Figures():
+            return not block.drawings
+        case Fold():
+            return not block.blocks
+        case _:
+            return False
 
 
 def make_table(
@@ -186,8 +246,3 @@ def _make_cell(value: object) -> Cell:
 def make_column(head: str, detail: str = "") -> Column:
     """Return a column, of numbers where its head begins with #."""
     return Column(head.removeprefix("#"), detail, head.startswith("#"))
-
-
-def folded(table: Table) -> Table:
-    """The same table, opened by a click."""
-    return replace(table, is_folded=True)

@@ -13,7 +13,7 @@ from listenwell.config import CHANGES_NOTHING
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import NOISY
 from listenwell.evaluate.pairing import GroupCount, Pair, SideBySide
-from listenwell.report.blocks import Block, Cell, Page, Paragraph, Table, answer_blocks, make_page, make_row, make_table
+from listenwell.report.blocks import Block, Card, Cards, Cell, Page, Paragraph, Table, make_page, make_row, make_table
 from listenwell.report.evidence import describe_threshold, flatten, provenance_of, statements
 from listenwell.report.results import Results
 from listenwell.report.wording import (
@@ -28,6 +28,7 @@ from listenwell.report.wording import (
     format_signed,
     method_title,
     summarise,
+    tone_of,
 )
 
 LETTERS = ("A", "B")
@@ -72,10 +73,11 @@ def comparison_page(comparison: RunComparison) -> Page:
         for statement in statements(study)
     ]
     about = ABOUT_ANSWERS.format(method_title(comparison.method))
+    notices = [Paragraph(f"{warning}.", "Warning.", style="notice") for warning in comparison.warnings]
     settings = _differing("Settings that differ", [_settings(study) for study in results])
     provenance = _beside("What made them", [provenance_of(study) for study in results])
     parts: list[tuple[str, str, Sequence[Block]]] = [
-        ("The answer", "answer", answer_blocks(answer_comparison(comparison), about)),
+        ("What was found", "answer", [*notices, Cards(answer_comparison(comparison)), Paragraph(about, style="note")]),
         ("Can they be trusted?", "evidence", trust),
         ("Settings", "settings", [settings if settings.rows else Paragraph("Both studies had the same settings.")]),
         (
@@ -91,26 +93,28 @@ def comparison_page(comparison: RunComparison) -> Page:
         f"{letter} · {run.results.name} · {run.results.model.name} · {run.folder}"
         for letter, run in zip(LETTERS, runs, strict=True)
     ]
-    notices = [Paragraph(f"{warning}.", "Warning.", style="notice") for warning in comparison.warnings]
     title = f"{results[0].name} and {results[1].name} on the same clips"
-    return make_page("listenwell comparison", title, bylines, notices, parts)
+    return make_page("listenwell comparison", title, bylines, parts)
 
 
-def answer_comparison(comparison: RunComparison) -> list[Paragraph]:
+def answer_comparison(comparison: RunComparison) -> list[Card]:
     """For each test set, whether A is better than B there."""
     results = comparison.runs[0].results
     return [_answer(results.title_of(name), compared.pairs) for name, compared in comparison.test_sets.items()]
 
 
-def _answer(title: str, pairs: Sequence[Pair]) -> Paragraph:
+def _answer(title: str, pairs: Sequence[Pair]) -> Card:
     shown = [pair for pair in pairs if pair.condition in (CLEAN, NOISY)]
-    details = "; ".join(
-        f"{pair.outcome} {condition_phrase(pair.condition)}, {format_difference(pair.difference)} "
-        f"({count_phrase(pair.difference.n, pair.difference.n_groups)})"
+    outcomes = {pair.condition: pair.outcome for pair in shown}
+    lines = [
+        Cell(
+            f"{condition_phrase(pair.condition)} {format_difference(pair.difference)}",
+            f"{pair.outcome}: corrected p {format_p(pair.p_adjusted)}; "
+            f"{count_phrase(pair.difference.n, pair.difference.n_groups)}",
+        )
         for pair in shown
-    )
-    verdict = summarise([pair.outcome for pair in shown])
-    return Paragraph(f"{title}: {details}.", verdict, f"{title}: is A better than B?")
+    ]
+    return Card(f"{title}: is A better than B?", summarise(outcomes), lines, tone_of(outcomes.values()), "results")
 
 
 def _settings(results: Results) -> dict[str, str]:

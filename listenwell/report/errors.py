@@ -8,7 +8,6 @@ Waveforms: mono float32 (n_samples,), 16 kHz. Spectrograms: (n_mels, n_frames), 
 import base64
 import io
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,8 @@ from listenwell.storage.run_folder import RunFolder
 
 HIDDEN_RGB = (70, 130, 180)
 """What a mask hides, in a colour the scale of loudness does not have."""
+FRAME_S, HIGHEST_KHZ = 0.01, 8.0
+TICKS_KHZ, STEPS_S, MOST_TICKS = (0.5, 1.0, 2.0, 4.0), (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0), 6
 WAV, PNG = "audio/wav", "image/png"
 MOST_BYTES = 3_000_000
 """Of sounds and pictures on a page: about 90 s of sound, 4 MB as data URIs."""
@@ -42,17 +43,6 @@ NOT_THERE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Player:
-    """One sound of a page: its WAV as a data URI, its length, level and peak."""
-
-    title: str
-    uri: str
-    duration_s: float
-    level_db: float
-    peak: float
-
-
 class StoredSound(WrongClip):
     """A sound of the folder errors/, as its index names it; sha256: of the float32 samples."""
 
@@ -64,11 +54,11 @@ class StoredSound(WrongClip):
     n_mels: int
 
 
-def make_player(title: str, samples: Waveform) -> Player:
-    """Return the player of a sound."""
+def make_player(title: str, samples: Waveform) -> Sound:
+    """Return the player of a sound, with its length, level and peak."""
     level_db = 20 * math.log10(max(measure_level(samples), 1e-6))
-    uri = data_uri(WAV, encode_wav(samples))
-    return Player(title, uri, samples.size / SAMPLE_RATE_HZ, level_db, peak(samples))
+    details = f"{samples.size / SAMPLE_RATE_HZ:.3f} s, level {level_db:.1f} dB, peak {peak(samples):.3f}"
+    return Sound(title, details, title, data_uri(WAV, encode_wav(samples)), None, "")
 
 
 def draw_picture(
@@ -82,7 +72,25 @@ def draw_picture(
     features: shown in its place, of the same shape; is_hidden: where a mask lies.
     """
     uri = data_uri(PNG, encode_spectrogram(mel, features, is_hidden))
-    return Picture(title, uri, mel.n_frames, mel.features.shape[0])
+    return make_picture(title, uri, mel.n_frames, mel.features.shape[0])
+
+
+def make_picture(title: str, uri: str, n_frames: int, n_mels: int) -> Picture:
+    """Return a spectrogram's picture with the ticks of its axes."""
+    step_s = next(step for step in STEPS_S if n_frames * FRAME_S / step <= MOST_TICKS or step == STEPS_S[-1])
+    times = [step_s * i for i in range(int(n_frames * FRAME_S / step_s) + 1)]
+    # bins are triangles whose edges and peaks lie evenly on the mel scale from 0 to its highest frequency
+    heights = [(slaney_mel(khz) / slaney_mel(HIGHEST_KHZ) * (n_mels + 1) - 0.5) / n_mels for khz in TICKS_KHZ]
+    return Picture(
+        title, uri, n_frames, n_mels,
+        [(f"{time:g} s", time / (n_frames * FRAME_S)) for time in times],
+        [(f"{khz:g} kHz", height) for khz, height in zip(TICKS_KHZ, heights, strict=True)],
+    )  # fmt: skip
+
+
+def slaney_mel(khz: float) -> float:
+    """Return a frequency on Slaney's mel scale: linear up to 1 kHz, then logarithmic (Auditory Toolbox, 1998)."""
+    return 15 * khz if khz < 1 else 15 + 27 * math.log(khz) / math.log(6.4)
 
 
 def encode_wav(samples: Waveform) -> bytes:
@@ -163,8 +171,9 @@ def _load_sound(clip: WrongClip, run: RunFolder, stored: StoredSound | None, n_f
     if sum(path.stat().st_size for path in paths) > n_free:
         return Sound(clip.clip_id, details, label, "", None, file), 0
     wav, png = (path.read_bytes() for path in paths)
-    picture = Picture(f"Log-mel spectrogram of {label}", data_uri(PNG, png), stored.n_frames, stored.n_mels)
-    return Sound(clip.clip_id, details, label, data_uri(WAV, wav), picture, file), len(wav) + len(png)
+    picture = make_picture(f"Log-mel spectrogram of {label}", data_uri(PNG, png), stored.n_frames, stored.n_mels)
+    key = f"{stored.test_set}/{clip.condition}/{clip.clip_id}"
+    return Sound(clip.clip_id, details, label, data_uri(WAV, wav), picture, file, key), len(wav) + len(png)
 
 
 def _describe(title: str, clips: list[WrongClip], sounds: list[Sound]) -> Sounds:
@@ -180,4 +189,5 @@ def _describe(title: str, clips: list[WrongClip], sounds: list[Sound]) -> Sounds
          format_number(clip.beyond, SCORE), sound.file or DASH)
         for clip, sound in zip(clips, sounds, strict=True)
     ]  # fmt: skip
-    return Sounds(" ".join(note), sounds, make_table(f"{title}: errors to listen to", heads, rows))
+    caption = f"{title}: errors to listen to"
+    return Sounds(caption, " ".join(note), sounds, make_table(caption, heads, rows))

@@ -10,7 +10,7 @@ from typing import Any
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED
 from listenwell.report.blocks import Cell, Paragraph, Table, make_table
-from listenwell.report.results import Errors, Leaks, Results, Seal, TestSet, metric_of
+from listenwell.report.results import Leaks, Results, Seal, metric_of
 from listenwell.report.wording import (
     THRESHOLD,
     condition_title,
@@ -110,26 +110,31 @@ def judged_tables(results: Results) -> list[Table]:
     ]
 
 
-def error_table(name: str, errors: Errors) -> Table:
-    """The groups of a test set with clean errors of the fine-tuned model."""
-    wrong = [group for group in errors.groups if group.n_wrong]
-    shown = f", the first {SHOWN_GROUPS}" if len(wrong) > SHOWN_GROUPS else ""
-    counts = f"{errors.n_wrong} of {errors.n} clips, {len(wrong)} groups"
-    rows = [(group.group, group.label, group.n_wrong, group.n) for group in wrong[:SHOWN_GROUPS]]
-    caption = f"{spaced(name)}: groups with errors ({counts}){shown}"
-    return make_table(caption, ("Group", "Label", "#Wrong", "#Clips"), rows)
-
-
-def worst_table(name: str, errors: Errors) -> Table:
-    """The hardest speaker and the hardest source of other sounds under every condition."""
-    rows = [
-        (condition_title(condition), part.label, part.part, part.metric)
-        for condition, parts in errors.worst.items()
-        for part in parts
-    ]
-    heads = ("Condition", "Label", "Group", "#Right")
+def error_tables(results: Results) -> list[Table]:
+    """The groups with clean errors of the fine-tuned model; the hardest speaker and source under every condition."""
+    wrong, hardest = [], []
+    for name, errors in results.evidence.errors.items():
+        title, groups = results.title_of(name), [group for group in errors.groups if group.n_wrong]
+        wrong += [(group.group, title, group.label, group.n_wrong, group.n) for group in groups[:SHOWN_GROUPS]]
+        hardest += [
+            (part.part, title, part.label, condition_title(condition), part.metric)
+            for condition, parts in errors.worst.items()
+            for part in parts
+        ]
     note = "The lowest share right of any group; its interval counts the group's clips and says nothing of others."
-    return make_table(f"{spaced(name)}: the hardest group under each condition", heads, rows, note)
+    return [
+        make_table(
+            f"Groups with errors on clean clips, at most {SHOWN_GROUPS} of a test set",
+            ("Group", "Test set", "Label", "#Wrong", "#Clips"),
+            wrong,
+        ),
+        make_table(
+            "The hardest group under each condition",
+            ("Group", "Test set", "Label", "Condition", "#Right"),
+            hardest,
+            note,
+        ),
+    ]
 
 
 def allocation_tables(results: Results) -> tuple[Table, Table, Table]:
@@ -171,32 +176,30 @@ def describe_threshold(chosen: Threshold) -> dict[str, str]:
 
 
 def sheet_tables(results: Results) -> list[Table]:
-    """The classes of every test set, what it can show, its licences."""
-    return [table for test_set in results.test_sets for table in _sheet_tables(test_set)]
-
-
-def _sheet_tables(test_set: TestSet) -> list[Table]:
-    sheet, title = test_set.sheet, test_set.title
+    """The classes of the test sets, what each can show, their licences."""
+    sheets = [(test_set.title, test_set.sheet) for test_set in results.test_sets]
     classes = [
-        (c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
+        (title, c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
          *(f"{seconds:.2f}" for seconds in (c.shortest_s, c.median_s, c.longest_s)))
+        for title, sheet in sheets
         for c in sheet.classes
     ]  # fmt: skip
     precisions = [
-        (spaced(p.measure), p.n_clips, p.n_groups, f"{p.effective_n:.0f}",
-         *(f"±{100 * half_width:.1f}" for _, half_width in p.half_widths))
+        (title, spaced(p.measure), p.n_clips, p.n_groups, f"{p.effective_n:.0f}",
+         ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in p.half_widths))
+        for title, sheet in sheets
         for p in sheet.precision
     ]  # fmt: skip
+    licences = [(title, licence, n) for title, sheet in sheets for licence, n in sheet.licences.items()]
     counts = ("#Clips", "#Groups", "#Recordings", "#Categories", "#Shortest (s)", "#Median (s)", "#Longest (s)")
-    shares = [f"#At {share:.0%} (points)" for share, _ in sheet.precision[0].half_widths]
     return [
-        make_table(f"{title}: classes", ("Label", *counts), classes),
+        make_table("Clips of the tests", ("Test set", "Label", *counts), classes),
         make_table(
-            f"{title}: what it can show, half-widths of 95 % intervals to expect",
-            ("Measure", "#Clips", "#Groups", "#Effective n", *shares),
+            "What the tests can show: half-widths of 95 % intervals to expect",
+            ("Test set", "Measure", "#Clips", "#Groups", "#Effective n", "Points at a share"),
             precisions,
         ),
-        make_table(f"{title}: licences", ("Licence", "#Clips"), sheet.licences.items()),
+        make_table("Licences of the tests", ("Test set", "Licence", "#Clips"), licences),
     ]
 
 

@@ -1,12 +1,11 @@
-"""The figures of a study: accuracy curves, operating curves, groups, reliability, learning curves.
+"""The figures of a study: accuracy curves, groups, reliability, learning curves; waveforms of the preview.
 
-ROC: hit rate over false-alarm rate. DET: miss over false-alarm rate on normal-deviate scales (Martin et al. 1997,
-Eurospeech), where good detectors can be told apart; rates of 0 and 1 lie at half a clip from the end of the scale.
-All intervals are 95 %.
+All intervals are 95 %. The operating curves, which move with the threshold, are drawn by page.js.
 
 Drawn by matplotlib without a display; the same results give the same bytes (fixed hash salt, no date). Colours are CSS
 variables with a value to fall back on, so one drawing serves the light and the dark page and stands alone too; lines
-also differ in marker and dash. Text stays text, in the page's own font.
+also differ in marker and dash. Text stays text, in the page's own font. A point that was drawn with `add_tip` says its
+numbers on the page when it is pointed at.
 """
 
 import io
@@ -16,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,18 +22,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from listenwell.augment.conditions import CLEAN, match_condition
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.evaluate.intervals import Metric
-from listenwell.evaluate.methods import CALIBRATED, DEFAULT
 from listenwell.report.blocks import Drawing
-from listenwell.report.results import GroupErrors, OperatingCurve, ReliabilityBin, Results, distinct, metric_of
+from listenwell.report.results import GroupErrors, ReliabilityBin, Results, distinct, metric_of
 from listenwell.report.tables import overfitting_sentence
 from listenwell.report.wording import (
-    condition_phrase,
     condition_title,
     count_phrase,
+    format_metric,
     format_number,
     method_title,
     show_characters,
@@ -48,8 +45,10 @@ AXES = {
     "t60_s": ("reverberation time", "Reverberation time"),
 }
 """What conditions vary -> its name and the axis over it."""
-TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
-MOST_SHOWN = 20
+TIP = "tip:"
+N_COLUMNS = 500
+"""Stretches of a drawn waveform."""
+MOST_SHOWN = 12
 """Groups of a panel; more cannot be read."""
 PANELS = {"SPEECH": ("Speech found", 1), "NONSPEECH": ("Other sounds rejected", 2)}
 """Label -> title and line style."""
@@ -78,17 +77,24 @@ STYLE_OF = {"zero-shot": 0, "fine-tuned": 1, "silero": 2, "webrtc": 3}
 STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
-def accuracy_curves(results: Results) -> list[Drawing]:
-    """Balanced accuracy over SNR, duration and reverberation time, each for the test sets with two points of it."""
-    curves: list[Drawing] = []
+def accuracy_curves(results: Results) -> tuple[list[Drawing], list[Drawing]]:
+    """Balanced accuracy over SNR, duration and reverberation time, each for the test sets with two points of it.
+
+    Returns one drawing of each quantity, of the test set that the answers are read off where it has one, and the rest.
+    """
+    test_sets = sorted(results.judged_sets, key=lambda name: name != results.headline)
+    first: list[Drawing] = []
+    others: list[Drawing] = []
     for quantity in AXES:
-        for test_set in results.judged_sets:
+        shown, hidden = first, others
+        for test_set in test_sets:
             levels = {c: getattr(match_condition(c), quantity, None) for c in results.conditions_of(test_set)}
             conditions = sorted((c for c in levels if levels[c] is not None), key=lambda c: levels[c] or 0.0)
             if len(conditions) > 1:
-                name = f"curve-{len(curves) + 1}"
-                curves.append(_accuracy_curve(results, test_set, [*conditions, CLEAN], quantity, name))
-    return curves
+                name = f"curve-{len(first) + len(others) + 1}"
+                shown.append(_accuracy_curve(results, test_set, [*conditions, CLEAN], quantity, name))
+                shown = hidden
+    return first, others
 
 
 def _accuracy_curve(results: Results, test_set: str, conditions: Sequence[str], quantity: str, name: str) -> Drawing:
@@ -106,25 +112,32 @@ def _accuracy_curve(results: Results, test_set: str, conditions: Sequence[str], 
             xs = np.arange(len(conditions)) + 0.06 * (place - 1.5)
             values = [metric.value for metric in metrics]
             axes.plot(xs[:-1], values[:-1], DASHES[style], color=LINES[style])
+            title = f"{method_title(method)}, {threshold}"
             axes.errorbar(
                 xs, values, _bars(values, metrics),
-                fmt=MARKERS[style], color=LINES[style], elinewidth=1.0, capsize=2.0,
-                label=f"{method_title(method)}, {threshold}",
+                fmt=MARKERS[style], color=LINES[style], elinewidth=1.0, capsize=2.0, label=title,
             )  # fmt: skip
+            for x, condition, metric in zip(xs, conditions, metrics, strict=True):
+                add_tip(axes, x, metric.value, f"{title}, {condition_title(condition)}: {format_metric(metric)}")
         axes.axhline(0.5, color=QUIET, linewidth=0.8, linestyle=":")
         axes.set_xticks(range(len(conditions)), [*ticks, whole])
         axes.set(
-            title=short_name(results.title_of(test_set)), xlabel=label, ylabel="Balanced accuracy",
-            ylim=(max(0.0, lowest - 0.03), 1.01),
+            title=f"{kind.capitalize()}, {short_name(results.title_of(test_set))}", xlabel=label,
+            ylabel="Balanced accuracy", ylim=(max(0.0, lowest - 0.03), 1.01),
         )  # fmt: skip
         legend_below(figure, axes)
         title = f"Balanced accuracy against {kind}, {results.title_of(test_set)}"
-        svg = to_svg(figure, name, title, "The numbers stand in the table of all conditions.")
+        svg = to_svg(figure, name, title, "The numbers stand in tables/conditions.csv.")
     caption = (
         f"Bars: 95 % intervals over groups; each point {'; '.join(distinct(counts))}; dotted: chance. Opponents stand "
         "at whichever of their two thresholds scores higher here."
     )
     return Drawing(title, svg, caption)
+
+
+def add_tip(axes: Axes, x: float, y: float, text: str) -> None:
+    """Let the page say `text` where the point (x, y) is pointed at."""
+    axes.plot([x], [y], "o", color=INK, markersize=16, alpha=0.0, gid=TIP + show_characters(text))
 
 
 def _bars(values: Sequence[float], intervals: Sequence[Metric | GroupErrors]) -> list[list[float]]:
@@ -133,62 +146,6 @@ def _bars(values: Sequence[float], intervals: Sequence[Metric | GroupErrors]) ->
         [value - interval.low for value, interval in zip(values, intervals, strict=True)],
         [interval.high - value for value, interval in zip(values, intervals, strict=True)],
     ]
-
-
-def detection_curves(results: Results) -> list[Drawing]:
-    """One drawing per test set and condition whose operating curves the evidence holds, all methods in each."""
-    drawings: list[Drawing] = []
-    for test_set, curves in results.evidence.operating_curves.items():
-        for condition in distinct(curve.condition for curve in curves):
-            chosen = [curve for curve in curves if curve.condition == condition]
-            drawings.append(_detection_curve(results, test_set, chosen, f"roc-{len(drawings) + 1}"))
-    return drawings
-
-
-def _detection_curve(results: Results, test_set: str, curves: Sequence[OperatingCurve], name: str) -> Drawing:
-    condition, n_speech, n_other = curves[0].condition, curves[0].n_speech, curves[0].n_other
-    with new_panels(2, WIDE_INCHES, 1.15 * HEIGHT_INCHES) as (figure, (roc, det)):
-        for place, curve in enumerate(curves):
-            style = style_of(curve.method, place)
-            calibrated, default = (
-                results.row(curve.method, threshold, test_set, condition) for threshold in (CALIBRATED, DEFAULT)
-            )
-            label = f"{method_title(curve.method)}, AUC {format_number(metric_of(calibrated, 'roc_auc').value)}"
-            fpr = np.array(curve.false_alarms) / n_other
-            misses = 1.0 - np.array(curve.hits) / n_speech
-            line: Any = {"linestyle": DASHES[style], "color": LINES[style], "linewidth": 1.4}
-            roc.plot(fpr, 1.0 - misses, **line, label=label)
-            det.plot(_deviates(fpr, n_other), _deviates(misses, n_speech), **line)
-            for row, fill in ((calibrated, LINES[style]), (default, "none")):
-                fpr = np.array([1.0 - metric_of(row, "specificity").value])
-                tpr = np.array([metric_of(row, "recall").value])
-                mark: Any = {"color": LINES[style], "markerfacecolor": fill, "marker": MARKERS[style], "zorder": 3}
-                roc.plot(fpr, tpr, **mark)
-                det.plot(_deviates(fpr, n_other), _deviates(1.0 - tpr, n_speech), **mark)
-        roc.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
-        roc_title = f"ROC, {short_name(results.title_of(test_set))}, {condition}"
-        whole = (-0.02, 1.02)
-        roc.set(title=roc_title, xlim=whole, ylim=whole, xlabel="False-alarm rate", ylabel="Speech found")
-        for axis, n in ((det.xaxis, n_other), (det.yaxis, n_speech)):
-            shown = [tick for tick in TICKS if tick >= 0.5 / n]
-            axis.set_ticks(ndtri(shown), [f"{100 * tick:g}" for tick in shown])
-        limits = [(ndtri(0.4 / n), ndtri(0.97)) for n in (n_other, n_speech)]
-        det.set(title="DET", xlim=limits[0], ylim=limits[1], xlabel="False-alarm rate (%)", ylabel="Miss rate (%)")
-        for axes in (roc, det):
-            axes.grid(visible=True, axis="x", color=GRID)
-        legend_below(figure, roc)
-        title = f"ROC and DET {condition_phrase(condition)}, {results.title_of(test_set)}"
-        svg = to_svg(figure, name, title, "The areas under the curves stand in the table of all conditions.")
-    caption = (
-        f"{n_speech} speech clips, {n_other} others. Filled mark: the calibrated threshold, hollow: the "
-        "default. DET: nearer to the lower left is better."
-    )
-    return Drawing(title, svg, caption)
-
-
-def _deviates(rates: Floats, n: int) -> Floats:
-    """Normal deviates of rates out of n clips, (k,)."""
-    return np.asarray(ndtri(np.clip(rates, 0.5 / n, 1.0 - 0.5 / n)))
 
 
 def group_plots(results: Results) -> list[Drawing]:
@@ -214,6 +171,9 @@ def group_plots(results: Results) -> list[Drawing]:
 def _draw_groups(axes: Axes, groups: Sequence[GroupErrors], n_rows: int, title: str, style: int) -> None:
     places, shares = list(range(len(groups))), [group.right for group in groups]
     bars = _bars(shares, groups)
+    for place, group in enumerate(groups):
+        shown = f"{short_name(group.group)}: {group.n - group.n_wrong} of {group.n} clips right"
+        add_tip(axes, group.right, place, shown)
     axes.errorbar(shares, places, xerr=bars, fmt="o", color=LINES[style], elinewidth=1.0, markersize=4.5)
     axes.set_yticks(places, [f"{short_name(group.group)}, n {group.n}" for group in groups], fontsize=8.5)
     axes.set(
@@ -285,14 +245,34 @@ def learning_curves(results: Results) -> list[Drawing]:
     return drawings
 
 
+def draw_waveforms(name: str, title: str, sounds: Sequence[tuple[str, Waveform]]) -> Drawing:
+    """The waveforms of sounds (title, samples) one below the other on one axis of time."""
+    n = len(sounds)
+    with new_panels(n, WIDE_INCHES, 0.5 + 0.75 * n, is_stacked=True) as (figure, panels):
+        for axes, (sound, samples) in zip(panels, sounds, strict=True):
+            pieces = np.array_split(samples, min(N_COLUMNS, samples.size))
+            seconds = np.linspace(0.0, samples.size / SAMPLE_RATE_HZ, len(pieces))
+            lows, highs = [piece.min() for piece in pieces], [piece.max() for piece in pieces]
+            axes.fill_between(seconds, lows, highs, color=LINES[2], linewidth=0.6)
+            axes.set_title(sound, fontsize=8.5, fontweight="normal")
+            axes.set_ylim(-1.05, 1.05)
+        panels[-1].set_xlabel("Time (s)")
+        svg = to_svg(figure, name, title, "Lowest and highest sample of each stretch, full scale is 1.")
+    return Drawing(title, svg, "Full scale is 1.")
+
+
 @contextmanager
-def new_panels(n_panels: int, width_inches: float, height_inches: float) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure in the report's look and its panels, side by side; draw and call to_svg within the block."""
+def new_panels(
+    n_panels: int, width_inches: float, height_inches: float, is_stacked: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure in the report's look and its panels, side by side, or stacked on one axis; draw and call to_svg
+    within the block."""
     with matplotlib.rc_context(fname=STYLE), warnings.catch_warnings():
         # Names may be in any script. The browser's fonts draw them; matplotlib's own only measures.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-        yield figure, list(figure.subplots(1, n_panels, squeeze=False)[0])
+        shape = (n_panels, 1) if is_stacked else (1, n_panels)
+        yield figure, list(figure.subplots(*shape, sharex=is_stacked, squeeze=False).flat)
 
 
 def style_of(method: str, place: int) -> int:
@@ -321,6 +301,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(rf'<g id="{TIP}([^"]*)"', r'<g class="tip" data-tip="\1"', svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for drawn, (variable, value) in VARIABLES.items():
         svg = svg.replace(drawn, f"var({variable}, {value})")

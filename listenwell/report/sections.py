@@ -7,53 +7,52 @@ errors carries it; its thresholds are conventions of this module, named below.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import yaml
 
 from listenwell.augment.conditions import CLEAN
-from listenwell.evaluate.comparison import independent_difference
-from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
+from listenwell.evaluate.comparison import Outcome, PairedDifference, independent_difference
+from listenwell.evaluate.intervals import Metric
+from listenwell.evaluate.methods import CALIBRATED, DEFAULT, FINE_TUNED, NOISY, ZERO_SHOT, Comparison
 from listenwell.report import evidence, figures, tables
 from listenwell.report.blocks import (
     Block,
+    Card,
+    Cards,
+    Cell,
     Code,
     Figures,
+    Fold,
+    Glossary,
     Page,
     Paragraph,
     Sounds,
-    answer_blocks,
-    folded,
     make_page,
     make_table,
 )
 from listenwell.report.results import OUT_OF_CORPUS, SEALED, Results, metric_of
 from listenwell.report.wording import (
+    GLOSSARY,
     condition_phrase,
     condition_title,
     count_phrase,
-    detectable_phrase,
     format_difference,
-    format_difference_interval,
     format_metric,
     format_number,
-    format_signed,
+    format_p,
     method_title,
     plain_sentence,
     spaced,
     summarise,
+    tone_of,
 )
 
 CONCENTRATED_SHARE = 0.5
 """More than this share of all errors in MOST_GROUPS groups means that the errors are about who or what was recorded."""
 MOST_GROUPS, FEWEST_ERRORS = 3, 10
-ABOUT_ANSWERS = (
-    "Differences and levels are of balanced accuracy at the calibrated threshold, with their 95 % intervals."
-)
+ABOUT_ANSWERS = "Comparisons: on {}, {}; differences of balanced accuracy at calibrated thresholds."
 ABOUT_RESULTS = (
-    "Balanced accuracy is the mean of the share of speech clips called speech and of other clips not called so. "
-    "“default” is the threshold a method is published with (0 for the language model), “calibrated” the one chosen on "
-    "the dev clips. Intervals count groups (speakers, sound sources), not only clips."
+    "Balanced accuracy with its 95 % interval, default and calibrated; the marked row is the delivered model."
 )
 ABOUT_COMPARISONS = (
     "The fine-tuned model at its calibrated threshold against each opponent at the threshold chosen on the same dev, "
@@ -75,60 +74,45 @@ HOW_TO_USE = (
 )
 
 
-def study_page(results: Results, sounds: Sequence[Sounds]) -> Page:
-    """The page of a study; sounds: the errors to listen to."""
+def study_page(results: Results, sounds: Sequence[Sounds], threshold: Sequence[Block]) -> Page:
+    """The page of a study; sounds: the errors to listen to; threshold: what moves it."""
     judged = results.judged_sets
-    values = evidence.provenance_of(results).items()
-    provenance = make_table("What made these numbers", ("What", "Value"), values)
+    first_curves, other_curves = figures.accuracy_curves(results)
+    criteria, *more_tables = evidence.judged_tables(results)
+    headline = results.headline
+    clean = metric_of(results.row(FINE_TUNED, CALIBRATED, headline, CLEAN))
+    about = ABOUT_ANSWERS.format(results.title_of(headline), count_phrase(clean.n, clean.n_groups))
     parts: list[tuple[str, str, Sequence[Block]]] = [
-        ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
-        ("Can it be trusted?", "evidence", evidence.statements(results)),
+        ("What was found", "answer", [Cards([*find_answers(results), _trust(results)]), Paragraph(about, style="note"),
+                                      Figures(first_curves)]),
         ("What next", "next", find_next_steps(results)),
-        (
-            "Results",
-            "results",
-            [*(tables.main_table(results, name) for name in judged), Paragraph(ABOUT_RESULTS, style="note")],
-        ),
-        (
-            "Criteria, transfer, probabilities",
-            "judged",
-            [
-                *evidence.judged_tables(results),
-                Figures(figures.reliability_diagrams(results)),
-            ],
-        ),
-        ("Noise and duration", "curves", [Figures(figures.accuracy_curves(results))]),
-        ("Every threshold", "detection", [Figures(figures.detection_curves(results), is_wide=True)]),
-        (
-            "Comparisons",
-            "comparisons",
-            [
-                Paragraph(ABOUT_COMPARISONS),
-                *(tables.comparison_table(results, name) for name in judged),
-            ],
-        ),
-        ("Arms, search, speakers", "ladder", _arms_blocks(results)),
-        (
-            "Errors",
-            "errors",
-            [Paragraph(ABOUT_ERRORS), Figures(figures.group_plots(results), is_wide=True),
-             *(folded(evidence.error_table(*errors)) for errors in results.evidence.errors.items()),
-             *(folded(evidence.worst_table(*errors)) for errors in results.evidence.errors.items()), *sounds],
-        ),
-        ("Every condition", "conditions", [folded(tables.full_table(results, name)) for name in judged]),
-        ("Training", "training", [Figures(figures.learning_curves(results), is_wide=True)]),
-        ("Who was where", "allocation", _allocation_blocks(results)),
-        ("Thresholds", "thresholds", [evidence.threshold_table(results)]),
-        ("Data sheets of the tests", "sheets", evidence.sheet_tables(results)),
-        ("Leak gate and seal", "gate", evidence.gate_tables(results.leaks, results.seal)),
-        ("Clips left out", "quarantine", [evidence.quarantine_table(results)]),
-        ("Provenance", "provenance", [provenance, _config(results)]),
+        ("Can it be trusted?", "evidence", _trust_blocks(results)),
+        ("Every method", "results",
+         [Paragraph(ABOUT_RESULTS), *(tables.main_table(results, name) for name in judged)]),
+        ("Move the threshold", "threshold", threshold),
+        ("Errors to listen to", "errors", [Paragraph(ABOUT_ERRORS), *sounds]),
+        ("Speakers and sounds", "groups", [
+            *map(tables.speaker_table, results.leave_one_speaker_out),
+            Figures(figures.group_plots(results), is_wide=True),
+            Fold("Groups with errors, the hardest under each condition", evidence.error_tables(results)),
+        ]),
+        ("Comparisons", "comparisons", [
+            Paragraph(ABOUT_COMPARISONS),
+            *(tables.comparison_table(results, name, CALIBRATED) for name in judged),
+            Fold("Against opponents at their default threshold",
+                 [tables.comparison_table(results, name, DEFAULT) for name in judged]),
+            Fold("Noise and duration on the other tests", [Figures(other_curves)]),
+        ]),
+        ("Criteria, transfer, probabilities", "judged", [
+            criteria,
+            Fold("Transfer of the threshold, fitted curves, probabilities",
+                 [*more_tables, Figures(figures.reliability_diagrams(results))]),
+        ]),
+        ("Arms, search, training", "ladder", _arms_blocks(results)),
+        ("Clips and provenance", "data", _data_blocks(results)),
+        ("Glossary", "glossary", [Glossary(GLOSSARY)]),
     ]  # fmt: skip
-    about = [
-        f"{test_set.title}: {test_set.n_clips} clips, {test_set.n_groups} groups" for test_set in results.test_sets
-    ]
-    bylines = [" · ".join([results.model.name, *about])]
-    return make_page("listenwell report", results.name, bylines, _notices(results), parts)
+    return make_page("listenwell report", results.name, _bylines(results), parts)
 
 
 def model_card(results: Results) -> Page:
@@ -136,17 +120,36 @@ def model_card(results: Results) -> Page:
     counts, *_ = evidence.allocation_tables(results)
     overfitting = [Paragraph(tables.overfitting_sentence(fit)) for fit in results.fits]
     parts: list[tuple[str, str, Sequence[Block]]] = [
-        ("Use", "use", [Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
-        ("The answer", "answer", answer_blocks(find_answers(results), ABOUT_ANSWERS)),
+        ("Use", "use", [Paragraph(WHAT_IT_DOES.format(results.model.name)),
+                        Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
+        ("The answer", "answer", [Cards(find_answers(results))]),
         ("What it reaches", "results", [tables.delivered_table(results, each.name) for each in results.test_sets]),
-        ("Can it be trusted?", "evidence", [*evidence.statements(results), *_notices(results)]),
+        ("Can it be trusted?", "evidence", [*evidence.statements(results), *_warnings(results)]),
         ("Limits, and what would help", "next", find_next_steps(results)),
         ("Training", "training", [*overfitting, counts, _config(results)]),
+    ]  # fmt: skip
+    return make_page("model card", results.name, [], parts)
+
+
+def _bylines(results: Results) -> list[str]:
+    """What was trained on what, and what it was tested on."""
+    speech, other = (
+        next((each for each in results.allocation if (each.part, each.label) == ("train", label)), None)
+        for label in ("SPEECH", "NONSPEECH")
+    )
+    trained = f"{results.model.name} with LoRA, rank {results.config['lora']['rank']}"
+    if speech is not None and other is not None:
+        trained += (
+            f", trained on {speech.n_clips} speech clips ({speech.n_groups} speakers) and {other.n_clips} other "
+            f"clips ({other.n_groups} sources)"
+        )
+    tested = [
+        f"{test_set.title} ({count_phrase(test_set.n_clips, test_set.n_groups)})" for test_set in results.test_sets
     ]
-    return make_page("model card", results.name, [], [Paragraph(WHAT_IT_DOES.format(results.model.name))], parts)
+    return [f"{trained}; tested on {', '.join(tested)}."]
 
 
-def _notices(results: Results) -> list[Paragraph]:
+def _warnings(results: Results) -> list[Paragraph]:
     name = results.model.name
     other = f"This study used {name}, not the starter base; its numbers say nothing about the starter model's."
     notices = [] if results.model.is_starter_base else [Paragraph(other, "Another base model.", style="notice")]
@@ -154,85 +157,121 @@ def _notices(results: Results) -> list[Paragraph]:
     return notices + [Paragraph(warning, "Warning.", style="notice") for warning in [*results.warnings, *traps]]
 
 
+def _trust(results: Results) -> Card:
+    """Leak gate, seal and warnings in one card; what they say stands further down."""
+    statements, n = evidence.statements(results), len(_warnings(results))
+    is_alarming = any(statement.style for statement in statements)
+    lines = [Cell(f"{n} warning{'s' * (n != 1)}" if n else "no warning")]
+    tone = "bad" if is_alarming else "open" if n else "good"
+    strong = " ".join(statement.strong for statement in statements)
+    return Card("Can it be trusted?", strong, lines, tone, "evidence")
+
+
+def _trust_blocks(results: Results) -> list[Block]:
+    findings, looks = evidence.gate_tables(results.leaks, results.seal)
+    counts, names, backgrounds = evidence.allocation_tables(results)
+    return [
+        *evidence.statements(results),
+        *_warnings(results),
+        findings,
+        Fold("Commits and looks", [looks]),
+        counts,
+        Fold("Groups and backgrounds by name", [names, backgrounds]),
+    ]
+
+
 def _arms_blocks(results: Results) -> list[Block]:
     return [
         *(Paragraph(fit.reason, f"{fit.name} failed.", style="notice") for fit in results.failed_fits),
         tables.ladder_table(results),
-        folded(tables.variation_table(results)),
+        Fold("Where decisions vary", [tables.variation_table(results)]),
         *([tables.search_table(results.search)] if results.search else []),
-        *map(tables.speaker_table, results.leave_one_speaker_out),
+        Fold("Learning curves", [Figures(figures.learning_curves(results), is_wide=True)]),
     ]
 
 
-def _allocation_blocks(results: Results) -> list[Block]:
-    about = Paragraph("A group is a speaker or a sound source; the leak gate says whether one stands in two splits.")
-    counts, names, backgrounds = evidence.allocation_tables(results)
-    return [about, counts, folded(names), backgrounds]
+def _data_blocks(results: Results) -> list[Block]:
+    provenance = make_table("What made these numbers", ("What", "Value"), evidence.provenance_of(results).items())
+    return [
+        evidence.threshold_table(results),
+        Fold("Data sheets of the tests", evidence.sheet_tables(results)),
+        Fold("Clips left out because they could not be read", [evidence.quarantine_table(results)]),
+        Fold("What made these numbers", [provenance]),
+        _config(results),
+    ]
 
 
 def _config(results: Results) -> Code:
     return Code("The whole config", yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True))
 
 
-def find_answers(results: Results) -> list[Paragraph]:
-    """The answers a study gives, then one per classic detector it was compared with.
+def find_answers(results: Results) -> list[Card]:
+    """The answers a study gives: better than its base and than each classic detector, the cost of a foreign corpus, and
+    who is recognised least often.
 
-    To generalise is to be better than the base model on corpora that trained nothing; the answer says beside it what
-    such a corpus costs, and which speaker is recognised least often.
+    To generalise is to be better than the base model on corpora that trained nothing.
     """
     opponents = [name for name, method in results.methods.items() if method.kind == "classic"]
-    generalises = _answer(results, ZERO_SHOT, "Does it generalise?")
-    about = [generalises.text, *_cost_of_a_foreign_corpus(results), *_hardest_group(results)]
     return [
-        replace(generalises, text=" ".join(about)),
+        _answer(results, ZERO_SHOT, "Does it generalise: better than its base model?"),
         *(_answer(results, opponent, f"Is it better than {method_title(opponent)}?") for opponent in opponents),
+        *_cost_of_a_foreign_corpus(results),
+        *_hardest_group(results),
     ]
 
 
-def _answer(results: Results, opponent: str, question: str) -> Paragraph:
+def _answer(results: Results, opponent: str, question: str) -> Card:
     name = results.headline
     comparisons = [results.comparison(opponent, name, c) for c in results.headline_conditions(name)]
-    details = "; ".join(_describe(results, comparison) for comparison in comparisons)
-    text = f"{results.title_of(name)}, against {method_title(opponent)}: {details}."
-    return Paragraph(text, summarise([comparison.outcome for comparison in comparisons]), question)
+    outcomes = {comparison.condition: comparison.outcome for comparison in comparisons}
+    lines = [_describe(results, comparison) for comparison in comparisons]
+    return Card(question, summarise(outcomes), lines, tone_of(outcomes.values()), "comparisons")
 
 
-def _describe(results: Results, comparison: Comparison) -> str:
+def _describe(results: Results, comparison: Comparison) -> Cell:
     result = comparison.result
-    versions = results.n_versions(comparison.test_set, comparison.condition)
     row = results.row(comparison.method, CALIBRATED, comparison.test_set, comparison.condition)
-    return (
-        f"{comparison.outcome} {condition_phrase(comparison.condition)}, {format_difference(result)}, at "
-        f"{format_metric(metric_of(row))} ({count_phrase(result.n, result.n_groups, versions)}"
-        f"{detectable_phrase(result)})"
+    found = "" if result.detectable is None else f", detectable {format_number(result.detectable)}"
+    judged = f"{comparison.outcome}: corrected p {format_p(comparison.p_adjusted)}{found}"
+    return Cell(
+        f"{condition_phrase(comparison.condition)} {format_difference(result)}",
+        f"{judged}; at {format_metric(metric_of(row))}",
     )
 
 
-def _cost_of_a_foreign_corpus(results: Results) -> Iterator[str]:
+def _cost_of_a_foreign_corpus(results: Results) -> Iterator[Card]:
     """What leaving the whole corpus out costs, on the same clips; or else how far the two tests lie apart."""
     folds = results.folds_of("corpus")
+    gap: PairedDifference | Metric
     if folds is not None and folds.gap is not None:
-        yield f"A foreign corpus costs {format_difference(folds.gap)}, against one of which other speakers trained."
+        gap, about = folds.gap, "against a corpus of which other speakers trained, on the same clips"
     elif {SEALED, OUT_OF_CORPUS} <= set(results.judged_sets):
         rows = [results.row(FINE_TUNED, CALIBRATED, name, CLEAN) for name in (SEALED, OUT_OF_CORPUS)]
         gap = independent_difference(*map(metric_of, rows))
-        yield (
-            f"A foreign corpus costs {format_signed(gap.value)} {format_difference_interval(gap)}, other speakers "
-            "beside it (sealed test minus out of corpus, clean)."
-        )
+        about = "sealed test minus out of corpus, clean; other speakers beside it"
+    else:
+        return
+    outcome: Outcome = "worse" if gap.low > 0 else "better" if gap.high < 0 else "cannot tell"
+    strong = {"worse": "It loses.", "better": "Nothing.", "cannot tell": "Cannot tell."}[outcome]
+    line = Cell(f"{format_difference(gap)} of balanced accuracy", about)
+    yield Card("What does a foreign corpus cost?", strong, [line], tone_of([outcome]), "groups")
 
 
-def _hardest_group(results: Results) -> Iterator[str]:
+def _hardest_group(results: Results) -> Iterator[Card]:
     """Who is right least often on clean clips."""
     folds = results.folds_of("corpus")
     if folds is not None:
         speaker = min(folds.speakers, key=lambda speaker: (speaker.recall, speaker.speaker))
-        yield f"Hardest speaker: {speaker.speaker}, {speaker.recall:.0%} of {speaker.n_speech} clips found."
-        return
-    worst = results.evidence.errors[results.unseen.name].worst.get(CLEAN, [])
-    named = [f"{part.part} ({part.metric.value:.0%} of {part.metric.n} clips right)" for part in worst]
+        named = [Cell(f"{speaker.speaker}: {speaker.recall:.0%}", f"of {speaker.n_speech} clips found")]
+    else:
+        worst = results.evidence.errors[results.unseen.name].worst.get(CLEAN, [])
+        named = [
+            Cell(f"{part.part}: {part.metric.value:.0%}", f"of {part.metric.n} {part.label} clips right")
+            for part in sorted(worst, key=lambda part: part.label, reverse=True)
+        ]
     if named:
-        yield f"Hardest groups: {', '.join(named)}."
+        first, *others = named
+        yield Card("Who is recognised least often?", first.text, [Cell(first.detail), *others], "open", "groups")
 
 
 def find_next_steps(results: Results) -> list[Paragraph]:

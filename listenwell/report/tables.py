@@ -14,7 +14,6 @@ from listenwell.report.wording import (
     BELOW_CHANCE,
     DASH,
     MINUS,
-    THRESHOLD,
     condition_title,
     count_phrase,
     format_difference,
@@ -36,6 +35,8 @@ MEASURES = {
     "roc_auc": "AUC",
 }
 MEASURE_HEADS = [f"#{title}" for title in MEASURES.values()]
+CONDITION_COLUMNS = ("test_set", "condition", "method", "threshold", "threshold_value", "measure", "value", "low",
+                     "high", "clips", "groups", "interval")  # fmt: skip
 SPEAKERS_HELD_OUT = {
     "group": "Speakers held out",
     "corpus": "Speakers held out with their corpus",
@@ -76,36 +77,15 @@ def _below_chance_note(results: Results, test_set: str, conditions: Sequence[str
     return " ".join(notes)
 
 
-def full_table(results: Results, test_set: str) -> Table:
-    """Every condition, method, threshold and measure of one test set."""
-    rows = [
-        make_row(
-            (
-                Cell(condition_title(condition), _class_counts(row)),
-                Cell(method_title(row.method), f"{row.threshold}, {_threshold_value(row)}"),
-                *(metric_of(row, name) for name in MEASURES),
-            ),
-            (row.method, row.threshold) == (FINE_TUNED, CALIBRATED),
-        )
-        for condition in results.conditions_of(test_set)
-        for row in results.rows_of(test_set, condition)
-    ]
-    return make_table(
-        f"{results.title_of(test_set)}: every condition, with 95 % intervals",
-        ("Condition", "Method", *MEASURE_HEADS),
-        rows,
-        "Clips and groups under a condition: of speech + of other sounds; beside a method its threshold.",
-    )
-
-
-def _threshold_value(row: Row) -> str:
-    return "each fold's own" if row.threshold_value is None else format_number(row.threshold_value, THRESHOLD)
-
-
-def _class_counts(row: Row) -> str:
-    """Clips and groups of the two classes: "50 + 60 clips, 10 + 20 groups"."""
-    speech, other = metric_of(row, "recall"), metric_of(row, "specificity")
-    return f"{speech.n} + {other.n} clips, {speech.n_groups} + {other.n_groups} groups"
+def condition_rows(results: Results) -> list[list[str]]:
+    """Every measure of every method, threshold, test set and condition, as lines of CONDITION_COLUMNS."""
+    lines = [
+        (row.test_set, row.condition, row.method, row.threshold, row.threshold_value, m.name, m.value, m.low, m.high,
+         m.n, m.n_groups, m.method)
+        for row in results.rows
+        for m in row.metrics
+    ]  # fmt: skip
+    return [["" if value is None else str(value) for value in line] for line in lines]
 
 
 def delivered_table(results: Results, test_set: str) -> Table:
@@ -127,19 +107,21 @@ def _counts(results: Results, row: Row) -> str:
     return count_phrase(main.n, main.n_groups, results.n_versions(row.test_set, row.condition))
 
 
-def comparison_table(results: Results, test_set: str) -> Table:
-    """Conditions down; across, opponents at the threshold that dev chose and at their default."""
-    comparisons = [pair for pair in results.comparisons if pair.test_set == test_set]
-    opponents = list(dict.fromkeys((pair.opponent, pair.opponent_threshold) for pair in comparisons))
+def comparison_table(results: Results, test_set: str, threshold: str) -> Table:
+    """Conditions down; across, opponents at the threshold that dev chose or at their default."""
+    comparisons = [
+        pair for pair in results.comparisons if (pair.test_set, pair.opponent_threshold) == (test_set, threshold)
+    ]
+    opponents = distinct(pair.opponent for pair in comparisons)
     rows = []
     for condition in distinct(pair.condition for pair in comparisons):
-        beside = [results.comparison(name, test_set, condition, threshold) for name, threshold in opponents]
+        beside = [results.comparison(name, test_set, condition, threshold) for name in opponents]
         versions = results.n_versions(test_set, condition)
         counts = distinct(count_phrase(pair.result.n, pair.result.n_groups, versions) for pair in beside)
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
-    heads = [make_column("Condition"), *(make_column(f"#{method_title(m)}", threshold) for m, threshold in opponents)]
+    heads = [make_column("Condition"), *(make_column(f"#{method_title(name)}", threshold) for name in opponents)]
     notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
-    caption = f"{results.title_of(test_set)}: {method_title(FINE_TUNED)} minus opponent, balanced accuracy"
+    caption = f"{results.title_of(test_set)}: {method_title(FINE_TUNED)} minus opponent, {threshold}, balanced accuracy"
     return make_table(caption, heads, rows, "; ".join(notes))
 
 

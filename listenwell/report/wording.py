@@ -6,7 +6,7 @@ Balanced accuracy, its intervals and differences have three digits behind the po
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.augment.recording import Band
@@ -14,7 +14,7 @@ from listenwell.evaluate.comparison import Outcome, PairedDifference
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.methods import FINE_TUNED, NOISY, ZERO_SHOT
 
-VERDICTS = {"better": "Yes.", "worse": "No, it is worse.", "cannot tell": "Cannot tell from this many clips."}
+VERDICTS = {"better": "Yes", "worse": "No, worse", "cannot tell": "Cannot tell"}
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 THRESHOLD, SCORE = ".4g", ".2f"
 METHOD_TITLES = {
@@ -23,6 +23,37 @@ METHOD_TITLES = {
     "silero": "Silero VAD",
     "webrtc": "WebRTC VAD",
 }
+GLOSSARY = {
+    "balanced accuracy": "The mean of two shares: speech clips called speech, other clips not called so. Guessing "
+    "gives one half.",
+    "95 % interval": "The range of values that the data allow: in 95 of 100 such studies it holds the true value. It "
+    "counts groups, not only clips.",
+    "group": "A speaker or a sound source: clips of one group are alike, so they count together.",
+    "calibrated": "At the threshold that was chosen on dev.",
+    "default": "At the threshold a method is published with; 0 for the language model.",
+    "dev": "The clips that choose threshold and epoch. They neither train nor test.",
+    "threshold": "A clip whose score is at least as high is called speech.",
+    "zero-shot": "The base model as it is, without training.",
+    "out of corpus": "Clips of corpora that trained nothing and chose nothing.",
+    "corrected": "p values made larger because several comparisons were made (Holm).",
+    "detectable": "The difference that a study of this size finds in 80 % of cases. A smaller one may well be missed.",
+    "cannot tell": "The interval or the corrected p value allows both directions. It does not mean equal.",
+    "SNR": "Signal-to-noise ratio: the level of the clip over the background that was mixed in.",
+    "noisy": "All signal-to-noise ratios together.",
+    "AUC": "How often a speech clip scores above another sound, at no threshold: 1 is always, one half is guessing.",
+    "Speech found": "The share of speech clips called speech (recall).",
+    "Other sounds rejected": "The share of other clips not called speech (specificity).",
+    "Cllr": "What probabilities are worth, in bits: 0 is perfect, 1 knows nothing.",
+    "minCllr": "The Cllr that the same ranking would reach with the best map to probabilities.",
+    "actDCF": "The expected cost of the decisions, misses and false alarms at equal cost.",
+    "minDCF": "The expected cost at the best threshold of this test.",
+    "Brier score": "The mean squared error of the probabilities; 0 is perfect.",
+    "Effective n": "How many independent clips the clips are worth, since those of one group are alike.",
+    "leak gate": "The search, before training, for clips, speakers, recordings and backgrounds that stand in two "
+    "splits.",
+    "sealed": "The thresholds were committed before anybody looked at the test.",
+}
+"""What the words of a report mean."""
 BELOW_CHANCE = {
     "webrtc": "it tells activity from silence by the energy of six bands, and other sounds are often active throughout "
     "while speech pauses",
@@ -30,10 +61,19 @@ BELOW_CHANCE = {
 """Why a method may rank other sounds above speech."""
 
 
-def summarise(outcomes: Sequence[Outcome]) -> str:
-    """In a few words what differences under one or several conditions say together."""
-    verdicts = list(set(outcomes))
-    return VERDICTS[verdicts[0]] if len(verdicts) == 1 else "Not under every condition."
+def summarise(outcomes: Mapping[str, Outcome]) -> str:
+    """In a few words what differences say; outcomes: by condition."""
+    verdicts = list(dict.fromkeys(outcomes.values()))
+    if len(verdicts) == 1:
+        return f"{VERDICTS[verdicts[0]]}."
+    said = "; ".join(f"{VERDICTS[outcome]} {condition_phrase(name)}" for name, outcome in outcomes.items())
+    return f"{said[0]}{said[1:].lower()}."
+
+
+def tone_of(outcomes: Iterable[Outcome]) -> str:
+    """Whether such outcomes are "good", "bad" or "open"."""
+    said = set(outcomes)
+    return "good" if said == {"better"} else "bad" if said == {"worse"} else "open"
 
 
 def method_title(method: str) -> str:
@@ -81,7 +121,8 @@ def count_phrase(n_rows: int, n_groups: int, n_versions: int = 1) -> str:
 
 def format_number(value: float, form: str = ".3f") -> str:
     """A share or an AUC: "0.971"; another number in the form that is given."""
-    return f"{value:{form}}".replace("-", MINUS)
+    text = f"{value:{form}}"
+    return (text if float(text) else text.removeprefix("-")).replace("-", MINUS)
 
 
 def format_interval(metric: Metric) -> str:
@@ -105,15 +146,10 @@ def format_difference_interval(difference: PairedDifference | Metric) -> str:
     return f"[{format_signed(difference.low)}, {format_signed(difference.high)}]"
 
 
-def format_difference(difference: PairedDifference) -> str:
+def format_difference(difference: PairedDifference | Metric) -> str:
     """A difference of two shares with its interval: "+0.052 [+0.020, +0.084]"."""
-    return f"{format_signed(difference.difference)} {format_difference_interval(difference)}"
-
-
-def detectable_phrase(difference: PairedDifference) -> str:
-    """What difference such a study finds in 80 % of cases, after a comma; "" where that is unknown."""
-    found = difference.detectable
-    return "" if found is None else f", {format_number(found)} would be found in 80 % of studies"
+    value = difference.value if isinstance(difference, Metric) else difference.difference
+    return f"{format_signed(value)} {format_difference_interval(difference)}"
 
 
 def format_p(p_value: float) -> str:
@@ -121,9 +157,28 @@ def format_p(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
 
 
+_TERM = re.compile(
+    "|".join(rf"\b{re.escape(term)}s?\b" for term in sorted(GLOSSARY, key=len, reverse=True)), re.IGNORECASE
+)
+_TERMS = {term.lower(): term for term in GLOSSARY}
+
+
+def find_terms(text: str) -> Iterator[tuple[str, str]]:
+    """Cut a text into (stretch, term of the glossary it names), "" where it names none."""
+    end = 0
+    for found in _TERM.finditer(text):
+        yield text[end : found.start()], ""
+        shown = found[0].lower()
+        yield found[0], _TERMS.get(shown) or _TERMS[shown.removesuffix("s")]
+        end = found.end()
+    yield text[end:], ""
+
+
 def plain_sentence(sentence: str) -> str:
-    """A sentence of the evidence as print has it: "balanced_accuracy" in two words, "+-" and "-" as ± and minus."""
-    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, spaced(sentence).replace("+-", "±"))
+    """A sentence of the evidence as print has it: "balanced_accuracy" in two words, names of settings as they are, "+-"
+    and "-" as ± and minus."""
+    words = re.sub(r"[a-z_]+(?:\.[a-z_]+)+|_", lambda found: " " if found[0] == "_" else found[0], sentence)
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, words.replace("+-", "±"))
 
 
 def show_characters(text: str) -> str:

@@ -1,6 +1,8 @@
-"""Write the report of a study: one web page that needs nothing else, the same in Markdown, and a model card.
+"""Write the report of a study: one web page that needs nothing else, the same in Markdown, a model card and, as CSV,
+every measure under every condition.
 
-Every number comes from results.json, sounds from the folder errors/ of the run; the same of both gives the same bytes.
+Every number comes from results.json, sounds from the folder errors/ of the run and the scores that the threshold moves
+over from its folder scores/; the same of them gives the same bytes.
 Names come from users' files, so everything printed is escaped: by Jinja's autoescape on a page, by `escape_markdown`
 in Markdown; characters that act unseen are written out. A page runs one script, page.js, which its content-security
 policy names by hash. Model card: https://huggingface.co/docs/hub/model-cards; Mitchell et al. 2019.
@@ -8,6 +10,7 @@ policy names by hash. Model card: https://huggingface.co/docs/hub/model-cards; M
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from importlib.resources import files
@@ -18,26 +21,32 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from listenwell.data.tables import write_rows
 from listenwell.report.blocks import Page, Table
 from listenwell.report.errors import MOST_BYTES, read_error_sounds
 from listenwell.report.results import Results
 from listenwell.report.sections import model_card, study_page
-from listenwell.report.tables import MEASURES
-from listenwell.report.wording import MINUS, show_characters
+from listenwell.report.tables import CONDITION_COLUMNS, MEASURES, condition_rows
+from listenwell.report.threshold import threshold_blocks
+from listenwell.report.wording import GLOSSARY, MINUS, find_terms, show_characters
 from listenwell.storage.atomic_files import write_text
+from listenwell.storage.run_folder import RunFolder
 
-PAGE, MARKDOWN, MODEL_CARD = "report.html", "report.md", "MODEL_CARD.md"
+PAGE, MARKDOWN, MODEL_CARD, CONDITIONS = "report.html", "report.md", "MODEL_CARD.md", "tables/conditions.csv"
 # An interval that no link can follow keeps its brackets; every other character that Markdown reads is escaped.
 _INTERVAL = rf"\[[+{MINUS}]?\d\.\d{{3}}, [+{MINUS}]?\d\.\d{{3}}\](?![(\[:])"
 _MARKDOWN_CHARACTER = re.compile(rf"({_INTERVAL})|([\\`*_\[\]|~])")
 
 
 def write_report(results: Results, folder: Path, most_bytes: int = MOST_BYTES) -> None:
-    """Write report.html, report.md and MODEL_CARD.md into `folder`, the run's, each file atomically.
+    """Write report.html, report.md, MODEL_CARD.md and tables/ into `folder`, the run's, each file atomically.
 
-    most_bytes: of sounds and pictures on the page. Raises ListenwellError for a broken index of the sounds.
+    most_bytes: of sounds and pictures on the page. Raises ListenwellError for a broken index of the sounds, or a score
+    table that was changed.
     """
-    page = study_page(results, read_error_sounds(results, folder, most_bytes))
+    sounds = read_error_sounds(results, folder, most_bytes)
+    page = study_page(results, sounds, threshold_blocks(results, RunFolder(folder)))
+    write_rows(folder / CONDITIONS, CONDITION_COLUMNS, condition_rows(results))
     write_text(folder / MARKDOWN, render_markdown(page))
     write_text(folder / MODEL_CARD, f"---\n{front_matter(results)}---\n\n{render_markdown(model_card(results))}")
     # last: where the page is, the rest is too
@@ -77,8 +86,49 @@ def _environment(finalize: Callable[[Any], Any], autoescape: bool = False) -> En
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"markdown_table": markdown_table, "indent_code": indent_code}
+    environment.filters |= {
+        "markdown_table": markdown_table, "indent_code": indent_code, "embed": embed_json, "anchor": term_anchor
+    }  # fmt: skip
+    environment.globals["terms"] = TermLinks()
     return environment
+
+
+class TermLinks:
+    """Links from the terms of a text to the glossary, each term once in a section; a head of a table has its tip."""
+
+    def __init__(self) -> None:
+        self.linked: set[str] = set()
+
+    def start(self) -> str:
+        """Begin a section."""
+        self.linked.clear()
+        return ""
+
+    def link(self, text: str) -> Markup:
+        """The text, each term that was not linked in this section as a link."""
+        return Markup("").join(self._link(stretch, term) for stretch, term in find_terms(text))
+
+    def _link(self, stretch: str, term: str) -> str | Markup:
+        shown = show_characters(stretch)
+        if not term or term in self.linked:
+            return shown
+        self.linked.add(term)
+        link = '<a class="term" href="#{}" data-tip="{}">{}</a>'
+        return Markup(link).format(term_anchor(term), GLOSSARY[term], shown)
+
+    def tip(self, text: str) -> str:
+        """What the terms of a head mean."""
+        return " ".join(GLOSSARY[term] for _, term in find_terms(text) if term)
+
+
+def term_anchor(term: str) -> str:
+    """Where the glossary explains a term."""
+    return f"term-{term.lower().replace(' ', '-').replace('%', 'percent')}"
+
+
+def embed_json(content: Any) -> Markup:
+    """Return `content` as JSON that no character of it can end the script element around."""
+    return Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def show_on_page(value: Any) -> Any:

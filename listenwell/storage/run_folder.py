@@ -20,7 +20,7 @@ evidence.json          the evidence of results.json, and what it was made from
 errors/NN.wav, NN.png  the worst errors of the tests as they were scored; errors.json tells which is which
 quarantine/NAME.csv    clips of the set that could not be read, and why
 results.json           every number
-report.html, report.md the same numbers to read
+report.html, report.md the same numbers to read; tables/conditions.csv: every measure under every condition
 
 One process works in a run folder at a time; a second one is told who does. The lock is the operating system's (flock
 on run.lock), so the folder of a killed study is free at once; holder.json only names host, process and start. A file

@@ -2,7 +2,8 @@
 
 Plans and samples come from the functions that training calls (`draw_plan`, `apply_in_steps`, `log_mel`,
 `apply_masks`), with the config's seed, clips and backgrounds; no model weights are loaded. The page carries the hash of
-the float32 samples; its players hold them rounded to 16 bit. Waveforms: mono float32 (n_samples,), 16 kHz.
+the float32 samples; its players hold them rounded to 16 bit. It looks like a report and is rendered by the same
+template. Waveforms: mono float32 (n_samples,), 16 kHz.
 """
 
 import math
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from listenwell.augment.mixing import find_part, measure_level
@@ -22,27 +22,37 @@ from listenwell.augment.spec_augment import Masks, apply_masks
 from listenwell.config import Config
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, pcm_sha256
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import Clip
+from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.model.loading import load_processor, model_folder, quiet_transformers
 from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, log_mel, pad
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.blocks import Picture
-from listenwell.report.errors import Player, draw_picture, make_player
+from listenwell.random_streams import stream
+from listenwell.report.blocks import Block, Drawing, Figures, Page, Paragraph, Picture, Sound, Sounds, make_page
+from listenwell.report.errors import draw_picture, make_player
+from listenwell.report.figures import draw_waveforms
+from listenwell.report.write import write_page
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import TRAIN, Splits, divide
-from listenwell.storage.atomic_files import write_text
+
+N_DRAWN = 2
+"""Clips of each label that are shown where none is named."""
+ABOUT = (
+    "Every clip under the plan of its epoch, drawn from seed {}. The players hold 16 bit; the hash is that of the "
+    "samples the model's spectrogram is made of."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """A clip as one epoch hears it. words: the plan, one sentence a stage; sha256: of the float32 samples heard."""
+    """A clip as one epoch gets it. words: the plan, one sentence a stage; sha256: of the float32 samples it ends in."""
 
     clip: Clip
     epoch: int
     words: tuple[str, ...]
     sha256: str
-    players: tuple[Player, ...]
+    waveforms: Drawing
+    players: tuple[Sound, ...]
     pictures: tuple[Picture, ...]
 
 
@@ -51,30 +61,55 @@ def preview(
 ) -> list[Hearing]:
     """Write the page of these training clips in these epochs to `out`, atomically, and return what it shows.
 
-    Raises ConfigError when nothing is asked for or an epoch is below 1, ManifestError for a clip that is no training
-    clip.
+    clip_ids: none for N_DRAWN of each label, drawn from the config's seed. Raises ConfigError when no epoch is asked
+    for or one below 1, ManifestError for a clip that is no training clip.
     """
-    if not clip_ids or not epochs or min(epochs) < 1:
-        raise ConfigError(
-            f"preview: clips are {list(clip_ids)}, epochs {list(epochs)}; expected at least one clip_id and epochs "
-            "from 1 on."
-        )
+    if not epochs or min(epochs) < 1:
+        raise ConfigError(f"preview: epochs are {list(epochs)}; expected at least one, and all from 1 on.")
     splits = divide(*prepare(config, on_progress), config.data)
     clips = [_find_training_clip(clip_id, splits) for clip_id in clip_ids]
+    clips = clips or list(_draw_clips(splits.clips[TRAIN], config.seed))
     quiet_transformers()
     processor = load_processor(model_folder(config.model.name))
     filters = np.asarray(processor.feature_extractor.mel_filters, dtype=np.float32)
-    hearings = []
+    hearings: list[Hearing] = []
     for clip in clips:
         for epoch in epochs:
-            hearings.append(_hear(config, clip, epoch, splits.banks[TRAIN], filters))
+            hearings.append(_hear(config, clip, epoch, splits.banks[TRAIN], filters, len(hearings) + 1))
             on_progress("listening", len(hearings), len(clips) * len(epochs))
-    environment = Environment(
-        loader=PackageLoader("listenwell.tasks", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    write_text(out, environment.get_template("preview.html.j2").render(hearings=hearings, seed=config.seed))
+    write_page(out, _make_page(hearings, config.seed))
     return hearings
+
+
+def _make_page(hearings: Sequence[Hearing], seed: int) -> Page:
+    parts = [
+        (f"{hearing.clip.clip_id}, epoch {hearing.epoch}", f"clip-{number}", _describe(hearing))
+        for number, hearing in enumerate(hearings, start=1)
+    ]
+    return make_page("listenwell augmentation preview", "What training gets", [ABOUT.format(seed)], parts)
+
+
+def _describe(hearing: Hearing) -> list[Block]:
+    clip = hearing.clip
+    pictures = [
+        Sound(picture.title, f"{picture.n_frames} frames of 10 ms, {picture.n_mels} mel bins", "", "", picture, "")
+        for picture in hearing.pictures
+    ]
+    return [
+        Paragraph(", ".join(filter(None, (clip.label, f"group {clip.group}", clip.category)))),
+        Paragraph(" ".join(hearing.words) or "Nothing was changed."),
+        Sounds("", "", [*hearing.players, *pictures]),
+        Figures([hearing.waveforms], is_wide=True),
+        Paragraph(f"sha256 of the samples: {hearing.sha256}", style="note"),
+    ]
+
+
+def _draw_clips(clips: Sequence[Clip], seed: int) -> Iterator[Clip]:
+    """A few clips of each label."""
+    for label in LABELS:
+        of_label = [clip for clip in clips if clip.label == label]
+        chosen = stream(seed, "preview", label).permutation(len(of_label))[:N_DRAWN]
+        yield from (of_label[place] for place in chosen)
 
 
 def _find_training_clip(clip_id: str, splits: Splits) -> Clip:
@@ -87,18 +122,22 @@ def _find_training_clip(clip_id: str, splits: Splits) -> Clip:
     return clip
 
 
-def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters: NDArray[np.float32]) -> Hearing:
+def _hear(
+    config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters: NDArray[np.float32], number: int
+) -> Hearing:
     samples = load_waveform(clip)
     plan = draw_plan(config.augment, clip, samples, bank.entries, filters.shape[1], config.seed, epoch)
     steps = apply_in_steps(samples, plan, bank.load)
     mel = log_mel(pad(steps.augmented, config.short_clips), filters)
     first_frame = first_sample(steps.augmented.size, config.short_clips) // HOP_LENGTH
+    sounds = list(_list_sounds(samples, steps))
     return Hearing(
         clip,
         epoch,
         tuple(describe_plan(plan, steps)),
         pcm_sha256(steps.augmented),
-        tuple(make_player(title, sound) for title, sound in _list_sounds(samples, steps)),
+        draw_waveforms(f"waveforms-{number}", f"Waveforms of {clip.clip_id}, epoch {epoch}", sounds),
+        tuple(make_player(title, sound) for title, sound in sounds),
         tuple(_draw_pictures(mel, plan.masks, first_frame)),
     )
 
