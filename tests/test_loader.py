@@ -15,7 +15,7 @@ import soundfile
 from made_sounds import make_corpus
 
 from listenwell.augment.plan import AugmentConfig
-from listenwell.data.backgrounds import BackgroundBank, BackgroundFile, build_background_file
+from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError, TrainingError
@@ -82,16 +82,6 @@ def assert_same(one, other):
 def test_any_number_of_workers_prepares_the_same_bits(clips, backgrounds, reference, workers):
     with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers) as loader:
         assert_same(load_in_batches(loader, all_requests(clips)), reference)
-
-
-def test_workers_read_backgrounds_from_the_mapped_file_too(clips, backgrounds, tmp_path):
-    build_background_file(tmp_path / "stored", backgrounds)
-    bank = BackgroundBank(backgrounds, stored=BackgroundFile(tmp_path / "stored", backgrounds))
-    heard = []
-    for workers in (0, 1):
-        with ClipLoader([Source(POLICY, 42, bank)], *FEATURES, workers) as loader:
-            heard.append(loader.load(all_requests(clips, (1,))))
-    assert_same(*heard)
 
 
 def test_no_more_clips_are_held_than_were_requested(clips, backgrounds):

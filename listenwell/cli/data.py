@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -226,34 +226,3 @@ def check_audio(
     typer.echo(format_audio_report(report))
     if report.unreadable:
         raise typer.Exit(1)
-
-
-exchange_app = typer.Typer(cls=OneSentenceErrors)
-
-
-@exchange_app.command("export")
-def export_clips(
-    clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    to: Annotated[Literal["lhotse", "audiofolder"], typer.Option("--to", help="What to write.")],
-    split: Annotated[str, typer.Option("--split", help="This split of the clips only.")] = "",
-    overwrite: Overwrite = False,
-) -> None:
-    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied).
-
-    An AudioFolder is read like any table: give its metadata.csv, with data.columns={path: file_name}.
-    """
-    from listenwell.config import load_config
-    from listenwell.data.exchange import RECORDINGS, SUPERVISIONS, write_audio_folder, write_lhotse
-    from listenwell.splits.clips import find_manifest, read_split
-
-    config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
-    is_lhotse = to == "lhotse"
-    files, folders = ([out / RECORDINGS, out / SUPERVISIONS], []) if is_lhotse else ([], [out])
-    with (
-        destinations(files, folders, inputs=study_inputs(config), overwrite=overwrite),
-        shown_progress() as on_progress,
-    ):
-        chosen = read_split(find_manifest(config, on_progress), split)
-        (write_lhotse if is_lhotse else write_audio_folder)(out, chosen, on_progress)
-    typer.echo(out)

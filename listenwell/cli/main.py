@@ -25,7 +25,6 @@ app = typer.Typer(
 )  # fmt: skip
 for panel in (start, use, evidence, inspect, data):
     app.add_typer(panel.app)
-data.corpus_app.add_typer(data.exchange_app)
 for group, name in (
     (inspect.augment_app, "augment"),
     (data.corpus_app, "corpus"),

@@ -378,10 +378,3 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
         for row in rows:
             # The csv module of Python 3.11 does not quote a carriage return, and could then not read it back.
             (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
-
-
-def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write one object per line, gzip-compressed, atomically; the same records give the same bytes."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as out:
-        for record in records:
-            out.write((json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode())
