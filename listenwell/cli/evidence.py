@@ -229,8 +229,8 @@ def power(
             worth = worth_of(label, group, icc, (0.75, 0.85, 0.95))
             widths = ", ".join(f"+-{half:.3f} at {of_share:g}" for of_share, half in worth.half_widths)
             lines.append(
-                f"{label}: {worth.n_clips} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} independent "
-                f"ones (correlation {icc:g}): {widths}"
+                f"{label}: {worth.n_clips} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} "
+                f"independent ones (correlation {icc:g}): {widths}"
             )
     if not lines:
         raise ConfigError("power: no question; give --half-width, --difference or --table.")
