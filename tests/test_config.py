@@ -51,7 +51,7 @@ def test_numbers_that_yaml_reads_as_text_become_numbers(tmp_path):
         ("- seed", "study.yaml: holds a list, a mapping of settings was expected"),
         ("seed: [", "study.yaml line 1: is not valid YAML"),
         ("model:\n  ~: cpu", "study.yaml line 2: a setting without a name"),
-        ("a: &a\n  b: *a", "deep in each other"),
+        ("a: &a\n  b: *a", "holds a value that YAML cannot read"),
         ("\x00", "is not valid YAML"),
     ],
 )

@@ -101,11 +101,11 @@ def prepare_corpus(
         given[key] = text if text is None else tuple(kind for kind in text.split(",") if kind != "none")
     settings = replace(PrepareSettings(), **{key: value for key, value in given.items() if value is not None})
     corpus, folder, source = find_corpus(name), _required_folder("--out", out), _required_folder("--root", root)
-    with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as written:
+    with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as remove_rest:
         with shown_progress() as on_progress:
             prepared = corpus.prepare(source, settings, on_progress)
         tables = write_prepared(prepared, folder)
-        written.remove_rest()
+        remove_rest()
     _report_prepared(prepared)
     if corpus.draws_on:
         typer.echo(f"drawn from {', '.join(corpus.draws_on)}: other corpora drawn from there may hold the same sources")
@@ -190,10 +190,10 @@ def draw_test_set(
     draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
     read = study_inputs(config, *(exclude or []))
     files = [out / name for name in FILES]
-    with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as written:
+    with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as remove_rest:
         with shown_progress() as on_progress:
             sheet = make_test_set(config, draw, out, config.evaluation.conditions if conditions else (), on_progress)
-        written.remove_rest()
+        remove_rest()
     for each in sheet.precision:
         widths = ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in each.half_widths)
         typer.echo(

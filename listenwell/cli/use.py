@@ -130,7 +130,7 @@ def detect(
         print(f"listenwell: {sentence}", file=sys.stderr)
     answers = _answer_files(form, out, [STDIN_SHOWN if path == STDIN else path for path in chosen.paths])
     files = [path for path in chosen.paths if path.is_file()]
-    with destinations(answers, inputs=[*files, detector], overwrite=overwrite) as written:
+    with destinations(answers, inputs=[*files, detector], overwrite=overwrite) as remove_rest:
         one_channel = int(channel) if channel.isdecimal() else None
         loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
         if threshold is None:
@@ -148,7 +148,7 @@ def detect(
             ]
         seconds = time.monotonic() - started
         _write(detections, form, answers)
-        written.remove_rest()
+        remove_rest()
         journal.remove()
     audio_s = sum(detection.duration_s for detection in detections)
     factor = f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""

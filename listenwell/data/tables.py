@@ -1,8 +1,8 @@
 """Read and write tables: any file of rows -> records by its own names -> rows of known columns.
 
-    CSV           UTF-8, or UTF-16 where a byte-order mark says so; commas, semicolons (maybe with decimal commas), tabs,
-                  or what Excel's first line "sep=;" names. A quote that is never closed swallows no lines; in a table
-                  with tabs it is a character like others.
+    CSV           UTF-8, or UTF-16 where a byte-order mark says so; commas, semicolons (also with decimal commas),
+                  tabs, or what Excel's first line "sep=;" names. A quote that is never closed swallows no lines; in
+                  a table with tabs it is a character like others.
     JSON Lines    one object per line, plain or gzip-compressed, also NeMo's manifests
     Parquet       read by pyarrow (extra `parquet`), a batch at a time; a row is called by its number, from 1
 

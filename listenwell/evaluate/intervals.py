@@ -78,6 +78,11 @@ def number_groups(group: Groups) -> tuple[Whole, int]:
     return np.array(listed, dtype=np.intp), len(numbers)
 
 
+def few_groups_note(n_groups: int) -> str:
+    """What is said about an interval over few groups, "" where they are enough."""
+    return f"only {n_groups} groups, the interval is rough" if n_groups < FEW_GROUPS else ""
+
+
 def expanded_tails(n_groups: int) -> tuple[float, float]:
     """Return the percentiles of an interval over draws of n_groups groups: further out the fewer there are.
 

@@ -141,8 +141,7 @@ def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
         if lacking and not common:
             raise ManifestError(
                 f"'{contenders[0].name}' and the others were not scored on the same clips ({len(shared)} rows in "
-                f"common, '{lacking[0].name}' has {len(lacking[0].table)}); score what is missing, or compare on the "
-                "common clips with --common."
+                f"common, '{lacking[0].name}' has {len(lacking[0].table)}); score what is missing, or give --common."
             )
         if not shared:
             raise ManifestError("the tables have no clip in common; look at clip_id and condition in each.")
@@ -176,17 +175,11 @@ def _standing(contender: Contender, condition: str, table: ScoreTable) -> Standi
 
 def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, theirs: ScoreTable, seed: int) -> Pair:
     a, b = decide(ours.score, one.threshold), decide(theirs.score, other.threshold)
-    decided = a, b, ours.is_speech, ours.group
-    return Pair(
-        one.name,
-        other.name,
-        condition,
-        compare_balanced_accuracy(*decided, seed),
-        None
-        if ours.is_decision or theirs.is_decision
-        else compare_auc(ours.score, theirs.score, ours.is_speech, ours.group),
-        name_contributions(a == ours.is_speech, b == ours.is_speech, ours.is_speech, ours.group),
-    )
+    truth, group, is_ranked = ours.is_speech, ours.group, not (ours.is_decision or theirs.is_decision)
+    auc = compare_auc(ours.score, theirs.score, truth, group) if is_ranked else None
+    difference = compare_balanced_accuracy(a, b, truth, group, seed)
+    contributions = name_contributions(a == truth, b == truth, truth, group)
+    return Pair(one.name, other.name, condition, difference, auc, contributions)
 
 
 def _count_groups(contenders: Sequence[Contender], tables: Sequence[ScoreTable]) -> tuple[GroupCount, ...]:

@@ -50,10 +50,7 @@ def warn_tuned_on_test(table: ScoreTable, threshold: float, chosen: Threshold | 
         return ["the threshold was chosen on these very scores: measure it on clips that did not choose it"]
     best, _ = best_threshold(table.score, table.is_speech)
     if threshold in (best, *(float(f"{best:.{digits}g}") for digits in DIGITS_COPIED)):
-        return [
-            f"threshold {threshold:g} is the best one of these very scores: if it was tuned on them, "
-            "the numbers below are too good"
-        ]
+        return [f"threshold {threshold:g} is the best one of these very scores: if tuned on them, they flatter it"]
     return []
 
 
@@ -96,8 +93,7 @@ def warn_clips_as_groups(table: ScoreTable) -> list[str]:
         n_clips = np.unique(table.clip_id[rows]).size
         if np.unique(table.group[rows]).size == n_clips > 1:
             warnings.append(
-                f"every {label} clip is its own group: if several come from one speaker or source, the intervals are "
-                "too narrow"
+                f"every {label} clip is its own group: where several are of one speaker, intervals are too narrow"
             )
     return warnings
 
@@ -123,10 +119,7 @@ def warn_prevalence(table: ScoreTable) -> list[str]:
     common, share = ("SPEECH", speech_share) if speech_share >= 0.5 else ("NONSPEECH", 1.0 - speech_share)
     if share <= LARGEST_CLASS_SHARE:
         return []
-    return [
-        f"{share:.0%} of the clips are {common}: calling everything {common} has an accuracy of {share:.2f}; look at "
-        "balanced accuracy"
-    ]
+    return [f"{share:.0%} of the clips are {common}: calling everything {common} has an accuracy of {share:.2f}"]
 
 
 def warn_best_of(metrics: Mapping[str, Metric]) -> list[str]:

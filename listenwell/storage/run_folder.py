@@ -22,12 +22,9 @@ quarantine/NAME.csv    clips of the set that could not be read, and why
 results.json           every number
 report.html, report.md the same numbers to read
 
-One process works in a run folder at a time; a second one is told who does. The lock is the operating system's (flock
-on run.lock), so the folder of a killed study is free at once; holder.json only names host, process and start. A file
-system whose locks do not reach from one machine to the other keeps only the studies of one machine apart.
-
-Every command that works in a run folder holds it, so here is said whose folder it is: run.lock and used_fits.json come
-before all else. Where neither is and something stands under a name that a run writes, it is somebody else's.
+One process works in a run folder at a time. The lock is the operating system's (flock on run.lock), so the folder of a
+killed study is free at once; holder.json only names host, process and start. run.lock and used_fits.json come first:
+where neither is and something stands under a name that a run writes, the folder is somebody else's.
 """
 
 import functools
@@ -138,9 +135,7 @@ def identity(**parts: Any) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
     if not path.exists():
-        raise ListenwellError(
-            f"{path}: is not there; give the folder of a run that 'listenwell study' made, or run the study to its end."
-        )
+        raise ListenwellError(f"{path}: is not there; give the folder of a finished run, or run the study to its end.")
     return read_object(path, ListenwellError)
 
 
@@ -238,10 +233,7 @@ def require_own(run: RunFolder) -> None:
         return
     for path in written_by_a_run(run):
         if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
-            raise ConfigError(
-                f"{path}: is there already and no run of listenwell wrote it; give the run another folder, or move "
-                "this away."
-            )
+            raise ConfigError(f"{path}: is there already and no run of listenwell wrote it; give another folder.")
 
 
 def is_run(run: RunFolder) -> bool:
@@ -283,7 +275,7 @@ def holder_of(run: RunFolder) -> dict[str, Any] | None:
 
 
 def is_held(run: RunFolder) -> bool:
-    """True when a process of this machine, or of one whose locks reach here, works in the run folder."""
+    """True when a process works in the run folder."""
     if not run.lock.is_file():
         return False
     try:
