@@ -1,4 +1,4 @@
-"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.md, data_sheet.json, plans.jsonl.
+"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.json, plans.jsonl.
 
 Every chosen clip is read: its samples are hashed, and must have the hash the table gives. plans.jsonl, written where
 conditions are asked for, holds one plan per line (listenwell.augment.plan), every chosen clip under every condition;
@@ -20,7 +20,6 @@ from listenwell.data.test_set import (
     DataSheet,
     SetSize,
     draw_test_set,
-    format_sheet,
     leave_out_related,
     sheet_to_json,
 )
@@ -30,7 +29,7 @@ from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import find_manifest, read_noise, read_split
 from listenwell.storage.atomic_files import write_json, write_text
 
-FILES = TEST_SET, SHEET_MD, SHEET_JSON, PLANS = "test_set.csv", "data_sheet.md", "data_sheet.json", "plans.jsonl"
+FILES = TEST_SET, SHEET_JSON, PLANS = "test_set.csv", "data_sheet.json", "plans.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,6 @@ def make_test_set(
     if plans:
         write_text(out / PLANS, "".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
     write_json(out / SHEET_JSON, sheet_to_json(sheet))
-    write_text(out / SHEET_MD, format_sheet(sheet))
     # last: where the table is, everything is
     write_manifest(out / TEST_SET, sheet.clips)
     return sheet

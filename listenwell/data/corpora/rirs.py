@@ -3,8 +3,8 @@
     real_rirs_isotropic_noises/rir_list         --rir-id 00001 --room-id RVB2014_largeroom1 ... RIRS_NOISES/.../x.wav
     simulated_rirs/{small,medium,large}room/rir_list
 
-Paths in the lists begin with RIRS_NOISES, whatever the folder is called here. The noises are left alone: most are copies
-of MUSAN's.
+Paths in the lists begin with RIRS_NOISES, whatever the folder is called here. The noises are left alone: most
+are copies of MUSAN's.
 """
 
 import re
