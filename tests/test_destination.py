@@ -253,31 +253,3 @@ def test_a_destination_is_checked_before_the_model_is_loaded(tmp_path):
     refused = run("export", nothing, "--out", tmp_path / "new", "--merged", tmp_path / "new")
     assert "would be written twice" in refused.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"rec.wav", "answer.txt"}
-
-
-@pytest.fixture
-def finished(made_detector, tmp_path):
-    """A copy of the run that the detector was made of, beside its corpus."""
-    shutil.copytree(made_detector.parent, tmp_path / "study", ignore=shutil.ignore_patterns("cache"))
-    return tmp_path / "study" / "run"
-
-
-@pytest.mark.slow
-def test_export_replaces_its_own_detector_and_no_other_folder(finished, tmp_path):
-    own, mine = tmp_path / "detector", tmp_path / "mine"
-    for _ in range(2):
-        done = run("export", finished, "--out", own)
-        assert done.exit_code == 0, done.output
-    mine.mkdir()
-    (mine / "thesis.tex").write_text("mine")
-    (own / "notes.txt").write_text("mine")
-    before = content_of(tmp_path)
-    for arguments in (("--out", mine), ("--out", tmp_path / "new", "--merged", mine)):
-        refused = run("export", finished, *arguments)
-        assert refused.exit_code == 2
-        assert f"mine: holds thesis.tex, {FOREIGN}" in refused.stderr
-    assert f"detector: holds notes.txt, {FOREIGN}" in run("export", finished, "--out", own).stderr
-    for out in (finished, tmp_path, finished / "fits", finished / "scores"):
-        refused = run("export", finished, "--out", out, "--overwrite")
-        assert refused.exit_code == 2, out
-    assert content_of(tmp_path) == before
