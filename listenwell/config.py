@@ -99,7 +99,8 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         _rename_old_keys(values)
         places = {_new_key(key): place for key, place in places.items()}
         if _starts_at_file(values, overrides):
-            _change_paths(values, lambda written: _start_at(path.parent, written))
+            folder = os.path.realpath(path.parent)
+            _change_paths(values, lambda written: os.path.abspath(Path(folder, written)))
     for override in overrides:
         _apply_override(values, places, override)
     faults, whole = list(_value_faults(Config, values, "")), "" if path is None else str(path)
@@ -195,11 +196,6 @@ def config_beside(config: Config, folder: Path) -> Config:
     if name != config.model.name and not os.path.isabs(name) and not WRITTEN_AS_PATH.match(name):
         values["model"]["name"] = f"./{name}"
     return Config.model_validate({**values, "relative_to": "file"})
-
-
-def _start_at(folder: Path, written: str) -> str:
-    """A path as it stands in a file that lies in `folder`, whichever links lead there."""
-    return os.path.abspath(Path(os.path.realpath(folder), written))
 
 
 def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Config:

@@ -25,7 +25,14 @@ class BackgroundBank:
     """
 
     def __init__(self, entries: Sequence[Background], speakers: Sequence[Clip] = ()) -> None:
-        spoken = [_as_background(clip) for clip in speakers if clip.label == "SPEECH"]
+        spoken = [
+            Background(
+                clip_background_id(clip), clip.path, clip.duration_s, "speech", clip.group, clip.corpus, clip.licence,
+                clip.split, clip.pcm_sha256, clip.origin,
+            )
+            for clip in speakers
+            if clip.label == "SPEECH"
+        ]  # fmt: skip
         self.entries = tuple(sorted([*entries, *spoken], key=lambda background: background.background_id))
         self._entries = {background.background_id: background for background in self.entries}
         self._starts_s = {clip_background_id(clip): clip.start_s for clip in speakers}
@@ -69,13 +76,6 @@ def _fit(samples: Waveform, n_samples: int) -> Waveform:
 def clip_background_id(clip: Clip) -> str:
     """The name of a clip among backgrounds."""
     return f"clip/{clip.clip_id}"
-
-
-def _as_background(clip: Clip) -> Background:
-    return Background(
-        clip_background_id(clip), clip.path, clip.duration_s, "speech", clip.group, clip.corpus, clip.licence,
-        clip.split, clip.pcm_sha256, clip.origin,
-    )  # fmt: skip
 
 
 def repeat_to(samples: Waveform, n_samples: int) -> Waveform:

@@ -126,9 +126,9 @@ def _need(groups: int, clips_per_group: float, icc: float, half_width: float) ->
     return Need(groups, round(clips), clips / (1.0 + (clips_per_group - 1.0) * icc), half_width)
 
 
-def _fewest(is_enough: Callable[[int], bool], start: int = 2) -> int:
+def _fewest(is_enough: Callable[[int], bool]) -> int:
     """Return the smallest number of groups that is enough, by bisection. Raises ConfigError past MOST_GROUPS."""
-    low, high = start - 1, start
+    low, high = 1, 2
     while not is_enough(high):
         if high >= MOST_GROUPS:
             raise ConfigError(f"power: not even {MOST_GROUPS:,} groups are enough; ask for less precision.")

@@ -93,7 +93,9 @@ def fit_curve(
     shares = _shares(np.ones((1, len(rights))), rights, counts, measure)[0]
     classes = slice(0, 1) if measure == "recall" else slice(0, 2)
     weights = counts[..., classes].sum(axis=(0, 2))
-    rates = _rate_bounds(measure) if levels.size < ENOUGH_LEVELS else FREE_RATES
+    rates, upper, guess = FREE_RATES, 1.0 - LAPSE, CHANCE[measure] / (1.0 - LAPSE)
+    if levels.size < ENOUGH_LEVELS:
+        rates = (guess, guess), (upper, upper)
     with threadpool_limits(1, "blas"):  # the products are small, threads only wait for one another
         fitted = _fit(x, shares, weights, _first_guess(x, shares), rates)
         draws = resample_groups(by_group, seed, f"curve {over}", n_draws, n_draws)
@@ -142,13 +144,6 @@ def _shares(draws: Floats, rights: Floats, counts: Floats, measure: Measure) -> 
 def _first_guess(x: Floats, shares: Floats) -> Floats:
     upper = float(np.clip(shares.max(), 0.1, 1.0))
     return np.array([x.mean(), np.ptp(x) / 4, float(shares.min()) / upper, upper])
-
-
-def _rate_bounds(measure: Measure) -> Bounds:
-    """The bounds of g and u where both are held."""
-    upper = 1.0 - LAPSE
-    guess = CHANCE[measure] / upper
-    return (guess, guess), (upper, upper)
 
 
 def _fit(x: Floats, shares: Floats, weights: Floats, start: Floats, rates: Bounds) -> Floats:

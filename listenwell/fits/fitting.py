@@ -22,7 +22,6 @@ from listenwell.report.results import Search
 from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.train.fit import FailedFit
-from listenwell.train.fit_underway import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +100,8 @@ class Trainer:
         else:
             dev_sets = DevSets(self.model, requests)
             for stack in stacks:
-                train_stack(stack, dev_sets, self._on_step)
+                train_stack(stack, dev_sets, lambda at: self.on_progress(f"training {at.name}", at.step, at.n_steps))
         return [find_dropped(fit, planned) or _read_fit(fit, self.model) for fit in fits]
-
-    def _on_step(self, progress: Progress) -> None:
-        self.on_progress(f"training {progress.name}", progress.step, progress.n_steps)
 
 
 def _read_fit(fit: PlannedFit, model: AudioLanguageModel) -> FinishedFit | FailedFit:

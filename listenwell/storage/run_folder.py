@@ -150,13 +150,15 @@ def provenance() -> dict[str, Any]:
     for name in LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
             libraries[name] = importlib.metadata.version(name)
+    cpus = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:(.*)", cpus.read_text(encoding="utf-8"), re.MULTILINE) if cpus.is_file() else []
     return {
         "listenwell": listenwell.__version__,
         "commit": git_commit(Path(listenwell.__file__).parent),
         "python": platform.python_version(),
         "machine": {
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": names[0].strip() if names else platform.processor() or platform.machine(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         },
         "libraries": libraries,
@@ -176,12 +178,6 @@ def git_commit(folder: Path) -> str | None:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
-
-
-def _processor() -> str:
-    cpus = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:(.*)", cpus.read_text(encoding="utf-8"), re.MULTILINE) if cpus.is_file() else []
-    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 # Who works in it
@@ -218,8 +214,7 @@ def hold_run(run: RunFolder) -> Iterator[None]:
         if not run.used_fits.exists():
             # some disks keep no lock file once it is free
             write_json(run.used_fits, {})
-        # fits may be another's ledger, where somebody else writes
-        for path in left_overs(run, fits=False):
+        for path in left_overs(run):
             remove(path)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(run.holder, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
@@ -252,15 +247,15 @@ def written_by_a_run(run: RunFolder) -> list[Path]:
     return [run.root / name for name in sorted({*names, "fits", "ledger.json", "locks", *REPORT})]
 
 
-def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
-    """What killed writers left of the run's own files; fits: below the folder of fits too, which others may train.
+def left_overs(run: RunFolder) -> list[Path]:
+    """What killed writers left of the run's own files, but for those of fits, which others may train.
 
     Other folders may lie in a run's, with writers of their own.
     """
     left: list[Path] = []
     for place in written_by_a_run(run):
         left += [path for path in run.root.glob(f"{OWN}*") if is_left_over(path, place.name)]
-        if place.is_dir() and not place.is_symlink() and (fits or place.name != run.fits.name):
+        if place.is_dir() and not place.is_symlink() and place.name != run.fits.name:
             left += [path for path in place.rglob(f"{OWN}*") if is_left_over(path)]
     return sorted(left)
 
