@@ -69,7 +69,12 @@ def draw_test_set(clips: Iterable[Clip], size: SetSize, seed: int) -> list[Chose
         raise ManifestError(
             f"the clips are too few for this test set: {'; '.join(lacks)}; add recordings, or ask for a smaller set."
         )
-    return [chosen for _, groups, n, clips_each in wanted for chosen in _draw_class(groups, n, clips_each, seed)]
+    chosen = []
+    for _, groups, n, clips_each in wanted:
+        large = {group: members for group, members in groups.items() if len(members) >= clips_each}
+        for group, why in _categories_in_turn(large, seed)[:n]:
+            chosen += _draw_clips(group, large[group], clips_each, seed, why)
+    return chosen
 
 
 def leave_out_related(clips: Iterable[Clip], used: Iterable[Clip]) -> list[Clip]:
@@ -96,13 +101,6 @@ def _lack(label: Label, groups: dict[str, list[Clip]], n_groups: int, clips_each
     nearest = ", ".join(f"'{group}' lacks {n}" for n, group in small[:NEAREST_SHOWN])
     missing = f"{n_groups - large} missing" + (f" (nearest: {nearest})" if nearest else "")
     return f"{large} groups have {clips_each} or more {label} clips, {n_groups} are needed: {missing}"
-
-
-def _draw_class(groups: dict[str, list[Clip]], n_groups: int, clips_each: int, seed: int) -> list[ChosenClip]:
-    """Return the chosen clips of one class: n_groups groups, clips_each of each."""
-    large = {group: members for group, members in groups.items() if len(members) >= clips_each}
-    in_turn = _categories_in_turn(large, seed)[:n_groups]
-    return [chosen for group, why in in_turn for chosen in _draw_clips(group, large[group], clips_each, seed, why)]
 
 
 def _categories_in_turn(groups: dict[str, list[Clip]], seed: int) -> list[tuple[str, str]]:
@@ -186,7 +184,11 @@ def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
         "groups": _describe_groups(sheet.clips),
         "licences": dict(sorted(Counter(clip.licence or NOT_STATED for clip in sheet.clips).items())),
         "precision": [asdict(known) for known in sheet.precision],
-        "clips": [_describe_clip(chosen) for chosen in sheet.chosen],
+        # not where the files lie on one machine, which test_set.csv has
+        "clips": [
+            {**{name: value for name, value in asdict(chosen.clip).items() if name != "path"}, "why": chosen.reason}
+            for chosen in sheet.chosen
+        ],
     }
 
 
@@ -221,9 +223,3 @@ def _describe_groups(clips: Sequence[Clip]) -> list[dict[str, Any]]:
         }
         for group, members in by_group.items()
     ]
-
-
-def _describe_clip(chosen: ChosenClip) -> dict[str, Any]:
-    clip = asdict(chosen.clip)
-    del clip["path"]  # where the file lies on one machine says nothing about the data; test_set.csv has it
-    return {**clip, "why": chosen.reason}

@@ -8,6 +8,7 @@ stands beside it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -103,11 +104,13 @@ def compare_contenders(contenders: Sequence[Contender], seed: int, common: bool 
     aligned = _align(contenders, common)
     tables = [versions(contender.table) for contender in aligned]
     conditions = list(tables[0])
-    standings = [
-        _standing(contender, condition, table[condition])
-        for condition in conditions
-        for contender, table in zip(aligned, tables, strict=True)
-    ]
+    standings = []
+    for condition, (contender, by_condition) in product(conditions, list(zip(aligned, tables, strict=True))):
+        table = by_condition[condition]
+        metrics = decision_metrics(decide(table.score, contender.threshold), table.is_speech, table.group)
+        if not table.is_decision:
+            metrics.append(auc_metric(table.score, table.is_speech, table.group))
+        standings.append(Standing(contender.name, condition, tuple(metrics)))
     pairs = [
         _pair(aligned[0], other, condition, tables[0][condition], table[condition], seed)
         for condition in conditions
@@ -165,12 +168,6 @@ def _require_agreement(aligned: Sequence[Contender]) -> None:
                 f"'{one.name}' and '{getattr(other.table, column)[row]}' in '{other.name}' ({differing.size} such "
                 "clips); correct one of the tables."
             )
-
-
-def _standing(contender: Contender, condition: str, table: ScoreTable) -> Standing:
-    decided = decision_metrics(decide(table.score, contender.threshold), table.is_speech, table.group)
-    ranked = [] if table.is_decision else [auc_metric(table.score, table.is_speech, table.group)]
-    return Standing(contender.name, condition, (*decided, *ranked))
 
 
 def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, theirs: ScoreTable, seed: int) -> Pair:

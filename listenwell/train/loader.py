@@ -121,7 +121,9 @@ class ClipLoader(AbstractContextManager["ClipLoader"]):
         self._pending: dict[ClipRequest, Future[PreparedClip]] = {}
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def load(self, requests: Sequence[ClipRequest], ahead: Iterable[ClipRequest] = ()) -> list[PreparedClip]:
         """Return the prepared clips in the order of `requests`; workers go on with those of `ahead` meanwhile.
@@ -135,8 +137,10 @@ class ClipLoader(AbstractContextManager["ClipLoader"]):
             wanted = dict.fromkeys([*requests, *ahead])
             for request in self._pending.keys() - wanted.keys():
                 self._pending.pop(request).cancel()
+            pool = self._pool = self._pool or _new_pool(self.workers, self._preparation)
+            new = [request for request in wanted if request not in self._pending]
             try:
-                self._pending |= {request: self._submit(request) for request in wanted if request not in self._pending}
+                self._pending |= {request: pool.submit(_prepare_in_worker, request) for request in new}
                 prepared = {request: self._pending.pop(request).result() for request in different}
             except BrokenProcessPool as error:
                 names = ", ".join(f"'{request.clip.clip_id}' ({request.clip.path})" for request in wanted)
@@ -145,16 +149,6 @@ class ClipLoader(AbstractContextManager["ClipLoader"]):
                     "these recordings, then run the same command to go on."
                 ) from error
         return [prepared[request] for request in requests]
-
-    def _submit(self, request: ClipRequest) -> "Future[PreparedClip]":
-        if self._pool is None:
-            self._pool = _new_pool(self.workers, self._preparation)
-        return self._pool.submit(_prepare_in_worker, request)
-
-    def _close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
 
 
 def _new_pool(workers: int, preparation: _Preparation) -> ProcessPoolExecutor:

@@ -108,7 +108,7 @@ class ClassSummary:
     label: Label
     n_clips: int
     n_groups: int
-    quantiles: Mapping[str, tuple[float, float, float]]
+    quantiles: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +136,15 @@ def check_audio(clips: Sequence[Clip], seed: int, on_progress: OnProgress = igno
     findings: list[str] = []
     for label in LABELS:
         if of_label := [pair for pair in measured if pair[0].label == label]:
-            classes.append(_summarise(label, of_label))
+            quantiles = {
+                name: np.quantile([values[name] for _, values in of_label], [0.05, 0.5, 0.95]).tolist()
+                for name in SHOWN_MEASURES
+            }
+            n_groups = len({clip.group for clip, _ in of_label})
+            classes.append(ClassSummary(label, len(of_label), n_groups, quantiles))
             findings += _find_faults(label, of_label)
     shortcuts, warnings = _test_shortcuts(measured, seed)
     return AudioReport(tuple(classes), tuple(unreadable), (*findings, *warnings), shortcuts)
-
-
-def _summarise(label: Label, measured: Sequence[_Measured]) -> ClassSummary:
-    quantiles = {}
-    for name in SHOWN_MEASURES:
-        low, median, high = np.quantile([values[name] for _, values in measured], [0.05, 0.5, 0.95]).tolist()
-        quantiles[name] = (low, median, high)
-    return ClassSummary(label, len(measured), len({clip.group for clip, _ in measured}), quantiles)
 
 
 def _find_faults(label: Label, measured: Sequence[_Measured]) -> Iterator[str]:
