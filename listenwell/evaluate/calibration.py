@@ -266,8 +266,10 @@ def percentile_metric(
     thresholds = curve_cuts(scores).thresholds
     chosen = [thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, stream_name)]
     low, high = np.quantile(change(np.concatenate(chosen)), expanded_tails(scores.fewest_groups))
-    method = f"{n_resamples(scores.n_groups)} draws of groups, percentiles"
-    return Metric(name, value, float(low), float(high), len(table), scores.n_groups, method, percentile_note(scores))
+    method, note = f"{n_resamples(scores.n_groups)} draws of groups, percentiles", few_groups_note(scores.n_groups)
+    if scores.fewest_groups == 1:
+        note = "one group in a class says nothing about other groups, the interval is too narrow"
+    return Metric(name, value, float(low), float(high), len(table), scores.n_groups, method, note)
 
 
 def curve_cuts(scores: GroupedScores) -> Cuts:
@@ -290,13 +292,6 @@ def resampled_choices(
     speech_share = float(scores.counts[:, 0].sum() / scores.counts.sum())
     for fpr, tpr in resample_curves(scores, seed, name):
         yield choose_cut(criterion.gain(fpr, tpr, speech_share), cuts), fpr, tpr
-
-
-def percentile_note(scores: GroupedScores) -> str:
-    """What is said about a percentile interval of draws from these groups."""
-    if scores.fewest_groups == 1:
-        return "one group in a class says nothing about other groups, the interval is too narrow"
-    return few_groups_note(scores.n_groups)
 
 
 def scores_sha256(table: ScoreTable) -> str:

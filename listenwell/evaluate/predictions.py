@@ -90,11 +90,9 @@ class Predictions:
     @property
     def to_logit(self) -> Callable[[Floats], Floats]:
         """Turns scores into log-odds, any shape; probabilities nearer to 0 or 1 than SMALLEST_PROBABILITY are cut."""
-        return np.asarray if self.scale == "log-odds" else _logit
-
-
-def _logit(probability: Floats) -> Floats:
-    return np.asarray(logit(np.clip(probability, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)))
+        if self.scale == "log-odds":
+            return np.asarray
+        return lambda probability: logit(np.clip(probability, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
 
 
 def parse_columns(text: str) -> dict[str, str]:

@@ -321,16 +321,11 @@ def _discriminate(name: str, scores: Features, clips: MeasuredClips, generator: 
     is_speech = clips.is_speech
     names, group_of = np.unique(np.asarray(clips.groups), return_inverse=True)
     speaks = np.array([is_speech[group_of == index].mean() > 0.5 for index in range(len(names))])
-    values, rank = np.unique(scores, return_inverse=True)
     aucs = np.empty(N_RESAMPLES)
     for resample in range(N_RESAMPLES):
         counts = np.zeros(len(names))
         for members in (np.flatnonzero(speaks), np.flatnonzero(~speaks)):
             counts += np.bincount(generator.choice(members, len(members)), minlength=len(names))
-        weights = counts[group_of]
-        # the probability that a speech clip scores above another one, ties counted half
-        speech = np.bincount(rank, weights * is_speech, len(values)).astype(np.float64)
-        other = np.bincount(rank, weights * ~is_speech, len(values)).astype(np.float64)
-        aucs[resample] = np.sum(speech * (np.cumsum(other) - other / 2)) / (speech.sum() * other.sum())
+        aucs[resample] = roc_auc_score(is_speech, scores, sample_weight=counts[group_of])
     lower, upper = np.quantile(aucs, [0.025, 0.975])
     return Discrimination(name, float(roc_auc_score(is_speech, scores)), float(lower), float(upper))
