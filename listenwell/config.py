@@ -43,6 +43,8 @@ PATHS = {"output": (), "ledger": (), "data.manifest": ("starter",), "data.backgr
 """Settings that are paths, and the words that stand for something else."""
 OLD_KEYS = {"loso": "leave_one_out", "evaluation.least_loso": "evaluation.least_leave_one_out"}
 """Names that settings had before; they are read like the new ones."""
+GONE_KEYS = {"data.store_backgrounds": False}
+"""Settings of older versions that are passed over where they have this value: what is left behaves like it."""
 MODEL = "model.name"
 WRITTEN_AS_PATH = re.compile(r"\.{1,2}([/\\]|$)")
 """A model's name that begins so is a path, as an absolute one is; others may be a hub's."""
@@ -105,7 +107,8 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         _rename_old_keys(values)
         places = {_new_key(key): place for key, place in places.items()}
         if _starts_at_file(values, overrides):
-            _change_paths(values, lambda written: _start_at(path.parent, written))
+            folder = os.path.realpath(path.parent)
+            _change_paths(values, lambda written: os.path.abspath(Path(folder, written)))
     for override in overrides:
         _apply_override(values, places, override)
     faults, whole = list(_value_faults(Config, values, "")), "" if path is None else str(path)
@@ -137,6 +140,10 @@ def _new_key(key: str) -> str:
 
 def _rename_old_keys(values: dict[str, Any]) -> None:
     """Give nested `values` the present names of settings. Raises ConfigError where one stands under both."""
+    for gone, value in GONE_KEYS.items():
+        section, name = _section_of(values, gone)
+        if name in section and section[name] == value:
+            del section[name]
     for old, new in OLD_KEYS.items():
         section, name = _section_of(values, old)
         if name in section:
@@ -197,11 +204,6 @@ def config_beside(config: Config, folder: Path) -> Config:
     if name != config.model.name and not os.path.isabs(name) and not WRITTEN_AS_PATH.match(name):
         values["model"]["name"] = f"./{name}"
     return Config.model_validate({**values, "relative_to": "file"})
-
-
-def _start_at(folder: Path, written: str) -> str:
-    """A path as it stands in a file that lies in `folder`, whichever links lead there."""
-    return os.path.abspath(Path(os.path.realpath(folder), written))
 
 
 def change_config(config: Config, changes: Mapping[str, Any], place: str) -> Config:

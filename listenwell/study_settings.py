@@ -43,8 +43,6 @@ class DataConfig(Section):
     column channel of your table goes before it."""
     backgrounds: str = Field("starter", min_length=1)
     """starter, none, or the path of your backgrounds.csv; noise and music to mix under the clips."""
-    store_backgrounds: bool = False
-    """Resample all backgrounds once into one 16 kHz, 16 bit file in the cache, mapped into memory: for large banks."""
     dev_share: float = Field(0.25, gt=0.0, lt=0.5)
     """Share of the undivided groups that become dev, where the manifest names no dev split."""
     test_share: float = Field(0.25, gt=0.0, lt=0.5)

@@ -19,8 +19,6 @@ hypothesis.settings.register_profile("listenwell", deadline=None, derandomize=Tr
 hypothesis.settings.register_profile("wide", deadline=None, print_blob=True, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("LISTENWELL_EXAMPLES", "listenwell"))
 
-pytest_plugins = ["pytester"]
-
 
 def is_required(marker: str) -> bool:
     return os.environ.get(f"LISTENWELL_REQUIRE_{marker.upper()}") == "1"

@@ -121,7 +121,7 @@ def make_voxconverse(folder: Path) -> Path:
 
 
 def make_rirs(folder: Path) -> Path:
-    """Two simulated rooms, a real room with its isotropic noise, two point-source noises; RIRs of several channels."""
+    """Two simulated rooms and a real one, of several channels."""
     lines = []
     for i in (1, 2):
         record(folder / f"simulated_rirs/smallroom/Room00{i}/Room00{i}-00001.wav", 1.0)
@@ -130,25 +130,9 @@ def make_rirs(folder: Path) -> Path:
     write_lines(folder / "simulated_rirs/smallroom/rir_list", *lines, "")
     real = folder / "real_rirs_isotropic_noises"
     record(real / "RVB2014_type1_rir_largeroom1_far_angla.wav", 1.0, channels=8)
-    record(real / "RVB2014_type1_noise_largeroom1_1.wav", 3.0, channels=8)
     write_lines(
         real / "rir_list",
         "--rir-id 00001 --room-id RVB2014_largeroom1 --receiver-position-id 1 --probability 0.5 "
         "RIRS_NOISES/real_rirs_isotropic_noises/RVB2014_type1_rir_largeroom1_far_angla.wav",
-    )
-    write_lines(
-        real / "noise_list",
-        "--noise-id 00001 --noise-type isotropic --room-linkage RVB2014_largeroom1 "
-        "RIRS_NOISES/real_rirs_isotropic_noises/RVB2014_type1_noise_largeroom1_1.wav",
-    )
-    for name in ("noise-free-sound-0000", "noise-free-sound 0001"):
-        record(folder / "pointsource_noises" / f"{name}.wav", 2.0)
-    write_lines(
-        folder / "pointsource_noises/noise_list",
-        *(
-            f"--noise-id {name.split()[0]} --noise-type point-source --bg-fg-type foreground "
-            f"RIRS_NOISES/pointsource_noises/{name}.wav"
-            for name in ("noise-free-sound-0000", "noise-free-sound 0001")
-        ),
     )
     return folder

@@ -1,6 +1,5 @@
-"""The bank: any stretch of any background, read from the recording or from one mapped file to the same bits."""
+"""The bank: any stretch of any background, as its recording has it."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from made_sounds import make_study, study_record
 
 from listenwell.data.audio import rms
-from listenwell.data.backgrounds import SAMPLES, BackgroundBank, BackgroundFile, build_background_file, repeat_to
+from listenwell.data.backgrounds import BackgroundBank, repeat_to
 from listenwell.data.clip import Background, Clip
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError
@@ -27,11 +25,10 @@ def beds(tmp_path_factory) -> list[Background]:
     return [write_bed(folder, name, length_s) for name, length_s in LENGTHS_S.items()]
 
 
-def write_bed(folder: Path, name: str, length_s: float, samples: np.ndarray | None = None) -> Background:
+def write_bed(folder: Path, name: str, length_s: float) -> Background:
     rate_hz = 44_100 if name == "other_rate" else 16_000
     path = folder / f"{name}.wav"
-    made = 0.05 * stream(0, name).standard_normal(round(length_s * rate_hz))
-    soundfile.write(path, made if samples is None else samples, rate_hz)
+    soundfile.write(path, 0.05 * stream(0, name).standard_normal(round(length_s * rate_hz)), rate_hz)
     (bed,) = fill_backgrounds([Background(name, path, length_s, "noise", name, "made", "CC0")])
     return bed
 
@@ -81,62 +78,6 @@ def test_training_speakers_become_backgrounds_of_their_own_groups(tmp_path, beds
     assert np.array_equal(bank.load("clip/c1", 0.25, 0.5), read[12_000:20_000])
 
 
-@pytest.fixture(scope="module")
-def stored(beds, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("bank") / "bank"
-    build_background_file(folder, beds)
-    return folder
-
-
-@pytest.mark.parametrize(("name", "offset_s"), [("long", 1.25), ("short", 0.1)])
-def test_the_mapped_file_gives_the_bits_of_a_16_khz_recording(beds, stored, name, offset_s):
-    mapped = BackgroundBank(beds, stored=BackgroundFile(stored, beds))
-    assert np.array_equal(mapped.load(name, offset_s, 0.5), BackgroundBank(beds).load(name, offset_s, 0.5))
-
-
-def test_another_rate_is_resampled_once_and_rounded_to_16_bit(beds, stored):
-    whole = BackgroundBank(beds).load("other_rate", 0.0, 2.0)
-    mapped = BackgroundFile(stored, beds).read("other_rate", 0, 32_000)
-    assert mapped == pytest.approx(whole, abs=0.51 / 32768)
-
-
-def test_a_file_that_changed_is_refused(beds, tmp_path):
-    build_background_file(tmp_path / "bank", beds)
-    path = tmp_path / "bank" / SAMPLES
-    content = bytearray(path.read_bytes())
-    content[5000] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(AudioError, match=r"changed since it was built.*build it again"):
-        BackgroundFile(tmp_path / "bank", beds)
-    path.write_bytes(content[:-2])
-    with pytest.raises(AudioError, match="changed since it was built"):
-        BackgroundFile(tmp_path / "bank", beds)
-
-
-def test_a_background_that_is_not_in_the_file_or_was_another_one_is_refused(tmp_path):
-    bed = write_bed(tmp_path, "a", 0.5)
-    build_background_file(tmp_path / "bank", [bed])
-    with pytest.raises(AudioError, match="'b' is not in it, or was another recording"):
-        BackgroundFile(tmp_path / "bank", [replace(bed, background_id="b")])
-    changed = write_bed(tmp_path, "a", 0.5, np.full(8000, 0.25))
-    with pytest.raises(AudioError, match="'a' is not in it, or was another recording"):
-        BackgroundFile(tmp_path / "bank", [changed])
-
-
-@pytest.mark.parametrize(
-    ("samples", "length_s", "named"), [(np.zeros(8000), 0.5, "silent"), (np.full(80, 0.1), 0.005, "at least 0.01 s")]
-)
-def test_a_background_nobody_can_hear_is_refused_and_nothing_is_left(beds, tmp_path, samples, length_s, named):
-    bed = write_bed(tmp_path, "bad", length_s, samples)
-    with pytest.raises(AudioError, match=named):
-        build_background_file(tmp_path / "bank", [*beds, bed])
-    assert not (tmp_path / "bank").exists()
-
-
-@pytest.mark.slow
-def test_a_study_with_stored_backgrounds_finds_the_same_and_has_fits_of_its_own(tmp_path):
-    straight = study_record(make_study(tmp_path))
-    config = make_study(tmp_path, "data.store_backgrounds=true", f"output={tmp_path / 'stored'}")
-    assert study_record(config)["rows"] == straight["rows"]
-    stored = json.loads((config.output / "results.json").read_text())
-    assert straight["fits"][0]["identity"] != stored["fits"][0]["identity"]
+def test_a_background_too_short_to_hear_is_refused(tmp_path):
+    with pytest.raises(AudioError, match=r"at least 0\.01 s"):
+        BackgroundBank([write_bed(tmp_path, "bad", 0.005)])

@@ -114,23 +114,10 @@ def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, run, 
     assert "was changed or damaged" in done.output or "cannot be read" in done.output
 
 
-def every_flip(path, whole, step=1):
-    """Flip one bit of every step-th byte in turn."""
-    for at in range(0, len(whole), step):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
-        yield
-
-
-def test_no_flipped_bit_gives_another_detector(made_detector, tmp_path):
+def test_a_flipped_bit_in_the_weights_of_a_detector_is_named(made_detector, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(made_detector, folder)
-    expected, whole = read_bundle(folder), (folder / "detector.json").read_bytes()
-    for _ in every_flip(folder / "detector.json", whole, step=7):
-        complaint, found = attempt(lambda: read_bundle(folder))
-        assert "detector.json" in complaint if complaint else found == expected
-    (folder / "detector.json").write_bytes(whole)
-    weights = folder / "adapter" / "adapter_model.safetensors"
-    flip_bit(weights)
+    flip_bit(folder / "adapter" / "adapter_model.safetensors")
     with pytest.raises(ModelError, match=r"adapter_model\.safetensors: was changed"):
         read_bundle(folder)
 

@@ -81,11 +81,6 @@ def test_a_checkpoint_of_other_fits_or_another_format_is_refused(tmp_path):
         checkpoints(tmp_path).newest()
 
 
-def test_too_little_disk_is_said_before_the_first_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="checkpoints need"):
-        checkpoints(tmp_path / "new").require_space(10**18)
-
-
 def test_a_log_is_cut_back_to_where_the_checkpoint_stands(tmp_path):
     log = FitLog(tmp_path)
     log.rewind(0, 0)

@@ -51,7 +51,7 @@ def test_numbers_that_yaml_reads_as_text_become_numbers(tmp_path):
         ("- seed", "study.yaml: holds a list, a mapping of settings was expected"),
         ("seed: [", "study.yaml line 1: is not valid YAML"),
         ("model:\n  ~: cpu", "study.yaml line 2: a setting without a name"),
-        ("a: &a\n  b: *a", "deep in each other"),
+        ("a: &a\n  b: *a", "holds a value that YAML cannot read"),
         ("\x00", "is not valid YAML"),
     ],
 )
@@ -214,3 +214,8 @@ def test_old_names_of_settings_are_read_like_the_new_ones(tmp_path):
 def test_a_primary_comparison_that_is_not_made_is_refused(change):
     with pytest.raises(ConfigError, match=r"primary\.(opponents|conditions) names '(silro|70ms)'; expected"):
         load_config(None, [f"evaluation.primary.{change}"])
+
+
+def test_a_setting_that_is_gone_is_passed_over_where_it_changes_nothing(tmp_path):
+    assert load(tmp_path, "data: {store_backgrounds: false}") == load(tmp_path, "seed: 42")
+    assert "data.store_backgrounds: unknown key" in fault(tmp_path, "data: {store_backgrounds: true}")

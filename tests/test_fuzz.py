@@ -15,7 +15,6 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ from test_debian_packages import build_deb
 
 from listenwell.config import load_config
 from listenwell.data.audio import load_recording
-from listenwell.data.backgrounds import BackgroundFile, build_background_file
-from listenwell.data.clip import Background
 from listenwell.data.corpora.voxconverse import read_rttm
 from listenwell.data.fetch.packages import read_package
 from listenwell.data.manifest import read_backgrounds, read_manifest
@@ -88,7 +85,6 @@ arms: {quiet: &a {augment.noise.probability: 0.0}, same: *a}
 search: {grid: [{lora.rank: 4}], sampled: {space: {lora.rank: [1, 2]}}}
 data: {manifest: clips.csv, columns: {clip_id: id}}
 """
-BED = Background("bed", Path("bed.wav"), 0.05, "noise", "g", "made", "CC0", pcm_sha256="0" * 64)
 
 
 def parquet() -> bytes:
@@ -115,11 +111,6 @@ def write_journal(folder: Path) -> None:
 def write_seal(folder: Path) -> None:
     commit(folder / "seal.jsonl", {"m": "aa"}, "fit")
     look(folder / "seal.jsonl", "test", "00", {"m": "aa"})
-
-
-def write_bank(folder: Path) -> None:
-    (folder.parent / "bed.wav").write_bytes(sound())
-    build_background_file(folder, [replace(BED, path=folder.parent / "bed.wav")])
 
 
 # Readers
@@ -169,7 +160,6 @@ READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]
     ),
     "journals": (read_journal, left_by(write_journal)),
     "seals": (read_seal, left_by(write_seal)),
-    "stored backgrounds": (lambda folder: BackgroundFile(folder, [BED]).read("bed", 100, 50), left_by(write_bank)),
     "runs": (list_runs, left_by(lambda folder: [(folder / f).write_text("{}") for f in ("config.yaml", "run.lock")])),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ import soundfile
 from made_sounds import make_corpus
 
 from listenwell.augment.plan import AugmentConfig
-from listenwell.data.backgrounds import BackgroundBank, BackgroundFile, build_background_file
+from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background
 from listenwell.data.sample_hashes import fill_backgrounds
 from listenwell.errors import AudioError, TrainingError
@@ -28,14 +28,10 @@ POLICY = AugmentConfig.model_validate({"pitch": {"probability": 0.5}, "noise": {
 
 
 class DeadlyBank(BackgroundBank):
-    """Ends the process that reads from it, unless it is the one that trains; from the first reading on, or once."""
-
-    once: Path | None = None
+    """Ends the process that reads from it, unless it is the one that trains."""
 
     def load(self, background_id, offset_s, duration_s):
-        if multiprocessing.parent_process() is not None and (self.once is None or not self.once.exists()):
-            if self.once is not None:
-                self.once.touch()
+        if multiprocessing.parent_process() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().load(background_id, offset_s, duration_s)
 
@@ -84,16 +80,6 @@ def test_any_number_of_workers_prepares_the_same_bits(clips, backgrounds, refere
         assert_same(load_in_batches(loader, all_requests(clips)), reference)
 
 
-def test_workers_read_backgrounds_from_the_mapped_file_too(clips, backgrounds, tmp_path):
-    build_background_file(tmp_path / "stored", backgrounds)
-    bank = BackgroundBank(backgrounds, stored=BackgroundFile(tmp_path / "stored", backgrounds))
-    heard = []
-    for workers in (0, 1):
-        with ClipLoader([Source(POLICY, 42, bank)], *FEATURES, workers) as loader:
-            heard.append(loader.load(all_requests(clips, (1,))))
-    assert_same(*heard)
-
-
 def test_no_more_clips_are_held_than_were_requested(clips, backgrounds):
     wanted = all_requests(clips, range(1, 5))
     with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers=2) as loader:
@@ -114,24 +100,13 @@ def test_a_recording_that_cannot_be_read_is_told_when_its_turn_comes(clips, back
                 loader.load(wanted[1:])
 
 
-@pytest.mark.slow
-def test_a_process_that_dies_once_is_replaced_with_a_warning(clips, backgrounds, reference, tmp_path, capsys):
-    bank = DeadlyBank(backgrounds)
-    bank.once = tmp_path / "died"
-    with ClipLoader([Source(POLICY, 42, bank)], *FEATURES, workers=2) as loader:
-        assert_same(load_in_batches(loader, all_requests(clips)), reference)
-    assert bank.once.exists()
-    assert "a process died while clips were prepared" in capsys.readouterr().err
-
-
-def test_a_clip_on_which_processes_die_is_named(clips, backgrounds):
-    calm, deadly = Source(POLICY, 42, BackgroundBank(backgrounds)), Source(POLICY, 42, DeadlyBank(backgrounds))
-    wanted = [ClipRequest(0, clips[0], 1), ClipRequest(1, clips[1], 1), ClipRequest(0, clips[2], 1)]
+def test_when_a_process_dies_the_clips_in_hand_are_named(clips, backgrounds):
+    wanted = [ClipRequest(0, clip, 1) for clip in clips[:2]]
     with (
-        ClipLoader([calm, deadly], *FEATURES, workers=1) as loader,
-        pytest.raises(TrainingError, match=f"clip '{clips[1].clip_id}' .*: two processes that prepared it"),
+        ClipLoader([Source(POLICY, 42, DeadlyBank(backgrounds))], *FEATURES, workers=1) as loader,
+        pytest.raises(TrainingError, match=f"prepared one of the clips '{clips[0].clip_id}' .*, '{clips[1].clip_id}'"),
     ):
-        loader.load(wanted)
+        loader.load(wanted[:1], wanted[1:])
 
 
 @pytest.mark.slow

@@ -27,9 +27,9 @@ def run_notebook(path: Path) -> list[Any]:
         elif cell["cell_type"] == "code":
             tree = ast.parse(text)
             last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-            exec(compile(tree, path.name, "exec"), namespace)  # noqa: S102
+            exec(compile(tree, path.name, "exec"), namespace)
             values.append(
-                None if last is None else eval(compile(ast.Expression(last.value), path.name, "eval"), namespace)  # noqa: S307
+                None if last is None else eval(compile(ast.Expression(last.value), path.name, "eval"), namespace)
             )
     return values
 

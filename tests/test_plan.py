@@ -1,9 +1,6 @@
 """A plan is a value: drawn from its key alone, replayed to the bit."""
 
-import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,33 +104,6 @@ def test_measured_rooms_are_drawn_from_the_bank_and_heard(tmp_path):
     assert heard[6000] / heard[4000] == pytest.approx(0.5, rel=1e-4)
     with pytest.raises(ConfigError, match="none of the bank's 0 backgrounds is a room"):
         draw(BackgroundBank([]), policy)
-
-
-REPLAY = """
-import hashlib, json, sys
-import numpy as np
-from listenwell.augment.plan import Plan, apply_plan
-from listenwell.random_streams import stream
-samples = (0.1 * stream(1, "clip").standard_normal(16_000)).astype(np.float32)
-load = lambda name, offset_s, duration_s: (
-    0.05 * stream(0, name, round(offset_s * 16_000)).standard_normal(round(duration_s * 16_000))
-).astype(np.float32)
-heard = apply_plan(samples, Plan.from_json(json.loads(sys.argv[1])), load)
-print(hashlib.sha256(heard.tobytes()).hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_a_plan_replays_to_the_bit_in_another_process(bank):
-    plan = draw(bank, EVERYTHING)
-
-    def load(name, offset_s, duration_s):
-        bed = stream(0, name, round(offset_s * 16_000)).standard_normal(round(duration_s * 16_000))
-        return (0.05 * bed).astype(np.float32)
-
-    command = [sys.executable, "-c", REPLAY, json.dumps(plan.to_json())]
-    replayed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    assert replayed == hashlib.sha256(apply_plan(SAMPLES, plan, load).tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("n_samples", [1, 161, 16_000])

@@ -29,7 +29,7 @@ def test_the_groups_asked_for_are_the_fewest(share, half_width, per_group, icc):
 
 
 def test_ten_speakers_of_five_clips_at_icc_03_are_worth_23():
-    worth = worth_of(np.repeat(np.arange(10), 5), 0.3, (0.85,))
+    worth = worth_of("recall", np.repeat(np.arange(10), 5), 0.3, (0.85,))
     assert worth.effective_n == pytest.approx(50 / 2.2)
     assert worth.half_widths[0][1] == pytest.approx(half_width_of(0.85, 10, 5, 0.3))
 

@@ -98,11 +98,6 @@ def test_an_unreachable_ray_is_told_with_its_address(tmp_path, monkeypatch):
         search_record(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "executor.address=ray://127.0.0.1:9"))
 
 
-def test_backgrounds_stored_on_this_machine_alone_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"data\.store_backgrounds keeps its file on this machine"):
-        search_record(make_study(tmp_path, *SETTINGS, "executor.kind=ray", "data.store_backgrounds=true"))
-
-
 def test_a_worker_of_another_version_is_told_and_trains_nothing(tmp_path):
     config = make_study(tmp_path)
     parts = read_splits(config)[0]

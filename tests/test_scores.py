@@ -47,22 +47,6 @@ def test_four_columns_from_another_program_are_enough(tmp_path):
     assert np.isnan(read.snr_db[0])
 
 
-@pytest.mark.parametrize(
-    ("row", "sentence"),
-    [
-        ("b,g,SPEECH,NaN", "line 3: the score is 'NaN'"),
-        ("b,g,SPEECH,inf", "line 3: score is 'inf'; expected a finite number"),
-        ("b,g,MUSIC,1", "line 3: unknown label 'MUSIC'"),
-        ("b,,SPEECH,1", "line 3: the group is empty"),
-        ("a,g,SPEECH,1", "line 3: clip 'a' already stands in line 2"),
-    ],
-)
-def test_a_faulty_row_is_named_with_its_line(tmp_path, row, sentence):
-    (tmp_path / "s.csv").write_text(f"clip_id,group,label,score\na,g,SPEECH,1\n{row}\n")
-    with pytest.raises(ManifestError, match=sentence):
-        read_scores(tmp_path / "s.csv")
-
-
 def test_faulty_columns_are_refused():
     assert "the score of clip 'b' is nan" in refusal(score=[1.0, np.nan, 0.0])
     assert "clip 'b' has the label 'MUSIC'" in refusal(label=["SPEECH", "MUSIC", "SPEECH"])

@@ -28,7 +28,9 @@ def test_every_sound_is_found_whatever_its_suffix_and_through_links(tmp_path):
     (root / "lost.wav").symlink_to(tmp_path / "nowhere.wav")
     found = find_sound_files(root)
     assert found.paths == sorted([*expected, root / "linked" / "d.flac", root / "file.wav"])
-    assert found.left_out == [f"{root}: 1 link leads to no file and is left out, the first: lost.wav."]
+    assert found.left_out == [
+        f"{root}: 1 file is unreachable (a link leads nowhere) and left out, the first: lost.wav."
+    ]
 
 
 def test_links_that_lead_to_each_other_end(tmp_path):

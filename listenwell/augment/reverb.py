@@ -116,13 +116,10 @@ def convolve_room(samples: Waveform, response: NDArray[np.floating]) -> Waveform
 def room_response(room: Room, n_samples: int) -> NDArray[np.float64]:
     """Return the first n_samples of the room's impulse response, direct sound first, shape (n_samples,)."""
     decay = 10 ** (-3 * np.arange(n_samples) / (room.t60_s * SAMPLE_RATE_HZ))
-    response = decay * stream(room.noise_seed, "room").standard_normal(n_samples) * _tail_gain(room.t60_s)
+    # g: the energy the tail should have, over that of a decay of unit noise, as an amplitude
+    reverberant_energy = DISTANCE_M**2 * room.t60_s / (CRITICAL_DISTANCE_FACTOR**2 * ROOM_M3)
+    ratio = 10 ** (-6 / (room.t60_s * SAMPLE_RATE_HZ))
+    gain = float(np.sqrt(reverberant_energy * (1 - ratio) / ratio))
+    response = decay * stream(room.noise_seed, "room").standard_normal(n_samples) * gain
     response[0] = 1.0
     return np.asarray(response)
-
-
-def _tail_gain(t60_s: float) -> float:
-    """Return g: the energy the tail should have, over the energy of a decay of unit noise, as an amplitude."""
-    reverberant_energy = DISTANCE_M**2 * t60_s / (CRITICAL_DISTANCE_FACTOR**2 * ROOM_M3)
-    ratio = 10 ** (-6 / (t60_s * SAMPLE_RATE_HZ))
-    return float(np.sqrt(reverberant_energy * (1 - ratio) / ratio))

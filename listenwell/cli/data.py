@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -111,11 +111,11 @@ def prepare_corpus(
         given[key] = text if text is None else tuple(kind for kind in text.split(",") if kind != "none")
     settings = replace(PrepareSettings(), **{key: value for key, value in given.items() if value is not None})
     corpus, folder, source = find_corpus(name), _required_folder("--out", out), _required_folder("--root", root)
-    with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as written:
+    with destinations([folder / table for table in TABLES], inputs=[source], overwrite=overwrite) as remove_rest:
         with shown_progress() as on_progress:
             prepared = corpus.prepare(source, settings, on_progress)
         tables = write_prepared(prepared, folder)
-        written.remove_rest()
+        remove_rest()
     _report_prepared(prepared)
     if corpus.draws_on:
         typer.echo(f"drawn from {', '.join(corpus.draws_on)}: other corpora drawn from there may hold the same sources")
@@ -191,10 +191,10 @@ def draw_test_set(
     draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
     read = study_inputs(config, *(exclude or []))
     files = [out / name for name in FILES]
-    with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as written:
+    with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as remove_rest:
         with shown_progress() as on_progress:
             sheet = make_test_set(config, draw, out, on_progress)
-        written.remove_rest()
+        remove_rest()
     for each in sheet.precision:
         widths = ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in each.half_widths)
         typer.echo(
@@ -230,33 +230,3 @@ def check_audio(
     typer.echo(format_audio_report(report))
     if report.unreadable:
         raise typer.Exit(1)
-
-
-@corpus_app.command("export")
-def export_clips(
-    clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    to: Annotated[Literal["lhotse", "audiofolder"], typer.Option("--to", help="What to write.")],
-    split: Annotated[str, typer.Option("--split", help="This split of the clips only.")] = "",
-    overwrite: Overwrite = False,
-) -> None:
-    """Write clips as lhotse manifests (audio stays where it is) or as a Hugging Face AudioFolder (audio is copied).
-
-    An AudioFolder is read like any table: give its metadata.csv, with data.columns={path: file_name}.
-
-    Example: listenwell data corpus export my_recordings/clips.csv --to lhotse --out manifests
-    """
-    from listenwell.config import load_config
-    from listenwell.data.exchange import RECORDINGS, SUPERVISIONS, write_audio_folder, write_lhotse
-    from listenwell.splits.clips import find_manifest, read_split
-
-    config = load_config(None, [f"data.manifest={json.dumps(clips)}"])
-    is_lhotse = to == "lhotse"
-    files, folders = ([out / RECORDINGS, out / SUPERVISIONS], []) if is_lhotse else ([], [out])
-    with (
-        destinations(files, folders, inputs=study_inputs(config), overwrite=overwrite),
-        shown_progress() as on_progress,
-    ):
-        chosen = read_split(find_manifest(config, on_progress), split)
-        (write_lhotse if is_lhotse else write_audio_folder)(out, chosen, on_progress)
-    typer.echo(out)

@@ -23,10 +23,6 @@ ScaleOption = Annotated[
     Literal["auto", "log-odds", "probability", "percent"], typer.Option("--scale", help="What the scores are.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws of groups.")]
-Conditions = Annotated[
-    Path | None,
-    typer.Option("--conditions", help="What conditions of other names are (CSV: condition, as, kind): dur_20ms,20ms,"),
-]
 TableOut = Annotated[Path | None, typer.Option("--table", help="Write a table here: .csv (every number) or .tex.")]
 SHOWN_PARTS = 8
 HEADLINES = ("", "clean", "noisy", "all")
@@ -96,7 +92,6 @@ def evaluate(
     clips: Annotated[
         Path | None, typer.Option("--clips", help="Table of the clips that should have been scored (CSV, clip_id).")
     ] = None,
-    conditions: Conditions = None,
     out: JsonOut = None,
     table: TableOut = None,
     seed: Seed = 42,
@@ -113,7 +108,6 @@ def evaluate(
         Question,
         judge_predictions,
         parse_columns,
-        read_conditions,
         read_ids,
         read_predictions,
     )
@@ -122,10 +116,9 @@ def evaluate(
     from listenwell.storage.atomic_files import write_json
     from listenwell.storage.destination import destinations
 
-    read = [scores, *([Path(threshold)] if threshold else []), *(path for path in (clips, conditions) if path)]
+    read = [scores, *([Path(threshold)] if threshold else []), *([clips] if clips else [])]
     with destinations([out, table], inputs=read, overwrite=overwrite):
-        named = read_conditions(conditions) if conditions else {}
-        predictions = read_predictions(scores, parse_columns(columns), scale, named)
+        predictions = read_predictions(scores, parse_columns(columns), scale)
         value, chosen = read_given_threshold(threshold, predictions.default_threshold)
         question = Question(
             value,
@@ -135,7 +128,6 @@ def evaluate(
             Costs(*parse_criterion(f"cost={costs}").numbers),
             parse_parts(by),
             read_ids(clips, parse_columns(columns)) if clips else (),
-            {given.name or name: given.kind for name, given in named.items() if given.kind},
         )
         with shown_progress() as on_progress:
             judgement = judge_predictions(predictions, question, seed, on_progress)
@@ -246,11 +238,11 @@ def power(
             if not group.size:
                 lines.append(f"{label}: no clips")
                 continue
-            worth = worth_of(group, icc, (0.75, 0.85, 0.95))
+            worth = worth_of(label, group, icc, (0.75, 0.85, 0.95))
             widths = ", ".join(f"+-{half:.3f} at {of_share:g}" for of_share, half in worth.half_widths)
             lines.append(
-                f"{label}: {worth.n} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} independent "
-                f"ones (correlation {icc:g}): {widths}"
+                f"{label}: {worth.n_clips} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} "
+                f"independent ones (correlation {icc:g}): {widths}"
             )
     if not lines:
         raise ConfigError("power: no question; give --half-width, --difference or --table.")

@@ -161,7 +161,7 @@ def detect(
         map(answers.folder_of, places),
         inputs=[*filter(Path.is_file, todo), *([detector] if detector else [])],
         overwrite=overwrite,
-    ) as written:
+    ) as remove_rest:
         one_channel = int(channel) if channel.isdecimal() else None
         loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
         lengths = {
@@ -188,7 +188,7 @@ def detect(
             answers.write(named, one_channel)
         detections = [one for named in by_recording for one in named]
         answers.write_together(detections)
-        written.remove_rest()
+        remove_rest()
         journal.remove()
     audio_s = sum(detection.duration_s for detection in detections)
     factor = f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""

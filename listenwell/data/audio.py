@@ -1,18 +1,15 @@
 """Load sounds as mono float32 waveforms, shape (n_samples,), 16 kHz, full scale +-1: recordings, and what Python holds.
 
-Recordings: every format that listenwell.data.decoding opens; resampling is soxr's "HQ" recipe. What cannot be used
-raises AudioError naming the file: missing, broken off, NaN. Where samples were used that their owner should look at
-(a recorder's unfinished header, channels in antiphase), an AudioWarning says so. Memory grows with what was decoded,
-block by block, and up to a limit.
+Recordings are opened by listenwell.data.decoding; resampling is soxr's "HQ" recipe. What cannot be used raises
+AudioError; where samples were used that their owner should look at, an AudioWarning says so. Memory grows with what was
+decoded, block by block, and up to a limit.
 
 Several channels become one: their mean, or one of them. The mean of channels in antiphase is silence: where it lies
-20 dB or more below the loudest channel, that one is taken instead, and `note` says so. This is decided for every tenth
-of a second by all that came up to its end, so it does not depend on how a recording comes in blocks. Frames are float32
-(n_frames, n_channels).
+20 dB or more below the loudest channel, that one is taken instead. This is decided for every tenth of a second by all
+that came up to its end, so it does not depend on how a recording comes in blocks. Frames: (n_frames, n_channels).
 
-Arrays, lists and tensors: (n,), (n, 1), (1, n), and (n, channels) or (channels, n) where it is plain which is which.
-Integers are scaled by their type: int16 by 1 / 32,768. Mappings as data sets and other tools hand them on: {"array" or
-"waveform": ..., "sampling_rate" or "sample_rate": ...}. Nothing is guessed: what could be two things is refused.
+Arrays, lists and tensors: (n,), (n, 1), (1, n), and (n, channels) or (channels, n) where it is plain which is which;
+integers are scaled by their type. Nothing is guessed: what could be two things is refused.
 """
 
 import hashlib
@@ -111,16 +108,10 @@ def _resample(samples: Waveform, rate_hz: float) -> Waveform:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much a recording holds, at its own rate."""
+    """How long a recording is, and how many channels it has."""
 
-    n_frames: int
-    rate_hz: int
+    seconds: float
     n_channels: int
-
-    @property
-    def seconds(self) -> float:
-        """Its length."""
-        return self.n_frames / self.rate_hz
 
 
 def measure_extent(path: Path, must_be_whole: bool = True) -> Extent:
@@ -135,7 +126,7 @@ def measure_extent(path: Path, must_be_whole: bool = True) -> Extent:
             n_frames = first + sum(map(len, recording.blocks(first, block_frames(recording))))
         if must_be_whole:
             _require_whole(recording)
-        return Extent(n_frames if known is None else known, recording.rate_hz, recording.n_channels)
+        return Extent((n_frames if known is None else known) / recording.rate_hz, recording.n_channels)
 
 
 def _require_whole(recording: Recording) -> None:
@@ -187,8 +178,7 @@ def _require_loadable(recording: Recording, n_frames: int) -> None:
     if seconds > most_s:
         raise AudioError(
             f"{recording.name}: {seconds / 3600:.1f} h at {recording.rate_hz} Hz were asked for, at most "
-            f"{most_s / 3600:.1f} h are loaded at once; cut it into shorter files, or name stretches with start_s and "
-            "duration_s."
+            f"{most_s / 3600:.1f} h are loaded at once; cut it, or name stretches with start_s and duration_s."
         )
 
 

@@ -3,8 +3,6 @@
 One row per record, one column per field of `Clip` or `Background`, read by `listenwell.data.tables`. Paths are relative
 to the table's own folder, so corpus and table move together, and may not leave it; absolute paths are allowed.
 
-    columns = {"clip_id": "utt", "path": "wav", "label": "is_speech", "group": "spk"}     (ours -> the table's)
-
 Times of a clip are understood in every table, since a row whose times went unread would be taken for a whole recording:
 a word for start, end or duration, in seconds unless a unit stands behind it (begin, endTime, "End Time (s)", start_ms).
 `offset` is the end beside onset (DCASE) and the start beside duration (NeMo). What looks like a time and is not
@@ -71,21 +69,13 @@ OBVIOUS_NAMES: Mapping[str, Collection[str]] = {
 def read_manifest(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Clip]:
     """Return the clips of the table at `path`, in its order, with absolute audio paths.
 
-    columns: column of a clip -> its name in the table, as in data.columns. path, label and group are required. clip_id
-    defaults to the path as the table has it, with the start in milliseconds behind it where that is not 0
-    ("talk.wav@1500"); start_s to 0, duration_s to the rest of the recording (read from the file's header), recording to
-    the path as `write_manifest` names it, everything else to "". Raises ManifestError for the first fault of the table,
-    ConfigError for a mapped column that no clip has, or when pyarrow is missing.
+    columns: column of a clip -> its name in the table, as in data.columns: {"group": "spk"}. path, label and group are
+    required. clip_id defaults to the path as the table has it, with the start in milliseconds behind it where that is
+    not 0 ("talk.wav@1500"); start_s to 0, duration_s to the rest of the recording, recording to the path as
+    `write_manifest` names it, everything else to "". Raises ManifestError for the first fault of the table, ConfigError
+    for a mapped column that no clip has, or when pyarrow is missing.
     """
-    unknown = [column for column in columns if column not in READ_CLIP_COLUMNS]
-    if unknown:
-        raise ConfigError(
-            f"data.columns: a clip has no column '{unknown[0]}'; expected some of {', '.join(READ_CLIP_COLUMNS)}, "
-            "each followed by the name it has in the table."
-        )
-    shared = [name for name in columns.values() if list(columns.values()).count(name) > 1]
-    if shared:
-        raise ConfigError(f"data.columns: '{shared[0]}' is named twice; give every column of the table one meaning.")
+    _require_known(columns)
     advice = (
         "say which one is meant with data.columns in a config, such as {group: speaker} ('listenwell init "
         f"{path.name}' writes one where the names are obvious), or add the column"
@@ -105,6 +95,17 @@ def read_manifest(path: Path, columns: Mapping[str, str] = NO_NAMES) -> list[Cli
             )
         )
     return clips
+
+
+def _require_known(columns: Mapping[str, str]) -> None:
+    """Raise ConfigError for a column that no clip has, and for one of the table that is to mean two."""
+    for column, name in columns.items():
+        if column not in READ_CLIP_COLUMNS:
+            raise ConfigError(
+                f"data.columns: a clip has no column '{column}'; expected some of {', '.join(READ_CLIP_COLUMNS)}."
+            )
+        if list(columns.values()).count(name) > 1:
+            raise ConfigError(f"data.columns: '{name}' is named twice; give every column of the table one meaning.")
 
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
@@ -127,10 +128,7 @@ def read_backgrounds(path: Path) -> list[Background]:
     for row in _timed_rows(path, BACKGROUND_COLUMNS, ("background_id", "path", "kind", "group")):
         sound = _read_sound(row, folder, splits)
         if (start_s := sound.pop("start_s")) > 0:
-            raise row.fault(
-                f"the background starts at {start_s:g} s, but a background is a recording from its beginning; cut the "
-                "stretch into a file of its own."
-            )
+            raise row.fault(f"the background starts at {start_s:g} s, 0 was expected; cut it into a file of its own.")
         background_id = _take_id(row, "background_id", row.required("background_id"), lines_of_ids)
         backgrounds.append(Background(background_id=background_id, kind=row.one_of("kind", BACKGROUND_KINDS), **sound))
     return backgrounds
@@ -154,8 +152,8 @@ def _read_sound(row: Row, folder: Path, splits: dict[str, tuple[str, int]]) -> d
     known_split, known_line = splits.setdefault(group, (split, row.line))
     if known_split != split:
         raise row.fault(
-            f"group '{group}' is in split '{split}' here and in '{known_split}' in line {known_line}; a group "
-            "must be in one split only, or a test would hear voices from training. Correct the split column."
+            f"group '{group}' is in split '{split}' here and in '{known_split}' in line {known_line}; correct the "
+            "split column: a group in two splits would be tested on what it trained."
         )
     return {
         "path": path,
@@ -180,8 +178,7 @@ def _audio_path(row: Row, folder: Path) -> Path:
         return Path(text)
     if os.path.normpath(text).split(os.sep)[0] == os.pardir:
         raise row.fault(
-            f"the path '{text}' lies outside the table's folder {folder}; move the recording below that folder "
-            "or write its absolute path."
+            f"the path '{text}' lies outside the table's folder; move the recording below it, or write it absolute."
         )
     return _absolute(folder / text)
 
@@ -199,7 +196,7 @@ def _stretch_s(row: Row, audio_path: Path) -> tuple[float, float]:
     if duration_s is not None and abs(length_s - duration_s) > _AGREE_S:
         raise row.fault(
             f"start {start_s:g} s and end {end_s:g} s are {length_s:g} s apart, but the duration is {duration_s:g} s; "
-            "correct the times to seconds (or name the columns _ms), or name in data.columns the two that count."
+            "correct the times, or name in data.columns the two that count."
         )
     return start_s, duration_s or length_s
 
@@ -216,8 +213,7 @@ def _channel(row: Row) -> int | None:
         return None
     if not row.text("channel").isdecimal():
         raise row.fault(
-            f"channel is '{row.text('channel')}'; the number of one from 0, or nothing for the mean of all was "
-            "expected, correct the cell, or rename the column where it means something else."
+            f"channel is '{row.text('channel')}'; a number from 0 was expected, or nothing for the mean: correct it."
         )
     return int(row.text("channel"))
 
@@ -229,13 +225,10 @@ def _rest_s(row: Row, audio_path: Path, start_s: float) -> float:
     except AudioError as error:
         problem = "cannot be read as sound" if os.path.exists(audio_path) else "does not exist"
         raise row.fault(
-            f"duration_s is empty and {audio_path} {problem}, so its length is unknown; correct the path, fill in "
-            "duration_s or remove the row."
+            f"duration_s is empty and {audio_path} {problem}; correct the path, fill in duration_s or remove the row."
         ) from error
     if recording_s <= start_s:
-        raise row.fault(
-            f"start_s is {start_s:g} but {audio_path} lasts {recording_s:g} s; correct start_s or remove the row."
-        )
+        raise row.fault(f"start_s is {start_s:g} but {audio_path} lasts {recording_s:g} s; correct it.")
     return recording_s - start_s
 
 

@@ -1,8 +1,7 @@
 """Which files of a folder are sounds, and where the sounds begin that one file holds end to end.
 
-One rule for detect, init and corpora: links are followed, a folder that leads back into itself once. Hidden files and
-folders (".git", macOS's "._take1.wav") are left out, and so is what is no sound by its name or its first bytes; whether
-a file can be read shows when it is.
+One rule for detect, init and corpora: links are followed, a folder that leads back into itself once; hidden files and
+what is no sound by its name or its first bytes are left out.
 
 Files joined end to end (WAV, FLAC, chained Ogg: RFC 3533) are told apart here, since libsndfile reads the first alone,
 and so does FFmpeg of WAV; of Ogg and FLAC whose parts have other rates FFmpeg stops or gives a wrong length. Positions
@@ -56,19 +55,20 @@ def find_sound_files(root: Path) -> FoundFiles:
             lost.append(path)
         else:
             (paths if path.is_file() and (path.suffix.lower() in SUFFIXES or _has_mark(path)) else others).append(path)
-    left_out = []
-    if hidden:
-        verb = "file is" if len(hidden) == 1 else "files are"
-        left_out.append(f"{root}: {len(hidden)} {verb} hidden and left out, the first: {hidden[0].relative_to(root)}.")
-    if lost:
-        verb = "link leads to no file and is" if len(lost) == 1 else "links lead to no file and are"
-        left_out.append(f"{root}: {len(lost)} {verb} left out, the first: {lost[0].relative_to(root)}.")
+    left_out = [
+        f"{root}: {_count(found)} {why} and left out, the first: {found[0].relative_to(root)}."
+        for found, why in ((hidden, "hidden"), (lost, "unreachable (a link leads nowhere)"))
+        if found
+    ]
     if others:
-        counted = sorted(Counter(path.suffix or path.name for path in others).items(), key=lambda item: -item[1])
+        counted = Counter(path.suffix or path.name for path in others).most_common()
         kinds = ", ".join(f"{n} {kind}" for kind, n in counted[:MOST_KINDS]) + ", ..." * (len(counted) > MOST_KINDS)
-        verb = "file is" if len(others) == 1 else "files are"
-        left_out.append(f"{root}: {len(others)} {verb} no sound by name or first bytes and left out ({kinds}).")
+        left_out.append(f"{root}: {_count(others)} no sound by name or first bytes and left out ({kinds}).")
     return FoundFiles(paths, left_out)
+
+
+def _count(paths: list[Path]) -> str:
+    return "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
 
 
 def walk(root: Path) -> Iterator[Path]:

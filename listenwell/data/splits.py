@@ -71,12 +71,13 @@ def _allocate(labels_of: Mapping[str, frozenset[Label]], shares: Mapping[str, fl
                 f"{label} has {len(groups)} group{'s' * (len(groups) != 1)}{known}, but the parts {', '.join(shares)} "
                 f"need at least {len(shares)}, one each; add {label} clips of other groups or ask for fewer parts."
             )
+    n_pure = min(sum(labels == {label} for labels in labels_of.values()) for label in LABELS)
     part_of: dict[str, str] = {}
     served: dict[Label, set[str]] = {label: set() for label in LABELS}
     for labels in (frozenset(LABELS), *(frozenset({label}) for label in LABELS)):
         groups = [group for group, bears in labels_of.items() if bears == labels]
         unserved = [part for part in shares if any(part not in served[label] for label in labels)]
-        needed = unserved if len(labels) == 1 else list(shares)[: max(0, len(shares) - _fewest_pure_groups(labels_of))]
+        needed = unserved if len(labels) == 1 else list(shares)[: max(0, len(shares) - n_pure)]
         counts = _apportion(len(groups), shares, needed)
         groups = order_groups(groups, seed)
         for part, n_groups in counts.items():
@@ -91,11 +92,6 @@ def _allocate(labels_of: Mapping[str, frozenset[Label]], shares: Mapping[str, fl
 def order_groups(groups: Iterable[str], seed: int) -> list[str]:
     """Return `groups` in a random order in which each has its own draw: a new group leaves the others' order alone."""
     return sorted(groups, key=lambda group: (stream_key(seed, "split", group), group))
-
-
-def _fewest_pure_groups(labels_of: Mapping[str, frozenset[Label]]) -> int:
-    """Return the smaller of the two classes' numbers of groups that hold this class only."""
-    return min(sum(labels == {label} for labels in labels_of.values()) for label in LABELS)
 
 
 def _apportion(n_groups: int, shares: Mapping[str, float], needed: Sequence[str]) -> dict[str, int]:

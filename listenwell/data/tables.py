@@ -1,13 +1,13 @@
 """Read and write tables: any file of rows -> records by its own names -> rows of known columns.
 
-    CSV           UTF-8, or UTF-16 where a byte-order mark says so (Excel's "Unicode text"); commas, semicolons or tabs,
-                  or what Excel's first line "sep=;" names. A semicolon file may use decimal commas. A quote that is
-                  never closed swallows no lines; in a table with tabs it is a character like others.
+    CSV           UTF-8, or UTF-16 where a byte-order mark says so; commas, semicolons (also with decimal commas),
+                  tabs, or what Excel's first line "sep=;" names. A quote that is never closed swallows no lines; in
+                  a table with tabs it is a character like others.
     JSON Lines    one object per line, plain or gzip-compressed, also NeMo's manifests
     Parquet       read by pyarrow (extra `parquet`), a batch at a time; a row is called by its number, from 1
 
 Unknown columns are left alone, but one that looks like a misspelt known column is refused, because its values would be
-lost. Faults are ManifestErrors: file, line, found, expected, next step. Linear time; reading holds one row in memory.
+lost. Faults are ManifestErrors. Linear time; reading holds one row in memory.
 """
 
 import csv
@@ -106,10 +106,9 @@ def _text(path: Path, line: int, column: str, value: Any) -> str:
 
 
 def _rename_columns(place: str, header: Sequence[str], names: Mapping[str, str], known: Sequence[str]) -> list[str]:
-    """Return `header` with the table's names replaced by the known ones; names: known column -> the table's name.
+    """Return `header` with the table's names replaced by the known ones, "" for one whose name another takes.
 
-    A column whose name a renamed one takes over is left out of the reading ("" in its place). Raises ManifestError when
-    a column stands twice or is a misspelt known one.
+    Raises ManifestError when a column stands twice or is a misspelt known one.
     """
     known_by = {name: column for column, name in names.items()}
     columns = [known_by[cell] if cell in known_by else "" if cell in names else cell for cell in header]
@@ -131,10 +130,7 @@ def _require_columns(
     found = f"found {', '.join(header)}"
     for column, name in names.items():
         if name not in header:
-            raise ManifestError(
-                f"{place}the column '{name}', to be read as {column}, is missing, {found}; correct data.columns or the "
-                "table."
-            )
+            raise ManifestError(f"{place}the column '{name}', to be read as {column}, is missing, {found}; correct it.")
     if missing and not any(header):
         raise ManifestError(f"{place}the file is empty; a header with {', '.join(missing)} was expected.")
     if missing:
@@ -166,7 +162,7 @@ class Row:
 
     def identifier(self, column: str) -> str:
         """Return the cell, "" also where it says that there is no value."""
-        return self.text(column) if self.has(column) else ""
+        return self.cells[column] if self.has(column) else ""
 
     def required(self, column: str) -> str:
         """Return the cell. Raises ManifestError where it holds no value."""
@@ -378,10 +374,3 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
         for row in rows:
             # The csv module of Python 3.11 does not quote a carriage return, and could then not read it back.
             (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
-
-
-def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write one object per line, gzip-compressed, atomically; the same records give the same bytes."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as out:
-        for record in records:
-            out.write((json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode())

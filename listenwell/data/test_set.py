@@ -10,14 +10,10 @@ leaves the corpus changes no other group's clips.
 
 A group with both labels counts as a speaker, never as a sound: no group of the test set bears both labels.
 
-`DataSheet` says what is in a test set, where it is from, why it was chosen, how much it can show: `sheet_to_json` for
-programs, `format_sheet` as Markdown for people (after Gebru et al. 2021, "Datasheets for datasets", arXiv:1803.09010).
-Names come from strangers' files: in the Markdown every cell is escaped, so that a group called "<script>" or "a|b" is
-read as such. Knows no files.
+`DataSheet` says what is in a test set, where it is from, why it was chosen, how much it can show (after Gebru et al.
+2021, "Datasheets for datasets", arXiv:1803.09010). Knows no files.
 """
 
-import html
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,8 +29,6 @@ from listenwell.random_streams import stream
 NEAREST_SHOWN = 3
 """How many of the groups that are short of clips an error names."""
 NOT_STATED = "not stated"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_MARKDOWN = re.compile(r"([\\`*\[\]{}#!~$|]|(?<!\w)_|_(?!\w))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,12 @@ def draw_test_set(clips: Iterable[Clip], size: SetSize, seed: int) -> list[Chose
         raise ManifestError(
             f"the clips are too few for this test set: {'; '.join(lacks)}; add recordings, or ask for a smaller set."
         )
-    return [chosen for _, groups, n, clips_each in wanted for chosen in _draw_class(groups, n, clips_each, seed)]
+    chosen = []
+    for _, groups, n, clips_each in wanted:
+        large = {group: members for group, members in groups.items() if len(members) >= clips_each}
+        for group, why in _categories_in_turn(large, seed)[:n]:
+            chosen += _draw_clips(group, large[group], clips_each, seed, why)
+    return chosen
 
 
 def leave_out_related(clips: Iterable[Clip], used: Iterable[Clip]) -> list[Clip]:
@@ -102,13 +101,6 @@ def _lack(label: Label, groups: dict[str, list[Clip]], n_groups: int, clips_each
     nearest = ", ".join(f"'{group}' lacks {n}" for n, group in small[:NEAREST_SHOWN])
     missing = f"{n_groups - large} missing" + (f" (nearest: {nearest})" if nearest else "")
     return f"{large} groups have {clips_each} or more {label} clips, {n_groups} are needed: {missing}"
-
-
-def _draw_class(groups: dict[str, list[Clip]], n_groups: int, clips_each: int, seed: int) -> list[ChosenClip]:
-    """Return the chosen clips of one class: n_groups groups, clips_each of each."""
-    large = {group: members for group, members in groups.items() if len(members) >= clips_each}
-    in_turn = _categories_in_turn(large, seed)[:n_groups]
-    return [chosen for group, why in in_turn for chosen in _draw_clips(group, large[group], clips_each, seed, why)]
 
 
 def _categories_in_turn(groups: dict[str, list[Clip]], seed: int) -> list[tuple[str, str]]:
@@ -192,7 +184,11 @@ def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
         "groups": _describe_groups(sheet.clips),
         "licences": dict(sorted(Counter(clip.licence or NOT_STATED for clip in sheet.clips).items())),
         "precision": [asdict(known) for known in sheet.precision],
-        "clips": [_describe_clip(chosen) for chosen in sheet.chosen],
+        # not where the files lie on one machine, which test_set.csv has
+        "clips": [
+            {**{name: value for name, value in asdict(chosen.clip).items() if name != "path"}, "why": chosen.reason}
+            for chosen in sheet.chosen
+        ],
     }
 
 
@@ -227,37 +223,3 @@ def _describe_groups(clips: Sequence[Clip]) -> list[dict[str, Any]]:
         }
         for group, members in by_group.items()
     ]
-
-
-def _describe_clip(chosen: ChosenClip) -> dict[str, Any]:
-    clip = asdict(chosen.clip)
-    del clip["path"]  # where the file lies on one machine says nothing about the data; test_set.csv has it
-    return {**clip, "why": chosen.reason}
-
-
-def format_sheet(sheet: DataSheet) -> str:
-    """Return the sheet as Markdown: what `sheet_to_json` says, as tables; half-widths in percentage points."""
-    content = sheet_to_json(sheet)
-    for known in content["precision"]:
-        known |= {f"± at {share:.0%}": 100 * half_width for share, half_width in known.pop("half_widths")}
-    parts = ["# Data sheet of a test set"]
-    for title, records in content.items():
-        rows = [{"": name, "value": value} for name, value in records.items()] if isinstance(records, dict) else records
-        parts += [f"## {title.capitalize()}", _table(list(rows[0]), (row.values() for row in rows))] if rows else []
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *([escape_markdown(_plain(cell)) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return f"{value:.2f}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def escape_markdown(text: str) -> str:
-    """Return `text` on one line, shown as it is by Markdown: no markup, no HTML, no end of a table's cell."""
-    return html.escape(_MARKDOWN.sub(r"\\\1", _CONTROL.sub(" ", text)), quote=False)

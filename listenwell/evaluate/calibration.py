@@ -27,7 +27,7 @@ K score levels, in the order of an operating curve: from the highest down, so K 
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,11 @@ from numpy.typing import NDArray
 
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.intervals import (
-    FEW_GROUPS,
     GroupedScores,
     Metric,
     Whole,
     expanded_tails,
+    few_groups_note,
     group_scores,
     n_resamples,
     resample_curves,
@@ -248,15 +248,28 @@ def _half_midpoint(score: Floats, n_speech: NDArray[Any], n_nonspeech: NDArray[A
 
 def threshold_interval(dev: ScoreTable, criterion: Criterion, seed: int) -> Metric:
     """Return the chosen threshold with the percentiles of those chosen on draws of the dev groups."""
-    scores = group_scores(dev.score, dev.is_speech, dev.group)
-    thresholds = curve_cuts(scores).thresholds
-    chosen = [thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, "threshold")]
-    low, high = np.quantile(np.concatenate(chosen), expanded_tails(scores.fewest_groups))
     value = best_threshold(dev.score, dev.is_speech, criterion)[0]
-    method = f"{n_resamples(scores.n_groups)} draws of groups, percentiles"
-    return Metric(
-        "threshold", value, float(low), float(high), len(dev), scores.n_groups, method, percentile_note(scores)
-    )
+    return percentile_metric("threshold", value, dev, criterion, seed, "threshold")
+
+
+def percentile_metric(
+    name: str,
+    value: float,
+    table: ScoreTable,
+    criterion: Criterion,
+    seed: int,
+    stream_name: str,
+    change: Callable[[Floats], Floats] = np.asarray,
+) -> Metric:
+    """Return `value` with the percentiles of what `change` makes of the thresholds chosen on draws of the groups."""
+    scores = group_scores(table.score, table.is_speech, table.group)
+    thresholds = curve_cuts(scores).thresholds
+    chosen = [thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, stream_name)]
+    low, high = np.quantile(change(np.concatenate(chosen)), expanded_tails(scores.fewest_groups))
+    method, note = f"{n_resamples(scores.n_groups)} draws of groups, percentiles", few_groups_note(scores.n_groups)
+    if scores.fewest_groups == 1:
+        note = "one group in a class says nothing about other groups, the interval is too narrow"
+    return Metric(name, value, float(low), float(high), len(table), scores.n_groups, method, note)
 
 
 def curve_cuts(scores: GroupedScores) -> Cuts:
@@ -279,13 +292,6 @@ def resampled_choices(
     speech_share = float(scores.counts[:, 0].sum() / scores.counts.sum())
     for fpr, tpr in resample_curves(scores, seed, name):
         yield choose_cut(criterion.gain(fpr, tpr, speech_share), cuts), fpr, tpr
-
-
-def percentile_note(scores: GroupedScores) -> str:
-    """What is said about a percentile interval of draws from these groups."""
-    if scores.fewest_groups == 1:
-        return "one group in a class says nothing about other groups, the interval is too narrow"
-    return f"only {scores.n_groups} groups, the interval is rough" if scores.n_groups < FEW_GROUPS else ""
 
 
 def scores_sha256(table: ScoreTable) -> str:

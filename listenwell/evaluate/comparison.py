@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from listenwell.evaluate.intervals import (
-    FEW_GROUPS,
     Groups,
     Metric,
     class_sums,
+    few_groups_note,
     linearised_error,
     number_groups,
     seed_values,
@@ -246,7 +246,7 @@ def _note(n_groups: int, fewest: int, *, is_equal: bool) -> str:
         return "one group in a class says nothing about other groups, so the width of the interval is unknown"
     if is_equal:
         return "the two methods never differ; the interval is what so many clips leave possible"
-    return f"only {n_groups} groups, the interval is rough" if n_groups < FEW_GROUPS else ""
+    return few_groups_note(n_groups)
 
 
 def compare_auc(a_score: Floats, b_score: Floats, is_speech: Bools, group: Groups) -> PairedDifference:

@@ -78,6 +78,11 @@ def number_groups(group: Groups) -> tuple[Whole, int]:
     return np.array(listed, dtype=np.intp), len(numbers)
 
 
+def few_groups_note(n_groups: int) -> str:
+    """What is said about an interval over few groups, "" where they are enough."""
+    return f"only {n_groups} groups, the interval is rough" if n_groups < FEW_GROUPS else ""
+
+
 def expanded_tails(n_groups: int) -> tuple[float, float]:
     """Return the percentiles of an interval over draws of n_groups groups: further out the fewer there are.
 
@@ -283,7 +288,8 @@ def resample_groups(counts: Floats, seed: int, name: str, n_draws: int, at_once:
     counts: clips of each class, (G, 2). The draws come from the stream (seed, "bootstrap", name).
     """
     rng = stream(seed, "bootstrap", name)
-    strata = _strata(counts)
+    kinds = (counts > 0) @ np.array([1, 2])
+    strata = [np.flatnonzero(kinds == kind) for kind in (1, 2, 3)]
     left = n_draws
     chunk = max(1, min(at_once, CURVE_CELLS // len(counts)))
     while left > 0:
@@ -302,11 +308,6 @@ def resample_groups(counts: Floats, seed: int, name: str, n_draws: int, at_once:
 def n_resamples(n_groups: int) -> int:
     """Return how many draws are made: N_RESAMPLES, fewer where there are more than 50,000 groups."""
     return int(np.clip(MOST_DRAWN_GROUPS // n_groups, FEWEST_RESAMPLES, N_RESAMPLES))
-
-
-def _strata(counts: Floats) -> list[Whole]:
-    kinds = (counts > 0) @ np.array([1, 2])
-    return [np.flatnonzero(kinds == kind) for kind in (1, 2, 3)]
 
 
 def _score_levels(score: Floats, most_levels: int) -> tuple[Whole, Floats, Floats]:

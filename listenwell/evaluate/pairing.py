@@ -8,6 +8,7 @@ stands beside it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -103,11 +104,13 @@ def compare_contenders(contenders: Sequence[Contender], seed: int, common: bool 
     aligned = _align(contenders, common)
     tables = [versions(contender.table) for contender in aligned]
     conditions = list(tables[0])
-    standings = [
-        _standing(contender, condition, table[condition])
-        for condition in conditions
-        for contender, table in zip(aligned, tables, strict=True)
-    ]
+    standings = []
+    for condition, (contender, by_condition) in product(conditions, list(zip(aligned, tables, strict=True))):
+        table = by_condition[condition]
+        metrics = decision_metrics(decide(table.score, contender.threshold), table.is_speech, table.group)
+        if not table.is_decision:
+            metrics.append(auc_metric(table.score, table.is_speech, table.group))
+        standings.append(Standing(contender.name, condition, tuple(metrics)))
     pairs = [
         _pair(aligned[0], other, condition, tables[0][condition], table[condition], seed)
         for condition in conditions
@@ -141,8 +144,7 @@ def _align(contenders: Sequence[Contender], common: bool) -> list[Contender]:
         if lacking and not common:
             raise ManifestError(
                 f"'{contenders[0].name}' and the others were not scored on the same clips ({len(shared)} rows in "
-                f"common, '{lacking[0].name}' has {len(lacking[0].table)}); score what is missing, or compare on the "
-                "common clips with --common."
+                f"common, '{lacking[0].name}' has {len(lacking[0].table)}); score what is missing, or give --common."
             )
         if not shared:
             raise ManifestError("the tables have no clip in common; look at clip_id and condition in each.")
@@ -168,25 +170,13 @@ def _require_agreement(aligned: Sequence[Contender]) -> None:
             )
 
 
-def _standing(contender: Contender, condition: str, table: ScoreTable) -> Standing:
-    decided = decision_metrics(decide(table.score, contender.threshold), table.is_speech, table.group)
-    ranked = [] if table.is_decision else [auc_metric(table.score, table.is_speech, table.group)]
-    return Standing(contender.name, condition, (*decided, *ranked))
-
-
 def _pair(one: Contender, other: Contender, condition: str, ours: ScoreTable, theirs: ScoreTable, seed: int) -> Pair:
     a, b = decide(ours.score, one.threshold), decide(theirs.score, other.threshold)
-    decided = a, b, ours.is_speech, ours.group
-    return Pair(
-        one.name,
-        other.name,
-        condition,
-        compare_balanced_accuracy(*decided, seed),
-        None
-        if ours.is_decision or theirs.is_decision
-        else compare_auc(ours.score, theirs.score, ours.is_speech, ours.group),
-        name_contributions(a == ours.is_speech, b == ours.is_speech, ours.is_speech, ours.group),
-    )
+    truth, group, is_ranked = ours.is_speech, ours.group, not (ours.is_decision or theirs.is_decision)
+    auc = compare_auc(ours.score, theirs.score, truth, group) if is_ranked else None
+    difference = compare_balanced_accuracy(a, b, truth, group, seed)
+    contributions = name_contributions(a == truth, b == truth, truth, group)
+    return Pair(one.name, other.name, condition, difference, auc, contributions)
 
 
 def _count_groups(contenders: Sequence[Contender], tables: Sequence[ScoreTable]) -> tuple[GroupCount, ...]:

@@ -49,17 +49,6 @@ class Need:
     half_width: float
 
 
-@dataclass(frozen=True, slots=True)
-class Worth:
-    """What the clips of one class are worth. icc: as assumed; half_widths: (share, half-width) pairs."""
-
-    n: int
-    n_groups: int
-    icc: float
-    effective_n: float
-    half_widths: tuple[tuple[float, float], ...]
-
-
 def half_width_of(share: float, n_groups: int, clips_per_group: float, icc: float) -> float:
     """Half the width of the interval of a share measured on n_groups of clips_per_group; 0.5 for one group."""
     if n_groups < 2:
@@ -122,16 +111,14 @@ def groups_to_tell(n_groups: int, half_width: float, distance: float) -> int | N
         return None
 
 
-def worth_of(group: Groups, icc: float, shares: tuple[float, ...]) -> Worth:
-    """Return what clips with these groups (n,) are worth at an intra-class correlation."""
+def worth_of(measure: str, group: Groups, icc: float, shares: Sequence[float]) -> Precision:
+    """Return how exactly a share of clips with these groups (n,) can be known at an intra-class correlation."""
     member, n_groups = number_groups(group)
     sizes: Floats = np.bincount(member).astype(np.float64)
     n = float(effective_n(sizes, icc))
-    widths = []
-    for share in shares:
-        low, high = wilson(share, n, t_quantile(n_groups)) if n_groups > 1 else (0.0, 1.0)
-        widths.append((share, (high - low) / 2))
-    return Worth(len(group), n_groups, icc, n, tuple(widths))
+    bounds = [wilson(share, n, t_quantile(n_groups)) if n_groups > 1 else (0.0, 1.0) for share in shares]
+    widths = tuple((share, (high - low) / 2) for share, (low, high) in zip(shares, bounds, strict=True))
+    return Precision(measure, len(group), n_groups, icc, n, widths)
 
 
 def _need(groups: int, clips_per_group: float, icc: float, half_width: float) -> Need:
@@ -139,9 +126,9 @@ def _need(groups: int, clips_per_group: float, icc: float, half_width: float) ->
     return Need(groups, round(clips), clips / (1.0 + (clips_per_group - 1.0) * icc), half_width)
 
 
-def _fewest(is_enough: Callable[[int], bool], start: int = 2) -> int:
+def _fewest(is_enough: Callable[[int], bool]) -> int:
     """Return the smallest number of groups that is enough, by bisection. Raises ConfigError past MOST_GROUPS."""
-    low, high = start - 1, start
+    low, high = 1, 2
     while not is_enough(high):
         if high >= MOST_GROUPS:
             raise ConfigError(f"power: not even {MOST_GROUPS:,} groups are enough; ask for less precision.")
@@ -216,13 +203,10 @@ def expect_precision(chosen: Sequence[ChosenClip]) -> list[Precision]:
     groups = [np.array([each.clip.group for each in chosen if each.clip.label == label]) for label in LABELS]
     # by class, for a group of both labels counts in both
     everything = np.concatenate([np.char.add(f"{label} ", group) for label, group in zip(LABELS, groups, strict=True)])
-    recall, specificity, both = (worth_of(group, PLANNING_ICC, EXPECTED_SHARES) for group in (*groups, everything))
-    halves = tuple(
-        (share, hypot(speech, other) / 2)
-        for (share, speech), (_, other) in zip(recall.half_widths, specificity.half_widths, strict=True)
+    recall, specificity, both = (
+        worth_of(measure, group, PLANNING_ICC, EXPECTED_SHARES)
+        for measure, group in zip(("recall", "specificity", "balanced accuracy"), (*groups, everything), strict=True)
     )
-    named = {"recall": recall, "specificity": specificity, "balanced accuracy": replace(both, half_widths=halves)}
-    return [
-        Precision(measure, worth.n, worth.n_groups, worth.icc, worth.effective_n, worth.half_widths)
-        for measure, worth in named.items()
-    ]
+    halves = zip(recall.half_widths, specificity.half_widths, strict=True)
+    joined = tuple((share, hypot(speech, other) / 2) for (share, speech), (_, other) in halves)
+    return [recall, specificity, replace(both, half_widths=joined)]

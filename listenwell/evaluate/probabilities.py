@@ -22,12 +22,12 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
 from listenwell.evaluate.intervals import (
-    FEW_GROUPS,
     N_RESAMPLES,
     Groups,
     Metric,
     Whole,
     class_sums,
+    few_groups_note,
     group_parts,
     linearised_error,
     n_resamples,
@@ -252,7 +252,7 @@ def _positive(name: str, value: float, error: float, counts: Floats) -> Metric:
     """A measure above 0 with its interval, symmetric on the logarithmic scale; counts: clips of each class, (G, 2)."""
     n_groups, fewest = len(counts), int((counts > 0).sum(axis=0).min())
     factor = float(np.exp(min(t_quantile(fewest) * error / value, 50.0))) if value > 0 else 1.0
-    note = "one group says nothing about other groups" if n_groups == 1 else _few(n_groups)
+    note = "one group says nothing about other groups" if n_groups == 1 else few_groups_note(n_groups)
     method = "mean over groups, log scale, t"
     return Metric(name, value, value / factor, value * factor, int(counts.sum()), n_groups, method, note)
 
@@ -267,7 +267,7 @@ def _calibration_error(probability: Floats, is_speech: Bools, member: Whole, cou
     draws = [np.abs(chunk @ excess).sum(axis=1) / (chunk @ sizes) for chunk in weights]
     value = expected_calibration_error(probability, is_speech)
     half = t_quantile(int((counts > 0).sum(axis=0).min())) * float(np.std(np.concatenate(draws), ddof=1))
-    note = "; ".join(part for part in (f"{N_BINS} bins, reads too high when clips are few", _few(n_groups)) if part)
+    note = f"{N_BINS} bins, reads too high when clips are few; {few_groups_note(n_groups)}".removesuffix("; ")
     method = f"{n_resamples(n_groups)} draws of groups, t"
     low, high = max(0.0, value - half), min(1.0, value + half)
     return Metric("calibration_error", value, low, high, len(bins), n_groups, method, note)
@@ -275,7 +275,3 @@ def _calibration_error(probability: Floats, is_speech: Bools, member: Whole, cou
 
 def _bin_of(probability: Floats) -> Whole:
     return np.asarray(np.minimum((probability * N_BINS).astype(np.intp), N_BINS - 1))
-
-
-def _few(n_groups: int) -> str:
-    return f"only {n_groups} groups, the interval is rough" if n_groups < FEW_GROUPS else ""

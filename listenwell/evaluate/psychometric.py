@@ -21,7 +21,13 @@ from scipy.optimize import minimize
 from scipy.special import expit, xlogy
 from threadpoolctl import threadpool_limits
 
-from listenwell.evaluate.intervals import FEW_GROUPS, class_sums, expanded_tails, number_groups, resample_groups
+from listenwell.evaluate.intervals import (
+    class_sums,
+    expanded_tails,
+    few_groups_note,
+    number_groups,
+    resample_groups,
+)
 from listenwell.evaluate.metrics import Floats, decide, require_classes
 from listenwell.evaluate.scores import ScoreTable
 
@@ -87,7 +93,9 @@ def fit_curve(
     shares = _shares(np.ones((1, len(rights))), rights, counts, measure)[0]
     classes = slice(0, 1) if measure == "recall" else slice(0, 2)
     weights = counts[..., classes].sum(axis=(0, 2))
-    rates = _rate_bounds(measure) if levels.size < ENOUGH_LEVELS else FREE_RATES
+    rates, upper, guess = FREE_RATES, 1.0 - LAPSE, CHANCE[measure] / (1.0 - LAPSE)
+    if levels.size < ENOUGH_LEVELS:
+        rates = (guess, guess), (upper, upper)
     with threadpool_limits(1, "blas"):  # the products are small, threads only wait for one another
         fitted = _fit(x, shares, weights, _first_guess(x, shares), rates)
         draws = resample_groups(by_group, seed, f"curve {over}", n_draws, n_draws)
@@ -97,10 +105,9 @@ def fit_curve(
     points = [_crossing(target, x, fitted, refitted, over, tails) for target in TARGETS[over]]
     middle, scale, guess, upper = fitted
     n_groups = int(by_group[:, classes].any(axis=1).sum())
-    few = f"only {n_groups} groups, the intervals are rough" if n_groups < FEW_GROUPS else ""
     return PsychometricCurve(
         over, measure, tuple(map(float, levels)), tuple(map(float, shares)), float(middle), float(scale),
-        float(upper * guess), float(1.0 - upper), tuple(points), n_groups, few,
+        float(upper * guess), float(1.0 - upper), tuple(points), n_groups, few_groups_note(n_groups),
     )  # fmt: skip
 
 
@@ -137,13 +144,6 @@ def _shares(draws: Floats, rights: Floats, counts: Floats, measure: Measure) -> 
 def _first_guess(x: Floats, shares: Floats) -> Floats:
     upper = float(np.clip(shares.max(), 0.1, 1.0))
     return np.array([x.mean(), np.ptp(x) / 4, float(shares.min()) / upper, upper])
-
-
-def _rate_bounds(measure: Measure) -> Bounds:
-    """The bounds of g and u where both are held."""
-    upper = 1.0 - LAPSE
-    guess = CHANCE[measure] / upper
-    return (guess, guess), (upper, upper)
 
 
 def _fit(x: Floats, shares: Floats, weights: Floats, start: Floats, rates: Bounds) -> Floats:
@@ -193,34 +193,22 @@ def _crossing(
 ) -> CrossingPoint:
     drawn = np.sort([_cross(target, x, parameters) for parameters in refitted])
     # Percentiles by position: an interpolation between a level and infinity would be neither.
-    low, high = (drawn[round(tail * (drawn.size - 1))] for tail in tails)
-    value = _cross(target, x, fitted)
-    ends = [2.0**end if over == "duration_ms" else float(end) for end in (x[0], x[-1])]
-    known = [None if not np.isfinite(v) else float(2.0**v if over == "duration_ms" else v) for v in (value, low, high)]
-    sentence = _sentence(target, value, (low, high), known, ends, over)
-    return CrossingPoint(target, known[0] if known[1:] != [None, None] else None, known[1], known[2], sentence)
-
-
-def _sentence(
-    target: float,
-    value: float,
-    interval: tuple[float, float],
-    known: Sequence[float | None],
-    ends: Sequence[float],
-    over: Over,
-) -> str:
+    places = np.array([_cross(target, x, fitted), *(drawn[round(tail * (drawn.size - 1))] for tail in tails)])
+    first, last, *numbers = np.array([x[0], x[-1], *places]) if over == "snr_db" else np.exp2([x[0], x[-1], *places])
+    value, low, high = (float(n) if np.isfinite(p) else None for n, p in zip(numbers, places, strict=True))
     unit = "ms" if over == "duration_ms" else "dB"
-    tested = f"({ends[0]:g} to {ends[1]:g} {unit})"
+    tested = f"({first:g} to {last:g} {unit})"
     shown = [
-        f"{number:.3g}" if number is not None else f"below {ends[0]:g}" if bound < 0 else f"above {ends[1]:g}"
-        for number, bound in zip(known, (value, *interval), strict=True)
+        f"below {first:g}" if p == -np.inf else f"above {last:g}" if p == np.inf else f"{n:.3g}"
+        for n, p in zip(numbers, places, strict=True)
     ]
-    if value == np.inf:
-        return (
-            f"{target:.0%} is not reached in the range tested {tested}; interval from {shown[1]} to {shown[2]} {unit}"
-        )
-    if value == -np.inf:
-        return f"{target:.0%} is reached at the lowest level tested {tested} already"
-    if known[1] is None and known[2] is None:
-        return f"cannot tell where {target:.0%} is reached: its interval is wider than the range tested {tested}"
-    return f"{target:.0%} at {shown[0]} {unit} [{shown[1]}, {shown[2]}]"
+    if places[0] == np.inf:
+        sentence = f"is not reached in the range tested {tested}; interval from {shown[1]} to {shown[2]} {unit}"
+    elif places[0] == -np.inf:
+        sentence = f"is reached at the lowest level tested {tested} already"
+    elif low is None and high is None:
+        value = None
+        sentence = f"cannot be placed: its interval is wider than the range tested {tested}"
+    else:
+        sentence = f"at {shown[0]} {unit} [{shown[1]}, {shown[2]}]"
+    return CrossingPoint(target, value, low, high, f"{target:.0%} {sentence}")

@@ -13,11 +13,11 @@ from functools import partial
 import numpy as np
 
 from listenwell.evaluate.intervals import (
-    FEW_GROUPS,
     Groups,
     Metric,
     Whole,
     class_sums,
+    few_groups_note,
     group_scores,
     logit_bounds,
     n_resamples,
@@ -128,7 +128,7 @@ def _bounds(value: float, error: float, counts: Floats) -> tuple[float, float, s
     if (counts > 0).sum(axis=0).min() == 1:
         return 0.0, 1.0, "one group in a class says nothing about other groups"
     low, high = logit_bounds(value, error, counts.sum(axis=0).min(), fewest_groups(counts))
-    return low, high, f"only {len(counts)} groups, the interval is rough" if len(counts) < FEW_GROUPS else ""
+    return low, high, few_groups_note(len(counts))
 
 
 def fewest_groups(counts: Floats) -> float:

@@ -93,13 +93,10 @@ REQUIRED_COLUMNS = ("clip_id", "group", "label", "score")
 NUMBERS = ("score", "duration_ms", "snr_db")
 
 
-def plain_score(row: Row) -> float:
-    """Return the score of a row as it stands."""
-    return row.number("score")
-
-
 def read_scores(
-    path: Path, names: Mapping[str, str] = NO_NAMES, read_score: Callable[[Row], float] = plain_score
+    path: Path,
+    names: Mapping[str, str] = NO_NAMES,
+    read_score: Callable[[Row], float] = lambda row: row.number("score"),
 ) -> ScoreTable:
     """Return the table in the CSV file at `path`; clip_id, group, label and score are required.
 

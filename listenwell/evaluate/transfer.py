@@ -13,29 +13,19 @@ to the fitted ones. It reads below 0 where the dev threshold does better than wh
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from listenwell.evaluate.calibration import (
     BALANCED_ACCURACY,
-    Criterion,
     Threshold,
     best_threshold,
-    curve_cuts,
     parse_criterion,
-    percentile_note,
-    resampled_choices,
+    percentile_metric,
 )
 from listenwell.evaluate.comparison import compare_balanced_accuracy
-from listenwell.evaluate.intervals import (
-    GroupedScores,
-    Metric,
-    expanded_tails,
-    group_parts,
-    group_scores,
-    n_resamples,
-)
+from listenwell.evaluate.intervals import Metric, group_parts
 from listenwell.evaluate.metrics import Floats, decide
 from listenwell.evaluate.power import Verdict, judge_within
 from listenwell.evaluate.scores import ScoreTable
@@ -64,21 +54,14 @@ def measure_transfer(
     Raises ManifestError when a class is missing from `test`.
     """
     criterion = parse_criterion(threshold.criterion)
-    scores = group_scores(test.score, test.is_speech, test.group)
     oracle, _ = best_threshold(test.score, test.is_speech, criterion)
-    oracles = _drawn_oracles(scores, criterion, seed)
-    ours = float(to_logit(np.asarray(threshold.value)))
-    shift = _metric(
-        "threshold_shift", ours - float(to_logit(np.asarray(oracle))), ours - to_logit(oracles), scores, test
+    ours, best = (float(to_logit(np.asarray(value))) for value in (threshold.value, oracle))
+    drawn = percentile_metric(
+        "threshold_shift", ours - best, test, criterion, seed, "transfer", lambda oracles: ours - to_logit(oracles)
     )
+    shift = replace(drawn, low=min(drawn.value, drawn.low), high=max(drawn.value, drawn.high))
     verdict = judge_within(shift, LARGEST_SHIFT)
     return Transfer(threshold.value, oracle, shift, measure_regret(threshold.value, test, seed), verdict)
-
-
-def _drawn_oracles(scores: GroupedScores, criterion: Criterion, seed: int) -> Floats:
-    """The oracle of every draw of the test groups."""
-    thresholds = curve_cuts(scores).thresholds
-    return np.concatenate([thresholds[at] for at, _, _ in resampled_choices(scores, criterion, seed, "transfer")])
 
 
 def measure_regret(threshold: float, test: ScoreTable, seed: int) -> Metric:
@@ -97,12 +80,3 @@ def measure_regret(threshold: float, test: ScoreTable, seed: int) -> Metric:
     )
     method = "cross-fitted over groups; paired difference"
     return Metric("regret", gain.difference, gain.low, most.high, gain.n, gain.n_groups, method, gain.note)
-
-
-def _metric(name: str, value: float, draws: Floats, scores: GroupedScores, test: ScoreTable) -> Metric:
-    low, high = np.quantile(draws, expanded_tails(scores.fewest_groups))
-    method = f"{n_resamples(scores.n_groups)} draws of test groups, percentiles"
-    return Metric(
-        name, value, min(value, float(low)), max(value, float(high)), len(test), scores.n_groups, method,
-        percentile_note(scores),
-    )  # fmt: skip

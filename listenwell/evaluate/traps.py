@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from listenwell.evaluate.calibration import Threshold, best_threshold, scores_sha256
 from listenwell.evaluate.intervals import PLANNING_ICC, Metric, number_groups
-from listenwell.evaluate.metrics import Bools, Floats
+from listenwell.evaluate.metrics import Floats
 from listenwell.evaluate.scores import ScoreTable
 from listenwell.evaluate.shares import effective_n, share_bounds, t_quantile
 
@@ -34,9 +34,7 @@ def find_traps(table: ScoreTable, threshold: float, chosen: Threshold | None = N
     once = table.select(table.condition == conditions[0]) if conditions.size > 1 else table
     return [
         *([] if table.is_decision else warn_tuned_on_test(table, threshold, chosen)),
-        *warn_few_clips(once),
-        *warn_one_group(once),
-        *warn_clips_as_groups(once),
+        *warn_groups(once),
         *warn_dropped_rows(table),
         *warn_prevalence(table),
     ]
@@ -50,54 +48,32 @@ def warn_tuned_on_test(table: ScoreTable, threshold: float, chosen: Threshold | 
         return ["the threshold was chosen on these very scores: measure it on clips that did not choose it"]
     best, _ = best_threshold(table.score, table.is_speech)
     if threshold in (best, *(float(f"{best:.{digits}g}") for digits in DIGITS_COPIED)):
-        return [
-            f"threshold {threshold:g} is the best one of these very scores: if it was tuned on them, "
-            "the numbers below are too good"
-        ]
+        return [f"threshold {threshold:g} is the best one of these very scores: if tuned on them, they flatter it"]
     return []
 
 
-def warn_few_clips(table: ScoreTable) -> list[str]:
-    """Warn when a class's clips are worth fewer than FEW_EFFECTIVE_CLIPS independent ones."""
+def warn_groups(table: ScoreTable) -> list[str]:
+    """Warn when a class's clips are worth fewer than FEW_EFFECTIVE_CLIPS independent ones, are of one group or mostly
+    of one, or each a group of its own, so that intervals take all of them as independent.
+    """
     warnings = []
-    for label, rows in _classes(table):
+    for label, rows in (("SPEECH", table.is_speech), ("NONSPEECH", ~table.is_speech)):
         member, n_groups = number_groups(table.group[rows])
-        if n_groups < 2:
-            continue
         sizes: Floats = np.bincount(member).astype(np.float64)
-        if effective_n(sizes, PLANNING_ICC) < FEW_EFFECTIVE_CLIPS:
+        largest, share = table.group[rows][np.argmax(sizes[member])], sizes.max() / member.size
+        if n_groups == 1:
+            warnings.append(f"all {label} clips are of one group, '{largest}': nothing is known of others")
+        elif effective_n(sizes, PLANNING_ICC) < FEW_EFFECTIVE_CLIPS:
             low, _ = share_bounds(sizes, sizes)
             warnings.append(
                 f"{rows.sum()} {label} clips of {n_groups} groups are few: even with all of them right, no more than "
                 f"{low:.0%} is certain"
             )
-    return warnings
-
-
-def warn_one_group(table: ScoreTable) -> list[str]:
-    """Warn when a class is one group, or mostly one."""
-    warnings = []
-    for label, rows in _classes(table):
-        member, n_groups = number_groups(table.group[rows])
-        largest = np.bincount(member).max() / member.size
-        if n_groups == 1:
-            name = table.group[rows][0]
-            warnings.append(f"all {label} clips are of one group, '{name}': nothing is known of others")
-        elif largest > LARGEST_GROUP_SHARE:
-            name = table.group[rows][np.argmax(np.bincount(member)[member])]
-            warnings.append(f"{largest:.0%} of the {label} clips are of one group, '{name}'")
-    return warnings
-
-
-def warn_clips_as_groups(table: ScoreTable) -> list[str]:
-    """Warn when every clip of a class is its own group, so that intervals take all clips as independent."""
-    warnings = []
-    for label, rows in _classes(table):
-        n_clips = np.unique(table.clip_id[rows]).size
-        if np.unique(table.group[rows]).size == n_clips > 1:
+        if n_groups > 1 and share > LARGEST_GROUP_SHARE:
+            warnings.append(f"{share:.0%} of the {label} clips are of one group, '{largest}'")
+        if n_groups == np.unique(table.clip_id[rows]).size > 1:
             warnings.append(
-                f"every {label} clip is its own group: if several come from one speaker or source, the intervals are "
-                "too narrow"
+                f"every {label} clip is its own group: where several are of one speaker, intervals are too narrow"
             )
     return warnings
 
@@ -123,10 +99,7 @@ def warn_prevalence(table: ScoreTable) -> list[str]:
     common, share = ("SPEECH", speech_share) if speech_share >= 0.5 else ("NONSPEECH", 1.0 - speech_share)
     if share <= LARGEST_CLASS_SHARE:
         return []
-    return [
-        f"{share:.0%} of the clips are {common}: calling everything {common} has an accuracy of {share:.2f}; look at "
-        "balanced accuracy"
-    ]
+    return [f"{share:.0%} of the clips are {common}: calling everything {common} has an accuracy of {share:.2f}"]
 
 
 def warn_best_of(metrics: Mapping[str, Metric]) -> list[str]:
@@ -147,7 +120,3 @@ def warn_best_of(metrics: Mapping[str, Metric]) -> list[str]:
         f"'{best}' is the best of {len(metrics)} on these clips: if all were equally good, the best would still read "
         f"up to {optimism:.3f} too high; measure it again on other clips"
     ]
-
-
-def _classes(table: ScoreTable) -> list[tuple[str, Bools]]:
-    return [("SPEECH", table.is_speech), ("NONSPEECH", ~table.is_speech)]

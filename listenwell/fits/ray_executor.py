@@ -44,11 +44,6 @@ def train_on_ray(stacks: Sequence[PlannedStack], requests: Sequence[FitRequest],
     Raises ConfigError when Ray is not there, TrainingError when a stack failed or its workers died too often.
     """
     executor = requests[0].config.executor
-    if any(request.splits.banks[TRAIN].stored is not None for request in requests):
-        raise ConfigError(
-            "data.store_backgrounds keeps its file on this machine, where workers on others do not find it; set it to "
-            "false, or executor.kind to local."
-        )
     ray = _connect(executor)
     # Ray would give its workers another number of OpenMP's threads, which changes the last bits
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -9,15 +9,12 @@ otherwise.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
-from listenwell.data.backgrounds import FORMAT, BackgroundBank, BackgroundFile, build_background_file
+from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, ROOM, Background, Clip
 from listenwell.data.splits import check_disjoint, order_groups, split_by_group
 from listenwell.errors import ManifestError
-from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.load_or_make import hash_content, one_maker
 from listenwell.study_settings import DataConfig
 
 Sounding = TypeVar("Sounding", Clip, Background)
@@ -109,25 +106,10 @@ def _divide_backgrounds(
     return {split: BackgroundBank([replace(b, split=split) for b in given]) for split, given in named.items()}
 
 
-def with_stored_backgrounds(splits: Splits, cache: Path, on_progress: OnProgress = ignore_progress) -> Splits:
-    """The same splits, all backgrounds in one mapped file below `cache`, made when it is not there or was changed."""
-    entries = [entry for bank in splits.banks.values() for entry in bank.entries]
-    if not entries:
-        return splits
-    content = [FORMAT, *sorted(entry.identity for entry in entries)]
-    folder = cache / "backgrounds" / hash_content(content)[:16]
-    if not folder.is_dir():
-        with one_maker(folder):
-            if not folder.is_dir():
-                build_background_file(folder, entries, on_progress)
-    stored = BackgroundFile(folder, entries)
-    return replace(splits, banks={split: BackgroundBank(b.entries, stored=stored) for split, b in splits.banks.items()})
-
-
 def with_speakers(splits: Splits) -> Splits:
     """The same splits, the speakers of train in its own bank too, for babble."""
     bank = splits.banks[TRAIN]
-    with_babble = BackgroundBank(bank.entries, speakers=splits.clips[TRAIN], stored=bank.stored)
+    with_babble = BackgroundBank(bank.entries, speakers=splits.clips[TRAIN])
     return replace(splits, banks=splits.banks | {TRAIN: with_babble})
 
 

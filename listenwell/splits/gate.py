@@ -17,9 +17,9 @@ from listenwell.data.manifest import read_backgrounds, read_manifest
 from listenwell.errors import LeakageError, ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import Unreadable, read_splits, write_quarantine
-from listenwell.splits.divide import Splits, allocation, group_by_split, with_speakers, with_stored_backgrounds
+from listenwell.splits.divide import Splits, allocation, group_by_split, with_speakers
 from listenwell.storage.atomic_files import write_json, write_text
-from listenwell.storage.load_or_make import Made, cache_root, hash_content, load_or_make
+from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
 
 GATE_VERSION = 1
@@ -43,8 +43,6 @@ def divide_study(config: Config, run: RunFolder, on_progress: OnProgress = ignor
     """
     splits, unreadable = read_splits(config, on_progress)
     write_quarantine(run.quarantine("study"), unreadable)
-    if config.data.store_backgrounds:
-        splits = with_stored_backgrounds(splits, cache_root(), on_progress)
     babble = "augment.babble.probability"
     in_arms = any(babble in changes for changes in config.arms.values())
     if config.augment.babble.probability > 0 or in_arms or config.search.may_change(babble):

@@ -59,8 +59,6 @@ UNUSABLE = {
 """What names answer that no file or folder can have."""
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 """What network disks and file systems in user space answer to a flush of a folder that they do not know."""
-IN_WORDS = {"database or disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
-"""SQLite's."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -320,11 +318,11 @@ def describe_fault(path: Path, number: int) -> str:
 
 
 def _errno_of(error: Exception) -> int | None:
-    """The system's number of an error, also of one that libraries in Rust and C tell in words; None for others."""
+    """The system's number of an error, also of one that a library in Rust tells in words; None for others."""
     if isinstance(error, OSError):
         return error.errno
     match = re.search(r"\(os error (\d+)\)", str(error))
-    return int(match[1]) if match else next((number for text, number in IN_WORDS.items() if text in str(error)), None)
+    return int(match[1]) if match else None
 
 
 def _absolute(name: Any) -> Path | None:

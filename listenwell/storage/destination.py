@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,10 @@ class _Place:
         """What is lost when this place is replaced, by its name below it; empty files lose nothing."""
         if not self.is_folder:
             return {".": self.real} if os.path.isfile(self.real) and os.path.getsize(self.real) else {}
-        lost: list[Path] = []
         unreadable: list[OSError] = []
-        for folder, folders, names in os.walk(self.real, onerror=unreadable.append) if os.path.isdir(self.real) else ():
-            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-            lost += [Path(folder, name) for name in (*names, *links)]
+        walked = list(os.walk(self.real, onerror=unreadable.append)) if os.path.isdir(self.real) else []
+        inner = [Path(folder, name) for folder, folders, names in walked for name in (*names, *folders)]
+        lost = [path for path in inner if path.is_symlink() or not path.is_dir()]
         # what cannot be looked into may hold anything
         lost += [Path(os.fsdecode(error.filename)) for error in unreadable]
         return {_text(path.relative_to(self.real)): path for path in sorted(lost)}
@@ -72,24 +71,8 @@ class _Place:
             hashes = {name: sha256 for name, file in self.files().items() if (sha256 := _hash(file))}
             write_json(self.note_path, {"place": _text(self.real), "files": hashes})
         except (OSError, ListenwellError) as error:
-            print(
-                f"listenwell: {self.path} was written, but the cache could not note it ({error}); to replace it, the "
-                "same command will need --overwrite.",
-                file=sys.stderr,
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The places at which something stood before the work."""
-
-    taken: Sequence[_Place]
-
-    def remove_rest(self) -> None:
-        """Remove the files that were there and were not written again: beside the new ones they would be wrong."""
-        for place in self.taken:
-            if not place.is_written() and not place.is_folder:
-                place.real.unlink(missing_ok=True)
+            problem = f"{self.path} was written, but the cache could not note it ({error})"
+            print(f"listenwell: {problem}; to replace it, give --overwrite.", file=sys.stderr)
 
 
 @contextmanager
@@ -100,23 +83,29 @@ def destinations(
     inputs: Iterable[Path] = (),
     overwrite: bool = False,
     keep_own: bool = False,
-) -> Iterator[Written]:
+) -> Iterator[Callable[[], None]]:
     """Check these places before the work of the block, and note what it wrote there.
 
     files, folders: None is a place not asked for, a folder is replaced as a whole; streams may always be written to.
     inputs: files and folders that the work reads, looked at only where something stands at a place. keep_own: own work
-    is not replaced either, because others build on it. Raises ConfigError.
+    is not replaced either, because others build on it. Yields what removes those of the files that were there and were
+    not written again: beside the new ones they would be wrong. Raises ConfigError.
     """
     named = [(path, False) for path in files if path is not None and not is_stream(path)]
     named += [(path, True) for path in folders if path is not None]
-    reals = [(path, Path(os.path.realpath(path)), is_folder) for path, is_folder in named]
-    places = [_Place(path, real, is_folder, _identify(real)) for path, real, is_folder in reals]
+    places = [_Place(path, Path(os.path.realpath(path)), is_folder, _identify(path)) for path, is_folder in named]
     _require_possible(places)
     taken = [place for place in places if place.files() or (place.is_folder and os.path.isdir(place.real))]
     if taken:
         _require_replaceable(taken, inputs, overwrite=overwrite, keep_own=keep_own)
+
+    def remove_rest() -> None:
+        for place in taken:
+            if not place.is_written() and not place.is_folder:
+                place.real.unlink(missing_ok=True)
+
     try:
-        yield Written(taken)
+        yield remove_rest
     finally:
         for place in places:
             if place.is_written():
@@ -148,16 +137,11 @@ def _require_possible(places: Sequence[_Place]) -> None:
 def _require_replaceable(taken: Sequence[_Place], inputs: Iterable[Path], *, overwrite: bool, keep_own: bool) -> None:
     """Raise ConfigError for a place that the work reads, that holds what it reads, or whose files are foreign."""
     read = {_identify(path): path for path in inputs}
-    # replaced, these would take along what nobody has named
-    whole = {Path(os.path.realpath(path)): path for path in (Path.cwd(), Path(os.path.expanduser("~")), cache_root())}
-    # a link in a folder is read there too
-    holding = {Path(os.path.realpath(path)).parent: path for path in read.values()}
-    holding |= {Path(os.path.realpath(path.absolute().parent)): path for path in read.values()}
-    around = {
-        _identify(outer): path for folder, path in (holding | whole).items() for outer in (folder, *folder.parents)
-    }
-    for number_of in (read, around):
-        number_of.pop(None, None)
+    # a folder takes along what lies in it: these, and what is read, a link there too
+    kept = [(Path(os.path.realpath(path)), path) for path in (Path.cwd(), Path(os.path.expanduser("~")), cache_root())]
+    for path in read.values():
+        kept += [(Path(os.path.realpath(path)).parent, path), (Path(os.path.realpath(path.absolute().parent)), path)]
+    around = {_identify(outer): path for folder, path in kept for outer in (folder, *folder.parents)}
     for place in taken:
         if place.before in read:
             raise ConfigError(f"{place.path}: is read by this command and never written over; give another name.")

@@ -22,12 +22,9 @@ quarantine/NAME.csv    clips of the set that could not be read, and why
 results.json           every number
 report.html, report.md the same numbers to read; tables/conditions.csv: every measure under every condition
 
-One process works in a run folder at a time; a second one is told who does. The lock is the operating system's (flock
-on run.lock), so the folder of a killed study is free at once; holder.json only names host, process and start. A file
-system whose locks do not reach from one machine to the other keeps only the studies of one machine apart.
-
-Every command that works in a run folder holds it, so here is said whose folder it is: run.lock and used_fits.json come
-before all else. Where neither is and something stands under a name that a run writes, it is somebody else's.
+One process works in a run folder at a time. The lock is the operating system's (flock on run.lock), so the folder of a
+killed study is free at once; holder.json only names host, process and start. run.lock and used_fits.json come first:
+where neither is and something stands under a name that a run writes, the folder is somebody else's.
 """
 
 import functools
@@ -138,9 +135,7 @@ def identity(**parts: Any) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object this project wrote. Raises ListenwellError when it is missing or broken."""
     if not path.exists():
-        raise ListenwellError(
-            f"{path}: is not there; give the folder of a run that 'listenwell study' made, or run the study to its end."
-        )
+        raise ListenwellError(f"{path}: is not there; give the folder of a finished run, or run the study to its end.")
     return read_object(path, ListenwellError)
 
 
@@ -155,13 +150,15 @@ def provenance() -> dict[str, Any]:
     for name in LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
             libraries[name] = importlib.metadata.version(name)
+    cpus = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:(.*)", cpus.read_text(encoding="utf-8"), re.MULTILINE) if cpus.is_file() else []
     return {
         "listenwell": listenwell.__version__,
         "commit": git_commit(Path(listenwell.__file__).parent),
         "python": platform.python_version(),
         "machine": {
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": names[0].strip() if names else platform.processor() or platform.machine(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         },
         "libraries": libraries,
@@ -181,12 +178,6 @@ def git_commit(folder: Path) -> str | None:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
-
-
-def _processor() -> str:
-    cpus = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:(.*)", cpus.read_text(encoding="utf-8"), re.MULTILINE) if cpus.is_file() else []
-    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 # Who works in it
@@ -223,8 +214,7 @@ def hold_run(run: RunFolder) -> Iterator[None]:
         if not run.used_fits.exists():
             # some disks keep no lock file once it is free
             write_json(run.used_fits, {})
-        # fits may be another's ledger, where somebody else writes
-        for path in left_overs(run, fits=False):
+        for path in left_overs(run):
             remove(path)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(run.holder, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
@@ -238,10 +228,7 @@ def require_own(run: RunFolder) -> None:
         return
     for path in written_by_a_run(run):
         if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
-            raise ConfigError(
-                f"{path}: is there already and no run of listenwell wrote it; give the run another folder, or move "
-                "this away."
-            )
+            raise ConfigError(f"{path}: is there already and no run of listenwell wrote it; give another folder.")
 
 
 def is_run(run: RunFolder) -> bool:
@@ -260,15 +247,15 @@ def written_by_a_run(run: RunFolder) -> list[Path]:
     return [run.root / name for name in sorted({*names, "fits", "ledger.json", "locks", *REPORT})]
 
 
-def left_overs(run: RunFolder, *, fits: bool) -> list[Path]:
-    """What killed writers left of the run's own files; fits: below the folder of fits too, which others may train.
+def left_overs(run: RunFolder) -> list[Path]:
+    """What killed writers left of the run's own files, but for those of fits, which others may train.
 
     Other folders may lie in a run's, with writers of their own.
     """
     left: list[Path] = []
     for place in written_by_a_run(run):
         left += [path for path in run.root.glob(f"{OWN}*") if is_left_over(path, place.name)]
-        if place.is_dir() and not place.is_symlink() and (fits or place.name != run.fits.name):
+        if place.is_dir() and not place.is_symlink() and place.name != run.fits.name:
             left += [path for path in place.rglob(f"{OWN}*") if is_left_over(path)]
     return sorted(left)
 
@@ -283,7 +270,7 @@ def holder_of(run: RunFolder) -> dict[str, Any] | None:
 
 
 def is_held(run: RunFolder) -> bool:
-    """True when a process of this machine, or of one whose locks reach here, works in the run folder."""
+    """True when a process works in the run folder."""
     if not run.lock.is_file():
         return False
     try:

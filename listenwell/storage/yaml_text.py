@@ -1,8 +1,7 @@
 """YAML as a config needs it: every key with its place, and nothing that explodes or sinks its reader.
 
-Before values are built, their nodes are walked as they will be once every alias is written out: too many or too deep
-ones, and a key that stands twice, are refused. All faults are ConfigErrors that name the file and the line. Knows
-nothing of what the keys mean.
+Before values are built, their nodes are walked as they will be once every alias is written out: too many, and a key
+that stands twice, are refused. All faults are ConfigErrors that name the file and the line.
 """
 
 import types
@@ -13,7 +12,7 @@ import yaml
 
 from listenwell.errors import ConfigError
 
-MOST_VALUES, DEEPEST = 100_000, 50
+MOST_VALUES = 100_000
 """A config that holds more is refused: a few aliases of aliases stand for more values than memory has room for."""
 
 
@@ -30,10 +29,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return {}, places
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else f"the single value {show_value(values)}"
-        raise ConfigError(
-            f"{path}: holds {kind}, a mapping of settings was expected, such as 'seed: 42'; 'listenwell config' prints "
-            "every setting."
-        )
+        raise ConfigError(f"{path}: holds {kind}, a mapping of settings was expected; see 'listenwell config'.")
     return {str(key): value for key, value in values.items()}, places
 
 
@@ -42,17 +38,16 @@ def _key_places(text: str, place: str) -> dict[str, str]:
     places: dict[str, str] = {}
     n_values = 0
 
-    def visit(node: yaml.Node | None, parent: str, depth: int) -> None:
+    def visit(node: yaml.Node | None, parent: str) -> None:
         nonlocal n_values
         n_values += 1
-        if n_values > MOST_VALUES or depth > DEEPEST:
+        if n_values > MOST_VALUES:
             raise ConfigError(
-                f"{place}: holds more than {MOST_VALUES} values, or more than {DEEPEST} deep in each other, once its "
-                "aliases (*name) are written out; write out what is meant."
+                f"{place}: holds more than {MOST_VALUES} values once its aliases (*name) are written out."
             )
         if isinstance(node, yaml.SequenceNode):
             for number, inner in enumerate(node.value):
-                visit(inner, f"{parent}{number}.", depth + 1)
+                visit(inner, f"{parent}{number}.")
         if not isinstance(node, yaml.MappingNode):
             return
         lines: dict[str, int] = {}
@@ -61,14 +56,12 @@ def _key_places(text: str, place: str) -> dict[str, str]:
             if key_node.tag == "tag:yaml.org,2002:null":
                 raise ConfigError(f"{place} line {line}: a setting without a name; write it before the colon.")
             if key in lines:
-                raise ConfigError(
-                    f"{place} line {line}: '{key}' already stands in line {lines[key]}; keep one of them."
-                )
+                raise ConfigError(f"{place} line {line}: '{key}' already stands in line {lines[key]}; keep one.")
             lines[key] = line
             places[key] = f"{place} line {line}"
-            visit(value_node, f"{key}.", depth + 1)
+            visit(value_node, f"{key}.")
 
-    visit(yaml.compose(text, Loader=yaml.SafeLoader), "", 0)
+    visit(yaml.compose(text, Loader=yaml.SafeLoader), "")
     return places
 
 

@@ -293,7 +293,7 @@ def fold_splits(fold: Fold, splits: Splits) -> Splits:
     has_speakers = len(recordings) < len(bank.entries)
     own = [entry for entry in recordings if entry.corpus not in fold.corpora]
     if has_speakers or len(own) < len(recordings):
-        bank = BackgroundBank(own, speakers=fold.train if has_speakers else (), stored=bank.stored)
+        bank = BackgroundBank(own, speakers=fold.train if has_speakers else ())
     return Splits(clips, {TRAIN: bank, DEV: splits.banks[DEV], HELD_OUT: splits.banks[DEV]})
 
 

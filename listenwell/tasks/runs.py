@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config, config_beside, load_config
-from listenwell.data.backgrounds import STORED
 from listenwell.data.clip import clip_hashes
 from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, Row
@@ -120,8 +119,8 @@ def splits_of_run(run: RunFolder, config: Config, on_progress: OnProgress = igno
 def _scored_these(run: RunFolder, split: str, splits: Splits) -> bool:
     """True when the kept scores of a split were made from the sounds it has now."""
     made_from = scores_made_from(run, split)
-    backgrounds = {field: value for field, value in made_from["backgrounds"].items() if field != STORED}
-    return bool(made_from["clips"] == clip_hashes(splits.clips[split]) and backgrounds == splits.banks[split].hashes)
+    now = {"clips": clip_hashes(splits.clips[split]), "backgrounds": splits.banks[split].hashes}
+    return all(made_from[what] == hashes for what, hashes in now.items())
 
 
 def scores_made_from(run: RunFolder, split: str) -> dict[str, Any]:

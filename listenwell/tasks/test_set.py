@@ -1,4 +1,4 @@
-"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.md, data_sheet.json.
+"""Draw a test set from a table of clips and write it down: test_set.csv, data_sheet.json.
 
 Every chosen clip is read: its samples are hashed, and must have the hash the table gives. No audio is copied.
 """
@@ -14,7 +14,6 @@ from listenwell.data.test_set import (
     DataSheet,
     SetSize,
     draw_test_set,
-    format_sheet,
     leave_out_related,
     sheet_to_json,
 )
@@ -22,9 +21,9 @@ from listenwell.errors import ManifestError
 from listenwell.evaluate.power import expect_precision
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.clips import find_manifest, read_split
-from listenwell.storage.atomic_files import write_json, write_text
+from listenwell.storage.atomic_files import write_json
 
-FILES = TEST_SET, SHEET_MD, SHEET_JSON = "test_set.csv", "data_sheet.md", "data_sheet.json"
+FILES = TEST_SET, SHEET_JSON = "test_set.csv", "data_sheet.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,6 @@ def make_test_set(config: Config, draw: Draw, out: Path, on_progress: OnProgress
     }  # fmt: skip
     sheet = DataSheet(asked, checked, expect_precision(checked))
     write_json(out / SHEET_JSON, sheet_to_json(sheet))
-    write_text(out / SHEET_MD, format_sheet(sheet))
     # last: where the table is, everything is
     write_manifest(out / TEST_SET, sheet.clips)
     return sheet

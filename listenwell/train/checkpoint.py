@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from listenwell.errors import CheckpointError
-from listenwell.storage.atomic_files import atomic_folder, make_folder
+from listenwell.storage.atomic_files import atomic_folder
 from listenwell.storage.load_or_make import read_checksummed, require_files, write_checksummed
 
 FORMAT_VERSION, KEPT = 4, 2
@@ -82,16 +82,6 @@ class Checkpoints:
                 states[int(number)].tensors[name_in_fit] = tensor
             return content["step"], states
         return None
-
-    def require_space(self, n_bytes: int) -> None:
-        """Raise CheckpointError unless the disk takes one checkpoint of n_bytes more than are kept."""
-        make_folder(self.folder)
-        free, needed = shutil.disk_usage(self.folder).free, n_bytes * (KEPT + 1)
-        if free < needed:
-            raise CheckpointError(
-                f"{self.folder}: checkpoints need {needed / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB free; free "
-                "some space, or choose another output folder."
-            )
 
     def _names(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("step-*")) if self.folder.is_dir() else []

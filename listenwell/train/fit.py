@@ -201,8 +201,6 @@ def _save(stack: "Stack", n_rounds: int, checkpoints: Checkpoints) -> None:
     states = stack.states()
     for fit in stack.fits:
         fit.log.flush()
-    if not checkpoints.folder.is_dir():
-        checkpoints.require_space(sum(t.numel() * t.element_size() for state in states for t in state.tensors.values()))
     checkpoints.save(n_rounds, states)
 
 

@@ -221,7 +221,9 @@ class FitUnderway:
     def end_epoch(self, dev_scores: NDArray[np.float64]) -> None:
         """Judge the epoch by the scores (n,) of the dev clips and begin the next one."""
         at, is_speech = self.position, self.dev.is_speech
-        train_loss, dev_loss = float(np.mean(at.losses)), _logistic_loss(dev_scores, is_speech)
+        train_loss = float(np.mean(at.losses))
+        # the mean logistic loss, in nats: log(1 + exp(-s)) for speech, log(1 + exp(s)) for non-speech
+        dev_loss = float(np.mean(np.logaddexp(0.0, np.where(is_speech, -dev_scores, dev_scores))))
         record: dict[str, Any] = {
             "epoch": at.epoch,
             "step": at.step,
@@ -325,11 +327,6 @@ class Optimizer:
                 _, number, what = name.split(".")
                 moments.setdefault(int(number), {})[what] = tensor
         self.adamw.load_state_dict({"state": moments, "param_groups": self.adamw.state_dict()["param_groups"]})
-
-
-def _logistic_loss(scores: NDArray[np.float64], is_speech: NDArray[np.bool_]) -> float:
-    """Mean logistic loss of the scores, in nats: log(1 + exp(-s)) for speech, log(1 + exp(s)) for non-speech."""
-    return float(np.mean(np.logaddexp(0.0, np.where(is_speech, -scores, scores))))
 
 
 def _label_weights(spec: FitSpec) -> tuple[float, ...]:

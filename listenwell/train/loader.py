@@ -3,15 +3,13 @@
     recording, plan -> augmented waveform -> log-mel
 Every draw is keyed by (seed, epoch, clip), so neither who prepares a clip nor when changes a bit: 0 workers (this
 process does it) or any number give the same training. No more clips are held than the caller requested: the batch it
-takes now and those it says come next. A worker that dies is replaced; a recording on which workers die is named. Knows
-nothing of torch, so that a worker starts in a second and stays small.
+takes now and those it says come next. Knows nothing of torch, so that a worker starts in a second and stays small.
 """
 
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
@@ -123,12 +121,14 @@ class ClipLoader(AbstractContextManager["ClipLoader"]):
         self._pending: dict[ClipRequest, Future[PreparedClip]] = {}
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def load(self, requests: Sequence[ClipRequest], ahead: Iterable[ClipRequest] = ()) -> list[PreparedClip]:
         """Return the prepared clips in the order of `requests`; workers go on with those of `ahead` meanwhile.
 
-        Raises TrainingError naming the clip when the processes that prepare it die.
+        Raises TrainingError naming the clips under preparation when a process dies.
         """
         different = dict.fromkeys(requests)
         if self.workers == 0:
@@ -137,57 +137,18 @@ class ClipLoader(AbstractContextManager["ClipLoader"]):
             wanted = dict.fromkeys([*requests, *ahead])
             for request in self._pending.keys() - wanted.keys():
                 self._pending.pop(request).cancel()
-            for request in wanted:
-                if request not in self._pending:
-                    self._pending[request] = self._submit(request)
-            prepared = {request: self._wait_for(request) for request in different}
-            for request in different:
-                del self._pending[request]
+            pool = self._pool = self._pool or _new_pool(self.workers, self._preparation)
+            new = [request for request in wanted if request not in self._pending]
+            try:
+                self._pending |= {request: pool.submit(_prepare_in_worker, request) for request in new}
+                prepared = {request: self._pending.pop(request).result() for request in different}
+            except BrokenProcessPool as error:
+                names = ", ".join(f"'{request.clip.clip_id}' ({request.clip.path})" for request in wanted)
+                raise TrainingError(
+                    f"a process died while it prepared one of the clips {names}; check the memory that is left and "
+                    "these recordings, then run the same command to go on."
+                ) from error
         return [prepared[request] for request in requests]
-
-    def _submit(self, request: ClipRequest) -> "Future[PreparedClip]":
-        if self._pool is None:
-            self._pool = _new_pool(self.workers, self._preparation)
-        try:
-            return self._pool.submit(_prepare_in_worker, request)
-        except BrokenProcessPool:
-            self._replace_workers()
-            return self._submit(request)
-
-    def _wait_for(self, request: ClipRequest) -> PreparedClip:
-        try:
-            return self._pending[request].result()
-        except BrokenProcessPool:
-            self._replace_workers()
-            return self._wait_for(request)
-
-    def _replace_workers(self) -> None:
-        """New workers for what is left, one clip at a time first for those that may have killed the others."""
-        self._close()
-        left = [request for request, future in self._pending.items() if not _is_done(future)]
-        suspects, rest = left[: self.workers], left[self.workers :]
-        for suspect in suspects:
-            with _new_pool(1, self._preparation) as alone:
-                self._pending[suspect] = future = alone.submit(_prepare_in_worker, suspect)
-                if isinstance(future.exception(), BrokenProcessPool):
-                    raise TrainingError(
-                        f"clip '{suspect.clip.clip_id}' ({suspect.clip.path}): two processes that prepared it in epoch "
-                        f"{suspect.epoch} died; check this recording and the backgrounds, or the memory that is left."
-                    )
-        names = ", ".join(suspect.clip.clip_id for suspect in suspects)
-        print(f"listenwell: warning: a process died while clips were prepared ({names}); replaced.", file=sys.stderr)
-        for request in rest:
-            self._pending[request] = self._submit(request)
-
-    def _close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-
-
-def _is_done(future: "Future[PreparedClip]") -> bool:
-    """True when there is a result, or an error of the clip's own, to be raised when it is asked for."""
-    return future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool)
 
 
 def _new_pool(workers: int, preparation: _Preparation) -> ProcessPoolExecutor:

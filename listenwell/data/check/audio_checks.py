@@ -108,7 +108,7 @@ class ClassSummary:
     label: Label
     n_clips: int
     n_groups: int
-    quantiles: Mapping[str, tuple[float, float, float]]
+    quantiles: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +136,15 @@ def check_audio(clips: Sequence[Clip], seed: int, on_progress: OnProgress = igno
     findings: list[str] = []
     for label in LABELS:
         if of_label := [pair for pair in measured if pair[0].label == label]:
-            classes.append(_summarise(label, of_label))
+            quantiles = {
+                name: np.quantile([values[name] for _, values in of_label], [0.05, 0.5, 0.95]).tolist()
+                for name in SHOWN_MEASURES
+            }
+            n_groups = len({clip.group for clip, _ in of_label})
+            classes.append(ClassSummary(label, len(of_label), n_groups, quantiles))
             findings += _find_faults(label, of_label)
     shortcuts, warnings = _test_shortcuts(measured, seed)
     return AudioReport(tuple(classes), tuple(unreadable), (*findings, *warnings), shortcuts)
-
-
-def _summarise(label: Label, measured: Sequence[_Measured]) -> ClassSummary:
-    quantiles = {}
-    for name in SHOWN_MEASURES:
-        low, median, high = np.quantile([values[name] for _, values in measured], [0.05, 0.5, 0.95]).tolist()
-        quantiles[name] = (low, median, high)
-    return ClassSummary(label, len(measured), len({clip.group for clip, _ in measured}), quantiles)
 
 
 def _find_faults(label: Label, measured: Sequence[_Measured]) -> Iterator[str]:
@@ -324,16 +321,11 @@ def _discriminate(name: str, scores: Features, clips: MeasuredClips, generator: 
     is_speech = clips.is_speech
     names, group_of = np.unique(np.asarray(clips.groups), return_inverse=True)
     speaks = np.array([is_speech[group_of == index].mean() > 0.5 for index in range(len(names))])
-    values, rank = np.unique(scores, return_inverse=True)
     aucs = np.empty(N_RESAMPLES)
     for resample in range(N_RESAMPLES):
         counts = np.zeros(len(names))
         for members in (np.flatnonzero(speaks), np.flatnonzero(~speaks)):
             counts += np.bincount(generator.choice(members, len(members)), minlength=len(names))
-        weights = counts[group_of]
-        # the probability that a speech clip scores above another one, ties counted half
-        speech = np.bincount(rank, weights * is_speech, len(values)).astype(np.float64)
-        other = np.bincount(rank, weights * ~is_speech, len(values)).astype(np.float64)
-        aucs[resample] = np.sum(speech * (np.cumsum(other) - other / 2)) / (speech.sum() * other.sum())
+        aucs[resample] = roc_auc_score(is_speech, scores, sample_weight=counts[group_of])
     lower, upper = np.quantile(aucs, [0.025, 0.975])
     return Discrimination(name, float(roc_auc_score(is_speech, scores)), float(lower), float(upper))

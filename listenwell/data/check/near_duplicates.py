@@ -233,8 +233,12 @@ def find_candidates(
 
 def _stand_out(wrap_of_one: Spectrum, wraps: Spectrum) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the rows of `wraps` (M, WRAP_BINS) whose wrapped peak reaches CANDIDATE_PEAK, and the peaks."""
-    batches = [wraps[start : start + _BATCH] for start in range(0, len(wraps), _BATCH)]
-    peaks = np.concatenate([wrapped_peaks(wrap_of_one, batch) for batch in batches] or [np.zeros(0, np.float32)])
+    of_batches = [np.zeros(0, np.float32)]
+    for start in range(0, len(wraps), _BATCH):
+        others = wraps[start : start + _BATCH]
+        correlation = scipy.fft.irfft(others * wrap_of_one.conj(), WRAP_SAMPLES, axis=1, overwrite_x=True)
+        of_batches.append(np.maximum(correlation.max(axis=1), -correlation.min(axis=1)))
+    peaks = np.concatenate(of_batches)
     rows = np.flatnonzero(peaks >= CANDIDATE_PEAK)
     return rows, peaks[rows]
 
@@ -290,13 +294,6 @@ def wrap(white: Waveform) -> Spectrum:
 def _crowding(energies: NDArray[np.floating]) -> float:
     """1 for energy spread evenly over the cells, their number for all of it in one."""
     return float(len(energies) * np.sum(np.square(energies)) / np.sum(energies) ** 2)
-
-
-def wrapped_peaks(one: Spectrum, others: Spectrum) -> NDArray[np.float32]:
-    """Return the wrapped peak of `one` (WRAP_BINS,) with each of `others` (M, WRAP_BINS), shape (M,)."""
-    correlation = scipy.fft.irfft(others * one.conj(), WRAP_SAMPLES, axis=1, overwrite_x=True)
-    peaks: NDArray[np.float32] = np.maximum(correlation.max(axis=1), -correlation.min(axis=1))
-    return peaks
 
 
 def pad_spectrum(white: Waveform) -> Spectrum:

@@ -1,14 +1,13 @@
-"""Room impulse responses and noises, OpenSLR 28 (Ko, Peddinti, Povey, Seltzer & Khudanpur 2017, ICASSP).
+"""Room impulse responses, OpenSLR 28 (Ko, Peddinti, Povey, Seltzer & Khudanpur 2017, ICASSP).
 
     real_rirs_isotropic_noises/rir_list         --rir-id 00001 --room-id RVB2014_largeroom1 ... RIRS_NOISES/.../x.wav
     simulated_rirs/{small,medium,large}room/rir_list
-    real_rirs_isotropic_noises/noise_list       --noise-id 00001 --noise-type isotropic --room-linkage ROOM ...
-    pointsource_noises/noise_list               --noise-id ... --noise-type point-source --bg-fg-type foreground ...
 
-Paths in the lists begin with RIRS_NOISES, whatever the folder is called here. The point-source noises are copies of
-MUSAN's Freesound noises under the same names, which their origin "musan:<track>" says.
+Paths in the lists begin with RIRS_NOISES, whatever the folder is called here. The noises are left alone: most
+are copies of MUSAN's.
 """
 
+import re
 from pathlib import Path
 
 from listenwell.data.clip import ROOM, Background
@@ -17,75 +16,52 @@ from listenwell.data.fetch.download import RemoteFile
 from listenwell.errors import ManifestError
 from listenwell.progress import OnProgress, ignore_progress
 
-NAME, TITLE, LANDMARK = "rirs", "RIRS_NOISES", "pointsource_noises/noise_list"
+NAME, TITLE, REAL = "rirs", "RIRS_NOISES", "real_rirs_isotropic_noises"
 LICENCE = "Apache-2.0"
-REAL = "real_rirs_isotropic_noises"
+_LINE = re.compile(r"(?:--\S+ \S+ )*?--room-id (\S+) (?:--\S+ \S+ )*(?!--)(\S.*)")
 
 
 def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ignore_progress) -> Prepared:
-    """Return backgrounds: rooms and noises, where those are wanted (`Corpus.prepare`)."""
-    folder = find_folder(root, LANDMARK, TITLE)
-    rooms = _read_lists(folder, "rir_list") if ROOM in settings.background_kinds else {}
-    noises = _read_lists(folder, "noise_list") if "noise" in settings.background_kinds else {}
-    lengths_s, quarantine = read_lengths([*rooms, *noises], on_progress)
-    backgrounds = []
-    for path, length_s in lengths_s.items():
-        relative, options = path.relative_to(folder).with_suffix(""), (rooms | noises)[path]
-        name, origin = path.stem, ""
-        if path in rooms:
-            name = relative.as_posix()
-            group = options["room-id"] if relative.parts[0] == REAL else f"{relative.parts[1]}_{options['room-id']}"
-        elif "room-linkage" in options:
-            group = options["room-linkage"]
-        else:
-            group, origin = path.stem, f"musan:{path.stem}"
-        backgrounds.append(
-            Background(
-                background_id=f"{NAME}/{name}",
-                path=path,
-                duration_s=length_s,
-                kind=ROOM if path in rooms else "noise",
-                group=f"{NAME}_{group}",
-                corpus=NAME,
-                licence=LICENCE,
-                origin=origin,
-            )
+    """Return the rooms, as backgrounds, where those are wanted (`Corpus.prepare`)."""
+    folder = find_folder(root, f"{REAL}/rir_list", TITLE)
+    room_of = _read_lists(folder) if ROOM in settings.background_kinds else {}
+    lengths_s, quarantine = read_lengths(list(room_of), on_progress)
+    backgrounds = [
+        Background(
+            background_id=f"{NAME}/{path.relative_to(folder).with_suffix('').as_posix()}",
+            path=path,
+            duration_s=length_s,
+            kind=ROOM,
+            group=f"{NAME}_{room_of[path]}",
+            corpus=NAME,
+            licence=LICENCE,
         )
+        for path, length_s in lengths_s.items()
+    ]
     return Prepared(backgrounds=backgrounds, quarantine=quarantine)
 
 
-def _read_lists(folder: Path, name: str) -> dict[Path, dict[str, str]]:
-    """Return the options of every file that the lists called `name` name, by its path."""
-    options_of = {}
-    for listing in sorted([*folder.glob(f"*/{name}"), *folder.glob(f"*/*/{name}")]):
+def _read_lists(folder: Path) -> dict[Path, str]:
+    """Return the room of every response that a list names, by its path. Raises ManifestError."""
+    room_of = {}
+    for listing in sorted([*folder.glob("*/rir_list"), *folder.glob("*/*/rir_list")]):
+        size = "" if listing.parent.name == REAL else f"{listing.parent.name}_"
         for line, text in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
-            if text.strip():
-                options = _read_options(listing, line, text)
-                options_of[folder.joinpath(*Path(options["path"]).parts[1:])] = options
-    return options_of
-
-
-def _read_options(listing: Path, line: int, text: str) -> dict[str, str]:
-    """Return "--key value" pairs and the path after them, which may hold spaces. Raises ManifestError."""
-    options, rest = {}, text.strip()
-    while rest.startswith("--"):
-        words = rest.split(maxsplit=2)
-        if len(words) < 3:
-            break
-        options[words[0].removeprefix("--")], rest = words[1:]
-    room = "room-linkage" if "noise-type" in options and options["noise-type"] == "isotropic" else "room-id"
-    if rest.startswith("--") or (("noise-id" not in options or room == "room-linkage") and room not in options):
-        raise ManifestError(
-            f"{listing} line {line}: '{text}' names no {room} or no file; '--key value ... RIRS_NOISES/<file>.wav' was "
-            "expected, unpack the archive again."
-        )
-    return {**options, "path": rest}
+            if not text.strip():
+                continue
+            if (named := _LINE.fullmatch(text.strip())) is None:
+                raise ManifestError(
+                    f"{listing} line {line}: '{text}' names no room-id or no file; '--room-id ROOM RIRS_NOISES/...wav' "
+                    "was expected, unpack the archive again."
+                )
+            room_of[folder.joinpath(*Path(named[2]).parts[1:])] = size + named[1]
+    return room_of
 
 
 CORPUS = Corpus(
     name=NAME,
     title=TITLE,
-    purpose="impulse responses of real and simulated rooms; noises",
+    purpose="impulse responses of real and simulated rooms",
     citation="Ko, Peddinti, Povey, Seltzer & Khudanpur 2017, A study on data augmentation of reverberant speech",
     licence=LICENCE,
     home_page="https://www.openslr.org/28/",
@@ -98,7 +74,7 @@ CORPUS = Corpus(
             "md5:e6f48e257286e05de56413b4779d8ffb",
         ),
     ),
-    layout="real_rirs_isotropic_noises, simulated_rirs, pointsource_noises with rir_list and noise_list",
-    draws_on=("musan", "freesound"),
+    layout="real_rirs_isotropic_noises, simulated_rirs with rir_list",
+    draws_on=(),
     prepare=prepare,
 )

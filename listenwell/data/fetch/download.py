@@ -1,13 +1,12 @@
-"""Download a file and unpack an archive: interruptions cost nothing, and nothing half or wrong is taken for whole.
+"""Download a file and unpack an archive: interruptions cost little, and nothing half or wrong is taken for whole.
 
-    NAME.part        what has arrived; kept on Ctrl-C, a dropped connection or a full disk, and continued later
-    NAME.part.json   the server's validator (strong ETag or date) of that part, for If-Range (RFC 9110, section 13.1.5)
-    NAME             the whole file, in one rename, after its hash was checked
-    NAME.json        url, size and sha256, recorded on first use; compared whenever the file is used or fetched again
+    NAME.part    what has arrived; kept on Ctrl-C, a dropped connection or a full disk
+    NAME         the whole file, in one rename, after its published hash was checked
 
-A server that ignores ranges sends everything, and the part is written anew. Dropped connections, time-outs and
-answers 408, 429 and 5xx are tried again, with exponentially growing pauses, as long as the part grows and then
-LARGEST_FAILURES times; other answers are errors at once.
+A part is continued where a change of the file on the server would be noticed: by its published hash, or, within a run,
+by the server's validator (If-Range: RFC 9110, section 13.1.5). Dropped connections, time-outs and answers 408, 429 and
+5xx are tried again, with exponentially growing pauses, as long as the part grows and then LARGEST_FAILURES times; other
+answers are errors at once.
 
 An archive (tar, also with gzip or xz, or zip) is refused as a whole when a member's name leads outside, or a link or
 device in a tar is none that the standard library's "data" filter allows (PEP 706). It is unpacked into a temporary
@@ -18,7 +17,6 @@ not unpacked here, or not to its end.
 import errno
 import gzip
 import hashlib
-import json
 import lzma
 import shutil
 import tarfile
@@ -29,13 +27,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx2
 
 from listenwell.errors import DownloadError
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.storage.atomic_files import atomic_folder, disk_faults_named, write_json
+from listenwell.storage.atomic_files import atomic_folder, disk_faults_named
 from listenwell.storage.load_or_make import one_maker, read_checksummed, write_checksummed
 
 LARGEST_FAILURES = 5
@@ -60,8 +57,8 @@ Member = tuple[str, int, Callable[[Path], object]]
 class RemoteFile:
     """A file to download.
 
-    name: under which it is kept; n_bytes: its size, 0 where it was not published.
-    checksum: "sha256:..." or "md5:...", "" where none was published: then the first download is recorded.
+    name: under which it is kept; n_bytes: its size, 0 where it was not published; checksum: "sha256:..." or "md5:...",
+    "" where none was published.
     """
 
     name: str
@@ -88,45 +85,37 @@ def download(
     on_progress: OnProgress = ignore_progress,
     *,
     sleep: Callable[[float], None] = time.sleep,
-    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
 ) -> FetchedFile:
-    """Return `file` in `folder`, fetching what is not there yet. `sleep` takes seconds; `free` gives free bytes.
+    """Return `file` in `folder`, fetching what is not there yet. `sleep` takes seconds.
 
     Raises DownloadError when the file cannot be had, is not the expected one, or does not fit on the disk.
     """
     path = folder / file.name
-    part, record = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.json")
-    validator = path.with_name(f"{path.name}.part.json")
+    part = path.with_name(f"{path.name}.part")
     with disk_faults_named(path):
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            sha256 = _check_content(file, path, record, on_progress, "delete it and run the command again")
-        else:
-            _Fetch(file, part, validator, on_progress, free).run(sleep)
-            try:
-                sha256 = _check_content(file, part, record, on_progress, "it was not kept, give a mirror with --url")
-            except DownloadError:  # it must not be continued
-                part.unlink()
-                validator.unlink(missing_ok=True)
-                raise
-        if not record.exists():
-            n_bytes = _size(path) or _size(part)
-            write_json(record, {"url": file.url, "n_bytes": n_bytes, "sha256": sha256})
-        if not path.exists():
-            part.replace(path)
-            validator.unlink(missing_ok=True)
+            return FetchedFile(path, _check_content(file, path, on_progress, "delete it and run the command again"))
+        if not file.checksum:
+            part.unlink(missing_ok=True)
+        _Fetch(file, part, on_progress).run(sleep)
+        try:
+            sha256 = _check_content(file, part, on_progress, "it was not kept, give a mirror with --url")
+        except DownloadError:  # it must not be continued
+            part.unlink()
+            raise
+        part.replace(path)
     return FetchedFile(path, sha256)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Fetch:
-    """Fills `part` to its end, attempt by attempt."""
+    """Fills `part` to its end, attempt by attempt. if_range: the server's validator of the part, "" before one came."""
 
     file: RemoteFile
     part: Path
-    validator: Path
     on_progress: OnProgress
-    free: Callable[[Path], int]
+    if_range: str = ""
 
     def run(self, sleep: Callable[[float], None]) -> None:
         failures, largest = 0, 0
@@ -173,12 +162,11 @@ class _Fetch:
             self._append(response, have, total)
 
     def _headers(self) -> dict[str, str]:
-        """Ask for the rest, where a change of the file on the server would be noticed: by validator or hash."""
-        headers = {"Accept-Encoding": "identity"}
-        size = _size(self.part)
-        if_range = str(_read_json(self.validator)["if_range"]) if self.validator.exists() else ""
-        if size and (if_range or self.file.checksum):
-            headers |= {"Range": f"bytes={size}-"} | ({"If-Range": if_range} if if_range else {})
+        """Ask for the rest, where a change of the file on the server would be noticed."""
+        headers, size = {"Accept-Encoding": "identity"}, _size(self.part)
+        if size and (self.if_range or self.file.checksum):
+            headers["Range"] = f"bytes={size}-"
+            headers |= {"If-Range": self.if_range} if self.if_range else {}
         return headers
 
     def _check_room(self, total: int, have: int) -> None:
@@ -189,7 +177,7 @@ class _Fetch:
                 f"{self.file.url}: offers {total} bytes, {expected} were expected; it is another file, give a mirror "
                 "of the right one with --url."
             )
-        if total - have + RESERVE_BYTES > (available := self.free(folder)):
+        if total - have + RESERVE_BYTES > (available := shutil.disk_usage(folder).free):
             raise DownloadError(
                 f"{folder}: {self.file.name} needs {(total - have) / MIB:.0f} MiB more and {RESERVE_BYTES // MIB} MiB "
                 f"to spare, but {available / MIB:.0f} MiB are free; free some space or choose another folder."
@@ -200,11 +188,9 @@ class _Fetch:
 
         Raises _TransientError when the answer ends before the file does.
         """
-        etag = response.headers.get("etag", "")
-        shown = -1
+        etag, shown = response.headers.get("etag", ""), -1
+        self.if_range = etag if etag.startswith('"') else response.headers.get("last-modified", "")
         with self.part.open("ab" if have else "wb") as written:
-            if_range = etag if etag.startswith('"') else response.headers.get("last-modified", "")
-            write_json(self.validator, {"if_range": if_range})
             for chunk in response.iter_raw():
                 written.write(chunk)
                 have += len(chunk)
@@ -216,17 +202,15 @@ class _Fetch:
             raise _TransientError(f"the server sent {have} of {total} bytes")
 
 
-def _check_content(file: RemoteFile, path: Path, record: Path, on_progress: OnProgress, next_step: str) -> str:
-    """Return the sha256 of `path` after comparing it with what was published and what was recorded on first use."""
+def _check_content(file: RemoteFile, path: Path, on_progress: OnProgress, next_step: str) -> str:
+    """Return the sha256 of `path` after comparing it with what was published."""
     sha256 = _hash(path, "sha256", on_progress)
-    recorded = f"sha256:{_read_json(record)['sha256']}" if record.exists() else ""
-    for checksum, source in ((file.checksum, "as published"), (recorded, f"as recorded in {record.name}")):
-        algorithm, _, expected = checksum.partition(":")
-        actual = sha256 if algorithm in ("", "sha256") else _hash(path, algorithm, on_progress)
-        if expected not in ("", actual):
-            raise DownloadError(
-                f"{path}, from {file.url}: has {algorithm} {actual}, expected {expected}, {source}; {next_step}."
-            )
+    algorithm, _, expected = file.checksum.partition(":")
+    actual = sha256 if algorithm in ("", "sha256") else _hash(path, algorithm, on_progress)
+    if expected not in ("", actual):
+        raise DownloadError(
+            f"{path}, from {file.url}: has {algorithm} {actual}, expected {expected}, as published; {next_step}."
+        )
     return sha256
 
 
@@ -241,11 +225,6 @@ def _hash(path: Path, algorithm: str, on_progress: OnProgress) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
 
 
 # Unpacking
