@@ -8,6 +8,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -84,6 +85,11 @@ class Page:
         """A PNG of the window, or of a part (x, y, width, height) of the page."""
         asked: dict[str, Any] = {"clip": {**clip, "scale": 1}, "captureBeyondViewport": True} if clip else {}
         return base64.b64decode(self.call("Page.captureScreenshot", format="png", **asked)["data"])
+
+    def n_printed_pages(self) -> int:
+        """How many pages the page takes on paper (A4 or letter, as the browser's default is)."""
+        printed = base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"])
+        return len(re.findall(rb"/Type\s*/Page\b", printed))
 
     def _note(self, event: dict[str, Any]) -> None:
         told = event["params"]

@@ -1,4 +1,4 @@
-"""The drawings say what the evidence says: groups, curves, probabilities, losses."""
+"""Drawings and tables say what the evidence says: groups, curves, losses."""
 
 import json
 import re
@@ -10,7 +10,8 @@ from made_results import make_fit
 
 from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import read_scores
-from listenwell.report.figures import MOST_SHOWN, accuracy_curves, group_plots, learning_curves, reliability_diagrams
+from listenwell.report.evidence import SHOWN_GROUPS, errors_sentence, group_tables
+from listenwell.report.figures import accuracy_curves, learning_curves
 from listenwell.report.results import Fit, Results
 from listenwell.report.tables import overfitting_sentence
 from listenwell.report.wording import format_metric, method_title
@@ -30,16 +31,18 @@ def labels(svg: str) -> list[str]:
     return re.findall(r">([^<>]+)</text>", svg)
 
 
-def test_the_hardest_groups_stand_first_and_the_rest_is_counted(record):
-    record["evidence"]["errors"]["test"]["groups"] = [
-        {"group": f"g{i}", "label": "SPEECH", "n": 5, "n_wrong": max(0, 3 - i), "right": min(1.0, 0.4 + 0.2 * i),
+def test_only_groups_with_errors_are_listed_the_hardest_first_and_all_errors_are_counted(record):
+    groups = [
+        {"group": f"g{i}", "label": "SPEECH", "n": 50, "n_wrong": max(0, 30 - i), "right": min(1.0, 0.4 + 0.02 * i),
          "low": 0.1, "high": 1.0}
-        for i in range(MOST_SHOWN + 7)
+        for i in range(40)
     ]  # fmt: skip
-    (drawing,) = group_plots(Results.model_validate(record))
-    shown = [label for label in labels(drawing.svg) if label.startswith("g")]
-    assert shown == [f"g{i}, n 5" for i in range(MOST_SHOWN)]
-    assert "not shown 35 clips, 7 groups, none below 1.000" in drawing.caption
+    record["evidence"]["errors"]["test"] |= {"groups": groups, "n": 2000, "n_wrong": 465}
+    results = Results.model_validate(record)
+    wrong, _ = group_tables(results)
+    assert [row.cells[0].text for row in wrong.rows] == [f"g{i}" for i in range(SHOWN_GROUPS)]
+    assert str(wrong.rows[1].cells[3]) == "0.420 [0.100, 1.000]"
+    assert errors_sentence(results) == "Wrong on clean clips: Test 465 of 2000 clips."
 
 
 def test_a_curve_says_the_numbers_of_every_point(results):
@@ -69,15 +72,6 @@ def test_the_curves_in_the_evidence_are_those_of_the_scores_and_the_marks_lie_on
             steps = np.diff(corners, axis=0)
             along = np.clip(((mark - corners[:-1]) * steps).sum(1) / np.square(steps).sum(1), 0, 1)
             assert np.linalg.norm(corners[:-1] + along[:, None] * steps - mark, axis=1).min() < 1e-9
-
-
-def test_the_diagram_holds_every_bin_with_its_clips(results):
-    (drawing,) = reliability_diagrams(results)
-    bins = results.evidence.probability.test_sets["test"].reliability
-    assert all(0 <= b.share_low <= b.speech_share <= b.share_high <= 1 for b in bins)
-    assert sum(b.n for b in bins) == results.evidence.errors["test"].n
-    counts = [int(label) for label in labels(drawing.svg) if label.isdigit()]
-    assert sorted(counts) == sorted(b.n for b in bins)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,13 @@ def test_an_opponent_has_its_curve_and_its_point(finished_study):
         assert (np.diff(corners, axis=0) >= 0).all()
 
 
+def test_the_reliability_of_the_probabilities_counts_every_clean_clip(finished_study, results):
+    (test_set,) = content_of((finished_study[0].output / "report.html").read_text(encoding="utf-8"))["sets"]
+    bins = test_set["reliability"]
+    assert all(0 <= b["share_low"] <= b["speech_share"] <= b["share_high"] <= 1 for b in bins)
+    assert sum(b["n"] for b in bins) == results.evidence.errors["test"].n
+
+
 def test_a_run_without_its_scores_says_so(results, moved):
     shutil.rmtree(moved.root / "scores")
     assert threshold_blocks(results, moved) == [Paragraph(NOT_THERE.format("Test"), style="note")]

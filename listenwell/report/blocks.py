@@ -160,14 +160,6 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Glossary:
-    """Terms and what they mean."""
-
-    terms: Mapping[str, str]
-    kind: ClassVar = "glossary"
-
-
-@dataclass(frozen=True, slots=True)
 class Fold:
     """Blocks that open by a click."""
 
@@ -176,7 +168,7 @@ class Fold:
     kind: ClassVar = "fold"
 
 
-Block = Paragraph | Cards | Table | Figures | Sounds | Code | Explorer | Glossary | Fold
+Block = Paragraph | Cards | Table | Figures | Sounds | Code | Explorer | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,19 +201,8 @@ def make_page(
 def _filled(blocks: Iterable[Block]) -> list[Block]:
     """The blocks that hold something."""
     opened = [Fold(block.title, _filled(block.blocks)) if isinstance(block, Fold) else block for block in blocks]
-    return [block for block in opened if not _is_empty(block)]
-
-
-def _is_empty(block: Block) -> bool:
-    match block:
-        case Table():
-            return not block.rows
-        case Figures():
-            return not block.drawings
-        case Fold():
-            return not block.blocks
-        case _:
-            return False
+    held = {Table: "rows", Figures: "drawings", Fold: "blocks"}
+    return [block for block in opened if type(block) not in held or getattr(block, held[type(block)])]
 
 
 def make_table(

@@ -53,7 +53,8 @@ def _seal_statement(seal: Seal) -> Paragraph:
         looks = ", ".join(f"{spaced(name)} {n} time{'s' * (n != 1)}" for name, n in earlier.items())
         reason += f". Opened before by other runs on this machine: {looks}"
     style = "" if seal.verdict == "sealed" else "notice"
-    return Paragraph(f"{reason[0].upper()}{reason[1:]}.", f"{seal.verdict.capitalize()}.", style=style)
+    head = f" Hash of its log: {seal.head[:16]}." if seal.head else ""
+    return Paragraph(f"{reason[0].upper()}{reason[1:]}.{head}", f"{seal.verdict.capitalize()}.", style=style)
 
 
 def judged_tables(results: Results) -> list[Table]:
@@ -110,41 +111,42 @@ def judged_tables(results: Results) -> list[Table]:
     ]
 
 
-def error_tables(results: Results) -> list[Table]:
-    """The groups with clean errors of the fine-tuned model; the hardest speaker and source under every condition."""
-    wrong, hardest = [], []
-    for name, errors in results.evidence.errors.items():
-        title, groups = results.title_of(name), [group for group in errors.groups if group.n_wrong]
-        wrong += [(group.group, title, group.label, group.n_wrong, group.n) for group in groups[:SHOWN_GROUPS]]
-        hardest += [
-            (part.part, title, part.label, condition_title(condition), part.metric)
-            for condition, parts in errors.worst.items()
-            for part in parts
-        ]
-    note = "The lowest share right of any group; its interval counts the group's clips and says nothing of others."
-    return [
-        make_table(
-            f"Groups with errors on clean clips, at most {SHOWN_GROUPS} of a test set",
-            ("Group", "Test set", "Label", "#Wrong", "#Clips"),
-            wrong,
-        ),
-        make_table(
-            "The hardest group under each condition",
-            ("Group", "Test set", "Label", "Condition", "#Right"),
-            hardest,
-            note,
-        ),
+def group_tables(results: Results) -> tuple[Table, Table]:
+    """The groups with errors on clean clips, the hardest first; the hardest of each label under every condition."""
+    errors = {results.title_of(name): errors for name, errors in results.evidence.errors.items()}
+    wrong = [
+        (each.group, title, each.label, Cell(format_number(each.right), f"[{each.low:.3f}, {each.high:.3f}]"),
+         each.n_wrong, each.n)
+        for title, found in errors.items()
+        for each in [group for group in found.groups if group.n_wrong][:SHOWN_GROUPS]
+    ]  # fmt: skip
+    worst = [
+        (part.part, title, part.label, condition_title(condition), part.metric)
+        for title, found in errors.items()
+        for condition, parts in found.worst.items()
+        for part in parts
     ]
+    caption = f"Groups with errors on clean clips, at most {SHOWN_GROUPS} of a test set"
+    note = "Intervals count the group's clips and say nothing about other groups."
+    return (
+        make_table(caption, ("Group", "Test set", "Label", "#Right", "#Wrong", "#Clips"), wrong, note),
+        make_table("The hardest group under each condition", ("Group", "Test set", "Label", "Condition", "#Right"),
+                   worst),
+    )  # fmt: skip
 
 
-def allocation_tables(results: Results) -> tuple[Table, Table, Table]:
-    """Clips, groups and categories of every split and label; the groups by name; the backgrounds by kind."""
+def errors_sentence(results: Results) -> str:
+    """How many clean clips of each test set were decided wrongly."""
+    counts = (f"{results.title_of(name)} {e.n_wrong} of {e.n} clips" for name, e in results.evidence.errors.items())
+    return f"Wrong on clean clips: {'; '.join(counts)}."
+
+
+def allocation_tables(results: Results) -> tuple[Table, Table]:
+    """Clips, groups and categories of every split and label; the backgrounds by kind."""
     rows = [(spaced(a.part), a.label, a.n_clips, a.n_groups, a.categories) for a in results.allocation]
-    names = [(spaced(a.part), a.label, ", ".join(a.groups)) for a in results.allocation]
     backgrounds = [(spaced(count.part), count.kind, count.n) for count in results.backgrounds]
     return (
         make_table("Clips and groups of each split", ("Split", "Label", "#Clips", "#Groups", "#Categories"), rows),
-        make_table("The groups by name", ("Split", "Label", "Groups"), names),
         make_table("Background recordings of each split", ("Split", "Kind", "#Recordings"), backgrounds),
     )
 
@@ -176,7 +178,7 @@ def describe_threshold(chosen: Threshold) -> dict[str, str]:
 
 
 def sheet_tables(results: Results) -> list[Table]:
-    """The classes of the test sets, what each can show, their licences."""
+    """The classes of the test sets and their licences."""
     sheets = [(test_set.title, test_set.sheet) for test_set in results.test_sets]
     classes = [
         (title, c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
@@ -184,42 +186,23 @@ def sheet_tables(results: Results) -> list[Table]:
         for title, sheet in sheets
         for c in sheet.classes
     ]  # fmt: skip
-    precisions = [
-        (title, spaced(p.measure), p.n_clips, p.n_groups, f"{p.effective_n:.0f}",
-         ", ".join(f"±{100 * half_width:.1f} at {share:.0%}" for share, half_width in p.half_widths))
-        for title, sheet in sheets
-        for p in sheet.precision
-    ]  # fmt: skip
     licences = [(title, licence, n) for title, sheet in sheets for licence, n in sheet.licences.items()]
     counts = ("#Clips", "#Groups", "#Recordings", "#Categories", "#Shortest (s)", "#Median (s)", "#Longest (s)")
     return [
         make_table("Clips of the tests", ("Test set", "Label", *counts), classes),
-        make_table(
-            "What the tests can show: half-widths of 95 % intervals to expect",
-            ("Test set", "Measure", "#Clips", "#Groups", "#Effective n", "Points at a share"),
-            precisions,
-        ),
         make_table("Licences of the tests", ("Test set", "Licence", "#Clips"), licences),
     ]
 
 
-def gate_tables(leaks: Leaks, seal: Seal) -> list[Table]:
-    """The leak gate's findings, leaks first, at most SHOWN_FINDINGS; the log of commits and looks."""
+def findings_table(leaks: Leaks) -> Table:
+    """The leak gate's findings, leaks first, at most SHOWN_FINDINGS."""
     shown = f", the first {SHOWN_FINDINGS}" if len(leaks.findings) > SHOWN_FINDINGS else ""
     findings = [
         ("leak" if f.is_leak else "warning", f.kind, f"{spaced(f.part_a)}: {f.id_a}", f"{spaced(f.part_b)}: {f.id_b}",
          f.evidence)
         for f in leaks.findings[:SHOWN_FINDINGS]
     ]  # fmt: skip
-    entries = [
-        (entry.number, entry.time, entry.who, entry.event,
-         spaced(entry.test_set) if entry.event == "look" else ", ".join(entry.thresholds), entry.hash[:16])
-        for entry in seal.entries
-    ]  # fmt: skip
-    return [
-        make_table(f"What the leak gate found{shown}", ("", "Kind", "One", "Other", "Evidence"), findings),
-        make_table("Commits and looks", ("#Entry", "Time (UTC)", "Who", "What", "Of", "Hash"), entries),
-    ]
+    return make_table(f"What the leak gate found{shown}", ("", "Kind", "One", "Other", "Evidence"), findings)
 
 
 def quarantine_table(results: Results) -> Table:

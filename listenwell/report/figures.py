@@ -1,6 +1,6 @@
-"""The figures of a study: accuracy curves, groups, reliability, learning curves; waveforms of the preview.
+"""The figures of a study: accuracy curves and learning curves; waveforms of the preview.
 
-All intervals are 95 %. The operating curves, which move with the threshold, are drawn by page.js.
+All intervals are 95 %. What moves with the threshold (scores, operating curves) page.js draws, and reliability.
 
 Drawn by matplotlib without a display; the same results give the same bytes (fixed hash salt, no date). Colours are CSS
 variables with a value to fall back on, so one drawing serves the light and the dark page and stands alone too; lines
@@ -27,13 +27,12 @@ from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.evaluate.intervals import Metric
 from listenwell.report.blocks import Drawing
-from listenwell.report.results import GroupErrors, ReliabilityBin, Results, distinct, metric_of
+from listenwell.report.results import Results, distinct, metric_of
 from listenwell.report.tables import overfitting_sentence
 from listenwell.report.wording import (
     condition_title,
     count_phrase,
     format_metric,
-    format_number,
     method_title,
     show_characters,
 )
@@ -48,10 +47,6 @@ AXES = {
 TIP = "tip:"
 N_COLUMNS = 500
 """Stretches of a drawn waveform."""
-MOST_SHOWN = 12
-"""Groups of a panel; more cannot be read."""
-PANELS = {"SPEECH": ("Speech found", 1), "NONSPEECH": ("Other sounds rejected", 2)}
-"""Label -> title and line style."""
 LEARNING = {
     "Loss (nats per clip)": ((0, "train_loss", "Train loss"), (1, "dev_loss", "Dev loss")),
     "On the dev clips": ((2, "dev_balanced_accuracy_at_0", "Dev balanced accuracy at 0"), (3, "dev_auc", "Dev AUC")),
@@ -140,88 +135,12 @@ def add_tip(axes: Axes, x: float, y: float, text: str) -> None:
     axes.plot([x], [y], "o", color=INK, markersize=16, alpha=0.0, gid=TIP + show_characters(text))
 
 
-def _bars(values: Sequence[float], intervals: Sequence[Metric | GroupErrors]) -> list[list[float]]:
+def _bars(values: Sequence[float], intervals: Sequence[Metric]) -> list[list[float]]:
     """How far the intervals reach below and above the values."""
     return [
         [value - interval.low for value, interval in zip(values, intervals, strict=True)],
         [interval.high - value for value, interval in zip(values, intervals, strict=True)],
     ]
-
-
-def group_plots(results: Results) -> list[Drawing]:
-    """Forest plots, one per test set: the share of right decisions of each group, at most MOST_SHOWN of a label."""
-    drawings = []
-    for number, (test_set, errors) in enumerate(results.evidence.errors.items(), start=1):
-        by_label = {label: [group for group in errors.groups if group.label == label] for label in PANELS}
-        n_rows = min(MOST_SHOWN, max(map(len, by_label.values())))
-        with new_panels(len(PANELS), WIDE_INCHES, 1.1 + 0.22 * n_rows) as (figure, panels):
-            for axes, (label, groups) in zip(panels, by_label.items(), strict=True):
-                _draw_groups(axes, groups[:MOST_SHOWN], n_rows, *PANELS[label])
-            title = f"Right decisions by group on clean clips, {results.title_of(test_set)}"
-            svg = to_svg(figure, f"groups-{number}", title, "The hardest group of each class stands first.")
-        left_out = [_describe_hidden(PANELS[label][0], groups[MOST_SHOWN:]) for label, groups in by_label.items()]
-        caption = (
-            "At the calibrated threshold, the hardest first; n clips of each group, Wilson's 95 % interval over them, "
-            f"which says nothing about other groups. {'; '.join(filter(None, left_out)) or 'Every group is shown'}."
-        )
-        drawings.append(Drawing(title, svg, caption))
-    return drawings
-
-
-def _draw_groups(axes: Axes, groups: Sequence[GroupErrors], n_rows: int, title: str, style: int) -> None:
-    places, shares = list(range(len(groups))), [group.right for group in groups]
-    bars = _bars(shares, groups)
-    for place, group in enumerate(groups):
-        shown = f"{short_name(group.group)}: {group.n - group.n_wrong} of {group.n} clips right"
-        add_tip(axes, group.right, place, shown)
-    axes.errorbar(shares, places, xerr=bars, fmt="o", color=LINES[style], elinewidth=1.0, markersize=4.5)
-    axes.set_yticks(places, [f"{short_name(group.group)}, n {group.n}" for group in groups], fontsize=8.5)
-    axes.set(
-        title=title, xlabel="Share of clips decided rightly", xlim=(-0.02, 1.02), ylim=(n_rows - 0.4, -0.6),
-        xticks=[0.0, 0.25, 0.5, 0.75, 1.0],
-    )  # fmt: skip
-    axes.grid(visible=True, axis="x", color=GRID)
-
-
-def _describe_hidden(title: str, hidden: Sequence[GroupErrors]) -> str:
-    if not hidden:
-        return ""
-    counts = count_phrase(sum(group.n for group in hidden), len(hidden))
-    return f"{title}: not shown {counts}, none below {format_number(min(group.right for group in hidden))}"
-
-
-def reliability_diagrams(results: Results) -> list[Drawing]:
-    """One drawing per test set: the share of speech in every bin of the probabilities that dev's map gives."""
-    return [
-        _reliability_diagram(results.title_of(test_set), judged.reliability, f"reliability-{number}")
-        for number, (test_set, judged) in enumerate(results.evidence.probability.test_sets.items(), start=1)
-    ]
-
-
-def _reliability_diagram(test_set: str, bins: Sequence[ReliabilityBin], name: str) -> Drawing:
-    bars = [[b.speech_share - b.share_low for b in bins], [b.share_high - b.speech_share for b in bins]]
-    with new_panels(1, WIDTH_INCHES, HEIGHT_INCHES) as (figure, (axes,)):
-        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
-        x, y = [b.mean_probability for b in bins], [b.speech_share for b in bins]
-        axes.errorbar(x, y, bars, fmt="-o", color=LINES[1], elinewidth=1.0, linewidth=1.2)
-        for b in bins:
-            is_low = b.speech_share < 0.5
-            axes.annotate(
-                str(b.n), (b.mean_probability, b.speech_share), (6, 5 if is_low else -5), textcoords="offset points",
-                fontsize=8.5, va="bottom" if is_low else "top", color=QUIET,
-            )  # fmt: skip
-        axes.set(
-            title=short_name(test_set), xlim=(-0.02, 1.04), ylim=(-0.04, 1.04),
-            xlabel="Probability of speech that was given", ylabel="Share that was speech",
-        )  # fmt: skip
-        axes.grid(visible=True, axis="x", color=GRID)
-        title = f"Reliability of the probabilities on clean clips, {test_set}"
-        svg = to_svg(figure, name, title, "Honest probabilities lie on the dotted line.")
-    caption = (
-        "Platt's map of dev; beside each point its clips; bars: 95 % intervals over groups; on the dotted "
-        "line probabilities are honest, above it too low."
-    )
-    return Drawing(title, svg, caption)
 
 
 def learning_curves(results: Results) -> list[Drawing]:

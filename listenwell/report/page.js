@@ -46,25 +46,86 @@ function makeSortable(table) {
   });
 }
 
+// A share with its interval, "0.639 [0.476, 0.775]", gets a bar.
+function addBar(cell) {
+  const found = cell.textContent.match(/^\s*([\d.]+)\s+\[([\d.]+), ([\d.]+)\]\s*$/);
+  if (found === null) return;
+  const bar = document.createElement("i"), [value, low, high] = found.slice(1).map((share) => `${100 * share}%`);
+  bar.className = "interval";
+  ["--value", "--low", "--high"].forEach((name, i) => bar.style.setProperty(name, [value, low, high][i]));
+  cell.append(bar);
+}
+
+document.querySelectorAll("[aria-labelledby=groups] td.number").forEach(addBar);
 document.querySelectorAll("table").forEach(makeSortable);
+
+// ---- The terms of the glossary: a link where one first stands in a section, a tip on a table's head. The glossary keeps
+// those that the page uses.
+const glossary = new Map([...document.querySelectorAll(".glossary > div")].map((entry) =>
+  [entry.querySelector("dt").textContent.toLowerCase(), { entry, meaning: entry.querySelector("dd").textContent }]));
+const named = [...glossary.keys()].sort((a, b) => b.length - a.length).join("|");
+const used = new Set();
+
+function findTerm(text, from = 0) {
+  const pattern = new RegExp(`\\b(${named})s?\\b`, "gi");
+  pattern.lastIndex = from;
+  const found = pattern.exec(text);
+  return found && { term: found[1].toLowerCase(), start: found.index, end: pattern.lastIndex };
+}
+
+function linkTerms(node, linked) {
+  for (let found = findTerm(node.data); found; found = findTerm(node.data, found.end)) {
+    if (linked.has(found.term)) continue;
+    const { entry, meaning } = glossary.get(found.term), rest = node.splitText(found.start), link = document.createElement("a");
+    const after = rest.splitText(found.end - found.start);
+    Object.assign(link, { className: "term", href: `#${entry.id}` });
+    link.dataset.tip = meaning;
+    rest.replaceWith(link);
+    link.append(rest);
+    linked.add(found.term);
+    used.add(entry);
+    return linkTerms(after, linked);
+  }
+}
+
+document.querySelectorAll("main section:not([aria-labelledby=glossary])").forEach((section) => {
+  const linked = new Set(), texts = [];
+  section.querySelectorAll("p:not(.verdict), .card li, .card small").forEach((each) =>
+    texts.push(...[...each.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE)));
+  texts.forEach((node) => linkTerms(node, linked));
+  section.querySelectorAll("thead th span").forEach((head) => {
+    const found = findTerm(head.textContent);
+    if (!found) return;
+    head.dataset.tip = glossary.get(found.term).meaning;
+    used.add(glossary.get(found.term).entry);
+  });
+});
+glossary.forEach(({ entry }) => { entry.hidden = !used.has(entry); });
 
 // ---- What a term or a point means, at the pointer or below what has the focus; Escape takes it away.
 const tip = document.getElementById("tip");
+let explained = null;
 
-function showTip(event) {
-  const said = event.target.closest("[data-tip]") ?? (event.type === "focusin" && event.target.querySelector("[data-tip]"));
-  tip.hidden = !said;
-  if (!said) return;
-  tip.textContent = said.dataset.tip;
-  const place = said.getBoundingClientRect();
+function placeTip() {
+  tip.hidden = !explained;
+  if (tip.hidden) return;
+  tip.textContent = explained.dataset.tip;
+  const place = explained.getBoundingClientRect(), below = place.bottom + 6;
   tip.style.left = `${Math.max(8, Math.min(place.left, document.documentElement.clientWidth - tip.offsetWidth - 8))}px`;
-  const below = place.bottom + 6;
   tip.style.top = `${below + tip.offsetHeight > innerHeight ? place.top - tip.offsetHeight - 6 : below}px`;
 }
 
-["pointerover", "focusin"].forEach((name) => document.addEventListener(name, showTip));
-["focusout", "scroll"].forEach((name) => document.addEventListener(name, () => { tip.hidden = true; }));
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
+function explain(element) {
+  explained = element;
+  placeTip();
+}
+
+const explainedIn = (target) => target.closest("[data-tip]") ?? target.querySelector(":scope > [data-tip]");
+document.addEventListener("pointerover", (event) => explain(event.target.closest("[data-tip]")));
+document.addEventListener("focusin", (event) => explain(explainedIn(event.target)));
+document.addEventListener("focusout", () => explain(null));
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") explain(null); });
+document.addEventListener("scroll", placeTip);
 
 // ---- The contents stand open where there is room beside the text.
 const isWide = matchMedia("(min-width: 72rem)"), contents = document.querySelector("nav details");
@@ -132,13 +193,13 @@ function plot(title, xLabel, yLabel, ticks, x, y, marks) {
     make("text", { x: 44, y: 12, class: "title" }, title),
     make("path", { class: "axis", d: "M44,18V258H292" }),
     make("text", { x: 168, y: 292, "text-anchor": "middle" }, xLabel),
-    make("text", { x: -138, y: 11, "text-anchor": "middle", transform: "rotate(-90)" }, yLabel),
+    make("text", { x: -138, y: 2, "text-anchor": "middle", transform: "rotate(-90)" }, yLabel),
     ...ticks.x.map(([value, label]) => make("text", { x: px(value), y: 274, "text-anchor": "middle" }, label)),
     ...ticks.y.map(([value, label]) => make("text", { x: 39, y: py(value) + 4, "text-anchor": "end" }, label)),
     ...marks.map((mark) => mark(path, px, py)),
   ];
   const figure = make("figure");
-  figure.append(make("svg", { viewBox: "0 0 308 300", role: "img", "aria-label": title }, ...drawn));
+  figure.append(make("svg", { viewBox: "-10 0 316 300", role: "img", "aria-label": title }, ...drawn));
   return figure;
 }
 
@@ -198,6 +259,19 @@ function drawScores(shown, threshold, delivered) {
     (share) => 0.5 + share / most / 2, [...bars, upright(delivered, "delivered"), upright(threshold, "now")]);
 }
 
+// The share of speech in every bin of the probabilities that the map of dev gives: honest ones lie on the dotted line.
+function drawReliability(bins) {
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((value) => [value, value]), same = (value) => value;
+  const points = bins.map((bin) => [bin.mean_probability, bin.speech_share]);
+  return plot("Reliability on clean clips", "Probability of speech given", "Share that was speech", { x: ticks, y: ticks },
+    same, same, [
+      curve([[0, 0], [1, 1]], 1, "1 4"),
+      curve(points, 2, "none"),
+      ...bins.map((bin) => curve([[bin.mean_probability, bin.share_low], [bin.mean_probability, bin.share_high]], 2, "none")),
+      ...bins.map((bin, i) => dot(points[i], 2, "", `${bin.n} clips: ${percent(bin.speech_share, 1)} were speech`)),
+    ]);
+}
+
 function tableOf(caption, heads, rows) {
   const line = (tag, cells) => make("tr", {}, ...cells.map((cell, i) =>
     make(i === 0 && tag === "td" ? "th" : tag, tag === "th" ? { scope: "col" } : i === 0 ? { scope: "row" } : {}, cell)));
@@ -241,7 +315,8 @@ function startExplorer(root) {
     place("reading").textContent = `Balanced accuracy ${now.balanced.toFixed(3)} at ${signed(threshold)}, ` +
       `${then.balanced.toFixed(3)} at the delivered threshold ${signed(delivered)}. ` +
       `Speech found ${now.tpr.toFixed(3)}, other sounds rejected ${(1 - now.fpr).toFixed(3)}.`;
-    place("plots").replaceChildren(drawScores(shown, threshold, delivered), drawRoc(shown, now, then), drawDet(shown, now, then));
+    place("plots").replaceChildren(drawScores(shown, threshold, delivered), drawRoc(shown, now, then), drawDet(shown, now, then),
+      ...(shown.set.reliability.length ? [drawReliability(shown.set.reliability)] : []));
     place("counts").replaceChildren(drawCounts(now), shown.legend);
     place("wrong").replaceChildren(drawErrors(shown.set, shown.rows, threshold));
   }

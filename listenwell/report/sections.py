@@ -23,7 +23,6 @@ from listenwell.report.blocks import (
     Code,
     Figures,
     Fold,
-    Glossary,
     Page,
     Paragraph,
     Sounds,
@@ -32,7 +31,6 @@ from listenwell.report.blocks import (
 )
 from listenwell.report.results import OUT_OF_CORPUS, SEALED, Results, metric_of
 from listenwell.report.wording import (
-    GLOSSARY,
     condition_phrase,
     condition_title,
     count_phrase,
@@ -79,6 +77,7 @@ def study_page(results: Results, sounds: Sequence[Sounds], threshold: Sequence[B
     judged = results.judged_sets
     first_curves, other_curves = figures.accuracy_curves(results)
     criteria, *more_tables = evidence.judged_tables(results)
+    groups, hardest = evidence.group_tables(results)
     headline = results.headline
     clean = metric_of(results.row(FINE_TUNED, CALIBRATED, headline, CLEAN))
     about = ABOUT_ANSWERS.format(results.title_of(headline), count_phrase(clean.n, clean.n_groups))
@@ -93,8 +92,9 @@ def study_page(results: Results, sounds: Sequence[Sounds], threshold: Sequence[B
         ("Errors to listen to", "errors", [Paragraph(ABOUT_ERRORS), *sounds]),
         ("Speakers and sounds", "groups", [
             *map(tables.speaker_table, results.leave_one_speaker_out),
-            Figures(figures.group_plots(results), is_wide=True),
-            Fold("Groups with errors, the hardest under each condition", evidence.error_tables(results)),
+            Paragraph(evidence.errors_sentence(results)),
+            groups,
+            Fold("The hardest group under each condition", [hardest]),
         ]),
         ("Comparisons", "comparisons", [
             Paragraph(ABOUT_COMPARISONS),
@@ -106,18 +106,17 @@ def study_page(results: Results, sounds: Sequence[Sounds], threshold: Sequence[B
         ("Criteria, transfer, probabilities", "judged", [
             criteria,
             Fold("Transfer of the threshold, fitted curves, probabilities",
-                 [*more_tables, Figures(figures.reliability_diagrams(results))]),
+                 more_tables),
         ]),
         ("Arms, search, training", "ladder", _arms_blocks(results)),
         ("Clips and provenance", "data", _data_blocks(results)),
-        ("Glossary", "glossary", [Glossary(GLOSSARY)]),
     ]  # fmt: skip
     return make_page("listenwell report", results.name, _bylines(results), parts)
 
 
 def model_card(results: Results) -> Page:
     """The model card: what the delivered adapter is, reaches, was trained on, and its limits."""
-    counts, *_ = evidence.allocation_tables(results)
+    counts, _ = evidence.allocation_tables(results)
     overfitting = [Paragraph(tables.overfitting_sentence(fit)) for fit in results.fits]
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("Use", "use", [Paragraph(WHAT_IT_DOES.format(results.model.name)),
@@ -133,20 +132,11 @@ def model_card(results: Results) -> Page:
 
 def _bylines(results: Results) -> list[str]:
     """What was trained on what, and what it was tested on."""
-    speech, other = (
-        next((each for each in results.allocation if (each.part, each.label) == ("train", label)), None)
-        for label in ("SPEECH", "NONSPEECH")
-    )
-    trained = f"{results.model.name} with LoRA, rank {results.config['lora']['rank']}"
-    if speech is not None and other is not None:
-        trained += (
-            f", trained on {speech.n_clips} speech clips ({speech.n_groups} speakers) and {other.n_clips} other "
-            f"clips ({other.n_groups} sources)"
-        )
-    tested = [
-        f"{test_set.title} ({count_phrase(test_set.n_clips, test_set.n_groups)})" for test_set in results.test_sets
-    ]
-    return [f"{trained}; tested on {', '.join(tested)}."]
+    of_training = [each for each in results.allocation if each.part == "train"]
+    trained = ", ".join(f"{each.n_clips} {each.label} clips ({each.n_groups} groups)" for each in of_training)
+    tested = ", ".join(f"{each.title} ({count_phrase(each.n_clips, each.n_groups)})" for each in results.test_sets)
+    lora = f"LoRA of rank {results.config['lora']['rank']}"
+    return [f"{results.model.name}, {lora}, trained on {trained}; tested on {tested}."]
 
 
 def _warnings(results: Results) -> list[Paragraph]:
@@ -168,15 +158,13 @@ def _trust(results: Results) -> Card:
 
 
 def _trust_blocks(results: Results) -> list[Block]:
-    findings, looks = evidence.gate_tables(results.leaks, results.seal)
-    counts, names, backgrounds = evidence.allocation_tables(results)
+    clips, backgrounds = evidence.allocation_tables(results)
     return [
         *evidence.statements(results),
         *_warnings(results),
-        findings,
-        Fold("Commits and looks", [looks]),
-        counts,
-        Fold("Groups and backgrounds by name", [names, backgrounds]),
+        evidence.findings_table(results.leaks),
+        clips,
+        Fold("Background recordings", [backgrounds]),
     ]
 
 
@@ -184,7 +172,6 @@ def _arms_blocks(results: Results) -> list[Block]:
     return [
         *(Paragraph(fit.reason, f"{fit.name} failed.", style="notice") for fit in results.failed_fits),
         tables.ladder_table(results),
-        Fold("Where decisions vary", [tables.variation_table(results)]),
         *([tables.search_table(results.search)] if results.search else []),
         Fold("Learning curves", [Figures(figures.learning_curves(results), is_wide=True)]),
     ]

@@ -160,19 +160,6 @@ def ladder_table(results: Results) -> Table:
     )
 
 
-def variation_table(results: Results) -> Table:
-    """Where being right or wrong varies, for arms with several seeds."""
-    rows = [
-        (rung.arm, results.title_of(rung.test_set), condition_title(rung.condition),
-         *(f"{share:.0%}" for share in (v.groups, v.clips, v.seeds, v.rest)))
-        for rung in results.ladder
-        if (v := rung.variation) is not None
-    ]  # fmt: skip
-    heads = ("Arm", "Test set", "Condition", "#Between groups", "#Clips of a group", "#Seeds", "#Seed by clip")
-    note = "Shares of the sum of squares of all decisions: the last is where one seed is right and another is not."
-    return make_table("Where decisions vary", heads, rows, note)
-
-
 def mean_over_seeds(rung: LadderRow) -> str:
     """The mean of an arm's seeds, ± half of its t interval where there are several."""
     spread = "" if rung.seed_half_width is None else f" ±{rung.seed_half_width:.3f}"

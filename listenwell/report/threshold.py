@@ -2,7 +2,8 @@
 
 The content (JSON, read by page.js) is a list of test sets: name, title, threshold (the delivered one), clips as
 [clip_id, group, is speech], conditions with the score of each clip (null where it was not scored), and by condition the
-opponents whose operating curves the evidence holds, as rates, with the point at their calibrated threshold. Scores
+opponents whose operating curves the evidence holds, as rates, with the point at their calibrated threshold; and the
+reliability of the probabilities on clean clips. Scores
 come from the score tables of the run; they stand on the page only where they give the numbers of results.json.
 """
 
@@ -55,16 +56,17 @@ def threshold_blocks(results: Results, run: RunFolder) -> list[Block]:
 def _gives(table: ScoreTable, rows: Sequence[Row]) -> bool:
     """Whether the scores give the shares of both classes that the rows hold, under every condition."""
     parts = versions(table)
-    for row in rows:
+
+    def gives(row: Row) -> bool:
         if row.condition not in parts or row.threshold_value is None:
             return False
         part = parts[row.condition]
         is_right = decide(part.score, row.threshold_value) == part.is_speech
         shares = [metric_of(row, name).value for name in ("recall", "specificity")]
         measured = [float(np.mean(is_right[is_class])) for is_class in (part.is_speech, ~part.is_speech)]
-        if not all(map(math.isclose, measured, shares)):
-            return False
-    return True
+        return all(map(math.isclose, measured, shares))
+
+    return all(map(gives, rows))
 
 
 def _describe(results: Results, name: str, table: ScoreTable) -> dict[str, Any]:
@@ -74,13 +76,13 @@ def _describe(results: Results, name: str, table: ScoreTable) -> dict[str, Any]:
     }
     conditions = []
     for condition, part in versions(table).items():
-        scores = dict(zip(part.clip_id.tolist(), part.score.tolist(), strict=True))
         if condition != NOISY:
-            in_order = [scores.get(clip) for clip in clips]
+            scores = dict(zip(part.clip_id.tolist(), part.score.tolist(), strict=True))
+            about = {"name": condition, "title": condition_title(condition)}
             is_noisy = bool(np.isfinite(part.snr_db).any())
-            conditions.append(
-                {"name": condition, "title": condition_title(condition), "is_noisy": is_noisy, "scores": in_order}
-            )
+            conditions.append({**about, "is_noisy": is_noisy, "scores": [scores.get(clip) for clip in clips]})
+    judged = results.evidence.probability.test_sets
+    reliability = judged[name].reliability if name in judged else []
     curves = [curve for curve in results.evidence.operating_curves[name] if curve.method != FINE_TUNED]
     return {
         "name": name,
@@ -88,6 +90,7 @@ def _describe(results: Results, name: str, table: ScoreTable) -> dict[str, Any]:
         "threshold": results.thresholds[FINE_TUNED].value,
         "clips": list(clips.values()),
         "conditions": conditions,
+        "reliability": [each.model_dump() for each in reliability],
         "opponents": [_describe_curve(results, name, curve, place) for place, curve in enumerate(curves)],
     }
 

@@ -6,7 +6,7 @@ Balanced accuracy, its intervals and differences have three digits behind the po
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.augment.recording import Band
@@ -23,37 +23,6 @@ METHOD_TITLES = {
     "silero": "Silero VAD",
     "webrtc": "WebRTC VAD",
 }
-GLOSSARY = {
-    "balanced accuracy": "The mean of two shares: speech clips called speech, other clips not called so. Guessing "
-    "gives one half.",
-    "95 % interval": "The range of values that the data allow: in 95 of 100 such studies it holds the true value. It "
-    "counts groups, not only clips.",
-    "group": "A speaker or a sound source: clips of one group are alike, so they count together.",
-    "calibrated": "At the threshold that was chosen on dev.",
-    "default": "At the threshold a method is published with; 0 for the language model.",
-    "dev": "The clips that choose threshold and epoch. They neither train nor test.",
-    "threshold": "A clip whose score is at least as high is called speech.",
-    "zero-shot": "The base model as it is, without training.",
-    "out of corpus": "Clips of corpora that trained nothing and chose nothing.",
-    "corrected": "p values made larger because several comparisons were made (Holm).",
-    "detectable": "The difference that a study of this size finds in 80 % of cases. A smaller one may well be missed.",
-    "cannot tell": "The interval or the corrected p value allows both directions. It does not mean equal.",
-    "SNR": "Signal-to-noise ratio: the level of the clip over the background that was mixed in.",
-    "noisy": "All signal-to-noise ratios together.",
-    "AUC": "How often a speech clip scores above another sound, at no threshold: 1 is always, one half is guessing.",
-    "Speech found": "The share of speech clips called speech (recall).",
-    "Other sounds rejected": "The share of other clips not called speech (specificity).",
-    "Cllr": "What probabilities are worth, in bits: 0 is perfect, 1 knows nothing.",
-    "minCllr": "The Cllr that the same ranking would reach with the best map to probabilities.",
-    "actDCF": "The expected cost of the decisions, misses and false alarms at equal cost.",
-    "minDCF": "The expected cost at the best threshold of this test.",
-    "Brier score": "The mean squared error of the probabilities; 0 is perfect.",
-    "Effective n": "How many independent clips the clips are worth, since those of one group are alike.",
-    "leak gate": "The search, before training, for clips, speakers, recordings and backgrounds that stand in two "
-    "splits.",
-    "sealed": "The thresholds were committed before anybody looked at the test.",
-}
-"""What the words of a report mean."""
 BELOW_CHANCE = {
     "webrtc": "it tells activity from silence by the energy of six bands, and other sounds are often active throughout "
     "while speech pauses",
@@ -155,23 +124,6 @@ def format_difference(difference: PairedDifference | Metric) -> str:
 def format_p(p_value: float) -> str:
     """A p value with its relation: "= 0.031", "< 0.001"."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
-
-
-_TERM = re.compile(
-    "|".join(rf"\b{re.escape(term)}s?\b" for term in sorted(GLOSSARY, key=len, reverse=True)), re.IGNORECASE
-)
-_TERMS = {term.lower(): term for term in GLOSSARY}
-
-
-def find_terms(text: str) -> Iterator[tuple[str, str]]:
-    """Cut a text into (stretch, term of the glossary it names), "" where it names none."""
-    end = 0
-    for found in _TERM.finditer(text):
-        yield text[end : found.start()], ""
-        shown = found[0].lower()
-        yield found[0], _TERMS.get(shown) or _TERMS[shown.removesuffix("s")]
-        end = found.end()
-    yield text[end:], ""
 
 
 def plain_sentence(sentence: str) -> str:

@@ -28,7 +28,7 @@ from listenwell.report.results import Results
 from listenwell.report.sections import model_card, study_page
 from listenwell.report.tables import CONDITION_COLUMNS, MEASURES, condition_rows
 from listenwell.report.threshold import threshold_blocks
-from listenwell.report.wording import GLOSSARY, MINUS, find_terms, show_characters
+from listenwell.report.wording import MINUS, show_characters
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.run_folder import RunFolder
 
@@ -60,10 +60,13 @@ def write_page(path: Path, page: Page) -> None:
 
 def render_page(page: Page) -> str:
     """Return the web page."""
-    script, style = (files("listenwell.report").joinpath(name).read_text("utf-8") for name in ("page.js", "page.css"))
-    policy = policy_hash(script)
+    names = ("page.js", "page.css", "glossary.yaml")
+    script, style, glossary = (files("listenwell.report").joinpath(name).read_text("utf-8") for name in names)
     template = _environment(show_on_page, autoescape=True).get_template("page.html.j2")
-    return template.render(page=page, script=Markup(script), script_hash=policy, style=Markup(style))
+    return template.render(
+        page=page, script=Markup(script), script_hash=policy_hash(script), style=Markup(style),
+        glossary=yaml.safe_load(glossary),
+    )  # fmt: skip
 
 
 def render_markdown(page: Page) -> str:
@@ -86,44 +89,8 @@ def _environment(finalize: Callable[[Any], Any], autoescape: bool = False) -> En
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "markdown_table": markdown_table, "indent_code": indent_code, "embed": embed_json, "anchor": term_anchor
-    }  # fmt: skip
-    environment.globals["terms"] = TermLinks()
+    environment.filters |= {"markdown_table": markdown_table, "indent_code": indent_code, "embed": embed_json}
     return environment
-
-
-class TermLinks:
-    """Links from the terms of a text to the glossary, each term once in a section; a head of a table has its tip."""
-
-    def __init__(self) -> None:
-        self.linked: set[str] = set()
-
-    def start(self) -> str:
-        """Begin a section."""
-        self.linked.clear()
-        return ""
-
-    def link(self, text: str) -> Markup:
-        """The text, each term that was not linked in this section as a link."""
-        return Markup("").join(self._link(stretch, term) for stretch, term in find_terms(text))
-
-    def _link(self, stretch: str, term: str) -> str | Markup:
-        shown = show_characters(stretch)
-        if not term or term in self.linked:
-            return shown
-        self.linked.add(term)
-        link = '<a class="term" href="#{}" data-tip="{}">{}</a>'
-        return Markup(link).format(term_anchor(term), GLOSSARY[term], shown)
-
-    def tip(self, text: str) -> str:
-        """What the terms of a head mean."""
-        return " ".join(GLOSSARY[term] for _, term in find_terms(text) if term)
-
-
-def term_anchor(term: str) -> str:
-    """Where the glossary explains a term."""
-    return f"term-{term.lower().replace(' ', '-').replace('%', 'percent')}"
 
 
 def embed_json(content: Any) -> Markup:

@@ -28,7 +28,7 @@ from listenwell.model.loading import load_processor, model_folder, quiet_transfo
 from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, log_mel, pad
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
-from listenwell.report.blocks import Block, Drawing, Figures, Page, Paragraph, Picture, Sound, Sounds, make_page
+from listenwell.report.blocks import Block, Drawing, Figures, Paragraph, Picture, Sound, Sounds, make_page
 from listenwell.report.errors import draw_picture, make_player
 from listenwell.report.figures import draw_waveforms
 from listenwell.report.write import write_page
@@ -77,16 +77,10 @@ def preview(
         for epoch in epochs:
             hearings.append(_hear(config, clip, epoch, splits.banks[TRAIN], filters, len(hearings) + 1))
             on_progress("listening", len(hearings), len(clips) * len(epochs))
-    write_page(out, _make_page(hearings, config.seed))
+    parts = [(f"{h.clip.clip_id}, epoch {h.epoch}", f"clip-{i}", _describe(h)) for i, h in enumerate(hearings)]
+    title, about = "What training gets", ABOUT.format(config.seed)
+    write_page(out, make_page("listenwell augmentation preview", title, [about], parts))
     return hearings
-
-
-def _make_page(hearings: Sequence[Hearing], seed: int) -> Page:
-    parts = [
-        (f"{hearing.clip.clip_id}, epoch {hearing.epoch}", f"clip-{number}", _describe(hearing))
-        for number, hearing in enumerate(hearings, start=1)
-    ]
-    return make_page("listenwell augmentation preview", "What training gets", [ABOUT.format(seed)], parts)
 
 
 def _describe(hearing: Hearing) -> list[Block]:
