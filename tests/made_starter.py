@@ -32,7 +32,7 @@ def make_starter(folder: Path, monkeypatch: pytest.MonkeyPatch, n_editions: int 
                 content = made_recording(label, name, rate_hz, 0.7 if group == 1 else 2.5)
                 package = "toys-foreign" if part == "out_of_corpus" else "toys"
                 files[package, f"usr/{name}.wav"] = content
-                kind = "noise" if label == "BACKGROUND" else ""
+                kind = {"BACKGROUND": "noise", "NONSPEECH": "drums"}.get(label, "")
                 digest = hashlib.sha256(content).hexdigest()
                 clips = 0 if label == "BACKGROUND" else 3
                 rows.append(f"{package},usr/{name}.wav,{digest},{label},{name},made,{kind},{part},{clips},CC0-1.0,1")

@@ -87,6 +87,8 @@ def test_preparing_gives_tables_audio_and_figures(prepared: StarterCorpus) -> No
     clips, backgrounds = read_manifest(prepared.clips_csv), read_backgrounds(prepared.backgrounds_csv)
     assert Counter(clip.split for clip in clips) == dict.fromkeys(PARTS, 2 * N_GROUPS * 3)
     assert {bed.split for bed in backgrounds} == set(PARTS)
+    kinds = {(clip.label, clip.category.rpartition("/")[0]) for clip in clips}
+    assert kinds == {("SPEECH", ""), ("NONSPEECH", "drums")}
     for clip in clips:
         info = soundfile.info(clip.path)
         assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")

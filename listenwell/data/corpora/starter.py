@@ -282,7 +282,7 @@ def _render_group(
                 recording=f"{member.package}/{member.path}",
                 corpus=member.corpus,
                 licence=member.licence,
-                category=member.category,
+                category=f"{member.kind}/{member.category}" if member.kind else member.category,
                 split=member.part,
                 pcm_sha256=_write_wav(path, samples),
             )
