@@ -315,9 +315,9 @@ function startExplorer(root) {
     place("reading").textContent = `Balanced accuracy ${now.balanced.toFixed(3)} at ${signed(threshold)}, ` +
       `${then.balanced.toFixed(3)} at the delivered threshold ${signed(delivered)}. ` +
       `Speech found ${now.tpr.toFixed(3)}, other sounds rejected ${(1 - now.fpr).toFixed(3)}.`;
-    place("plots").replaceChildren(drawScores(shown, threshold, delivered), drawRoc(shown, now, then), drawDet(shown, now, then),
+    place("plots").replaceChildren(drawScores(shown, threshold, delivered), drawRoc(shown, now, then), drawDet(shown, now, then));
+    place("counts").replaceChildren(drawCounts(now), shown.legend,
       ...(shown.set.reliability.length ? [drawReliability(shown.set.reliability)] : []));
-    place("counts").replaceChildren(drawCounts(now), shown.legend);
     place("wrong").replaceChildren(drawErrors(shown.set, shown.rows, threshold));
   }
 
