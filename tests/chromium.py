@@ -48,6 +48,7 @@ class Page:
         self.complaints: list[str] = []
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a window that nobody sees has no focus
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.pipe.call(method, parameters, self.session, self._note)
