@@ -131,7 +131,6 @@ def test_the_module_runs_and_prints_its_version():
         ("score",),
         ("score", "--out", "x", "--prompt-file", "no/such/file.txt"),
         ("corpus", "prepare", "unheard_of"),
-        ("model", "build", "large"),
         ("unheard-of",),
         ("config", "--unheard-of"),
     ],
@@ -197,7 +196,7 @@ def test_a_note_of_several_measures_stands_once_below_them():
     assert measures.notes() == ["[1] few errors", "[2] no errors"]
 
 
-@pytest.mark.parametrize("command", ["study", "fit", "loso", "prepare"])
+@pytest.mark.parametrize("command", ["study", "fit", "loso", "plan"])
 def test_a_missing_table_of_clips_is_named_at_once_and_a_change_is_no_config(tmp_path, command):
     (tmp_path / "study.yaml").write_text("data: {manifest: gone/clips.csv}\n")
     missing = run(command, tmp_path / "study.yaml")

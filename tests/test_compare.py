@@ -206,11 +206,10 @@ def test_wrong_usage_exits_with_2_and_one_sentence(folder, arguments):
     assert result.stderr.startswith("listenwell: error:")
 
 
-def test_power_answers_before_and_after_the_data(folder):
-    result = run("power", "--half-width", "0.05", "--difference", "0.05", "--table", folder / "good.csv")
+def test_power_answers_before_there_are_data():
+    result = run("power", "--half-width", "0.05", "--difference", "0.05")
     assert result.exit_code == 0, result.output
     assert "89 speakers and 89 sound sources" in result.stdout
-    assert "SPEECH: 200 clips of 40 groups are worth 90.9 independent ones" in result.stdout
 
 
 def test_one_class_is_refused_and_one_group_says_nothing():

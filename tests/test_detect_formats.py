@@ -201,6 +201,7 @@ def test_files_of_any_name_are_answered_in_every_format(detect, tmp_path, form):
         (("--workers", "0"), "--workers"),
         (("--channel", "each", "--format", "audacity"), "--channel each"),
         (("--skip-existing",), "--skip-existing: needs --cut alone"),
+        (("-", "--cut", "c"), "--cut: stdin can be decoded once only"),
         (("--skip-existing", "--cut", "c", "--out", "all.json", "--format", "json"), "--skip-existing: needs --cut"),
     ],
     ids=" ".join,

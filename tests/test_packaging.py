@@ -6,6 +6,7 @@ stays unseen, and everything runs in a folder outside the sources.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ import soundfile
 from made_scores import make_scores
 
 import listenwell
+from listenwell.detect.detector import Detector
 from listenwell.evaluate.scores import write_scores
 from listenwell.random_streams import stream
 
@@ -92,3 +94,18 @@ def test_the_installed_program_detects_with_a_detector(installed, made_detector,
     command = ("detect", "--detector", made_detector, "--device", "cpu", "--dtype", "float32", "--format", "csv")
     text = run(installed, tmp_path, "listenwell", *command, "short.wav")
     assert "SPEECH" in text
+
+
+def test_the_detector_that_is_shipped_answers_without_being_named(installed, made_detector, tmp_path):
+    soundfile.write(tmp_path / "short.wav", 0.1 * stream(0, "short").standard_normal(8_000), 16_000)
+    command = ("detect", "--device", "cpu", "--dtype", "float32", "--format", "csv", "short.wav")
+    ready = "from listenwell.detect.bundle import READY; print(READY)"
+    place = Path(run(installed, tmp_path, "python", "-c", ready).strip())
+    assert place.parent.name == "listenwell"
+    if not place.is_dir():  # nothing is shipped yet
+        shutil.copytree(made_detector, place)
+    assert "SPEECH" in run(installed, tmp_path, "listenwell", *command)
+    loaded = run(
+        installed, tmp_path, "python", "-c", "from listenwell import Detector; print(Detector.load().threshold)"
+    )
+    assert float(loaded) == Detector.load(place, device="cpu", dtype="float32").threshold

@@ -6,9 +6,11 @@ from scipy.special import expit
 
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.predictions import (
+    ConditionName,
     Question,
     judge_predictions,
     parse_columns,
+    read_conditions,
     read_predictions,
 )
 
@@ -114,8 +116,8 @@ def foreign_study():
     """The shape of a published table: 970 clips under 22 conditions, decisions in words, groups in the file names."""
     rng = np.random.default_rng(0)
     conditions = [
-        *(f"dur_{ms}ms" for ms in DURATIONS_MS),
-        *(f"snr_{db}dB" for db in SNRS_DB),
+        *(f"dur_{ms}ms" for ms in (20, 40, 60, 80, 100, 200, 500, 1000)),
+        *(f"snr_{db}dB" for db in (-10, -5, 0, 5, 10, 20)),
         *(f"reverb_{rt}" for rt in ("none", "0.3", "1.0", "2.5")),
         *(f"filter_{kind}" for kind in ("none", "bp", "lp", "hp")),
     ]
@@ -139,11 +141,15 @@ def test_decisions_in_words_under_conditions_of_their_own_names_are_judged(tmp_p
     rows = [",".join(cells) for cells in foreign_study()]
     assert len(rows) == 21_340
     path = write(tmp_path, *rows, header="path,y,spk,condition,prediction")
+    names = tmp_path / "conditions.csv"
+    lines = [f"dur_{ms}ms,{ms}ms," for ms in DURATIONS_MS]
+    lines += [f"snr_{db}dB,snr_{db}," for db in SNRS_DB]
+    names.write_text("condition,as,kind\n" + "\n".join([*lines, "filter_none,clean,"]) + "\n")
     columns = parse_columns("id=path,label=y,decision=prediction,group=spk")
-    found = read_predictions(path, columns)
+    found = read_predictions(path, columns, conditions=read_conditions(names))
     assert (found.scale, found.default_threshold) == ("decision", 0.5)
     judged = judge_predictions(found, Question(0.5), seed=0)
-    pooled = {"noisy": 6, "duration: all 8": 8, "reverb: all 4": 4, "filter: all 4": 4, "all": 22}
+    pooled = {"noisy": 6, "duration: all 8": 8, "reverb: all 4": 4, "filter: all 3": 3, "all": 22}
     assert {name: metrics[0].n / 970 for name, metrics in judged.metrics.items() if name in pooled} == pooled
     assert {metric.name for metrics in judged.metrics.values() for metric in metrics} == {
         "balanced_accuracy", "recall", "specificity", "accuracy",
@@ -154,8 +160,11 @@ def test_decisions_in_words_under_conditions_of_their_own_names_are_judged(tmp_p
     assert {(curve.over, curve.measure) for curve in judged.curves} >= {("snr_db", "recall"), ("duration_ms", "recall")}
 
 
-def test_words_beside_numbers_are_named(tmp_path):
+def test_words_beside_numbers_and_a_condition_that_is_not_there_are_named(tmp_path):
     columns = parse_columns("id=path,label=y,score=prob,group=spk")
     path = write(tmp_path, "a,1,speech,s", "b,0,0.5,n")
     with pytest.raises(ManifestError, match=r"score '0\.5' is a number, others are a word"):
         read_predictions(path, columns)
+    path = write(tmp_path, "a,1,speech,s", "b,0,no speech,n")
+    with pytest.raises(ManifestError, match="no condition 'dur_20ms'"):
+        read_predictions(path, columns, conditions={"dur_20ms": ConditionName("20ms", "")})

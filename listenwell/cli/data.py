@@ -28,14 +28,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a corpus; 'da
 Root = Annotated[Path | None, typer.Option("--root", help="Folder of the corpus, or one above it.")]
 
 
-@corpus_app.command("list")
+@corpus_app.command("list", epilog="Example: listenwell data corpus list musan")
 def list_corpora(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Show all about one corpus.", show_default=False)] = "",
 ) -> None:
-    """List the corpora: hours, size of the download, licence, what they are good for; or all about one of them.
-
-    Example: listenwell data corpus list musan
-    """
+    """List the corpora: hours, size of the download, licence, what they are good for; or all about one of them."""
     from listenwell.data.corpora.catalogue import CORPORA, find_corpus
 
     if name:
@@ -51,18 +48,13 @@ def list_corpora(
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@corpus_app.command("download")
+@corpus_app.command("download", epilog="Example: listenwell data corpus download musan --root corpora/musan")
 def download_corpus(
     name: Name,
     root: Root = None,
-    url: Annotated[
-        str, typer.Option("--url", help="Mirror: URL of a folder that holds the archives under their own names.")
-    ] = "",
+    url: Annotated[str, typer.Option(help="Mirror: a folder of the archives under their own names.")] = "",
 ) -> None:
-    """Fetch a corpus and unpack it; an interrupted download goes on where it stopped. Prints the folders.
-
-    Example: listenwell data corpus download musan --root corpora/musan
-    """
+    """Fetch a corpus and unpack it; an interrupted download goes on where it stopped. Prints the folders."""
     from listenwell.data.corpora.catalogue import fetch_corpus, find_corpus
 
     corpus = find_corpus(name)
@@ -72,28 +64,19 @@ def download_corpus(
     typer.echo("\n".join(map(str, folders)))
 
 
-@corpus_app.command("prepare")
+@corpus_app.command("prepare", epilog="Example: listenwell data corpus prepare musan --root musan --out prepared")
 def prepare_corpus(
     name: Name = STARTER,
     root: Root = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for clips.csv and backgrounds.csv.")] = None,
     clip_s: Annotated[float | None, typer.Option("--clip-s", min=0.5, help="Longest clip, in seconds.")] = None,
-    clips_per_recording: Annotated[
-        int | None, typer.Option("--clips-per-recording", min=1, help="Most clips of one recording.")
-    ] = None,
-    clips: Annotated[
-        str | None, typer.Option("--clips", help="MUSAN: kinds that become clips, such as speech,noise; or none.")
-    ] = None,
-    backgrounds: Annotated[
-        str | None, typer.Option("--backgrounds", help="Kinds that become backgrounds, such as music; or none.")
-    ] = None,
+    clips_per_recording: Annotated[int | None, typer.Option(min=1, help="Most clips of one recording.")] = None,
+    clips: Annotated[str | None, typer.Option(help="MUSAN: kinds that become clips (speech,noise), or none.")] = None,
+    backgrounds: Annotated[str | None, typer.Option(help="Kinds of backgrounds (music,noise), or none.")] = None,
     parts: Annotated[str | None, typer.Option("--parts", help="Official parts of VoxConverse: dev, test.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first.
-
-    Example: listenwell data corpus prepare musan --root corpora/musan --out prepared/musan
-    """
+    """Make clips.csv and backgrounds.csv of a corpus; starter is fetched and rendered in the cache first."""
     if name == STARTER:
         from listenwell.data.corpora.starter import prepare_starter
 
@@ -142,18 +125,10 @@ def _report_prepared(prepared: "Prepared") -> None:
 
 
 def _corpus_text(corpus: "Corpus") -> str:
-    lines = [
-        ("title", corpus.title),
-        ("what for", corpus.purpose),
-        ("hours", f"{corpus.hours:g}" if corpus.hours else "-"),
-        ("licence", corpus.licence),
-        ("citation", corpus.citation),
-        ("home page", corpus.home_page),
-        ("layout", corpus.layout),
-        ("drawn from", ", ".join(corpus.draws_on)),
-        *(("archive", f"{each.url}  {each.checksum or 'recorded on first use'}") for each in corpus.archives),
-    ]
-    return "\n".join(f"{title:10} {text}" for title, text in lines if text)
+    names = ("title", "purpose", "hours", "licence", "citation", "home_page", "layout", "draws_on")
+    lines = [f"{name:10} {getattr(corpus, name)}" for name in names if getattr(corpus, name)]
+    archives = [f"archive    {each.url}  {each.checksum or 'recorded on first use'}" for each in corpus.archives]
+    return "\n".join([*lines, *archives])
 
 
 def _size_text(archives: Sequence["RemoteFile"]) -> str:
@@ -164,7 +139,9 @@ def _size_text(archives: Sequence["RemoteFile"]) -> str:
     return f"{known / 1e9:.1f} GB" if all(archive.n_bytes for archive in archives) else "not published"
 
 
-@app.command("test-set")
+@app.command(
+    "test-set", epilog="Example: listenwell data test-set --clips my/clips.csv --speakers 4 --sounds 4 --out test"
+)
 def draw_test_set(
     clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for test_set.csv and its data sheet.")],
@@ -174,15 +151,10 @@ def draw_test_set(
     sound_clips: Annotated[int, typer.Option("--sound-clips", min=1, help="Clips of each source.")] = 3,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")] = 0,
     from_split: Annotated[str, typer.Option("--from-split", help="Draw from this split of the clips only.")] = "",
-    exclude: Annotated[
-        list[Path] | None, typer.Option("--exclude", help="Table of clips used elsewhere; may be given again.")
-    ] = None,
+    exclude: Annotated[list[Path] | None, typer.Option(help="Table of clips used elsewhere; repeatable.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw a test set by group and write it with its data sheet; no audio is copied.
-
-    Example: listenwell data test-set --clips my_recordings/clips.csv --speakers 4 --sounds 4 --out test_set
-    """
+    """Draw a test set by group and write it with its data sheet; no audio is copied."""
     from listenwell.config import load_config
     from listenwell.data.test_set import SetSize
     from listenwell.tasks.test_set import FILES, Draw, make_test_set
@@ -204,17 +176,14 @@ def draw_test_set(
     typer.echo(out / "test_set.csv")
 
 
-@app.command("audio-check")
+@app.command("audio-check", epilog="Example: listenwell data audio-check my/clips.csv")
 def check_audio(
     clips: Annotated[str, typer.Argument(metavar="CLIPS", help="clips.csv, or starter.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the shortcut test.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the findings here (JSON).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure clipping, DC, silence, level and bandwidth by class, and warn where they tell the label.
-
-    Example: listenwell data audio-check my_recordings/clips.csv
-    """
+    """Measure clipping, DC, silence, level and bandwidth by class, and warn where they tell the label."""
     from dataclasses import asdict
 
     from listenwell.config import load_config

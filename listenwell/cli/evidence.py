@@ -23,13 +23,17 @@ ScaleOption = Annotated[
     Literal["auto", "log-odds", "probability", "percent"], typer.Option("--scale", help="What the scores are.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws of groups.")]
+Conditions = Annotated[
+    Path | None,
+    typer.Option("--conditions", help="What conditions of other names are (CSV: condition, as, kind): dur_20ms,20ms,"),
+]
 TableOut = Annotated[Path | None, typer.Option("--table", help="Write a table here: .csv (every number) or .tex.")]
 SHOWN_PARTS = 8
 HEADLINES = ("", "clean", "noisy", "all")
 JsonOut = Annotated[Path | None, typer.Option("--out", help="Write everything here (JSON).")]
 
 
-@app.command("calibrate")
+@app.command("calibrate", epilog="Example: listenwell calibrate my/run/scores/fine-tuned-dev.csv --out threshold.json")
 def calibrate(
     scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of dev clips (CSV).")],
     out: Annotated[Path | None, typer.Option("--out", help="Write the threshold here (JSON).")] = None,
@@ -46,10 +50,7 @@ def calibrate(
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
-    """Choose the threshold that a criterion asks for on dev scores, with its interval; no model is needed.
-
-    Example: listenwell calibrate my_recordings/run/scores/fine-tuned-dev.csv --out threshold.json
-    """
+    """Choose the threshold that a criterion asks for on dev scores, with its interval; no model is needed."""
     from listenwell.evaluate import calibration
     from listenwell.evaluate.calibration import parse_criterion
     from listenwell.evaluate.predictions import parse_columns, read_predictions
@@ -74,63 +75,49 @@ def calibrate(
     )
 
 
-@app.command("evaluate")
+@app.command("evaluate", epilog="Example: listenwell evaluate my/run/scores/fine-tuned-test.csv --by group")
 def evaluate(
     scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score table of test clips (CSV).")],
-    threshold: Annotated[
-        str, typer.Option("--threshold", help="A number, or a file that calibrate wrote; otherwise the even odds.")
-    ] = "",
+    threshold: Annotated[str, typer.Option(help="A number, or a file of calibrate; else the even odds.")] = "",
     columns: Columns = "",
     scale: ScaleOption = "auto",
-    target: Annotated[
-        float | None, typer.Option("--target", min=0, max=1, help="Least balanced accuracy that counts as success.")
-    ] = None,
+    target: Annotated[float | None, typer.Option(min=0, max=1, help="Least balanced accuracy of a success.")] = None,
     by: Annotated[str, typer.Option("--by", help="Also by group, category, corpus (separated by commas).")] = "",
-    costs: Annotated[
-        str, typer.Option("--costs", help="Of minDCF: cost of a miss, of a false alarm, share of speech to come.")
-    ] = "1,1,0.5",
-    clips: Annotated[
-        Path | None, typer.Option("--clips", help="Table of the clips that should have been scored (CSV, clip_id).")
-    ] = None,
+    costs: Annotated[str, typer.Option(help="Of minDCF: of a miss, of a false alarm, share of speech.")] = "1,1,0.5",
+    clips: Annotated[Path | None, typer.Option(help="The clips that should be scored (CSV, clip_id).")] = None,
+    conditions: Conditions = None,
     out: JsonOut = None,
     table: TableOut = None,
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure a score table at a threshold, by condition, with intervals that respect groups.
-
-    Example: listenwell evaluate my_recordings/run/scores/fine-tuned-test.csv --threshold threshold.json
-    """
+    """Measure a score table at a threshold, by condition, with intervals that respect groups."""
+    from listenwell.evaluate import predictions as given
     from listenwell.evaluate.calibration import parse_criterion, read_given_threshold, read_platt
     from listenwell.evaluate.methods import parse_parts
     from listenwell.evaluate.metrics import Costs
-    from listenwell.evaluate.predictions import (
-        Question,
-        judge_predictions,
-        parse_columns,
-        read_ids,
-        read_predictions,
-    )
     from listenwell.progress import shown_progress
     from listenwell.report.score_tables import judgement_rows, judgement_table, write_table
     from listenwell.storage.atomic_files import write_json
     from listenwell.storage.destination import destinations
 
-    read = [scores, *([Path(threshold)] if threshold else []), *([clips] if clips else [])]
+    read = [scores, *([Path(threshold)] if threshold else []), *(path for path in (clips, conditions) if path)]
     with destinations([out, table], inputs=read, overwrite=overwrite):
-        predictions = read_predictions(scores, parse_columns(columns), scale)
+        named = given.read_conditions(conditions) if conditions else {}
+        predictions = given.read_predictions(scores, given.parse_columns(columns), scale, named)
         value, chosen = read_given_threshold(threshold, predictions.default_threshold)
-        question = Question(
+        question = given.Question(
             value,
             chosen,
             read_platt(Path(threshold)) if chosen else None,
             target,
             Costs(*parse_criterion(f"cost={costs}").numbers),
             parse_parts(by),
-            read_ids(clips, parse_columns(columns)) if clips else (),
+            given.read_ids(clips, given.parse_columns(columns)) if clips else (),
+            {found.name or name: found.kind for name, found in named.items() if found.kind},
         )
         with shown_progress() as on_progress:
-            judgement = judge_predictions(predictions, question, seed, on_progress)
+            judgement = given.judge_predictions(predictions, question, seed, on_progress)
         if out is not None:
             write_json(out, asdict(judgement))
         if table is not None:
@@ -138,7 +125,7 @@ def evaluate(
     typer.echo("\n".join(_judgement_lines(judgement)))
 
 
-@app.command("compare")
+@app.command("compare", epilog="Example: listenwell compare my/run my/run/scores/webrtc-test.csv")
 def compare(
     sources: Annotated[
         list[str],
@@ -149,18 +136,13 @@ def compare(
     method: Annotated[str, typer.Option("--method", help="Method of a run folder.")] = "fine-tuned",
     test_set: Annotated[str, typer.Option("--test-set", help="Test set of a run folder.")] = "",
     common: Annotated[bool, typer.Option("--common", help="Compare on the clips that all have scored.")] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Set two run folders side by side on a page, written here.")
-    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page on two run folders side by side.")] = None,
     out: JsonOut = None,
     table: TableOut = None,
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare the first source with each of the others on the same clips, in one table with paired tests.
-
-    Example: listenwell compare my_recordings/run/scores/fine-tuned-test.csv my_recordings/run/scores/webrtc-test.csv
-    """
+    """Compare the first source with each of the others on the same clips, in one table with paired tests."""
     from listenwell.evaluate.predictions import parse_columns
     from listenwell.report.score_tables import comparison_rows, comparison_table, write_table
     from listenwell.report.tables import align
@@ -190,7 +172,7 @@ def compare(
     typer.echo("\n".join([*(f"warning: {warning}" for warning in warnings), *lines]))
 
 
-@app.command("power")
+@app.command("power", epilog="Example: listenwell power --half-width 0.1")
 def power(
     half_width: Annotated[
         float | None, typer.Option("--half-width", help="Wanted half-width of the interval, such as 0.05.")
@@ -208,10 +190,7 @@ def power(
     icc: Annotated[float, typer.Option("--icc", help="Correlation within groups to plan with.")] = 0.3,
     wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding the difference.")] = 0.8,
 ) -> None:
-    """Say how many groups and clips a question needs before they are collected, or what a table's are worth.
-
-    Example: listenwell power --half-width 0.1
-    """
+    """Say how many groups and clips a question needs before they are collected, or what a table's are worth."""
     import numpy as np
 
     from listenwell.data.clip import LABELS

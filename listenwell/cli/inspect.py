@@ -21,15 +21,13 @@ runs_app = typer.Typer(
 )
 
 
-@runs_app.command("list")
+@runs_app.command("list", epilog="Example: listenwell runs list my")
 def list_(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run, or a folder of runs such as runs/.")],
 ) -> None:
     """Show every run: its state, when it last changed, fits done, dropped, failed and requested, its main figures.
 
     Intervals that overlap do not settle which run is better: 'listenwell compare RUN RUN' pairs two runs clip by clip.
-
-    Example: listenwell runs list my_recordings
     """
     from listenwell.tasks.runs import list_runs
 
@@ -51,7 +49,7 @@ def list_(
         )
 
 
-@runs_app.command("tensorboard")
+@runs_app.command("tensorboard", epilog="Example: listenwell runs tensorboard my/run --out events")
 def tensorboard(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that trains or trained.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the event files, one folder per fit.")],
@@ -60,8 +58,6 @@ def tensorboard(
     """Copy the metrics of a run's fits into TensorBoard event files: tensorboard --logdir OUT. Prints the folders.
 
     Needs listenwell[tracking].
-
-    Example: listenwell runs tensorboard my_recordings/run --out events
     """
     from listenwell.tasks.runs import export_tensorboard
 
@@ -74,12 +70,9 @@ seal_app = typer.Typer(
 )
 
 
-@seal_app.command("show")
+@seal_app.command("show", epilog="Example: listenwell seal show my/run")
 def show(run: Run) -> None:
-    """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed.
-
-    Example: listenwell seal show my_recordings/run
-    """
+    """Print the log of commits and looks and what it bears out; exit status 1 unless the test is sealed."""
     from listenwell.splits.sealing import read_seal
 
     seal = read_seal(RunFolder(run))
@@ -98,20 +91,15 @@ app = typer.Typer(cls=OneSentenceErrors)
 SHOWN = 20
 
 
-@app.command("check")
+@app.command("check", epilog="Example: listenwell check my/study.yaml --json leaks.json")
 def check(
     source: Annotated[Path, typer.Argument(metavar="CONFIG|CLIPS.CSV", help="Config (YAML), or a table with splits.")],
-    backgrounds: Annotated[
-        Path | None, typer.Option("--backgrounds", help="backgrounds.csv to check with a table of clips.")
-    ] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="backgrounds.csv, beside a table of clips.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the whole report here (JSON).")] = None,
     overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
-    """Look for leaks between train, dev, test sets and backgrounds, by name and by sound; exit status 1 if any.
-
-    Example: listenwell check my_recordings/study.yaml --json leaks.json
-    """
+    """Look for leaks between train, dev, test sets and backgrounds, by name and by sound; exit status 1 if any."""
     from listenwell.config import load_config
     from listenwell.data.check.leaks import CLEAN
     from listenwell.splits.clips import prepare
@@ -162,7 +150,7 @@ augment_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Aug
 
 
 @augment_app.command("preview")
-@app.command("preview")
+@app.command("preview", epilog="Example: listenwell preview my/study.yaml --clips speech/anna/1 --out preview.html")
 def preview_plans(
     config: ConfigFile,
     out: Annotated[Path, typer.Option("--out", help="The page to write.")],
@@ -173,10 +161,7 @@ def preview_plans(
     overwrite: Overwrite = False,
     overrides: Overrides = None,
 ) -> None:
-    """Write a page that plays and shows chosen clips exactly as training gets them.
-
-    Example: listenwell preview my_recordings/study.yaml --clips speech/anna/1 --out preview.html
-    """
+    """Write a page that plays and shows chosen clips exactly as training gets them."""
     from listenwell.config import load_config
     from listenwell.tasks.preview import preview
 

@@ -38,9 +38,7 @@ app = typer.Typer(
 for commands in (start, use, evidence, inspect):
     app.add_typer(commands.app)
 data.app.add_typer(data.corpus_app, name="corpus")
-for group, name in (
-    (data.app, "data"), (start.model_app, "model"), (inspect.runs_app, "runs"), (inspect.seal_app, "seal"),
-):  # fmt: skip
+for group, name in ((data.app, "data"), (inspect.runs_app, "runs"), (inspect.seal_app, "seal")):
     app.add_typer(group, name=name)
 # names of earlier versions
 for group, name in ((data.corpus_app, "corpus"), (inspect.augment_app, "augment")):

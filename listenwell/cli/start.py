@@ -1,11 +1,10 @@
-"""Commands around a study: study, init, prepare, train, search, plan, cross-validate, report, trace, config, and for a
-base model of one's own: model build, prompts."""
+"""Commands around a study: init, plan, study, report; and its parts, from train to prompts."""
 
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +24,6 @@ from listenwell.cli.shared import (
 from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.destination import destinations
-from listenwell.storage.load_or_make import cache_root
 
 if TYPE_CHECKING:
     from listenwell.report.results import Search
@@ -33,15 +31,11 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(cls=OneSentenceErrors)
-model_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Base models: build.")
 
 
-@app.command("study")
+@app.command("study", epilog="Example: listenwell study my/study.yaml train.epochs=5")
 def study(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused.
-
-    Example: listenwell study my_recordings/study.yaml train.epochs=5
-    """
+    """Run a whole study: divide, fine-tune, score, calibrate, judge, report. What is done already is reused."""
     resolved = study_config(config, overrides or [])
     from listenwell.report.tables import format_table
     from listenwell.study.run import run_study
@@ -54,7 +48,7 @@ def study(config: ConfigFile, overrides: Overrides = None) -> None:
     typer.echo(f"peak memory {peak_memory_gib():.1f} GiB; report: {resolved.output / 'report.html'}")
 
 
-@app.command("init")
+@app.command("init", epilog="Example: listenwell init my")
 def init(
     source: Annotated[
         Path, typer.Argument(metavar="FOLDER|TABLE", help="Folder of your recordings, or a table of them.")
@@ -70,9 +64,8 @@ def init(
 ) -> None:
     """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml.
 
-    Or at a table of clips (CSV, JSON Lines, Parquet): study.yaml says which of its columns are read as what.
-
-    Example: listenwell init my_recordings
+    Labels may also lie beside the recordings: Audacity's label tracks, Praat's TextGrids, RTTM. Or look at a table of
+    clips (CSV, JSON Lines, Parquet): study.yaml says which of its columns are read as what; Common Voice's is known.
     """
     from listenwell.tasks.init import start_from_table, start_project
 
@@ -80,7 +73,7 @@ def init(
         started = start_from_table(source, group, overwrite=overwrite)
         for column, name in started.taken.items():
             typer.echo(f"{column:12} is column {name}")
-        if "clip_id" not in started.taken:
+        if started.taken and "clip_id" not in started.taken:
             typer.echo(f"{'clip_id':12} is made of path and start")
         if started.left:
             typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
@@ -96,33 +89,10 @@ def init(
     typer.echo(f"next: listenwell check {config}, then listenwell study {config}")
 
 
-@app.command("prepare")
-def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Fetch what a study needs and show who trains, who chooses (dev) and who only tests.
-
-    Example: listenwell prepare my_recordings/study.yaml
-    """
-    resolved = study_config(config, overrides or [])
-    from listenwell.splits.clips import prepare
-    from listenwell.splits.divide import allocation, divide
-
-    with shown_progress() as on_progress:
-        splits = divide(*prepare(resolved, on_progress), resolved.data)
-    for record in allocation(splits):
-        typer.echo(
-            f"{record['part']:14} {record['label']:10} {record['n_clips']:6} clips  {record['n_groups']:5} groups"
-        )
-    for split, bank in splits.banks.items():
-        typer.echo(f"{split:14} {len(bank.entries):6} backgrounds")
-
-
 @app.command("fit", hidden=True)
-@app.command("train")
+@app.command("train", epilog="Example: listenwell train my/study.yaml seed=123")
 def train(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder.
-
-    Example: listenwell train my_recordings/study.yaml seed=123
-    """
+    """Train one adapter; a fit with the same settings and recordings is not trained again. Prints its folder."""
     resolved = study_config(config, overrides or [])
     from listenwell.study.run import fit_alone
 
@@ -137,13 +107,11 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
     typer.echo(finished.folder / "adapter")
 
 
-@app.command("search")
+@app.command("search", epilog="Example: listenwell search my/study.yaml 'search.grid=[{lora.rank: 4}, {lora.rank: 8}]'")
 def search(config: ConfigFile, overrides: Overrides = None) -> None:
     """Train the points of search.grid, or those that search.sampled draws, and rank them on dev.
 
     No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits.
-
-    Example: listenwell search my_recordings/study.yaml 'search.grid=[{lora.rank: 8}, {lora.rank: 16}]'
     """
     resolved = study_config(config, overrides or [])
     from listenwell.report.tables import format_search
@@ -155,19 +123,15 @@ def search(config: ConfigFile, overrides: Overrides = None) -> None:
     typer.echo("\n".join(_search_lines(result)))
 
 
-@app.command("plan")
+@app.command("plan", epilog="Example: listenwell plan my/study.yaml --probe")
 def plan(
     config: ConfigFile,
     overrides: Overrides = None,
-    probe: Annotated[
-        bool, typer.Option("--probe", help="Load the model and time ten steps and some scores on this machine.")
-    ] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Load the model; time ten steps and some scores.")] = False,
 ) -> None:
     """Say what a study will take before anything is trained: fits, steps, memory, time.
 
     Without --probe no weights are read and no time is estimated.
-
-    Example: listenwell plan my_recordings/study.yaml --probe
     """
     resolved = study_config(config, overrides or [])
     from listenwell.tasks.plan import plan_study
@@ -230,12 +194,9 @@ def _changes_text(changes: Mapping[str, Any]) -> str:
 
 
 @app.command("loso", hidden=True)
-@app.command("cross-validate")
+@app.command("cross-validate", epilog="Example: listenwell cross-validate my/study.yaml leave_one_out.over=pool")
 def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself.
-
-    Example: listenwell cross-validate my_recordings/study.yaml leave_one_out.over=pool
-    """
+    """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
     resolved = study_config(config, overrides or [])
     from listenwell.report.tables import format_speakers
     from listenwell.study.run import leave_one_out_alone
@@ -245,26 +206,20 @@ def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
     typer.echo(format_speakers(records))
 
 
-@app.command("report")
+@app.command("report", epilog="Example: listenwell report my/run")
 def report(run: Run) -> None:
-    """Write report.html and report.md again from a study's results.json.
-
-    Example: listenwell report my_recordings/run
-    """
+    """Write report.html and report.md again from a study's results.json."""
     from listenwell.study.results import Results
 
     typer.echo(Results.read(run).report(run))
 
 
-@app.command("trace")
+@app.command("trace", epilog="Example: listenwell trace speech/anna/1 --run my/run")
 def trace(
     clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip of the study.")],
     run: Annotated[Path, typer.Option("--run", help="Folder of a finished study.")],
 ) -> None:
-    """Walk one clip through a study: manifest line, plans, shapes, scores, thresholds, decisions (as YAML).
-
-    Example: listenwell trace speech/anna/1 --run my_recordings/run
-    """
+    """Walk one clip through a study: manifest line, plans, shapes, scores, thresholds, decisions (as YAML)."""
     import yaml
 
     from listenwell.tasks.trace import trace
@@ -272,7 +227,7 @@ def trace(
     typer.echo(yaml.safe_dump(trace(clip_id, run), sort_keys=False, allow_unicode=True), nl=False)
 
 
-@app.command("config")
+@app.command("config", epilog="Example: listenwell config my/study.yaml train.epochs=5")
 def show_config(
     arguments: Annotated[
         list[str] | None,
@@ -281,10 +236,7 @@ def show_config(
         ),
     ] = None,
 ) -> None:
-    """Print the resolved config as YAML, every field with its help.
-
-    Example: listenwell config my_recordings/study.yaml train.epochs=5
-    """
+    """Print the resolved config as YAML, every field with its help."""
     from listenwell.config import dump, load_config
 
     changes = arguments or []
@@ -292,31 +244,11 @@ def show_config(
     typer.echo(dump(load_config(path, changes), with_help=True), nl=False)
 
 
-@model_app.command("build")
-def build_model(
-    name: Annotated[Literal["small"], typer.Argument(help="Name of a model: small.")] = "small",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the model; the cache when not given.")] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Build a base model from open weights; prints its folder.
-
-    Example: listenwell model build small --out models/small
-    """
-    from listenwell.model.loading import model_folder, quiet_transformers
-    from listenwell.model.small.assembly import build_small_model
-
-    quiet_transformers()
-    with destinations(folders=[out], overwrite=overwrite):
-        typer.echo(model_folder("small") if out is None else build_small_model(out, cache_root()))
-
-
-@app.command("prompts")
+@app.command("prompts", epilog="Example: listenwell prompts my/study.yaml --file questions.txt")
 def prompts(
     config: ConfigFile,
     ask: Annotated[list[str] | None, typer.Option("--ask", help="A question; may be given again.")] = None,
-    files: Annotated[
-        list[Path] | None, typer.Option("--file", help="Text file with one question per line; may be given again.")
-    ] = None,
+    files: Annotated[list[Path] | None, typer.Option("--file", help="Questions, one a line; repeatable.")] = None,
     adapter: AdapterFolder = None,
     out: Annotated[Path, typer.Option("--out", help="File that receives the best question.")] = Path("best_prompt.txt"),
     overwrite: Overwrite = False,
@@ -326,8 +258,6 @@ def prompts(
 
     All share one pass of the audio encoder. Balanced accuracy is that of decisions whose threshold other dev groups
     chose; where intervals overlap, the ranking is chance. No test clip is opened.
-
-    Example: listenwell prompts my_recordings/study.yaml --ask 'Speech? A) yes B) no' --ask 'A) voice B) other'
     """
     from listenwell.config import load_config
     from listenwell.tasks.score_table import judge_prompts

@@ -38,9 +38,10 @@ JOURNAL = ".journal"
 STDIN_SHOWN = Path("stdin")
 MEAN, EACH = "mean", "each"
 Seconds = float | None
+Form = Literal["table", "json", "csv", "rttm", "audacity", "textgrid", "srt", "vtt"]
 
 
-@app.command("export")
+@app.command("export", epilog="Example: listenwell export my/run --out detector")
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
@@ -49,8 +50,6 @@ def export(
     """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
-
-    Example: listenwell export my_recordings/run --out detector
     """
     from listenwell.tasks.runs import open_run
 
@@ -72,63 +71,33 @@ def export(
         )
 
 
-@app.command("detect")
+@app.command("detect", epilog="Example: listenwell detect meeting.wav --detector detector --format srt")
 def detect(
     recordings: Annotated[
         list[str], typer.Argument(help="Files, folders, patterns such as 'calls/*.wav', or - for standard input.")
     ],
-    detector: Annotated[
-        Path | None, typer.Option("--detector", help="Folder that export wrote; the one shipped where none is given.")
-    ] = None,
-    form: Annotated[
-        Literal["table", "json", "csv", "rttm", "audacity", "textgrid", "srt", "vtt"],
-        typer.Option("--format", help="What is written; from audacity on one file per recording."),
-    ] = "table",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="File for the answer, a folder for one each; a stopped run goes on."),
-    ] = None,
-    cut: Annotated[
-        Path | None, typer.Option("--cut", help="Folder that receives the stretches of speech as WAV files.")
-    ] = None,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out recordings whose own answer or cut is there.")
-    ] = False,
+    detector: Annotated[Path | None, typer.Option(help="Folder that export wrote, else the one shipped.")] = None,
+    form: Annotated[Form, typer.Option("--format", help="From audacity on, one file per recording.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="File for the answer, or folder; a stopped run goes on.")] = None,
+    cut: Annotated[Path | None, typer.Option(help="Folder that receives the stretches of speech as WAV files.")] = None,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what has its answer.")] = False,
     speech_pad: Annotated[Seconds, typer.Option("--speech-pad", help="Added before and after speech.")] = None,
     shortest_speech: Annotated[Seconds, typer.Option("--shortest-speech", help="Shorter speech is dropped.")] = None,
-    longest_speech: Annotated[
-        Seconds, typer.Option("--longest-speech", help="Longer speech is cut where it is least active.")
-    ] = None,
+    longest_speech: Annotated[Seconds, typer.Option(help="Longer speech is cut where least active.")] = None,
     shortest_pause: Annotated[Seconds, typer.Option("--shortest-pause", help="Shorter pauses are filled.")] = None,
-    criterion: Annotated[
-        str, typer.Option("--criterion", help="Which threshold of dev decides, such as target_recall=0.95.")
-    ] = "balanced_accuracy",
+    criterion: Annotated[str, typer.Option(help="Threshold of dev, such as target_recall=0.95.")] = "balanced_accuracy",
     threshold: Annotated[float | None, typer.Option("--threshold", help="A score to decide at instead.")] = None,
-    longest_clip: Annotated[
-        float, typer.Option("--longest-clip", help="Recordings up to so many seconds are decided whole.", min=0)
-    ] = 4.0,
+    longest_clip: Annotated[float, typer.Option(help="Seconds up to which one is decided whole.", min=0)] = 4.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option("--dtype", help="Precision of the model.")
-    ] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Batches of windows at the same time; one per core if not given.", min=1),
-    ] = None,
-    channel: Annotated[
-        str,
-        typer.Option(
-            "--channel", help="Of several channels: mean, each (an answer for each), or one's number, from 0."
-        ),
-    ] = MEAN,
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Precision of the model.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Batches at a time; one a core if not given.", min=1)] = None,
+    channel: Annotated[str, typer.Option(help="Of several: mean, each (an answer each), or a number, from 0.")] = MEAN,
     overwrite: Overwrite = False,
 ) -> None:
     """Say of each short recording whether it is SPEECH, and of each long one where speech is.
 
     Recordings of any length and any format FFmpeg reads, pipes too; memory does not grow with their length. With --out,
     what was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
-
-    Example: listenwell detect meeting.wav --detector detector --format srt --out meeting.srt
     """
     from listenwell.detect.answers import Answers
     from listenwell.detect.detector import Detector
@@ -150,7 +119,8 @@ def detect(
         print(f"listenwell: {sentence}", file=sys.stderr)
     shown = [STDIN_SHOWN if path == STDIN else path for path in chosen.paths]
     answers = Answers(form, name_recordings(shown), partial(typer.echo, nl=False), out, cut)
-    todo = [path for path in chosen.paths if not (skip_existing and answers.are_there(path))]
+    is_done = [skip_existing and answers.are_there(path) for path in shown]
+    todo = [path for path, is_there in zip(chosen.paths, is_done, strict=True) if not is_there]
     if len(todo) < len(shown):
         print(f"listenwell: {len(shown) - len(todo)} recordings have their answers already.", file=sys.stderr)
         if not todo:
@@ -164,11 +134,10 @@ def detect(
     ) as remove_rest:
         one_channel = int(channel) if channel.isdecimal() else None
         loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
-        lengths = {
-            "pad_s": speech_pad, "shortest_speech_s": shortest_speech, "longest_speech_s": longest_speech,
-            "shortest_pause_s": shortest_pause,
-        }  # fmt: skip
-        loaded.change_rule(**{name: seconds for name, seconds in lengths.items() if seconds is not None})
+        loaded.change_rule(
+            pad_s=speech_pad, shortest_speech_s=shortest_speech, longest_speech_s=longest_speech,
+            shortest_pause_s=shortest_pause,
+        )  # fmt: skip
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
         journal = ScoreJournal()
@@ -217,24 +186,19 @@ def _say_criterion(criterion: str, bundle: "Bundle") -> None:
     print(f"listenwell: {says}.", file=sys.stderr)
 
 
-@app.command("score")
+@app.command("score", epilog="Example: listenwell score --config my/study.yaml --adapter my/run --out scored")
 def score(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scores and what they show.")],
     clips: Annotated[str, typer.Option("--clips", help="clips.csv, or starter.")] = "",
     model: Annotated[str, typer.Option("--model", help="small, a model folder or a hub id.")] = "",
     adapter: AdapterFolder = None,
     split: Annotated[str, typer.Option("--split", help="Score this split of the clips only.")] = "",
-    conditions: Annotated[
-        str, typer.Option("--conditions", help="Versions to score, such as clean,snr_0,200ms.")
-    ] = "clean",
+    conditions: Annotated[str, typer.Option(help="Versions, such as clean,snr_0,200ms.")] = "clean",
     prompt_file: Annotated[Path | None, typer.Option("--prompt-file", help="Text file with the question.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Config file (YAML).")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition.
-
-    Example: listenwell score --config my_recordings/study.yaml --adapter my_recordings/run --out scored
-    """
+    """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
     from listenwell.splits.clips import find_manifest, read_split
     from listenwell.storage.run_folder import hold_run, require_own

@@ -139,19 +139,19 @@ class Detector:
         chosen = bundle.thresholds[criterion] if threshold is None else threshold
         return cls(model, adapter, bundle, chosen, workers, channel)
 
-    def change_rule(self, **changes: float) -> None:
-        """Change how segments are made from now on: pad_s, shortest_speech_s, longest_speech_s, shortest_pause_s.
+    def change_rule(self, **lengths_s: float | None) -> None:
+        """Change pad_s, shortest_speech_s, longest_speech_s or shortest_pause_s of segments; None leaves one as it is.
 
         Raises ConfigError for what is none of these, or no length in seconds.
         """
-        unknown = [name for name in changes if name not in RULE_LENGTHS]
-        if unknown or not all(0 <= seconds < math.inf for seconds in changes.values()):
-            raise ConfigError(f"the rule for segments: {changes} was given; seconds for {', '.join(RULE_LENGTHS)}.")
-        rule = replace(self.bundle.rule, **changes)
-        if rule.longest_speech_s is not None and rule.longest_speech_s < 2 * rule.pad_s + rule.hop_s:
+        given = {name: seconds for name, seconds in lengths_s.items() if seconds is not None}
+        if not given.keys() <= set(RULE_LENGTHS) or not all(0 <= seconds < math.inf for seconds in given.values()):
+            raise ConfigError(f"the rule for segments: {given} was given; seconds for {', '.join(RULE_LENGTHS)}.")
+        rule = replace(self.bundle.rule, **given)
+        least_s = 2 * rule.pad_s + rule.hop_s
+        if rule.longest_speech_s is not None and rule.longest_speech_s < least_s:
             raise ConfigError(
-                f"the longest speech is {rule.longest_speech_s:g} s; at least a hop and what is added on both sides "
-                f"({2 * rule.pad_s + rule.hop_s:g} s) was expected."
+                f"the longest speech is {rule.longest_speech_s:g} s; a hop and two pads are {least_s:g} s."
             )
         self.bundle = replace(self.bundle, rule=rule)
 

@@ -19,7 +19,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,21 +137,21 @@ def write_audacity(detections: Sequence[Detection]) -> str:
 
 def write_srt(detections: Sequence[Detection]) -> str:
     """SubRip subtitles, of one recording; every stretch of speech says "speech"."""
-    stretches = enumerate(speech_of(*detections), start=1)
-    return "".join(f"{number}\n{_cue(*stretch, ',')}\nspeech\n\n" for number, stretch in stretches)
+    return "".join(f"{number}\n{cue}" for number, cue in enumerate(_cues(detections, ","), start=1))
 
 
 def write_vtt(detections: Sequence[Detection]) -> str:
     """WebVTT, of one recording; every stretch of speech says "speech"."""
-    return "WEBVTT\n\n" + "".join(f"{_cue(*stretch, '.')}\nspeech\n\n" for stretch in speech_of(*detections))
+    return "".join(["WEBVTT\n\n", *_cues(detections, ".")])
 
 
-def _cue(start_s: float, end_s: float, point: str) -> str:
-    def clock(seconds: float) -> str:
-        whole, ms = divmod(round(1000 * seconds), 1000)
-        return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}{point}{ms:03d}"
-
-    return f"{clock(start_s)} --> {clock(end_s)}"
+def _cues(detections: Sequence[Detection], point: str) -> Iterator[str]:
+    for stretch in speech_of(*detections):
+        clocks = []
+        for seconds in stretch:
+            whole, ms = divmod(round(1000 * seconds), 1000)
+            clocks.append(f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}{point}{ms:03d}")
+        yield f"{' --> '.join(clocks)}\nspeech\n\n"
 
 
 def write_textgrid(detections: Sequence[Detection]) -> str:

@@ -14,14 +14,13 @@ they are judged as probabilities too:
 where all lie in [0, 1], log-odds otherwise. Decisions have no ranking and no probabilities: only what they decide is
 measured.
 
-Other spellings of durations and SNRs (dur_20ms, snr_5dB) get our names; other conditions keep theirs. Beside every
-condition stand all of one kind together (every duration, every SNR, names that begin alike up to the first _) and all
-rows.
+Conditions may have names of their own, such as dur_20ms; a small table says what each is (`read_conditions`). Beside
+every condition stand all of one kind together (every duration, every SNR) and all rows.
 """
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,8 +63,7 @@ SHORT_NAMES = {"id": "clip_id", "decision": "score"}
 EVERYTHING = "all"
 SMALLEST_PROBABILITY = 1e-6
 WORD = re.compile(r"(?!inf|nan)[a-z]{2}", re.IGNORECASE)
-DURATION_NAME = re.compile(r"(?:dur(?:ation)?[_-]?)?(\d+) ?ms", re.IGNORECASE)
-SNR_NAME = re.compile(r"snr[_-]?(-?\d+(?:\.\d+)?) ?(?:dB)?", re.IGNORECASE)
+SNR_NAME = re.compile(r"snr_(-?\d+(?:\.\d+)?)")
 CURVE_MEASURES: tuple[Measure, ...] = ("recall", "balanced_accuracy")
 
 
@@ -110,8 +108,16 @@ def parse_columns(text: str) -> dict[str, str]:
     return names
 
 
-def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: GivenScale = "auto") -> Predictions:
-    """Read the CSV file at `path`; names as in read_scores. Raises ManifestError with file and line."""
+def read_predictions(
+    path: Path,
+    names: Mapping[str, str] = NO_NAMES,
+    scale: GivenScale = "auto",
+    conditions: Mapping[str, "ConditionName"] = {},
+) -> Predictions:
+    """Read the CSV file at `path`; names as in read_scores, conditions: what the file's names stand for.
+
+    Raises ManifestError with file and line.
+    """
     kinds: dict[str, Row] = {}
 
     def read_score(row: Row) -> float:
@@ -126,7 +132,7 @@ def read_predictions(path: Path, names: Mapping[str, str] = NO_NAMES, scale: Giv
     if len(kinds) > 1:
         (one, _), (other, row) = list(kinds.items())[:2]
         raise row.fault(f"score '{row.text('score')}' is a {other}, others are a {one}; write all alike.")
-    table = name_conditions(table)
+    table = name_conditions(table, conditions)
     if "percent sign" in kinds or scale == "percent":
         _check_range(path, table, 100.0, "percentages")
         table = replace(table, score=table.score / 100.0)
@@ -156,30 +162,54 @@ def read_ids(path: Path, names: Mapping[str, str]) -> set[str]:
     return {row.required("clip_id") for row in read_rows(path, ("clip_id",), ("clip_id",), name_column)}
 
 
-def name_conditions(table: ScoreTable) -> ScoreTable:
-    """Return the table with our names for durations and SNRs; an SNR condition gets its level where there is none."""
-    conditions, level = table.condition.tolist(), table.snr_db.copy()
-    for row, name in enumerate(conditions):
-        if found := DURATION_NAME.fullmatch(name):
-            conditions[row] = f"{found[1]}ms"
-        elif found := SNR_NAME.fullmatch(name):
-            conditions[row] = f"snr_{found[1]}"
-            level[row] = float(found[1]) if np.isnan(level[row]) else level[row]
-    return replace(table, condition=np.array(conditions), snr_db=level)
+@dataclass(frozen=True, slots=True)
+class ConditionName:
+    """What a file's condition is called here ("" as there), and which kind it is pooled with ("" by its name)."""
+
+    name: str
+    kind: str
 
 
-def pooled_versions(table: ScoreTable) -> dict[str, ScoreTable]:
-    """Return the table by condition, every SNR together, every other kind of several conditions, and all rows."""
+def read_conditions(path: Path) -> dict[str, ConditionName]:
+    """Return what the conditions named in a CSV file stand for: columns condition, as, kind; one of the last two.
+
+    as: clean, 200ms, snr_-5 and so on, or empty where the name may stay. Raises ManifestError with file and line.
+    """
+    rows = read_rows(path, ("condition", "as", "kind"), ("condition",))
+    return {row.required("condition"): ConditionName(row.text("as"), row.text("kind")) for row in rows}
+
+
+def name_conditions(table: ScoreTable, conditions: Mapping[str, ConditionName]) -> ScoreTable:
+    """Return the table with our names for its conditions; snr_ conditions get their level where the table has none.
+
+    Raises ManifestError where the table has no condition of such a name.
+    """
+    unknown = sorted(set(conditions) - set(table.condition.tolist()))
+    if unknown:
+        raise ManifestError(
+            f"the score table has no condition '{unknown[0]}'; it has {', '.join(sorted(set(table.condition)))}."
+        )
+    renamed = {old: given.name for old, given in conditions.items() if given.name}
+    condition = np.array([renamed.get(old, old) for old in table.condition.tolist()])
+    level = np.array([float(m[1]) if (m := SNR_NAME.fullmatch(name)) else np.nan for name in condition.tolist()])
+    return replace(table, condition=condition, snr_db=np.where(np.isfinite(table.snr_db), table.snr_db, level))
+
+
+def pooled_versions(table: ScoreTable, kinds: Mapping[str, str]) -> dict[str, ScoreTable]:
+    """Return the table by condition, every SNR together, every other kind of several conditions, and all rows.
+
+    kinds: condition -> its kind; otherwise durations are one, and names that begin alike up to the first _.
+    """
     parts = versions(table)
     conditions = [name for name in parts if name != NOISY]
     if len(conditions) < 2:
         return parts
     of_kind: dict[str, list[str]] = {}
     for name in conditions:
-        kind = "duration" if DURATION_NAME.fullmatch(name) else name.partition("_")[0]
-        of_kind.setdefault(kind, []).append(name)
+        own = "duration" if re.fullmatch(r"\d+ms", name) else name.partition("_")[0]
+        of_kind.setdefault(kinds.get(name, "") or own, []).append(name)
     for kind, members in of_kind.items():
-        if len(members) > 1 and kind != "snr":
+        if len(members) > 1 and not SNR_NAME.fullmatch(members[0]) and kind not in parts:
             parts[f"{kind}: all {len(members)}"] = table.select(np.isin(table.condition, members))
     return parts | {EVERYTHING: table}
 
@@ -198,7 +228,8 @@ def _check_range(path: Path, table: ScoreTable, most: float, kind: str) -> None:
 class Question:
     """What is asked of a table: at which threshold (and its record), against which target, cut by what.
 
-    target: least balanced accuracy, None for no verdict; expected: clip ids that should have been scored.
+    target: least balanced accuracy, None for no verdict; expected: clip ids that should have been scored; kinds:
+    condition -> the kind that it is pooled with.
     """
 
     threshold: float
@@ -208,6 +239,7 @@ class Question:
     costs: Costs = EQUAL_COSTS
     parts: tuple[Part, ...] = ()
     expected: Collection[str] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +265,7 @@ def judge_predictions(
     """Answer `question`. Raises ManifestError when a class is missing under a condition."""
     table, is_decision = predictions.table, predictions.scale == "decision"
     to_probability = question.platt.probabilities if question.platt else predictions.to_probability
-    metrics, parts = {}, pooled_versions(table)
+    metrics, parts = {}, pooled_versions(table, question.kinds)
     for done, (condition, part) in enumerate(parts.items()):
         on_progress("measuring conditions", done, len(parts))
         if is_decision:

@@ -38,15 +38,13 @@ class Results(ReportedResults):
             from pandas import DataFrame
         except ImportError as error:
             raise ListenwellError("the Python package pandas is not installed; run: pip install pandas") from error
-        return DataFrame(
-            {
-                "method": row.method, "threshold": row.threshold, "test_set": row.test_set, "condition": row.condition,
-                "measure": metric.name, "value": metric.value, "low": metric.low, "high": metric.high, "n": metric.n,
-                "n_groups": metric.n_groups,
-            }
+        names = ("method", "threshold", "test_set", "condition"), ("name", "value", "low", "high", "n", "n_groups")
+        records = (
+            [*(getattr(row, name) for name in names[0]), *(getattr(metric, name) for name in names[1])]
             for row in self.rows
             for metric in row.metrics
-        )  # fmt: skip
+        )
+        return DataFrame(records, columns=[*names[0], "measure", *names[1][1:]])
 
     def plot(self, test_set: str = "") -> "Figure":
         """Balanced accuracy of every method at its calibrated threshold under every condition, with 95 % intervals.

@@ -1,20 +1,23 @@
 """Look at a folder of recordings, or at a table of them, and write what a study needs: a commented config, clips.csv.
 
-Labels and groups come from folders (listenwell.data.corpora.folders). Where nothing names a group, every file is its
+Labels and groups come from folders (listenwell.data.corpora.folders) and label files beside the recordings
+(listenwell.data.corpora.labels). Where nothing names a group, every file is its
 own group, with a warning: several clips of one speaker must not stand on both sides of a split. A table stays as it is:
 the config says which of its columns are read as what (listenwell.data.manifest).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from listenwell.baselines.vad import MODULES, installed_baselines
 from listenwell.data.clip import LABELS, Background, Clip
-from listenwell.data.corpora.folders import read_folders
+from listenwell.data.corpora.corpus import Prepared
+from listenwell.data.corpora.folders import LABEL_FOLDERS, read_folders
+from listenwell.data.corpora.labels import COMMON_VOICE, read_common_voice, read_label_files
 from listenwell.data.manifest import (
     REQUIRED_CLIP_COLUMNS,
     TIME_COLUMNS,
@@ -63,18 +66,34 @@ def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = F
     group_by: "folder", "file", or a regular expression whose first group is the speaker or source in the file name.
     Raises ManifestError when no labelled recording is found, ConfigError when files are there already.
     """
+    return _write_project(folder, lambda: _read_recordings(folder, group_by), group_by, overwrite=overwrite)
+
+
+def _write_project(
+    folder: Path, read: Callable[[], Prepared], group_by: str, column: str = "", *, overwrite: bool
+) -> Started:
+    """The files of a project in `folder`; what is there already is found before the recordings are read."""
     clips_csv, backgrounds_csv, config = (folder / name for name in (CLIPS, BACKGROUNDS, "study.yaml"))
     _require_free((clips_csv, config), overwrite=overwrite)
-    recordings = read_folders(folder, group_by, quarantine_share=1.0)
+    recordings = read()
     if recordings.backgrounds:
         _require_free((backgrounds_csv,), overwrite=overwrite)
-    warnings = [*recordings.notes, *_group_warnings(recordings.clips, group_by)]
-    folds = leave_one_out_settings(recordings.clips)
+    warnings = [*recordings.notes, *_group_warnings(recordings.clips, group_by, column)]
     write_manifest(clips_csv, recordings.clips)
     if recordings.backgrounds:
         write_backgrounds(backgrounds_csv, recordings.backgrounds)
-    write_text(config, _config_text(folds, has_backgrounds=bool(recordings.backgrounds)))
+    write_text(config, _config_text(recordings.clips, has_backgrounds=bool(recordings.backgrounds)))
     return Started(clips_csv, config, recordings.clips, recordings.backgrounds, warnings)
+
+
+def _read_recordings(folder: Path, group_by: str) -> Prepared:
+    """What label files and the names of folders say of the recordings; of both where both are there."""
+    by_files = read_label_files(folder, group_by)
+    has_folders = any(path.name.lower() in LABEL_FOLDERS for path in folder.rglob("*") if path.is_dir())
+    if by_files.clips and not has_folders:
+        return by_files
+    by_folders = read_folders(folder, group_by, 1.0, labelled_otherwise=[clip.path for clip in by_files.clips])
+    return replace(by_folders, clips=[*by_folders.clips, *by_files.clips], notes=[*by_files.notes, *by_folders.notes])
 
 
 def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -> Started:
@@ -86,13 +105,14 @@ def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -
     config = table.parent / "study.yaml"
     _require_free((config,), overwrite=overwrite)
     header = next((record.names for record in table_records(table)), ())
+    if set(header) >= COMMON_VOICE:
+        return _write_project(table.parent, lambda: read_common_voice(table), "", "client_id", overwrite=overwrite)
     taken = _take_columns(table, header, group)
     if "clip_id" in taken and not _is_unique(table, taken["clip_id"]):
         del taken["clip_id"]
     columns = {column: name for column, name in taken.items() if column != name}
     clips = read_manifest(table, columns)
-    folds = leave_one_out_settings(clips)
-    write_text(config, _config_text(folds, has_backgrounds=False, manifest=table.name, columns=columns))
+    write_text(config, _config_text(clips, has_backgrounds=False, manifest=table.name, columns=columns))
     left = [name for name in header if name and name not in taken.values()]
     return Started(table, config, clips, [], _group_warnings(clips, "", taken["group"]), taken, left)
 
@@ -129,15 +149,14 @@ def _require_free(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 
 def describe_speakers(clips: Sequence[Clip], *, has_folds: bool) -> str:
-    """One sentence where speakers are few, otherwise "". has_folds: whether the config leaves one out at a time."""
-    n_speakers = len(_groups_of(clips, "SPEECH"))
+    """What to know where speakers are few, otherwise "". has_folds: whether the config leaves one out at a time."""
+    n_speakers, tests = len(_groups_of(clips, "SPEECH")), "leave-one-out is their test, each tested once. "
     if n_speakers >= FEW_SPEAKERS:
         return ""
-    what = "is" if has_folds else "would be (leave_one_out.arms=[final] leave_one_out.over=all)"
-    return (
-        f"{n_speakers} speakers are few: leave-one-out {what} their test, each tested once by a model that trained on "
-        "others. Intervals stay wide; 'listenwell power --half-width 0.1' tells how many a claim needs."
-    )
+    if not has_folds:
+        may_be = "leave-one-out would be their test (leave_one_out.arms=[final] leave_one_out.over=all). "
+        tests = may_be if leave_one_out_settings(clips) else ""
+    return f"{n_speakers} speakers are few: {tests}'listenwell power --half-width 0.1' tells how many a claim needs."
 
 
 def leave_one_out_settings(clips: Sequence[Clip]) -> dict[str, Any]:
@@ -183,17 +202,10 @@ def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> l
 
 
 def _config_text(
-    folds: Mapping[str, Any],
-    *,
-    has_backgrounds: bool,
-    manifest: str = CLIPS,
-    columns: Mapping[str, str] = NO_NAMES,
+    clips: Sequence[Clip], *, has_backgrounds: bool, manifest: str = CLIPS, columns: Mapping[str, str] = NO_NAMES
 ) -> str:
-    """The commented config of a study on the recordings of its own folder, judged beside the baselines installed.
-
-    folds: of `leave_one_out_settings`.
-    """
-    baselines = installed_baselines()
+    """The commented config of a study on these clips of its own folder, judged beside the baselines installed."""
+    baselines, folds = installed_baselines(), leave_one_out_settings(clips)
     table = f"  manifest: {to_yaml_line(manifest)}\n"
     table += f"  columns: {to_yaml_line(dict(columns))}\n" if columns else ""
     noise, augment, evaluation = f"  backgrounds: {BACKGROUNDS}\n", "", ""

@@ -9,7 +9,7 @@ counts as a recording: listenwell.data.sound_files.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from listenwell.data.clip import Background, Clip, Label
@@ -33,13 +33,18 @@ def prepare(root: Path, settings: PrepareSettings, on_progress: OnProgress = ign
 
 
 def read_folders(
-    root: Path, group_by: str, quarantine_share: float, on_progress: OnProgress = ignore_progress
+    root: Path,
+    group_by: str,
+    quarantine_share: float,
+    on_progress: OnProgress = ignore_progress,
+    labelled_otherwise: Collection[Path] = (),
 ) -> Prepared:
     """Return a clip per labelled recording below `root`, and a background per recording below backgrounds/.
 
     group_by: "folder", "file", or a regular expression whose first group is the speaker or source in the file name.
-    Raises ManifestError when no labelled recording is found, ConfigError when the expression does not work,
-    AudioError when more than quarantine_share of the recordings cannot be read.
+    labelled_otherwise: recordings that need no such folder. Raises ManifestError when no labelled recording is found,
+    ConfigError when the expression does not work, AudioError when more than quarantine_share of the recordings cannot
+    be read.
     """
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds your recordings.")
@@ -48,14 +53,14 @@ def read_folders(
     recordings = [path for path in files.paths if str(path).encode(errors="replace") == os.fsencode(path)]
     background_paths = [path for path in recordings if path.relative_to(root).parts[0] == BACKGROUND_FOLDER]
     others = [path for path in recordings if path.relative_to(root).parts[0] != BACKGROUND_FOLDER]
-    labelled = {path: at for path in others if (at := _label_at(root, path)) is not None}
+    labelled = {path: at for path in others if (at := label_at(root, path)) is not None}
     lengths_s, quarantine = read_lengths([*labelled, *background_paths], on_progress, quarantine_share)
     clips, backgrounds = list[Clip](), list[Background]()
     for path, length_s in lengths_s.items():
         if path in labelled:
             name, names = path.relative_to(root).with_suffix("").as_posix(), path.relative_to(root).parts
             label = LABEL_FOLDERS[names[labelled[path]].lower()]
-            group = f"{label.lower()}/{_group(names, labelled[path], group_by)}"
+            group = f"{label.lower()}/{group_of(names, labelled[path], group_by)}"
             clips.append(Clip(name, path, 0.0, length_s, label, group, name, CORPUS_NAME, ""))
         else:
             name = path.relative_to(root / BACKGROUND_FOLDER).with_suffix("").as_posix()
@@ -69,7 +74,7 @@ def read_folders(
     notes = list(files.left_out)
     if n_unnamed := len(files.paths) - len(recordings):
         notes.append(f"{n_unnamed} recordings have names that are no UTF-8, which no table holds, and were left out.")
-    if n_unlabelled := len(others) - len(labelled):
+    if n_unlabelled := len({*others} - labelled.keys() - {*labelled_otherwise}):
         notes.append(f"{n_unlabelled} recordings lie in no folder named speech or nonspeech and were left out.")
     if quarantine:
         first = quarantine[0].path.relative_to(root)
@@ -77,7 +82,7 @@ def read_folders(
     return Prepared(clips, backgrounds, quarantine=quarantine, notes=notes)
 
 
-def _label_at(root: Path, path: Path) -> int | None:
+def label_at(root: Path, path: Path) -> int | None:
     """Return which folder on the way to the file names the label, the innermost one, or None.
 
     Raises ManifestError where two name different ones.
@@ -92,13 +97,13 @@ def _label_at(root: Path, path: Path) -> int | None:
     return places[-1] if places else None
 
 
-def _group(names: Sequence[str], label_at: int, group_by: str) -> str:
-    """The group of one file: the folder below the label's, the file itself, or what the pattern finds."""
+def group_of(names: Sequence[str], at: int, group_by: str) -> str:
+    """The group of one file: the folder below that of number `at`, the file itself, or what the pattern finds."""
     stem = Path(names[-1]).stem
     if group_by == BY_FILE:
         return stem
     if group_by == BY_FOLDER:
-        return names[label_at + 1] if label_at + 1 < len(names) - 1 else stem
+        return names[at + 1] if at + 1 < len(names) - 1 else stem
     try:
         match = re.search(group_by, names[-1])
     except re.error as error:
