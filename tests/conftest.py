@@ -61,7 +61,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def starter_corpus(private_cache: None) -> Any:
-    """The real starter corpus, prepared in the cache where it is not there yet: 0.9 GB to download."""
+    """The real starter corpus, prepared in the cache where it is not there yet: 1.3 GB to download."""
     from listenwell.data.corpora.starter import prepare_starter
     from listenwell.storage.load_or_make import cache_root
 

@@ -39,7 +39,7 @@ def list_corpora(
         typer.echo(_corpus_text(find_corpus(name)))
         return
     rows = [("name", "hours", "download", "licence", "what for")]
-    rows += [(STARTER, "-", "0.9 GB", "see docs", "speech and sounds from Debian packages; no account, no root")]
+    rows += [(STARTER, "-", "1.3 GB", "see docs", "speech and sounds from Debian packages; no account, no root")]
     for each in CORPORA.values():
         hours = f"{each.hours:g}" if each.hours else "-"
         rows += [(each.name, hours, _size_text(each.archives), each.licence, each.purpose)]

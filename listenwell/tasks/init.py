@@ -213,7 +213,7 @@ def _config_text(
         more = "name a backgrounds.csv here" if columns else "put music and noise into backgrounds/ and run init again"
         noise = (
             f"  # Noise makes the detector robust: {more}, or write\n"
-            "  # starter here (fetches about 0.9 GB once) and remove the two settings marked (noise) below.\n"
+            "  # starter here (fetches about 1.3 GB once) and remove the two settings marked (noise) below.\n"
             "  backgrounds: none\n"
         )
         augment = "\n# (noise) no backgrounds, so none are mixed in\naugment:\n  noise:\n    probability: 0.0\n"
