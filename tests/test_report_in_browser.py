@@ -89,9 +89,9 @@ def test_every_sound_plays(tab, name, request):
 @pytest.mark.browser
 def test_a_table_sorts_by_a_click_on_its_head_and_by_key(tab, report):
     tab.open(report)
-    column = """[...document.querySelector("table").querySelectorAll("tbody tr")].map(
+    column = """[...document.querySelector("[aria-labelledby=results] table").querySelectorAll("tbody tr")].map(
         row => parseFloat(row.cells[1].textContent.replace("\\u2212", "-")))"""
-    head = """document.querySelector("table").querySelectorAll("thead th")[1].querySelector("button")"""
+    head = """document.querySelector("[aria-labelledby=results] table th:nth-child(2) button")"""
     before = tab.run(column)
     tab.run(f"{head}.click()")
     first = tab.run(column)
@@ -128,9 +128,10 @@ def assert_shows(shown: dict[str, Any], table: ScoreTable, threshold: float) -> 
     """The page shows what Python computes from the scores of a condition."""
     says, is_speech = decide(table.score, threshold), table.is_speech
     tpr, tnr = recall(says, is_speech), specificity(says, is_speech)
-    reading = shown["reading"].replace("\N{MINUS SIGN}", "-")
-    assert reading.startswith(f"Balanced accuracy {(tpr + tnr) / 2:.3f} at {threshold:+.2f}, ")
-    assert reading.endswith(f"Speech found {tpr:.3f}, other sounds rejected {tnr:.3f}.")
+    found = re.findall(r"[+-]?\d+\.\d+", shown["reading"].replace("\N{MINUS SIGN}", "-"))
+    balanced, at, _, _, found_speech, rejected = map(float, found)
+    assert (balanced, found_speech, rejected) == pytest.approx(((tpr + tnr) / 2, tpr, tnr), abs=0.0005001)
+    assert at == pytest.approx(threshold, abs=0.005001)
     expected = [
         (says & is_speech).sum(),
         (~says & is_speech).sum(),
@@ -192,7 +193,7 @@ def test_an_error_plays_from_the_list(tab, report):
 
 
 @pytest.mark.browser
-def test_a_term_says_what_it_means_to_the_keyboard_and_a_point_to_the_pointer(tab, report):
+def test_a_term_says_what_it_means_to_the_keyboard(tab, report):
     tab.open(report)
     meanings = set(yaml.safe_load(files("listenwell.report").joinpath("glossary.yaml").read_text("utf-8")).values())
     tab.run("document.querySelector('#answer ~ * a.term').focus()")
@@ -200,13 +201,6 @@ def test_a_term_says_what_it_means_to_the_keyboard_and_a_point_to_the_pointer(ta
     assert tab.run(said) in meanings
     tab.press("Escape", 27)
     assert tab.run(said) is None
-    x, y = json.loads(
-        tab.run("""(() => { const point = document.querySelector("g.tip"); point.scrollIntoView({ block: "center" });
-        const box = point.getBoundingClientRect();
-        return JSON.stringify([box.x + box.width / 2, box.y + box.height / 2]); })()""")
-    )
-    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-    assert re.search(r": \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]$", tab.run(said))
 
 
 @pytest.mark.browser
