@@ -145,7 +145,7 @@ def test_the_config_that_init_writes_runs(tmp_path, with_backgrounds):
     results = study_record(load_config(tmp_path / "study.yaml", quick))
     folds = [row for row in results["rows"] if row["test_set"] == "leave_one_group_out"]
     assert {row["metrics"][0]["n_groups"] for row in folds} == {10}
-    assert "Leave one speaker out, against" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "on Leave one speaker out, 30 clips" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     conditions = {row["condition"] for row in results["rows"]}
     assert ("snr_0" in conditions) == with_backgrounds
     assert (tmp_path / "run" / "report.html").is_file()

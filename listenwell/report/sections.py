@@ -245,8 +245,8 @@ def _cost_of_a_foreign_corpus(results: Results) -> Iterator[Card]:
 
 
 def _hardest_group(results: Results) -> Iterator[Card]:
-    """Who is right least often on clean clips."""
-    folds = results.folds_of("corpus")
+    """Who is right least often on clean clips: of all whom folds held out, or of the unseen test."""
+    folds = results.folds_of("corpus") or results.folds_of("group")
     if folds is not None:
         speaker = min(folds.speakers, key=lambda speaker: (speaker.recall, speaker.speaker))
         named = [Cell(f"{speaker.speaker}: {speaker.recall:.0%}", f"of {speaker.n_speech} clips found")]
