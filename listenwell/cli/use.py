@@ -161,7 +161,8 @@ def detect(
         journal.remove()
     audio_s = sum(detection.duration_s for detection in detections)
     factor = f": real-time factor {seconds / audio_s:.3f}" if audio_s else ""
-    print(f"{len(detections)} recordings, {audio_s:.1f} s of audio in {seconds:.1f} s{factor}", file=sys.stderr)
+    counted = "1 recording" if len(detections) == 1 else f"{len(detections)} recordings"
+    print(f"{counted}, {audio_s:.1f} s of audio in {seconds:.1f} s{factor}", file=sys.stderr)
     unread = sum(bool(detection.problem) for detection in detections)
     if unread:
         print(f"listenwell: {unread} recordings could not be read, see above.", file=sys.stderr)
