@@ -110,14 +110,29 @@ def figures(results: dict[str, Any]) -> str:
 def corpora(results: dict[str, Any]) -> str:
     """The folds that leave a corpus out, beside the opponents."""
     record = of_final(results)
-    metric, speakers = record["metrics"][0], record["speakers"]
+    metric, speakers = record["metrics"][0], {speaker["speaker"] for speaker in record["speakers"]}
     return "\n".join([
         f"**Every corpus left out once**: {len(speakers)} speakers of {len(record['folds'])} corpora, {metric['n']} "
         f"clips, {metric['n_groups']} speakers and sources, each tested by a model that trained on none of its corpus.",
         "",
         *table(results, FOLDS, OF_FOLDS),
         "",
+        f"Fine-tuned minus the small model as it is: {gains(results, 'zero-shot')}; minus Silero VAD calibrated on "
+        f"dev: {gains(results, 'silero')}.",
+        "",
     ])  # fmt: skip
+
+
+def gains(results: dict[str, Any], opponent: str) -> str:
+    """The differences from an opponent at the threshold of dev, by condition, and what they decide."""
+    parsed = [COMPARISON.validate_python(each) for each in results["comparisons"]]
+    found = {
+        each.condition: each for each in parsed if (each.opponent, each.opponent_threshold) == (opponent, "calibrated")
+    }
+    return ", ".join(
+        f"{title} {found[condition].result.difference:+.3f} ({found[condition].outcome})"
+        for condition, title in OF_FOLDS.items()
+    )
 
 
 def of_final(results: dict[str, Any]) -> dict[str, Any]:
