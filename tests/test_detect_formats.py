@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.detect import bundle as bundles
 from listenwell.detect.bundle import DevRecalls, read_bundle, write_bundle
 from listenwell.detect.detector import Decision
 from listenwell.detect.files import Detection
@@ -213,10 +214,18 @@ def test_an_option_that_can_never_be_used_is_one_sentence(tmp_path, arguments, s
     assert "Traceback" not in found.output
 
 
-def test_without_a_detector_that_is_shipped_one_sentence_says_what_to_give(tmp_path):
+def test_without_a_detector_that_is_shipped_one_sentence_says_what_to_give(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "READY", tmp_path / "nothing")
     found = CliRunner().invoke(app, ["detect", str(record(tmp_path / "a.wav"))])
     assert found.exit_code == 1
     assert "ships no detector; give the folder of one that 'listenwell export RUN' wrote" in found.stderr
+
+
+def test_the_detector_that_is_shipped_is_whole_and_small():
+    shipped = read_bundle(bundles.ready_detector())
+    assert shipped.base == "small"
+    assert {"balanced_accuracy", "eer"} <= shipped.thresholds.keys()
+    assert sum(path.stat().st_size for path in bundles.READY.rglob("*")) < 12e6
 
 
 @pytest.mark.slow
@@ -258,8 +267,8 @@ def test_recordings_that_have_their_answer_are_left_out_when_asked(detect, tmp_p
     (tmp_path / "out" / "a.srt").write_text("corrected by hand")
     (tmp_path / "out" / "b.srt").unlink()
     again = detect(*call)
-    assert "1 recordings have their answers already" in again.stderr
-    assert "1 recordings, 0.5 s of audio" in again.stderr
+    assert "of 2 recordings have their answers already" in again.stderr
+    assert "1 recording, 0.5 s of audio" in again.stderr
     assert (tmp_path / "out" / "a.srt").read_text() == "corrected by hand"
     assert (tmp_path / "out" / "b.srt").is_file()
     assert detect(*call).exit_code == 0  # nothing is left to do

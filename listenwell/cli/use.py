@@ -122,7 +122,10 @@ def detect(
     is_done = [skip_existing and answers.are_there(path) for path in shown]
     todo = [path for path, is_there in zip(chosen.paths, is_done, strict=True) if not is_there]
     if len(todo) < len(shown):
-        print(f"listenwell: {len(shown) - len(todo)} recordings have their answers already.", file=sys.stderr)
+        print(
+            f"listenwell: {len(shown) - len(todo)} of {len(shown)} recordings have their answers already.",
+            file=sys.stderr,
+        )
         if not todo:
             return
     places = [STDIN_SHOWN if path == STDIN else path for path in todo]
