@@ -32,6 +32,7 @@ def test_the_thresholds_of_all_methods_come_from_clips_held_out_and_go_with_the_
         assert set(table.clip_id.tolist()) == wanted
         assert len(table) == len(wanted) * len(config.evaluation.conditions)
         assert read_threshold(run.threshold(method)) == choose_threshold(table)
+    assert "calibrated on clips of train and dev (calibration.source: folds)" in (run.root / "report.md").read_text()
     of_dev = choose_threshold(read_scores(run.scores("fine-tuned-dev")))
     assert read_threshold(run.threshold("fine-tuned")) != of_dev
     bundle = export_detector(config.output, tmp_path / "detector", n_recordings=1, recording_s=6.0)

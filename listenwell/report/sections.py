@@ -50,8 +50,12 @@ CONCENTRATED_SHARE = 0.5
 MOST_GROUPS, FEWEST_ERRORS = 3, 10
 ABOUT_ANSWERS = "Comparisons: on {}, {}; differences of balanced accuracy at calibrated thresholds."
 ABOUT_RESULTS = (
-    "Balanced accuracy with its 95 % interval, default and calibrated; the marked row is the delivered model."
+    "Balanced accuracy with its 95 % interval, default and calibrated on {}; the marked row is the delivered model."
 )
+CHOSEN_ON = {
+    "dev": "dev",
+    "folds": "clips of train and dev (calibration.source: folds), each scored by a fit that held it out; the arms' on dev",
+}
 ABOUT_COMPARISONS = (
     "The fine-tuned model at its calibrated threshold against each opponent at the threshold chosen on the same dev, "
     "and at its default, on the same clips. “Better” means that the whole 95 % interval [in brackets] lies above 0 and "
@@ -68,8 +72,13 @@ WHAT_IT_DOES = (
 )
 HOW_TO_USE = (
     "'listenwell detect' with what 'listenwell export' makes of the run, or the adapter in plain PEFT. The score is "
-    "logit(SPEECH answer) minus logit(NONSPEECH answer); the threshold, chosen on dev, is {}."
+    "logit(SPEECH answer) minus logit(NONSPEECH answer); the threshold, chosen on {}, is {}."
 )
+
+
+def chosen_on(results: Results) -> str:
+    """Whose scores chose the thresholds."""
+    return CHOSEN_ON[results.config.get("calibration", {}).get("source", "dev")]
 
 
 def study_page(results: Results, sounds: Sequence[Sounds], threshold: Sequence[Block]) -> Page:
@@ -87,7 +96,7 @@ def study_page(results: Results, sounds: Sequence[Sounds], threshold: Sequence[B
         ("What next", "next", find_next_steps(results)),
         ("Can it be trusted?", "evidence", _trust_blocks(results)),
         ("Every method", "results",
-         [Paragraph(ABOUT_RESULTS), *(tables.main_table(results, name) for name in judged)]),
+         [Paragraph(ABOUT_RESULTS.format(chosen_on(results))), *(tables.main_table(results, name) for name in judged)]),
         ("Move the threshold", "threshold", threshold),
         ("Errors to listen to", "errors", [Paragraph(ABOUT_ERRORS), *sounds]),
         ("Speakers and sounds", "groups", [
@@ -120,7 +129,7 @@ def model_card(results: Results) -> Page:
     overfitting = [Paragraph(tables.overfitting_sentence(fit)) for fit in results.fits]
     parts: list[tuple[str, str, Sequence[Block]]] = [
         ("Use", "use", [Paragraph(WHAT_IT_DOES.format(results.model.name)),
-                        Paragraph(HOW_TO_USE.format(results.thresholds[FINE_TUNED].value))]),
+                        Paragraph(HOW_TO_USE.format(chosen_on(results), results.thresholds[FINE_TUNED].value))]),
         ("The answer", "answer", [Cards(find_answers(results))]),
         ("What it reaches", "results", [tables.delivered_table(results, each.name) for each in results.test_sets]),
         ("Can it be trusted?", "evidence", [*evidence.statements(results), *_warnings(results)]),
