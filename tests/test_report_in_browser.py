@@ -204,6 +204,21 @@ def test_a_term_says_what_it_means_to_the_keyboard(tab, report):
 
 
 @pytest.mark.browser
+def test_a_point_of_a_curve_says_its_value_to_the_pointer(tab, report):
+    tab.open(report, width=1280)
+    named, said = json.loads(
+        tab.run("""(() => {
+        const point = document.querySelector("g.tip"), box = point.getBoundingClientRect();
+        const hit = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+        hit.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+        return JSON.stringify([point.dataset.tip, document.getElementById("tip").textContent]);
+    })()""")
+    )
+    assert said == named
+    assert re.search(r": \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]$", said)
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("name", PAGES)
 def test_a_term_is_linked_once_a_section_to_where_the_glossary_shows_it(tab, name, request):
     tab.open(request.getfixturevalue(name))

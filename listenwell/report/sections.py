@@ -54,7 +54,7 @@ ABOUT_RESULTS = (
 )
 CHOSEN_ON = {
     "dev": "dev",
-    "folds": "clips of train and dev (calibration.source: folds), each scored by a fit that held it out; the arms' on dev",
+    "folds": "clips of train and dev (calibration.source: folds), each scored by a fit that held it out (arms: on dev)",
 }
 ABOUT_COMPARISONS = (
     "The fine-tuned model at its calibrated threshold against each opponent at the threshold chosen on the same dev, "
