@@ -36,6 +36,7 @@ from listenwell.study_settings import (
     SearchConfig,
 )
 from listenwell.train.settings import TrainConfig
+from listenwell.train.tracking import TrackingConfig
 
 CHANGES_NOTHING = ("output", "ledger", "relative_to")
 """Settings that say where things lie and change no result."""
@@ -82,6 +83,7 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     leave_one_out: LeaveOneOutConfig = LeaveOneOutConfig()
     executor: ExecutorConfig = ExecutorConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from listenwell.train.checkpoint import Checkpoints
 from listenwell.train.fit import FailedFit, FitResult, Watch, train
 from listenwell.train.fit_log import LOGS, FitLog, describe_overfitting
 from listenwell.train.fit_underway import DevSet, FitSpec, Progress, embed_dev
+from listenwell.train.tracking import TrackedLog, open_trackers
 
 DEV_EPOCH = "dev"
 MEMBERS = "members.json"
@@ -118,14 +119,16 @@ def _train(stack: PlannedStack, dev_sets: "DevSets", on_step: Callable[[Progress
         clips, bank = request.splits.clips[TRAIN], request.splits.banks[TRAIN]
         specs.append(FitSpec(request.name, config.lora, config.train, config.augment, config.seed, clips, bank))
     first = members[0].request.config
-    watch = Watch(
-        on_step,
-        [FitLog(fit.folder) for fit in members],
-        Checkpoints(folder / "checkpoints", stack.identity, first.train.checkpoint_steps),
-        lambda name, now: by_name[name].identity not in rungs_of_dropped(by_name[name], stack.planned, now),
-    )
-    dev = [dev_sets.of(fit.request) for fit in members]
-    results = train(model, model.prompt(first.prompt), first.short_clips, specs, dev, watch)
+    settings = {"base": first.model.name, "fits": ", ".join(by_name)}
+    with open_trackers(first.tracking, stack.run.tracking, settings) as trackers:
+        watch = Watch(
+            on_step,
+            [TrackedLog(fit.folder, fit.request.name, trackers) for fit in members],
+            Checkpoints(folder / "checkpoints", stack.identity, first.train.checkpoint_steps),
+            lambda name, now: by_name[name].identity not in rungs_of_dropped(by_name[name], stack.planned, now),
+        )
+        dev = [dev_sets.of(fit.request) for fit in members]
+        results = train(model, model.prompt(first.prompt), first.short_clips, specs, dev, watch)
     for fit, result in zip(members, results, strict=True):
         if fit.is_over:
             continue

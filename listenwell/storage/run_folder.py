@@ -8,6 +8,7 @@ used_fits.json         which fits the run asked for, by config
 run.lock, holder.json  who works in this folder now
 fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json, plans.jsonl, ...
 stacks/IDENTITY/       fits that train together, while they do: members.json, checkpoints/
+tracking/              files of live trackers, where the config names one that writes some
 tasks/IDENTITY.json    what Ray's workers are doing, while they do it
 scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
 scores/SET.journal     scores of the batches done so far, while the set is scored; a killed run goes on from them
@@ -90,6 +91,7 @@ class RunFolder:
     lock = RunFile("run.lock")
     holder = RunFile("holder.json")
     stacks = RunFile("stacks")
+    tracking = RunFile("tracking")
     tasks = RunFile("tasks")
     seal = RunFile("seal.jsonl")
     leaks = RunFile("leaks.json")
