@@ -43,7 +43,7 @@ def test_a_tracker_that_fails_is_named_once_and_left(capsys):
 def test_a_tracker_whose_package_is_missing_is_named_before_training(tmp_path):
     config = TrackingConfig(to=("swanlab",))
     with (
-        pytest.raises(ConfigError, match="tracking.to names swanlab, whose package"),
+        pytest.raises(ConfigError, match=r"tracking\.to names swanlab, whose package"),
         open_trackers(config, tmp_path, {}),
     ):
         pass
