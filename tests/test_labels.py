@@ -18,6 +18,7 @@ from listenwell.detect.formats import write_audacity, write_rttm, write_textgrid
 from listenwell.detect.segmentation import Segment
 from listenwell.errors import ManifestError
 from listenwell.random_streams import stream
+from listenwell.tasks.init import start_project
 
 SHORT_FORM = '''File type = "ooTextFile"
 "TextGrid"
@@ -146,3 +147,20 @@ def test_a_table_of_common_voice_is_speech_of_its_clients(tmp_path):
     assert {clip.label for clip in clips} == {"SPEECH"}
     assert "1 of its recordings are missing or broken" in done.stderr
     assert "no NONSPEECH recordings" in done.stderr
+
+
+def test_an_rttm_of_two_recordings_of_one_name_is_refused(tmp_path):
+    for folder in ("a", "b"):
+        record(tmp_path / folder / "talk.wav")
+    (tmp_path / "a" / "talk.rttm").write_text("SPEAKER talk 1 0.1 0.5 <NA> <NA> anna <NA> <NA>\n")
+    with pytest.raises(ManifestError, match="names 'talk', and both are called so"):
+        read_label_files(tmp_path, "folder")
+
+
+def test_backgrounds_beside_labelled_recordings_are_taken(tmp_path):
+    record(tmp_path / "talk.wav")
+    (tmp_path / "talk.txt").write_text("0.1\t0.5\tspeech\n0.6\t0.9\tnonspeech\n")
+    record(tmp_path / "backgrounds" / "rain.wav")
+    started = start_project(tmp_path)
+    assert [background.background_id for background in started.backgrounds] == ["rain"]
+    assert {clip.label for clip in started.clips} == {"SPEECH", "NONSPEECH"}

@@ -113,7 +113,9 @@ def corpora(results: dict[str, Any]) -> str:
     metric, speakers = record["metrics"][0], {speaker["speaker"] for speaker in record["speakers"]}
     return "\n".join([
         f"**Every corpus left out once**: {len(speakers)} speakers of {len(record['folds'])} corpora, {metric['n']} "
-        f"clips, {metric['n_groups']} speakers and sources, each tested by a model that trained on none of its corpus.",
+        f"clips, {metric['n_groups']} speakers and sources, each tested by an adapter that trained on none of "
+        "its corpus (the small model itself was [aligned](listenwell/model/small/aligned/MODEL_CARD.md) on some of "
+        "them).",
         "",
         *table(results, FOLDS, OF_FOLDS),
         "",

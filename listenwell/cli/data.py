@@ -1,4 +1,4 @@
-"""The group `data`: test-set, audio-check, and corpus (list, download, prepare, export)."""
+"""The group `data`: test-set, audio-check, and corpus (list, download, prepare)."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Recordings and test sets before a study.")
 corpus_app = typer.Typer(
-    cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare, export."
+    cls=OneSentenceErrors, no_args_is_help=True, help="Recordings to study: list, download, prepare."
 )
 
 STARTER = "starter"  # catalogue.STARTER, which is not imported before a command runs
@@ -54,7 +54,7 @@ def download_corpus(
     root: Root = None,
     url: Annotated[str, typer.Option(help="Mirror: a folder of the archives under their own names.")] = "",
 ) -> None:
-    """Fetch a corpus and unpack it; an interrupted download goes on where it stopped. Prints the folders."""
+    """Fetch a corpus and unpack it; where a hash is published, an interrupted download goes on. Prints the folders."""
     from listenwell.data.corpora.catalogue import fetch_corpus, find_corpus
 
     corpus = find_corpus(name)
@@ -127,7 +127,7 @@ def _report_prepared(prepared: "Prepared") -> None:
 def _corpus_text(corpus: "Corpus") -> str:
     names = ("title", "purpose", "hours", "licence", "citation", "home_page", "layout", "draws_on")
     lines = [f"{name:10} {getattr(corpus, name)}" for name in names if getattr(corpus, name)]
-    archives = [f"archive    {each.url}  {each.checksum or 'recorded on first use'}" for each in corpus.archives]
+    archives = [f"archive    {each.url}  {each.checksum or 'no hash is published'}" for each in corpus.archives]
     return "\n".join([*lines, *archives])
 
 

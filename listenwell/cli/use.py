@@ -136,6 +136,8 @@ def detect(
         overwrite=overwrite,
     ) as remove_rest:
         one_channel = int(channel) if channel.isdecimal() else None
+        if detector is None:
+            print("listenwell: the detector that the package ships decides; --detector names another.", file=sys.stderr)
         loaded = Detector.load(detector, device, dtype, criterion, threshold, workers, one_channel)
         loaded.change_rule(
             pad_s=speech_pad, shortest_speech_s=shortest_speech, longest_speech_s=longest_speech,

@@ -185,7 +185,8 @@ def make_category_folds(clips: Sequence[Clip], n_folds: int | None, n_dev_speake
     if "" in kinds or min(len(kinds), len(spoken)) < n or n < 2:
         raise ManifestError(
             f"leave-one-category-out in {n} folds needs as many kinds of sounds and as many speakers, but there are "
-            f"{len(kinds)} and {len(spoken)}; name the category of every NONSPEECH clip, or change leave_one_out.folds."
+            f"{len(kinds)} and {len(spoken)}; name the category of every NONSPEECH clip, or lower leave_one_out.folds "
+            "(calibration.folds)."
         )
     parts = zip(
         _deal_wholes(kinds, [set() for _ in range(n)]), _deal_wholes(spoken, [set() for _ in range(n)]), strict=True

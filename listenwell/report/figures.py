@@ -133,7 +133,7 @@ def _accuracy_curve(results: Results, test_set: str, conditions: Sequence[str], 
 def add_tip(axes: Axes, x: float, y: float, text: str) -> None:
     """Let the page say `text` where the point (x, y) is pointed at."""
     on_top = 10
-    axes.plot([x], [y], "o", color=INK, markersize=16, alpha=0.0, zorder=on_top, gid=TIP + show_characters(text))
+    axes.plot([x], [y], "o", color=INK, markersize=6, alpha=0.0, zorder=on_top, gid=TIP + show_characters(text))
 
 
 def _bars(values: Sequence[float], intervals: Sequence[Metric]) -> list[list[float]]:

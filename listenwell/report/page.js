@@ -125,7 +125,7 @@ document.addEventListener("pointerover", (event) => explain(event.target.closest
 document.addEventListener("focusin", (event) => explain(explainedIn(event.target)));
 document.addEventListener("focusout", () => explain(null));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") explain(null); });
-document.addEventListener("scroll", placeTip);
+document.addEventListener("scroll", placeTip, true);
 
 // ---- The contents stand open where there is room beside the text.
 const isWide = matchMedia("(min-width: 72rem)"), contents = document.querySelector("nav details");

@@ -35,8 +35,8 @@ def summarise(outcomes: Mapping[str, Outcome]) -> str:
     verdicts = list(dict.fromkeys(outcomes.values()))
     if len(verdicts) == 1:
         return f"{VERDICTS[verdicts[0]]}."
-    said = "; ".join(f"{VERDICTS[outcome]} {condition_phrase(name)}" for name, outcome in outcomes.items())
-    return f"{said[0]}{said[1:].lower()}."
+    said = "; ".join(f"{VERDICTS[outcome].lower()} {condition_phrase(name)}" for name, outcome in outcomes.items())
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def tone_of(outcomes: Iterable[Outcome]) -> str:

@@ -35,9 +35,11 @@ def score_calibration(config: Config, splits: Splits, trained: Trained, trainer:
     folds = folds_of(config.model_copy(update={"leave_one_out": dealt}), splits, calibration.by)
     clips = _draw([clip for fold in folds for clip in fold.held_out], calibration.clips, config.seed)
     ids = {clip.clip_id for clip in clips}
-    held_out = [replace(fold, held_out=[clip for clip in fold.held_out if clip.clip_id in ids]) for fold in folds]
+    drawn = [replace(fold, held_out=[clip for clip in fold.held_out if clip.clip_id in ids]) for fold in folds]
     requests = [
-        FitRequest(f"{CALIBRATION}-{fold.name}", delivered, fold_splits(fold, splits), config) for fold in held_out
+        FitRequest(f"{CALIBRATION}-{fold.name}", delivered, fold_splits(fold, splits), config)
+        for fold in drawn
+        if fold.held_out
     ]
     tables = []
     for request, fit in zip(requests, trainer.fit_all(requests), strict=True):

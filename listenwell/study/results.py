@@ -3,6 +3,7 @@
 The figures in all three are those of `listenwell.report.results`, which holds them.
 """
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,19 @@ from listenwell.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def shown_figure() -> "Figure":
+    """A figure that notebooks show as it is, without pyplot."""
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            drawn = io.BytesIO()
+            self.savefig(drawn, format="png")
+            return drawn.getvalue()
+
+    return ShownFigure(layout="constrained")
 
 
 class Results(ReportedResults):
@@ -51,11 +65,9 @@ class Results(ReportedResults):
 
         test_set: where the answers are read off unless another is named.
         """
-        from matplotlib.figure import Figure
-
         name = test_set or self.headline
         conditions = self.conditions_of(name)
-        figure = Figure(layout="constrained")
+        figure = shown_figure()
         axes = figure.subplots()
         for place, method in enumerate(self.methods):
             metrics = [metric_of(self.row(method, CALIBRATED, name, condition)) for condition in conditions]

@@ -16,7 +16,7 @@ from typing import Any
 from listenwell.baselines.vad import MODULES, installed_baselines
 from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.data.corpora.corpus import Prepared
-from listenwell.data.corpora.folders import LABEL_FOLDERS, read_folders
+from listenwell.data.corpora.folders import read_folders
 from listenwell.data.corpora.labels import COMMON_VOICE, read_common_voice, read_label_files
 from listenwell.data.manifest import (
     REQUIRED_CLIP_COLUMNS,
@@ -89,9 +89,6 @@ def _write_project(
 def _read_recordings(folder: Path, group_by: str) -> Prepared:
     """What label files and the names of folders say of the recordings; of both where both are there."""
     by_files = read_label_files(folder, group_by)
-    has_folders = any(path.name.lower() in LABEL_FOLDERS for path in folder.rglob("*") if path.is_dir())
-    if by_files.clips and not has_folders:
-        return by_files
     by_folders = read_folders(folder, group_by, 1.0, labelled_otherwise=[clip.path for clip in by_files.clips])
     return replace(by_folders, clips=[*by_folders.clips, *by_files.clips], notes=[*by_files.notes, *by_folders.notes])
 

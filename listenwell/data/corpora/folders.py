@@ -42,9 +42,9 @@ def read_folders(
     """Return a clip per labelled recording below `root`, and a background per recording below backgrounds/.
 
     group_by: "folder", "file", or a regular expression whose first group is the speaker or source in the file name.
-    labelled_otherwise: recordings that need no such folder. Raises ManifestError when no labelled recording is found,
-    ConfigError when the expression does not work, AudioError when more than quarantine_share of the recordings cannot
-    be read.
+    labelled_otherwise: recordings that need no such folder. Raises ManifestError when none is labelled here or
+    otherwise, ConfigError when the expression does not work, AudioError when more than quarantine_share of the
+    recordings cannot be read.
     """
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; give the folder that holds your recordings.")
@@ -65,7 +65,7 @@ def read_folders(
         else:
             name = path.relative_to(root / BACKGROUND_FOLDER).with_suffix("").as_posix()
             backgrounds.append(Background(name, path, length_s, "noise", name, CORPUS_NAME, ""))
-    if not clips:
+    if not clips and not labelled_otherwise:
         raise ManifestError(
             f"{root}: {len(recordings)} recordings found, but none lies in a folder named speech or nonspeech; sort "
             "them into speech/<speaker>/ and nonspeech/<source>/, or write clips.csv yourself "

@@ -43,6 +43,11 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
     spoken = {turn.file: list[Stretch]() for turn in turns}
     for turn in turns:
         spoken[turn.file].append((turn.start_s, turn.end_s, "speech", ""))
+    same = [path for path in sounds if path.stem in spoken and Counter(p.stem for p in sounds)[path.stem] > 1]
+    if same:
+        raise ManifestError(
+            f"{same[0]} and {same[1]}: an RTTM file names '{same[0].stem}', and both are called so; rename one of them."
+        )
     all_found = {path: [*_beside(path), *spoken.get(path.stem, [])] for path in sounds}
     found = {path: stretches for path, stretches in all_found.items() if stretches}
     lengths_s, quarantine = read_lengths(list(found), lambda *_: None, 1.0)
