@@ -18,7 +18,7 @@ from listenwell.errors import ConfigError
 from listenwell.model.loading import resolve_dtype
 from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import RunFolder, identity
-from listenwell.train.loader import draw_epoch
+from listenwell.train.loader import draw_some
 
 SPEC, FAILED, HISTORY = "spec.json", "failed.json", "history.json"
 """What marks a fit in the ledger as finished, or as failed for good, and its record."""
@@ -119,8 +119,7 @@ def spec_record(request: FitRequest, model_fingerprint: str) -> dict[str, Any]:
 
 def judging_clips(request: FitRequest) -> list[Clip]:
     """The dev clips whose loss chooses the epoch: all, or train.dev_clips of them; compared fits share them."""
-    clips, n = request.splits.clips[DEV], request.config.train.dev_clips
-    return clips if n is None or n >= len(clips) else draw_epoch(clips, n, request.dev_config.seed, 0)
+    return draw_some(request.splits.clips[DEV], request.config.train.dev_clips, request.dev_config.seed)
 
 
 def dev_identity(request: FitRequest) -> str:

@@ -6,11 +6,9 @@ scored on the same clips: their thresholds and forms come from them too. The fol
 of their own; the delivered adapter stays the one that trained on all of train.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from listenwell.config import Config
-from listenwell.data.clip import Clip
 from listenwell.errors import TrainingError
 from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.scores import join_tables
@@ -20,7 +18,7 @@ from listenwell.judge.detectors import study_detectors
 from listenwell.judge.score import CALIBRATION, ChoosingScores, keep_table, score_fits, score_split
 from listenwell.splits.divide import DEV, Splits
 from listenwell.study.leave_one_out import HELD_OUT, base_identity, fold_splits, folds_of
-from listenwell.train.loader import draw_epoch
+from listenwell.train.loader import draw_some
 
 
 def score_calibration(config: Config, splits: Splits, trained: Trained, trainer: Trainer) -> ChoosingScores | None:
@@ -33,7 +31,7 @@ def score_calibration(config: Config, splits: Splits, trained: Trained, trainer:
         return None
     dealt = config.leave_one_out.model_copy(update={"folds": calibration.folds, "over": "pool"})
     folds = folds_of(config.model_copy(update={"leave_one_out": dealt}), splits, calibration.by)
-    clips = _draw([clip for fold in folds for clip in fold.held_out], calibration.clips, config.seed)
+    clips = draw_some([clip for fold in folds for clip in fold.held_out], calibration.clips, config.seed)
     ids = {clip.clip_id for clip in clips}
     drawn = [replace(fold, held_out=[clip for clip in fold.held_out if clip.clip_id in ids]) for fold in folds]
     requests = [
@@ -55,8 +53,3 @@ def score_calibration(config: Config, splits: Splits, trained: Trained, trainer:
         detectors, None, base, clips, bank, config, trainer.run, CALIBRATION, trainer.on_progress
     )
     return ChoosingScores({FINE_TUNED: ours, **others}, forms)
-
-
-def _draw(clips: Sequence[Clip], n: int | None, seed: int) -> list[Clip]:
-    """All clips, or n of them: half of each label, groups in turn."""
-    return list(clips) if n is None or n >= len(clips) else draw_epoch(clips, n, seed, 0)

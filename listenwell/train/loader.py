@@ -45,6 +45,11 @@ def draw_epoch(clips: Sequence[Clip], n_clips: int, seed: int, epoch: int) -> li
     return [drawn[i] for i in rng.permutation(len(drawn))]
 
 
+def draw_some(clips: Sequence[Clip], n_clips: int | None, seed: int) -> list[Clip]:
+    """All clips as they come where n_clips is None or takes them all, otherwise so many drawn as for an epoch."""
+    return list(clips) if n_clips is None or n_clips >= len(clips) else draw_epoch(clips, n_clips, seed, 0)
+
+
 def _take_turns(clips: Sequence[Clip], n_wanted: int, rng: np.random.Generator) -> list[Clip]:
     by_group: dict[str, list[Clip]] = {}
     for index in rng.permutation(len(clips)):
