@@ -182,16 +182,17 @@ class WebRtcVad:
 
     def scores(self, waveforms: Sequence[Waveform], forms: Sequence[str] = forms) -> dict[str, NDArray[np.float64]]:
         """Return by form the share of voiced frames of each clip, shape (n,)."""
-        return {form: np.array([self._voiced_share(each, int(form[-1])) for each in waveforms]) for form in forms}
+        clips = [[frame.tobytes() for frame in cut_frames(each)] for each in waveforms]
+        return {form: np.array([self._voiced_share(each, int(form[-1])) for each in clips]) for form in forms}
 
-    def _voiced_share(self, samples: Waveform, mode: int) -> float:
+    def _voiced_share(self, frames: Sequence[bytes], mode: int) -> float:
         vad = self._new_vad(mode)
-        frames = cut_frames(samples, SAMPLE_RATE_HZ * FRAME_MS // 1000)
-        return float(np.mean([vad.is_speech(frame.tobytes(), SAMPLE_RATE_HZ) for frame in frames]))
+        return float(np.mean([vad.is_speech(frame, SAMPLE_RATE_HZ) for frame in frames]))
 
 
-def cut_frames(samples: Waveform, n_frame: int) -> NDArray[np.int16]:
+def cut_frames(samples: Waveform) -> NDArray[np.int16]:
     """Return the whole frames as 16-bit samples, (n_frames, n_frame), at least one; out-of-range samples clip."""
+    n_frame = SAMPLE_RATE_HZ * FRAME_MS // 1000
     pcm = np.clip(np.round(samples * 32768.0), -32768, 32767).astype("<i2")
     n_frames = max(1, pcm.size // n_frame)
     frames = np.zeros(n_frames * n_frame, dtype="<i2")
