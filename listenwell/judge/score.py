@@ -56,7 +56,7 @@ from listenwell.storage.load_or_make import (
 )
 from listenwell.storage.run_folder import RunFolder, identity
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Part of what kept scores were made from; raised when a change of the code gives the same clips other scores."""
 
 
