@@ -19,6 +19,7 @@ part shorter than a frame is dropped, and a clip shorter than one frame is fille
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,12 @@ from listenwell.data.fetch.packages import WheelFile
 from listenwell.errors import ListenwellError
 from listenwell.random_streams import stream
 
-MODULES: Mapping[str, str] = {"silero": "onnxruntime", "webrtc": "webrtcvad"}
+MODULES: Mapping[str, str] = {
+    "silero": "onnxruntime",
+    "fsmn": "onnxruntime",
+    "marblenet": "onnxruntime",
+    "webrtc": "webrtcvad",
+}
 """The module that each baseline of evaluation.baselines needs."""
 SILERO_VAD = WheelFile(
     project="silero-vad",
@@ -81,6 +87,18 @@ def _missing_package(baseline: str, package: str) -> ListenwellError:
     )
 
 
+def open_network(onnx_file: Path) -> Any:
+    """Return an onnxruntime session of one thread. Raises ListenwellError when onnxruntime is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise _missing_package(onnx_file.name, "onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(onnx_file), sess_options=options, providers=["CPUExecutionProvider"])
+
+
 class SileroVad:
     """Silero VAD from its ONNX file, which `fetch_weight_file(SILERO_VAD, cache)` fetches.
 
@@ -88,21 +106,13 @@ class SileroVad:
     """
 
     name = "silero"
+    parts = (SILERO_VAD,)
     forms = tuple(f"{aggregate}, {place}" for place in PLACES for aggregate in AGGREGATES)
     default_threshold = 0.5
     """The default of the wheel's get_speech_timestamps."""
 
     def __init__(self, onnx_file: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise _missing_package("Silero VAD", "onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(onnx_file), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_network(onnx_file)
         lead, zeros = np.tile(faint_noise(LEAD_CHUNKS), (BATCH, 1)), np.zeros((2, BATCH, STATE_WIDTH), np.float32)
         self._settled = self._run(lead, zeros)[1][:, 0]
 
@@ -169,6 +179,7 @@ class WebRtcVad:
     """
 
     name = "webrtc"
+    parts: tuple[WheelFile, ...] = ()
     forms = ("mode 2", "mode 0", "mode 1", "mode 3")
     default_threshold = 0.5
     """Half of the frames: it decides on frames only, a majority is the plain reading for a whole clip."""

@@ -57,7 +57,7 @@ WIDE_INCHES = 1.9 * WIDTH_INCHES
 LONGEST_NAME = 28
 # What matplotlib draws with (figures.mplstyle too) -> the page's variable and its value in the light page.
 INK, QUIET, GRID = "#010101", "#020202", "#030303"
-LINES = ("#040404", "#050505", "#060606", "#070707")
+LINES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909")
 VARIABLES = {
     INK: ("--ink", "#1f2328"),
     QUIET: ("--quiet", "#5c6168"),
@@ -66,9 +66,11 @@ VARIABLES = {
     LINES[1]: ("--line-2", "#b3321f"),
     LINES[2]: ("--line-3", "#1f5f99"),
     LINES[3]: ("--line-4", "#7a6312"),
+    LINES[4]: ("--line-5", "#6a3d8f"),
+    LINES[5]: ("--line-6", "#1f6f54"),
 }
-MARKERS, DASHES = ("D", "o", "s", "^"), ("--", "-", "-", "-.")
-STYLE_OF = {"zero-shot": 0, "fine-tuned": 1, "silero": 2, "webrtc": 3}
+MARKERS, DASHES = ("D", "o", "s", "^", "v", "P"), ("--", "-", "-", "-.", ":", "--")
+STYLE_OF = {"zero-shot": 0, "fine-tuned": 1, "silero": 2, "webrtc": 3, "fsmn": 4, "marblenet": 5}
 STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
