@@ -45,13 +45,21 @@ Form = Literal["table", "json", "csv", "rttm", "audacity", "textgrid", "srt", "v
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
+    push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also put it there on the Hugging Face hub.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="With --push: for its owners' eyes only.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
     """
+    from listenwell.tasks.push import push_detector, require_access
     from listenwell.tasks.runs import open_run
+
+    if private and not push:
+        raise ConfigError("--private: says who sees what --push puts on the hub; give --push OWNER/NAME too.")
+    if push:
+        require_access(push)
 
     def read() -> Iterator[Path]:
         opened, config = open_run(run)
@@ -69,6 +77,8 @@ def export(
             f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} "
             f"s, pauses of at least {rule.shortest_pause_s:g} s"
         )
+    if push:
+        typer.echo(push_detector(out, push, private=private, overwrite=overwrite))
 
 
 @app.command("detect", epilog="Example: listenwell detect meeting.wav --detector detector --format srt")
