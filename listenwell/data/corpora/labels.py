@@ -21,7 +21,7 @@ from listenwell.data.corpora.folders import CORPUS_NAME, LABEL_FOLDERS, group_of
 from listenwell.data.corpora.voxconverse import Span, merge_spans, read_rttm, subtract_spans
 from listenwell.data.sound_files import find_sound_files
 from listenwell.data.tables import table_records
-from listenwell.errors import ManifestError
+from listenwell.errors import ConfigError, ManifestError
 
 COMMON_VOICE = {"client_id", "path", "sentence"}
 """Columns that tell a table of Common Voice (Ardila et al. 2020, arXiv:1912.06670); its sounds lie in clips/."""
@@ -55,7 +55,7 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
     for path, length_s in lengths_s.items():
         names, spans = path.relative_to(root).parts, {label: list[Span]() for label in LABELS}
         for start_s, end_s, text, tier in found[path]:
-            label = _label_of(text) or _label_of(tier)
+            label = label_of(text) or label_of(tier)
             if label is None:
                 unknown[text] += 1
             else:
@@ -63,7 +63,7 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
         speech, others = (merge_spans(spans[label]) for label in LABELS)
         name, group = path.relative_to(root).with_suffix("").as_posix(), group_of(names, -1, group_by)
         for label, of_label in zip(LABELS, (speech, subtract_spans(others, speech)), strict=True):
-            for start_s, duration_s in _pieces(of_label):
+            for start_s, duration_s in pieces(of_label):
                 clip_id = f"{name}@{round(1000 * start_s)}-{round(1000 * (start_s + duration_s))}"
                 clips.append(Clip(clip_id, path, start_s, duration_s, label, group, name, CORPUS_NAME, ""))
     notes = [f"{len(lengths_s)} recordings have label files; all clips of one are of one group."] if lengths_s else []
@@ -75,11 +75,12 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
     return Prepared(clips, quarantine=quarantine, notes=notes)
 
 
-def _label_of(text: str) -> Label | None:
+def label_of(text: str) -> Label | None:
+    """Return the label whose folder could have this name, None where none could."""
     return LABEL_FOLDERS.get("_".join(text.lower().split()))
 
 
-def _pieces(spans: Sequence[Span]) -> Iterator[Span]:
+def pieces(spans: Sequence[Span]) -> Iterator[Span]:
     """(start, length) of the clips: the span itself, or some of a long one."""
     settings = PrepareSettings()
     for start_s, end_s in spans:
@@ -130,10 +131,12 @@ def _text_of(path: Path) -> str:
     return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
 
 
-def read_common_voice(table: Path) -> Prepared:
-    """Return a SPEECH clip for each row of a table of Common Voice, grouped by client_id."""
+def read_common_voice(table: Path, column: str = "client_id") -> Prepared:
+    """Return a SPEECH clip for each row of a table of Common Voice, grouped by `column`. Raises ConfigError."""
     rows = [dict(zip(row.names, row.cells, strict=True)) for row in table_records(table) if row.cells is not None]
-    speakers = {table.parent / "clips" / row["path"]: row["client_id"] for row in rows}
+    if rows and column not in rows[0]:
+        raise ConfigError(f"--group {column}: {table} has no such column; it has {', '.join(rows[0])}.")
+    speakers = {table.parent / "clips" / row["path"]: row[column] for row in rows}
     lengths_s, quarantine = read_lengths(list(speakers), lambda *_: None, 1.0)
     clips = [
         Clip(path.stem, path, 0.0, length_s, "SPEECH", speakers[path], path.stem, "common_voice", "CC0-1.0")
