@@ -131,12 +131,19 @@ def detect(
     answers = Answers(form, name_recordings(shown), partial(typer.echo, nl=False), out, cut)
     is_done = [skip_existing and answers.are_there(path) for path in shown]
     todo = [path for path, is_there in zip(chosen.paths, is_done, strict=True) if not is_there]
+    kept = None
+    if out is not None and not is_stream(out):
+        # one answer each: within the folder, which alone must be writable
+        beside = out / JOURNAL if answers.in_folder else out
+        kept = companion(Path(os.path.realpath(beside)), JOURNAL)
     if len(todo) < len(shown):
         print(
             f"listenwell: {len(shown) - len(todo)} of {len(shown)} recordings have their answers already.",
             file=sys.stderr,
         )
         if not todo:
+            if kept is not None:  # of a run that was killed when all was written
+                kept.unlink(missing_ok=True)
             return
     places = [STDIN_SHOWN if path == STDIN else path for path in todo]
     with destinations(
@@ -155,11 +162,7 @@ def detect(
         )  # fmt: skip
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
-        journal = ScoreJournal()
-        if out is not None and not is_stream(out):
-            # one answer each: within the folder, which alone must be writable
-            beside = out / JOURNAL if answers.in_folder else out
-            journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded))
+        journal = ScoreJournal(kept, owner_of(loaded))
         started, by_recording = time.monotonic(), []
         with shown_progress() as on_progress:
             found = detect_files(loaded, todo, longest_clip, journal, on_progress, channel == EACH)

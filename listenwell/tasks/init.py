@@ -132,10 +132,16 @@ def _write_project(folder: Path, read: Callable[[], Prepared], grouping: Groupin
 
 
 def _read_recordings(folder: Path, group_by: str) -> Prepared:
-    """What label files and the names of folders say of the recordings; of both where both are there."""
+    """What label files and the names of folders say of the recordings; of both where both are there.
+
+    A name that stands in both is one group: "anna" and "speech/anna" are "anna".
+    """
     by_files = read_label_files(folder, group_by)
     by_folders = read_folders(folder, group_by, 1.0, labelled_otherwise=[clip.path for clip in by_files.clips])
-    return replace(by_folders, clips=[*by_folders.clips, *by_files.clips], notes=[*by_files.notes, *by_folders.notes])
+    known = {clip.group for clip in by_files.clips}
+    named = [(clip, clip.group.split("/", 1)[1]) for clip in by_folders.clips]
+    joined = [replace(clip, group=name) if name in known else clip for clip, name in named]
+    return replace(by_folders, clips=[*joined, *by_files.clips], notes=[*by_files.notes, *by_folders.notes])
 
 
 def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -> Started:

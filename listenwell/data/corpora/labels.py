@@ -39,7 +39,10 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
     file that cannot be used.
     """
     sounds = [path for path in find_sound_files(root).paths if label_at(root, path) is None]
-    turns = [turn for path in find_files(root, "*.rttm") for turn in read_rttm(path)]
+    files = dict[str, list[Path]]()
+    for path in find_files(root, "*"):
+        files.setdefault(path.suffix.lower(), []).append(path)
+    turns = [turn for path in files.get(".rttm", []) for turn in read_rttm(path)]
     spoken = {turn.file: list[Stretch]() for turn in turns}
     for turn in turns:
         spoken[turn.file].append((turn.start_s, turn.end_s, "speech", ""))
@@ -48,18 +51,25 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
         raise ManifestError(
             f"{same[0]} and {same[1]}: an RTTM file names '{same[0].stem}', and both are called so; rename one of them."
         )
-    all_found = {path: [*_beside(path), *spoken.get(path.stem, [])] for path in sounds}
+    beside = {sound.with_suffix(""): list[Stretch]() for sound in sounds}
+    for suffix, read in ((".txt", read_track), (".textgrid", read_textgrid)):
+        for path in files.get(suffix, []):
+            if path.with_suffix("") in beside:
+                beside[path.with_suffix("")] += read(path)
+    all_found = {path: [*beside[path.with_suffix("")], *spoken.get(path.stem, [])] for path in sounds}
     found = {path: stretches for path, stretches in all_found.items() if stretches}
     lengths_s, quarantine = read_lengths(list(found), lambda *_: None, 1.0)
-    clips, unknown = list[Clip](), Counter[str]()
+    clips, unknown, n_points = list[Clip](), Counter[str](), 0
     for path, length_s in lengths_s.items():
         names, spans = path.relative_to(root).parts, {label: list[Span]() for label in LABELS}
         for start_s, end_s, text, tier in found[path]:
             label = label_of(text) or label_of(tier)
             if label is None:
                 unknown[text] += 1
-            else:
+            elif start_s < min(end_s, length_s):
                 spans[label].append((start_s, min(end_s, length_s)))
+            else:
+                n_points += 1
         speech, others = (merge_spans(spans[label]) for label in LABELS)
         name, group = path.relative_to(root).with_suffix("").as_posix(), group_of(names, -1, group_by)
         for label, of_label in zip(LABELS, (speech, subtract_spans(others, speech)), strict=True):
@@ -72,6 +82,8 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
     if unknown:
         shown = ", ".join(f"'{text}' ({n})" for text, n in unknown.most_common(3))
         notes.append(f"{unknown.total()} stretches name no label and were left out, most often {shown}.")
+    if n_points:
+        notes.append(f"{n_points} labels have no length within their recording and were left out.")
     return Prepared(clips, quarantine=quarantine, notes=notes)
 
 
@@ -86,13 +98,6 @@ def pieces(spans: Sequence[Span]) -> Iterator[Span]:
     for start_s, end_s in spans:
         is_short = end_s - start_s <= settings.clip_s
         yield from [(start_s, end_s - start_s)] if is_short else cut_stretches(start_s, end_s, settings)
-
-
-def _beside(sound: Path) -> Iterator[Stretch]:
-    """The stretches of the label track and the TextGrid that bear the recording's name."""
-    for path, read in ((sound.with_suffix(".txt"), read_track), (sound.with_suffix(".TextGrid"), read_textgrid)):
-        if path.is_file():
-            yield from read(path)
 
 
 def read_track(path: Path) -> Iterator[Stretch]:
