@@ -77,11 +77,15 @@ def test_a_command_in_a_data_folder_is_not_run_and_one_without_labels_is_refused
     with pytest.raises(ManifestError, match=r"wav\.scp: 'r0' is what a command prints, and none is run"):
         read_kaldi(folder)
     assert not (tmp_path / "ran").exists()
+    (folder / "segments").write_text("a-0 r0 0.0\n")
+    (folder / "wav.scp").write_text("r0 r0.wav\n")
+    with pytest.raises(ManifestError, match=r"segments: 'a-0 r0 0\.0' is not UTTERANCE RECORDING START END"):
+        read_kaldi(folder)
+    (folder / "segments").write_text("a-0 r0 0.0 1.0\n")
     (folder / "text").unlink()
     with pytest.raises(ManifestError, match=r"has no file 'labels' .* and no 'text'"):
         read_kaldi(folder)
     (folder / "text").write_text("a-0 [laughter]\n")
-    (folder / "wav.scp").write_text("r0 r0.wav\n")
     with pytest.raises(ManifestError, match="no utterance can be used; 1 utterances name no label"):
         read_kaldi(folder)
 
@@ -146,6 +150,11 @@ def test_cuts_of_lhotse_keep_times_channels_speakers_and_labels(tmp_path):
     (right,) = [clip for clip in read_manifest(started.clips_csv) if clip.channel == 1]
     there = sound("stereo", n_channels=2)[2_000:10_000, 1]
     assert np.corrcoef(load_waveform(right)[::2], there)[0, 1] > 0.9
+    (tmp_path / "broken.jsonl").write_text(
+        '{"id": "a", "type": "MonoCut", "start": 0, "duration": 1, "supervisions": [{}]}'
+    )
+    with pytest.raises(ManifestError, match=r"broken\.jsonl: lhotse cannot read it"):
+        start(tmp_path / "broken.jsonl")
     faster = cuts.perturb_speed(1.1)
     faster.to_file(tmp_path / "faster.jsonl")
     with pytest.raises(ManifestError, match="no utterance can be used; 2 cuts are mixed, changed"):

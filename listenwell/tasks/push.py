@@ -87,3 +87,8 @@ def _plain_errors(repo: str) -> Iterator[None]:
             f"--push {repo}: the hub cannot be reached ({error}); check the network and HF_ENDPOINT, and run the same "
             "command again."
         ) from error
+    except (ValueError, RuntimeError) as error:  # a card that it refuses; an upload of large files that breaks off
+        said = " ".join(str(error.__cause__ or error).split())
+        raise ListenwellError(
+            f"--push {repo}: the hub did not take it ({said}); run the same command again."
+        ) from error

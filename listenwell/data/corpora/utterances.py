@@ -8,6 +8,7 @@ speaker is the group, or else the recording. Where utterances of two groups or l
 stretch gives some of its clips, as in `listenwell.data.corpora.labels`. Times are seconds from the recording's start.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def read_cuts(manifest: Path) -> Prepared:
             f"{manifest}: reading it needs lhotse, which is not installed; run pip install 'listenwell[lhotse]'."
         ) from error
     utterances, left_out = list[Utterance](), Counter[str]()
-    for cut in CutSet.from_file(manifest):
+    for cut in _cuts_of(CutSet, manifest):
         recording = getattr(cut, "recording", None)
         if recording is None or recording.transforms or {source.type for source in recording.sources} != {"file"}:
             left_out["cuts are mixed, changed, or no stretches of files"] += 1
@@ -68,6 +69,14 @@ def read_cuts(manifest: Path) -> Prepared:
             else:
                 utterances.append(_utterance_of(manifest, cut, supervision, label))
     return _prepare(utterances, "lhotse", left_out)
+
+
+def _cuts_of(cut_set: Any, manifest: Path) -> Iterator[Any]:
+    """The cuts of a manifest. Raises ManifestError where lhotse cannot read it."""
+    try:
+        yield from cut_set.from_file(manifest)
+    except Exception as error:  # what it raises for a broken manifest is of many kinds
+        raise ManifestError(f"{manifest}: lhotse cannot read it ({error}); write the manifest again.") from error
 
 
 def _label_of_supervision(supervision: Any) -> Label | None:
@@ -101,17 +110,26 @@ def read_kaldi(folder: Path) -> Prepared:
             raise ManifestError(
                 f"{folder / WAV_SCP}: '{name}' is what a command prints, and none is run; write it as a file first."
             )
-    segments = {name: text.split() for name, text in _read_pairs(folder / "segments").items()}
+    segments = {name: _segment(folder, name, text) for name, text in _read_pairs(folder / "segments").items()}
     utterances, left_out = list[Utterance](), Counter[str]()
     for name, text in _read_pairs(texts).items():
         label = label_of(text) if texts.name == "labels" else _label_of_text(text)
-        recording, start, end = segments.get(name, [name, "0", "inf"])
+        recording, span = segments.get(name, (name, (0.0, math.inf)))
         if label is None or recording not in recordings:
             left_out["utterances name no label" if label is None else f"utterances are in no line of {WAV_SCP}"] += 1
             continue
-        path, span = _found_from(folder, recordings[recording]), (float(start), float(end))
+        path = _found_from(folder, recordings[recording])
         utterances.append(Utterance(recording, path, None, span, label, speakers.get(name, recording)))
     return _prepare(utterances, "kaldi", left_out)
+
+
+def _segment(folder: Path, name: str, text: str) -> tuple[str, Span]:
+    """Recording and span of a line of `segments`. Raises ManifestError for one without them."""
+    try:
+        recording, start, end = text.split()[:3]
+        return recording, (float(start), float(end))
+    except ValueError as error:
+        raise ManifestError(f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END.") from error
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
