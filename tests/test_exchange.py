@@ -60,6 +60,7 @@ def test_utterances_of_kaldi_are_clips_where_nobody_else_speaks(tmp_path):
         ("r1", None, 0.5, 1.0, "NONSPEECH", "r1"),
     ]
     assert sorted(found.notes) == [
+        "0.4 s of utterances overlap others' and were left out.",
         "1 utterances are in no line of wav.scp and were left out.", "1 utterances name no label and were left out.",
     ]  # fmt: skip
 
@@ -77,10 +78,11 @@ def test_a_command_in_a_data_folder_is_not_run_and_one_without_labels_is_refused
     with pytest.raises(ManifestError, match=r"wav\.scp: 'r0' is what a command prints, and none is run"):
         read_kaldi(folder)
     assert not (tmp_path / "ran").exists()
-    (folder / "segments").write_text("a-0 r0 0.0\n")
     (folder / "wav.scp").write_text("r0 r0.wav\n")
-    with pytest.raises(ManifestError, match=r"segments: 'a-0 r0 0\.0' is not UTTERANCE RECORDING START END"):
-        read_kaldi(folder)
+    for line in ("a-0 r0 0.0", "a-0 r0 1.0 0.5", "a-0 r0 nan 1", "a-0 r0 zero 1"):
+        (folder / "segments").write_text(line + "\n")
+        with pytest.raises(ManifestError, match=f"segments: '{line}' is not UTTERANCE RECORDING START END"):
+            read_kaldi(folder)
     (folder / "segments").write_text("a-0 r0 0.0 1.0\n")
     (folder / "text").unlink()
     with pytest.raises(ManifestError, match=r"has no file 'labels' .* and no 'text'"):

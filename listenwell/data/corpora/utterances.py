@@ -92,7 +92,9 @@ def _utterance_of(manifest: Path, cut: Any, supervision: Any, label: Label) -> U
     """The stretch of a supervision that lies within its cut."""
     recording, channel = cut.recording, supervision.channel
     channel = channel if isinstance(channel, int) else channel[0]
-    source = next(source for source in recording.sources if channel in source.channels)
+    source = next((source for source in recording.sources if channel in source.channels), None)
+    if source is None:
+        raise ManifestError(f"{manifest}: supervision '{supervision.id}' names channel {channel}, which no source has.")
     place = source.channels.index(channel) if len(source.channels) > 1 else None
     path, group = _found_from(manifest.parent, source.source), supervision.speaker or recording.id
     span = cut.start + max(0.0, supervision.start), cut.start + min(supervision.end, cut.duration)
@@ -127,7 +129,10 @@ def _segment(folder: Path, name: str, text: str) -> tuple[str, Span]:
     """Recording and span of a line of `segments`. Raises ManifestError for one without them."""
     try:
         recording, start, end = text.split()[:3]
-        return recording, (float(start), float(end))
+        span = float(start), float(end)
+        if not 0 <= span[0] < span[1]:
+            raise ValueError("it has no length")
+        return recording, span
     except ValueError as error:
         raise ManifestError(f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END.") from error
 
@@ -160,13 +165,18 @@ def _prepare(utterances: Sequence[Utterance], corpus: str, left_out: Mapping[str
     by_signal: dict[tuple[str, Path, int | None], list[Utterance]] = {}
     for utterance in utterances:
         by_signal.setdefault((utterance.recording, utterance.path, utterance.channel), []).append(utterance)
-    clips = list[Clip]()
+    clips, overlap_s = list[Clip](), 0.0
     for (recording, path, channel), of_signal in by_signal.items():
         name = recording if channel is None else f"{recording}#{channel}"
-        for label, group, (start_s, duration_s) in _alone(of_signal, lengths_s.get(path, 0.0)):
-            clip_id = f"{name}@{round(1000 * start_s)}-{round(1000 * (start_s + duration_s))}"
-            clips.append(Clip(clip_id, path, start_s, duration_s, label, group, recording, corpus, "", channel=channel))
+        for label, group, alone, other_s in _alone(of_signal, lengths_s.get(path, 0.0)):
+            overlap_s += other_s
+            for start_s, duration_s in pieces(alone):
+                clip_id = f"{name}@{round(1000 * start_s)}-{round(1000 * (start_s + duration_s))}"
+                known = (clip_id, path, start_s, duration_s, label, group, recording, corpus, "")
+                clips.append(Clip(*known, channel=channel))
     notes = [f"{n} {what} and were left out." for what, n in left_out.items()]
+    if overlap_s:
+        notes.append(f"{overlap_s:.1f} s of utterances overlap others' and were left out.")
     if quarantine:
         notes.append(f"{len(quarantine)} recordings cannot be read, the first: {quarantine[0].reason}")
     if not clips:
@@ -174,8 +184,8 @@ def _prepare(utterances: Sequence[Utterance], corpus: str, left_out: Mapping[str
     return Prepared(clips, quarantine=quarantine, notes=notes)
 
 
-def _alone(utterances: Sequence[Utterance], length_s: float) -> Iterator[tuple[Label, str, Span]]:
-    """Label, group, and (start, length) of each clip of one signal, where nothing else is said to be."""
+def _alone(utterances: Sequence[Utterance], length_s: float) -> Iterator[tuple[Label, str, list[Span], float]]:
+    """By label and group, the spans of one signal where nothing else is said to be, and how much (s) lies elsewhere."""
     spans: dict[tuple[Label, str], list[Span]] = {}
     for u in utterances:
         spans.setdefault((u.label, u.group), []).append((u.span[0], min(u.span[1], length_s)))
@@ -183,5 +193,9 @@ def _alone(utterances: Sequence[Utterance], length_s: float) -> Iterator[tuple[L
         others = merge_spans([span for other, of_other in spans.items() if other != key for span in of_other])
         whole = merge_spans(own)
         # what is left between two others is no utterance
-        alone = [span for span in subtract_spans(whole, others) if span in whole or span[1] - span[0] >= SHORTEST_S]
-        yield from ((*key, piece) for piece in pieces(alone))
+        alone = [span for span in subtract_spans(whole, others) if span in {*whole} or span[1] - span[0] >= SHORTEST_S]
+        yield *key, alone, _total_s(whole) - _total_s(alone)
+
+
+def _total_s(spans: Sequence[Span]) -> float:
+    return sum(end_s - start_s for start_s, end_s in spans)
