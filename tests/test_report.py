@@ -100,7 +100,8 @@ def test_the_page_is_accessible(page):
     assert {head["scope"] for head in parsed.all("th")} == {"col", "row"}
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert [name for name, n in Counter(ids).items() if n > 1] == []
-    named = [name for drawing in parsed.all("svg") for name in (drawing["aria-labelledby"] or "").split()]
+    assert all(drawing["aria-label"] for drawing in parsed.all("svg"))
+    named = [drawing["aria-describedby"] for drawing in parsed.all("svg")]
     links = [a[name] or "" for _, a in parsed.tags for name in ("href", "xlink:href") if name in a]
     assert {*named, *(link[1:] for link in links if link.startswith("#"))} <= set(ids)
     assert len(parsed.all("svg")) == 5

@@ -136,3 +136,14 @@ def test_the_command_tells_what_ended_at_a_rung(halved, tmp_path):
 def test_searches_that_make_no_sense_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         search_record(make_study(tmp_path, *settings))
+
+
+def test_a_warm_up_that_fills_a_fit_is_said_before_anything_is_trained(tmp_path):
+    for setting, where in (
+        ("search.sampled.trials=2", r"search\.sampled\.space: a warm-up of 100 steps fills a fit on these"),
+        ("search.grid=[{lora.rank: 2}, {train.warmup_steps: 90}]", r"search\.grid: a warm-up of 90 steps fills a fit"),
+    ):
+        config = make_study(tmp_path, setting)
+        with pytest.raises(ConfigError, match=where + r" .* steps \(\d+ epochs\); give shorter ones"):
+            search_record(config)
+        assert not (config.output / "fits").exists()

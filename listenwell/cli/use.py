@@ -45,13 +45,21 @@ Form = Literal["table", "json", "csv", "rttm", "audacity", "textgrid", "srt", "v
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
+    push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also put it there on the Hugging Face hub.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="With --push: for its owners' eyes only.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
     """
+    from listenwell.tasks.push import push_detector, require_access
     from listenwell.tasks.runs import open_run
+
+    if private and not push:
+        raise ConfigError("--private: says who sees what --push puts on the hub; give --push OWNER/NAME too.")
+    if push:
+        require_access(push)
 
     def read() -> Iterator[Path]:
         opened, config = open_run(run)
@@ -69,6 +77,8 @@ def export(
             f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} "
             f"s, pauses of at least {rule.shortest_pause_s:g} s"
         )
+    if push:
+        typer.echo(push_detector(out, push, private=private, overwrite=overwrite))
 
 
 @app.command("detect", epilog="Example: listenwell detect meeting.wav --detector detector --format srt")
@@ -121,12 +131,19 @@ def detect(
     answers = Answers(form, name_recordings(shown), partial(typer.echo, nl=False), out, cut)
     is_done = [skip_existing and answers.are_there(path) for path in shown]
     todo = [path for path, is_there in zip(chosen.paths, is_done, strict=True) if not is_there]
+    kept = None
+    if out is not None and not is_stream(out):
+        # one answer each: within the folder, which alone must be writable
+        beside = out / JOURNAL if answers.in_folder else out
+        kept = companion(Path(os.path.realpath(beside)), JOURNAL)
     if len(todo) < len(shown):
         print(
             f"listenwell: {len(shown) - len(todo)} of {len(shown)} recordings have their answers already.",
             file=sys.stderr,
         )
         if not todo:
+            if kept is not None:  # of a run that was killed when all was written
+                kept.unlink(missing_ok=True)
             return
     places = [STDIN_SHOWN if path == STDIN else path for path in todo]
     with destinations(
@@ -145,11 +162,7 @@ def detect(
         )  # fmt: skip
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
-        journal = ScoreJournal()
-        if out is not None and not is_stream(out):
-            # one answer each: within the folder, which alone must be writable
-            beside = out / JOURNAL if answers.in_folder else out
-            journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded))
+        journal = ScoreJournal(kept, owner_of(loaded))
         started, by_recording = time.monotonic(), []
         with shown_progress() as on_progress:
             found = detect_files(loaded, todo, longest_clip, journal, on_progress, channel == EACH)

@@ -227,9 +227,9 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for drawn, (variable, value) in VARIABLES.items():
         svg = svg.replace(drawn, f"var({variable}, {value})")
-    labelled = f'<svg role="img" aria-labelledby="{name}-title {name}-desc"'
-    shown_title, shown_description = (escape(show_characters(text)) for text in (title, description))
-    head = f'<title id="{name}-title">{shown_title}</title><desc id="{name}-desc">{shown_description}</desc>'
+    # no <title>: browsers show it as a tip of their own, over those of the points
+    labelled = f'<svg role="img" aria-label="{escape(show_characters(title))}" aria-describedby="{name}-desc"'
+    head = f'<desc id="{name}-desc">{escape(show_characters(description))}</desc>'
     svg = svg.replace("<svg", labelled, 1)
     end = svg.index(">") + 1
     return svg[:end] + head + svg[end:]

@@ -48,12 +48,13 @@ class Node(BaseModel):
 
 
 class BaseModelRecord(Node):
-    """The base model; description: what it was made of."""
+    """The base model; description: what it was made of; hub_ids: the models of the hub that it is, or was made of."""
 
     name: str
     fingerprint: str
     is_starter_base: bool
     description: dict[str, Any]
+    hub_ids: list[str] = []
 
 
 class Allocation(Node):

