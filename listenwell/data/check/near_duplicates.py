@@ -26,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 import scipy.fft
-import torch
 from numpy.typing import NDArray
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent, load_recording, pcm_sha256
@@ -185,6 +184,8 @@ def _index_sound(sound: Sound) -> tuple[str, str, list[tuple[int, int, Spectrum]
 @contextmanager
 def _one_thread_a_core() -> Iterator[ThreadPoolExecutor]:
     """A pool of one thread a core, in which torch starts no others; what has not begun is dropped at an error."""
+    import torch  # here: whoever reads results imports this module, and need not wait for torch
+
     pool, n_threads = ThreadPoolExecutor(os.cpu_count()), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -257,6 +258,8 @@ def find_candidates(
 
 def _stand_out(wrap_of_one: Spectrum, wraps: Spectrum) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the rows of `wraps` (M, WRAP_BINS) whose wrapped peak reaches CANDIDATE_PEAK, and the peaks."""
+    import torch
+
     conjugate, peaks = torch.from_numpy(wrap_of_one.conj()), np.zeros(len(wraps), np.float32)
     for first in range(0, len(wraps), _BATCH):
         others = torch.from_numpy(wraps[first : first + _BATCH])
