@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from listenwell.baselines.frame_networks import Fsmn, MarbleNet
@@ -46,12 +47,12 @@ class LanguageModelDetector:
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,); methods that leave the audio encoder as it is share its pass."""
         mels = [extract_features(self.model.mel_filters, samples, self.short_clips) for samples in waveforms]
-        frozen = embed_clips(self.model, mels, self.batch_seconds)
-        scores = {}
+        scores, frozen = {}, list[torch.Tensor]()
         for name, (prompt, adapter) in self.methods.items():
-            audio = frozen
             if adapter is not None and self.model.changes_encoder(adapter):
                 audio = embed_clips(self.model, mels, self.batch_seconds, adapter)
+            else:
+                audio = frozen = frozen or embed_clips(self.model, mels, self.batch_seconds)
             scores[name] = answer_scores(self.model, audio, self.model.prompt(prompt), adapter)
         return scores
 
