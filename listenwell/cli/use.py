@@ -26,7 +26,7 @@ from listenwell.cli.shared import (
 )
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
-from listenwell.storage.atomic_files import companion, is_stream
+from listenwell.storage.atomic_files import companion
 from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
 
@@ -146,7 +146,7 @@ def detect(
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
         journal = ScoreJournal()
-        if out is not None and not is_stream(out):
+        if out is not None:
             # one answer each: within the folder, which alone must be writable
             beside = out / JOURNAL if answers.in_folder else out
             journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listenwell.errors import ConfigError, ListenwellError
-from listenwell.storage.atomic_files import describe_fault, is_stream, write_json
+from listenwell.storage.atomic_files import NO_FILE, describe_fault, is_special, write_json
 from listenwell.storage.load_or_make import cache_root, hash_file
 
 SHOWN = 3
@@ -86,12 +86,12 @@ def destinations(
 ) -> Iterator[Callable[[], None]]:
     """Check these places before the work of the block, and note what it wrote there.
 
-    files, folders: None is a place not asked for, a folder is replaced as a whole; streams may always be written to.
+    files, folders: None is a place not asked for, a folder is replaced as a whole.
     inputs: files and folders that the work reads, looked at only where something stands at a place. keep_own: own work
     is not replaced either, because others build on it. Yields what removes those of the files that were there and were
     not written again: beside the new ones they would be wrong. Raises ConfigError.
     """
-    named = [(path, False) for path in files if path is not None and not is_stream(path)]
+    named = [(path, False) for path in files if path is not None]
     named += [(path, True) for path in folders if path is not None]
     places = [_Place(path, Path(os.path.realpath(path)), is_folder, _identify(path)) for path, is_folder in named]
     _require_possible(places)
@@ -117,6 +117,8 @@ def _require_possible(places: Sequence[_Place]) -> None:
     seen: set[Path] = set()
     whole = {place.real for place in places if place.is_folder}
     for place in places:
+        if is_special(place.path):
+            raise ConfigError(f"{place.path}: {NO_FILE}")
         if place.real in seen or not whole.isdisjoint(place.real.parents):
             raise ConfigError(f"{place.path}: would be written twice; give every output a place of its own.")
         seen.add(place.real)
