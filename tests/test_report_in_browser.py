@@ -3,7 +3,6 @@ axe or html-validate finds; and the threshold, which gives the numbers that Pyth
 
 import json
 import re
-import shutil
 import subprocess
 import tarfile
 from importlib.resources import files
@@ -18,15 +17,13 @@ from chromium import open_tab
 from listenwell.evaluate.methods import versions
 from listenwell.evaluate.metrics import decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable, read_scores
-from listenwell.report.comparison import comparison_page
-from listenwell.report.write import PAGE, render_page
-from listenwell.tasks.compare import Reading, compare_runs
+from listenwell.report.write import PAGE
 from listenwell.tasks.preview import preview
 
 pytestmark = pytest.mark.slow
 
 AXE, VALIDATOR = "axe-core@4.10.3", "html-validate@9.7.1"
-PAGES = ("report", "comparison", "augmentation")
+PAGES = ("report", "augmentation")
 MOST_PRINTED = 12
 
 
@@ -39,17 +36,6 @@ def tab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(finished_study) -> Path:
     return finished_study[0].output / PAGE
-
-
-@pytest.fixture(scope="module")
-def comparison(finished_study, tmp_path_factory) -> Path:
-    """The page of a run and its copy."""
-    folder = tmp_path_factory.mktemp("comparison")
-    run = finished_study[0].output
-    copied = shutil.copytree(run, folder / "copied")
-    compared = compare_runs([str(run), str(copied)], Reading({}), seed=0)
-    (folder / "comparison.html").write_text(render_page(comparison_page(compared)), encoding="utf-8")
-    return folder / "comparison.html"
 
 
 @pytest.fixture(scope="module")

@@ -240,14 +240,19 @@ def versions(table: ScoreTable) -> dict[str, ScoreTable]:
 
 
 def compare_methods(
-    test_sets: Mapping[str, Sequence[JudgedMethod]], is_primary: Callable[[Comparison], bool], seed: int
+    test_sets: Mapping[str, Sequence[JudgedMethod]],
+    is_primary: Callable[[Comparison], bool],
+    seed: int,
+    thresholds: Sequence[str] = (CALIBRATED, DEFAULT),
 ) -> list[Comparison]:
     """Compare the first method of each test set with each of the others, condition by condition, p values corrected.
 
-    Raises ManifestError where two methods were not scored on the same clips.
+    thresholds: those of the opponents. Raises ManifestError where two methods were not scored on the same clips.
     """
     found = [
-        each for test_set, methods in test_sets.items() for each in _compare(methods[0], methods[1:], test_set, seed)
+        each
+        for test_set, (method, *opponents) in test_sets.items()
+        for each in _compare(method, opponents, test_set, seed, thresholds)
     ]
     primary = [is_primary(comparison) for comparison, _ in found]
     others = [contributions for (_, contributions), first in zip(found, primary, strict=True) if not first]
@@ -260,7 +265,7 @@ def compare_methods(
 
 
 def _compare(
-    method: JudgedMethod, opponents: Sequence[JudgedMethod], test_set: str, seed: int
+    method: JudgedMethod, opponents: Sequence[JudgedMethod], test_set: str, seed: int, thresholds: Sequence[str]
 ) -> Iterator[tuple[Comparison, dict[str, float]]]:
     """Yield each comparison and what every group adds to it, groups named with their test set."""
     ours = method.decided()
@@ -268,7 +273,7 @@ def _compare(
         theirs = opponent.decided()
         for condition, by_threshold in ours.items():
             table, says_speech = by_threshold[CALIBRATED]
-            for name in (CALIBRATED, DEFAULT):
+            for name in thresholds:
                 of_opponent, opposing = theirs[condition][name]
                 _same_clips(method, opponent, table, of_opponent)
                 result = compare_balanced_accuracy(says_speech, opposing, table.is_speech, table.group, seed)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED
 from listenwell.report.blocks import Cell, Paragraph, Table, make_table
 from listenwell.report.results import Leaks, Results, Seal, metric_of
@@ -155,26 +154,14 @@ def threshold_table(results: Results) -> Table:
     """Each method's default threshold and the one chosen on dev."""
     rows = [
         (method_title(name), Cell(format_number(method.default_threshold, THRESHOLD), method.form_at_default),
-         Cell(calibrated, method.form), *others)
+         Cell(format_number(chosen.value, THRESHOLD), method.form), spaced(chosen.criterion),
+         format_number(chosen.dev_value), chosen.n, chosen.n_groups, chosen.dev_sha256[:16])
         for name, chosen in results.thresholds.items()
         for method in [results.methods[name]]
-        for calibrated, *others in [describe_threshold(chosen).values()]
     ]  # fmt: skip
     heads = ("Method", "#Default", "#Calibrated", "Chosen by", "#On dev", "#Dev rows", "#Groups",
              "Hash of the dev scores")  # fmt: skip
     return make_table("Thresholds, chosen on the dev scores only", heads, rows)
-
-
-def describe_threshold(chosen: Threshold) -> dict[str, str]:
-    """What there is to say of a threshold that dev chose, by name."""
-    return {
-        "Calibrated on dev": format_number(chosen.value, THRESHOLD),
-        "Chosen by": spaced(chosen.criterion),
-        "On dev": format_number(chosen.dev_value),
-        "Dev rows": str(chosen.n),
-        "Dev groups": str(chosen.n_groups),
-        "Hash of the dev scores": chosen.dev_sha256[:16],
-    }
 
 
 def sheet_tables(results: Results) -> list[Table]:
