@@ -26,9 +26,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished s
 AdapterFolder = Annotated[
     Path | None, typer.Option("--adapter", help="Folder of a trained adapter, or of a study that delivers one.")
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there, also where listenwell did not write it.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
 class OneSentenceErrors(TyperGroup):
