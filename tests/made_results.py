@@ -148,7 +148,7 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         },
         "seal": {
             "verdict": "sealed", "reason": "every threshold was committed before the first look", "head": "cd" * 32,
-            "n_looks": 1, "entries": [], "test_sets": dict.fromkeys(test_sets, "ef" * 32), "earlier": [],
+            "entries": [], "test_sets": dict.fromkeys(test_sets, "ef" * 32), "earlier": [],
         },
         "thresholds": {
             method: {

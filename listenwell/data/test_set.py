@@ -163,6 +163,20 @@ class Precision:
 
 
 @dataclass(frozen=True, slots=True)
+class SheetClass:
+    """Clips of one label of a test set; durations in seconds."""
+
+    label: str
+    n_clips: int
+    n_groups: int
+    n_recordings: int
+    n_categories: int
+    shortest_s: float
+    median_s: float
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class DataSheet:
     """asked: what the set was drawn with (seed, sizes, tables), as JSON values."""
 
@@ -180,7 +194,7 @@ def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
     """Return the sheet as JSON values; durations in s, shares and half-widths from 0 to 1."""
     return {
         "asked": dict(sheet.asked),
-        "classes": [_describe_class(sheet.clips, label) for label in LABELS],
+        "classes": [asdict(_describe_class(sheet.clips, label)) for label in LABELS],
         "groups": _describe_groups(sheet.clips),
         "licences": dict(sorted(Counter(clip.licence or NOT_STATED for clip in sheet.clips).items())),
         "precision": [asdict(known) for known in sheet.precision],
@@ -192,19 +206,16 @@ def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
     }
 
 
-def _describe_class(clips: Sequence[Clip], label: Label) -> dict[str, Any]:
+def _describe_class(clips: Sequence[Clip], label: Label) -> SheetClass:
     chosen = [clip for clip in clips if clip.label == label]
-    shortest, median, longest = np.quantile([clip.duration_s for clip in chosen], [0, 0.5, 1]).tolist()
-    return {
-        "label": label,
-        "n_clips": len(chosen),
-        "n_groups": len({clip.group for clip in chosen}),
-        "n_recordings": len({(clip.corpus, clip.recording) for clip in chosen}),
-        "n_categories": len({clip.category for clip in chosen if clip.category}),
-        "shortest_s": shortest,
-        "median_s": median,
-        "longest_s": longest,
-    }
+    return SheetClass(
+        label,
+        len(chosen),
+        len({clip.group for clip in chosen}),
+        len({(clip.corpus, clip.recording) for clip in chosen}),
+        len({clip.category for clip in chosen if clip.category}),
+        *np.quantile([clip.duration_s for clip in chosen], [0, 0.5, 1]).tolist(),
+    )
 
 
 def _describe_groups(clips: Sequence[Clip]) -> list[dict[str, Any]]:

@@ -288,7 +288,7 @@ def judge_predictions(
         measure_transfer(question.chosen, table, seed, predictions.to_logit) if question.chosen else None,
         fit_curves(table, question.threshold, seed),
         {part: summarise_parts(table, question.threshold, part) for part in question.parts},
-        [] if is_decision else reliability_table(to_probability(table.score), table.is_speech),
+        [] if is_decision else reliability_table(to_probability(table.score), table.is_speech, table.group),
         [each for each in (predictions.note, *warnings) if each],
     )
 

@@ -22,8 +22,7 @@ from listenwell.report.wording import (
     spaced,
 )
 
-PROBABILITY_HEADS = ("#Brier score", "#Log-loss (nats)", "#Calibration error", "#Cllr (bits)", "#minCllr",
-                     "#actDCF", "#minDCF")  # fmt: skip
+PROBABILITY_HEADS = ("#Brier score", "#Cllr (bits)", "#minCllr", "#actDCF", "#minDCF")
 SHOWN_FINDINGS = 50
 SHOWN_GROUPS = 15
 LEAK_VERDICTS = {"clean": "No leak found.", "leaks": "Leaks found.", "incomplete": "Not everything could be compared."}
@@ -46,7 +45,7 @@ def _leak_statement(leaks: Leaks) -> Paragraph:
 
 
 def _seal_statement(seal: Seal) -> Paragraph:
-    earlier = Counter(look.test_set for look in seal.earlier)
+    earlier = Counter(look["test_set"] for look in seal.earlier)
     reason = seal.reason.rstrip(".")
     if earlier:
         looks = ", ".join(f"{spaced(name)} {n} time{'s' * (n != 1)}" for name, n in earlier.items())

@@ -36,7 +36,6 @@ class SealStatus:
     verdict: Verdict
     reason: str
     head: str
-    n_looks: int
 
 
 def commit(path: Path, thresholds: Mapping[str, str], made_from: str) -> None:
@@ -123,7 +122,7 @@ def judge_seal(path: Path, expected_head: str, test_sets: Sequence[str]) -> Seal
     try:
         entries = read_chain(path)
     except SealError as error:
-        return SealStatus("unsealed", str(error), "", 0)
+        return SealStatus("unsealed", str(error), "")
     looks = [entry for entry in entries if entry["event"] == LOOK]
     late = [entry for entry in entries if looks and entry["event"] == COMMIT and entry["number"] > looks[0]["number"]]
     unseen = sorted(set(test_sets) - {entry["test_set"] for entry in looks})
@@ -145,7 +144,7 @@ def judge_seal(path: Path, expected_head: str, test_sets: Sequence[str]) -> Seal
             f"every threshold was committed before the first look at the test ({looks[0]['time']}); "
             f"{len(looks)} look{'s' * (len(looks) != 1)}, all with these thresholds."
         )
-    return SealStatus(verdict, reason, entries[-1]["hash"] if entries else "", len(looks))
+    return SealStatus(verdict, reason, entries[-1]["hash"] if entries else "")
 
 
 def _last_commit(path: Path) -> dict[str, Any] | None:
