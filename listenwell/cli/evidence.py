@@ -169,8 +169,6 @@ def power(
     difference: Annotated[
         float | None, typer.Option("--difference", help="Difference between two methods to be found, such as 0.05.")
     ] = None,
-    table: Annotated[Path | None, typer.Option("--table", help="Score table: what are its clips worth?")] = None,
-    columns: Columns = "",
     share: Annotated[float, typer.Option("--share", help="Recall and specificity to expect.")] = 0.85,
     discordant: Annotated[
         float, typer.Option("--discordant", help="Share of clips that just one of two methods has right.")
@@ -179,12 +177,8 @@ def power(
     icc: Annotated[float, typer.Option("--icc", help="Correlation within groups to plan with.")] = 0.3,
     wanted_power: Annotated[float, typer.Option("--power", help="Probability of finding the difference.")] = 0.8,
 ) -> None:
-    """Say how many groups and clips a question needs before they are collected, or what a table's are worth."""
-    import numpy as np
-
-    from listenwell.data.clip import LABELS
-    from listenwell.evaluate.power import groups_for_difference, groups_for_half_width, worth_of
-    from listenwell.evaluate.predictions import parse_columns, read_predictions
+    """Say how many groups and clips a question needs before they are collected."""
+    from listenwell.evaluate.power import groups_for_difference, groups_for_half_width
 
     lines = []
     if half_width is not None:
@@ -197,23 +191,8 @@ def power(
             f"a difference of {difference:g} in balanced accuracy, found with probability {wanted_power:g} when one "
             f"method alone is right on {discordant:.0%} of the clips: {_need_text(need)}"
         )
-    if table is not None:
-        scores = read_predictions(table, parse_columns(columns)).table
-        # a clip scored under several conditions is still one clip
-        scores = scores.take(np.sort(np.unique(scores.clip_id, return_index=True)[1]))
-        for label in LABELS:
-            group = scores.group[scores.label == label]
-            if not group.size:
-                lines.append(f"{label}: no clips")
-                continue
-            worth = worth_of(label, group, icc, (0.75, 0.85, 0.95))
-            widths = ", ".join(f"+-{half:.3f} at {of_share:g}" for of_share, half in worth.half_widths)
-            lines.append(
-                f"{label}: {worth.n_clips} clips of {worth.n_groups} groups are worth {worth.effective_n:.1f} "
-                f"independent ones (correlation {icc:g}): {widths}"
-            )
     if not lines:
-        raise ConfigError("power: no question; give --half-width, --difference or --table.")
+        raise ConfigError("power: no question; give --half-width or --difference.")
     typer.echo("\n".join(lines))
 
 

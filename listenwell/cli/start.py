@@ -173,7 +173,7 @@ def _duration(seconds: float) -> str:
 
 
 def _search_lines(result: "Search") -> Iterator[str]:
-    """The trials that ended at a rung and what that saved; what mattered in a sampled search; the best point."""
+    """The trials that ended at a rung and what that saved; the best point."""
     if result.dropped:
         trained, whole = result.n_steps["trained"], result.n_steps["trained_whole"]
         yield (
@@ -182,10 +182,6 @@ def _search_lines(result: "Search") -> Iterator[str]:
         )
     for trial in sorted(result.dropped, key=lambda trial: (-trial["rung"], trial["dev_loss"])):
         yield f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {_changes_text(trial['changes'])}"
-    if result.sampled is not None:
-        yield f"share of the objective's variance, {result.sampled['importance_note']}"
-        for key, share in (result.sampled["importance"] or {}).items():
-            yield f"  {key:24} {share:.2f}"
     yield f"best: {_changes_text(result.best)}"
 
 

@@ -15,7 +15,6 @@ import typer
 
 from listenwell.cli.shared import (
     AdapterFolder,
-    MetricLines,
     OneSentenceErrors,
     Overrides,
     Overwrite,
@@ -206,6 +205,8 @@ def score(
 ) -> None:
     """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
+    from listenwell.report.score_tables import metrics_table
+    from listenwell.report.tables import align
     from listenwell.splits.clips import find_manifest, read_split
     from listenwell.storage.run_folder import hold_run, require_own
     from listenwell.tasks.score_table import score_manifest
@@ -228,11 +229,8 @@ def score(
         with hold_run(run):
             result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
     rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
-    typer.echo(f"{resolved.model.name}, {result.method}, {rows}, threshold 0")
-    measures = MetricLines()
-    for condition, metrics in result.metrics.items():
-        typer.echo("\n".join([condition, *map(measures.line, metrics)]))
-    typer.echo("".join(f"{note}\n" for note in measures.notes()), nl=False)
+    caption = f"{resolved.model.name}, {result.method}, {rows}, threshold 0"
+    typer.echo(align(metrics_table(result.metrics, caption)))
     if result.n_unreadable:
         typer.echo(f"{result.n_unreadable} clips could not be read, see {resolved.output}/quarantine")
     rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"

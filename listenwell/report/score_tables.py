@@ -3,7 +3,7 @@
 A table has one line per condition; the CSV has one line per condition and measure, with every number of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from listenwell.data.tables import write_rows
@@ -26,19 +26,24 @@ CSV_COLUMNS = ("condition", "source", "measure", "value", "low", "high", "p", "p
 
 
 def judgement_table(judgement: Judgement) -> Table:
+    """The measures of a judgement, and its verdicts where a target was given."""
+    verdicts = {condition: verdict.outcome for condition, verdict in judgement.verdicts.items()}
+    return metrics_table(judgement.metrics, f"Threshold {judgement.threshold:.6g}", verdicts)
+
+
+def metrics_table(metrics: Mapping[str, Sequence[Metric]], caption: str, verdicts: Mapping[str, str] = {}) -> Table:
     """Conditions down, the main measures across; those of decisions alone where there are no scores."""
-    first = next(iter(judgement.metrics.values()))
+    first = next(iter(metrics.values()))
     names = [name for name in SHOWN if any(metric.name == name for metric in first)]
     rows = []
-    for condition, metrics in judgement.metrics.items():
-        by_name = {metric.name: metric for metric in metrics}
-        verdict = [judgement.verdicts[condition].outcome] if judgement.verdicts else []
-        counts = count_phrase(metrics[0].n, metrics[0].n_groups, metrics[0].n // first[0].n)
+    for condition, measured in metrics.items():
+        by_name = {metric.name: metric for metric in measured}
+        verdict = [verdicts[condition]] if verdicts else []
+        counts = count_phrase(measured[0].n, measured[0].n_groups, measured[0].n // first[0].n)
         rows.append((condition or "all", *(format_metric(by_name[name]) for name in names), *verdict, counts))
-    heads = ["Condition", *(SHOWN[name] for name in names), *(["Target"] if judgement.verdicts else []), "Measured on"]
-    notes = dict.fromkeys(note for metrics in judgement.metrics.values() for m in metrics for note in _notes(m.note))
-    caption = f"Threshold {judgement.threshold:.6g}, 95 % intervals over groups"
-    return make_table(caption, heads, rows, "; ".join(notes))
+    heads = ["Condition", *(SHOWN[name] for name in names), *(["Target"] if verdicts else []), "Measured on"]
+    notes = dict.fromkeys(note for of in metrics.values() for m in of for note in m.note.split("; ") if note)
+    return make_table(f"{caption}, 95 % intervals over groups", heads, rows, "; ".join(notes))
 
 
 def comparison_table(result: SideBySide) -> Table:
@@ -57,10 +62,6 @@ def comparison_table(result: SideBySide) -> Table:
     notes = dict.fromkeys(each.result.note for each in result.comparisons if each.result.note)
     caption = "Balanced accuracy, 95 % intervals over groups; p corrected for all differences together"
     return make_table(caption, heads, rows, "; ".join(notes))
-
-
-def _notes(note: str) -> Iterable[str]:
-    return filter(None, note.split("; "))
 
 
 def judgement_rows(judgement: Judgement) -> list[Sequence[str]]:
