@@ -16,7 +16,7 @@ import numpy as np
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config
 from listenwell.errors import ConfigError
-from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.calibration import Threshold, scores_sha256
 from listenwell.evaluate.comparison import (
     PairedDifference,
     compare_over_seeds,
@@ -109,7 +109,7 @@ def judge_scores(
     made_from = {
         "version": EVIDENCE_VERSION,
         "scores": {
-            split: {method: table.sha256 for method, table in of.items()} for split, of in scored.tables.items()
+            split: {method: scores_sha256(table) for method, table in of.items()} for split, of in scored.tables.items()
         },
         "threshold": threshold.value,
         "rows": hash_content([asdict(row) for row in rows]),
