@@ -165,14 +165,13 @@ def threshold_table(results: Results) -> Table:
 
 def sheet_tables(results: Results) -> list[Table]:
     """The classes of the test sets and their licences."""
-    sheets = [(test_set.title, test_set.sheet) for test_set in results.test_sets]
     classes = [
-        (title, c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
+        (test_set.title, c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
          *(f"{seconds:.2f}" for seconds in (c.shortest_s, c.median_s, c.longest_s)))
-        for title, sheet in sheets
-        for c in sheet.classes
+        for test_set in results.test_sets
+        for c in test_set.classes
     ]  # fmt: skip
-    licences = [(title, licence, n) for title, sheet in sheets for licence, n in sheet.licences.items()]
+    licences = [(each.title, licence, n) for each in results.test_sets for licence, n in each.licences.items()]
     counts = ("#Clips", "#Groups", "#Recordings", "#Categories", "#Shortest (s)", "#Median (s)", "#Longest (s)")
     return [
         make_table("Clips of the tests", ("Test set", "Label", *counts), classes),

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.data.check.leaks import Finding
-from listenwell.data.test_set import Precision, SheetClass
+from listenwell.data.test_set import SheetClass
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import Outcome, PairedDifference, outcome_of
@@ -335,19 +335,8 @@ class Leaks(Node):
     search: dict[str, Any]
 
 
-class Sheet(Node):
-    """The data sheet of a test set; clips: as its table has them, and why each was chosen."""
-
-    asked: dict[str, Any]
-    classes: list[SheetClass]
-    groups: list[dict[str, Any]]
-    licences: dict[str, int]
-    precision: list[Precision]
-    clips: list[dict[str, Any]]
-
-
 class TestSet(Node):
-    """A test set and what the report calls it."""
+    """A test set, what the report calls it, and how many clips it has of each licence."""
 
     __test__ = False  # pytest collects what begins with Test
 
@@ -355,7 +344,8 @@ class TestSet(Node):
     title: str
     n_clips: int
     n_groups: int
-    sheet: Sheet
+    classes: list[SheetClass]
+    licences: dict[str, int]
 
 
 class Seal(Node):
