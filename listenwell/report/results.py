@@ -218,7 +218,6 @@ class LeaveOneOut(Node):
     mean: Metric
     mean_of_folds: float
     sd_of_folds: float
-    hardest: list[str]
     folds: list[HeldOutFold]
     speakers: list[HeldOutSpeaker]
     failed: list[FailedFold]

@@ -232,13 +232,8 @@ def require_own(run: RunFolder) -> None:
 
 
 def is_run(run: RunFolder) -> bool:
-    """True for the folder of a run; that of scores which an older version made is known by its provenance.json."""
-    if run.lock.is_file() or run.used_fits.is_file():
-        return True
-    try:
-        return "listenwell" in read_json(run.provenance)
-    except ListenwellError:
-        return False
+    """True for the folder of a run."""
+    return run.lock.is_file() or run.used_fits.is_file()
 
 
 def written_by_a_run(run: RunFolder) -> list[Path]:
