@@ -89,8 +89,8 @@ def _open(source: Source, name: str, stack: ExitStack) -> Recording:
     layout = find_layout(source)
     if layout.fault:
         raise AudioError(f"{name}: {layout.fault}.")
-    if layout.stretch is not None:
-        source = _read_stretch(source, *layout.stretch)
+    if layout.end is not None:
+        source = _read_start(source, layout.end)
     try:
         if layout.is_mpeg or layout.is_chained:
             raise _NotVouchedError("")
@@ -121,12 +121,10 @@ def _copy_stream(name: str, stream: BinaryIO, stack: ExitStack) -> BinaryIO:
     return cast(BinaryIO, copy)
 
 
-def _read_stretch(source: Source, start: int, end: int) -> BinaryIO:
-    """The bytes of a file from `start` to `end`, as a file."""
+def _read_start(source: Source, end: int) -> BinaryIO:
+    """The bytes of a file up to `end`, as a file."""
     with ExitStack() as stack:
-        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        file.seek(start)
-        return io.BytesIO(file.read(end - start))
+        return io.BytesIO((stack.enter_context(source.open("rb")) if isinstance(source, Path) else source).read(end))
 
 
 def _with_ffmpeg(

@@ -89,13 +89,12 @@ def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
 class Layout:
     """Where the sound of a file lies, and how.
 
-    stretch: the bytes from the one to the other, where a tag stands before them or headers without sound behind them;
-    None for all. is_chained: several sounds follow one another. is_cut: it breaks off (known of Ogg alone).
-    share_after: of the bytes, those that follow the end which the header of a WAV tells. is_mpeg: it is an MP3 or its
-    like, with tags or without. fault: why it cannot be read to its end, or "".
+    end: where its bytes end, if headers without sound follow. is_chained: several sounds follow one another. is_cut: it
+    breaks off (known of Ogg alone). share_after: of the bytes, those that follow the end which the header of a WAV
+    tells. is_mpeg: it is an MP3 or its like, with tags or without. fault: why it cannot be read to its end, or "".
     """
 
-    stretch: tuple[int, int] | None = None
+    end: int | None = None
     is_chained: bool = False
     is_cut: bool = False
     share_after: float = 0.0
@@ -127,19 +126,16 @@ def _layout_of_path(path: bytes, size: int, modified_ns: int) -> Layout:
 
 def _layout_of_bytes(content: bytes | mmap.mmap) -> Layout:
     head = content[:4]
-    if (
-        head[:3] == b"ID3"
-        and (after := _id3_end(content))
-        and content[after : after + 4] in (b"RIFF", b"fLaC", b"OggS")
-    ):
-        return Layout(stretch=(after, len(content)))
+    if head[:3] == b"ID3":  # libsndfile reads WAV and FLAC behind such a tag
+        after = _id3_end(content)
+        return Layout(is_mpeg=content[after : after + 4] not in (b"RIFF", b"fLaC"))
     if head == b"OggS":
         return _ogg_layout(content)
     if head == b"fLaC":
         return _flac_layout(content)
     if head == b"RIFF":
         return _riff_layout(content)
-    return Layout(is_mpeg=head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"))
+    return Layout(is_mpeg=head[:1] == b"\xff" and head[1:2] >= b"\xe0")
 
 
 def _id3_end(content: bytes | mmap.mmap) -> int:
@@ -194,4 +190,4 @@ def _ogg_layout(content: bytes | mmap.mmap) -> Layout:
         # what is no page, such as a tag, is passed over
         at = end if content[end : end + 4] == b"OggS" else content.find(b"OggS", end)
     headers_follow = bool(sounding) and begun_at > max(sounding) and not is_cut
-    return Layout((0, begun_at) if headers_follow else None, is_chained=len(sounding) > 1, is_cut=is_cut)
+    return Layout(begun_at if headers_follow else None, is_chained=len(sounding) > 1, is_cut=is_cut)
