@@ -22,6 +22,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
 from listenwell.evaluate.intervals import (
+    ONE_GROUP,
     Groups,
     Metric,
     Whole,
@@ -237,6 +238,6 @@ def _positive(name: str, value: float, error: float, counts: Floats) -> Metric:
     """A measure above 0 with its interval, symmetric on the logarithmic scale; counts: clips of each class, (G, 2)."""
     n_groups, fewest = len(counts), int((counts > 0).sum(axis=0).min())
     factor = float(np.exp(min(t_quantile(fewest) * error / value, 50.0))) if value > 0 else 1.0
-    note = "one group says nothing about other groups" if n_groups == 1 else few_groups_note(n_groups)
+    note = ONE_GROUP if n_groups == 1 else few_groups_note(n_groups)
     method = "mean over groups, log scale, t"
     return Metric(name, value, value / factor, value * factor, int(counts.sum()), n_groups, method, note)
