@@ -175,7 +175,7 @@ def test_the_answer_of_an_earlier_run_goes_when_its_recording_cannot_be_read_any
     record(tmp_path / "calls" / "b.wav")
     assert detect(recording.parent, "--format", "textgrid", "--out", out).exit_code == 0
     recording.write_bytes(b"")
-    assert detect(recording.parent, "--format", "textgrid", "--out", out).exit_code == 1
+    assert detect(recording.parent, "--format", "textgrid", "--out", out, "--overwrite").exit_code == 1
     assert [path.name for path in out.iterdir()] == ["b.TextGrid"]
 
 

@@ -19,9 +19,9 @@ from listenwell.evaluate.methods import versions
 from listenwell.evaluate.metrics import decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable, read_scores
 from listenwell.report.blocks import Paragraph, make_page
-from listenwell.report.comparison import comparison_page
-from listenwell.report.write import PAGE, render_page, write_page
-from listenwell.tasks.compare import Reading, compare_runs
+from listenwell.report.score_tables import comparison_page
+from listenwell.report.write import PAGE, write_page
+from listenwell.tasks.compare import Reading, compare_sources
 from listenwell.tasks.preview import preview
 
 pytestmark = pytest.mark.slow
@@ -48,8 +48,8 @@ def comparison(finished_study, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("comparison")
     run = finished_study[0].output
     copied = shutil.copytree(run, folder / "copied")
-    compared = compare_runs([str(run), str(copied)], Reading({}), seed=0)
-    (folder / "comparison.html").write_text(render_page(comparison_page(compared)), encoding="utf-8")
+    compared, warnings = compare_sources([str(run), str(copied)], Reading({}), seed=0)
+    write_page(folder / "comparison.html", comparison_page(compared, ["train.batch: 4 and 8"], warnings))
     return folder / "comparison.html"
 
 

@@ -173,19 +173,9 @@ def _duration(seconds: float) -> str:
 
 
 def _search_lines(result: "Search") -> Iterator[str]:
-    """The trials that ended at a rung and what that saved; what mattered in a sampled search; the best point."""
-    if result.dropped:
-        trained, whole = result.n_steps["trained"], result.n_steps["trained_whole"]
-        yield (
-            f"ended at a rung, by dev loss so far: {len(result.dropped)} trials; {trained} steps were trained, "
-            f"{whole - trained} of {whole} saved"
-        )
+    """The trials that ended at a rung; the best point."""
     for trial in sorted(result.dropped, key=lambda trial: (-trial["rung"], trial["dev_loss"])):
-        yield f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {_changes_text(trial['changes'])}"
-    if result.sampled is not None:
-        yield f"share of the objective's variance, {result.sampled['importance_note']}"
-        for key, share in (result.sampled["importance"] or {}).items():
-            yield f"  {key:24} {share:.2f}"
+        yield f"ended after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {_changes_text(trial['changes'])}"
     yield f"best: {_changes_text(result.best)}"
 
 

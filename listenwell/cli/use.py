@@ -15,7 +15,6 @@ import typer
 
 from listenwell.cli.shared import (
     AdapterFolder,
-    MetricLines,
     OneSentenceErrors,
     Overrides,
     Overwrite,
@@ -26,7 +25,7 @@ from listenwell.cli.shared import (
 )
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
-from listenwell.storage.atomic_files import companion, is_stream
+from listenwell.storage.atomic_files import companion
 from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
 
@@ -132,7 +131,7 @@ def detect(
     is_done = [skip_existing and answers.are_there(path) for path in shown]
     todo = [path for path, is_there in zip(chosen.paths, is_done, strict=True) if not is_there]
     kept = None
-    if out is not None and not is_stream(out):
+    if out is not None:
         # one answer each: within the folder, which alone must be writable
         beside = out / JOURNAL if answers.in_folder else out
         kept = companion(Path(os.path.realpath(beside)), JOURNAL)
@@ -219,6 +218,8 @@ def score(
 ) -> None:
     """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
+    from listenwell.report.score_tables import metrics_table
+    from listenwell.report.tables import align
     from listenwell.splits.clips import find_manifest, read_split
     from listenwell.storage.run_folder import hold_run, require_own
     from listenwell.tasks.score_table import score_manifest
@@ -241,11 +242,8 @@ def score(
         with hold_run(run):
             result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
     rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
-    typer.echo(f"{resolved.model.name}, {result.method}, {rows}, threshold 0")
-    measures = MetricLines()
-    for condition, metrics in result.metrics.items():
-        typer.echo("\n".join([condition, *map(measures.line, metrics)]))
-    typer.echo("".join(f"{note}\n" for note in measures.notes()), nl=False)
+    caption = f"{resolved.model.name}, {result.method}, {rows}, threshold 0"
+    typer.echo(align(metrics_table(result.metrics, caption)))
     if result.n_unreadable:
         typer.echo(f"{result.n_unreadable} clips could not be read, see {resolved.output}/quarantine")
     rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"
