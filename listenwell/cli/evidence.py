@@ -25,7 +25,7 @@ ScaleOption = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws of groups.")]
 Conditions = Annotated[
     Path | None,
-    typer.Option("--conditions", help="What conditions of other names are (CSV: condition, as): dur_20ms,20ms"),
+    typer.Option("--conditions", help="What conditions of other names are (CSV: condition, as, kind): dur_20ms,20ms,"),
 ]
 TableOut = Annotated[Path | None, typer.Option("--table", help="Write a table here: .csv (every number) or .tex.")]
 SHOWN_PARTS = 8
@@ -114,6 +114,7 @@ def evaluate(
             Costs(*parse_criterion(f"cost={costs}").numbers),
             parse_parts(by),
             given.read_ids(clips, given.parse_columns(columns)) if clips else (),
+            {found.name or name: found.kind for name, found in named.items() if found.kind},
         )
         with shown_progress() as on_progress:
             judgement = given.judge_predictions(predictions, question, seed, on_progress)
