@@ -73,6 +73,7 @@ def check_scores_depend_on_the_clip_alone(vad: SileroVad | Fsmn | MarbleNet | We
         assert together.dtype == np.float64
         assert np.all((together >= 0) & (together <= 1))
         np.testing.assert_array_equal(together[::-1], each_turned[form])
+        np.testing.assert_array_equal(together, vad.scores(CLIPS, [form])[form])
         np.testing.assert_array_equal(together, [alone[form][0] for alone in each_alone])
         np.testing.assert_array_equal(np.tile(together, 5), repeated[form])
         np.testing.assert_array_equal(together, vad.scores(CLIPS, [form])[form])

@@ -27,8 +27,8 @@ ABOUT_ONE_RUN = ("name", "config", "provenance")
 READ_AGAIN = (
     "fits/*/adapter/adapter_model.safetensors", "fits/*/adapter/listenwell.json", "fits/*/history.json",
     "fits/*/spec.json", "fits/*/scores/held_out.csv", "fits/*/scores/search-dev.json", "scores/fine-tuned-dev.csv",
-    "scores/fine-tuned-test.csv", "scores/test.json", "thresholds/fine-tuned.json", "seal.jsonl", "leaks.json",
-    "evidence.json", "ledger.json",
+    "scores/fine-tuned-test.csv", "scores/fine-tuned-test.json", "scores/test.json", "thresholds/fine-tuned.json",
+    "seal.jsonl", "leaks.json", "evidence.json", "ledger.json",
 )  # fmt: skip
 ALWAYS_NAMED = ("fits/*/adapter/adapter_model.safetensors", "fits/*/scores/held_out.csv", "scores/fine-tuned-test.csv")
 

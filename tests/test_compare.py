@@ -98,7 +98,7 @@ def folder(tmp_path):
     run_root = tmp_path / "run"
     table = run_root / "scores" / "fine-tuned-test.csv"
     write_scores(table, GOOD)
-    write_checksummed(table.with_name("test.json"), {}, [table])
+    write_checksummed(table.with_suffix(".json"), {}, [table])
     write_threshold(run_root / "thresholds" / "fine-tuned.json", choose_threshold(make_scores(gap=4.0, seed=9)))
     write_checksummed(run_root / "results.json", make_results(("test",)))
     return tmp_path

@@ -86,11 +86,26 @@ def test_of_several_only_the_missing_are_made_together(tmp_path):
 
     def make(missing):
         asked.append(list(missing))
-        return [Made({"number": i}) for i in missing]
+        return {path: Made({"number": int(path.stem)}) for path in missing}
 
-    load_or_make_all(paths[1:2], FROM, lambda missing: [Made({"number": 1})])
-    assert load_or_make_all(paths, FROM, make) == [{"number": i} for i in range(4)]
-    assert asked == [[0, 2, 3]]
+    load_or_make_all({paths[1]: FROM}, lambda missing: {paths[1]: Made({"number": 1})})
+    assert load_or_make_all(dict.fromkeys(paths, FROM), make) == {path: {"number": int(path.stem)} for path in paths}
+    assert asked == [[paths[0], paths[2], paths[3]]]
+
+
+def test_several_that_are_made_again_for_one_reason_are_named_in_one_line(tmp_path, capsys):
+    paths = [tmp_path / f"{i}.json" for i in range(4)]
+    made_from = {path: {"clips": "a", "fit": path.stem} for path in paths}
+
+    def make(missing):
+        return {path: Made({}) for path in missing}
+
+    load_or_make_all(made_from, make)
+    load_or_make_all({**{path: {**of, "clips": "b"} for path, of in made_from.items()}, paths[3]: {"clips": "b"}}, make)
+    assert capsys.readouterr().err.splitlines() == [
+        f"listenwell: {paths[0]} and 2 more are made again: changed since: clips.",
+        f"listenwell: {paths[3]} is made again: changed since: clips, fit.",
+    ]
 
 
 def test_a_kill_between_a_file_and_its_note_is_no_damage(tmp_path):

@@ -77,6 +77,8 @@ def test_the_reliability_of_the_probabilities_counts_every_clean_clip(finished_s
 
 
 def test_a_run_without_its_scores_says_so(results, moved):
+    moved.score_identity(NAME).unlink()
+    assert threshold_blocks(results, moved) == [Paragraph(NOT_THERE.format("Test"), style="note")]
     shutil.rmtree(moved.root / "scores")
     assert threshold_blocks(results, moved) == [Paragraph(NOT_THERE.format("Test"), style="note")]
 

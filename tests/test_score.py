@@ -15,7 +15,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.errors import AudioError, ConfigError
 from listenwell.evaluate.methods import ZERO_SHOT
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.judge.detectors import LanguageModelDetector, choose_forms, in_forms
+from listenwell.judge.detectors import BaselineMethod, LanguageModelDetector
 from listenwell.judge.score import Version, plan_batches, score_clips
 from listenwell.model.loading import load_model
 from listenwell.model.lora import new_adapter
@@ -63,12 +63,9 @@ def test_dev_chooses_the_form_of_a_baseline_for_its_best_threshold_and_for_its_d
 
     ranks_right = table(np.where(truth, 0.4, 0.1) + np.linspace(0, 0.01, 8))  # all of it below the default
     right_at_default = table([0.9, 0.9, 0.9, 0.1, 0.2, 0.1, 0.1, 0.1])
-    scores = {"zero-shot": ranks_right, "silero: mean": ranks_right, "silero: highest": right_at_default}
-    forms = choose_forms(scores)
-    assert forms == {"silero": "mean", "silero-default": "highest"}
-    chosen = in_forms(scores, forms)
-    assert (chosen["silero"], chosen["silero-default"]) == (ranks_right, right_at_default)
-    assert set(chosen) == {"zero-shot", "silero", "silero-default"}
+    scores = {"silero: mean": ranks_right, "silero: highest": right_at_default}
+    for name, form in {"silero": "mean", "silero-default": "highest"}.items():
+        assert BaselineMethod(name, ("mean", "highest")).choose(scores) == (form, scores[f"silero: {form}"])
 
 
 def test_batches_do_not_change_a_score_beyond_rounding_and_the_same_batches_not_at_all(corpus, tmp_path):

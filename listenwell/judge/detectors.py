@@ -1,11 +1,12 @@
 """What gives scores: the language model with each of its adapters, and the classic detectors, behind one interface.
 
-All get the same waveforms. The language model with several prompts and adapters runs its audio encoder once per clip
-and the answers once per method.
+A method is what a score table is of; detectors compute the scores of several. All get the same waveforms. The language
+model with several prompts and adapters runs its audio encoder once per clip and the answers once per method.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT
 from listenwell.evaluate.metrics import balanced_accuracy, decide
 from listenwell.evaluate.scores import ScoreTable
-from listenwell.fits.fitting import TrainedArm
+from listenwell.fits.fitting import FinishedFit, TrainedArm
 from listenwell.model.audio_language_model import AudioLanguageModel, answer_scores, embed_clips
+from listenwell.model.loading import resolve_dtype
 from listenwell.model.lora import Adapter
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.model.prompt import PromptConfig
 from listenwell.storage.load_or_make import cache_root
+from listenwell.storage.run_folder import identity
 
 LANGUAGE_MODEL_DEFAULT = 0.0
 """Both answers equally likely."""
@@ -86,51 +89,94 @@ def default_thresholds(config: Config) -> dict[str, float]:
     return language_model | {name: BASELINES[name].default_threshold for name in config.evaluation.baselines}
 
 
-def study_detectors(
+@dataclass(frozen=True, slots=True)
+class LanguageModelMethod:
+    """The language model asked as a config says, through an adapter, None for the base as it is.
+
+    made_from: what decides its scores besides the clips, as JSON values.
+    """
+
+    name: str
+    config: Config
+    adapter: Adapter | None
+    made_from: Mapping[str, Any]
+
+    def choose(self, scores: Mapping[str, ScoreTable]) -> tuple[str, ScoreTable]:
+        """Its one form, which has no name, and its table."""
+        return "", scores[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineMethod:
+    """A baseline under its name, with or without AT_DEFAULT; where it has several forms, the scores choose one."""
+
+    name: str
+    forms: Sequence[str]
+
+    @property
+    def baseline(self) -> str:
+        """The name of the baseline itself."""
+        return self.name.removesuffix(AT_DEFAULT)
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What decides its scores besides the clips, as JSON values."""
+        weights = [part.member_sha256 for part in BASELINES[self.baseline].parts]
+        return {"baseline": self.baseline, "weights": weights, "forms": list(self.forms)}
+
+    def choose(self, scores: Mapping[str, ScoreTable]) -> tuple[str, ScoreTable]:
+        """The form with the highest balanced accuracy on these scores, of equally good ones the first, and its table:
+        at the form's best threshold, with AT_DEFAULT at its default one."""
+        tables = {form: scores[self.baseline + FORM + form] for form in self.forms}
+        form = self.forms[0] if len(self.forms) == 1 else max(self.forms, key=lambda each: self._reached(tables[each]))
+        return form, tables[form]
+
+    def _reached(self, table: ScoreTable) -> float:
+        if self.name == self.baseline:
+            return choose_threshold(table).dev_value
+        says_speech = decide(table.score, BASELINES[self.baseline].default_threshold)
+        return balanced_accuracy(says_speech, table.is_speech)
+
+
+Method = LanguageModelMethod | BaselineMethod
+
+
+def study_methods(
     config: Config, model: AudioLanguageModel, arms: Sequence[TrainedArm] = (), forms: Forms | None = None
-) -> list[Detector]:
-    """The base model, the arms and the baselines; forms: those of the baselines, None for all there are."""
-    requested: list[tuple[str, Config, Adapter | None]] = [(ZERO_SHOT, config, None)]
-    requested += [(arm.method, arm.arm.config, arm.fit.adapter) for arm in arms]
-    baselines = [_new_baseline(name) for name in config.evaluation.baselines]
+) -> list[Method]:
+    """The base model, the arms and the baselines; forms: those of the baselines, None where the scores choose them."""
+    asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
+    base = identity(base=model.fingerprint, dtype=resolve_dtype(config.model), **asked)
     return [
-        *language_model_detectors(model, requested),
-        *(BaselineDetector(each, _forms_of(each.name, forms) or each.forms) for each in baselines),
+        LanguageModelMethod(ZERO_SHOT, config, None, {"base": base}),
+        *(fit_method(arm.method, arm.arm.config, arm.fit) for arm in arms),
+        *(
+            BaselineMethod(key, BASELINES[name].forms if forms is None else (forms[key],))
+            for name in config.evaluation.baselines
+            for key in (name, name + AT_DEFAULT)
+        ),
     ]
 
 
-def _forms_of(name: str, forms: Forms | None) -> list[str]:
-    return [] if forms is None else list(dict.fromkeys(forms[key] for key in (name, name + AT_DEFAULT)))
+def fit_method(name: str, config: Config, fit: FinishedFit) -> LanguageModelMethod:
+    """The language model through the adapter of a fit, whose identity tells how it is asked."""
+    return LanguageModelMethod(name, config, fit.adapter, {"fit": fit.record["identity"]})
+
+
+def detectors_of(model: AudioLanguageModel, methods: Sequence[Method]) -> list[Detector]:
+    """What computes the scores of these methods, each baseline in all forms that one of them asks for."""
+    asked = [(m.name, m.config, m.adapter) for m in methods if isinstance(m, LanguageModelMethod)]
+    forms: dict[str, dict[str, None]] = {}
+    for method in methods:
+        if isinstance(method, BaselineMethod):
+            forms.setdefault(method.baseline, {}).update(dict.fromkeys(method.forms))
+    baselines = [BaselineDetector(_new_baseline(name), tuple(of)) for name, of in forms.items()]
+    return [*language_model_detectors(model, asked), *baselines]
 
 
 def _new_baseline(name: str) -> Baseline:
     baseline = BASELINES[name]
     return baseline(*(fetch_weight_file(part, cache_root()) for part in baseline.parts))
-
-
-def choose_forms(scores: Mapping[str, ScoreTable]) -> dict[str, str]:
-    """Return the form of every baseline with the highest balanced accuracy on these scores, which are dev's.
-
-    Under its name the form at its best threshold, under its name and AT_DEFAULT the one at its default; of equally good
-    ones the first.
-    """
-    forms: dict[str, str] = {}
-    best: dict[str, float] = {}
-    for method, table in scores.items():
-        name, _, form = method.partition(FORM)
-        if form:
-            says_speech = decide(table.score, BASELINES[name].default_threshold)
-            reached = choose_threshold(table).dev_value, balanced_accuracy(says_speech, table.is_speech)
-            for key, value in zip((name, name + AT_DEFAULT), reached, strict=True):
-                if key not in best or value > best[key]:
-                    forms[key], best[key] = form, value
-    return forms
-
-
-def in_forms(scores: Mapping[str, ScoreTable], forms: Forms) -> dict[str, ScoreTable]:
-    """The scores with every baseline in its forms alone, under their keys."""
-    others = {method: table for method, table in scores.items() if FORM not in method}
-    return others | {key: scores[key.removesuffix(AT_DEFAULT) + FORM + form] for key, form in forms.items()}
 
 
 def language_model_detectors(

@@ -5,8 +5,8 @@ and names alone and each is computed on one thread, so the same clips give the s
 of workers. Clips were read before (listenwell.splits.clips); one that cannot be read any more, or holds other samples
 by now, stops the scoring.
 
-Beside each table on disk lies a note that says what it was made from and holds its hash; tables are read back where
-they were made from the same things.
+Beside each table on disk lies a note that says what it was made from and holds its hash. Tables are read back where
+they were made from the same things; methods without such a table are scored together, the others are left alone.
 
 A study scores dev first, which chooses the thresholds. They are committed to the seal before the first test clip is
 scored, and the test sets are scored once, under all conditions, by all methods.
@@ -31,28 +31,21 @@ from listenwell.evaluate.scores import ScoreTable, read_scores, write_scores
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
 from listenwell.judge.detectors import (
     AT_DEFAULT,
-    BaselineDetector,
     Detector,
     Forms,
-    choose_forms,
+    Method,
     default_thresholds,
-    in_forms,
-    language_model_detectors,
-    study_detectors,
+    detectors_of,
+    fit_method,
+    study_methods,
 )
+from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.splits.divide import DEV, Splits
 from listenwell.splits.sealing import commit_thresholds, open_test_set
 from listenwell.storage.atomic_files import remove_left_over
-from listenwell.storage.load_or_make import (
-    Made,
-    file_hashes,
-    load_or_make,
-    load_or_make_all,
-    one_maker,
-    require_files,
-)
+from listenwell.storage.load_or_make import Made, load_or_make, load_or_make_all, one_maker, require_files
 from listenwell.storage.run_folder import RunFolder, identity
 
 SCORING_VERSION = 3
@@ -102,9 +95,8 @@ def score_study(
     """
 
     def score(split: str, forms: Forms | None) -> tuple[dict[str, ScoreTable], Forms]:
-        detectors = study_detectors(config, trained.model, trained.arms, forms)
-        clips, bank = splits.clips[split], splits.banks[split]
-        return score_split(detectors, forms, trained.identities, clips, bank, config, run, split, on_progress)
+        methods, model = study_methods(config, trained.model, trained.arms, forms), trained.model
+        return score_split(methods, model, splits.clips[split], splits.banks[split], config, run, split, on_progress)
 
     of_dev, forms = score(DEV, choosing.forms if choosing else None)
     tables = {DEV: of_dev | dict(choosing.tables if choosing else {})}
@@ -121,9 +113,8 @@ def score_study(
 
 
 def score_split(
-    detectors: Sequence[Detector],
-    forms: Forms | None,
-    fits: Mapping[str, str],
+    methods: Sequence[Method],
+    model: AudioLanguageModel,
     clips: Sequence[Clip],
     bank: BackgroundBank,
     config: Config,
@@ -131,32 +122,48 @@ def score_split(
     split: str,
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[dict[str, ScoreTable], Forms]:
-    """Method -> scores under evaluation.conditions; and the baselines' forms, these clips' choice where none are given.
+    """Method -> scores under evaluation.conditions; and the baselines' forms, these clips' choice of several."""
+    made_from = {"methods": {method.name: method.made_from for method in methods}}
+    load_or_make(run.score_identity(split), made_from, lambda: Made({}), ManifestError)  # which tables the set has
+    of = {run.score_identity(f"{method.name}-{split}"): method for method in sorted(methods, key=lambda m: m.name)}
+    conditions = config.evaluation.conditions
+    kept = score_methods(of, model, clips, bank, conditions, config, on_progress, f"scoring {split}")
+    forms = {of[note].name: form for note, (form, _) in kept.items() if form}
+    return {of[note].name: table for note, (_, table) in kept.items()}, forms
 
-    fits: what the detectors answer with, by its identity.
+
+def score_methods(
+    methods: Mapping[Path, Method],
+    model: AudioLanguageModel,
+    clips: Sequence[Clip],
+    bank: BackgroundBank,
+    conditions: Sequence[str],
+    config: Config,
+    on_progress: OnProgress,
+    stage: str,
+) -> dict[Path, tuple[str, ScoreTable]]:
+    """The form and the table of each method, by the note beside the table: read back, or scored with all others that
+    are missing. Raises ManifestError where a table was changed.
     """
-    made_from = {
+    of_clips = {
         "version": SCORING_VERSION,
-        "fits": dict(fits),
         "clips": clip_hashes(clips),
         "backgrounds": bank.hashes,
-        "conditions": list(config.evaluation.conditions),
-        "baselines": {each.baseline.name: each.forms for each in detectors if isinstance(each, BaselineDetector)},
-        "forms": forms,
+        "conditions": list(conditions),
         "scoring.batch_seconds": config.scoring.batch_seconds,
+        "short_clips.minimum_s": config.short_clips.minimum_s,  # of the study, by which all methods' batches are cut
         "seed": config.seed,
     }
 
-    def make() -> Made:
-        conditions, stage = config.evaluation.conditions, f"scoring {split}"
+    def make(missing: Sequence[Path]) -> dict[Path, Made]:
+        detectors = detectors_of(model, [methods[note] for note in missing])
         scores = score_clips(detectors, clips, bank, conditions, config, on_progress, stage)
-        chosen = choose_forms(scores) if forms is None else forms
-        tables = in_forms(scores, chosen)
-        files = {run.scores(f"{method}-{split}"): table for method, table in sorted(tables.items())}
-        return made_tables(files, methods=sorted(tables), forms=dict(chosen))
+        chosen = {note: methods[note].choose(scores) for note in missing}
+        return {note: made_table(note.with_suffix(".csv"), table, form=form) for note, (form, table) in chosen.items()}
 
-    kept = load_or_make(run.score_identity(split), made_from, make, ManifestError)
-    return {method: read_scores(run.scores(f"{method}-{split}")) for method in kept["methods"]}, kept["forms"]
+    made_from = {note: {**method.made_from, **of_clips} for note, method in methods.items()}
+    kept = load_or_make_all(made_from, make, ManifestError)
+    return {note: (value["form"], read_scores(note.with_suffix(".csv"))) for note, value in kept.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,57 +270,42 @@ def score_fits(
     Tables lie as scores/NAME.csv beside the fits; those missing are scored together, in turn by studies that
     share the ledger. Raises ManifestError where a table was changed.
     """
-    fit_of = {fit.folder: (fit_config, fit) for fit_config, fit in fits}
-    paths = {folder: folder / "scores" / f"{name}.csv" for folder in fit_of}
-    notes = [path.with_suffix(".json") for path in paths.values()]
-    made_from = {
-        "version": SCORING_VERSION,
-        "clips": clip_hashes(splits.clips[split]),
-        "backgrounds": splits.banks[split].hashes,
-        "conditions": list(conditions),
-        "scoring.batch_seconds": config.scoring.batch_seconds,
-        "seed": config.seed,
+    methods = {
+        fit.folder / "scores" / f"{name}.json": fit_method(str(fit.folder), fit_config, fit) for fit_config, fit in fits
     }
-
-    def make(missing: Sequence[int]) -> list[Made]:
-        folders = [list(fit_of)[position] for position in missing]
-        requested = [(str(folder), fit_of[folder][0], fit_of[folder][1].adapter) for folder in folders]
-        detectors = language_model_detectors(trainer.model, requested)
-        clips, bank = splits.clips[split], splits.banks[split]
-        tables = score_clips(detectors, clips, bank, conditions, config, trainer.on_progress, f"scoring {split}")
-        return [made_tables({paths[folder]: tables[str(folder)]}) for folder in folders]
-
     with one_maker(trainer.run.fits):
-        for path in paths.values():
-            remove_left_over(path.parent)
-        load_or_make_all(notes, made_from, make, ManifestError)
-        return {folder: read_scores(path) for folder, path in paths.items()}
+        for note in methods:
+            remove_left_over(note.parent)
+        kept = score_methods(
+            methods, trainer.model, splits.clips[split], splits.banks[split], conditions, config, trainer.on_progress,
+            f"scoring {split}",
+        )  # fmt: skip
+    return {note.parent.parent: table for note, (_, table) in kept.items()}
 
 
 def keep_table(run: RunFolder, name: str, table: ScoreTable) -> None:
     """Keep a table, with its hash, as scores/NAME.csv."""
     made_from = {"scores": scores_sha256(table)}
-    load_or_make(run.score_identity(name), made_from, lambda: made_tables({run.scores(name): table}), ManifestError)
+    load_or_make(run.score_identity(name), made_from, lambda: made_table(run.scores(name), table), ManifestError)
 
 
-def made_tables(tables: Mapping[Path, ScoreTable], **value: Any) -> Made:
-    """Score tables by their files, to be kept with a value."""
+def made_table(path: Path, table: ScoreTable, **value: Any) -> Made:
+    """A score table, to be kept in the file at `path` with a value."""
 
     def write() -> list[Path]:
-        for path, table in tables.items():
-            write_scores(path, table)
-        return list(tables)
+        write_scores(path, table)
+        return [path]
 
     return Made(value, write)
 
 
-def read_kept_scores(table: Path, note: Path) -> ScoreTable:
+def read_kept_scores(table: Path) -> ScoreTable:
     """Return the table after checking it against the hash in its note, which lies beside it.
 
     Raises ManifestError when one of them is missing, broken, or was changed.
     """
-    hashes = file_hashes(note, ManifestError)
-    if hashes and table.name not in hashes:
-        raise ManifestError(f"{table}: is of an earlier run, {note.name} does not name it; score it again.")
+    note = table.with_suffix(".json")
+    if table.is_file() and not note.is_file():
+        raise ManifestError(f"{table}: is of an earlier run, no {note.name} lies beside it; score it again.")
     require_files(note, [table.name], ManifestError)
     return read_scores(table)

@@ -29,7 +29,10 @@ ABOUT = (
     "The delivered threshold, chosen on dev, is where the slider starts and where the dashed line stays. A threshold "
     "chosen by looking at a test is no result: nothing measured at another one may be reported for this test set."
 )
-NOT_THERE = "The scores of {} are not in this run folder; copy its folder scores/, then write the report again."
+NOT_THERE = (
+    "The scores of {}, or the note beside them, are not in this run folder; copy its folder scores/, then write the "
+    "report again; where an earlier version scored them, run the study again."
+)
 OTHERS = "The scores of {} in this run folder are not those that its results were made of; run the study again."
 
 
@@ -41,10 +44,11 @@ def threshold_blocks(results: Results, run: RunFolder) -> list[Block]:
     found, missing = [], []
     for test_set in results.test_sets:
         path = run.scores(f"{FINE_TUNED}-{test_set.name}")
-        if not path.is_file():
+        note = path.with_suffix(".json")
+        if not (path.is_file() and note.is_file()):
             missing.append(NOT_THERE.format(test_set.title))
             continue
-        require_files(run.score_identity(test_set.name), [path.name], ManifestError)
+        require_files(note, [path.name], ManifestError)
         table = read_scores(path)
         if not _gives(table, results.delivered_rows(test_set.name)):
             missing.append(OTHERS.format(test_set.title))

@@ -57,30 +57,34 @@ def load_or_make(
     Whoever shares `path` with other processes holds a lock meanwhile. Raises `kind` when what is kept, or a file beside
     it, was changed or damaged.
     """
-    return load_or_make_all([path], made_from, lambda missing: [make() for _ in missing], kind)[0]
+    return load_or_make_all({path: made_from}, lambda missing: {path: make()}, kind)[path]
 
 
 def load_or_make_all(
-    paths: Sequence[Path],
-    made_from: Mapping[str, Any],
-    make: Callable[[Sequence[int]], Sequence[Made]],
+    made_from: Mapping[Path, Mapping[str, Any]],
+    make: Callable[[Sequence[Path]], Mapping[Path, Made]],
     kind: type[ListenwellError] = CheckpointError,
-) -> list[dict[str, Any]]:
-    """`load_or_make` of several things that are made together; make: from the positions of those missing, in order."""
-    wanted = _as_read(made_from)
-    cached = [_load(path, wanted, kind, _say) for path in paths]
-    missing = [position for position, value in enumerate(cached) if value is None]
-    for position, made in zip(missing, make(missing) if missing else [], strict=True):
-        path, value = paths[position], _as_read(made.value)
+) -> dict[Path, dict[str, Any]]:
+    """`load_or_make` of several things, each with what it is made from; make: makes all that are missing, together."""
+    wanted = {path: _as_read(of_path) for path, of_path in made_from.items()}
+    reasons: dict[str, list[Path]] = {}
+    cached = {path: _load(path, wanted[path], kind, reasons) for path in wanted}
+    for why, paths in reasons.items():
+        which = f"{paths[0]} is" if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more are"
+        _say(f"{which} made again: {why}")
+    missing = [path for path, value in cached.items() if value is None]
+    made = make(missing) if missing else {}
+    for path in missing:
+        value = _as_read(made[path].value)
         path.unlink(missing_ok=True)
-        write_checksummed(path, {MADE_FROM: wanted, **value}, made.write())
-        cached[position] = value
-    return [value for value in cached if value is not None]
+        write_checksummed(path, {MADE_FROM: wanted[path], **value}, made[path].write())
+        cached[path] = value
+    return {path: value for path, value in cached.items() if value is not None}
 
 
 def is_kept(path: Path, made_from: Mapping[str, Any], kind: type[ListenwellError] = CheckpointError) -> bool:
     """True when `load_or_make` would make nothing. Raises `kind` as it does."""
-    return _load(path, _as_read(made_from), kind, lambda line: None) is not None
+    return _load(path, _as_read(made_from), kind, {}) is not None
 
 
 def _as_read(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,9 +97,9 @@ def _say(line: str) -> None:
 
 
 def _load(
-    path: Path, wanted: Mapping[str, Any], kind: type[ListenwellError], say: Callable[[str], None]
+    path: Path, wanted: Mapping[str, Any], kind: type[ListenwellError], reasons: dict[str, list[Path]]
 ) -> dict[str, Any] | None:
-    """The value at `path`; None where there is none, or one made from other things."""
+    """The value at `path`; None where there is none, or one made from other things, which is added to `reasons`."""
     if not path.is_file():
         return None
     content = read_checksummed(path, kind)
@@ -103,11 +107,11 @@ def _load(
     if made_from != wanted:
         changed = list(_differing(made_from, wanted))
         more = f" and {len(changed) - N_SHOWN} more" if len(changed) > N_SHOWN else ""
-        say(f"{path} is made again: changed since: {', '.join(changed[:N_SHOWN])}{more}.")
+        reasons.setdefault(f"changed since: {', '.join(changed[:N_SHOWN])}{more}.", []).append(path)
         return None
     gone = [name for name in file_hashes(path, kind) if not (path.parent / name).exists()]
     if gone:
-        say(f"{path} is made again: {gone[0]} is gone.")
+        reasons.setdefault(f"{gone[0]} is gone.", []).append(path)
         return None
     require_files(path, kind=kind)
     return content

@@ -10,7 +10,8 @@ fits/IDENTITY/         one trained adapter: adapter/ (PEFT format), history.json
 stacks/IDENTITY/       fits that train together, while they do: members.json, checkpoints/
 tracking/              files of live trackers, where the config names one that writes some
 tasks/IDENTITY.json    what Ray's workers are doing, while they do it
-scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
+scores/NAME.csv        one score table per method and set of clips; NAME.json tells what it was made from, SET.json
+                       which methods the set was scored by
 thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
 seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
 leaks.json             what the leak gate compared and found

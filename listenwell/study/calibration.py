@@ -14,10 +14,10 @@ from listenwell.evaluate.methods import FINE_TUNED
 from listenwell.evaluate.scores import join_tables
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
 from listenwell.fits.request import FitRequest
-from listenwell.judge.detectors import study_detectors
+from listenwell.judge.detectors import study_methods
 from listenwell.judge.score import CALIBRATION, ChoosingScores, keep_table, score_fits, score_split
 from listenwell.splits.divide import DEV, Splits
-from listenwell.study.leave_one_out import HELD_OUT, base_identity, fold_splits, folds_of
+from listenwell.study.leave_one_out import HELD_OUT, fold_splits, folds_of
 from listenwell.train.loader import draw_some
 
 
@@ -48,8 +48,6 @@ def score_calibration(config: Config, splits: Splits, trained: Trained, trainer:
         tables.append(of_fit[fit.folder])
     ours = join_tables(tables)
     keep_table(trainer.run, f"{FINE_TUNED}-{CALIBRATION}", ours)
-    base, bank, detectors = base_identity(config, trainer), splits.banks[DEV], study_detectors(config, trainer.model)
-    others, forms = score_split(
-        detectors, None, base, clips, bank, config, trainer.run, CALIBRATION, trainer.on_progress
-    )
+    model, bank, methods = trainer.model, splits.banks[DEV], study_methods(config, trainer.model)
+    others, forms = score_split(methods, model, clips, bank, config, trainer.run, CALIBRATION, trainer.on_progress)
     return ChoosingScores({FINE_TUNED: ours, **others}, forms)

@@ -24,20 +24,19 @@ from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.calibration import choose_threshold
 from listenwell.evaluate.comparison import PairedDifference, compare_balanced_accuracy
 from listenwell.evaluate.intervals import balanced_accuracy_interval, mean_over_folds, proportion
-from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, JudgedMethod, versions
+from listenwell.evaluate.methods import FINE_TUNED, JudgedMethod, versions
 from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy
 from listenwell.evaluate.scores import ScoreTable, join_tables
 from listenwell.fits.fitting import FinishedFit, Trained, Trainer
 from listenwell.fits.request import FINAL, SEARCH_BEST, FitRequest, check_changes, expand_arms
-from listenwell.judge.detectors import AT_DEFAULT, Forms, study_detectors
+from listenwell.judge.detectors import AT_DEFAULT, Forms, study_methods
 from listenwell.judge.evidence import LeftOut
 from listenwell.judge.score import Scored, score_fits, score_split
-from listenwell.model.loading import resolve_dtype
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import LEAVE_ONE_OUT, LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
 from listenwell.splits.gate import pass_gate
-from listenwell.storage.run_folder import RunFolder, identity
+from listenwell.storage.run_folder import RunFolder
 from listenwell.study.search import run_search
 
 HELD_OUT = "held_out"
@@ -151,17 +150,10 @@ def score_opponents(config: Config, splits: Splits, forms: Forms, trainer: Train
     """The base model's and the baselines' scores of all clips that folds hold out."""
     evaluation = config.evaluation.model_copy(update={"conditions": config.leave_one_out.conditions})
     scoring = config.model_copy(update={"evaluation": evaluation})
-    detectors = study_detectors(scoring, trainer.model, forms=forms)
+    model, bank, methods = trainer.model, splits.banks[DEV], study_methods(scoring, trainer.model, forms=forms)
     clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
-    base, bank = base_identity(config, trainer), splits.banks[DEV]
-    tables, _ = score_split(detectors, forms, base, clips, bank, scoring, trainer.run, FOLDS, trainer.on_progress)
+    tables, _ = score_split(methods, model, clips, bank, scoring, trainer.run, FOLDS, trainer.on_progress)
     return tables
-
-
-def base_identity(config: Config, trainer: Trainer) -> dict[str, str]:
-    """What the base model answers with."""
-    asked = config.model_dump(mode="json", include={"prompt", "short_clips"})
-    return {ZERO_SHOT: identity(base=trainer.model.fingerprint, dtype=resolve_dtype(config.model), **asked)}
 
 
 def judge_folds(

@@ -63,7 +63,7 @@ def open_source(text: str, reading: Reading) -> Contender:
     methods = sorted(file.stem for file in run.threshold(reading.method).parent.glob("*.json"))
     if reading.method not in methods:
         raise ConfigError(f"{path}: has no method '{reading.method}'; --method takes {', '.join(methods)}.")
-    table = read_kept_scores(run.scores(f"{reading.method}-{test_set}"), run.score_identity(test_set))
+    table = read_kept_scores(run.scores(f"{reading.method}-{test_set}"))
     run_threshold = read_threshold(Path(threshold) if threshold else run.threshold(reading.method))
     return Contender(f"{path} {reading.method}", table, run_threshold.value, run_threshold)
 

@@ -75,18 +75,15 @@ def export_detector(
     adapter_folder = delivered_adapter(run)
     results = read_kept_results(run)
     delivered = results["fits"][0]["identity"]
-    if scores_made_from(run, DEV)["fits"][FINE_TUNED] != delivered:
+    if scores_made_from(run, f"{FINE_TUNED}-{DEV}")["fit"] != delivered:
         raise ListenwellError(
             f"{run_root}: a later study in this folder was not finished: its scores are no longer those of the fit "
             f"{delivered} that {run.results.name} delivers; run the study to its end."
         )
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
-    chosen_on = f"{FINE_TUNED}-{CALIBRATION}"
-    of_folds = config.calibration.source == "folds"
-    dev = read_kept_scores(
-        run.scores(chosen_on if of_folds else f"{FINE_TUNED}-{DEV}"), run.score_identity(chosen_on if of_folds else DEV)
-    )
+    chosen_on = CALIBRATION if config.calibration.source == "folds" else DEV
+    dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{chosen_on}"))
     thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
     speech = dev.score[dev.is_speech]
     recalls = {criterion: float(np.mean(speech >= value)) for criterion, value in thresholds.items()}

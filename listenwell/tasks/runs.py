@@ -96,7 +96,7 @@ def open_run(root: Path) -> tuple[RunFolder, Config]:
 def splits_of_run(run: RunFolder, config: Config, on_progress: OnProgress = ignore_progress) -> Splits:
     """The splits that the run trained, chose and tested on. Raises ListenwellError when its data are others by now."""
     splits, _ = read_splits(config, on_progress)
-    spec = run.fit(scores_made_from(run, DEV)["fits"][FINE_TUNED]) / SPEC
+    spec = run.fit(scores_made_from(run, f"{FINE_TUNED}-{DEV}")["fit"]) / SPEC
     is_known = json.loads(run.allocation.read_text("utf-8")) == allocation(splits)
     if spec.is_file():
         is_known = is_known and read_checksummed(spec)["train_clips"] == clip_hashes(splits.clips[TRAIN])
@@ -110,16 +110,20 @@ def splits_of_run(run: RunFolder, config: Config, on_progress: OnProgress = igno
 
 def _scored_these(run: RunFolder, split: str, splits: Splits) -> bool:
     """True when the kept scores of a split were made from the sounds it has now."""
-    made_from = scores_made_from(run, split)
+    made_from = scores_made_from(run, f"{FINE_TUNED}-{split}")
     now = {"clips": clip_hashes(splits.clips[split]), "backgrounds": splits.banks[split].hashes}
     return all(made_from[what] == hashes for what, hashes in now.items())
 
 
-def scores_made_from(run: RunFolder, split: str) -> dict[str, Any]:
-    """What a study's scores of a split were made from. Raises ListenwellError where no study has made them."""
-    made_from: dict[str, Any] = read_checksummed(run.score_identity(split), ManifestError)[MADE_FROM]
-    if "fits" not in made_from:
-        raise ListenwellError(f"{run.root}: holds scores alone and no study; give the folder of a study.")
+def scores_made_from(run: RunFolder, name: str) -> dict[str, Any]:
+    """What the score table NAME was made from; of a split, the methods that scored it.
+
+    Raises ListenwellError where no study has made it.
+    """
+    note = run.score_identity(name)
+    if not note.is_file():
+        raise ListenwellError(f"{run.root}: no study has left scores/{note.name} here; run the study in it, or again.")
+    made_from: dict[str, Any] = read_checksummed(note, ManifestError)[MADE_FROM]
     return made_from
 
 

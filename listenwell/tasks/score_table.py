@@ -25,7 +25,7 @@ from listenwell.evaluate.methods import FINE_TUNED, ZERO_SHOT, summarise
 from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import ScoreTable, read_scores
 from listenwell.judge.detectors import LANGUAGE_MODEL_DEFAULT, language_model_detectors
-from listenwell.judge.score import SCORING_VERSION, made_tables, score_clips
+from listenwell.judge.score import SCORING_VERSION, made_table, score_clips
 from listenwell.model.adapter_files import read_adapter
 from listenwell.model.loading import load_model, resolve_dtype
 from listenwell.model.mel import ShortClipConfig
@@ -109,7 +109,7 @@ def score_manifest(
         detectors = language_model_detectors(model, [(method, config, adapter)])
         table = score_clips(detectors, readable, bank, conditions, config, on_progress)[method]
         clips_per_s = len(table) / (time.monotonic() - started)
-        return made_tables({run.scores(name): table})
+        return made_table(run.scores(name), table)
 
     load_or_make(run.score_identity(name), made_from, make)
     table = read_scores(run.scores(name))

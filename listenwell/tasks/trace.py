@@ -24,7 +24,6 @@ from listenwell.judge.detectors import AT_DEFAULT, default_thresholds
 from listenwell.judge.score import read_kept_scores
 from listenwell.model.mel import HOP_LENGTH, n_audio_tokens, pad
 from listenwell.splits.divide import DEV, TRAIN
-from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.tasks.runs import open_run, scores_made_from, splits_of_run
 from listenwell.train.fit_log import PLANS
@@ -60,12 +59,12 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
             "plan": plan.to_json(), **_follow(clip, plan, bank, config), "methods": {}
         }  # fmt: skip
     defaults = default_thresholds(config)
-    for method in read_checksummed(run.score_identity(split), ManifestError)["methods"]:
+    for method in scores_made_from(run, split)["methods"]:
         if method.endswith(AT_DEFAULT):
             threshold = defaults[method.removesuffix(AT_DEFAULT)]
         else:
             threshold = read_threshold(run.threshold(method)).value
-        table = read_kept_scores(run.scores(f"{method}-{split}"), run.score_identity(split))
+        table = read_kept_scores(run.scores(f"{method}-{split}"))
         for row in (table.clip_id == clip_id).nonzero()[0]:
             score = float(table.score[row])
             decision = "SPEECH" if score >= threshold else "NONSPEECH"
@@ -77,7 +76,8 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
 def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     """The plans of the clip as the study's fits wrote them."""
     plans = []
-    for path in sorted({run.fit(fit) / PLANS for fit in scores_made_from(run, DEV)["fits"].values()}):
+    methods = scores_made_from(run, DEV)["methods"].values()
+    for path in sorted({run.fit(method["fit"]) / PLANS for method in methods if "fit" in method}):
         require_log(path.parent, PLANS)
         try:
             with path.open(encoding="utf-8") as file:
