@@ -37,7 +37,7 @@ def open_trackers(config: TrackingConfig, folder: Path, settings: Mapping[str, A
     folder: where those that write files put them; settings: what the run is described by, numbers and words. Raises
     ConfigError where a tracker cannot be started, such as one whose package is not installed.
     """
-    trackers = {str(name): _start(name, config.project, folder, settings) for name in config.to}
+    trackers: dict[str, Any] = {name: _start(name, config.project, folder, settings) for name in config.to}
     try:
         yield trackers
     finally:
