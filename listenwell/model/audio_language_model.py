@@ -12,8 +12,9 @@ transformers' padded forward.
 Shapes: B clips, W width of the encoder, D of the language model, K rows (one adapter each), V vocabulary.
 """
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -160,11 +161,8 @@ class AudioLanguageModel(ABC):
         hidden = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - row.shape[0])) for row in joined])
         rotation = rotation_of(self.language_model, hidden, layout.position_ids)
         attached, reading = Attached(adapters, layout.row_lengths), Attached(adapters, layout.n_read)
-        run: Callable[..., torch.Tensor] = lambda function, *inputs: function(*inputs)  # noqa: E731
-        if (
-            recompute
-        ):  # gradient checkpointing (Chen et al. 2016, arXiv:1604.06174): the backward pass runs layers again
-            run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        # gradient checkpointing (Chen et al. 2016, arXiv:1604.06174): a layer keeps its inputs only and runs again
+        run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False) if recompute else operator.call
         *layers, last = self.layers
         for layer in layers:
             hidden = run(run_layer, layer, hidden, rotation, layout.attention, attached)
