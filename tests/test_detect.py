@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from commands import invoke, succeed
 from made_processes import require_success, start_command
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ, as_waveform, load_recording
 from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
 from listenwell.detect.files import ScoreJournal, detect_files, owner_of
@@ -420,26 +419,22 @@ def test_names_that_lead_to_nothing_are_refused(tmp_path):
 
 
 def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, tmp_path):
-    call = ["detect", "--detector", str(bundle), "--device", "cpu"]
-    runner = CliRunner()
-    shown = runner.invoke(app, [*call, str(long_file.parent)])
-    assert shown.exit_code == 0, shown.output
+    call = ["detect", "--detector", bundle, "--device", "cpu"]
+    shown = succeed(*call, long_file.parent)
     assert "s are speech" in shown.output
     assert "real-time factor" in shown.output
     out = tmp_path / "answers.json"
-    assert runner.invoke(app, [*call, str(long_file), "--format", "json", "--out", str(out)]).exit_code == 0
+    succeed(*call, long_file, "--format", "json", "--out", out)
     assert json.loads(out.read_text())[0]["duration_s"] == 13.3
     assert list(tmp_path.iterdir()) == [out]
     wav = io.BytesIO()
     soundfile.write(wav, sound(0.8), SAMPLE_RATE_HZ, format="WAV")
-    piped = runner.invoke(app, [*call, "-", "--format", "csv"], input=wav.getvalue())
-    assert piped.exit_code == 0, piped.output
+    piped = succeed(*call, "-", "--format", "csv", input=wav.getvalue())
     assert "stdin,0.000,0.800" in piped.output
-    broken = runner.invoke(app, [*call, "-"], input=wav.getvalue()[:20])
+    broken = invoke(*call, "-", input=wav.getvalue()[:20])
     assert "standard input: " in broken.output
     assert broken.exit_code == 1
-    refused = runner.invoke(app, [*call, str(long_file), str(bundle / "x.wav"), "--format", "textgrid"])
-    assert refused.exit_code == 1
+    assert invoke(*call, long_file, bundle / "x.wav", "--format", "textgrid").exit_code == 1
 
 
 def test_the_merged_model_answers_like_base_and_adapter(bundle, detector):
