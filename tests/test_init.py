@@ -91,14 +91,6 @@ def test_a_table_of_backgrounds_that_init_did_not_make_is_not_overwritten(tmp_pa
     assert "bed.wav" in (tmp_path / "backgrounds.csv").read_text()
 
 
-def make_project(folder: Path) -> Path:
-    """A project that init made, with backgrounds; returns its config."""
-    make_recordings(folder, by_speaker=True)
-    for i in range(6):
-        record(folder / "backgrounds" / f"bed{i}.wav", speech=False)
-    return start_project(folder).config
-
-
 QUICK = ("model.name=random", "train.epochs=1", "evaluation.baselines=[webrtc]", "evaluation.conditions=[clean, snr_0]")
 
 
@@ -110,8 +102,11 @@ def files_below(folder: Path, *names: str) -> dict[str, int]:
 
 def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monkeypatch):
     monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "cache"))
-    results = study_record(load_config(make_project(tmp_path / "old"), QUICK))
-    shutil.move(tmp_path / "old", tmp_path / "new")
+    old = make_recordings(tmp_path / "old", by_speaker=True)
+    for i in range(6):
+        record(old / "backgrounds" / f"bed{i}.wav", speech=False)
+    results = study_record(load_config(start_project(old).config, QUICK))
+    shutil.move(old, tmp_path / "new")
     run = tmp_path / "new" / "run"
     done = files_below(run, "fits", "scores")
     assert any(path.startswith("fits/") for path in done)
@@ -256,19 +251,16 @@ def test_every_command_of_a_study_reads_the_columns_of_its_config(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     start_from_table(make_table(tmp_path, "data.jsonl"))
     quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]", "data.on_leak=report"]
+    config = load_config(tmp_path / "study.yaml")
+    trained = divide(*prepare(config), config.data).clips["train"][0].clip_id
     for command in (
         ["plan", "study.yaml", *quick],
         ["fit", "study.yaml", *quick], ["study", "study.yaml", *quick], ["trace", "speech/who0/0.wav", "--run", "run"],
         ["score", "--config", "study.yaml", "--out", "scores", *quick],
-        ["augment", "preview", "study.yaml", "--clips", first_trained(tmp_path), "--out", "heard.html", *quick],
+        ["augment", "preview", "study.yaml", "--clips", trained, "--out", "heard.html", *quick],
     ):  # fmt: skip
         succeed(*command)
     assert "compared 30 clips" in invoke("check", "study.yaml").output
-
-
-def first_trained(folder: Path) -> str:
-    config = load_config(folder / "study.yaml")
-    return divide(*prepare(config), config.data).clips["train"][0].clip_id
 
 
 @pytest.mark.parametrize(
