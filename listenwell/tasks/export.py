@@ -82,11 +82,10 @@ def export_detector(
         )
     model = load_model(config.model)
     adapter, listens = read_adapter(adapter_folder, model)
-    chosen_on = f"{FINE_TUNED}-{CALIBRATION}"
-    of_folds = config.calibration.source == "folds"
-    dev = read_kept_scores(
-        run.scores(chosen_on if of_folds else f"{FINE_TUNED}-{DEV}"), run.score_identity(chosen_on if of_folds else DEV)
-    )
+    table, made_from = f"{FINE_TUNED}-{DEV}", DEV
+    if config.calibration.source == "folds":
+        table = made_from = f"{FINE_TUNED}-{CALIBRATION}"
+    dev = read_kept_scores(run.scores(table), run.score_identity(made_from))
     thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
     speech = dev.score[dev.is_speech]
     recalls = {criterion: float(np.mean(speech >= value)) for criterion, value in thresholds.items()}
