@@ -202,10 +202,8 @@ def test_a_study_in_a_project_folder_leaves_what_is_there(tmp_path):
     refused = invoke("study", study, f"output={project}")
     assert refused.exit_code == 2
     assert "config.yaml: is there already and no run of listenwell wrote it" in refused.stderr
-    assert {path.name: path.read_text() for path in project.iterdir()} == {
-        ".env.template": "SECRET=",
-        "config.yaml": "my own",
-    }
+    kept = {path.name: path.read_text() for path in project.iterdir()}
+    assert kept == {".env.template": "SECRET=", "config.yaml": "my own"}
     (project / "config.yaml").unlink()
     for _ in range(2):
         succeed("fit", study, f"output={project}")

@@ -38,13 +38,9 @@ def made_clips(
             durations_s = stream(0, group).uniform(1, 3, clips_each).tolist()
             for k in range(clips_each):
                 recording = f"{group}_{k // clips_per_recording}.wav"
+                where = f"{group}-{k:02}", Path(recording), 0.0, durations_s[k]
                 category = f"{label.lower()}_kind_{i % n_categories}"
-                clip_id = f"{group}-{k:02}"
-                clips.append(
-                    Clip(
-                        clip_id, Path(recording), 0.0, durations_s[k], label, group, recording, "made", "CC0", category
-                    )
-                )
+                clips.append(Clip(*where, label, group, recording, "made", "CC0", category))
     return clips
 
 
