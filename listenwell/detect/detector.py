@@ -49,7 +49,7 @@ from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, merge_adapter
 from listenwell.model.mel import extract_features
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
-from listenwell.model.settings import on_device
+from listenwell.model.settings import ModelConfig, on_device
 
 BATCH = 32
 BATCH_SECONDS = 32.0
@@ -121,7 +121,7 @@ class Detector:
                 "choose one of them, or give a threshold."
             )
         base = {"name": bundle.base, "quantization": bundle.quantization}
-        model = load_model(config.model_copy(update=base))
+        model = load_model(ModelConfig.model_validate(config.model_dump() | base))
         if model.fingerprint != bundle.base_fingerprint:
             raise ModelError(
                 f"{folder}: was made on the base {bundle.base_fingerprint[:12]}, but '{bundle.base}' here is "
