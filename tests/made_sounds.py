@@ -9,6 +9,7 @@ import soundfile
 
 from listenwell.config import Config, load_config
 from listenwell.data.audio import SAMPLE_RATE_HZ
+from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Background, Clip
 from listenwell.data.manifest import read_manifest, write_backgrounds, write_manifest
 from listenwell.progress import OnProgress, ignore_progress
@@ -33,6 +34,20 @@ def make_corpus(folder: Path, n_groups: int = 4, clips_each: int = 2, split: str
             clips.append(Clip(path.stem, path, 0.0, seconds, label, group, path.name, "made", "CC0", split=split))
     write_manifest(folder / "clips.csv", clips)
     return read_manifest(folder / "clips.csv")
+
+
+def make_tones(folder: Path, n_clips: int) -> tuple[list[Clip], BackgroundBank]:
+    """Tones (SPEECH) and noises (NONSPEECH), by turns: separable, so a fit that learns must get better."""
+    rng = np.random.default_rng(0)
+    clips = []
+    for i in range(n_clips):
+        label, time = ("SPEECH", "NONSPEECH")[i % 2], np.arange(8000 + 400 * i) / 16_000
+        samples = rng.standard_normal(time.size) if i % 2 else np.sin(2 * np.pi * (300 + 40 * i) * time)
+        path, group = folder / f"{i}.wav", f"g{i // 4}{label}"
+        soundfile.write(path, 0.2 * samples, 16_000)
+        clips.append(Clip(f"c{i}", path, 0.0, time.size / 16_000, label, group, f"r{i}", "made", "CC0"))
+    soundfile.write(folder / "noise.wav", 0.1 * rng.standard_normal(40_000), 16_000)
+    return clips, BackgroundBank([Background("bed", folder / "noise.wav", 2.5, "noise", "bed", "made", "CC0")])
 
 
 def make_backgrounds(folder: Path) -> Path:

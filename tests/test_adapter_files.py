@@ -140,56 +140,46 @@ def test_the_adapter_of_another_base_is_refused_by_its_shapes(model, tmp_path):
         read_adapter(tmp_path / "a", model)
 
 
-def test_a_rank_other_than_the_config_says_is_refused(base, model, tmp_path):
-    save_with_peft(base, model, tmp_path / "a")
-    change_config(tmp_path / "a", r=8)
-    with pytest.raises(ModelError, match=r"16 of 16 tensors have another shape .* \(8, "):
-        read_adapter(tmp_path / "a", model)
-
-
 @pytest.mark.parametrize("target", ["lm_head", "linear"])
 def test_targets_outside_the_layers_are_refused(base, model, tmp_path, target):
     save_with_peft(base, model, tmp_path / "a", target_modules=["q_proj", target])
-    with pytest.raises(
-        ModelError, match=r"changes 1 modules that this model does not have or listenwell does not adapt"
-    ):
+    with pytest.raises(ModelError, match="changes 1 modules that this model does not have or listenwell does not"):
         read_adapter(tmp_path / "a", model)
-
-
-def test_an_adapter_that_lacks_modules_it_names_is_refused(base, model, tmp_path):
-    save_with_peft(base, model, tmp_path / "a")
-    path = tmp_path / "a" / "adapter_model.safetensors"
-    save_file({key: tensor for key, tensor in load_file(path).items() if "audio_tower.layers.1." not in key}, path)
-    with pytest.raises(ModelError, match=r"holds 6 adapted modules, but its target_modules name 2 more"):
-        read_adapter(tmp_path / "a", model)
-
-
-def test_tensors_that_would_stay_unused_are_refused(base, model, tmp_path):
-    save_with_peft(base, model, tmp_path / "a")
-    path = tmp_path / "a" / "adapter_model.safetensors"
-    save_file(load_file(path) | {"base_model.model.model.language_model.norm.weight": torch.ones(48)}, path)
-    with pytest.raises(ModelError, match=r"1 of 17 tensors are no part of a LoRA adapter"):
-        read_adapter(tmp_path / "a", model)
-
-
-def change_config(folder: Path, **changes) -> None:
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "sentence"),
     [
-        ({"use_dora": True}, "use_dora"),
-        ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
-        ({"bias": "all"}, "bias 'all'"),
-        ({"peft_type": "IA3"}, "peft_type 'IA3'"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        (lambda tensors: {key: t for key, t in tensors.items() if "audio_tower.layers.1." not in key},
+         "holds 6 adapted modules, but its target_modules name 2 more"),
+        (lambda tensors: tensors | {"base_model.model.model.language_model.norm.weight": torch.ones(48)},
+         "1 of 17 tensors are no part of a LoRA adapter"),
+    ],
+    ids=["too few", "too many"],
+)  # fmt: skip
+def test_tensors_that_lack_or_would_stay_unused_are_refused(base, model, tmp_path, change, sentence):
+    save_with_peft(base, model, tmp_path / "a")
+    path = tmp_path / "a" / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+    with pytest.raises(ModelError, match=sentence):
+        read_adapter(tmp_path / "a", model)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"r": 8}, r"16 of 16 tensors have another shape .* \(8, "),
+        ({"use_dora": True}, "sets use_dora"),
+        ({"alpha_pattern": {"q_proj": 4}}, "sets alpha_pattern"),
+        ({"rank_pattern": {"q_proj": 4}}, "sets rank_pattern"),
+        ({"bias": "all"}, "sets bias 'all'"),
+        ({"peft_type": "IA3"}, "sets peft_type 'IA3'"),
+        ({"modules_to_save": ["lm_head"]}, "sets modules_to_save"),
     ],
 )
-def test_what_is_more_than_plain_lora_is_refused_by_name(base, model, tmp_path, change, named):
+def test_another_rank_and_what_is_more_than_plain_lora_are_refused_by_name(base, model, tmp_path, change, sentence):
     save_with_peft(base, model, tmp_path / "a")
-    change_config(tmp_path / "a", **change)
-    with pytest.raises(ModelError, match=f"sets {named}"):
+    path = tmp_path / "a" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=sentence):
         read_adapter(tmp_path / "a", model)

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from commands import invoke, succeed
 from scipy import signal
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.data.check.audio_checks import (
     CONDITION_NAMES,
     Discrimination,
@@ -116,12 +115,11 @@ def test_the_command_prints_and_writes_the_findings_and_fails_where_a_clip_canno
     clips = make_clips(tmp_path)
     write_manifest(tmp_path / "clips.csv", clips)
     command = ["audio-check", str(tmp_path / "clips.csv"), "--json", str(tmp_path / "found.json")]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 0, result.output
+    result = succeed(*command)
     assert "SPEECH: 24 clips, 6 groups" in result.stdout
     assert json.loads((tmp_path / "found.json").read_text())["shortcuts"]["n_clips"] == 48
     clips[0].path.write_bytes(b"")
-    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 1
+    assert invoke(*command, "--overwrite").exit_code == 1
 
 
 # the shortcut test

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import invoke, succeed
 from made_sounds import make_backgrounds, make_corpus, make_study
-from typer.testing import CliRunner
 
 from listenwell.cli.inspect import report_text
-from listenwell.cli.main import app
 from listenwell.config import dump
 from listenwell.data.check.leaks import Finding, LeakReport
 from listenwell.data.clip import Clip
@@ -48,7 +47,7 @@ def test_a_study_is_checked_in_the_splits_it_would_use(tmp_path: Path) -> None:
 def test_the_command_names_the_leak_writes_the_report_and_exits_1(tmp_path: Path) -> None:
     table, clips = make_table(tmp_path)
     planted = plant_copy(table, clips)
-    result = CliRunner().invoke(app, ["check", str(table), "--json", str(tmp_path / "report.json")])
+    result = invoke("check", table, "--json", tmp_path / "report.json")
     assert result.exit_code == 1
     assert "leak: same samples, 1 found" in result.output
     assert planted in result.output
@@ -78,14 +77,13 @@ def test_what_the_config_says_can_be_changed_on_the_command_line(tmp_path: Path)
     config = tmp_path / "study.yaml"
     config.write_text(dump(make_study(tmp_path)), encoding="utf-8")
     quiet = ["data.backgrounds=none", "augment.noise.probability=0", "evaluation.conditions=[clean]"]
-    result = CliRunner().invoke(app, ["check", str(config), *quiet])
-    assert result.exit_code == 0, result.output
+    result = succeed("check", config, *quiet)
     assert "compared 32 clips and 0 backgrounds of train, dev, test" in result.output
-    result = CliRunner().invoke(app, ["check", str(config), "data.backgroundz=none"])
+    result = invoke("check", config, "data.backgroundz=none")
     assert result.exit_code == 2
     assert "data.backgroundz" in result.output
-    assert CliRunner().invoke(app, ["check", str(config), "--backgrounds", "b.csv"]).exit_code == 2
-    result = CliRunner().invoke(app, ["check", "clips.csv", "data.split_seed=3"])
+    assert invoke("check", config, "--backgrounds", "b.csv").exit_code == 2
+    result = invoke("check", "clips.csv", "data.split_seed=3")
     assert result.exit_code == 2
     assert "is a table of clips, and 'data.split_seed=3' would change a config" in result.output
 
@@ -93,7 +91,7 @@ def test_what_the_config_says_can_be_changed_on_the_command_line(tmp_path: Path)
 def test_an_unreadable_clip_of_a_table_is_named_and_the_table_not_called_clean(tmp_path: Path) -> None:
     table, clips = make_table(tmp_path)
     clips[0].path.write_bytes(b"not sound")
-    result = CliRunner().invoke(app, ["check", str(table)])
+    result = invoke("check", table)
     assert result.exit_code == 1
     assert result.stdout.startswith("incomplete: ")
     assert f"not compared by sound: clip '{clips[0].clip_id}'" in result.output

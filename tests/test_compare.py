@@ -4,15 +4,13 @@ import csv
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import invoke, succeed
 from made_results import make_results
 from made_scores import make_scores, stack
-from typer.testing import CliRunner, Result
 
-from listenwell.cli.main import app
 from listenwell.errors import ConfigError, ListenwellError, ManifestError
 from listenwell.evaluate.calibration import choose_threshold, write_threshold
 from listenwell.evaluate.comparison import compare_auc
@@ -27,10 +25,6 @@ from listenwell.tasks.compare import Reading, compare_sources, open_source
 
 GOOD, POOR = make_scores(gap=4.0, seed=1), make_scores(gap=1.0, seed=2)
 READING = Reading({})
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def contenders(*tables):
@@ -133,9 +127,8 @@ def test_the_command_prints_one_table_with_tests_and_warnings(folder):
     short = POOR.select(np.arange(len(POOR)) > 9)
     write_scores(folder / "short.csv", short)
     arguments = ("compare", folder / "good.csv", folder / "short.csv")
-    assert run(*arguments).exit_code == 1
-    result = run(*arguments, "--common", "--out", folder / "c.json")
-    assert result.exit_code == 0, result.output
+    assert invoke(*arguments).exit_code == 1
+    result = succeed(*arguments, "--common", "--out", folder / "c.json")
     assert f"warning: 10 rows of {folder / 'good.csv'} were left out" in result.stdout
     assert "p corrected for all differences together" in result.stdout
     written = json.loads((folder / "c.json").read_text())
@@ -145,11 +138,10 @@ def test_the_command_prints_one_table_with_tests_and_warnings(folder):
 def test_evaluate_measures_judges_and_cuts(folder):
     table = replace(GOOD, category=np.where(GOOD.is_speech, "voice", "rain"))
     write_scores(folder / "cut.csv", table)
-    result = run(
+    result = succeed(
         "evaluate", folder / "cut.csv", "--target", "0.6", "--by", "category,group", "--out", folder / "e.json",
         "--costs", "1,10,0.2", "--clips", folder / "cut.csv",
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
     assert "clean: met: balanced_accuracy" in result.stdout
     assert "rain (NONSPEECH)" in result.stdout
     written = json.loads((folder / "e.json").read_text())
@@ -164,10 +156,9 @@ def test_evaluate_measures_judges_and_cuts(folder):
 
 def test_calibrate_writes_what_evaluate_reads_and_its_transfer_is_shown(folder):
     write_scores(folder / "dev.csv", make_scores(gap=4.0, seed=9))
-    chosen = run("calibrate", folder / "dev.csv", "--criterion", "target_recall=0.9", "--out", folder / "t.json")
-    assert chosen.exit_code == 0, chosen.output
+    chosen = succeed("calibrate", folder / "dev.csv", "--criterion", "target_recall=0.9", "--out", folder / "t.json")
     assert "specificity" in chosen.stdout
-    result = run("evaluate", folder / "good.csv", "--threshold", folder / "t.json")
+    result = invoke("evaluate", folder / "good.csv", "--threshold", folder / "t.json")
     assert "transfer of the threshold" in result.stdout
     assert "threshold_shift" in result.stdout
 
@@ -185,14 +176,13 @@ def test_calibrate_writes_what_evaluate_reads_and_its_transfer_is_shown(folder):
     ],
 )
 def test_wrong_usage_exits_with_2_and_one_sentence(folder, arguments):
-    result = run(*(argument.replace("{good}", str(folder / "good.csv")) for argument in arguments))
+    result = invoke(*(argument.replace("{good}", str(folder / "good.csv")) for argument in arguments))
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("listenwell: error:")
 
 
 def test_power_answers_before_there_are_data():
-    result = run("power", "--half-width", "0.05", "--difference", "0.05")
-    assert result.exit_code == 0, result.output
+    result = succeed("power", "--half-width", "0.05", "--difference", "0.05")
     assert "89 speakers and 89 sound sources" in result.stdout
 
 
@@ -228,31 +218,27 @@ def test_settings_that_change_something_and_differ_between_two_runs_are_listed(f
     other["config"]["lora"]["rank"], other["config"]["output"] = 2, "elsewhere"
     shutil.copytree(folder / "run", folder / "other")
     write_checksummed(folder / "other" / "results.json", other)
-    done = run("compare", folder / "run", folder / "other")
-    assert done.exit_code == 0, done.output
+    done = succeed("compare", folder / "run", folder / "other")
     assert [line for line in done.stdout.splitlines() if line.startswith("setting ")] == ["setting lora.rank: 8 and 2"]
 
 
 def test_tables_are_csv_or_latex_and_a_comparison_is_a_page(folder):
     for name in ("t.csv", "t.tex"):
-        done = run("evaluate", folder / "good.csv", "--table", folder / name)
-        assert done.exit_code == 0, done.output
+        succeed("evaluate", folder / "good.csv", "--table", folder / name)
     with (folder / "t.csv").open(newline="") as file:
         (auc,) = [row for row in csv.DictReader(file) if row["measure"] == "roc_auc"]
     assert float(auc["value"]) == auc_metric(GOOD.score, GOOD.is_speech, GOOD.group).value
     latex = (folder / "t.tex").read_text()
     assert r"\toprule" in latex
     assert f"{float(auc['value']):.3f}" in latex
-    assert run("evaluate", folder / "good.csv", "--table", folder / "t.xls").exit_code == 2
+    assert invoke("evaluate", folder / "good.csv", "--table", folder / "t.xls").exit_code == 2
     tables = "--table", folder / "c.csv", "--html", folder / "c.html"
-    done = run("compare", folder / "good.csv", folder / "poor.csv", *tables)
-    assert done.exit_code == 0, done.output
+    succeed("compare", folder / "good.csv", folder / "poor.csv", *tables)
     assert "minus" in (folder / "c.csv").read_text()
     assert "poor.csv" in (folder / "c.html").read_text()
 
 
 def test_power_says_what_the_clips_of_a_table_are_worth(folder):
-    done = run("power", "--table", folder / "good.csv")
-    assert done.exit_code == 0, done.output
+    done = succeed("power", "--table", folder / "good.csv")
     assert "SPEECH" in done.output
     assert "independent ones" in done.output

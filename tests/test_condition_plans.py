@@ -90,14 +90,8 @@ def test_no_voice_is_mixed_under_a_test_clip():
 
 
 def test_a_plan_reverberates_before_it_crops_and_filters_what_was_mixed():
-    plan = Plan(
-        "c1",
-        "made",
-        8000,
-        4000,
-        room=plan_condition("t60_1.0", CLIP, SAMPLES, EMPTY_BANK, 42).room,
-        band=Band(300, 3400),
-    )
+    room = plan_condition("t60_1.0", CLIP, SAMPLES, EMPTY_BANK, 42).room
+    plan = Plan("c1", "made", 8000, 4000, room=room, band=Band(300, 3400))
     click = np.zeros(16_000, np.float32)
     click[2000] = 1
     heard = apply_plan(click, plan, EMPTY_BANK.load)

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from commands import invoke, succeed
 from made_processes import require_success, start_command
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.data.audio import SAMPLE_RATE_HZ, as_waveform, load_recording
 from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
 from listenwell.detect.files import ScoreJournal, detect_files, owner_of
@@ -190,41 +189,27 @@ def test_segments_are_those_of_all_windows(detector, long_file, quantile):
 
 
 def test_a_killed_run_scores_only_what_is_missing(in_eights, long_file, tmp_path, monkeypatch):
-    whole = list(detect_files(in_eights, [long_file]))
+    path, n_kept = tmp_path / "journal", 2
+    whole = list(detect_files(in_eights, [long_file], journal=ScoreJournal(path, owner_of(in_eights))))
     _, batches = deciding_scores(in_eights, long_file)
-    first = ScoreJournal(tmp_path / "journal", owner_of(in_eights))
+    assert len(batches) > n_kept
+    kept = [line for line in path.read_text().splitlines() if line][:n_kept]
+    path.write_text("\n".join([*kept, '{"owner": "cut by a ki']))
     scored: list[int] = []
     plain = Detector.scores
 
     def count(self, waveforms):
         scored.append(len(waveforms))
-        if sum(scored) > 20:
-            raise KeyboardInterrupt
         return plain(self, waveforms)
 
     monkeypatch.setattr(Detector, "scores", count)
     monkeypatch.setattr(in_eights, "workers", 1)
-    with pytest.raises(KeyboardInterrupt):
-        list(detect_files(in_eights, [long_file], journal=first))
-    with (tmp_path / "journal").open("a") as file:
-        file.write('{"owner": "cut by a ki')
-    n_kept = len(scored) - 1
-    scored.clear()
-
-    def count_on(self, waveforms):
-        scored.append(len(waveforms))
-        return plain(self, waveforms)
-
-    monkeypatch.setattr(Detector, "scores", count_on)
-    (again,) = detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights)))
-    assert scored == [len(batch.numbers) for batch in batches[n_kept:]]
-    assert 0 < n_kept < len(batches)
-    assert again.segments == whole[0].segments
-    scored.clear()
-    list(detect_files(in_eights, [long_file], journal=ScoreJournal(tmp_path / "journal", owner_of(in_eights))))
-    assert scored == []
-    other = ScoreJournal(tmp_path / "journal", "another detector")
-    assert other.known(ScoreJournal(tmp_path / "journal", owner_of(in_eights)).journal.keys()[0]) == {}
+    for left in ([len(batch.numbers) for batch in batches[n_kept:]], []):
+        scored.clear()
+        assert list(detect_files(in_eights, [long_file], journal=ScoreJournal(path, owner_of(in_eights)))) == whole
+        assert scored == left
+    other = ScoreJournal(path, "another detector")
+    assert other.known(ScoreJournal(path, owner_of(in_eights)).journal.keys()[0]) == {}
 
 
 @pytest.fixture(scope="module")
@@ -420,26 +405,22 @@ def test_names_that_lead_to_nothing_are_refused(tmp_path):
 
 
 def test_the_command_takes_files_folders_and_standard_input(bundle, long_file, tmp_path):
-    call = ["detect", "--detector", str(bundle), "--device", "cpu"]
-    runner = CliRunner()
-    shown = runner.invoke(app, [*call, str(long_file.parent)])
-    assert shown.exit_code == 0, shown.output
+    call = ["detect", "--detector", bundle, "--device", "cpu"]
+    shown = succeed(*call, long_file.parent)
     assert "s are speech" in shown.output
     assert "real-time factor" in shown.output
     out = tmp_path / "answers.json"
-    assert runner.invoke(app, [*call, str(long_file), "--format", "json", "--out", str(out)]).exit_code == 0
+    succeed(*call, long_file, "--format", "json", "--out", out)
     assert json.loads(out.read_text())[0]["duration_s"] == 13.3
     assert list(tmp_path.iterdir()) == [out]
     wav = io.BytesIO()
     soundfile.write(wav, sound(0.8), SAMPLE_RATE_HZ, format="WAV")
-    piped = runner.invoke(app, [*call, "-", "--format", "csv"], input=wav.getvalue())
-    assert piped.exit_code == 0, piped.output
+    piped = succeed(*call, "-", "--format", "csv", input=wav.getvalue())
     assert "stdin,0.000,0.800" in piped.output
-    broken = runner.invoke(app, [*call, "-"], input=wav.getvalue()[:20])
+    broken = invoke(*call, "-", input=wav.getvalue()[:20])
     assert "standard input: " in broken.output
     assert broken.exit_code == 1
-    refused = runner.invoke(app, [*call, str(long_file), str(bundle / "x.wav"), "--format", "textgrid"])
-    assert refused.exit_code == 1
+    assert invoke(*call, long_file, bundle / "x.wav", "--format", "textgrid").exit_code == 1
 
 
 def test_the_merged_model_answers_like_base_and_adapter(bundle, detector):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from commands import invoke
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from listenwell.cli.main import app
 from listenwell.cli.use import JOURNAL
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.detect import bundle as bundles
@@ -46,8 +46,7 @@ LATIN_1 = Path(os.fsdecode(b"caf\xe9.wav"))
 @pytest.fixture
 def detect(made_detector):
     def run(*arguments: str | Path) -> Result:
-        call = ["detect", "--detector", made_detector, "--device", "cpu", "--dtype", "float32", *arguments]
-        return CliRunner().invoke(app, [str(argument) for argument in call])
+        return invoke("detect", "--detector", made_detector, "--device", "cpu", "--dtype", "float32", *arguments)
 
     return run
 
@@ -165,8 +164,7 @@ def test_a_recording_that_cannot_be_read_leaves_a_line_and_the_status_and_no_ans
     found = detect(broken, "--format", form)
     assert found.exit_code == 1
     assert sum(line.startswith(f"listenwell: {broken}: ") for line in found.stderr.splitlines()) == 1
-    if form not in ("table", "json", "csv"):
-        assert found.stdout == ""
+    assert found.stdout == "" or form == "csv"
     assert "NONSPEECH" not in found.stdout
 
 
@@ -210,7 +208,7 @@ def test_files_of_any_name_are_answered_in_every_format(detect, tmp_path, form):
     ids=" ".join,
 )
 def test_an_option_that_can_never_be_used_is_one_sentence(tmp_path, arguments, says):
-    found = CliRunner().invoke(app, ["detect", str(record(tmp_path / "a.wav")), *arguments])
+    found = invoke("detect", record(tmp_path / "a.wav"), *arguments)
     assert found.exit_code == 2
     assert says in found.stderr
     assert "Traceback" not in found.output
@@ -218,7 +216,7 @@ def test_an_option_that_can_never_be_used_is_one_sentence(tmp_path, arguments, s
 
 def test_without_a_detector_that_is_shipped_one_sentence_says_what_to_give(tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "READY", tmp_path / "nothing")
-    found = CliRunner().invoke(app, ["detect", str(record(tmp_path / "a.wav"))])
+    found = invoke("detect", record(tmp_path / "a.wav"))
     assert found.exit_code == 1
     assert "ships no detector; give the folder of one that 'listenwell export RUN' wrote" in found.stderr
 
@@ -295,12 +293,12 @@ def test_a_target_recall_that_finds_less_speech_says_so_and_what_it_rests_on(mad
     recording = record(tmp_path / "a.wav")
     for target, is_less in ((1.0, True), (-1.0, False)):
         folder = with_thresholds(made_detector, tmp_path / f"detector{target}", target, known=known)
-        call = ["detect", str(recording), "--detector", str(folder), "--device", "cpu"]
-        said = CliRunner().invoke(app, [*call, "--criterion", "target_recall=0.95"]).stderr
+        call = ["detect", recording, "--detector", folder, "--device", "cpu"]
+        said = invoke(*call, "--criterion", "target_recall=0.95").stderr
         assert f"decides at {target:+.3f}, balanced_accuracy at +0.000" in said
         assert ("finds less speech than the other, for dev reaches this recall" in said) == is_less
         assert ("(recall on the 24 dev scores of speech: 0.958 and 1.000)" in said) == known
-        assert "--criterion" not in CliRunner().invoke(app, call).stderr
+        assert "--criterion" not in invoke(*call).stderr
 
 
 def test_the_recalls_of_an_export_are_those_of_its_thresholds_on_dev(made_detector):

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from made_references import CLIPS, SHAPES, changed_adapter, loss_of, our_answers, peft_gradients, their_answers
+from made_sounds import make_tones
 
 from listenwell.augment.plan import AugmentConfig
 from listenwell.config import change_config, load_config
 from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
-from listenwell.data.clip import Background, Clip
+from listenwell.data.clip import Clip
 from listenwell.errors import ModelError
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
@@ -21,7 +21,6 @@ from listenwell.model.mel import ShortClipConfig, extract_features, log_mel
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
-from listenwell.random_streams import stream
 from listenwell.train.fit import Watch, train
 from listenwell.train.fit_log import METRICS, FitLog
 from listenwell.train.fit_underway import FitSpec, embed_dev
@@ -110,17 +109,7 @@ def test_the_encoder_is_adapted_only_when_its_scope_is_asked_for(model):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> tuple[list[Clip], BackgroundBank]:
-    folder = tmp_path_factory.mktemp("corpus")
-    clips = []
-    for i in range(16):
-        label, time = ("SPEECH", "NONSPEECH")[i % 2], np.arange(8000 + 900 * i) / 16_000
-        rng = stream(0, "corpus", i)
-        samples = np.sin(2 * np.pi * (300 + 40 * i) * time) if i % 2 == 0 else rng.standard_normal(time.size)
-        path = folder / f"{i}.wav"
-        soundfile.write(path, 0.2 * samples, 16_000)
-        clips.append(Clip(f"c{i}", path, 0.0, time.size / 16_000, label, f"g{i}", f"r{i}", "made", "CC0"))
-    soundfile.write(folder / "bed.wav", 0.1 * stream(0, "bed").standard_normal(40_000), 16_000)
-    return clips, BackgroundBank([Background("bed", folder / "bed.wav", 2.5, "noise", "bed", "made", "CC0")])
+    return make_tones(tmp_path_factory.mktemp("corpus"), 16)
 
 
 @pytest.mark.slow

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner
+from commands import succeed
 
-from listenwell.cli.main import app
 from listenwell.config import load_config
 from listenwell.data.audio import load_waveform
 from listenwell.data.corpora.utterances import read_kaldi
@@ -94,8 +93,7 @@ def test_a_command_in_a_data_folder_is_not_run_and_one_without_labels_is_refused
 
 def test_init_makes_a_study_of_a_data_folder(tmp_path):
     folder = kaldi_folder(tmp_path / "data")
-    done = CliRunner().invoke(app, ["init", str(folder), "--out", str(tmp_path / "study")])
-    assert done.exit_code == 0, done.output
+    succeed("init", folder, "--out", tmp_path / "study")
     clips = read_manifest(Path(load_config(tmp_path / "study" / "study.yaml").data.manifest))
     assert len(clips) == 3
     assert load_waveform(clips[0]).size == 0.8 * 16_000
@@ -178,8 +176,7 @@ def make_dataset(datasets, n_groups: int = 3, first: int = 0):
 def test_a_dataset_of_hugging_face_becomes_a_study_without_its_decoders(tmp_path):
     datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
     make_dataset(datasets).save_to_disk(str(tmp_path / "saved"))
-    done = CliRunner().invoke(app, ["init", str(tmp_path / "saved"), "--out", str(tmp_path / "study")])
-    assert done.exit_code == 0, done.output
+    succeed("init", tmp_path / "saved", "--out", tmp_path / "study")
     clips, _ = prepare(load_config(tmp_path / "study" / "study.yaml"))
     assert [(clip.label, clip.group) for clip in clips[::2]] == [("SPEECH", "0"), ("NONSPEECH", "1"), ("SPEECH", "2")]
     assert [clip.path.name for clip in clips[:2]] == ["row_000001.flac", "row_000002.flac"]

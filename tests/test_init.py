@@ -10,10 +10,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import soundfile
+from commands import invoke, succeed
 from made_sounds import study_record
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.config import load_config
 from listenwell.data.clip import Clip
 from listenwell.data.manifest import read_manifest
@@ -92,14 +91,6 @@ def test_a_table_of_backgrounds_that_init_did_not_make_is_not_overwritten(tmp_pa
     assert "bed.wav" in (tmp_path / "backgrounds.csv").read_text()
 
 
-def make_project(folder: Path) -> Path:
-    """A project that init made, with backgrounds; returns its config."""
-    make_recordings(folder, by_speaker=True)
-    for i in range(6):
-        record(folder / "backgrounds" / f"bed{i}.wav", speech=False)
-    return start_project(folder).config
-
-
 QUICK = ("model.name=random", "train.epochs=1", "evaluation.baselines=[webrtc]", "evaluation.conditions=[clean, snr_0]")
 
 
@@ -111,8 +102,11 @@ def files_below(folder: Path, *names: str) -> dict[str, int]:
 
 def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monkeypatch):
     monkeypatch.setenv("LISTENWELL_CACHE", str(tmp_path / "cache"))
-    results = study_record(load_config(make_project(tmp_path / "old"), QUICK))
-    shutil.move(tmp_path / "old", tmp_path / "new")
+    old = make_recordings(tmp_path / "old", by_speaker=True)
+    for i in range(6):
+        record(old / "backgrounds" / f"bed{i}.wav", speech=False)
+    results = study_record(load_config(start_project(old).config, QUICK))
+    shutil.move(old, tmp_path / "new")
     run = tmp_path / "new" / "run"
     done = files_below(run, "fits", "scores")
     assert any(path.startswith("fits/") for path in done)
@@ -122,8 +116,7 @@ def test_a_study_that_was_moved_when_it_was_finished_is_finished(tmp_path, monke
     assert str(tmp_path / "old") not in str(walked)
     export_detector(run, tmp_path / "detector", n_recordings=1, recording_s=6.0)
     assert (tmp_path / "detector" / "detector.json").is_file()
-    answer = CliRunner().invoke(app, ["report", str(run)])
-    assert answer.exit_code == 0, answer.output
+    succeed("report", run)
     (found,) = list_runs(run)
     assert found.state == "finished"
 
@@ -138,8 +131,7 @@ def test_the_config_that_init_writes_runs(tmp_path, with_backgrounds):
     make_recordings(tmp_path, by_speaker=True)
     for i in range(6 * with_backgrounds):
         record(tmp_path / "backgrounds" / f"bed{i}.wav", speech=False)
-    answer = CliRunner().invoke(app, ["init", str(tmp_path)])
-    assert answer.exit_code == 0
+    answer = succeed("init", tmp_path)
     assert f"then listenwell study {tmp_path / 'study.yaml'}" in answer.stdout
     quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]"]
     results = study_record(load_config(tmp_path / "study.yaml", quick))
@@ -180,8 +172,8 @@ def test_few_speakers_are_left_out_in_folds_that_can_be_made(n_speakers, n_sourc
 
 def test_check_says_what_tests_few_speakers(tmp_path):
     config = start_project(make_recordings(tmp_path, by_speaker=True)).config
-    assert "leave-one-out is their test" in CliRunner().invoke(app, ["check", str(config)]).stderr
-    alone = CliRunner().invoke(app, ["check", str(config), "leave_one_out.arms=[]"])
+    assert "leave-one-out is their test" in invoke("check", config).stderr
+    alone = invoke("check", config, "leave_one_out.arms=[]")
     assert "leave-one-out would be their test (leave_one_out.arms=[final] leave_one_out.over=all)" in alone.stderr
     assert [line.split(":")[0] for line in alone.stderr.splitlines()] == ["reading", "leak check", "listenwell"]
 
@@ -203,7 +195,7 @@ def test_baselines_that_are_not_installed_are_left_out_and_named_in_the_config(t
 def test_a_study_with_a_baseline_that_is_not_installed_stops_before_it_trains(tmp_path, monkeypatch):
     start_project(make_recordings(tmp_path, by_speaker=True))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    answer = CliRunner().invoke(app, ["study", str(tmp_path / "study.yaml"), "model.name=random"])
+    answer = invoke("study", tmp_path / "study.yaml", "model.name=random")
     assert answer.exit_code == 1
     assert "evaluation.baselines: silero: the Python package onnxruntime is not installed" in answer.output
     assert not (tmp_path / "run" / "fits").exists()
@@ -236,8 +228,7 @@ def make_table(folder: Path, name: str = "data.csv") -> Path:
 
 @pytest.mark.parametrize("name", ["data.tsv", "manifest.json", "on, off.parquet"])
 def test_a_table_of_others_becomes_a_study_and_what_was_taken_for_what_is_shown(tmp_path, name):
-    answer = CliRunner().invoke(app, ["init", str(make_table(tmp_path, name))])
-    assert answer.exit_code == 0, answer.output
+    answer = succeed("init", make_table(tmp_path, name))
     for line in (
         "path         is column audio_filepath", "label        is column class", "group        is column Speaker ID",
         "start_s      is column offset", "duration_s   is column duration", "clip_id      is made of path and start",
@@ -260,20 +251,16 @@ def test_every_command_of_a_study_reads_the_columns_of_its_config(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     start_from_table(make_table(tmp_path, "data.jsonl"))
     quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]", "data.on_leak=report"]
+    config = load_config(tmp_path / "study.yaml")
+    trained = divide(*prepare(config), config.data).clips["train"][0].clip_id
     for command in (
         ["plan", "study.yaml", *quick],
         ["fit", "study.yaml", *quick], ["study", "study.yaml", *quick], ["trace", "speech/who0/0.wav", "--run", "run"],
         ["score", "--config", "study.yaml", "--out", "scores", *quick],
-        ["augment", "preview", "study.yaml", "--clips", first_trained(tmp_path), "--out", "heard.html", *quick],
+        ["augment", "preview", "study.yaml", "--clips", trained, "--out", "heard.html", *quick],
     ):  # fmt: skip
-        answer = CliRunner().invoke(app, command)
-        assert answer.exit_code == 0, (command, answer.output)
-    assert "compared 30 clips" in CliRunner().invoke(app, ["check", "study.yaml"]).output
-
-
-def first_trained(folder: Path) -> str:
-    config = load_config(folder / "study.yaml")
-    return divide(*prepare(config), config.data).clips["train"][0].clip_id
+        succeed(*command)
+    assert "compared 30 clips" in invoke("check", "study.yaml").output
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from commands import succeed
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.config import load_config
 from listenwell.data.corpora.labels import read_label_files, read_textgrid, read_track
 from listenwell.data.corpora.voxconverse import read_rttm
@@ -144,8 +143,7 @@ def test_init_makes_a_study_of_label_files_beside_folders_of_sounds(tmp_path):
         record(tmp_path / "nonspeech" / f"door{i}" / "a.wav", 0.5)
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     (tmp_path / "broken.txt").write_text("0\t1\tspeech\n")
-    done = CliRunner().invoke(app, ["init", str(tmp_path)])
-    assert done.exit_code == 0, done.output
+    done = succeed("init", tmp_path)
     assert "4 recordings have label files" in done.stderr
     assert "1 others with label files cannot be read" in done.stderr
     assert "1 recordings lie in no folder named speech" in done.stderr
@@ -153,10 +151,8 @@ def test_init_makes_a_study_of_label_files_beside_folders_of_sounds(tmp_path):
     assert [sum(clip.label == label for clip in clips) for label in ("SPEECH", "NONSPEECH")] == [8, 8]
     assert {clip.group for clip in clips if clip.label == "SPEECH"} == {f"talk{i}" for i in range(4)}
     quick = ["model.name=random", "train.epochs=1", "evaluation.baselines=[]", "evaluation.conditions=[clean]"]
-    checked = CliRunner().invoke(app, ["check", str(tmp_path / "study.yaml"), *quick])
-    assert checked.exit_code == 0, checked.output
-    ran = CliRunner().invoke(app, ["study", str(tmp_path / "study.yaml"), *quick])
-    assert ran.exit_code == 0, ran.output
+    succeed("check", tmp_path / "study.yaml", *quick)
+    succeed("study", tmp_path / "study.yaml", *quick)
 
 
 def test_a_table_of_common_voice_is_speech_of_its_clients(tmp_path):
@@ -164,8 +160,7 @@ def test_a_table_of_common_voice_is_speech_of_its_clients(tmp_path):
         record(tmp_path / "clips" / f"cv_{i}.mp3", 1.0, 16_000)
     rows = [f'client{i % 3}\tcv_{i}.mp3\tHe said "no {i}\ta{i % 2}' for i in range(7)]
     (tmp_path / "dev.tsv").write_text("\n".join(["client_id\tpath\tsentence\taccent", *rows]))
-    done = CliRunner().invoke(app, ["init", str(tmp_path / "dev.tsv")])
-    assert done.exit_code == 0, done.output
+    done = succeed("init", tmp_path / "dev.tsv")
     clips = read_manifest(Path(load_config(tmp_path / "study.yaml").data.manifest))
     assert [(clip.clip_id, clip.group) for clip in clips[:2]] == [("cv_0", "client0"), ("cv_1", "client1")]
     assert {clip.label for clip in clips} == {"SPEECH"}

@@ -1,4 +1,4 @@
-"""Worker processes change no bit, hold no more than was requested, and neither hang nor hide when one dies."""
+"""Worker processes hold no more than was requested, and neither hang nor hide when one dies."""
 
 import multiprocessing
 import os
@@ -51,37 +51,8 @@ def backgrounds(tmp_path_factory):
     )
 
 
-def all_requests(clips, epochs=(1, 2), source=0):
-    return [ClipRequest(source, clip, epoch) for epoch in epochs for clip in clips]
-
-
-def load_in_batches(loader, wanted, size=3, n_ahead=6):
-    prepared = []
-    for first in range(0, len(wanted), size):
-        prepared += loader.load(wanted[first : first + size], wanted[first + size : first + size + n_ahead])
-    return prepared
-
-
-@pytest.fixture(scope="module")
-def reference(clips, backgrounds):
-    with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers=0) as loader:
-        return load_in_batches(loader, all_requests(clips))
-
-
-def assert_same(one, other):
-    for a, b in zip(one, other, strict=True):
-        assert (a.clip, a.plan, a.mel.n_frames) == (b.clip, b.plan, b.mel.n_frames)
-        assert np.array_equal(a.mel.features, b.mel.features)
-
-
-@pytest.mark.parametrize("workers", [1, 8])
-def test_any_number_of_workers_prepares_the_same_bits(clips, backgrounds, reference, workers):
-    with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers) as loader:
-        assert_same(load_in_batches(loader, all_requests(clips)), reference)
-
-
 def test_no_more_clips_are_held_than_were_requested(clips, backgrounds):
-    wanted = all_requests(clips, range(1, 5))
+    wanted = [ClipRequest(0, clip, epoch) for epoch in range(1, 5) for clip in clips]
     with ClipLoader([Source(POLICY, 42, BackgroundBank(backgrounds))], *FEATURES, workers=2) as loader:
         loader.load(wanted[:2], wanted[2:8])
         assert set(loader._pending) == set(wanted[2:8])

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from commands import invoke, succeed
 from made_pages import Page
 from made_sounds import make_study, study_record
 from matplotlib import colormaps
 from matplotlib.image import imread
-from typer.testing import CliRunner
 
 from listenwell.augment.plan import Plan, apply_plan, draw_plan
-from listenwell.cli.main import app
 from listenwell.config import Config, dump
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.manifest import read_manifest, write_manifest
@@ -148,8 +147,7 @@ def test_the_command_writes_the_page_and_prints_the_plans(study, tmp_path):
     config, clips = study
     (tmp_path / "study.yaml").write_text(dump(config))
     command = ["augment", "preview", str(tmp_path / "study.yaml"), "--clips", clips[0].clip_id, "--out"]
-    done = CliRunner().invoke(app, [*command, str(tmp_path / "page.html"), "--epochs", "1,3"])
-    assert done.exit_code == 0, done.output
+    done = succeed(*command, tmp_path / "page.html", "--epochs", "1,3")
     assert f"{clips[0].clip_id}, epoch 3: Pitch" in done.stdout
     assert (tmp_path / "page.html").is_file()
-    assert CliRunner().invoke(app, [*command, str(tmp_path / "x.html"), "--epochs", "one"]).exit_code == 2
+    assert invoke(*command, tmp_path / "x.html", "--epochs", "one").exit_code == 2

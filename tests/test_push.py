@@ -14,12 +14,11 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
+from commands import invoke, succeed
 from huggingface_hub import ModelCard, RepoCard
 from huggingface_hub.utils import validate_repo_id
 from made_results import make_results
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.detect.bundle import MODEL_CARD, read_bundle
 from listenwell.errors import ConfigError, ListenwellError
 from listenwell.model.loading import describe_base
@@ -188,9 +187,9 @@ def test_no_token_a_wrong_one_no_right_and_no_network_are_one_sentence_each(hub,
     with pytest.raises(ListenwellError, match="the hub cannot be reached"):
         require_access(REPO)
     monkeypatch.delenv("HF_TOKEN")
-    refused = CliRunner().invoke(app, ["export", str(made_detector.parent / "run"), "--push", REPO])
+    refused = invoke("export", made_detector.parent / "run", "--push", REPO)
     assert (refused.exit_code, "no token for the hub; run 'hf auth login'" in refused.stderr) == (1, True)
-    refused = CliRunner().invoke(app, ["export", "run", "--private"])
+    refused = invoke("export", "run", "--private")
     assert (refused.exit_code, "give --push OWNER/NAME too" in refused.stderr) == (2, True)
 
 
@@ -198,8 +197,7 @@ def test_no_token_a_wrong_one_no_right_and_no_network_are_one_sentence_each(hub,
 def test_export_pushes_what_it_wrote(hub, made_detector, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run = next(made_detector.parent.glob("*/results.json")).parent
-    done = CliRunner().invoke(app, ["export", str(run), "--out", str(out), "--push", REPO])
-    assert done.exit_code == 0, done.output
+    done = succeed("export", run, "--out", out, "--push", REPO)
     assert done.stdout.splitlines()[-1].endswith(REPO)
     assert hub.repos[REPO]["files"]["detector.json"] == (out / "detector.json").read_bytes()
 

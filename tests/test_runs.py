@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import invoke, succeed
 from made_sounds import make_study, study_record
-from typer.testing import CliRunner
 
 import listenwell
-from listenwell.cli.main import app
 from listenwell.config import config_beside, dump, load_config
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import CheckpointError, ConfigError, ListenwellError
@@ -127,7 +126,7 @@ def test_runs_are_listed_by_state_with_their_figures_and_foreign_configs_are_pas
     (value,) = [r["metrics"][0]["value"] for r in results["rows"]
                 if (r["method"], r["threshold"], r["condition"]) == ("fine-tuned", "calibrated", "clean")]  # fmt: skip
     assert first.rows[0].metrics[0].value == value
-    printed = CliRunner().invoke(app, ["runs", "list", str(tmp_path)]).stdout
+    printed = invoke("runs", "list", tmp_path).stdout
     assert "unfinished" in printed
     assert f"{value:.3f} [" in printed
 
@@ -200,16 +199,14 @@ def test_a_study_in_a_project_folder_leaves_what_is_there(tmp_path):
     project.mkdir()
     (project / ".env.template").write_text("SECRET=")
     (project / "config.yaml").write_text("my own")
-    refused = CliRunner().invoke(app, ["study", str(study), f"output={project}"])
+    refused = invoke("study", study, f"output={project}")
     assert refused.exit_code == 2
     assert "config.yaml: is there already and no run of listenwell wrote it" in refused.stderr
-    assert {path.name: path.read_text() for path in project.iterdir()} == {
-        ".env.template": "SECRET=",
-        "config.yaml": "my own",
-    }
+    kept = {path.name: path.read_text() for path in project.iterdir()}
+    assert kept == {".env.template": "SECRET=", "config.yaml": "my own"}
     (project / "config.yaml").unlink()
     for _ in range(2):
-        assert CliRunner().invoke(app, ["fit", str(study), f"output={project}"]).exit_code == 0
+        succeed("fit", study, f"output={project}")
     assert (project / ".env.template").read_text() == "SECRET="
 
 
@@ -276,12 +273,11 @@ def test_the_adapter_of_a_study_is_found_in_its_ledger_exported_and_scored(study
     export_detector(study.output, tmp_path / "detector", n_recordings=1, recording_s=6.0)
     weights = find_adapter(study.output) / "adapter_model.safetensors"
     assert read_bundle(tmp_path / "detector").adapter_sha256 == hash_file(weights)
-    clips = str(study.output.parent / "clips.csv")
+    clips = study.output.parent / "clips.csv"
     tables = []
     for adapter in (study.output, find_adapter(study.output)):
-        arguments = ["--clips", clips, "--model", "random", "--adapter", str(adapter), "--out", str(tmp_path / "out")]
-        done = CliRunner().invoke(app, ["score", *arguments])
-        assert done.exit_code == 0, done.output
+        arguments = ["--clips", clips, "--model", "random", "--adapter", adapter, "--out", tmp_path / "out"]
+        succeed("score", *arguments)
         tables.append(read_scores(tmp_path / "out" / "scores" / "all.csv"))
     assert tables[0].score.tolist() == tables[1].score.tolist()
     with pytest.raises(ListenwellError, match="was scored, not trained"):

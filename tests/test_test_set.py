@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from commands import invoke, succeed
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 from statsmodels.stats.proportion import proportion_confint
-from typer.testing import CliRunner
 
-from listenwell.cli.main import app
 from listenwell.config import Config, load_config
 from listenwell.data.audio import load_waveform, pcm_sha256
 from listenwell.data.clip import Clip
@@ -39,13 +38,9 @@ def made_clips(
             durations_s = stream(0, group).uniform(1, 3, clips_each).tolist()
             for k in range(clips_each):
                 recording = f"{group}_{k // clips_per_recording}.wav"
+                where = f"{group}-{k:02}", Path(recording), 0.0, durations_s[k]
                 category = f"{label.lower()}_kind_{i % n_categories}"
-                clip_id = f"{group}-{k:02}"
-                clips.append(
-                    Clip(
-                        clip_id, Path(recording), 0.0, durations_s[k], label, group, recording, "made", "CC0", category
-                    )
-                )
+                clips.append(Clip(*where, label, group, recording, "made", "CC0", category))
     return clips
 
 
@@ -157,16 +152,15 @@ def test_a_test_set_is_not_written_over_another(corpus, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "test_set.csv").write_text("of somebody else")
     draw = ("test-set", "--clips", corpus, *SMALL_SIZES, "--out", tmp_path / "out")
-    refused = run(*draw)
+    refused = invoke(*draw)
     assert refused.exit_code == 2
     assert "test_set.csv: is there already; give another name, or --overwrite to replace it" in refused.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["test_set.csv"]
     assert (tmp_path / "out" / "test_set.csv").read_text() == "of somebody else"
-    done = run(*draw, "--overwrite")
-    assert done.exit_code == 0
+    done = succeed(*draw, "--overwrite")
     assert "--overwrite replaces it" in done.stderr
-    assert run(*draw).exit_code == 2
-    assert run(*draw, "--overwrite").exit_code == 0
+    assert invoke(*draw).exit_code == 2
+    succeed(*draw, "--overwrite")
 
 
 def test_expected_precision_is_wilsons_interval_for_the_clips_over_the_design_effect():
@@ -185,18 +179,6 @@ def test_expected_precision_is_wilsons_interval_for_the_clips_over_the_design_ef
         assert both == pytest.approx(np.hypot(half, other) / 2)
 
 
-def run(*arguments: str | Path):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def test_the_command_draws_and_says_what_can_be_known(corpus, tmp_path):
-    result = run(
-        "test-set",
-        "--clips",
-        corpus,
-        *SMALL_SIZES,
-        "--out",
-        tmp_path / "out",
-    )
-    assert result.exit_code == 0, result.output
+    result = succeed("test-set", "--clips", corpus, *SMALL_SIZES, "--out", tmp_path / "out")
     assert "balanced accuracy    14 clips,   7 groups" in result.stdout

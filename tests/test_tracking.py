@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from listenwell.errors import ConfigError
 from listenwell.storage.run_folder import RunFolder
 from listenwell.study.run import fit_alone
-from listenwell.train.tracking import Trackers, TrackingConfig, open_trackers
+from listenwell.train.tracking import TrackedLog, TrackingConfig, open_trackers, tell_each
 
 
 @pytest.mark.slow
@@ -26,17 +26,17 @@ def test_every_figure_of_a_fit_stands_in_tensorboards_files_and_changes_no_resul
         assert values == pytest.approx([line[name] for line in lines if name in line])
 
 
-def test_a_tracker_that_fails_is_named_once_and_left(capsys):
+def test_a_tracker_that_fails_is_named_once_and_left(tmp_path, capsys):
     class Broken:
         def log(self, values, step):
             raise OSError("no network")
 
         finish = log
 
-    trackers = Trackers({"wandb": Broken()})
+    trackers = {"wandb": Broken()}
     for step in range(3):
-        trackers.log("fit", step, {"loss": 1.0})
-    trackers.finish()
+        TrackedLog(tmp_path, "fit", trackers).add_metrics({"step": step, "loss": 1.0})
+    tell_each(trackers, lambda tracker: tracker.finish())
     assert capsys.readouterr().err == "listenwell: wandb failed (no network); training goes on without it.\n"
 
 

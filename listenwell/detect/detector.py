@@ -49,7 +49,7 @@ from listenwell.model.loading import load_model
 from listenwell.model.lora import Adapter, merge_adapter
 from listenwell.model.mel import extract_features
 from listenwell.model.parallel import cancelling_pool, default_workers, one_thread_each
-from listenwell.model.settings import ModelConfig, find_device_fault
+from listenwell.model.settings import ModelConfig, on_device
 
 BATCH = 32
 BATCH_SECONDS = 32.0
@@ -112,8 +112,7 @@ class Detector:
         a GPU. channel: the one of several to decide by, from 0; None is their mean. Raises ModelError when the folder
         or the base is not what was exported, ConfigError for an unknown criterion, device or dtype.
         """
-        if fault := find_device_fault(device, dtype):
-            raise ConfigError(fault)
+        config = on_device(device, dtype)
         folder = ready_detector() if folder is None else Path(folder)
         bundle = read_bundle(folder)
         if criterion not in bundle.thresholds:
@@ -122,7 +121,7 @@ class Detector:
                 "choose one of them, or give a threshold."
             )
         base = {"name": bundle.base, "quantization": bundle.quantization}
-        model = load_model(ModelConfig.model_validate({**base, "device": device, "dtype": dtype}))
+        model = load_model(ModelConfig.model_validate(config.model_dump() | base))
         if model.fingerprint != bundle.base_fingerprint:
             raise ModelError(
                 f"{folder}: was made on the base {bundle.base_fingerprint[:12]}, but '{bundle.base}' here is "

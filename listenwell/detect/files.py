@@ -139,17 +139,14 @@ def detect_files(
         for found in _detect_channels(detector, path, longest_clip_s, journal, on_progress, each_channel):
             if isinstance(found, _Clip):
                 waiting.append(found)
-            if isinstance(found, Detection) or _are_enough(waiting):
+            waiting_s = sum(clip.end.duration_s for clip in waiting)
+            if isinstance(found, Detection) or len(waiting) >= MOST_CLIPS or waiting_s >= MOST_SECONDS:
                 yield from _decide_clips(detector, waiting, journal)
                 waiting = []
             if isinstance(found, Detection):
                 yield found
         on_progress("recordings", n_done + 1, len(paths))
     yield from _decide_clips(detector, waiting, journal)
-
-
-def _are_enough(clips: Sequence[_Clip]) -> bool:
-    return len(clips) >= MOST_CLIPS or sum(clip.end.duration_s for clip in clips) >= MOST_SECONDS
 
 
 def _detect_channels(

@@ -75,13 +75,9 @@ def _record(one: Detection) -> dict[str, Any]:
         return {**record, "problem": one.problem}
     record |= {} if one.channel is None else {"channel": one.channel}
     record |= {"note": one.note} if one.note else {}
-    if one.decision is not None:
-        return {
-            **record,
-            "label": one.decision.label,
-            "score": one.decision.score,
-            "probability": one.decision.probability,
-        }
+    if (decision := one.decision) is not None:
+        says = {"label": decision.label, "score": decision.score, "probability": decision.probability}
+        return {**record, **says}
     segments = [
         {"start_s": round(s.start_s, 6), "end_s": round(s.end_s, 6), "activity": s.activity} for s in one.segments
     ]

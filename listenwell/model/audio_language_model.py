@@ -12,9 +12,11 @@ transformers' padded forward.
 Shapes: B clips, W width of the encoder, D of the language model, K rows (one adapter each), V vocabulary.
 """
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -159,7 +161,8 @@ class AudioLanguageModel(ABC):
         hidden = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - row.shape[0])) for row in joined])
         rotation = rotation_of(self.language_model, hidden, layout.position_ids)
         attached, reading = Attached(adapters, layout.row_lengths), Attached(adapters, layout.n_read)
-        run = _recomputed if recompute else lambda function, *inputs: function(*inputs)
+        # gradient checkpointing (Chen et al. 2016, arXiv:1604.06174): a layer keeps its inputs only and runs again
+        run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False) if recompute else operator.call
         *layers, last = self.layers
         for layer in layers:
             hidden = run(run_layer, layer, hidden, rotation, layout.attention, attached)
@@ -216,15 +219,6 @@ class AudioLanguageModel(ABC):
         """How many of the modules `names` lie in each half of the model; halves with none are left out."""
         counts = {half: sum(name.startswith(f"model.{half}.") for name in names) for half in HALVES}
         return {half: count for half, count in counts.items() if count}
-
-
-def _recomputed(function: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
-    """Run a layer so that it keeps its inputs only; the backward pass runs it again.
-
-    Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174).
-    """
-    recomputed: torch.Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return recomputed
 
 
 def embed_clips(

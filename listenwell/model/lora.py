@@ -212,14 +212,13 @@ class Attached:
         if projection.weight is None:
             base = projection.base(x)
             residual = base if residual is None else base + residual
+        # alpha / rank, over the share that dropout keeps
+        scales = [adapter.scale / (1 - adapter.dropped_share) for adapter in self.adapters]
+        factors = [factor for part in parts for factor in (part.pair.a, part.pair.b)]
         changed: torch.Tensor = _Project.apply(  # type: ignore[no-untyped-call]
-            x, residual, self._mask(projection, x), projection, self._scales(), parts, *_factors(parts)
+            x, residual, self._mask(projection, x), projection, scales, parts, *factors
         )
         return changed
-
-    def _scales(self) -> list[float]:
-        """Alpha / rank of each adapter, over the share that dropout keeps."""
-        return [adapter.scale / (1 - adapter.dropped_share) for adapter in self.adapters]
 
     def _mask(self, projection: Projection, x: torch.Tensor) -> torch.Tensor | None:
         """Zeros and ones (rows, L, n_in) of what dropout leaves of x; None where all is kept."""
@@ -239,10 +238,6 @@ class _Part:
     @property
     def rank(self) -> int:
         return self.pair.a.shape[0]
-
-
-def _factors(parts: Sequence[_Part]) -> list[torch.Tensor]:
-    return [factor for part in parts for factor in (part.pair.a, part.pair.b)]
 
 
 class _Project(torch.autograd.Function):

@@ -60,15 +60,14 @@ class ModelConfig(Section):
     """auto takes a CUDA device where there is one, otherwise the CPU; or cpu, cuda, cuda:1, mps."""
 
 
-def find_device_fault(device: str, dtype: str) -> str:
-    """Return what is wrong with a device or a precision ("device gpu: is no device ..."), "" where nothing is."""
+def on_device(device: str, dtype: str) -> ModelConfig:
+    """The small model on a device in a precision. Raises ConfigError for what is none ("device gpu: is no device")."""
     try:
-        ModelConfig.model_validate({"device": device, "dtype": dtype})
+        return ModelConfig.model_validate({"device": device, "dtype": dtype})
     except ValidationError as error:
         wrong = error.errors()[0]
         message = wrong["msg"].removeprefix("Value error, ")
-        return f"{wrong['loc'][0]} {wrong['input']}: {message[0].lower()}{message[1:]}."
-    return ""
+        raise ConfigError(f"{wrong['loc'][0]} {wrong['input']}: {message[0].lower()}{message[1:]}.") from error
 
 
 class ScoringConfig(Section):

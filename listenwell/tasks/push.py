@@ -42,7 +42,10 @@ def push_detector(folder: Path, repo: str, *, private: bool = False, overwrite: 
         raise ListenwellError(
             f"{folder}: has no {MODEL_CARD}; run 'listenwell report' on its study and export it again."
         )
-    _require_valid(card)
+    try:
+        ModelCard(card.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ListenwellError(f"{card}: the hub would refuse its metadata ({error}); export it again.") from error
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     with _plain_errors(repo):
         api = HfApi()
@@ -59,13 +62,6 @@ def push_detector(folder: Path, repo: str, *, private: bool = False, overwrite: 
             commit_message="Detector exported by listenwell",
         )
     return str(address)
-
-
-def _require_valid(card: Path) -> None:
-    try:
-        ModelCard(card.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ListenwellError(f"{card}: the hub would refuse its metadata ({error}); export it again.") from error
 
 
 @contextmanager

@@ -74,10 +74,12 @@ def score_manifest(
     is_noisy = any(parse_condition(condition).snr_db is not None for condition in conditions)
     bank = BackgroundBank(fill_backgrounds(read_noise(config, split, on_progress), on_progress) if is_noisy else [])
     model = load_model(config.model)
-    method, adapter = ZERO_SHOT, None
+    method, adapter, files = ZERO_SHOT, None, list[Path]()
     if adapter_folder is not None:
         adapter_folder = find_adapter(adapter_folder)
         method = FINE_TUNED
+        # what else lies in the adapter's folder decides nothing
+        files = [file for kind in ("*.safetensors", "*.json") for file in sorted(adapter_folder.glob(kind))]
         adapter, listens = read_adapter(adapter_folder, model)
         if listens:  # an adapter of PEFT's own brings none
             prompt, short_clips = PromptConfig(**listens["prompt"]), ShortClipConfig(**listens["short_clips"])
@@ -85,10 +87,6 @@ def score_manifest(
     run, name = RunFolder(config.output), split or "all"
     if is_test_split(split):
         note_opening(split, content_sha256(readable), run.root)
-    # what else lies in the adapter's folder decides nothing
-    files = (
-        [f for kind in ("*.safetensors", "*.json") for f in sorted(adapter_folder.glob(kind))] if adapter_folder else []
-    )
     made_from: dict[str, Any] = {
         "version": SCORING_VERSION,
         "settings": config.model_dump(mode="json", include={"prompt", "short_clips"}),

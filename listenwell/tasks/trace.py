@@ -14,7 +14,7 @@ import numpy as np
 from listenwell.augment.conditions import plan_condition
 from listenwell.augment.plan import Plan, apply_in_steps
 from listenwell.config import Config
-from listenwell.data.audio import SAMPLE_RATE_HZ, load_waveform, peak, rms
+from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, peak, rms
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ListenwellError, ManifestError
@@ -41,23 +41,21 @@ def trace(clip_id: str, root: Path) -> dict[str, Any]:
         examples = ", ".join(clips[0].clip_id for clips in splits.clips.values())
         raise ManifestError(f"clip '{clip_id}': not in this run; its clips are named like {examples}.")
     split, clip = known[clip_id]
-    bank = splits.banks[split]
+    bank, samples = splits.banks[split], load_waveform(clip)
     walked: dict[str, Any] = {
         "manifest": {name: str(getattr(clip, name)) for name in Clip.__dataclass_fields__},
         "part": split,
     }
     if split == TRAIN:
         walked["plans"] = [
-            {"plan": plan.to_json(), **_follow(clip, plan, bank, config)} for plan in _plans_of(clip_id, run)
+            {"plan": plan.to_json(), **_follow(samples, plan, bank, config)} for plan in _plans_of(clip_id, run)
         ]
         return walked
-    samples = load_waveform(clip)
     walked["conditions"] = {}
     for condition in config.evaluation.conditions:
         plan = plan_condition(condition, clip, samples, bank, config.seed)
-        walked["conditions"][condition] = {
-            "plan": plan.to_json(), **_follow(clip, plan, bank, config), "methods": {}
-        }  # fmt: skip
+        followed = {"plan": plan.to_json(), **_follow(samples, plan, bank, config)}
+        walked["conditions"][condition] = {**followed, "methods": {}}
     defaults = default_thresholds(config)
     for method in scores_made_from(run, split)["methods"]:
         if method.endswith(AT_DEFAULT):
@@ -87,9 +85,8 @@ def _plans_of(clip_id: str, run: RunFolder) -> list[Plan]:
     return plans
 
 
-def _follow(clip: Clip, plan: Plan, bank: BackgroundBank, config: Config) -> dict[str, Any]:
+def _follow(samples: Waveform, plan: Plan, bank: BackgroundBank, config: Config) -> dict[str, Any]:
     """What the plan made of the clip: lengths, level, achieved SNR, and the shapes on the way to the model."""
-    samples = load_waveform(clip)
     steps = apply_in_steps(samples, plan, bank.load)
     augmented, padded = steps.augmented, pad(steps.augmented, config.short_clips)
     n_frames = -(-padded.size // HOP_LENGTH)

@@ -173,15 +173,15 @@ def stop_signal() -> Iterator[Callable[[], int | None]]:
 
 def _drop(fits: Sequence[FitUnderway], watch: Watch) -> None:
     """Ask about every fit that ended an epoch in this round and has more to come."""
-    between_epochs = [fit for fit in fits if fit.position.n_batches_in_epoch == 0 and not fit.is_done]
     standings = {
         fit.spec.name: Standing(
             fit.position.history, fit.is_done and not fit.position.was_dropped, fit.position.failure is not None
         )
         for fit in fits
     }
-    for fit in between_epochs:
-        if not watch.keep_going(fit.spec.name, standings):
+    for fit in fits:
+        is_between_epochs = fit.position.n_batches_in_epoch == 0 and not fit.is_done
+        if is_between_epochs and not watch.keep_going(fit.spec.name, standings):
             fit.position.was_dropped = True
 
 

@@ -30,43 +30,28 @@ class TrackingConfig(Section):
     """What the trackers call the experiment."""
 
 
-class Trackers:
-    """The trackers of one stack."""
-
-    def __init__(self, started: Mapping[str, Any]) -> None:
-        self.started = dict(started)
-
-    def log(self, fit: str, step: int, record: Mapping[str, Any]) -> None:
-        """Send the figures of one step or epoch of a fit."""
-        values = {f"{fit}/{name}": value for name, value in record.items() if name != "step"}
-        for name in list(self.started):
-            self._attempt(name, lambda tracker: tracker.log(values, step=step))
-
-    def finish(self) -> None:
-        """Close them all."""
-        for name in list(self.started):
-            self._attempt(name, lambda tracker: tracker.finish())
-
-    def _attempt(self, name: str, act: Callable[[Any], None]) -> None:
-        try:
-            act(self.started[name])
-        except Exception as error:  # of any kind: each tracker has its own
-            del self.started[name]
-            print(f"listenwell: {name} failed ({error}); training goes on without it.", file=sys.stderr, flush=True)
-
-
 @contextmanager
-def open_trackers(config: TrackingConfig, folder: Path, settings: Mapping[str, Any]) -> Iterator[Trackers]:
-    """Start the trackers of config.to, one run each, and close them at the end.
+def open_trackers(config: TrackingConfig, folder: Path, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Start the trackers of config.to, one run each, by name, and close them at the end.
 
     folder: where those that write files put them; settings: what the run is described by, numbers and words. Raises
     ConfigError where a tracker cannot be started, such as one whose package is not installed.
     """
-    trackers = Trackers({name: _start(name, config.project, folder, settings) for name in config.to})
+    trackers: dict[str, Any] = {name: _start(name, config.project, folder, settings) for name in config.to}
     try:
         yield trackers
     finally:
-        trackers.finish()
+        tell_each(trackers, lambda tracker: tracker.finish())
+
+
+def tell_each(trackers: dict[str, Any], act: Callable[[Any], None]) -> None:
+    """Call `act` on every tracker; one that fails is said and removed."""
+    for name in list(trackers):
+        try:
+            act(trackers[name])
+        except Exception as error:  # of any kind: each tracker has its own
+            del trackers[name]
+            print(f"listenwell: {name} failed ({error}); training goes on without it.", file=sys.stderr, flush=True)
 
 
 def _start(name: TrackerName, project: str, folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -87,7 +72,7 @@ def _start(name: TrackerName, project: str, folder: Path, settings: Mapping[str,
 class TrackedLog(FitLog):
     """A fit's files, and the same figures to the trackers."""
 
-    def __init__(self, folder: Path, name: str, trackers: Trackers) -> None:
+    def __init__(self, folder: Path, name: str, trackers: dict[str, Any]) -> None:
         super().__init__(folder)
         self.name, self.trackers, self.step = name, trackers, 0
 
@@ -95,4 +80,5 @@ class TrackedLog(FitLog):
         """Append one step's or one epoch's figures; an epoch's stand at its last step."""
         super().add_metrics(record)
         self.step = int(record.get("step", self.step))
-        self.trackers.log(self.name, self.step, record)
+        values = {f"{self.name}/{name}": value for name, value in record.items() if name != "step"}
+        tell_each(self.trackers, lambda tracker: tracker.log(values, step=self.step))
