@@ -23,7 +23,7 @@ from listenwell.model.small.assembly import (
     DEFAULT_LAYERS,
     SHIPPED_ALIGNMENT,
     SMOLLM2_135M_INSTRUCT,
-    WHISPER_TINY_EN,
+    WHISPER_BASE,
     build_small_model,
 )
 from listenwell.model.small.random_models import build_random_model
@@ -121,7 +121,8 @@ def model_folder(name: str) -> Path | str:
 
 def small_model_key() -> str:
     """A key of everything the starter base is made of: both weight files, the depth and the shipped alignment."""
-    parts = [WHISPER_TINY_EN.member_sha256, SMOLLM2_135M_INSTRUCT.member_sha256, str(DEFAULT_LAYERS)]
+    parts = [part.member_sha256 for part in (*WHISPER_BASE, SMOLLM2_135M_INSTRUCT)]
+    parts.append(str(DEFAULT_LAYERS))
     parts.append(hash_file(SHIPPED_ALIGNMENT))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
