@@ -80,7 +80,7 @@ SHARED_PREFIX = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|i
 class AlignmentConfig(Section):
     """How the alignment is trained."""
 
-    steps: int = Field(800, ge=1)
+    steps: int = Field(2400, ge=1)
     """Optimiser steps."""
     batch: int = Field(16, ge=2)
     """Clips per step, half of them speech."""
@@ -94,11 +94,11 @@ class AlignmentConfig(Section):
     """Steps of linear warm-up before the cosine decay to zero."""
     noise_share: float = Field(0.5, ge=0, le=1)
     """Share of clips with a noise background mixed in."""
-    lowest_snr_db: float = 0.0
+    lowest_snr_db: float = -5.0
     """Lowest signal-to-noise ratio of those clips; the highest is 20 dB."""
     crop_share: float = Field(0.5, ge=0, le=1)
     """Share of clips that are cropped to a log-uniform duration; the others keep their own."""
-    shortest_crop_s: float = Field(0.2, gt=0)
+    shortest_crop_s: float = Field(0.1, gt=0)
     """Shortest crop."""
     whiten: bool = True
     """Whether the projector starts by centring and scaling the encoder's outputs."""
