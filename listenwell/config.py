@@ -44,8 +44,6 @@ PATHS = {"output": (), "ledger": (), "data.manifest": ("starter",), "data.backgr
 """Settings that are paths, and the words that stand for something else."""
 OLD_KEYS = {"loso": "leave_one_out", "evaluation.least_loso": "evaluation.least_leave_one_out"}
 """Names that settings had before; they are read like the new ones."""
-GONE_KEYS = {"data.store_backgrounds": False}
-"""Settings of older versions that are passed over where they have this value: what is left behaves like it."""
 MODEL = "model.name"
 WRITTEN_AS_PATH = re.compile(r"\.{1,2}([/\\]|$)")
 """A model's name that begins so is a path, as an absolute one is; others may be a hub's."""
@@ -142,10 +140,6 @@ def _new_key(key: str) -> str:
 
 def _rename_old_keys(values: dict[str, Any]) -> None:
     """Give nested `values` the present names of settings. Raises ConfigError where one stands under both."""
-    for gone, value in GONE_KEYS.items():
-        section, name = _section_of(values, gone)
-        if name in section and section[name] == value:
-            del section[name]
     for old, new in OLD_KEYS.items():
         section, name = _section_of(values, old)
         if name in section:

@@ -89,7 +89,9 @@ class EvaluationConfig(Section):
         "clean", "snr_-5", "snr_0", "snr_5", "snr_10", "snr_20", "100ms", "200ms", "500ms", "1000ms",
     )  # fmt: skip
     """Versions of every dev and test clip: clean, 100ms, snr_-5, t60_0.3, lowpass_3400 and the like, or full."""
-    baselines: tuple[Literal["silero", "webrtc"], ...] = ("silero", "webrtc")
+    baselines: tuple[Literal["silero", "fsmn", "marblenet", "webrtc"], ...] = (
+        "silero", "fsmn", "marblenet", "webrtc",
+    )  # fmt: skip
     """Classic voice activity detectors judged on the same clips, each in the form that dev chooses; they need the extra
     'baselines'."""
 

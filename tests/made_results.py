@@ -130,7 +130,7 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         "config": {"seed": 42, "lora": {"rank": 8, "targets": "attention"}},
         "model": {
             "name": "starter-small", "fingerprint": "ab" * 32, "is_starter_base": True,
-            "description": {"encoder": "Whisper tiny.en", "layers": 12},
+            "description": {"encoder": "Whisper base", "layers": 12},
         },
         "allocation": [
             entry for i, part in enumerate(("train", "dev", *test_sets)) for entry in make_allocation(part, 5 * i)
@@ -148,7 +148,7 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         },
         "seal": {
             "verdict": "sealed", "reason": "every threshold was committed before the first look", "head": "cd" * 32,
-            "n_looks": 1, "entries": [], "test_sets": dict.fromkeys(test_sets, "ef" * 32), "earlier": [],
+            "entries": [], "test_sets": dict.fromkeys(test_sets, "ef" * 32), "earlier": [],
         },
         "thresholds": {
             method: {
@@ -175,11 +175,7 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         "test_sets": [
             {
                 "name": name, "title": titles[name] if name in titles else name, "n_clips": 110, "n_groups": 30,
-                "sheet": {
-                    "asked": {}, "classes": [], "groups": [], "licences": {"CC0": 110}, "clips": [],
-                    "precision": [{"measure": "recall", "n_clips": 50, "n_groups": 10, "icc": 0.3, "effective_n": 23.0,
-                                   "half_widths": [[0.85, 0.15]]}],
-                },
+                "classes": [], "licences": {"CC0": 110},
             }
             for name in test_sets
         ],

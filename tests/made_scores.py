@@ -2,16 +2,12 @@
 
 import numpy as np
 
-from listenwell.evaluate.metrics import Costs, average_precision_of, equal_error_of, least_cost_of, roc_points
+from listenwell.evaluate.metrics import Costs, equal_error_of, least_cost_of, roc_points
 from listenwell.evaluate.scores import ScoreTable
 
 
 def equal_error_rate(score: np.ndarray, is_speech: np.ndarray) -> float:
     return float(equal_error_of(*roc_points(score, is_speech)))
-
-
-def average_precision(score: np.ndarray, is_speech: np.ndarray) -> float:
-    return float(average_precision_of(*roc_points(score, is_speech), float(np.mean(is_speech))))
 
 
 def min_dcf(score: np.ndarray, is_speech: np.ndarray, costs: Costs) -> float:

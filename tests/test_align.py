@@ -44,7 +44,7 @@ def clip(label: str, category: str) -> Clip:
 
 
 def questions(label: str, category: str) -> list:
-    return [draw_question(clip(label, category), PHRASES, stream(0, i)) for i in range(400)]
+    return [draw_question(clip(label, category), PHRASES, stream(0, i), speech_share=0.4) for i in range(600)]
 
 
 @pytest.mark.parametrize(("label", "category"), [("SPEECH", "french"), ("NONSPEECH", "dog")])

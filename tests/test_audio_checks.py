@@ -121,7 +121,7 @@ def test_the_command_prints_and_writes_the_findings_and_fails_where_a_clip_canno
     assert "SPEECH: 24 clips, 6 groups" in result.stdout
     assert json.loads((tmp_path / "found.json").read_text())["shortcuts"]["n_clips"] == 48
     clips[0].path.write_bytes(b"")
-    assert CliRunner().invoke(app, command).exit_code == 1
+    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 1
 
 
 # the shortcut test

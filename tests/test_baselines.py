@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from listenwell.baselines.frame_networks import Fsmn, MarbleNet, kaldi_log_mel, mel_bands
 from listenwell.baselines.vad import (
     BATCH,
     CHUNK,
@@ -60,7 +61,12 @@ def webrtc() -> WebRtcVad:
     return WebRtcVad()
 
 
-def check_scores_depend_on_the_clip_alone(vad: SileroVad | WebRtcVad) -> None:
+def frame_networks() -> list[Fsmn | MarbleNet]:
+    pytest.importorskip("onnxruntime")
+    return [each(*(fetch_weight_file(part, cache_root()) for part in each.parts)) for each in (Fsmn, MarbleNet)]
+
+
+def check_scores_depend_on_the_clip_alone(vad: SileroVad | Fsmn | MarbleNet | WebRtcVad) -> None:
     each_turned, each_alone, five_times = vad.scores(CLIPS[::-1]), [vad.scores([clip]) for clip in CLIPS], CLIPS * 5
     repeated, empty = vad.scores(five_times), vad.scores([])
     for form, together in vad.scores(CLIPS).items():
@@ -104,6 +110,30 @@ def test_silero_scores_a_clip_by_itself(silero):
 
 
 @pytest.mark.network
+def test_frame_networks_score_a_clip_by_itself():
+    for network in frame_networks():
+        check_scores_depend_on_the_clip_alone(network)
+
+
+@pytest.mark.network
+def test_frame_networks_read_the_frames_of_the_clip_alone():
+    """Half a second of noise before a clip is not part of it."""
+    for network in frame_networks():
+        clip = voice_like(16_000)
+        alone, after_noise = network.clip_probabilities(clip), network.clip_probabilities(clip, SAMPLE_RATE_HZ // 2)
+        assert alone.shape == after_noise.shape == (16_000 // network.hop,)
+        np.testing.assert_allclose(alone[-10:], after_noise[-10:], atol=0.15)
+
+
+def test_kaldi_features_are_those_of_kaldi():
+    """Against kaldi-native-fbank 1.23 (Hamming, no dither, 80 bands), read off once."""
+    t = np.arange(800) / SAMPLE_RATE_HZ
+    features = kaldi_log_mel((1000 * np.sin(2 * np.pi * 440 * t) + 300 * np.sin(2 * np.pi * 3000 * t)), mel_bands())
+    assert features.shape == (3, 80)
+    np.testing.assert_allclose(features[[0, 1, 2], [0, 20, 79]], [7.3008, 9.7717, 8.0956], atol=2e-3)
+
+
+@pytest.mark.network
 def test_silero_hears_no_speech_in_silence_and_noise(silero):
     scores = silero.scores([np.zeros(n, dtype=np.float32) for n in (1, 1_600, 16_000)] + [noise(16_000)])
     assert np.all(scores["highest, as it is"] < 0.2)
@@ -143,8 +173,10 @@ def test_silero_after_noise_is_silero_in_the_middle_of_a_recording(silero):
 
 @pytest.mark.network
 @pytest.mark.slow
-def test_both_baselines_hear_real_speech(silero, starter_corpus):
+def test_all_baselines_hear_real_speech(silero, starter_corpus):
     clips = [clip for clip in read_manifest(starter_corpus.clips_csv) if clip.label == "SPEECH"][: 2 * BATCH]
     waveforms = [load_waveform(clip) for clip in clips]
     assert np.mean(silero.scores(waveforms)["mean, after noise"] > 0.5) > 0.8
     assert np.mean(webrtc().scores(waveforms)["mode 2"] > 0.2) > 0.8
+    for network in frame_networks():
+        assert np.mean(network.scores(waveforms)["mean, as it is"] > 0.5) > 0.8

@@ -88,7 +88,6 @@ def test_a_study_with_a_flipped_bit_is_stopped_by_name_or_ends_the_same(finished
 READ_LATER = {
     "results.json": ("runs list", "report", "compare", "export"),
     "fits/*/plans.jsonl": ("trace",),
-    "fits/*/metrics.jsonl": ("runs tensorboard",),
 }
 
 
@@ -106,7 +105,6 @@ def test_a_command_that_reads_a_flipped_bit_later_names_it(finished_study, run, 
         "compare": [str(run), str(config.output)],
         "export": [str(run), *out],
         "trace": [clip, "--run", str(run)],
-        "runs tensorboard": [str(run), *out],
     }
     done = CliRunner().invoke(app, [*command.split(), *arguments[command]])
     assert done.exit_code == 1

@@ -18,10 +18,8 @@ from typer.testing import CliRunner, Result
 
 import listenwell
 from listenwell.cli import main as cli
-from listenwell.cli.shared import MetricLines
 from listenwell.config import load_config
 from listenwell.errors import ModelError
-from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.scores import read_scores
 from listenwell.model.loading import resolve_device
 from listenwell.progress import shown_progress
@@ -168,7 +166,7 @@ def test_score_goes_from_a_table_of_clips_to_scores_and_results(tmp_path):
         "--prompt-file", tmp_path / "question.txt", "scoring.batch_seconds=4",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "balanced_accuracy" in result.stdout
+    assert "Balanced accuracy" in result.stdout
     assert "16 clips, 8 groups" in result.stdout
     assert len(read_scores(tmp_path / "out" / "scores" / "all.csv")) == len(clips)
     config = load_config(tmp_path / "out" / "config.yaml")
@@ -185,15 +183,6 @@ def test_score_of_one_split_and_of_one_that_is_not_there(tmp_path):
     result = run(*arguments, "--split", "test")
     assert result.exit_code == 1
     assert "no clip is in split 'test'; there are 'dev'" in result.stderr
-
-
-def test_a_note_of_several_measures_stands_once_below_them():
-    measures = MetricLines()
-    halves = [Metric("recall", 0.9, 0.8, 1.0, 20, 4, "", "few errors"), Metric("specificity", 1, 0.9, 1.0, 10, 3, "")]
-    both = Metric("balanced_accuracy", 0.95, 0.9, 1.0, 30, 7, "", "recall: few errors; specificity: no errors")
-    lines = [measures.line(metric) for metric in (both, *halves)]
-    assert [line.partition("groups")[2] for line in lines] == [" [1][2]", " [1]", ""]
-    assert measures.notes() == ["[1] few errors", "[2] no errors"]
 
 
 @pytest.mark.parametrize("command", ["study", "fit", "loso", "plan"])

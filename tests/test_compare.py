@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,18 +48,18 @@ def test_the_first_is_measured_against_each_other_each_by_its_own_threshold():
         for name, table in tables.items()
     }
     result = compare_contenders([Contender(name, table, thresholds[name]) for name, table in tables.items()], seed=0)
-    assert {s.name: s.metrics[0].value for s in result.standings} == pytest.approx(shares)
-    assert [pair.opponent for pair in result.pairs] == ["poor", "equal"]
-    for pair in result.pairs:
-        assert pair.difference.difference == pytest.approx(shares["first"] - shares[pair.opponent])
-    against_poor, against_equal = compare_contenders(contenders(GOOD, POOR, OTHER), seed=0).pairs
-    assert against_poor.difference.p_value <= against_poor.p_adjusted < 0.01 < against_equal.p_adjusted
+    assert {row.method: row.metrics[0].value for row in result.rows} == pytest.approx(shares)
+    assert [each.opponent for each in result.comparisons] == ["poor", "equal"]
+    for each in result.comparisons:
+        assert each.result.difference == pytest.approx(shares["first"] - shares[each.opponent])
+    against_poor, against_equal = compare_contenders(contenders(GOOD, POOR, OTHER), seed=0).comparisons
+    assert against_poor.result.p_value <= against_poor.p_adjusted < 0.01 < against_equal.p_adjusted
 
 
 def test_rows_in_another_order_are_the_same_rows():
     shuffled = POOR.take(np.random.default_rng(0).permutation(len(POOR)))
     one, other = (compare_contenders(contenders(GOOD, table), seed=0) for table in (POOR, shuffled))
-    assert one.pairs == other.pairs
+    assert one.comparisons == other.comparisons
 
 
 def test_conditions_are_compared_apart_and_copies_of_one_another_cost_nothing():
@@ -67,8 +68,8 @@ def test_conditions_are_compared_apart_and_copies_of_one_another_cost_nothing():
         for table in (GOOD, POOR)
     ]
     result = compare_contenders(contenders(*both), seed=0)
-    assert [pair.condition for pair in result.pairs] == ["clean", "snr_0", "noisy"]
-    assert result.pairs[0].p_adjusted == pytest.approx(result.pairs[0].difference.p_value)
+    assert [each.condition for each in result.comparisons] == ["clean", "snr_0", "noisy"]
+    assert result.comparisons[0].p_adjusted == pytest.approx(result.comparisons[0].result.p_value)
 
 
 def test_other_clips_are_refused_and_counted_when_only_the_common_ones_are_asked_for():
@@ -77,7 +78,7 @@ def test_other_clips_are_refused_and_counted_when_only_the_common_ones_are_asked
         compare_contenders(contenders(GOOD, fewer), seed=0)
     result = compare_contenders(contenders(GOOD, fewer), seed=0, common=True)
     assert result.left_out == {"m0": 10, "m1": 0}
-    assert result.pairs[0].difference.n == 390
+    assert result.comparisons[0].result.n == 390
     other = replace(POOR, clip_id=np.char.add("x", POOR.clip_id))
     with pytest.raises(ManifestError, match="no clip in common"):
         compare_contenders(contenders(GOOD, other), seed=0, common=True)
@@ -109,7 +110,7 @@ def test_a_run_folder_stands_at_its_calibrated_threshold_and_a_table_at_the_one_
     assert open_source(f"{folder / 'good.csv'}@0.25", READING).threshold == 0.25
     assert open_source(str(folder / "good.csv"), READING).threshold == 0.0
     result, warnings = compare_sources([str(folder / "run"), str(folder / "poor.csv")], READING, seed=0)
-    assert result.pairs[0].difference.difference > 0
+    assert result.comparisons[0].result.difference > 0
     assert warnings == []
 
 
@@ -154,28 +155,11 @@ def test_evaluate_measures_judges_and_cuts(folder):
     written = json.loads((folder / "e.json").read_text())
     names = [metric["name"] for metric in written["metrics"]["clean"]]
     assert names == [
-        "balanced_accuracy", "recall", "specificity", "accuracy", "roc_auc", "average_precision", "equal_error_rate",
-        "min_dcf", "brier", "log_loss", "calibration_error", "cllr", "min_cllr", "act_dcf",
+        "balanced_accuracy", "recall", "specificity", "accuracy", "roc_auc", "equal_error_rate", "min_dcf",
+        "brier", "cllr", "min_cllr", "act_dcf",
     ]  # fmt: skip
     dcf = next(metric for metric in written["metrics"]["clean"] if metric["name"] == "min_dcf")
     assert "a false alarm 10, 20% speech to come" in dcf["note"]
-
-
-def test_tables_are_written_as_csv_and_latex(folder):
-    for name in ("t.csv", "t.tex"):
-        done = run("evaluate", folder / "good.csv", "--table", folder / name)
-        assert done.exit_code == 0, done.output
-    with (folder / "t.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    (auc,) = [row for row in rows if row["measure"] == "roc_auc"]
-    assert float(auc["value"]) == auc_metric(GOOD.score, GOOD.is_speech, GOOD.group).value
-    latex = (folder / "t.tex").read_text()
-    assert r"\toprule" in latex
-    assert f"{float(auc['value']):.3f}" in latex
-    assert run("evaluate", folder / "good.csv", "--table", folder / "t.xls").exit_code == 2
-    done = run("compare", folder / "good.csv", folder / "poor.csv", "--table", folder / "c.csv")
-    assert done.exit_code == 0, done.output
-    assert "minus" in (folder / "c.csv").read_text()
 
 
 def test_calibrate_writes_what_evaluate_reads_and_its_transfer_is_shown(folder):
@@ -234,6 +218,41 @@ def test_parts_come_worst_first_and_one_group_is_measured_for_itself():
 
 
 def test_the_difference_of_the_aucs_stands_beside():
-    (pair,) = compare_contenders(contenders(GOOD, POOR), seed=0).pairs
-    assert pair.auc == compare_auc(GOOD.score, POOR.score, GOOD.is_speech, GOOD.group)
-    assert pair.auc.low > 0
+    auc = compare_contenders(contenders(GOOD, POOR), seed=0).aucs["clean"]["m1"]
+    assert auc == compare_auc(GOOD.score, POOR.score, GOOD.is_speech, GOOD.group)
+    assert auc.low > 0
+
+
+def test_settings_that_change_something_and_differ_between_two_runs_are_listed(folder):
+    other = make_results(("test",))
+    other["config"]["lora"]["rank"], other["config"]["output"] = 2, "elsewhere"
+    shutil.copytree(folder / "run", folder / "other")
+    write_checksummed(folder / "other" / "results.json", other)
+    done = run("compare", folder / "run", folder / "other")
+    assert done.exit_code == 0, done.output
+    assert [line for line in done.stdout.splitlines() if line.startswith("setting ")] == ["setting lora.rank: 8 and 2"]
+
+
+def test_tables_are_csv_or_latex_and_a_comparison_is_a_page(folder):
+    for name in ("t.csv", "t.tex"):
+        done = run("evaluate", folder / "good.csv", "--table", folder / name)
+        assert done.exit_code == 0, done.output
+    with (folder / "t.csv").open(newline="") as file:
+        (auc,) = [row for row in csv.DictReader(file) if row["measure"] == "roc_auc"]
+    assert float(auc["value"]) == auc_metric(GOOD.score, GOOD.is_speech, GOOD.group).value
+    latex = (folder / "t.tex").read_text()
+    assert r"\toprule" in latex
+    assert f"{float(auc['value']):.3f}" in latex
+    assert run("evaluate", folder / "good.csv", "--table", folder / "t.xls").exit_code == 2
+    tables = "--table", folder / "c.csv", "--html", folder / "c.html"
+    done = run("compare", folder / "good.csv", folder / "poor.csv", *tables)
+    assert done.exit_code == 0, done.output
+    assert "minus" in (folder / "c.csv").read_text()
+    assert "poor.csv" in (folder / "c.html").read_text()
+
+
+def test_power_says_what_the_clips_of_a_table_are_worth(folder):
+    done = run("power", "--table", folder / "good.csv")
+    assert done.exit_code == 0, done.output
+    assert "SPEECH" in done.output
+    assert "independent ones" in done.output

@@ -214,8 +214,3 @@ def test_old_names_of_settings_are_read_like_the_new_ones(tmp_path):
 def test_a_primary_comparison_that_is_not_made_is_refused(change):
     with pytest.raises(ConfigError, match=r"primary\.(opponents|conditions) names '(silro|70ms)'; expected"):
         load_config(None, [f"evaluation.primary.{change}"])
-
-
-def test_a_setting_that_is_gone_is_passed_over_where_it_changes_nothing(tmp_path):
-    assert load(tmp_path, "data: {store_backgrounds: false}") == load(tmp_path, "seed: 42")
-    assert "data.store_backgrounds: unknown key" in fault(tmp_path, "data: {store_backgrounds: true}")

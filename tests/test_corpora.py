@@ -64,7 +64,7 @@ def test_a_corpus_prepared_again_leaves_no_table_of_the_time_before(tmp_path):
     make_musan(tmp_path / "musan")
     arguments = ("prepare", "musan", "--root", tmp_path / "musan", "--out", tmp_path / "out")
     assert run(*arguments).exit_code == 0
-    assert run(*arguments, "--backgrounds", "none").exit_code == 0
+    assert run(*arguments, "--backgrounds", "none", "--overwrite").exit_code == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["clips.csv"]
 
 

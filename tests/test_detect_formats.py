@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from listenwell.cli.main import app
+from listenwell.cli.use import JOURNAL
 from listenwell.data.audio import SAMPLE_RATE_HZ
 from listenwell.detect import bundle as bundles
 from listenwell.detect.bundle import DevRecalls, read_bundle, write_bundle
@@ -36,6 +37,7 @@ from listenwell.detect.formats import (
 )
 from listenwell.detect.segmentation import Segment
 from listenwell.random_streams import stream
+from listenwell.storage.atomic_files import companion
 
 SPEECH = (Segment(1.0, 2.5, 0.9),)
 LATIN_1 = Path(os.fsdecode(b"caf\xe9.wav"))
@@ -173,7 +175,7 @@ def test_the_answer_of_an_earlier_run_goes_when_its_recording_cannot_be_read_any
     record(tmp_path / "calls" / "b.wav")
     assert detect(recording.parent, "--format", "textgrid", "--out", out).exit_code == 0
     recording.write_bytes(b"")
-    assert detect(recording.parent, "--format", "textgrid", "--out", out).exit_code == 1
+    assert detect(recording.parent, "--format", "textgrid", "--out", out, "--overwrite").exit_code == 1
     assert [path.name for path in out.iterdir()] == ["b.TextGrid"]
 
 
@@ -271,7 +273,10 @@ def test_recordings_that_have_their_answer_are_left_out_when_asked(detect, tmp_p
     assert "1 recording, 0.5 s of audio" in again.stderr
     assert (tmp_path / "out" / "a.srt").read_text() == "corrected by hand"
     assert (tmp_path / "out" / "b.srt").is_file()
+    journal = companion((tmp_path / "out" / JOURNAL).resolve(), JOURNAL)
+    journal.write_text("what a run keeps that is killed when all is written\n")
     assert detect(*call).exit_code == 0  # nothing is left to do
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.srt", "b.srt"]
 
 
 def with_thresholds(made_detector: Path, folder: Path, target: float, *, known: bool) -> Path:

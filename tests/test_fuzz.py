@@ -40,7 +40,7 @@ from listenwell.evaluate.predictions import read_predictions
 from listenwell.model.loading import load_model
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
-from listenwell.storage.load_or_make import OWN, Journal, with_own_hash
+from listenwell.storage.load_or_make import OWN, with_own_hash
 from listenwell.storage.seal import commit, judge_seal, look
 from listenwell.tasks.runs import list_runs
 
@@ -104,10 +104,6 @@ def left_by(write: Callable[[Path], object]) -> Callable[[Path], list[Files]]:
     return make
 
 
-def write_journal(folder: Path) -> None:
-    Journal(folder / "j.jsonl", "me").keep("a", {"fine-tuned": [0.25, -1.5]})
-
-
 def write_seal(folder: Path) -> None:
     commit(folder / "seal.jsonl", {"m": "aa"}, "fit")
     look(folder / "seal.jsonl", "test", "00", {"m": "aa"})
@@ -122,11 +118,6 @@ def read_sound(folder: Path) -> None:
 
 def read_seal(folder: Path) -> None:
     assert judge_seal(folder / "seal.jsonl", "0" * 64, ["test"]).verdict in ("sealed", "reopened", "unsealed")
-
-
-def read_journal(folder: Path) -> None:
-    journal = Journal(folder / "j.jsonl", "me")
-    journal.keep("more", [journal.known(key) for key in journal.keys()])  # noqa: SIM118
 
 
 def load(folder: Path) -> None:
@@ -158,7 +149,6 @@ READERS: dict[str, tuple[Callable[[Path], object], Callable[[Path], list[Files]]
             lambda folder: write_calibration(folder / "t.json", calibrate(make_scores(), BALANCED_ACCURACY, seed=0))
         ),
     ),
-    "journals": (read_journal, left_by(write_journal)),
     "seals": (read_seal, left_by(write_seal)),
     "runs": (list_runs, left_by(lambda folder: [(folder / f).write_text("{}") for f in ("config.yaml", "run.lock")])),
 }  # fmt: skip

@@ -17,7 +17,7 @@ NEEDS_NETWORK = ("data corpus download",)
 ORDER = (
     "init", "check", "plan", "config", "preview", "data audio-check", "data test-set", "data corpus list",
     "data corpus prepare", "train", "search", "cross-validate", "prompts", "study", "report",
-    "runs list", "runs tensorboard", "seal show", "trace", "export", "detect", "score", "calibrate", "evaluate",
+    "runs list", "seal show", "trace", "export", "detect", "score", "calibrate", "evaluate",
     "compare", "power",
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_scores import average_precision, equal_error_rate, min_dcf
+from made_scores import equal_error_rate, min_dcf
 from scipy import stats
 from scipy.special import expit, logit
 
@@ -96,11 +96,9 @@ def test_ranking_measures_stand_in_their_intervals_with_their_exact_values():
     found = by_name(ranking_metrics(score, is_speech, group, seed=0, costs=Costs(1, 5, 0.3)))
     assert found["roc_auc"].value == roc_auc(score, is_speech)
     assert found["equal_error_rate"].value == equal_error_rate(score, is_speech)
-    assert found["average_precision"].value == pytest.approx(average_precision(score, is_speech))
     assert found["min_dcf"].value == pytest.approx(min_dcf(score, is_speech, Costs(1, 5, 0.3)))
     for metric in found.values():
         assert 0 <= metric.low < metric.value < metric.high <= 1
-    assert "50% of the clips are speech" in found["average_precision"].note
     assert "a false alarm 5" in found["min_dcf"].note
 
 
@@ -131,7 +129,7 @@ def test_equal_scores_everywhere_give_chance():
     group = np.array([f"g{i // 2 * 2 + i % 2}" for i in range(60)])
     found = by_name(ranking_metrics(np.zeros(60), is_speech, group, seed=0))
     assert (found["roc_auc"].value, found["equal_error_rate"].value) == (0.5, 0.5)
-    assert (found["average_precision"].value, found["min_dcf"].value) == (0.5, 1.0)
+    assert found["min_dcf"].value == 1.0
 
 
 def test_auc_intervals_cover_the_truth():
@@ -142,17 +140,6 @@ def test_auc_intervals_cover_the_truth():
         metric = auc_metric(score, is_speech, group)
         covered.append(metric.low <= 0.9 <= metric.high)
     assert np.mean(covered) >= 0.93
-
-
-def test_the_drawn_error_of_average_precision_is_near_that_of_the_stratified_jackknife():
-    rng = np.random.default_rng(4)
-    is_speech = np.arange(400) % 2 == 0
-    score = rng.normal(size=400) + is_speech
-    without = np.array([average_precision(np.delete(score, i), np.delete(is_speech, i)) for i in range(400)])
-    # each class is a stratum: how many clips of it there are is no accident
-    error = np.sqrt(199 / 200 * sum(200 * np.var(without[rows]) for rows in (is_speech, ~is_speech)))
-    metric = by_name(ranking_metrics(score, is_speech, np.arange(400), seed=0))["average_precision"]
-    assert metric.high - metric.low == pytest.approx(2 * stats.t.ppf(0.975, 199) * error, rel=0.15)
 
 
 def test_draws_keep_the_clips_of_a_class_and_spread_as_the_means_of_its_groups():

@@ -16,9 +16,9 @@ from listenwell.data.manifest import read_manifest
 from listenwell.detect.files import Detection
 from listenwell.detect.formats import write_audacity, write_rttm, write_textgrid
 from listenwell.detect.segmentation import Segment
-from listenwell.errors import ManifestError
+from listenwell.errors import ConfigError, ManifestError
 from listenwell.random_streams import stream
-from listenwell.tasks.init import start_project
+from listenwell.tasks.init import start, start_project
 
 SHORT_FORM = '''File type = "ooTextFile"
 "TextGrid"
@@ -112,6 +112,30 @@ def test_texts_and_tiers_say_the_label_and_a_recording_is_one_group(tmp_path):
         read_label_files(tmp_path, "folder")
 
 
+def test_endings_may_have_any_case_and_labels_without_length_are_counted(tmp_path):
+    for name, ending, text in (
+        ("one", "TXT", "1\t1\tspeech\n2\t3\tspeech\n20\t21\tspeech\n"), ("two", "textgrid", SHORT_FORM),
+        ("three", "TEXTGRID", SHORT_FORM), ("four", "RTTM", "SPEAKER four 1 0.5 1.0 <NA> <NA> s1 <NA> <NA>\n"),
+    ):  # fmt: skip
+        record(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.{ending}").write_text(text)
+    found = read_label_files(tmp_path, "folder")
+    assert {clip.recording: clip.start_s for clip in found.clips} == {"one": 2.0, "two": 1.5, "three": 1.5, "four": 0.5}
+    assert "2 labels have no length within their recording and were left out." in found.notes
+
+
+def test_a_name_in_label_files_and_in_folders_is_one_group(tmp_path):
+    record(tmp_path / "anna" / "talk.wav")
+    (tmp_path / "anna" / "talk.txt").write_text("0\t2\tspeech\n3\t4\tnoise\n")
+    for path in ("speech/anna/a.wav", "speech/ben/b.wav", "nonspeech/door/d.wav", "nonspeech/anna/n.wav"):
+        record(tmp_path / path, 0.5)
+    groups = {clip.recording: clip.group for clip in start_project(tmp_path).clips}
+    assert groups == {
+        "anna/talk": "anna", "speech/anna/a": "anna", "speech/ben/b": "speech/ben", "nonspeech/door/d":
+        "nonspeech/door", "nonspeech/anna/n": "anna",
+    }  # fmt: skip
+
+
 @pytest.mark.slow
 def test_init_makes_a_study_of_label_files_beside_folders_of_sounds(tmp_path):
     for i in range(4):
@@ -138,8 +162,8 @@ def test_init_makes_a_study_of_label_files_beside_folders_of_sounds(tmp_path):
 def test_a_table_of_common_voice_is_speech_of_its_clients(tmp_path):
     for i in range(6):
         record(tmp_path / "clips" / f"cv_{i}.mp3", 1.0, 16_000)
-    rows = [f'client{i % 3}\tcv_{i}.mp3\tHe said "no {i}' for i in range(7)]
-    (tmp_path / "dev.tsv").write_text("\n".join(["client_id\tpath\tsentence", *rows]))
+    rows = [f'client{i % 3}\tcv_{i}.mp3\tHe said "no {i}\ta{i % 2}' for i in range(7)]
+    (tmp_path / "dev.tsv").write_text("\n".join(["client_id\tpath\tsentence\taccent", *rows]))
     done = CliRunner().invoke(app, ["init", str(tmp_path / "dev.tsv")])
     assert done.exit_code == 0, done.output
     clips = read_manifest(Path(load_config(tmp_path / "study.yaml").data.manifest))
@@ -147,6 +171,12 @@ def test_a_table_of_common_voice_is_speech_of_its_clients(tmp_path):
     assert {clip.label for clip in clips} == {"SPEECH"}
     assert "1 of its recordings are missing or broken" in done.stderr
     assert "no NONSPEECH recordings" in done.stderr
+    by_accent = start(tmp_path / "dev.tsv", "accent", overwrite=True)
+    assert [clip.group for clip in by_accent.clips[:3]] == ["a0", "a1", "a0"]
+    with pytest.raises(
+        ConfigError, match=r"--group who: .* has no such column; it has client_id, path, sentence, accent"
+    ):
+        start(tmp_path / "dev.tsv", "who", overwrite=True)
 
 
 def test_an_rttm_of_two_recordings_of_one_name_is_refused(tmp_path):

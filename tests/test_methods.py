@@ -10,11 +10,9 @@ from listenwell.evaluate.comparison import compare_balanced_accuracy
 from listenwell.evaluate.methods import (
     NOISY,
     JudgedMethod,
-    Variation,
     compare_methods,
     decision_metrics,
     judge,
-    split_variation,
     versions,
 )
 from listenwell.evaluate.metrics import decide
@@ -82,14 +80,3 @@ def test_a_method_is_judged_at_both_thresholds_and_ranked_with_the_seed():
         decided = decide(OURS.score, row.threshold_value)
         assert list(row.metrics[:4]) == decision_metrics(decided, OURS.is_speech, OURS.group)
         assert list(row.metrics[4:]) == ranking_metrics(OURS.score, OURS.is_speech, OURS.group, 7)
-
-
-def test_variation_is_split_into_groups_clips_seeds_and_the_rest():
-    group = np.repeat(["a", "b"], 2)
-    by_group = np.array([[True, True, False, False]] * 3)
-    assert split_variation(by_group, group) == Variation(1.0, 0.0, 0.0, 0.0)
-    assert split_variation(np.array([[True, False, True, False]] * 3), group) == Variation(0.0, 1.0, 0.0, 0.0)
-    assert split_variation(np.array([[True] * 4, [False] * 4]), group) == Variation(0.0, 0.0, 1.0, 0.0)
-    assert split_variation(np.ones((3, 4), bool), group) is None
-    mixed = split_variation(np.random.default_rng(0).random((3, 4)) < 0.6, group)
-    assert sum((mixed.groups, mixed.clips, mixed.seeds, mixed.rest)) == pytest.approx(1.0)

@@ -49,15 +49,6 @@ def recordings(folder) -> Path:
     return root
 
 
-def test_shown_commands_are_those_of_blocks_and_table_rows():
-    text = (
-        "```bash\nlistenwell a \\\n  b  # why\n\n# only a comment\n```\n"
-        "<!-- not run: needs a GPU -->\n```bash\nlistenwell c\n```\n"
-        "| x | `listenwell d` or `e` |\n`listenwell in prose`\n"
-    )
-    assert [line.split("#")[0].split() for line in commands(text)] == [["listenwell", "a", "b"], ["listenwell", "d"]]
-
-
 def test_coming_from_scripts(folder):
     make_sounds(folder, speakers=14, clips_each=5, sounds=20, takes=3)
     run_commands(page("coming-from-scripts.md"))

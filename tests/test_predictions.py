@@ -6,7 +6,6 @@ from scipy.special import expit
 
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.evaluate.predictions import (
-    ConditionName,
     Question,
     judge_predictions,
     parse_columns,
@@ -142,9 +141,9 @@ def test_decisions_in_words_under_conditions_of_their_own_names_are_judged(tmp_p
     assert len(rows) == 21_340
     path = write(tmp_path, *rows, header="path,y,spk,condition,prediction")
     names = tmp_path / "conditions.csv"
-    lines = [f"dur_{ms}ms,{ms}ms," for ms in DURATIONS_MS]
-    lines += [f"snr_{db}dB,snr_{db}," for db in SNRS_DB]
-    names.write_text("condition,as,kind\n" + "\n".join([*lines, "filter_none,clean,"]) + "\n")
+    lines = [f"dur_{ms}ms,{ms}ms" for ms in DURATIONS_MS]
+    lines += [f"snr_{db}dB,snr_{db}" for db in SNRS_DB]
+    names.write_text("condition,as\n" + "\n".join([*lines, "filter_none,clean"]) + "\n")
     columns = parse_columns("id=path,label=y,decision=prediction,group=spk")
     found = read_predictions(path, columns, conditions=read_conditions(names))
     assert (found.scale, found.default_threshold) == ("decision", 0.5)
@@ -167,4 +166,4 @@ def test_words_beside_numbers_and_a_condition_that_is_not_there_are_named(tmp_pa
         read_predictions(path, columns)
     path = write(tmp_path, "a,1,speech,s", "b,0,no speech,n")
     with pytest.raises(ManifestError, match="no condition 'dur_20ms'"):
-        read_predictions(path, columns, conditions={"dur_20ms": ConditionName("20ms", "")})
+        read_predictions(path, columns, conditions={"dur_20ms": "20ms"})

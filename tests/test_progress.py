@@ -2,7 +2,7 @@
 
 import pytest
 
-from listenwell.progress import PlainLines, StageClock, ignore_progress, shown_progress
+from listenwell.progress import PlainLines, StageClock, shown_progress
 
 
 def test_plain_lines_come_every_ten_seconds_and_at_the_end(capsys):
@@ -66,11 +66,6 @@ def test_a_terminal_gets_bars(capsys, monkeypatch):
     with shown_progress() as report:
         report("scoring", 3, 3)
     assert "scoring" in capsys.readouterr().err
-
-
-def test_ignored_progress_says_nothing(capsys):
-    ignore_progress("scoring", 1, 2)
-    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("done", "total"), [(0, 0), (0, 5)])

@@ -75,3 +75,14 @@ def test_the_figures_are_those_of_the_studies_on_file(page):
 
 def test_the_page_of_settings_is_that_of_the_fields():
     assert PAGE.read_text(encoding="utf-8") == config_page(), "run: python tools/config_page.py"
+
+
+def test_every_cell_about_another_tool_leads_to_a_page_that_shows_it():
+    text = (ROOT / "docs" / "coming-from-scripts.md").read_text(encoding="utf-8")
+    lines = text.split("## Beside other tools")[1].strip().splitlines()
+    heads, _, *rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    assert len(rows) > 5
+    for _, ours, *others in rows:
+        assert re.search(r"\[[^]]+\]\([a-z-]+\.md", ours)
+        assert len(others) == len(heads) - 1
+        assert all(re.search(r"\[[^]]+\]\(https://[^)\s]+\)", cell) for cell in others)

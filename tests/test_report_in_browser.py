@@ -18,9 +18,10 @@ from chromium import open_tab
 from listenwell.evaluate.methods import versions
 from listenwell.evaluate.metrics import decide, recall, specificity
 from listenwell.evaluate.scores import ScoreTable, read_scores
-from listenwell.report.comparison import comparison_page
-from listenwell.report.write import PAGE, render_page
-from listenwell.tasks.compare import Reading, compare_runs
+from listenwell.report.blocks import Paragraph, make_page
+from listenwell.report.score_tables import comparison_page
+from listenwell.report.write import PAGE, write_page
+from listenwell.tasks.compare import Reading, compare_sources
 from listenwell.tasks.preview import preview
 
 pytestmark = pytest.mark.slow
@@ -47,8 +48,8 @@ def comparison(finished_study, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("comparison")
     run = finished_study[0].output
     copied = shutil.copytree(run, folder / "copied")
-    compared = compare_runs([str(run), str(copied)], Reading({}), seed=0)
-    (folder / "comparison.html").write_text(render_page(comparison_page(compared)), encoding="utf-8")
+    compared, warnings = compare_sources([str(run), str(copied)], Reading({}), seed=0)
+    write_page(folder / "comparison.html", comparison_page(compared, ["train.batch: 4 and 8"], warnings))
     return folder / "comparison.html"
 
 
@@ -235,6 +236,44 @@ def test_a_term_is_linked_once_a_section_to_where_the_glossary_shows_it(tab, nam
         assert len(targets) == len(set(targets))
         assert all(is_shown for _, _, is_shown in section)
     assert sum(map(len, linked)) > 0
+
+
+@pytest.mark.browser
+def test_a_page_without_terms_has_no_glossary(tab, tmp_path):
+    section = ("One", "one", [Paragraph("Nothing here is in need of a meaning.")])
+    write_page(tmp_path / "page.html", make_page("", "Plain", [], [section]))
+    tab.open(tmp_path / "page.html")
+    assert tab.run("document.getElementById('glossary').offsetHeight") == 0
+    assert tab.run("document.querySelector('nav ul').innerText.trim()") == "One"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", PAGES)
+def test_a_drawing_has_a_name_and_no_tip_of_the_browser_s_own(tab, name, request):
+    tab.open(request.getfixturevalue(name))
+    drawings = "[...document.querySelectorAll('svg')]"
+    assert tab.run(f"{drawings}.every(each => each.getAttribute('aria-label').length > 2)") is True
+    assert tab.run("document.querySelectorAll('svg title').length") == 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("name", ["report", "augmentation"])
+def test_the_labels_of_an_axis_stand_apart_on_one_line_each(tab, name, width, request):
+    tab.open(request.getfixturevalue(name), width=width)
+    tab.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    boxes = json.loads(
+        tab.run("""JSON.stringify([...document.querySelectorAll(".picture ol")].map(axis =>
+        [...axis.children].map(label => { const box = label.getBoundingClientRect();
+            return [box.left, box.right, box.top, box.bottom]; })))""")
+    )
+    assert boxes
+    for axis in boxes:
+        for i, (left, right, top, bottom) in enumerate(axis):
+            assert bottom - top < 14
+            assert 0 <= left < right <= width
+            for other_left, other_right, other_top, other_bottom in axis[:i]:
+                assert right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top
 
 
 @pytest.mark.browser

@@ -40,14 +40,6 @@ def test_the_seed_decides_the_different_points_and_the_order_of_the_settings_not
     assert drawn(*QUICK) == drawn(turned, *QUICK[1:])
 
 
-def test_importance_names_the_setting_that_matters_and_says_that_few_trials_are_few():
-    found, _ = drawn("search.sampled.trials=12", SPACE)
-    assert found["importance"]["lora.rank"] > 0.9
-    assert "12 trials for 3 settings are few" in found["importance_note"]
-    same, _ = drawn(*QUICK, value=lambda point: 0.5)
-    assert same["importance"] is None
-
-
 def test_the_sampler_learns_from_trials_that_ended_at_a_rung():
     def value(point):
         lost = DroppedFit("trial", 2, [{"dev_loss": 1.0 / point["lora.rank"]}] * 2)
@@ -113,11 +105,9 @@ def test_the_command_tells_what_ended_at_a_rung(halved, tmp_path):
     config, _ = halved
     (tmp_path / "study.yaml").write_text(dump(config))
     printed = CliRunner().invoke(app, ["search", str(tmp_path / "study.yaml")]).stdout
-    assert "3 trials; " in printed
-    assert " saved" in printed
-    assert "after epoch 1, dev loss " in printed
+    assert "3 more trials ended at a rung, which saved " in printed
+    assert "ended after epoch 1, dev loss " in printed
     assert "best: lora.rank=" in printed
-    assert "share of the objective's variance" in printed
 
 
 @pytest.mark.parametrize(
@@ -136,3 +126,14 @@ def test_the_command_tells_what_ended_at_a_rung(halved, tmp_path):
 def test_searches_that_make_no_sense_are_refused(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         search_record(make_study(tmp_path, *settings))
+
+
+def test_a_warm_up_that_fills_a_fit_is_said_before_anything_is_trained(tmp_path):
+    for setting, where in (
+        ("search.sampled.trials=2", r"search\.sampled\.space: a warm-up of 100 steps fills a fit on these"),
+        ("search.grid=[{lora.rank: 2}, {train.warmup_steps: 90}]", r"search\.grid: a warm-up of 90 steps fills a fit"),
+    ):
+        config = make_study(tmp_path, setting)
+        with pytest.raises(ConfigError, match=where + r" .* steps \(\d+ epochs\); give shorter ones"):
+            search_record(config)
+        assert not (config.output / "fits").exists()

@@ -1,6 +1,5 @@
 """Clips to scores on the random two-layer model: order, batches, quarantine, reuse."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -145,55 +144,6 @@ def test_a_second_run_reads_the_scores_back_to_the_bit(corpus, tmp_path):
     assert first.metrics == second.metrics
     assert score_manifest(config_for(corpus, tmp_path, "seed=1")).clips_per_s is None
     assert score_manifest(config_for(corpus, tmp_path, "short_clips.minimum_s=0.7")).clips_per_s is not None
-
-
-class KilledError(Exception):
-    """Stands for a kill."""
-
-
-def kill_after(n_clips):
-    def on_progress(stage, done, total):
-        if stage == "scoring" and done >= n_clips:
-            raise KilledError
-
-    return on_progress
-
-
-def counted(monkeypatch) -> list[int]:
-    """The sizes of the batches that are scored from now on."""
-    sizes: list[int] = []
-    plain = LanguageModelDetector.scores
-    monkeypatch.setattr(
-        LanguageModelDetector, "scores", lambda self, waveforms: sizes.append(len(waveforms)) or plain(self, waveforms)
-    )
-    return sizes
-
-
-def test_scoring_that_was_killed_goes_on_without_scoring_a_batch_again_to_the_same_bits(corpus, tmp_path, monkeypatch):
-    small = ("scoring.batch_seconds=4", "scoring.workers=1")
-    whole = score_manifest(config_for(corpus, tmp_path / "whole", *small))
-    config, sizes = config_for(corpus, tmp_path / "killed", *small), counted(monkeypatch)
-    with pytest.raises(KilledError):
-        score_manifest(config, on_progress=kill_after(6))
-    journal = config.output / "scores" / "all.journal"
-    with journal.open("a") as file:
-        file.write('{"owner": "cut by the ki')
-    n_kept = sum(len(json.loads(line)["value"][ZERO_SHOT]) for line in journal.read_text().splitlines()[:-1] if line)
-    assert n_kept >= 6
-    sizes.clear()
-    resumed = score_manifest(config)
-    assert sum(sizes) == len(whole.table) - n_kept
-    assert np.array_equal(resumed.table.score, whole.table.score)
-    assert resumed.table.clip_id.tolist() == whole.table.clip_id.tolist()
-    assert not journal.exists()
-
-
-def test_scores_kept_under_other_settings_are_not_taken(corpus, tmp_path, monkeypatch):
-    with pytest.raises(KilledError):
-        score_manifest(config_for(corpus, tmp_path, "scoring.batch_seconds=4"), on_progress=kill_after(6))
-    sizes = counted(monkeypatch)
-    score_manifest(config_for(corpus, tmp_path, "scoring.batch_seconds=4", "prompt.question=Speech?"))
-    assert sum(sizes) == 16
 
 
 QUESTIONS = ["Is this human speech? Answer yes or no.", "Does somebody talk? Answer yes or no.", "yes or no?"]

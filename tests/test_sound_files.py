@@ -18,9 +18,9 @@ def record(path: Path) -> Path:
     return path.with_suffix(".wav").rename(path)
 
 
-def test_every_sound_is_found_whatever_its_suffix_and_through_links(tmp_path):
+def test_every_sound_is_found_through_links(tmp_path):
     root = tmp_path / "root"
-    expected = [record(root / name) for name in ("a.wav", "B.WAV", "deep/er/c.m4a", "noname", "take.dat")]
+    expected = [record(root / name) for name in ("a.wav", "B.WAV", "deep/er/c.m4a")]
     record(tmp_path / "elsewhere" / "d.flac")
     (root / "linked").symlink_to(tmp_path / "elsewhere")
     (root / "file.wav").symlink_to(tmp_path / "elsewhere" / "d.flac")
@@ -52,7 +52,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
     assert [path.name for path in found.paths] == ["a.wav"]
     assert found.left_out == [
         f"{tmp_path}: 2 files are hidden and left out, the first: ._a.wav.",
-        f"{tmp_path}: 4 files are no sound by name or first bytes and left out (2 .txt, 1 README, 1 .csv).",
+        f"{tmp_path}: 4 files are no sound by name and left out (2 .txt, 1 README, 1 .csv).",
     ]
 
 

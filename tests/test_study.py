@@ -234,7 +234,7 @@ def test_a_study_shows_its_verdict_its_sheets_and_its_seal(finished):
     assert results["leaks"]["verdict"] == "clean"
     assert results["seal"]["verdict"] == "sealed"
     assert [entry["event"] for entry in results["seal"]["entries"]] == ["commit", "look"]
-    assert results["test_sets"][0]["sheet"]["licences"] == {"CC0": 8}
+    assert results["test_sets"][0]["licences"] == {"CC0": 8}
     for text in ("No leak found.", "Sealed.", "Licences of the tests", results["seal"]["head"][:16]):
         assert text in (config.output / "report.html").read_text()
         assert text in (config.output / "report.md").read_text()

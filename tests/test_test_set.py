@@ -50,7 +50,7 @@ def made_clips(
 
 
 def drawn(clips: list[Clip], size: SetSize = SetSize(), seed: int = 0) -> list[Clip]:  # noqa: B008 a frozen value
-    return [each.clip for each in draw_test_set(clips, size, seed)]
+    return draw_test_set(clips, size, seed)
 
 
 def rows_of(clips: list[Clip]) -> dict[str, set[str]]:

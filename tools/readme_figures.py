@@ -9,17 +9,18 @@ Without an argument it only rewrites the pages from what lies there; a test chec
 import argparse
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from listenwell.evaluate.methods import Comparison
+from listenwell.augment.conditions import match_condition
+from listenwell.evaluate.methods import NOISY, Comparison
 from listenwell.report.figures import accuracy_curves
 from listenwell.report.results import LadderRow, distinct, read_results
 from listenwell.report.tables import mean_over_seeds
-from listenwell.report.wording import format_difference, format_p
+from listenwell.report.wording import condition_title, format_difference, format_p
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder
 
@@ -31,8 +32,10 @@ FULL_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
 """What of a full study's results is kept in docs, with the titles of its test sets and what its folds showed."""
 FOLDS = "leave_one_corpus_out"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-CONDITIONS = {"clean": "clean", "noisy": "-5 to 20 dB", "200ms": "200 ms", "100ms": "100 ms"}
-OF_FOLDS = {"clean": "clean", "noisy": "-5 and 5 dB", "100ms": "100 ms"}
+CONDITIONS = ("clean", NOISY, "200ms", "100ms")
+LOUDEST = "snr_-5"
+OF_FOLDS = ("clean", NOISY, "100ms")
+"""Which conditions the pages show, in this order."""
 ROWS = (
     ("zero-shot", "calibrated", "small model as it is, calibrated on dev"),
     ("fine-tuned", "calibrated", "fine-tuned, calibrated on dev"),
@@ -99,7 +102,7 @@ def figures(results: dict[str, Any]) -> str:
     lines += [
         "![Balanced accuracy by signal-to-noise ratio](starter-study/accuracy.svg)",
         "",
-        against(results["comparisons"], CONDITIONS, "thresholds of the same dev, out of corpus"),
+        against(results, "thresholds of the same dev, out of corpus"),
         where_it_errs(results),
         "[All figures](starter-study/report.md).",
         "",
@@ -110,7 +113,7 @@ def figures(results: dict[str, Any]) -> str:
 def corpora(results: dict[str, Any]) -> str:
     """The folds that leave a corpus out, beside the opponents."""
     record = of_final(results)
-    metric, speakers = record["metrics"][0], {speaker["speaker"] for speaker in record["speakers"]}
+    metric, speakers = balanced_accuracy(record), {speaker["speaker"] for speaker in record["speakers"]}
     return "\n".join([
         f"**Every corpus left out once**: {len(speakers)} speakers of {len(record['folds'])} corpora, {metric['n']} "
         f"clips, {metric['n_groups']} speakers and sources, each tested by an adapter that trained on none of "
@@ -133,8 +136,22 @@ def gains(results: dict[str, Any], opponent: str) -> str:
     }
     return ", ".join(
         f"{title} {found[condition].result.difference:+.3f} ({found[condition].outcome})"
-        for condition, title in OF_FOLDS.items()
+        for condition, title in titles_of(results, FOLDS, OF_FOLDS).items()
     )
+
+
+def titles_of(results: dict[str, Any], test_set: str, conditions: Sequence[str]) -> dict[str, str]:
+    """What conditions are called: the noisy ones together by the levels that the test set was scored at."""
+    matches = [match_condition(row["condition"]) for row in results["rows"] if row["test_set"] == test_set]
+    levels = sorted({match.snr_db for match in matches if match is not None and match.snr_db is not None})
+    noisy = f"{levels[0]:g} {'and' if len(levels) == 2 else 'to'} {levels[-1]:g} dB" if len(levels) > 1 else "noisy"
+    return {condition: noisy if condition == NOISY else condition_title(condition) for condition in conditions}
+
+
+def balanced_accuracy(record: dict[str, Any]) -> dict[str, Any]:
+    """This measure of a row, or of folds."""
+    found: dict[str, Any] = next(m for m in record["metrics"] if m["name"] == "balanced_accuracy")
+    return found
 
 
 def of_final(results: dict[str, Any]) -> dict[str, Any]:
@@ -149,22 +166,21 @@ def of_corpora(results: dict[str, Any]) -> str:
     """The primary comparisons of these folds, and the hardest speaker."""
     hardest = min(of_final(results)["speakers"], key=lambda speaker: (speaker["recall"], speaker["speaker"]))
     return "\n".join([
-        against(results["comparisons"], OF_FOLDS, "thresholds of the same fold's dev"),
+        against(results, "thresholds of the same fold's dev"),
         f"The hardest speaker is {hardest['speaker']}, {hardest['recall']:.0%} of {hardest['n_speech']} clips.",
         "",
     ])  # fmt: skip
 
 
-def table(results: dict[str, Any], test_set: str, conditions: Mapping[str, str]) -> list[str]:
+def table(results: dict[str, Any], test_set: str, conditions: Sequence[str]) -> list[str]:
     """Methods down, conditions across."""
+    titles = titles_of(results, test_set, conditions)
     rows = [(title, cells(results, test_set, method, threshold, conditions)) for method, threshold, title in ROWS]
-    heads = ["| | " + " | ".join(conditions.values()) + " |", "|---|" + "---|" * len(conditions)]
+    heads = ["| | " + " | ".join(titles.values()) + " |", "|---|" + "---|" * len(conditions)]
     return [*heads, *(f"| {title} | " + " | ".join(found) + " |" for title, found in rows)]
 
 
-def cells(
-    results: dict[str, Any], test_set: str, method: str, threshold: str, conditions: Mapping[str, str]
-) -> list[str]:
+def cells(results: dict[str, Any], test_set: str, method: str, threshold: str, conditions: Sequence[str]) -> list[str]:
     """Balanced accuracy and interval by condition."""
     found = []
     for condition in conditions:
@@ -174,31 +190,34 @@ def cells(
             for row in results["rows"]
             if (row["method"], row["threshold"], row["test_set"], row["condition"]) == wanted
         )
-        metric = next(metric for metric in row["metrics"] if metric["name"] == "balanced_accuracy")
-        found.append(with_interval(metric))
+        found.append(with_interval(balanced_accuracy(row)))
     return found
 
 
-def against(comparisons: Sequence[dict[str, Any]], conditions: Mapping[str, str], where: str) -> str:
-    """The primary comparisons, and Silero at its default threshold, as a table."""
-    names = {"zero-shot": "the small model as it is", "silero": "Silero VAD"}
+def against(results: dict[str, Any], where: str) -> str:
+    """The primary comparisons, Silero at its default threshold, and the loudest noise alone, as a table that says how
+    each p is corrected."""
+    names, comparisons = {"zero-shot": "the small model as it is", "silero": "Silero VAD"}, results["comparisons"]
     lines = [
-        f"Fine-tuned minus ({where}) | difference | p, corrected | detectable in 80 % | |",
-        "|---|---|---|---|---|",
+        f"Fine-tuned minus ({where}) | difference | p | corrected by | detectable in 80 % | |",
+        "|---|---|---|---|---|---|",
     ]
     places = {(each["test_set"], each["condition"]) for each in comparisons if each["is_primary"]}
+    of_primary = {test_set for test_set, _ in places}
     for each in comparisons:
         is_default = each["opponent"] == "silero" and each["opponent_threshold"] == "default"
         is_beside = is_default and (each["test_set"], each["condition"]) in places
-        if not each["is_primary"] and not is_beside:
+        is_loudest = each["condition"] == LOUDEST and each["opponent"] in names and not is_default
+        if not each["is_primary"] and not is_beside and not (is_loudest and each["test_set"] in of_primary):
             continue
         comparison = COMPARISON.validate_python(each)
         opponent = names[comparison.opponent] + (" at its own threshold" if is_default else "")
         found = comparison.result.detectable
+        (title,) = titles_of(results, comparison.test_set, [comparison.condition]).values()
         cells = (
-            f"{opponent}, {conditions[comparison.condition]}", format_difference(comparison.result),
-            format_p(comparison.p_adjusted).removeprefix("= "), "" if found is None else f"{found:.3f}",
-            comparison.outcome,
+            f"{opponent}, {title}", format_difference(comparison.result),
+            format_p(comparison.p_adjusted).removeprefix("= "), "Holm" if comparison.is_primary else "max-t",
+            "" if found is None else f"{found:.3f}", comparison.outcome,
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"| {lines[0]}", *lines[1:], ""])
@@ -217,8 +236,8 @@ def ladder(results: dict[str, Any]) -> str:
     titles = results["titles"]
     places = list(dict.fromkeys((record["test_set"], record["condition"]) for record in results["ladder"]))
     by_place = {(r["test_set"], r["condition"], r["arm"]): r for r in results["ladder"]}
-    left_out = {r["arm"]: r["metrics"][0] for r in results["leave_one_speaker_out"] if r["by"] == "corpus"}
-    heads = [f"{titles[test_set]}, {CONDITIONS[condition]}" for test_set, condition in places]
+    left_out = {r["arm"]: balanced_accuracy(r) for r in results["leave_one_speaker_out"] if r["by"] == "corpus"}
+    heads = [f"{titles[test_set]}, {condition_title(condition)}" for test_set, condition in places]
     lines = ["| | " + " | ".join([*heads, "leave one corpus out"]) + " |", "|---|" + "---|" * (len(heads) + 1)]
     for arm in distinct(record["arm"] for record in results["ladder"]):
         cells = [rung(by_place[(*place, arm)]) for place in places]

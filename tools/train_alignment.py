@@ -338,7 +338,7 @@ def run_alignment(
 ) -> dict[str, Any]:
     """Train an alignment for a model of `layers` layers; write `out` (.safetensors) and its JSON beside it.
 
-    source: "wheels", or a folder with whisper-tiny.en/ and SmolLM2-135M-Instruct/ in transformers' format.
+    source: "wheels", or a folder with whisper-base/ and SmolLM2-135M-Instruct/ in transformers' format.
     """
     config = Config()
     parts = divide(*prepare(config, on_progress), config.data)
@@ -377,8 +377,8 @@ def run_alignment(
 
 
 def read_parts(folder: Path) -> SmallModelParts:
-    """The open weights in transformers' format, from whisper-tiny.en/ and SmolLM2-135M-Instruct/ in `folder`."""
-    encoder, language_model = folder / "whisper-tiny.en", folder / "SmolLM2-135M-Instruct"
+    """The open weights in transformers' format, from whisper-base/ and SmolLM2-135M-Instruct/ in `folder`."""
+    encoder, language_model = folder / "whisper-base", folder / "SmolLM2-135M-Instruct"
     return SmallModelParts(
         dict(WhisperModel.from_pretrained(encoder, dtype=torch.float32).encoder.state_dict()),
         AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32),

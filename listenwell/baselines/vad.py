@@ -3,12 +3,12 @@
 Each can make the score of a clip from its frames in several ways, its forms; dev decides which one is used.
 
 Silero VAD: the highest, the mean, or the mean of the three highest speech probabilities of a clip's 32 ms chunks, of
-the clip as it is or after half a second of faint noise, in which the recurrent state settles. Version 6.2.3
-(github.com/snakers4/silero-vad, MIT). Its ONNX file is taken out of the published wheel and run with onnxruntime; the
-wheel itself is never imported, so torchaudio is not needed. As in the wheel's own OnnxWrapper, each chunk of 512
-samples follows the 64 samples before it, a recurrent state passes from chunk to chunk, and a clip is padded to whole
-chunks, with silence or with the noise. A batch always has the same number of rows: with one shape for every call a
-clip's score is the same to the bit whatever its neighbours.
+the clip as it is or after half a second of faint noise, in which the recurrent state settles, once for all clips.
+Version 6.2.3 (github.com/snakers4/silero-vad, MIT). Its ONNX file is taken out of the published wheel and run with
+onnxruntime; the wheel itself is never imported, so torchaudio is not needed. As in the wheel's own OnnxWrapper, each
+chunk of 512 samples follows the 64 samples before it, a recurrent state passes from chunk to chunk, and a clip is
+padded to whole chunks, with silence or with the noise. A batch always has the same number of rows: with one shape for
+every call a clip's score is the same to the bit whatever its neighbours.
 
 WebRTC VAD: the share of a clip's frames that it calls voiced, at each of its four degrees of strictness. The detector
 of the WebRTC project (a Gaussian mixture on six sub-band energies) through py-webrtcvad. It takes 16-bit samples in
@@ -19,6 +19,7 @@ part shorter than a frame is dropped, and a clip shorter than one frame is fille
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,12 @@ from listenwell.data.fetch.packages import WheelFile
 from listenwell.errors import ListenwellError
 from listenwell.random_streams import stream
 
-MODULES: Mapping[str, str] = {"silero": "onnxruntime", "webrtc": "webrtcvad"}
+MODULES: Mapping[str, str] = {
+    "silero": "onnxruntime",
+    "fsmn": "onnxruntime",
+    "marblenet": "onnxruntime",
+    "webrtc": "webrtcvad",
+}
 """The module that each baseline of evaluation.baselines needs."""
 SILERO_VAD = WheelFile(
     project="silero-vad",
@@ -43,7 +49,10 @@ SILERO_VAD = WheelFile(
 CHUNK, CONTEXT = 512, 64
 """Samples of one chunk, and of the stretch before it that the network gets again."""
 STATE_WIDTH = 128
-BATCH = 16
+BATCH = 8
+"""Larger ones cost little less a row, and leave more rows empty."""
+AFTER_NOISE = "after noise"
+PLACES = (AFTER_NOISE, "as it is")
 LEAD_CHUNKS = 16
 """0.5 s."""
 NOISE_RMS = 1e-3
@@ -78,6 +87,18 @@ def _missing_package(baseline: str, package: str) -> ListenwellError:
     )
 
 
+def open_network(onnx_file: Path) -> Any:
+    """Return an onnxruntime session of one thread. Raises ListenwellError when onnxruntime is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise _missing_package(onnx_file.name, "onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(onnx_file), sess_options=options, providers=["CPUExecutionProvider"])
+
+
 class SileroVad:
     """Silero VAD from its ONNX file, which `fetch_weight_file(SILERO_VAD, cache)` fetches.
 
@@ -85,57 +106,65 @@ class SileroVad:
     """
 
     name = "silero"
-    forms = tuple(f"{aggregate}, {place}" for place in ("after noise", "as it is") for aggregate in AGGREGATES)
+    parts = (SILERO_VAD,)
+    forms = tuple(f"{aggregate}, {place}" for place in PLACES for aggregate in AGGREGATES)
     default_threshold = 0.5
     """The default of the wheel's get_speech_timestamps."""
 
     def __init__(self, onnx_file: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise _missing_package("Silero VAD", "onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(onnx_file), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_network(onnx_file)
+        lead, zeros = np.tile(faint_noise(LEAD_CHUNKS), (BATCH, 1)), np.zeros((2, BATCH, STATE_WIDTH), np.float32)
+        self._settled = self._run(lead, zeros)[1][:, 0]
 
     def scores(self, waveforms: Sequence[Waveform], forms: Sequence[str] = forms) -> dict[str, NDArray[np.float64]]:
         """Return by form each clip's score, a probability, shape (n,)."""
         scores = {form: np.empty(len(waveforms)) for form in forms}
-        by_length = sorted(range(len(waveforms)), key=lambda i: waveforms[i].size)
-        for n_lead, place in ((LEAD_CHUNKS, "after noise"), (0, "as it is")):
-            aggregates = {form: AGGREGATES[form.partition(", ")[0]] for form in forms if form.endswith(place)}
-            for first in range(0, len(by_length) if aggregates else 0, BATCH):
-                rows = by_length[first : first + BATCH]
-                probabilities = self.chunk_probabilities([waveforms[i] for i in rows], n_lead)
-                for i, row in zip(rows, probabilities, strict=False):
-                    chunks = row[n_lead : n_lead + count_chunks(waveforms[i].size)]
-                    for form, aggregate in aggregates.items():
-                        scores[form][i] = aggregate(chunks)
+        places = [place for place in PLACES if any(form.endswith(place) for form in forms)]
+        rows = [(i, place) for i in range(len(waveforms)) for place in places]
+        rows.sort(key=lambda row: waveforms[row[0]].size)
+        for first in range(0, len(rows), BATCH):
+            batch = rows[first : first + BATCH]
+            probabilities = self.chunk_probabilities(
+                [waveforms[i] for i, _ in batch], [place == AFTER_NOISE for _, place in batch]
+            )
+            for (i, place), row in zip(batch, probabilities, strict=False):
+                chunks = row[: count_chunks(waveforms[i].size)]
+                for form in (form for form in forms if form.endswith(place)):
+                    scores[form][i] = AGGREGATES[form.partition(", ")[0]](chunks)
         return scores
 
-    def chunk_probabilities(self, waveforms: Sequence[Waveform], n_lead: int = 0) -> Probabilities:
-        """Return the probabilities of all chunks of up to BATCH clips, (BATCH, n_lead + chunks of the longest).
+    def chunk_probabilities(
+        self, waveforms: Sequence[Waveform], after_noise: Sequence[bool] | None = None
+    ) -> Probabilities:
+        """Return the probabilities of all chunks of up to BATCH clips, (BATCH, chunks of the longest).
 
-        n_lead: chunks of faint noise before each clip, which then fills its last chunk too; 0 is silence.
+        after_noise: which clips follow LEAD_CHUNKS of faint noise, which then fills their last chunk too; by default
+        none does, and silence fills it.
         """
-        n_chunks = n_lead + max(count_chunks(samples.size) for samples in waveforms)
+        n_chunks = max(count_chunks(samples.size) for samples in waveforms)
         padded = np.zeros((BATCH, CONTEXT + n_chunks * CHUNK), dtype=np.float32)
-        if n_lead:
-            padded[:] = NOISE_RMS * stream(0, "faint noise").standard_normal(padded.shape[1], dtype=np.float32)
-        start = CONTEXT + n_lead * CHUNK
-        for row, samples in zip(padded, waveforms, strict=False):
-            row[start : start + samples.size] = samples
         state = np.zeros((2, BATCH, STATE_WIDTH), dtype=np.float32)
+        noise = faint_noise(LEAD_CHUNKS + n_chunks)[LEAD_CHUNKS * CHUNK :]
+        for row, samples in enumerate(waveforms):
+            if after_noise is not None and after_noise[row]:
+                padded[row], state[:, row] = noise, self._settled
+            padded[row, CONTEXT : CONTEXT + samples.size] = samples
+        return self._run(padded, state)[0]
+
+    def _run(self, padded: Waveform, state: Probabilities) -> tuple[Probabilities, Probabilities]:
+        """Probabilities (BATCH, n_chunks) of padded (BATCH, CONTEXT + n_chunks CHUNK), and the state after them."""
         rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
-        probabilities = np.empty((BATCH, n_chunks), dtype=np.float32)
-        for chunk in range(n_chunks):
-            stretch = padded[:, chunk * CHUNK : (chunk + 1) * CHUNK + CONTEXT]
+        probabilities = []
+        for first in range(0, padded.shape[1] - CONTEXT, CHUNK):
+            stretch = padded[:, first : first + CHUNK + CONTEXT]
             output, state = self._session.run(None, {"input": stretch, "state": state, "sr": rate})
-            probabilities[:, chunk] = output[:, 0]
-        return probabilities
+            probabilities.append(output[:, 0])
+        return np.stack(probabilities, axis=1), state
+
+
+def faint_noise(n_chunks: int) -> Waveform:
+    """The first CONTEXT + n_chunks CHUNK samples of one fixed stretch of white Gaussian noise."""
+    return NOISE_RMS * stream(0, "faint noise").standard_normal(CONTEXT + n_chunks * CHUNK, dtype=np.float32)
 
 
 def count_chunks(n_samples: int) -> int:
@@ -150,6 +179,7 @@ class WebRtcVad:
     """
 
     name = "webrtc"
+    parts: tuple[WheelFile, ...] = ()
     forms = ("mode 2", "mode 0", "mode 1", "mode 3")
     default_threshold = 0.5
     """Half of the frames: it decides on frames only, a majority is the plain reading for a whole clip."""
@@ -163,16 +193,17 @@ class WebRtcVad:
 
     def scores(self, waveforms: Sequence[Waveform], forms: Sequence[str] = forms) -> dict[str, NDArray[np.float64]]:
         """Return by form the share of voiced frames of each clip, shape (n,)."""
-        return {form: np.array([self._voiced_share(each, int(form[-1])) for each in waveforms]) for form in forms}
+        clips = [[frame.tobytes() for frame in cut_frames(each)] for each in waveforms]
+        return {form: np.array([self._voiced_share(each, int(form[-1])) for each in clips]) for form in forms}
 
-    def _voiced_share(self, samples: Waveform, mode: int) -> float:
+    def _voiced_share(self, frames: Sequence[bytes], mode: int) -> float:
         vad = self._new_vad(mode)
-        frames = cut_frames(samples, SAMPLE_RATE_HZ * FRAME_MS // 1000)
-        return float(np.mean([vad.is_speech(frame.tobytes(), SAMPLE_RATE_HZ) for frame in frames]))
+        return float(np.mean([vad.is_speech(frame, SAMPLE_RATE_HZ) for frame in frames]))
 
 
-def cut_frames(samples: Waveform, n_frame: int) -> NDArray[np.int16]:
+def cut_frames(samples: Waveform) -> NDArray[np.int16]:
     """Return the whole frames as 16-bit samples, (n_frames, n_frame), at least one; out-of-range samples clip."""
+    n_frame = SAMPLE_RATE_HZ * FRAME_MS // 1000
     pcm = np.clip(np.round(samples * 32768.0), -32768, 32767).astype("<i2")
     n_frames = max(1, pcm.size // n_frame)
     frames = np.zeros(n_frames * n_frame, dtype="<i2")

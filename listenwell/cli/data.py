@@ -163,7 +163,7 @@ def draw_test_set(
     draw = Draw(SetSize(speakers, speech_clips, sounds, sound_clips), from_split, tuple(exclude or ()))
     read = study_inputs(config, *(exclude or []))
     files = [out / name for name in FILES]
-    with destinations(files, inputs=read, overwrite=overwrite, keep_own=True) as remove_rest:
+    with destinations(files, inputs=read, overwrite=overwrite) as remove_rest:
         with shown_progress() as on_progress:
             sheet = make_test_set(config, draw, out, on_progress)
         remove_rest()

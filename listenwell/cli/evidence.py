@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,7 +25,7 @@ ScaleOption = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws of groups.")]
 Conditions = Annotated[
     Path | None,
-    typer.Option("--conditions", help="What conditions of other names are (CSV: condition, as, kind): dur_20ms,20ms,"),
+    typer.Option("--conditions", help="What conditions of other names are (CSV: condition, as): dur_20ms,20ms"),
 ]
 TableOut = Annotated[Path | None, typer.Option("--table", help="Write a table here: .csv (every number) or .tex.")]
 SHOWN_PARTS = 8
@@ -114,7 +114,6 @@ def evaluate(
             Costs(*parse_criterion(f"cost={costs}").numbers),
             parse_parts(by),
             given.read_ids(clips, given.parse_columns(columns)) if clips else (),
-            {found.name or name: found.kind for name, found in named.items() if found.kind},
         )
         with shown_progress() as on_progress:
             judgement = given.judge_predictions(predictions, question, seed, on_progress)
@@ -136,40 +135,33 @@ def compare(
     method: Annotated[str, typer.Option("--method", help="Method of a run folder.")] = "fine-tuned",
     test_set: Annotated[str, typer.Option("--test-set", help="Test set of a run folder.")] = "",
     common: Annotated[bool, typer.Option("--common", help="Compare on the clips that all have scored.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page on two run folders side by side.")] = None,
     out: JsonOut = None,
     table: TableOut = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the comparison as a web page too.")] = None,
     seed: Seed = 42,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare the first source with each of the others on the same clips, in one table with paired tests."""
     from listenwell.evaluate.predictions import parse_columns
-    from listenwell.report.score_tables import comparison_rows, comparison_table, write_table
+    from listenwell.report.score_tables import comparison_page, comparison_rows, comparison_table, write_table
     from listenwell.report.tables import align
+    from listenwell.report.write import write_page
     from listenwell.storage.atomic_files import write_json
     from listenwell.storage.destination import destinations
-    from listenwell.tasks.compare import Reading, compare_runs, compare_sources, paths_of
+    from listenwell.tasks.compare import Reading, compare_sources, differing_settings, paths_of
 
     reading = Reading(parse_columns(columns), scale, method, test_set)
-    with destinations([out, html, table], inputs=paths_of(sources), overwrite=overwrite):
+    with destinations([out, table, html], inputs=paths_of(sources), overwrite=overwrite):
+        result, warnings = compare_sources(sources, reading, seed, common)
+        settings = differing_settings(sources)
+        if table is not None:
+            write_table(table, comparison_table(result), comparison_rows(result))
         if html is not None:
-            from listenwell.report.comparison import answer_comparison, comparison_page
-            from listenwell.report.write import write_page  # draws: half a second to load
-
-            comparison = compare_runs(sources, reading, seed, common)
-            write_page(html, comparison_page(comparison))
-            warnings = comparison.warnings
-            lines = [f"{answer.question} {answer.strong} {answer.text}" for answer in answer_comparison(comparison)]
-            lines.append(f"page: {html}")
-            content: dict[str, Any] = {"test_sets": {name: asdict(it) for name, it in comparison.test_sets.items()}}
-        else:
-            result, warnings = compare_sources(sources, reading, seed, common)
-            lines, content = [align(comparison_table(result)), *_auc_lines(result)], asdict(result)
-            if table is not None:
-                write_table(table, comparison_table(result), comparison_rows(result))
+            write_page(html, comparison_page(result, settings, warnings))
         if out is not None:
-            write_json(out, {**content, "warnings": warnings})
-    typer.echo("\n".join([*(f"warning: {warning}" for warning in warnings), *lines]))
+            write_json(out, {**asdict(result), "settings": settings, "warnings": warnings})
+    lines = [*(f"warning: {warning}" for warning in warnings), align(comparison_table(result)), *_auc_lines(result)]
+    typer.echo("\n".join([*lines, *(f"setting {setting}" for setting in settings)]))
 
 
 @app.command("power", epilog="Example: listenwell power --half-width 0.1")
@@ -259,11 +251,13 @@ def _judgement_lines(judgement: "Judgement") -> list[str]:
 
 
 def _auc_lines(result: "SideBySide") -> list[str]:
+    first = next(iter(result.left_out))
     return [
-        f"AUC, {pair.condition or 'all'}: {pair.name} minus {pair.opponent} {pair.auc.difference:+.3f} "
-        f"[{pair.auc.low:+.3f}, {pair.auc.high:+.3f}], p {pair.auc.p_value:.3g}"
-        for pair in result.pairs
-        if pair.auc is not None and pair.condition in HEADLINES
+        f"AUC, {condition or 'all'}: {first} minus {opponent} {auc.difference:+.3f} [{auc.low:+.3f}, {auc.high:+.3f}], "
+        f"p {auc.p_value:.3g}"
+        for condition, by_opponent in result.aucs.items()
+        for opponent, auc in by_opponent.items()
+        if condition in HEADLINES
     ]
 
 

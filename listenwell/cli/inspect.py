@@ -1,4 +1,4 @@
-"""Commands that look: check (the leak gate), preview, runs (list, tensorboard), seal show."""
+"""Commands that look: check (the leak gate), preview, runs list, seal show."""
 
 import sys
 from pathlib import Path
@@ -16,9 +16,7 @@ from listenwell.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from listenwell.data.check.leaks import LeakReport
 
-runs_app = typer.Typer(
-    cls=OneSentenceErrors, no_args_is_help=True, help="List the runs in a folder; copy one's metrics for TensorBoard."
-)
+runs_app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="List the runs in a folder.")
 
 
 @runs_app.command("list", epilog="Example: listenwell runs list my")
@@ -47,22 +45,6 @@ def list_(
             f"{row.test_set:14} {row.condition:9} {run_folder!s:30} balanced accuracy "
             f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
         )
-
-
-@runs_app.command("tensorboard", epilog="Example: listenwell runs tensorboard my/run --out events")
-def tensorboard(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that trains or trained.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the event files, one folder per fit.")],
-    overwrite: Overwrite = False,
-) -> None:
-    """Copy the metrics of a run's fits into TensorBoard event files: tensorboard --logdir OUT. Prints the folders.
-
-    Needs listenwell[tracking].
-    """
-    from listenwell.tasks.runs import export_tensorboard
-
-    for folder in export_tensorboard(run, out, overwrite=overwrite):
-        typer.echo(folder)
 
 
 seal_app = typer.Typer(

@@ -15,7 +15,6 @@ from listenwell.storage.load_or_make import cache_root
 if TYPE_CHECKING:
     from listenwell.config import Config
     from listenwell.data.clip import Clip
-    from listenwell.evaluate.intervals import Metric
 
 Overrides = Annotated[
     list[str] | None,
@@ -26,9 +25,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished s
 AdapterFolder = Annotated[
     Path | None, typer.Option("--adapter", help="Folder of a trained adapter, or of a study that delivers one.")
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there, also where listenwell did not write it.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
 class OneSentenceErrors(TyperGroup):
@@ -134,30 +131,6 @@ def count_groups(clips: "Sequence[Clip]") -> Iterator[tuple[str, int, int]]:
 
     by_label = {label: [clip for clip in clips if clip.label == label] for label in LABELS}
     yield from ((label, len(of), len({clip.group for clip in of})) for label, of in by_label.items() if of)
-
-
-class MetricLines:
-    """Measures as lines; a note stands once, below all of them, and is referred to as [1], [2], ..."""
-
-    def __init__(self) -> None:
-        self._notes: list[str] = []
-
-    def line(self, metric: "Metric") -> str:
-        """Value, interval, clips, groups."""
-        return (
-            f"  {metric.name:18} {metric.value:.3f}  [{metric.low:.3f}, {metric.high:.3f}]  "
-            f"{metric.n} clips, {metric.n_groups} groups" + (f" {self._mark(metric.note)}" if metric.note else "")
-        )
-
-    def notes(self) -> list[str]:
-        """What the lines so far refer to."""
-        return [f"[{number}] {note}" for number, note in enumerate(self._notes, start=1)]
-
-    def _mark(self, text: str) -> str:
-        # balanced accuracy repeats the notes of recall and specificity, which have lines of their own
-        notes = [note.removeprefix("recall: ").removeprefix("specificity: ") for note in text.split("; ")]
-        self._notes += [note for note in notes if note not in self._notes]
-        return "".join(f"[{self._notes.index(note) + 1}]" for note in notes)
 
 
 def peak_memory_gib() -> float:

@@ -51,7 +51,8 @@ def study(config: ConfigFile, overrides: Overrides = None) -> None:
 @app.command("init", epilog="Example: listenwell init my")
 def init(
     source: Annotated[
-        Path, typer.Argument(metavar="FOLDER|TABLE", help="Folder of your recordings, or a table of them.")
+        Path,
+        typer.Argument(metavar="FOLDER|TABLE|hf:OWNER/NAME", help="Your recordings, a table, or data of another tool."),
     ],
     group: Annotated[
         str,
@@ -60,25 +61,24 @@ def init(
             help="Who stands behind a file: folder, file, or a pattern such as '^([a-z]+)_'; of a table, its column.",
         ),
     ] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a study on data of another tool.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Look at a folder of recordings (speech/<speaker>/..., nonspeech/<source>/...), write clips.csv and study.yaml.
 
     Labels may also lie beside the recordings: Audacity's label tracks, Praat's TextGrids, RTTM. Or look at a table of
     clips (CSV, JSON Lines, Parquet): study.yaml says which of its columns are read as what; Common Voice's is known.
+    Data of other tools: Hugging Face datasets, saved or on the hub, lhotse's cuts, Kaldi's data folders.
     """
-    from listenwell.tasks.init import start_from_table, start_project
+    from listenwell.tasks import init as task
 
-    if source.is_file():
-        started = start_from_table(source, group, overwrite=overwrite)
-        for column, name in started.taken.items():
-            typer.echo(f"{column:12} is column {name}")
-        if started.taken and "clip_id" not in started.taken:
-            typer.echo(f"{'clip_id':12} is made of path and start")
-        if started.left:
-            typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
-    else:
-        started = start_project(source, group or "folder", overwrite=overwrite)
+    started = task.start(source, group, out, overwrite=overwrite)
+    for column, name in started.taken.items():
+        typer.echo(f"{column:12} is column {name}")
+    if started.taken and "clip_id" not in started.taken:
+        typer.echo(f"{'clip_id':12} is made of path and start")
+    if started.left:
+        typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
     for label, n_clips, n_groups in count_groups(started.clips):
         typer.echo(f"{label:10} {n_clips:5} clips  {n_groups:4} groups")
     if started.backgrounds:
@@ -173,19 +173,9 @@ def _duration(seconds: float) -> str:
 
 
 def _search_lines(result: "Search") -> Iterator[str]:
-    """The trials that ended at a rung and what that saved; what mattered in a sampled search; the best point."""
-    if result.dropped:
-        trained, whole = result.n_steps["trained"], result.n_steps["trained_whole"]
-        yield (
-            f"ended at a rung, by dev loss so far: {len(result.dropped)} trials; {trained} steps were trained, "
-            f"{whole - trained} of {whole} saved"
-        )
+    """The trials that ended at a rung; the best point."""
     for trial in sorted(result.dropped, key=lambda trial: (-trial["rung"], trial["dev_loss"])):
-        yield f"  after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {_changes_text(trial['changes'])}"
-    if result.sampled is not None:
-        yield f"share of the objective's variance, {result.sampled['importance_note']}"
-        for key, share in (result.sampled["importance"] or {}).items():
-            yield f"  {key:24} {share:.2f}"
+        yield f"ended after epoch {trial['rung']}, dev loss {trial['dev_loss']:.3f}: {_changes_text(trial['changes'])}"
     yield f"best: {_changes_text(result.best)}"
 
 

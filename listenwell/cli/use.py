@@ -15,7 +15,6 @@ import typer
 
 from listenwell.cli.shared import (
     AdapterFolder,
-    MetricLines,
     OneSentenceErrors,
     Overrides,
     Overwrite,
@@ -26,7 +25,7 @@ from listenwell.cli.shared import (
 )
 from listenwell.errors import ConfigError
 from listenwell.progress import shown_progress
-from listenwell.storage.atomic_files import companion, is_stream
+from listenwell.storage.atomic_files import companion
 from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
 
@@ -45,13 +44,21 @@ Form = Literal["table", "json", "csv", "rttm", "audacity", "textgrid", "srt", "v
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the detector.")] = Path("detector"),
+    push: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Also put it there on the Hugging Face hub.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="With --push: for its owners' eyes only.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a detector of a finished study: adapter, prompt, thresholds and the rule for long recordings, in one folder.
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
     """
+    from listenwell.tasks.push import push_detector, require_access
     from listenwell.tasks.runs import open_run
+
+    if private and not push:
+        raise ConfigError("--private: says who sees what --push puts on the hub; give --push OWNER/NAME too.")
+    if push:
+        require_access(push)
 
     def read() -> Iterator[Path]:
         opened, config = open_run(run)
@@ -69,6 +76,8 @@ def export(
             f"{rule.hop_s:g} s, speech on at {rule.on:g}, off below {rule.off:g}, at least {rule.shortest_speech_s:g} "
             f"s, pauses of at least {rule.shortest_pause_s:g} s"
         )
+    if push:
+        typer.echo(push_detector(out, push, private=private, overwrite=overwrite))
 
 
 @app.command("detect", epilog="Example: listenwell detect meeting.wav --detector detector --format srt")
@@ -121,12 +130,19 @@ def detect(
     answers = Answers(form, name_recordings(shown), partial(typer.echo, nl=False), out, cut)
     is_done = [skip_existing and answers.are_there(path) for path in shown]
     todo = [path for path, is_there in zip(chosen.paths, is_done, strict=True) if not is_there]
+    kept = None
+    if out is not None:
+        # one answer each: within the folder, which alone must be writable
+        beside = out / JOURNAL if answers.in_folder else out
+        kept = companion(Path(os.path.realpath(beside)), JOURNAL)
     if len(todo) < len(shown):
         print(
             f"listenwell: {len(shown) - len(todo)} of {len(shown)} recordings have their answers already.",
             file=sys.stderr,
         )
         if not todo:
+            if kept is not None:  # of a run that was killed when all was written
+                kept.unlink(missing_ok=True)
             return
     places = [STDIN_SHOWN if path == STDIN else path for path in todo]
     with destinations(
@@ -145,11 +161,7 @@ def detect(
         )  # fmt: skip
         if threshold is None:
             _say_criterion(criterion, loaded.bundle)
-        journal = ScoreJournal()
-        if out is not None and not is_stream(out):
-            # one answer each: within the folder, which alone must be writable
-            beside = out / JOURNAL if answers.in_folder else out
-            journal = ScoreJournal(companion(Path(os.path.realpath(beside)), JOURNAL), owner_of(loaded))
+        journal = ScoreJournal(kept, owner_of(loaded))
         started, by_recording = time.monotonic(), []
         with shown_progress() as on_progress:
             found = detect_files(loaded, todo, longest_clip, journal, on_progress, channel == EACH)
@@ -206,6 +218,8 @@ def score(
 ) -> None:
     """Score clips with a base model as it is, or with a trained adapter: one CSV row per clip and condition."""
     from listenwell.config import load_config
+    from listenwell.report.score_tables import metrics_table
+    from listenwell.report.tables import align
     from listenwell.splits.clips import find_manifest, read_split
     from listenwell.storage.run_folder import hold_run, require_own
     from listenwell.tasks.score_table import score_manifest
@@ -228,11 +242,8 @@ def score(
         with hold_run(run):
             result = score_manifest(resolved, split, resolved.evaluation.conditions, adapter, on_progress)
     rows = f"{len(result.table)} rows" + (f" of {split}" if split else "")
-    typer.echo(f"{resolved.model.name}, {result.method}, {rows}, threshold 0")
-    measures = MetricLines()
-    for condition, metrics in result.metrics.items():
-        typer.echo("\n".join([condition, *map(measures.line, metrics)]))
-    typer.echo("".join(f"{note}\n" for note in measures.notes()), nl=False)
+    caption = f"{resolved.model.name}, {result.method}, {rows}, threshold 0"
+    typer.echo(align(metrics_table(result.metrics, caption)))
     if result.n_unreadable:
         typer.echo(f"{result.n_unreadable} clips could not be read, see {resolved.output}/quarantine")
     rate = "read back from an earlier run" if result.clips_per_s is None else f"{result.clips_per_s:.1f} clips/s"

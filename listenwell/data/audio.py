@@ -31,7 +31,7 @@ from listenwell.data.decoding import Recording, block_frames, open_recording
 from listenwell.errors import AudioError, AudioWarning
 
 SAMPLE_RATE_HZ = 16_000
-DECODING_VERSION = 2
+DECODING_VERSION = 3
 """Raised when a change of this module gives other samples for some file."""
 Waveform = NDArray[np.float32]
 _MOST_FRAMES = 2**29

@@ -2,11 +2,11 @@
 
 libsndfile reads what it can vouch for: WAV, AIFF, AU, CAF, W64, FLAC, and Ogg that holds one stream. FFmpeg's libraries
 read the rest (MP3, whose headers guess; AAC, M4A, WebM, WMA, AC-3, ...), and what libsndfile cannot vouch for: headers
-that tell no length, files joined end to end, what it does not open. A length in a header is a guess: the decoded end
-counts. Frames are float32 (n_frames, n_channels), full scale +-1, at the recording's own rate.
+that tell no length, several sounds in one Ogg or FLAC, what it does not open. A length in a header is a guess: the
+decoded end counts. Frames are float32 (n_frames, n_channels), full scale +-1, at the recording's own rate.
 """
 
-import itertools
+import io
 import os
 import re
 import shutil
@@ -18,10 +18,9 @@ from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
-from listenwell.data.sound_files import Part, Parts, find_parts
+from listenwell.data.sound_files import Layout, find_layout
 from listenwell.errors import AudioError
 
 Frames = NDArray[np.float32]
@@ -87,21 +86,18 @@ def _open(source: Source, name: str, stack: ExitStack) -> Recording:
             source = _copy_stream(name, stack.enter_context(source.open("rb")), stack)
     elif not source.seekable():
         source = _copy_stream(name, source, stack)
-    parts = find_parts(source)
-    if parts.is_joined:
-        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        return JoinedRecording(name, file, parts, stack)
-    return _open_one(source, name, parts, stack)
-
-
-def _open_one(source: Source, name: str, parts: Parts, stack: ExitStack) -> Recording:
+    layout = find_layout(source)
+    if layout.fault:
+        raise AudioError(f"{name}: {layout.fault}.")
+    if layout.end is not None:
+        source = _read_start(source, layout.end)
     try:
-        if parts.is_mpeg:
+        if layout.is_mpeg or layout.is_chained:
             raise _NotVouchedError("")
-        return LibsndfileRecording(name, source, parts, stack)
+        return LibsndfileRecording(name, source, layout, stack)
     except _NotVouchedError as reason:
         file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        recording = _with_ffmpeg(name, file, stack, parts.is_cut)
+        recording = _with_ffmpeg(name, file, stack, layout.is_cut, layout.is_chained)
         recording.notes += [str(reason)] if str(reason) else []
         return recording
 
@@ -116,7 +112,7 @@ def _require_file(path: Path) -> None:
 
 
 def _copy_stream(name: str, stream: BinaryIO, stack: ExitStack) -> BinaryIO:
-    """What a pipe holds as a temporary file: tables may lie at its end, and joined files are looked for."""
+    """What a pipe holds as a temporary file: tables may lie at its end, and its layout is looked at."""
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     shutil.copyfileobj(stream, copy)
     if copy.tell() == 0:
@@ -125,11 +121,19 @@ def _copy_stream(name: str, stream: BinaryIO, stack: ExitStack) -> BinaryIO:
     return cast(BinaryIO, copy)
 
 
-def _with_ffmpeg(name: str, file: BinaryIO, stack: ExitStack, is_cut: bool = False) -> Recording:
+def _read_start(source: Source, end: int) -> BinaryIO:
+    """The bytes of a file up to `end`, as a file."""
+    with ExitStack() as stack:
+        return io.BytesIO((stack.enter_context(source.open("rb")) if isinstance(source, Path) else source).read(end))
+
+
+def _with_ffmpeg(
+    name: str, file: BinaryIO, stack: ExitStack, is_cut: bool = False, is_chained: bool = False
+) -> Recording:
     # a fifth of a second and many libraries, which most studies never need
     from listenwell.data.ffmpeg import FfmpegRecording
 
-    recording = FfmpegRecording(name, file, is_cut)
+    recording = FfmpegRecording(name, file, is_cut, is_chained)
     stack.callback(recording.close)
     return recording
 
@@ -141,7 +145,7 @@ class _NotVouchedError(Exception):
 class LibsndfileRecording:
     """A recording that libsndfile opens and whose end it knows."""
 
-    def __init__(self, name: str, source: Source, parts: Parts, stack: ExitStack) -> None:
+    def __init__(self, name: str, source: Source, layout: Layout, stack: ExitStack) -> None:
         """Raises _NotVouchedError where FFmpeg should read it."""
         self.name, self.notes, self.fault = name, list[str](), ""
         self._source, self._stack = source, stack
@@ -157,11 +161,11 @@ class LibsndfileRecording:
         if chunk is not None and int(chunk[2]) < int(chunk[1]) < _SMALLEST_UNKNOWN_BYTES:
             there_s = self.n_frames / self.rate_hz
             self.fault = f"truncated, the header promises more than the {there_s:.3f} s that are there"
-        if parts.is_cut:
+        if layout.is_cut:
             self.fault = "truncated, its last page is incomplete"
-        if parts.share_after > _MOST_AFTER:
+        if layout.share_after > _MOST_AFTER:
             self.notes.append(
-                f"{parts.share_after:.0%} of it lie behind the end that its header tells, and were not read"
+                f"{layout.share_after:.0%} of it lie behind the end that its header tells, and were not read"
             )
 
     def _require_vouched(self) -> None:
@@ -207,47 +211,3 @@ class LibsndfileRecording:
                 f"truncated, the header promises {self.n_frames / self.rate_hz:.3f} s but only "
                 f"{(first + n_read) / self.rate_hz:.3f} s could be read"
             )
-
-
-class JoinedRecording:
-    """Files joined end to end, as one recording at the rate of the first and with as many channels."""
-
-    n_frames = None
-
-    def __init__(self, name: str, file: BinaryIO, parts: Parts, stack: ExitStack) -> None:
-        """Raises AudioError where the first cannot be decoded."""
-        self.name, self.notes, self.fault = name, list[str](), ""
-        self._files = [Part(file, start, end) for start, end in itertools.pairwise(parts.bounds)]
-        self._is_cut = parts.is_cut
-        self._first = self._open(0, stack)
-        self.rate_hz, self.n_channels = self._first.rate_hz, self._first.n_channels
-
-    def _open(self, number: int, stack: ExitStack) -> Recording:
-        part = cast(BinaryIO, self._files[number])
-        part.seek(0)
-        is_cut = self._is_cut and number == len(self._files) - 1
-        return _open_one(part, self.name, Parts(is_cut=is_cut), stack)
-
-    def blocks(self, first: int, n_block: int) -> Iterator[Frames]:
-        """Yield the frames from number `first` on, about n_block at a time. Once."""
-        at = 0
-        for number in range(len(self._files)):
-            with ExitStack() as stack:
-                recording = self._first if number == 0 else self._open(number, stack)
-                for block in self._fit(recording, n_block):
-                    if at + len(block) > first:
-                        yield block[max(0, first - at) :]
-                    at += len(block)
-                self.fault = self.fault or recording.fault
-
-    def _fit(self, recording: Recording, n_block: int) -> Iterator[Frames]:
-        """The blocks of one part, at this rate and with these channels."""
-        resampler = None
-        if recording.rate_hz != self.rate_hz:
-            resampler = soxr.ResampleStream(recording.rate_hz, self.rate_hz, self.n_channels, "float32", "HQ")
-        for block in recording.blocks(0, n_block):
-            if recording.n_channels != self.n_channels:
-                block = np.repeat(block.mean(axis=1, keepdims=True, dtype=np.float32), self.n_channels, axis=1)
-            yield block if resampler is None else resampler.resample_chunk(block)
-        if resampler is not None:
-            yield resampler.resample_chunk(np.empty((0, self.n_channels), dtype=np.float32), last=True)

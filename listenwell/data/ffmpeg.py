@@ -48,10 +48,13 @@ class FfmpegRecording:
 
     n_frames = None
 
-    def __init__(self, name: str, file: BinaryIO, is_cut: bool = False) -> None:
-        """is_cut: it is known to break off. Raises AudioError for what is no sound, or holds none."""
+    def __init__(self, name: str, file: BinaryIO, is_cut: bool = False, is_chained: bool = False) -> None:
+        """is_cut: it is known to break off; is_chained: its times begin anew, so no place is sought.
+
+        Raises AudioError for what is no sound, or holds none.
+        """
         self.name, self.fault, self.notes = name, "", list[str]()
-        self._reader, self._is_cut = _Reader(file), is_cut
+        self._reader, self._is_cut, self._is_chained = _Reader(file), is_cut, is_chained
         self.rate_hz, self.n_channels, self._layout, self._form = 0, 0, "", ""
         self._first_pts: int | None = None
         self._begun_at: tuple[Any, Any] = (None, None)
@@ -70,7 +73,7 @@ class FfmpegRecording:
         """Yield the frames from number `first` on, n_block or some more at a time. Once."""
         arrays: Iterator[Frames] = itertools.chain([self._start], self._arrays)
         at = 0
-        if first > _SEEK_FROM_S * self.rate_hz and self._form in _EXACT_SEEKS:
+        if first > _SEEK_FROM_S * self.rate_hz and self._form in _EXACT_SEEKS and not self._is_chained:
             arrays, at = self._seek(first)
         kept, n_kept = list[Frames](), 0
         for array in arrays:

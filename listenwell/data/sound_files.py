@@ -1,22 +1,20 @@
-"""Which files of a folder are sounds, and where the sounds begin that one file holds end to end.
+"""Which files of a folder are sounds, and what the bytes of a file say that its decoders do not.
 
 One rule for detect, init and corpora: links are followed, a folder that leads back into itself once; hidden files and
-what is no sound by its name or its first bytes are left out.
+what is no sound by its name are left out.
 
-Files joined end to end (WAV, FLAC, chained Ogg: RFC 3533) are told apart here, since libsndfile reads the first alone,
-and so does FFmpeg of WAV; of Ogg and FLAC whose parts have other rates FFmpeg stops or gives a wrong length. Positions
-are bytes.
+Several sounds in one file: of chained Ogg (RFC 3533) and joined FLAC libsndfile reads the first alone, and FFmpeg all;
+of joined WAV both read the first alone, so it is refused. Positions are bytes.
 """
 
 import functools
-import io
 import mmap
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .spx .mp3 .mp2 .mpga .aiff .aif .aifc .au .snd .gsm .w64 .rf64 .caf .sph .nist "
@@ -24,14 +22,6 @@ SUFFIXES = frozenset(
     ".amr .awb .ape .wv .tta .tak .mpg .mpeg .mts .m2ts .vob .ra .rm .alac .thd .nut".split()
 )
 MOST_KINDS = 6
-# where a format's mark stands, for files whose name says nothing
-_MARKS = (
-    (0, b"RIFF"), (0, b"RF64"), (0, b"riff"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"FORM"), (0, b".snd"),
-    (0, b"caff"), (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (0, b"NIST_1A"), (0, b"#!AMR"), (0, b"\xff\xfb"),
-    (0, b"\xff\xf3"), (0, b"\xff\xf1"), (0, b"wvpk"), (0, b"MAC "), (0, b"TTA1"), (0, b"0&\xb2u"),
-    (0, b"\x0bw"), (0, b"\x7f\xfe\x80\x01"), (0, b"FLV\x01"), (0, b"\xff\xfd"), (0, b"\0\0\x01\xba"), (0, b"Creative"),
-    (0, b".RMF"), (188, b"G"),
-)  # fmt: skip
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 """The marker, and the head of the STREAMINFO block, which is always 34 bytes long."""
 _OGG_BEGINS = 0x02
@@ -54,7 +44,7 @@ def find_sound_files(root: Path) -> FoundFiles:
         elif not path.exists():
             lost.append(path)
         else:
-            (paths if path.is_file() and (path.suffix.lower() in SUFFIXES or _has_mark(path)) else others).append(path)
+            (paths if path.is_file() and path.suffix.lower() in SUFFIXES else others).append(path)
     left_out = [
         f"{root}: {_count(found)} {why} and left out, the first: {found[0].relative_to(root)}."
         for found, why in ((hidden, "hidden"), (lost, "unreachable (a link leads nowhere)"))
@@ -63,7 +53,7 @@ def find_sound_files(root: Path) -> FoundFiles:
     if others:
         counted = Counter(path.suffix or path.name for path in others).most_common()
         kinds = ", ".join(f"{n} {kind}" for kind, n in counted[:MOST_KINDS]) + ", ..." * (len(counted) > MOST_KINDS)
-        left_out.append(f"{root}: {_count(others)} no sound by name or first bytes and left out ({kinds}).")
+        left_out.append(f"{root}: {_count(others)} no sound by name and left out ({kinds}).")
     return FoundFiles(paths, left_out)
 
 
@@ -92,80 +82,60 @@ def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
             yield folder / entry.name
 
 
-def _has_mark(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(256)
-    except OSError:
-        return False
-    # a transport stream has the same letter every 188 bytes
-    return any(head[at : at + len(mark)] == mark and (at < 188 or head[:1] == mark) for at, mark in _MARKS)
-
-
-# Files joined end to end
+# What the bytes say
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Where the files begin that one holds, and where the last one ends; the first begins at 0.
+class Layout:
+    """Where the sound of a file lies, and how.
 
-    is_joined: they are several, or something else follows the only one. is_cut: the last one breaks off (known of Ogg
-    alone). share_after: of the bytes, those that follow the end which the header of a WAV tells. is_mpeg: it is an MP3
-    or its like, with tags or without.
+    end: where its bytes end, if headers without sound follow. is_chained: several sounds follow one another. is_cut: it
+    breaks off (known of Ogg alone). share_after: of the bytes, those that follow the end which the header of a WAV
+    tells. is_mpeg: it is an MP3 or its like, with tags or without. fault: why it cannot be read to its end, or "".
     """
 
-    bounds: tuple[int, ...] = ()
-    is_joined: bool = False
+    end: int | None = None
+    is_chained: bool = False
     is_cut: bool = False
     share_after: float = 0.0
     is_mpeg: bool = False
+    fault: str = ""
 
 
-def find_parts(source: Path | BinaryIO) -> Parts:
-    """Return the parts of a file or of a stream that can seek, which is left at its start."""
+def find_layout(source: Path | BinaryIO) -> Layout:
+    """Return the layout of a file or of a stream that can seek, which is left at its start."""
     if isinstance(source, Path):
         state = os.stat(source)
-        return _parts_of_path(os.fsencode(source), state.st_size, state.st_mtime_ns)
+        return _layout_of_path(os.fsencode(source), state.st_size, state.st_mtime_ns)
     try:
         with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _parts_of_bytes(content)
+            return _layout_of_bytes(content)
     except (OSError, ValueError, AttributeError):  # no file of the system, such as io.BytesIO
         source.seek(0)
-        parts = _parts_of_bytes(source.read())
+        layout = _layout_of_bytes(source.read())
         source.seek(0)
-        return parts
+        return layout
 
 
 @functools.lru_cache(maxsize=4096)
-def _parts_of_path(path: bytes, size: int, modified_ns: int) -> Parts:
+def _layout_of_path(path: bytes, size: int, modified_ns: int) -> Layout:
     """Remembered as long as size and time stay: clips of one recording ask again and again."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _parts_of_bytes(content)
+        return _layout_of_bytes(content)
 
 
-def _parts_of_bytes(content: bytes | mmap.mmap) -> Parts:
+def _layout_of_bytes(content: bytes | mmap.mmap) -> Layout:
     head = content[:4]
-    if (
-        head[:3] == b"ID3"
-        and (after := _id3_end(content))
-        and content[after : after + 4] in (b"RIFF", b"fLaC", b"OggS")
-    ):
-        return Parts((after, len(content)), is_joined=True)
+    if head[:3] == b"ID3":  # libsndfile reads WAV and FLAC behind such a tag
+        after = _id3_end(content)
+        return Layout(is_mpeg=content[after : after + 4] not in (b"RIFF", b"fLaC"))
     if head == b"OggS":
-        return _ogg_parts(content)
+        return _ogg_layout(content)
     if head == b"fLaC":
-        starts = sorted(start for marker in _FLAC_STARTS for start in _find_all(content, marker, 8))
-        return Parts((0, *starts, len(content)), is_joined=bool(starts))
+        return _flac_layout(content)
     if head == b"RIFF":
-        return _riff_parts(content)
-    return Parts(is_mpeg=head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"))
-
-
-def _find_all(content: bytes | mmap.mmap, marker: bytes, start: int) -> Iterator[int]:
-    at = content.find(marker, start)
-    while at >= 0:
-        yield at
-        at = content.find(marker, at + len(marker))
+        return _riff_layout(content)
+    return Layout(is_mpeg=head[:1] == b"\xff" and head[1:2] >= b"\xe0")
 
 
 def _id3_end(content: bytes | mmap.mmap) -> int:
@@ -174,30 +144,38 @@ def _id3_end(content: bytes | mmap.mmap) -> int:
     return 10 + sum(byte << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False)) if len(size) == 4 else 0
 
 
-def _riff_parts(content: bytes | mmap.mmap) -> Parts:
-    """A WAV file follows another where the chunks of the first end; a size that was never filled in tells nothing."""
-    starts, at, is_told = [0], 12, True
+def _flac_layout(content: bytes | mmap.mmap) -> Layout:
+    """Rate and channels stand in bytes 18 to 20; FFmpeg takes those of the first for all."""
+    forms = [content[18:21]]
+    for marker in _FLAC_STARTS:
+        at = 0
+        while (at := content.find(marker, at + 8)) >= 0:
+            forms.append(content[at + 18 : at + 21])
+    fault = "holds FLAC files of several rates joined end to end, cut them apart" if len(set(forms)) > 1 else ""
+    return Layout(is_chained=len(forms) > 1, fault=fault)
+
+
+def _riff_layout(content: bytes | mmap.mmap) -> Layout:
+    """Another WAV follows where the chunks of the first end; a size that was never filled in tells nothing."""
+    at, is_told = 12, True
     while at + 8 <= len(content) and is_told:
         name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
         if name == b"RIFF" and content[at + 8 : at + 12] == b"WAVE":
-            starts.append(at)
-            at += 12
-        elif name.isascii() and name.decode("ascii").isprintable():
-            is_told = name != b"data" or size > 0
-            at += 8 + size + size % 2
-        else:
+            return Layout(fault=f"holds WAV files joined end to end, the second from byte {at} on, cut them apart")
+        if not (name.isascii() and name.decode("ascii").isprintable()):
             break
-    n_after = max(0, len(content) - at) if is_told else 0
-    return Parts((*starts, len(content)), is_joined=len(starts) > 1, share_after=n_after / len(content))
+        is_told = name != b"data" or size > 0
+        at += 8 + size + size % 2
+    return Layout(share_after=max(0, len(content) - at) / len(content) if is_told else 0.0)
 
 
-def _ogg_parts(content: bytes | mmap.mmap) -> Parts:
+def _ogg_layout(content: bytes | mmap.mmap) -> Layout:
     """Pages: 27 bytes, of which byte 5 holds flags, 6 to 13 a position, 26 the number of segments; sizes; the segments.
 
     A chain begins anew at a page that begins a stream and follows one that does not; without a position above 0 it
     holds headers only, which libsndfile stumbles over.
     """
-    starts, at, begins, begun_at, is_cut = list[int](), 0, True, 0, False
+    sounding, at, begins, begun_at, is_cut = set[int](), 0, True, 0, False
     while 0 <= at < len(content):
         sizes_end = at + 27 + content[at + 26] if at + 27 <= len(content) else len(content) + 1
         end = sizes_end + sum(content[at + 27 : sizes_end])
@@ -207,41 +185,9 @@ def _ogg_parts(content: bytes | mmap.mmap) -> Parts:
         begun_before, begins = begins, bool(content[at + 5] & _OGG_BEGINS)
         if begins and not begun_before:
             begun_at = at
-        holds_sound = int.from_bytes(content[at + 6 : at + 14], "little", signed=True) > 0
-        if holds_sound and begun_at not in starts[-1:]:
-            starts.append(begun_at)
+        if int.from_bytes(content[at + 6 : at + 14], "little", signed=True) > 0:
+            sounding.add(begun_at)
         # what is no page, such as a tag, is passed over
         at = end if content[end : end + 4] == b"OggS" else content.find(b"OggS", end)
-    headers_follow = bool(starts) and begun_at > starts[-1] and not is_cut
-    bounds = (*(starts or [0]), begun_at if headers_follow else len(content))
-    return Parts(bounds, is_joined=len(bounds) > 2 or headers_follow, is_cut=is_cut)
-
-
-class Part(io.RawIOBase):
-    """The bytes of a file from `start` to `end`, as a file."""
-
-    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
-        self._file, self._start, self._size, self._at = file, start, end - start, 0
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer with the next bytes; return how many there were."""
-        self._file.seek(self._start + self._at)
-        content = self._file.read(min(len(buffer), max(0, self._size - self._at)))
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place of the part."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """The place in the part."""
-        return self._at
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    seekable = readable
+    headers_follow = bool(sounding) and begun_at > max(sounding) and not is_cut
+    return Layout(begun_at if headers_follow else None, is_chained=len(sounding) > 1, is_cut=is_cut)

@@ -10,7 +10,7 @@ leaves the corpus changes no other group's clips.
 
 A group with both labels counts as a speaker, never as a sound: no group of the test set bears both labels.
 
-`DataSheet` says what is in a test set, where it is from, why it was chosen, how much it can show (after Gebru et al.
+`DataSheet` says what is in a test set, where it is from, how much it can show (after Gebru et al.
 2021, "Datasheets for datasets", arXiv:1803.09010). Knows no files.
 """
 
@@ -41,15 +41,7 @@ class SetSize:
     clips_per_sound: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenClip:
-    """A clip of the test set and why it is in it, in words."""
-
-    clip: Clip
-    reason: str
-
-
-def draw_test_set(clips: Iterable[Clip], size: SetSize, seed: int) -> list[ChosenClip]:
+def draw_test_set(clips: Iterable[Clip], size: SetSize, seed: int) -> list[Clip]:
     """Return the chosen clips, speakers first, groups in drawn order.
 
     Raises ManifestError, saying what is missing and how many more, when the clips are too few.
@@ -72,8 +64,8 @@ def draw_test_set(clips: Iterable[Clip], size: SetSize, seed: int) -> list[Chose
     chosen = []
     for _, groups, n, clips_each in wanted:
         large = {group: members for group, members in groups.items() if len(members) >= clips_each}
-        for group, why in _categories_in_turn(large, seed)[:n]:
-            chosen += _draw_clips(group, large[group], clips_each, seed, why)
+        for group in _categories_in_turn(large, seed)[:n]:
+            chosen += _draw_clips(group, large[group], clips_each, seed)
     return chosen
 
 
@@ -103,20 +95,16 @@ def _lack(label: Label, groups: dict[str, list[Clip]], n_groups: int, clips_each
     return f"{large} groups have {clips_each} or more {label} clips, {n_groups} are needed: {missing}"
 
 
-def _categories_in_turn(groups: dict[str, list[Clip]], seed: int) -> list[tuple[str, str]]:
-    """Return (group, why it comes at this place) of all groups: one of each category, then the second of each."""
+def _categories_in_turn(groups: dict[str, list[Clip]], seed: int) -> list[str]:
+    """Return all groups: one of each category, then the second of each, and so on."""
     rank = {group: stream(seed, "test_set", "group", group).random() for group in groups}
     by_category: dict[str, list[str]] = {}
     for group in sorted(groups, key=lambda group: (rank[group], group)):
         by_category.setdefault(_category(groups[group]), []).append(group)
     turn = {category: stream(seed, "test_set", "category", category).random() for category in by_category}
     categories = sorted(turn, key=lambda category: (turn[category], category))
-    in_turn: list[tuple[str, str]] = []
-    for n, groups_of_turn in enumerate(zip_longest(*(by_category[category] for category in categories)), start=1):
-        for category, group in zip(categories, groups_of_turn, strict=True):
-            if group is not None:
-                in_turn.append((group, f"group {n} of its category" + f" ({category})" * bool(category)))
-    return in_turn
+    in_turn = zip_longest(*(by_category[category] for category in categories))
+    return [group for groups_of_turn in in_turn for group in groups_of_turn if group is not None]
 
 
 def _category(clips: Sequence[Clip]) -> str:
@@ -125,7 +113,7 @@ def _category(clips: Sequence[Clip]) -> str:
     return min(counts, key=lambda category: (-counts[category], category))
 
 
-def _draw_clips(group: str, clips: Sequence[Clip], n_clips: int, seed: int, why: str) -> list[ChosenClip]:
+def _draw_clips(group: str, clips: Sequence[Clip], n_clips: int, seed: int) -> list[Clip]:
     """Return n_clips of the group's clips, from as many recordings as possible, their durations spread."""
     rng = stream(seed, "test_set", group)
     in_order = sorted(clips, key=lambda clip: clip.clip_id)
@@ -138,11 +126,7 @@ def _draw_clips(group: str, clips: Sequence[Clip], n_clips: int, seed: int, why:
         clip = min(left, key=lambda clip: (n_taken[clip.recording], abs(clip.duration_s - duration_s)))
         left.remove(clip)
         n_taken[clip.recording] += 1
-        reason = (
-            f"{why}; clip {n_taken[clip.recording]} of its recording ({len(n_taken)} in the group), nearest to a drawn "
-            f"duration of {duration_s:.2f} s"
-        )
-        chosen.append(ChosenClip(clip, reason))
+        chosen.append(clip)
     return chosen
 
 
@@ -163,63 +147,56 @@ class Precision:
 
 
 @dataclass(frozen=True, slots=True)
+class SheetClass:
+    """Clips of one label of a test set; durations in seconds."""
+
+    label: str
+    n_clips: int
+    n_groups: int
+    n_recordings: int
+    n_categories: int
+    shortest_s: float
+    median_s: float
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class DataSheet:
     """asked: what the set was drawn with (seed, sizes, tables), as JSON values."""
 
     asked: Mapping[str, Any]
-    chosen: Sequence[ChosenClip]
+    clips: Sequence[Clip]
     precision: Sequence[Precision]
-
-    @property
-    def clips(self) -> list[Clip]:
-        """The clips, in the order of the test set."""
-        return [chosen.clip for chosen in self.chosen]
 
 
 def sheet_to_json(sheet: DataSheet) -> dict[str, Any]:
     """Return the sheet as JSON values; durations in s, shares and half-widths from 0 to 1."""
     return {
         "asked": dict(sheet.asked),
-        "classes": [_describe_class(sheet.clips, label) for label in LABELS],
-        "groups": _describe_groups(sheet.clips),
-        "licences": dict(sorted(Counter(clip.licence or NOT_STATED for clip in sheet.clips).items())),
+        "classes": [asdict(each) for each in describe_classes(sheet.clips)],
+        "licences": count_licences(sheet.clips),
         "precision": [asdict(known) for known in sheet.precision],
         # not where the files lie on one machine, which test_set.csv has
-        "clips": [
-            {**{name: value for name, value in asdict(chosen.clip).items() if name != "path"}, "why": chosen.reason}
-            for chosen in sheet.chosen
-        ],
+        "clips": [{name: value for name, value in asdict(clip).items() if name != "path"} for clip in sheet.clips],
     }
 
 
-def _describe_class(clips: Sequence[Clip], label: Label) -> dict[str, Any]:
-    chosen = [clip for clip in clips if clip.label == label]
-    shortest, median, longest = np.quantile([clip.duration_s for clip in chosen], [0, 0.5, 1]).tolist()
-    return {
-        "label": label,
-        "n_clips": len(chosen),
-        "n_groups": len({clip.group for clip in chosen}),
-        "n_recordings": len({(clip.corpus, clip.recording) for clip in chosen}),
-        "n_categories": len({clip.category for clip in chosen if clip.category}),
-        "shortest_s": shortest,
-        "median_s": median,
-        "longest_s": longest,
-    }
+def count_licences(clips: Sequence[Clip]) -> dict[str, int]:
+    """How many clips there are of each licence."""
+    return dict(sorted(Counter(clip.licence or NOT_STATED for clip in clips).items()))
 
 
-def _describe_groups(clips: Sequence[Clip]) -> list[dict[str, Any]]:
-    by_group: dict[str, list[Clip]] = {}
-    for clip in clips:
-        by_group.setdefault(clip.group, []).append(clip)
-    return [
-        {
-            "group": group,
-            "label": members[0].label,
-            "n_clips": len(members),
-            "n_recordings": len({(clip.corpus, clip.recording) for clip in members}),
-            "total_s": round(sum(clip.duration_s for clip in members), 3),
-            "categories": sorted({clip.category for clip in members if clip.category}),
-            "corpora": sorted({clip.corpus for clip in members if clip.corpus}),
-        }
-        for group, members in by_group.items()
-    ]
+def describe_classes(clips: Sequence[Clip]) -> list[SheetClass]:
+    """What there is of each label."""
+    return [_describe_class(label, [clip for clip in clips if clip.label == label]) for label in LABELS]
+
+
+def _describe_class(label: Label, chosen: Sequence[Clip]) -> SheetClass:
+    return SheetClass(
+        label,
+        len(chosen),
+        len({clip.group for clip in chosen}),
+        len({(clip.corpus, clip.recording) for clip in chosen}),
+        len({clip.category for clip in chosen if clip.category}),
+        *np.quantile([clip.duration_s for clip in chosen], [0, 0.5, 1]).tolist(),
+    )

@@ -20,7 +20,7 @@ from listenwell.detect.files import Detection
 from listenwell.detect.formats import FORMATS, ONE_EACH, name_tokens, problem_line, shown, speech_of
 from listenwell.detect.recordings import BLOCK_S
 from listenwell.errors import ConfigError
-from listenwell.storage.atomic_files import atomic_folder, is_stream, write_bytes
+from listenwell.storage.atomic_files import atomic_folder, write_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Answers:
     @property
     def in_folder(self) -> bool:
         """Whether out is a folder of answers: not where it is the only one, such as meeting.srt."""
-        if self.form not in ONE_EACH or self.out is None or is_stream(self.out):
+        if self.form not in ONE_EACH or self.out is None:
             return False
         return len(self.names) > 1 or self.out.suffix.lower() != ONE_EACH[self.form].lower()
 

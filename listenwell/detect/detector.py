@@ -53,8 +53,6 @@ from listenwell.model.settings import ModelConfig, find_device_fault
 
 BATCH = 32
 BATCH_SECONDS = 32.0
-ROW_TOKENS = 1536
-"""Windows of one batch make one packed row: a twentieth of the time less than rows of a third."""
 RULE_LENGTHS = ("pad_s", "shortest_speech_s", "longest_speech_s", "shortest_pause_s")
 SILENT_SCORE = -1e4
 """What digital silence scores: it holds no speech, and the model was never asked about it in training."""
@@ -168,7 +166,7 @@ class Detector:
         with one_thread_each():
             mels = [extract_features(self.model.mel_filters, waveforms[i], self.bundle.short_clips) for i in sounding]
             audio = embed_clips(self.model, mels, BATCH_SECONDS, encoder_adapter)
-            scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter, ROW_TOKENS)
+            scores[sounding] = answer_scores(self.model, audio, self._prompt, self.adapter)
         if not np.isfinite(scores).all():
             raise ModelError(
                 f"the model's scores in {self.model.dtype} hold NaN or infinity; load the detector with dtype float32."

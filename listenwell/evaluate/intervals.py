@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit, ndtr
 
-from listenwell.evaluate.metrics import Bools, Floats, balanced_accuracy, require_classes
+from listenwell.evaluate.metrics import Bools, Floats, require_classes
 from listenwell.evaluate.shares import share_bounds, t_quantile
 from listenwell.random_streams import stream
 
 PLANNING_ICC = 0.3
 """The intra-class correlation assumed before there are errors to estimate it from."""
 FEW_GROUPS = 30
+ONE_GROUP = "one group says nothing about other groups"
 N_RESAMPLES = 2000
 FEWEST_RESAMPLES = 400
 MOST_DRAWN_GROUPS = 100_000_000
@@ -62,7 +63,7 @@ def proportion(name: str, is_right: Bools, group: Groups) -> Metric:
     member, n_groups = number_groups(group)
     share, n_clips = float(np.mean(is_right)), len(is_right)
     if n_groups == 1:
-        return Metric(name, share, 0.0, 1.0, n_clips, 1, "none", "one group says nothing about other groups")
+        return Metric(name, share, 0.0, 1.0, n_clips, 1, "none", ONE_GROUP)
     sizes: Floats = np.bincount(member).astype(np.float64)
     low, high = share_bounds(np.bincount(member, weights=is_right).astype(np.float64), sizes)
     return Metric(name, share, low, high, n_clips, n_groups, "beta-binomial and Wilson, by group")
@@ -93,31 +94,12 @@ def expanded_tails(n_groups: int) -> tuple[float, float]:
 
 
 def balanced_accuracy_interval(says_speech: Bools, is_speech: Bools, group: Groups) -> Metric:
-    """Return balanced accuracy with the MOVER interval of its two halves.
+    """Return balanced accuracy with the MOVER interval of its two halves; arrays (n,).
 
     With r in [l1, u1] and s in [l2, u2]: low = (r + s) / 2 - sqrt((r - l1)^2 + (s - l2)^2) / 2, high likewise.
     The halves are taken as independent: no group should hold clips of both classes.
     """
-    value = balanced_accuracy(says_speech, is_speech)
-    speech = proportion("recall", says_speech[is_speech], group[is_speech])
-    nonspeech = proportion("specificity", ~says_speech[~is_speech], group[~is_speech])
-    below = hypot(speech.value - speech.low, nonspeech.value - nonspeech.low) / 2
-    above = hypot(speech.high - speech.value, nonspeech.high - nonspeech.value) / 2
-    member, n_groups = number_groups(group)
-    shared = np.intersect1d(member[is_speech], member[~is_speech]).size
-    notes = [half.note for half in (speech, nonspeech) if half.note]
-    if shared:
-        notes.append(f"{shared} groups hold both classes, so the two halves are not independent")
-    return Metric(
-        "balanced_accuracy",
-        value,
-        max(0.0, value - below),
-        min(1.0, value + above),
-        len(is_speech),
-        n_groups,
-        "MOVER of the two classes' intervals",
-        "; ".join(notes),
-    )
+    return interval_over_seeds(says_speech[None], is_speech, group)
 
 
 def interval_over_seeds(says_speech: Bools, is_speech: Bools, group: Groups) -> Metric:
@@ -126,24 +108,28 @@ def interval_over_seeds(says_speech: Bools, is_speech: Bools, group: Groups) -> 
     A clip counts as right in the share of the seeds that decide it rightly. The interval holds groups and seeds: the
     half of the groups and that of the seeds' spread with t, joined as independent ones.
     """
+    require_classes(is_speech, "balanced accuracy")
     right = (says_speech == is_speech).astype(np.float64)
     member, n_groups = number_groups(group)
     sums, counts = (
         class_sums(values, is_speech, member, n_groups) for values in (right.mean(axis=0), np.ones(len(group)))
     )
-    squares = np.zeros(2)
+    below, above, notes = [], [], list[str]()
     for rights, sizes in zip(sums.T, counts.T, strict=True):
         share, (low, high) = rights.sum() / sizes.sum(), (0.0, 1.0)
         if np.count_nonzero(sizes) > 1:
             low, high = share_bounds(rights[sizes > 0], sizes[sizes > 0])
-        squares += np.square([share - low, high - share]) / 4
+        else:
+            notes.append(ONE_GROUP)
+        below.append(share - low)
+        above.append(high - share)
+    if shared := np.count_nonzero((counts > 0).all(axis=1)):
+        notes.append(f"{shared} groups hold both classes, so the two halves are not independent")
     values = seed_values(right, is_speech)
     value, half = float(values.mean()), half_over_seeds(values) or 0.0
-    below, above = np.sqrt(squares + half**2)
-    return Metric(
-        "balanced_accuracy", value, max(0.0, value - below), min(1.0, value + above), len(group), n_groups,
-        "MOVER of the two classes' intervals, seeds by t",
-    )  # fmt: skip
+    low, high = max(0.0, value - hypot(hypot(*below) / 2, half)), min(1.0, value + hypot(hypot(*above) / 2, half))
+    method = "MOVER of the two classes' intervals" + ", seeds by t" * (len(values) > 1)
+    return Metric("balanced_accuracy", value, low, high, len(group), n_groups, method, "; ".join(notes))
 
 
 def seed_values(is_right: Floats, is_speech: Bools) -> Floats:

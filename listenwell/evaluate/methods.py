@@ -73,7 +73,7 @@ def summarise(
     metrics = decision_metrics(decide(table.score, threshold), table.is_speech, group)
     metrics += ranking_metrics(table.score, table.is_speech, group, seed, costs)
     if to_probability is not None:
-        metrics += probability_metrics(to_probability(table.score), table.is_speech, group, seed, prior, costs)
+        metrics += probability_metrics(to_probability(table.score), table.is_speech, group, prior, costs)
     return metrics
 
 
@@ -111,35 +111,6 @@ def summarise_parts(table: ScoreTable, threshold: float, part: Part) -> list[Par
             rows = (column == value) & (table.label == label)
             found.append(PartMetric(str(value), str(label), _part_metric(is_right[rows], table.group[rows])))
     return sorted(found, key=lambda each: (each.metric.value, each.metric.high, each.label, each.part))
-
-
-@dataclass(frozen=True, slots=True)
-class Variation:
-    """Where being right or wrong varies, as shares of all of it: between groups, between the clips of a group, between
-    seeds, and the rest (a seed right on a clip where another is wrong)."""
-
-    groups: float
-    clips: float
-    seeds: float
-    rest: float
-
-
-def split_variation(is_right: Bools, group: Groups) -> Variation | None:
-    """Return the sums of squares of decisions (S, n) of S seeds on the same n clips, None where all are alike."""
-    member, _ = number_groups(group)
-    right = is_right.astype(np.float64)
-    mean, of_clip, of_seed = right.mean(), right.mean(axis=0), right.mean(axis=1)
-    of_group = (np.bincount(member, weights=of_clip) / np.bincount(member))[member]
-    total = float(np.square(right - mean).sum())
-    if total == 0:
-        return None
-    squares = (
-        len(right) * np.square(of_group - mean).sum(),
-        len(right) * np.square(of_clip - of_group).sum(),
-        right.shape[1] * np.square(of_seed - mean).sum(),
-    )
-    groups, clips, seeds = (float(each) / total for each in squares)
-    return Variation(groups, clips, seeds, max(0.0, 1.0 - groups - clips - seeds))
 
 
 def _part_metric(is_right: Bools, group: Groups) -> Metric:
@@ -240,14 +211,19 @@ def versions(table: ScoreTable) -> dict[str, ScoreTable]:
 
 
 def compare_methods(
-    test_sets: Mapping[str, Sequence[JudgedMethod]], is_primary: Callable[[Comparison], bool], seed: int
+    test_sets: Mapping[str, Sequence[JudgedMethod]],
+    is_primary: Callable[[Comparison], bool],
+    seed: int,
+    thresholds: Sequence[str] = (CALIBRATED, DEFAULT),
 ) -> list[Comparison]:
     """Compare the first method of each test set with each of the others, condition by condition, p values corrected.
 
-    Raises ManifestError where two methods were not scored on the same clips.
+    thresholds: those of the opponents. Raises ManifestError where two methods were not scored on the same clips.
     """
     found = [
-        each for test_set, methods in test_sets.items() for each in _compare(methods[0], methods[1:], test_set, seed)
+        each
+        for test_set, (method, *opponents) in test_sets.items()
+        for each in _compare(method, opponents, test_set, seed, thresholds)
     ]
     primary = [is_primary(comparison) for comparison, _ in found]
     others = [contributions for (_, contributions), first in zip(found, primary, strict=True) if not first]
@@ -260,7 +236,7 @@ def compare_methods(
 
 
 def _compare(
-    method: JudgedMethod, opponents: Sequence[JudgedMethod], test_set: str, seed: int
+    method: JudgedMethod, opponents: Sequence[JudgedMethod], test_set: str, seed: int, thresholds: Sequence[str]
 ) -> Iterator[tuple[Comparison, dict[str, float]]]:
     """Yield each comparison and what every group adds to it, groups named with their test set."""
     ours = method.decided()
@@ -268,7 +244,7 @@ def _compare(
         theirs = opponent.decided()
         for condition, by_threshold in ours.items():
             table, says_speech = by_threshold[CALIBRATED]
-            for name in (CALIBRATED, DEFAULT):
+            for name in thresholds:
                 of_opponent, opposing = theirs[condition][name]
                 _same_clips(method, opponent, table, of_opponent)
                 result = compare_balanced_accuracy(says_speech, opposing, table.is_speech, table.group, seed)

@@ -97,16 +97,6 @@ def equal_error_of(fpr: Floats, tpr: Floats) -> Floats:
     return np.asarray((start + -left / (right - left) * (end - start))[..., 0])
 
 
-def average_precision_of(fpr: Floats, tpr: Floats, prevalence: float) -> Floats:
-    """Return the average precision of each curve at this share of speech, shape (...).
-
-    The area under the precision-recall curve as a sum of steps; that of a detector by chance is the share of speech.
-    """
-    said = prevalence * tpr[..., 1:] + (1.0 - prevalence) * fpr[..., 1:]
-    precisions = np.divide(prevalence * tpr[..., 1:], said, out=np.zeros_like(said), where=said > 0)
-    return np.asarray((np.diff(tpr, axis=-1) * precisions).sum(axis=-1))
-
-
 def least_cost_of(fpr: Floats, tpr: Floats, costs: Costs) -> Floats:
     """Return the least expected cost of each curve as a share of the cost without listening (NIST's minDCF)."""
     return np.asarray(costs.expected(fpr, tpr).min(axis=-1) / costs.blind())

@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from listenwell.data.clip import LABELS
-from listenwell.data.test_set import ChosenClip, Precision
+from listenwell.data.clip import LABELS, Clip
+from listenwell.data.test_set import Precision
 from listenwell.errors import ConfigError
 from listenwell.evaluate.comparison import POWER
 from listenwell.evaluate.intervals import (
@@ -195,12 +195,12 @@ def judge_within(metric: Metric, margin: float) -> Verdict:
 EXPECTED_SHARES = (0.75, 0.85, 0.95)
 
 
-def expect_precision(chosen: Sequence[ChosenClip]) -> list[Precision]:
+def expect_precision(clips: Sequence[Clip]) -> list[Precision]:
     """Return how exactly recall, specificity and balanced accuracy (MOVER) can be known from the clips of a test set.
 
     PLANNING_ICC is the intra-class correlation: no errors are known yet.
     """
-    groups = [np.array([each.clip.group for each in chosen if each.clip.label == label]) for label in LABELS]
+    groups = [np.array([clip.group for clip in clips if clip.label == label]) for label in LABELS]
     # by class, for a group of both labels counts in both
     everything = np.concatenate([np.char.add(f"{label} ", group) for label, group in zip(LABELS, groups, strict=True)])
     recall, specificity, both = (

@@ -20,7 +20,7 @@ every condition stand all of one kind together (every duration, every SNR) and a
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -112,7 +112,7 @@ def read_predictions(
     path: Path,
     names: Mapping[str, str] = NO_NAMES,
     scale: GivenScale = "auto",
-    conditions: Mapping[str, "ConditionName"] = {},
+    conditions: Mapping[str, str] = NO_NAMES,
 ) -> Predictions:
     """Read the CSV file at `path`; names as in read_scores, conditions: what the file's names stand for.
 
@@ -162,24 +162,16 @@ def read_ids(path: Path, names: Mapping[str, str]) -> set[str]:
     return {row.required("clip_id") for row in read_rows(path, ("clip_id",), ("clip_id",), name_column)}
 
 
-@dataclass(frozen=True, slots=True)
-class ConditionName:
-    """What a file's condition is called here ("" as there), and which kind it is pooled with ("" by its name)."""
+def read_conditions(path: Path) -> dict[str, str]:
+    """Return what the conditions named in a CSV file (columns condition, as) stand for: clean, 200ms, snr_-5 and so on.
 
-    name: str
-    kind: str
-
-
-def read_conditions(path: Path) -> dict[str, ConditionName]:
-    """Return what the conditions named in a CSV file stand for: columns condition, as, kind; one of the last two.
-
-    as: clean, 200ms, snr_-5 and so on, or empty where the name may stay. Raises ManifestError with file and line.
+    Raises ManifestError with file and line.
     """
-    rows = read_rows(path, ("condition", "as", "kind"), ("condition",))
-    return {row.required("condition"): ConditionName(row.text("as"), row.text("kind")) for row in rows}
+    rows = read_rows(path, ("condition", "as"), ("condition", "as"))
+    return {row.required("condition"): row.required("as") for row in rows}
 
 
-def name_conditions(table: ScoreTable, conditions: Mapping[str, ConditionName]) -> ScoreTable:
+def name_conditions(table: ScoreTable, conditions: Mapping[str, str]) -> ScoreTable:
     """Return the table with our names for its conditions; snr_ conditions get their level where the table has none.
 
     Raises ManifestError where the table has no condition of such a name.
@@ -189,16 +181,15 @@ def name_conditions(table: ScoreTable, conditions: Mapping[str, ConditionName]) 
         raise ManifestError(
             f"the score table has no condition '{unknown[0]}'; it has {', '.join(sorted(set(table.condition)))}."
         )
-    renamed = {old: given.name for old, given in conditions.items() if given.name}
-    condition = np.array([renamed.get(old, old) for old in table.condition.tolist()])
+    condition = np.array([conditions.get(old, old) for old in table.condition.tolist()])
     level = np.array([float(m[1]) if (m := SNR_NAME.fullmatch(name)) else np.nan for name in condition.tolist()])
     return replace(table, condition=condition, snr_db=np.where(np.isfinite(table.snr_db), table.snr_db, level))
 
 
-def pooled_versions(table: ScoreTable, kinds: Mapping[str, str]) -> dict[str, ScoreTable]:
+def pooled_versions(table: ScoreTable) -> dict[str, ScoreTable]:
     """Return the table by condition, every SNR together, every other kind of several conditions, and all rows.
 
-    kinds: condition -> its kind; otherwise durations are one, and names that begin alike up to the first _.
+    Durations are one kind, and names that begin alike up to the first _.
     """
     parts = versions(table)
     conditions = [name for name in parts if name != NOISY]
@@ -206,8 +197,8 @@ def pooled_versions(table: ScoreTable, kinds: Mapping[str, str]) -> dict[str, Sc
         return parts
     of_kind: dict[str, list[str]] = {}
     for name in conditions:
-        own = "duration" if re.fullmatch(r"\d+ms", name) else name.partition("_")[0]
-        of_kind.setdefault(kinds.get(name, "") or own, []).append(name)
+        kind = "duration" if re.fullmatch(r"\d+ms", name) else name.partition("_")[0]
+        of_kind.setdefault(kind, []).append(name)
     for kind, members in of_kind.items():
         if len(members) > 1 and not SNR_NAME.fullmatch(members[0]) and kind not in parts:
             parts[f"{kind}: all {len(members)}"] = table.select(np.isin(table.condition, members))
@@ -228,8 +219,7 @@ def _check_range(path: Path, table: ScoreTable, most: float, kind: str) -> None:
 class Question:
     """What is asked of a table: at which threshold (and its record), against which target, cut by what.
 
-    target: least balanced accuracy, None for no verdict; expected: clip ids that should have been scored; kinds:
-    condition -> the kind that it is pooled with.
+    target: least balanced accuracy, None for no verdict; expected: clip ids that should have been scored.
     """
 
     threshold: float
@@ -239,7 +229,6 @@ class Question:
     costs: Costs = EQUAL_COSTS
     parts: tuple[Part, ...] = ()
     expected: Collection[str] = ()
-    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +254,7 @@ def judge_predictions(
     """Answer `question`. Raises ManifestError when a class is missing under a condition."""
     table, is_decision = predictions.table, predictions.scale == "decision"
     to_probability = question.platt.probabilities if question.platt else predictions.to_probability
-    metrics, parts = {}, pooled_versions(table, question.kinds)
+    metrics, parts = {}, pooled_versions(table)
     for done, (condition, part) in enumerate(parts.items()):
         on_progress("measuring conditions", done, len(parts))
         if is_decision:
@@ -288,7 +277,7 @@ def judge_predictions(
         measure_transfer(question.chosen, table, seed, predictions.to_logit) if question.chosen else None,
         fit_curves(table, question.threshold, seed),
         {part: summarise_parts(table, question.threshold, part) for part in question.parts},
-        [] if is_decision else reliability_table(to_probability(table.score), table.is_speech),
+        [] if is_decision else reliability_table(to_probability(table.score), table.is_speech, table.group),
         [each for each in (predictions.note, *warnings) if each],
     )
 

@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
 from listenwell.evaluate.intervals import (
-    N_RESAMPLES,
+    ONE_GROUP,
     Groups,
     Metric,
     Whole,
@@ -30,10 +30,8 @@ from listenwell.evaluate.intervals import (
     few_groups_note,
     group_parts,
     linearised_error,
-    n_resamples,
     number_groups,
     proportion,
-    resample_groups,
     stratified_error,
 )
 from listenwell.evaluate.metrics import EQUAL_COSTS, Bools, Costs, Floats, require_classes
@@ -64,13 +62,16 @@ LOG_ODDS = ProbabilityMap(1.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The clips whose probability lies in [low, high), and 1 in the last: what was said of them, what they were."""
+    """The clips whose probability lies in [low, high), and 1 in the last: what was said of them, and what they were,
+    with its interval over groups."""
 
     low: float
     high: float
     n: int
     mean_probability: float
     speech_share: float
+    share_low: float
+    share_high: float
 
 
 def fit_platt(score: Floats, is_speech: Bools) -> ProbabilityMap:
@@ -136,34 +137,22 @@ def _fit(columns: Floats, is_speech: Bools) -> list[float]:
     return [float(weight) for weight in found.x]
 
 
-def reliability_table(probability: Floats, is_speech: Bools) -> list[ReliabilityBin]:
-    """Return bins of equal width over [0, 1], empty ones left out."""
-    bins = _bin_of(probability)
+def reliability_table(probability: Floats, is_speech: Bools, group: Groups) -> list[ReliabilityBin]:
+    """Return bins of equal width over [0, 1], empty ones left out; arrays (n,)."""
+    bins = np.minimum((probability * N_BINS).astype(np.intp), N_BINS - 1)
     table = []
     for index in range(N_BINS):
         rows = bins == index
         if rows.any():
-            share = float(np.mean(is_speech[rows]))
-            mean = float(np.mean(probability[rows]))
-            table.append(ReliabilityBin(index / N_BINS, (index + 1) / N_BINS, int(rows.sum()), mean, share))
+            share, mean = proportion("speech", is_speech[rows], group[rows]), float(np.mean(probability[rows]))
+            edges = index / N_BINS, (index + 1) / N_BINS
+            table.append(ReliabilityBin(*edges, share.n, mean, share.value, share.low, share.high))
     return table
-
-
-def expected_calibration_error(probability: Floats, is_speech: Bools) -> float:
-    """Mean over clips of |mean probability - share of speech| of their bin; 0 for honest probabilities."""
-    table = reliability_table(probability, is_speech)
-    return sum(each.n * abs(each.mean_probability - each.speech_share) for each in table) / len(probability)
 
 
 def brier_losses(probability: Floats, is_speech: Bools) -> Floats:
     """(p - truth)^2 of each clip; their mean is the Brier score."""
     return np.square(probability - is_speech)
-
-
-def log_losses(probability: Floats, is_speech: Bools) -> Floats:
-    """-ln of the probability given to the truth, in nats; certainty of the wrong thing costs 34.5, not infinity."""
-    of_truth = np.where(is_speech, probability, 1.0 - probability)
-    return -np.log(np.maximum(of_truth, SMALLEST_PROBABILITY))
 
 
 def log_likelihood_ratios(probability: Floats, prior: float) -> Floats:
@@ -196,19 +185,16 @@ def probability_metrics(
     probability: Floats,
     is_speech: Bools,
     group: Groups,
-    seed: int,
     prior: float = 0.5,
     costs: Costs = EQUAL_COSTS,
 ) -> list[Metric]:
-    """Return Brier score, log-loss, calibration error, Cllr, minCllr and actDCF with intervals; arrays (n,).
+    """Return Brier score, Cllr, minCllr and actDCF with intervals; arrays (n,).
 
     prior: the share of speech that the probabilities are meant for. What needs both classes is left out else.
     """
     member, n_groups = number_groups(group)
     counts = class_sums(np.ones(len(probability)), is_speech, member, n_groups)
-    losses = {"brier": brier_losses(probability, is_speech), "log_loss": log_losses(probability, is_speech)}
-    means = [_mean_loss(name, each, member, counts) for name, each in losses.items()]
-    metrics = [*means, _calibration_error(probability, is_speech, member, counts, seed)]
+    metrics = [_mean_loss("brier", brier_losses(probability, is_speech), member, counts)]
     if counts.sum(axis=0).min() > 0:
         ratios = {
             "cllr": log_likelihood_ratios(probability, prior),
@@ -252,26 +238,6 @@ def _positive(name: str, value: float, error: float, counts: Floats) -> Metric:
     """A measure above 0 with its interval, symmetric on the logarithmic scale; counts: clips of each class, (G, 2)."""
     n_groups, fewest = len(counts), int((counts > 0).sum(axis=0).min())
     factor = float(np.exp(min(t_quantile(fewest) * error / value, 50.0))) if value > 0 else 1.0
-    note = "one group says nothing about other groups" if n_groups == 1 else few_groups_note(n_groups)
+    note = ONE_GROUP if n_groups == 1 else few_groups_note(n_groups)
     method = "mean over groups, log scale, t"
     return Metric(name, value, value / factor, value * factor, int(counts.sum()), n_groups, method, note)
-
-
-def _calibration_error(probability: Floats, is_speech: Bools, member: Whole, counts: Floats, seed: int) -> Metric:
-    n_groups = len(counts)
-    bins = _bin_of(probability)
-    cell = member * N_BINS + bins
-    excess = np.bincount(cell, weights=probability - is_speech, minlength=n_groups * N_BINS).reshape(n_groups, N_BINS)
-    sizes = counts.sum(axis=1)
-    weights = resample_groups(counts, seed, "calibration error", n_resamples(n_groups), N_RESAMPLES)
-    draws = [np.abs(chunk @ excess).sum(axis=1) / (chunk @ sizes) for chunk in weights]
-    value = expected_calibration_error(probability, is_speech)
-    half = t_quantile(int((counts > 0).sum(axis=0).min())) * float(np.std(np.concatenate(draws), ddof=1))
-    note = f"{N_BINS} bins, reads too high when clips are few; {few_groups_note(n_groups)}".removesuffix("; ")
-    method = f"{n_resamples(n_groups)} draws of groups, t"
-    low, high = max(0.0, value - half), min(1.0, value + half)
-    return Metric("calibration_error", value, low, high, len(bins), n_groups, method, note)
-
-
-def _bin_of(probability: Floats) -> Whole:
-    return np.asarray(np.minimum((probability * N_BINS).astype(np.intp), N_BINS - 1))

@@ -1,4 +1,4 @@
-"""Intervals of ranking measures by group: AUC, average precision, equal error rate, minDCF.
+"""Intervals of ranking measures by group: AUC, equal error rate, minDCF.
 
 AUC: the variance of group sums of placements, a clip's share of the other class it is ranked right against
 (DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837; for groups Obuchowski 1997, Biometrics 53:567). The others:
@@ -30,7 +30,6 @@ from listenwell.evaluate.metrics import (
     Bools,
     Costs,
     Floats,
-    average_precision_of,
     equal_error_of,
     least_cost_of,
     require_classes,
@@ -45,18 +44,15 @@ CurveMeasure = Callable[[Floats, Floats], Floats]
 def ranking_metrics(
     score: Floats, is_speech: Bools, group: Groups, seed: int, costs: Costs = EQUAL_COSTS
 ) -> list[Metric]:
-    """Return AUC, average precision, equal error rate and minDCF with intervals; arrays (n,).
+    """Return AUC, equal error rate and minDCF with intervals; arrays (n,).
 
     Raises ManifestError when a class is missing.
     """
-    prevalence = float(np.mean(is_speech))
     measures: dict[str, CurveMeasure] = {
-        "average_precision": partial(average_precision_of, prevalence=prevalence),
         "equal_error_rate": equal_error_of,
         "min_dcf": partial(least_cost_of, costs=costs),
     }
     notes = {
-        "average_precision": f"{prevalence:.0%} of the clips are speech, which is what chance gives",
         "equal_error_rate": "",
         "min_dcf": (
             f"a miss costs {costs.miss:g}, a false alarm {costs.false_alarm:g}, {costs.speech_prior:.0%} speech to come"

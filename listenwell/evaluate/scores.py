@@ -6,7 +6,6 @@ clip ("", "snr_-5", "200ms", ...). category and corpus, as in Clip, are "" where
 can be read too: clip_id, group, label and score are enough.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from listenwell.data.clip import LABELS
 from listenwell.data.tables import NO_NAMES, Row, read_rows, write_rows
 from listenwell.errors import ManifestError
-from listenwell.storage.load_or_make import hash_content
 
 UNKNOWN: NDArray[np.str_] = np.array([], dtype=np.str_)
 """Stands for a column whose values are unknown."""
@@ -64,13 +62,6 @@ class ScoreTable:
     def is_decision(self) -> bool:
         """True where the scores are decisions, 0 and 1 alone: there is nothing to rank."""
         return bool(np.isin(self.score, (0.0, 1.0)).all())
-
-    @property
-    def sha256(self) -> str:
-        """The hash of every column."""
-        numbers = b"".join(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes() for name in NUMBERS)
-        words = hash_content([getattr(self, name).tolist() for name in COLUMNS if name not in NUMBERS])
-        return hashlib.sha256(words.encode() + numbers).hexdigest()
 
     def select(self, rows: NDArray[np.bool_]) -> "ScoreTable":
         """Return the table of the rows where `rows`, shape (n,), is True."""

@@ -66,8 +66,8 @@ def warn_groups(table: ScoreTable) -> list[str]:
         elif effective_n(sizes, PLANNING_ICC) < FEW_EFFECTIVE_CLIPS:
             low, _ = share_bounds(sizes, sizes)
             warnings.append(
-                f"{rows.sum()} {label} clips of {n_groups} groups are few: even with all of them right, no more than "
-                f"{low:.0%} is certain"
+                f"{rows.sum()} {label} clips of {n_groups} groups are few: with all of them right, only {low:.0%} of "
+                f"{label} would be certain to be right"
             )
         if n_groups > 1 and share > LARGEST_GROUP_SHARE:
             warnings.append(f"{share:.0%} of the {label} clips are of one group, '{largest}'")

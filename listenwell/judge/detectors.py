@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from listenwell.baselines.vad import SILERO_VAD, SileroVad, WebRtcVad
+from listenwell.baselines.frame_networks import Fsmn, MarbleNet
+from listenwell.baselines.vad import SileroVad, WebRtcVad
 from listenwell.config import Config
 from listenwell.data.audio import Waveform
 from listenwell.data.fetch.packages import fetch_weight_file
@@ -45,21 +47,25 @@ class LanguageModelDetector:
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
         """Method name -> scores (B,); methods that leave the audio encoder as it is share its pass."""
         mels = [extract_features(self.model.mel_filters, samples, self.short_clips) for samples in waveforms]
-        frozen = embed_clips(self.model, mels, self.batch_seconds)
-        scores = {}
+        scores, frozen = {}, list[torch.Tensor]()
         for name, (prompt, adapter) in self.methods.items():
-            audio = frozen
             if adapter is not None and self.model.changes_encoder(adapter):
                 audio = embed_clips(self.model, mels, self.batch_seconds, adapter)
+            else:
+                audio = frozen = frozen or embed_clips(self.model, mels, self.batch_seconds)
             scores[name] = answer_scores(self.model, audio, self.model.prompt(prompt), adapter)
         return scores
+
+
+Baseline = SileroVad | Fsmn | MarbleNet | WebRtcVad
+BASELINES: Mapping[str, type[Baseline]] = {each.name: each for each in (SileroVad, Fsmn, MarbleNet, WebRtcVad)}
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineDetector:
     """One classic detector in some of its forms, each as a method of its own."""
 
-    baseline: SileroVad | WebRtcVad
+    baseline: Baseline
     forms: Sequence[str]
 
     def scores(self, waveforms: Sequence[Waveform]) -> dict[str, NDArray[np.float64]]:
@@ -72,7 +78,6 @@ Forms = Mapping[str, str]
 """Baseline, with and without AT_DEFAULT -> its form."""
 Detector = LanguageModelDetector | BaselineDetector
 """Gives each method it stands for one score per waveform; the higher, the more like speech."""
-BASELINES: Mapping[str, type[SileroVad] | type[WebRtcVad]] = {"silero": SileroVad, "webrtc": WebRtcVad}
 
 
 def default_thresholds(config: Config) -> dict[str, float]:
@@ -98,8 +103,9 @@ def _forms_of(name: str, forms: Forms | None) -> list[str]:
     return [] if forms is None else list(dict.fromkeys(forms[key] for key in (name, name + AT_DEFAULT)))
 
 
-def _new_baseline(name: str) -> SileroVad | WebRtcVad:
-    return SileroVad(fetch_weight_file(SILERO_VAD, cache_root())) if name == SileroVad.name else WebRtcVad()
+def _new_baseline(name: str) -> Baseline:
+    baseline = BASELINES[name]
+    return baseline(*(fetch_weight_file(part, cache_root()) for part in baseline.parts))
 
 
 def choose_forms(scores: Mapping[str, ScoreTable]) -> dict[str, str]:

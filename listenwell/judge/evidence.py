@@ -16,7 +16,7 @@ import numpy as np
 from listenwell.augment.conditions import CLEAN
 from listenwell.config import Config
 from listenwell.errors import ConfigError
-from listenwell.evaluate.calibration import Threshold
+from listenwell.evaluate.calibration import Threshold, scores_sha256
 from listenwell.evaluate.comparison import (
     PairedDifference,
     compare_over_seeds,
@@ -27,7 +27,6 @@ from listenwell.evaluate.intervals import (
     Metric,
     half_over_seeds,
     interval_over_seeds,
-    proportion,
     seed_values,
 )
 from listenwell.evaluate.methods import (
@@ -38,10 +37,8 @@ from listenwell.evaluate.methods import (
     Comparison,
     JudgedMethod,
     Row,
-    Variation,
     compare_methods,
     judge,
-    split_variation,
     versions,
 )
 from listenwell.evaluate.metrics import Floats, decide, roc_points
@@ -68,7 +65,6 @@ from listenwell.report.results import (
     LeaveOneOut,
     OperatingCurve,
     Probability,
-    ReliabilityBin,
 )
 from listenwell.splits.divide import DEV
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
@@ -76,7 +72,7 @@ from listenwell.storage.run_folder import RunFolder
 from listenwell.study_settings import EvaluationConfig, PrimaryConfig
 
 BASE_MEETS_IT = "the base model, calibrated, meets it already, so it decides nothing"
-EVIDENCE_VERSION = 6
+EVIDENCE_VERSION = 7
 """Raised when a change of the code gathers something else from the same scores."""
 
 
@@ -113,7 +109,7 @@ def judge_scores(
     made_from = {
         "version": EVIDENCE_VERSION,
         "scores": {
-            split: {method: table.sha256 for method, table in of.items()} for split, of in scored.tables.items()
+            split: {method: scores_sha256(table) for method, table in of.items()} for split, of in scored.tables.items()
         },
         "threshold": threshold.value,
         "rows": hash_content([asdict(row) for row in rows]),
@@ -213,7 +209,7 @@ def gather_evidence(
         probability=Probability(
             map=chosen,
             dev_cllr=dev_cllr,
-            test_sets={name: _judge_probabilities(table, chosen, seed) for name, table in tests.items()},
+            test_sets={name: _judge_probabilities(table, chosen) for name, table in tests.items()},
         ),
         operating_curves={
             name: _trace_curves(tables[name], list(dict.fromkeys(row.method for row in rows))) for name in tests
@@ -259,23 +255,16 @@ def _judge_folds(config: EvaluationConfig, folds: Sequence[LeaveOneOut]) -> list
     ]
 
 
-def _judge_probabilities(table: ScoreTable, chosen: ProbabilityMap, seed: int) -> JudgedProbabilities:
-    """The measures of every condition, and the reliability diagram's bins of the clean clips, each with the interval of
-    its share of speech over groups."""
+def _judge_probabilities(table: ScoreTable, chosen: ProbabilityMap) -> JudgedProbabilities:
+    """The measures of every condition, and the reliability diagram's bins of the clean clips."""
     parts = versions(table)
     clean = parts[CLEAN]
-    probability = chosen.probabilities(clean.score)
-    bins = []
-    for of_bin in reliability_table(probability, clean.is_speech):
-        inside = (probability >= of_bin.low) & ((probability < of_bin.high) | (of_bin.high == 1.0))
-        share = proportion("speech", clean.is_speech[inside], clean.group[inside])
-        bins.append(ReliabilityBin(**asdict(of_bin), share_low=share.low, share_high=share.high))
     return JudgedProbabilities(
         metrics={
-            condition: probability_metrics(chosen.probabilities(of.score), of.is_speech, of.group, seed, chosen.prior)
+            condition: probability_metrics(chosen.probabilities(of.score), of.is_speech, of.group, chosen.prior)
             for condition, of in parts.items()
         },
-        reliability=bins,
+        reliability=reliability_table(chosen.probabilities(clean.score), clean.is_speech, clean.group),
     )
 
 
@@ -328,7 +317,6 @@ def judge_ladder(arms: Sequence[TrainedArm], scored: Scored, seed: int) -> list[
             values=rung.values.tolist(),
             seed_half_width=half_over_seeds(rung.values),
             pooled=rung.pooled,
-            variation=rung.variation,
             against=rung.against and AgainstFirst(**asdict(rung.against), arm=first, p_adjusted=next(corrected)),
         )
         for rung in found
@@ -344,7 +332,6 @@ class _Rung:
     condition: str
     values: Floats
     pooled: Metric
-    variation: Variation | None
     against: PairedDifference | None
     contributions: Mapping[str, float]
 
@@ -369,7 +356,6 @@ def _judge_condition(
         yield _Rung(
             name, test_set, condition, seed_values(of_seeds.astype(np.float64), table.is_speech),
             interval_over_seeds(says[name], table.is_speech, table.group),
-            split_variation(of_seeds, table.group) if len(of_seeds) > 1 else None,
             None if is_first else compare_over_seeds(says[name], says[first], table.is_speech, table.group, seed),
             {} if is_first else {f"{test_set} {g}": share for g, share in name_contributions(*shares).items()},
         )  # fmt: skip

@@ -2,8 +2,8 @@
 
 Versions of similar length go together, at most `scoring.batch_seconds` of them; the batches follow from durations
 and names alone and each is computed on one thread, so the same clips give the same scores to the bit with any number
-of workers. With a journal, batches scored before a kill are not scored again. Clips were read before
-(listenwell.splits.clips); one that cannot be read any more, or holds other samples by now, stops the scoring.
+of workers. Clips were read before (listenwell.splits.clips); one that cannot be read any more, or holds other samples
+by now, stops the scoring.
 
 Beside each table on disk lies a note that says what it was made from and holds its hash; tables are read back where
 they were made from the same things.
@@ -46,7 +46,6 @@ from listenwell.splits.divide import DEV, Splits
 from listenwell.splits.sealing import commit_thresholds, open_test_set
 from listenwell.storage.atomic_files import remove_left_over
 from listenwell.storage.load_or_make import (
-    Journal,
     Made,
     file_hashes,
     load_or_make,
@@ -56,7 +55,7 @@ from listenwell.storage.load_or_make import (
 )
 from listenwell.storage.run_folder import RunFolder, identity
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Part of what kept scores were made from; raised when a change of the code gives the same clips other scores."""
 
 
@@ -134,7 +133,7 @@ def score_split(
 ) -> tuple[dict[str, ScoreTable], Forms]:
     """Method -> scores under evaluation.conditions; and the baselines' forms, these clips' choice where none are given.
 
-    fits: what the detectors answer with, by its identity. A killed scoring goes on from its journal.
+    fits: what the detectors answer with, by its identity.
     """
     made_from = {
         "version": SCORING_VERSION,
@@ -149,16 +148,14 @@ def score_split(
     }
 
     def make() -> Made:
-        journal = Journal(run.score_journal(split), identity(**made_from))
         conditions, stage = config.evaluation.conditions, f"scoring {split}"
-        scores = score_clips(detectors, clips, bank, conditions, config, on_progress, stage, journal)
+        scores = score_clips(detectors, clips, bank, conditions, config, on_progress, stage)
         chosen = choose_forms(scores) if forms is None else forms
         tables = in_forms(scores, chosen)
         files = {run.scores(f"{method}-{split}"): table for method, table in sorted(tables.items())}
         return made_tables(files, methods=sorted(tables), forms=dict(chosen))
 
     kept = load_or_make(run.score_identity(split), made_from, make, ManifestError)
-    run.score_journal(split).unlink(missing_ok=True)
     return {method: read_scores(run.scores(f"{method}-{split}")) for method in kept["methods"]}, kept["forms"]
 
 
@@ -184,22 +181,16 @@ def score_clips(
     config: Config,
     on_progress: OnProgress = ignore_progress,
     stage: str = "scoring",
-    journal: Journal | None = None,
 ) -> dict[str, ScoreTable]:
     """Score every clip under every condition; one table per method, its rows in the order of conditions, then clips.
 
-    journal: keeps the scores of every batch as it is done; its owner is all that decides a score besides clip and
-    condition. Raises AudioError when a clip cannot be read, ModelError when a score is not finite.
+    Raises AudioError when a clip cannot be read, ModelError when a score is not finite.
     """
     versions = [Version(clip, condition) for condition in conditions for clip in clips]
     batches = list(plan_batches(versions, config.scoring.batch_seconds, config.short_clips.minimum_s))
-    keys = [identity(versions=[[version.clip.clip_id, version.condition] for version in batch]) for batch in batches]
-    known = [journal.known(key) if journal is not None else [] for key in keys]
     scores: dict[str, dict[Version, float]] = {}
 
-    def score_batch(batch: Sequence[Version], kept: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
-        if kept:
-            return kept[-1]
+    def score_batch(batch: Sequence[Version]) -> dict[str, list[float]]:
         waveforms = [augment(version, bank, config.seed) for version in batch]
         scored = [detector.scores(waveforms) for detector in detectors]
         return {method: values.tolist() for of_detector in scored for method, values in of_detector.items()}
@@ -207,12 +198,10 @@ def score_clips(
     n_done = 0
     workers = default_workers() if config.scoring.workers is None else config.scoring.workers
     with one_thread_each(), cancelling_pool(workers) as pool:
-        for batch, key, kept, scored in zip(batches, keys, known, pool.map(score_batch, batches, known), strict=True):
+        for batch, scored in zip(batches, pool.map(score_batch, batches), strict=True):
             for method, values in scored.items():
                 finite = {v: _finite(value, method, v) for v, value in zip(batch, values, strict=True)}
                 scores.setdefault(method, {}).update(finite)
-            if journal is not None and not kept:
-                journal.keep(key, scored)
             n_done += len(batch)
             on_progress(stage, n_done, len(versions))
     return {method: _table(versions, of_versions) for method, of_versions in scores.items()}

@@ -31,8 +31,8 @@ from listenwell.model.packing import MULTIPLE, lay_out_rows
 from listenwell.model.prompt import Prompt, PromptConfig, build_prompt
 from listenwell.model.settings import EVERY_LINEAR, HALVES, LoraConfig, kind_of, match_targets
 
-ROW_TOKENS = 512
-"""Longest packed row that is scored, unless told otherwise."""
+ROW_TOKENS = 2048
+"""Longest packed row that is scored: every row holds the prefix again, and is one more round of small operations."""
 _ATTENTION = {
     "language_model": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "audio_tower": ("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -244,13 +244,12 @@ def answer_scores(
     audio: Sequence[torch.Tensor],
     prompt: Prompt,
     adapter: Adapter | None = None,
-    row_tokens: int = ROW_TOKENS,
 ) -> NDArray[np.float64]:
-    """Score of each clip, (B,): logit(SPEECH answer) - logit(NONSPEECH answer), in packed rows of up to row_tokens."""
+    """Score of each clip, (B,): logit(SPEECH answer) - logit(NONSPEECH answer), in packed rows of up to ROW_TOKENS."""
     sizes = [clip.shape[0] + len(prompt.suffix_ids) for clip in audio]
     scores = []
     with torch.no_grad():
-        for row in _batches(range(len(audio)), sizes, row_tokens):
+        for row in _batches(range(len(audio)), sizes, ROW_TOKENS):
             logits = model.answer_logits([[audio[i] for i in row]], prompt, [adapter] if adapter else [])
             scores.append((logits[:, 0] - logits[:, 1]).double().cpu().numpy())
     return np.concatenate(scores) if scores else np.empty(0)

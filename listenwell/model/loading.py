@@ -128,8 +128,12 @@ def small_model_key() -> str:
 
 
 def describe_base(config: ModelConfig) -> dict[str, Any]:
-    """What a reader must know of the base: whether it is the starter base, and what it was made of."""
-    return {"is_starter_base": config.name == "small", "description": describe_files(model_folder(config.name))}
+    """What a reader must know of the base: whether it is the starter base, what it was made of, and its hub ids."""
+    folder = model_folder(config.name)
+    hub_ids = [folder] if isinstance(folder, str) else []
+    if config.name == "small":
+        hub_ids = [WHISPER_BASE[0].hub_id, SMOLLM2_135M_INSTRUCT.hub_id]
+    return {"is_starter_base": config.name == "small", "description": describe_files(folder), "hub_ids": hub_ids}
 
 
 def resolve_device(name: str) -> torch.device:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED
 from listenwell.report.blocks import Cell, Paragraph, Table, make_table
 from listenwell.report.results import Leaks, Results, Seal, metric_of
@@ -23,8 +22,7 @@ from listenwell.report.wording import (
     spaced,
 )
 
-PROBABILITY_HEADS = ("#Brier score", "#Log-loss (nats)", "#Calibration error", "#Cllr (bits)", "#minCllr",
-                     "#actDCF", "#minDCF")  # fmt: skip
+PROBABILITY_HEADS = ("#Brier score", "#Cllr (bits)", "#minCllr", "#actDCF", "#minDCF")
 SHOWN_FINDINGS = 50
 SHOWN_GROUPS = 15
 LEAK_VERDICTS = {"clean": "No leak found.", "leaks": "Leaks found.", "incomplete": "Not everything could be compared."}
@@ -47,7 +45,7 @@ def _leak_statement(leaks: Leaks) -> Paragraph:
 
 
 def _seal_statement(seal: Seal) -> Paragraph:
-    earlier = Counter(look.test_set for look in seal.earlier)
+    earlier = Counter(look["test_set"] for look in seal.earlier)
     reason = seal.reason.rstrip(".")
     if earlier:
         looks = ", ".join(f"{spaced(name)} {n} time{'s' * (n != 1)}" for name, n in earlier.items())
@@ -155,38 +153,25 @@ def threshold_table(results: Results) -> Table:
     """Each method's default threshold and the one chosen on dev."""
     rows = [
         (method_title(name), Cell(format_number(method.default_threshold, THRESHOLD), method.form_at_default),
-         Cell(calibrated, method.form), *others)
+         Cell(format_number(chosen.value, THRESHOLD), method.form), spaced(chosen.criterion),
+         format_number(chosen.dev_value), chosen.n, chosen.n_groups, chosen.dev_sha256[:16])
         for name, chosen in results.thresholds.items()
         for method in [results.methods[name]]
-        for calibrated, *others in [describe_threshold(chosen).values()]
     ]  # fmt: skip
     heads = ("Method", "#Default", "#Calibrated", "Chosen by", "#On dev", "#Dev rows", "#Groups",
              "Hash of the dev scores")  # fmt: skip
     return make_table("Thresholds, chosen on the dev scores only", heads, rows)
 
 
-def describe_threshold(chosen: Threshold) -> dict[str, str]:
-    """What there is to say of a threshold that dev chose, by name."""
-    return {
-        "Calibrated on dev": format_number(chosen.value, THRESHOLD),
-        "Chosen by": spaced(chosen.criterion),
-        "On dev": format_number(chosen.dev_value),
-        "Dev rows": str(chosen.n),
-        "Dev groups": str(chosen.n_groups),
-        "Hash of the dev scores": chosen.dev_sha256[:16],
-    }
-
-
 def sheet_tables(results: Results) -> list[Table]:
     """The classes of the test sets and their licences."""
-    sheets = [(test_set.title, test_set.sheet) for test_set in results.test_sets]
     classes = [
-        (title, c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
+        (test_set.title, c.label, c.n_clips, c.n_groups, c.n_recordings, c.n_categories,
          *(f"{seconds:.2f}" for seconds in (c.shortest_s, c.median_s, c.longest_s)))
-        for title, sheet in sheets
-        for c in sheet.classes
+        for test_set in results.test_sets
+        for c in test_set.classes
     ]  # fmt: skip
-    licences = [(title, licence, n) for title, sheet in sheets for licence, n in sheet.licences.items()]
+    licences = [(each.title, licence, n) for each in results.test_sets for licence, n in each.licences.items()]
     counts = ("#Clips", "#Groups", "#Recordings", "#Categories", "#Shortest (s)", "#Median (s)", "#Longest (s)")
     return [
         make_table("Clips of the tests", ("Test set", "Label", *counts), classes),

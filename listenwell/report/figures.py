@@ -1,4 +1,4 @@
-"""The figures of a study: accuracy curves and learning curves; waveforms of the preview.
+"""The figures of a study: accuracy curves and learning curves.
 
 All intervals are 95 %. What moves with the threshold (scores, operating curves) page.js draws, and reliability.
 
@@ -24,7 +24,6 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from listenwell.augment.conditions import CLEAN, match_condition
-from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.evaluate.intervals import Metric
 from listenwell.report.blocks import Drawing
 from listenwell.report.results import Results, distinct, metric_of
@@ -45,8 +44,6 @@ AXES = {
 }
 """What conditions vary -> its name and the axis over it."""
 TIP = "tip:"
-N_COLUMNS = 500
-"""Stretches of a drawn waveform."""
 LEARNING = {
     "Loss (nats per clip)": ((0, "train_loss", "Train loss"), (1, "dev_loss", "Dev loss")),
     "On the dev clips": ((2, "dev_balanced_accuracy_at_0", "Dev balanced accuracy at 0"), (3, "dev_auc", "Dev AUC")),
@@ -57,7 +54,7 @@ WIDE_INCHES = 1.9 * WIDTH_INCHES
 LONGEST_NAME = 28
 # What matplotlib draws with (figures.mplstyle too) -> the page's variable and its value in the light page.
 INK, QUIET, GRID = "#010101", "#020202", "#030303"
-LINES = ("#040404", "#050505", "#060606", "#070707")
+LINES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909")
 VARIABLES = {
     INK: ("--ink", "#1f2328"),
     QUIET: ("--quiet", "#5c6168"),
@@ -66,9 +63,11 @@ VARIABLES = {
     LINES[1]: ("--line-2", "#b3321f"),
     LINES[2]: ("--line-3", "#1f5f99"),
     LINES[3]: ("--line-4", "#7a6312"),
+    LINES[4]: ("--line-5", "#6a3d8f"),
+    LINES[5]: ("--line-6", "#1f6f54"),
 }
-MARKERS, DASHES = ("D", "o", "s", "^"), ("--", "-", "-", "-.")
-STYLE_OF = {"zero-shot": 0, "fine-tuned": 1, "silero": 2, "webrtc": 3}
+MARKERS, DASHES = ("D", "o", "s", "^", "v", "P"), ("--", "-", "-", "-.", ":", "--")
+STYLE_OF = {"zero-shot": 0, "fine-tuned": 1, "silero": 2, "webrtc": 3, "fsmn": 4, "marblenet": 5}
 STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
@@ -165,34 +164,14 @@ def learning_curves(results: Results) -> list[Drawing]:
     return drawings
 
 
-def draw_waveforms(name: str, title: str, sounds: Sequence[tuple[str, Waveform]]) -> Drawing:
-    """The waveforms of sounds (title, samples) one below the other on one axis of time."""
-    n = len(sounds)
-    with new_panels(n, WIDE_INCHES, 0.5 + 0.75 * n, is_stacked=True) as (figure, panels):
-        for axes, (sound, samples) in zip(panels, sounds, strict=True):
-            pieces = np.array_split(samples, min(N_COLUMNS, samples.size))
-            seconds = np.linspace(0.0, samples.size / SAMPLE_RATE_HZ, len(pieces))
-            lows, highs = [piece.min() for piece in pieces], [piece.max() for piece in pieces]
-            axes.fill_between(seconds, lows, highs, color=LINES[2], linewidth=0.6)
-            axes.set_title(sound, fontsize=8.5, fontweight="normal")
-            axes.set_ylim(-1.05, 1.05)
-        panels[-1].set_xlabel("Time (s)")
-        svg = to_svg(figure, name, title, "Lowest and highest sample of each stretch, full scale is 1.")
-    return Drawing(title, svg, "Full scale is 1.")
-
-
 @contextmanager
-def new_panels(
-    n_panels: int, width_inches: float, height_inches: float, is_stacked: bool = False
-) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure in the report's look and its panels, side by side, or stacked on one axis; draw and call to_svg
-    within the block."""
+def new_panels(n_panels: int, width_inches: float, height_inches: float) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure in the report's look and its panels, side by side; draw and call to_svg within the block."""
     with matplotlib.rc_context(fname=STYLE), warnings.catch_warnings():
         # Names may be in any script. The browser's fonts draw them; matplotlib's own only measures.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-        shape = (n_panels, 1) if is_stacked else (1, n_panels)
-        yield figure, list(figure.subplots(*shape, sharex=is_stacked, squeeze=False).flat)
+        yield figure, list(figure.subplots(1, n_panels, squeeze=False).flat)
 
 
 def style_of(method: str, place: int) -> int:
@@ -225,9 +204,9 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for drawn, (variable, value) in VARIABLES.items():
         svg = svg.replace(drawn, f"var({variable}, {value})")
-    labelled = f'<svg role="img" aria-labelledby="{name}-title {name}-desc"'
-    shown_title, shown_description = (escape(show_characters(text)) for text in (title, description))
-    head = f'<title id="{name}-title">{shown_title}</title><desc id="{name}-desc">{shown_description}</desc>'
+    # no <title>: browsers show it as a tip of their own, over those of the points
+    labelled = f'<svg role="img" aria-label="{escape(show_characters(title))}" aria-describedby="{name}-desc"'
+    head = f'<desc id="{name}-desc">{escape(show_characters(description))}</desc>'
     svg = svg.replace("<svg", labelled, 1)
     end = svg.index(">") + 1
     return svg[:end] + head + svg[end:]

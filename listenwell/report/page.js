@@ -101,6 +101,7 @@ document.querySelectorAll("main section:not([aria-labelledby=glossary])").forEac
   });
 });
 glossary.forEach(({ entry }) => { entry.hidden = !used.has(entry); });
+document.querySelectorAll("section[aria-labelledby=glossary], nav li:last-child").forEach((each) => { each.hidden = used.size === 0; });
 
 // ---- What a term or a point means, at the pointer or below what has the focus; Escape takes it away.
 const tip = document.getElementById("tip");

@@ -7,13 +7,13 @@ nothing of how anything looks or is called.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from listenwell.augment.conditions import CLEAN, match_condition
 from listenwell.data.check.leaks import Finding
-from listenwell.data.test_set import Precision
+from listenwell.data.test_set import SheetClass
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.calibration import Threshold
 from listenwell.evaluate.comparison import Outcome, PairedDifference, outcome_of
@@ -26,10 +26,9 @@ from listenwell.evaluate.methods import (
     Comparison,
     PartMetric,
     Row,
-    Variation,
 )
 from listenwell.evaluate.power import Verdict
-from listenwell.evaluate.probabilities import ProbabilityMap
+from listenwell.evaluate.probabilities import ProbabilityMap, ReliabilityBin
 from listenwell.evaluate.psychometric import PsychometricCurve
 from listenwell.evaluate.transfer import Transfer
 from listenwell.storage.run_folder import RunFolder, read_kept_results
@@ -48,12 +47,13 @@ class Node(BaseModel):
 
 
 class BaseModelRecord(Node):
-    """The base model; description: what it was made of."""
+    """The base model; description: what it was made of; hub_ids: the models of the hub that it is, or was made of."""
 
     name: str
     fingerprint: str
     is_starter_base: bool
     description: dict[str, Any]
+    hub_ids: list[str] = []
 
 
 class Allocation(Node):
@@ -125,7 +125,7 @@ class LadderRow(Node):
     """One arm of the ladder on one test set under one condition.
 
     values: balanced accuracy of each seed; seed_half_width: half of their t interval, None where it has no estimate;
-    pooled: their mean, its interval over groups and seeds; variation: of being right, None where nothing varies.
+    pooled: their mean, its interval over groups and seeds.
     """
 
     arm: str
@@ -135,7 +135,6 @@ class LadderRow(Node):
     values: list[float]
     seed_half_width: float | None
     pooled: Metric
-    variation: Variation | None
     against: AgainstFirst | None
 
 
@@ -220,7 +219,6 @@ class LeaveOneOut(Node):
     mean: Metric
     mean_of_folds: float
     sd_of_folds: float
-    hardest: list[str]
     folds: list[HeldOutFold]
     speakers: list[HeldOutSpeaker]
     failed: list[FailedFold]
@@ -250,20 +248,8 @@ class CriterionVerdict(Verdict):
     test_set: str
 
 
-class ReliabilityBin(Node):
-    """Clips whose probability lies in [low, high), with the interval of their share of speech."""
-
-    low: float
-    high: float
-    n: int
-    mean_probability: float
-    speech_share: float
-    share_low: float
-    share_high: float
-
-
 class JudgedProbabilities(Node):
-    """Brier score, log-loss, calibration error, Cllr and minCllr by condition; the reliability of clean clips."""
+    """Brier score, Cllr, minCllr and actDCF by condition; the reliability of clean clips."""
 
     metrics: dict[str, list[Metric]]
     reliability: list[ReliabilityBin]
@@ -349,32 +335,8 @@ class Leaks(Node):
     search: dict[str, Any]
 
 
-class SheetClass(Node):
-    """Clips of one label of a test set; durations in seconds."""
-
-    label: str
-    n_clips: int
-    n_groups: int
-    n_recordings: int
-    n_categories: int
-    shortest_s: float
-    median_s: float
-    longest_s: float
-
-
-class Sheet(Node):
-    """The data sheet of a test set; clips: as its table has them, and why each was chosen."""
-
-    asked: dict[str, Any]
-    classes: list[SheetClass]
-    groups: list[dict[str, Any]]
-    licences: dict[str, int]
-    precision: list[Precision]
-    clips: list[dict[str, Any]]
-
-
 class TestSet(Node):
-    """A test set and what the report calls it."""
+    """A test set, what the report calls it, and how many clips it has of each licence."""
 
     __test__ = False  # pytest collects what begins with Test
 
@@ -382,54 +344,23 @@ class TestSet(Node):
     title: str
     n_clips: int
     n_groups: int
-    sheet: Sheet
-
-
-class SealEntry(Node):
-    """A line of the seal's log."""
-
-    number: int
-    time: str
-    who: str
-    previous: str
-    hash: str
-
-
-class Commit(SealEntry):
-    """Thresholds, by method, as hashes."""
-
-    event: Literal["commit"]
-    thresholds: dict[str, str]
-    made_from: str
-
-
-class Look(SealEntry):
-    """A test set was opened."""
-
-    event: Literal["look"]
-    test_set: str
-    test_sha256: str
-    commit: str
-
-
-class EarlierLook(Node):
-    """A look at the same test set by another run on this machine."""
-
-    test_set: str
-    time: str
-    run: str
+    classes: list[SheetClass]
+    licences: dict[str, int]
 
 
 class Seal(Node):
-    """Whether the thresholds stood before the first look at the tests; test_sets: name -> hash of its clips."""
+    """Whether the thresholds stood before the first look at the tests.
+
+    entries: the lines of its log; test_sets: name -> hash of its clips; earlier: looks at the same test set by other
+    runs on this machine (test_set, time, run).
+    """
 
     verdict: Literal["sealed", "reopened", "unsealed"]
     reason: str
     head: str
-    n_looks: int
-    entries: list[Annotated[Commit | Look, Discriminator("event")]]
+    entries: list[dict[str, Any]]
     test_sets: dict[str, str]
-    earlier: list[EarlierLook]
+    earlier: list[dict[str, str]]
 
 
 class Unreadable(Node):

@@ -1,10 +1,10 @@
-"""What `evaluate` and `compare` say, as tables: for a terminal, as CSV and as LaTeX. No study is needed.
+"""What `evaluate` and `compare` say, as tables: for a terminal, as CSV, as LaTeX and as a page. No study is needed.
 
 A table has one line per condition; the CSV has one line per condition and measure, with every number of it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from listenwell.data.tables import write_rows
@@ -13,7 +13,7 @@ from listenwell.evaluate.comparison import PairedDifference
 from listenwell.evaluate.intervals import Metric
 from listenwell.evaluate.pairing import SideBySide
 from listenwell.evaluate.predictions import Judgement
-from listenwell.report.blocks import Table, make_column, make_table
+from listenwell.report.blocks import Block, Page, Paragraph, Table, make_page, make_table
 from listenwell.report.wording import count_phrase, format_difference, format_metric, format_p
 from listenwell.storage.atomic_files import write_text
 
@@ -24,48 +24,47 @@ SHOWN = {
     "roc_auc": "AUC",
     "cllr": "Cllr",
 }
-CSV_COLUMNS = ("condition", "source", "measure", "value", "low", "high", "p", "p_adjusted", "clips", "groups", "method")
-TABLE_SUFFIXES = (".csv", ".tex")
 LATEX_SIGNS = re.compile(r"[&%$#_{}]")
+CSV_COLUMNS = ("condition", "source", "measure", "value", "low", "high", "p", "p_adjusted", "clips", "groups", "method")
 
 
 def judgement_table(judgement: Judgement) -> Table:
+    """The measures of a judgement, and its verdicts where a target was given."""
+    verdicts = {condition: verdict.outcome for condition, verdict in judgement.verdicts.items()}
+    return metrics_table(judgement.metrics, f"Threshold {judgement.threshold:.6g}", verdicts)
+
+
+def metrics_table(metrics: Mapping[str, Sequence[Metric]], caption: str, verdicts: Mapping[str, str] = {}) -> Table:
     """Conditions down, the main measures across; those of decisions alone where there are no scores."""
-    first = next(iter(judgement.metrics.values()))
+    first = next(iter(metrics.values()))
     names = [name for name in SHOWN if any(metric.name == name for metric in first)]
     rows = []
-    for condition, metrics in judgement.metrics.items():
-        by_name = {metric.name: metric for metric in metrics}
-        verdict = [judgement.verdicts[condition].outcome] if judgement.verdicts else []
-        counts = count_phrase(metrics[0].n, metrics[0].n_groups, metrics[0].n // first[0].n)
+    for condition, measured in metrics.items():
+        by_name = {metric.name: metric for metric in measured}
+        verdict = [verdicts[condition]] if verdicts else []
+        counts = count_phrase(measured[0].n, measured[0].n_groups, measured[0].n // first[0].n)
         rows.append((condition or "all", *(format_metric(by_name[name]) for name in names), *verdict, counts))
-    heads = ["Condition", *(SHOWN[name] for name in names), *(["Target"] if judgement.verdicts else []), "Measured on"]
-    notes = dict.fromkeys(note for metrics in judgement.metrics.values() for m in metrics for note in _notes(m.note))
-    caption = f"Threshold {judgement.threshold:.6g}, 95 % intervals over groups"
-    return make_table(caption, list(map(make_column, heads)), rows, "; ".join(notes))
+    heads = ["Condition", *(SHOWN[name] for name in names), *(["Target"] if verdicts else []), "Measured on"]
+    notes = dict.fromkeys(note for of in metrics.values() for m in of for note in m.note.split("; ") if note)
+    return make_table(f"{caption}, 95 % intervals over groups", heads, rows, "; ".join(notes))
 
 
 def comparison_table(result: SideBySide) -> Table:
     """Conditions down; every source, and the first minus each other one, across."""
-    names = list(dict.fromkeys(standing.name for standing in result.standings))
-    opponents = list(dict.fromkeys(pair.opponent for pair in result.pairs))
+    names = list(result.left_out)
     rows = []
-    for condition in dict.fromkeys(standing.condition for standing in result.standings):
-        levels = {each.name: each.metrics[0] for each in result.standings if each.condition == condition}
-        pairs = {each.opponent: each for each in result.pairs if each.condition == condition}
+    for condition in dict.fromkeys(row.condition for row in result.rows):
+        levels = [row.metrics[0] for row in result.rows if row.condition == condition]
         differences = [
-            f"{pairs[name].outcome} {format_difference(pairs[name].difference)}, p {format_p(pairs[name].p_adjusted)}"
-            for name in opponents
+            f"{each.outcome} {format_difference(each.result)}, p {format_p(each.p_adjusted)}"
+            for each in result.comparisons
+            if each.condition == condition
         ]
-        rows.append((condition or "all", *(format_metric(levels[name]) for name in names), *differences))
-    heads = ["Condition", *names, *(f"{names[0]} minus {name}" for name in opponents)]
-    notes = dict.fromkeys(pair.difference.note for pair in result.pairs if pair.difference.note)
+        rows.append((condition or "all", *map(format_metric, levels), *differences))
+    heads = ["Condition", *names, *(f"{names[0]} minus {name}" for name in names[1:])]
+    notes = dict.fromkeys(each.result.note for each in result.comparisons if each.result.note)
     caption = "Balanced accuracy, 95 % intervals over groups; p corrected for all differences together"
-    return make_table(caption, list(map(make_column, heads)), rows, "; ".join(notes))
-
-
-def _notes(note: str) -> Iterable[str]:
-    return filter(None, note.split("; "))
+    return make_table(caption, heads, rows, "; ".join(notes))
 
 
 def judgement_rows(judgement: Judgement) -> list[Sequence[str]]:
@@ -78,12 +77,12 @@ def judgement_rows(judgement: Judgement) -> list[Sequence[str]]:
 
 def comparison_rows(result: SideBySide) -> list[Sequence[str]]:
     """Every measure of every source and every difference, as lines of CSV_COLUMNS."""
-    rows = [_row(each.condition, each.name, m.name, m) for each in result.standings for m in each.metrics]
-    for pair in result.pairs:
-        name = f"{pair.name} minus {pair.opponent}"
-        rows.append(_row(pair.condition, name, "balanced_accuracy", pair.difference, pair.p_adjusted))
-        if pair.auc is not None:
-            rows.append(_row(pair.condition, name, "roc_auc", pair.auc))
+    rows = [_row(each.condition, each.method, m.name, m) for each in result.rows for m in each.metrics]
+    for each in result.comparisons:
+        name = f"{each.method} minus {each.opponent}"
+        rows.append(_row(each.condition, name, "balanced_accuracy", each.result, each.p_adjusted))
+        if each.opponent in result.aucs[each.condition]:
+            rows.append(_row(each.condition, name, "roc_auc", result.aucs[each.condition][each.opponent]))
     return rows
 
 
@@ -99,6 +98,17 @@ def _row(
     return (condition, source, measure, *numbers, str(found.n), str(found.n_groups), found.method)
 
 
+def comparison_page(result: SideBySide, settings: Sequence[str], warnings: Sequence[str]) -> Page:
+    """The comparison as a web page, in the look of a study's report."""
+    notices = [Paragraph(f"{warning}.", "Warning.", style="notice") for warning in warnings]
+    differing = [Paragraph(setting) for setting in settings]
+    parts: list[tuple[str, str, Sequence[Block]]] = [
+        ("What was found", "answer", [*notices, comparison_table(result)]),
+        ("Settings that differ", "settings", differing),
+    ]
+    return make_page("Comparison", " beside ".join(result.left_out), [], parts)
+
+
 def write_table(path: Path, table: Table, rows: Iterable[Sequence[str]]) -> None:
     """Write `rows` as CSV or `table` as LaTeX (booktabs), as the suffix of `path` says. Raises ConfigError."""
     if path.suffix == ".csv":
@@ -106,7 +116,7 @@ def write_table(path: Path, table: Table, rows: Iterable[Sequence[str]]) -> None
     elif path.suffix == ".tex":
         write_text(path, to_latex(table))
     else:
-        raise ConfigError(f"--table {path}: give a name that ends in {' or '.join(TABLE_SUFFIXES)}.")
+        raise ConfigError(f"--table {path}: give a name that ends in .csv or .tex.")
 
 
 def to_latex(table: Table) -> str:

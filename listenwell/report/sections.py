@@ -264,6 +264,7 @@ def _hardest_group(results: Results) -> Iterator[Card]:
         named = [
             Cell(f"{part.part}: {part.metric.value:.0%}", f"of {part.metric.n} {part.label} clips right")
             for part in sorted(worst, key=lambda part: part.label, reverse=True)
+            if part.metric.value < 1
         ]
     if named:
         first, *others = named
@@ -280,10 +281,11 @@ def _threshold_moves(results: Results) -> Iterator[tuple[str, str]]:
     """The threshold of dev lies off where the unseen test would have it."""
     transfer = results.evidence.transfer[results.unseen.name]
     if transfer.verdict.outcome == "not met":
+        direction = "lower" if transfer.oracle < transfer.threshold else "higher"
         yield (
-            "Calibrate on a few labelled clips of the kind you will use it on.",
-            f"{results.unseen.title}: {plain_sentence(transfer.verdict.sentence)}; it costs "
-            f"{format_metric(transfer.regret)} of balanced accuracy.",
+            "Calibrate on a few labelled clips of the kind you will use it on (listenwell calibrate).",
+            f"{results.unseen.title}: {plain_sentence(transfer.verdict.sentence)}; a {direction} threshold would have "
+            f"been right, and this one costs {format_metric(transfer.regret)} of balanced accuracy.",
         )
 
 
@@ -298,7 +300,7 @@ def _errors_sit_in_few_groups(results: Results) -> Iterator[tuple[str, str]]:
     labels = {group.label for group in worst}
     wanted = "speakers" if labels == {"SPEECH"} else "sounds" if labels == {"NONSPEECH"} else "speakers and sounds"
     yield (
-        f"Add {wanted} like those that fail; more clips of the others will not help.",
+        f"Listen to those that fail, then add {wanted} and material like theirs; more of the others will not help.",
         f"{results.unseen.title}, clean: most of the {errors.n_wrong} errors come from {named}.",
     )
 

@@ -9,6 +9,7 @@ come from the score tables of the run; they stand on the page only where they gi
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def _describe(results: Results, name: str, table: ScoreTable) -> dict[str, Any]:
         "threshold": results.thresholds[FINE_TUNED].value,
         "clips": list(clips.values()),
         "conditions": conditions,
-        "reliability": [each.model_dump() for each in reliability],
+        "reliability": list(map(asdict, reliability)),
         "opponents": [_describe_curve(results, name, curve, place) for place, curve in enumerate(curves)],
     }
 

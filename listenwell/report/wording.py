@@ -21,6 +21,8 @@ METHOD_TITLES = {
     ZERO_SHOT: "Base model, zero-shot",
     FINE_TUNED: "Fine-tuned model",
     "silero": "Silero VAD",
+    "fsmn": "FSMN-VAD",
+    "marblenet": "MarbleNet",
     "webrtc": "WebRTC VAD",
 }
 BELOW_CHANCE = {

@@ -144,9 +144,11 @@ def front_matter(results: Results) -> str:
         for test_set in results.test_sets
         for row in results.delivered_rows(test_set.name)
     ]
+    bases = results.model.hub_ids
     front = {
         "library_name": "peft",
-        "base_model": results.model.name,
+        # the hub refuses what is no model of its own, such as a folder
+        **({"base_model": bases[0] if len(bases) == 1 else bases, "base_model_relation": "adapter"} if bases else {}),
         "pipeline_tag": "audio-classification",
         "tags": ["speech-detection", "lora", "listenwell"],
         "model-index": [{"name": results.name, "results": measured}],

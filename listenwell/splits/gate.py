@@ -22,7 +22,7 @@ from listenwell.storage.atomic_files import write_json, write_text
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder
 
-GATE_VERSION = 1
+GATE_VERSION = 2
 """Raised when a change of the search could find something else in the same splits."""
 UNNAMED = "no split"
 

@@ -4,8 +4,8 @@ The bytes go to a temporary file in the same folder, are flushed to the disk, an
 rename; the folder is flushed too, so the name survives a power cut. On any failure, a full disk included, the
 temporary file is removed and the old file is untouched.
 
-What is there stays what it is: a symbolic link is followed, a pipe, device or open file (/dev/stdout) is written to, a
-file or folder keeps its permissions; new ones get those that the umask gives. Every name made beside a file begins with
+What is there stays what it is: a symbolic link is followed, a pipe or device is refused, a file or folder keeps its
+permissions; new ones get those that the umask gives. Every name made beside a file begins with
 OWN and holds the hash of the file's name: short, and given by nobody else, so that what kills left can be removed.
 """
 
@@ -18,7 +18,6 @@ import secrets
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +32,8 @@ LEFT_OVER = re.compile(rf"{re.escape(OWN)}(tmp|old)-([0-9a-f]{{8}})-[0-9a-z_]{{8
 """The kind, the hash of a name, what makes it the only one, and the suffix of the file."""
 LONGEST_SUFFIX = 16
 """Longer ones are no suffixes but names with a dot."""
-OPEN_FILE = re.compile(rf"/dev/(?:stdin|stdout|stderr)|(?:/dev|/proc/(?:self|{os.getpid()}))/fd/\d+")
+OPEN_FILE = re.compile("/dev/(?:std|fd/)|/proc/")
+NO_FILE = "is a pipe, a device or an open file; give the name of a file."
 FAULTS = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT),
@@ -81,13 +81,10 @@ def write_json(path: Path, content: Any) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it becomes `path`, otherwise it disappears.
 
-    What is a stream gets the bytes at the end. Raises ListenwellError when the disk is full or fails, or nothing can
-    be written there.
+    Raises ListenwellError when the disk is full or fails, or nothing can be written there.
     """
-    if is_stream(path):
-        with _copied_into(path) as temporary:
-            yield temporary
-        return
+    if is_special(path):
+        raise ListenwellError(f"{path}: {NO_FILE}")
     path = _followed(path)
     with disk_faults_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,45 +194,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-# Streams
-
-
-def is_stream(path: Path) -> bool:
-    """True for what is written to and never replaced: a pipe, a device, an open file such as /dev/stdout."""
-    if OPEN_FILE.fullmatch(os.path.abspath(path)):
+def is_special(path: Path) -> bool:
+    """True for what cannot be replaced by a file: a pipe, a device, an open file such as /dev/stdout."""
+    if OPEN_FILE.match(os.path.abspath(path)):
         return True
     with suppress(OSError):
         return not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode))
     return False
-
-
-@contextmanager
-def _copied_into(path: Path) -> Iterator[Path]:
-    """Yield a temporary path elsewhere; on a clean exit its bytes are written to the stream `path`."""
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder, f"stream{path.suffix}")
-        with disk_faults_named(temporary):
-            temporary.touch()
-            yield temporary
-        try:
-            with temporary.open("rb") as content, os.fdopen(_open_stream(path), "wb") as stream:
-                shutil.copyfileobj(content, stream)
-        except OSError as error:
-            raise ListenwellError(
-                f"{path}: cannot be written to ({error.strerror}); give a file, or something that reads to the end."
-            ) from error
-
-
-def _open_stream(path: Path) -> int:
-    """A descriptor that writes behind what is there. An open file of this process is the same one: its place in the
-    file is shared, so that what the process prints later follows.
-    """
-    name = os.path.abspath(path)
-    if not OPEN_FILE.fullmatch(name):
-        return os.open(path, os.O_WRONLY | os.O_APPEND)
-    sys.stdout.flush()
-    standard = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
-    return os.dup(standard[name] if name in standard else int(os.path.basename(name)))
 
 
 def _followed(path: Path) -> Path:

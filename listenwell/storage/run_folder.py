@@ -11,7 +11,6 @@ stacks/IDENTITY/       fits that train together, while they do: members.json, ch
 tracking/              files of live trackers, where the config names one that writes some
 tasks/IDENTITY.json    what Ray's workers are doing, while they do it
 scores/NAME.csv        one score table per method and set of clips; SET.json tells what they were made from
-scores/SET.journal     scores of the batches done so far, while the set is scored; a killed run goes on from them
 thresholds/METHOD.json a threshold, and the hash of the dev scores that chose it
 seal.jsonl             who committed to which thresholds and who looked at the test, a hash chain
 leaks.json             what the leak gate compared and found
@@ -105,7 +104,6 @@ class RunFolder:
     threshold = RunFiles("thresholds/{}.json")
     scores = RunFiles("scores/{}.csv")
     score_identity = RunFiles("scores/{}.json")
-    score_journal = RunFiles("scores/{}.journal")
     error_sound = RunFiles("errors/{:02d}.wav")
     error_picture = RunFiles("errors/{:02d}.png")
     quarantine = RunFiles("quarantine/{}.csv")
@@ -234,13 +232,8 @@ def require_own(run: RunFolder) -> None:
 
 
 def is_run(run: RunFolder) -> bool:
-    """True for the folder of a run; that of scores which an older version made is known by its provenance.json."""
-    if run.lock.is_file() or run.used_fits.is_file():
-        return True
-    try:
-        return "listenwell" in read_json(run.provenance)
-    except ListenwellError:
-        return False
+    """True for the folder of a run."""
+    return run.lock.is_file() or run.used_fits.is_file()
 
 
 def written_by_a_run(run: RunFolder) -> list[Path]:

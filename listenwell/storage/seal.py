@@ -13,7 +13,6 @@ verdict is then "reopened", because a choice made after a look can have been mad
 """
 
 import getpass
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 from listenwell.errors import SealError
 from listenwell.storage.atomic_files import companion, hold_lock, write_text
+from listenwell.storage.load_or_make import hash_content
 
 COMMIT, LOOK = "commit", "look"
 Verdict = Literal["sealed", "reopened", "unsealed"]
@@ -36,7 +36,6 @@ class SealStatus:
     verdict: Verdict
     reason: str
     head: str
-    n_looks: int
 
 
 def commit(path: Path, thresholds: Mapping[str, str], made_from: str) -> None:
@@ -74,7 +73,7 @@ def append_entry(path: Path, event: str, content: Mapping[str, Any]) -> None:
             **content,
             "previous": entries[-1]["hash"] if entries else FIRST,
         }
-        entries.append(entry | {"hash": hash_entry(entry)})
+        entries.append(entry | {"hash": hash_content(entry)})
         write_text(path, "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in entries))
 
 
@@ -98,7 +97,7 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
             entry: dict[str, Any] = json.loads(line)
             content = {key: value for key, value in entry.items() if key != "hash"}
             previous = entries[-1]["hash"] if entries else FIRST
-            is_whole = (entry["number"], entry["previous"], entry["hash"]) == (number, previous, hash_entry(content))
+            is_whole = (entry["number"], entry["previous"], entry["hash"]) == (number, previous, hash_content(content))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             is_whole = False
         if not is_whole:
@@ -110,11 +109,6 @@ def read_chain(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def hash_entry(content: Mapping[str, Any]) -> str:
-    """The sha256 of an entry without its own hash, as canonical JSON."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def judge_seal(path: Path, expected_head: str, test_sets: Sequence[str]) -> SealStatus:
     """Say whether the log at `path` bears out that the thresholds stood before every look at `test_sets`.
 
@@ -123,7 +117,7 @@ def judge_seal(path: Path, expected_head: str, test_sets: Sequence[str]) -> Seal
     try:
         entries = read_chain(path)
     except SealError as error:
-        return SealStatus("unsealed", str(error), "", 0)
+        return SealStatus("unsealed", str(error), "")
     looks = [entry for entry in entries if entry["event"] == LOOK]
     late = [entry for entry in entries if looks and entry["event"] == COMMIT and entry["number"] > looks[0]["number"]]
     unseen = sorted(set(test_sets) - {entry["test_set"] for entry in looks})
@@ -145,7 +139,7 @@ def judge_seal(path: Path, expected_head: str, test_sets: Sequence[str]) -> Seal
             f"every threshold was committed before the first look at the test ({looks[0]['time']}); "
             f"{len(looks)} look{'s' * (len(looks) != 1)}, all with these thresholds."
         )
-    return SealStatus(verdict, reason, entries[-1]["hash"] if entries else "", len(looks))
+    return SealStatus(verdict, reason, entries[-1]["hash"] if entries else "")
 
 
 def _last_commit(path: Path) -> dict[str, Any] | None:

@@ -43,7 +43,6 @@ from listenwell.study.search import run_search
 HELD_OUT = "held_out"
 FIXED = "fixed: the config was chosen on all speakers"
 NESTED = "nested: every fold searched on its own training groups"
-N_HARDEST = 3
 CORPUS, CATEGORY = "corpus", "category"
 FOLDS = "folds"
 
@@ -320,7 +319,6 @@ def describe_folds(arm: str, decided: Sequence[DecidedFold], failed: Sequence[Ma
     table = join_tables([fold.clean for fold in decided])
     pooled, truth, group = table.score >= 0, table.is_speech, table.group
     of_folds = np.array([fold["balanced_accuracy"] for fold in folds])
-    ranked = sorted(speakers, key=lambda speaker: (speaker["balanced_accuracy"], speaker["speaker"]))
     return {
         "arm": arm,
         "metrics": [
@@ -331,7 +329,6 @@ def describe_folds(arm: str, decided: Sequence[DecidedFold], failed: Sequence[Ma
         "mean": asdict(mean_over_folds("mean_of_folds", of_folds, np.array([len(fold.clean) for fold in decided]))),
         "mean_of_folds": float(np.mean(of_folds)),
         "sd_of_folds": float(np.std(of_folds, ddof=1)) if len(of_folds) > 1 else 0.0,
-        "hardest": [speaker["speaker"] for speaker in ranked[:N_HARDEST]],
         "folds": folds,
         "speakers": speakers,
         "failed": list(failed),

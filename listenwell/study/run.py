@@ -14,10 +14,9 @@ from typing import Any
 from listenwell.baselines.vad import require_baselines
 from listenwell.config import Config, config_beside
 from listenwell.data.clip import Clip
-from listenwell.data.test_set import ChosenClip, DataSheet, sheet_to_json
+from listenwell.data.test_set import count_licences, describe_classes
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.evaluate.methods import FINE_TUNED
-from listenwell.evaluate.power import expect_precision
 from listenwell.fits.fitting import FinishedFit, Trained, TrainedArm, Trainer, median_seed
 from listenwell.fits.request import FINAL, FitRequest, expand_arms
 from listenwell.judge.detectors import AT_DEFAULT, BASELINES
@@ -168,13 +167,13 @@ def _begin(config: Config, on_progress: OnProgress) -> tuple[Splits, Trainer]:
 
 
 def _describe_test_set(name: str, clips: Sequence[Clip]) -> dict[str, Any]:
-    chosen = [ChosenClip(clip, f"every clip of split '{name}' is tested") for clip in clips]
     return {
         "name": name,
         "title": TITLES.get(name, name),
         "n_clips": len(clips),
         "n_groups": len({clip.group for clip in clips}),
-        "sheet": sheet_to_json(DataSheet({}, chosen, expect_precision(chosen))),
+        "classes": describe_classes(clips),
+        "licences": count_licences(clips),
     }
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
@@ -28,7 +27,6 @@ from listenwell.study_settings import SampledConfig
 
 MOST_REPEATS = 50
 """Draws of known points in a row after which an untried one is drawn uniformly."""
-FEW_TRIALS_PER_SETTING = 10
 
 Point = dict[str, Any]
 Key = tuple[str, ...]
@@ -40,8 +38,8 @@ Value = float | DroppedFit | None
 def draw_and_judge(config: Config, judge: Callable[[Sequence[Point]], Sequence[Value]]) -> dict[str, Any]:
     """Draw and judge search.sampled.trials different points, a generation at a time.
 
-    judge: points -> their values, higher is better. Returns the space, the objectives in the order of the trials (None
-    where there is none), and each setting's importance. Raises ConfigError for a space that cannot give that many.
+    judge: points -> their values, higher is better. Returns the space and the objectives in the order of the trials,
+    None where there is none. Raises ConfigError for a space that cannot give that many.
     """
     # in one order, whatever the config's: the draws follow it
     sampled = config.search.sampled.model_copy(update={"space": dict(sorted(config.search.sampled.space.items()))})
@@ -60,7 +58,6 @@ def draw_and_judge(config: Config, judge: Callable[[Sequence[Point]], Sequence[V
         "space": {key: list(choices) for key, choices in sampled.space.items()},
         "objectives": [value if isinstance(value, float) else None for value in values.values()],
         "generation": sampled.generation,
-        **_importance(study, config.seed, sampled),
     }
 
 
@@ -115,16 +112,3 @@ def _tell(study: optuna.Study, trial: Trial, value: Value) -> None:
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, value)
-
-
-def _importance(study: optuna.Study, seed: int, sampled: SampledConfig) -> dict[str, Any]:
-    """Each setting's share of the variance of the objective (fANOVA: Hutter et al. 2014), and how far to believe it."""
-    done = {repr(sorted(t.params.items())): t.value for t in study.get_trials(states=(TrialState.COMPLETE,))}
-    if len(set(done.values())) < 2:
-        return {"importance": None, "importance_note": "the objective was the same everywhere; nothing can be said."}
-    evaluator = FanovaImportanceEvaluator(seed=int(stream(seed, "importance").integers(2**31)))
-    shares = {key: float(share) for key, share in get_param_importances(study, evaluator=evaluator).items()}
-    enough = FEW_TRIALS_PER_SETTING * len(sampled.space)
-    whole = f"{len(done)} trials" if len(done) == sampled.trials else f"{len(done)} trials trained whole"
-    few = f"{whole} for {len(sampled.space)} settings are few (fewer than {enough}): a hint, not a finding."
-    return {"importance": shares, "importance_note": few if len(done) < enough else f"from {whole}."}

@@ -8,6 +8,7 @@ The best of many equal configs looks better than it is; how much is estimated by
 drawn groups, judge on those left out, and compare (bootstrap optimism, Efron 1983).
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,15 @@ from listenwell.fits.request import Bracket, FitRequest, check_changes
 from listenwell.judge.score import score_fits
 from listenwell.random_streams import stream
 from listenwell.report.results import Optimism, Point, Search
-from listenwell.splits.divide import DEV, Splits
+from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import identity
 from listenwell.train.fit import FailedFit
+from listenwell.train.settings import count_steps
 
 N_RESAMPLES = 200
+DECIDE_WARMUP = tuple(
+    f"train.{name}" for name in ("warmup_steps", "warmup_share", "epochs", "batch", "accumulation", "clips_per_epoch")
+)
 Changes = Mapping[str, Any]
 """Dotted settings and their values."""
 
@@ -55,6 +60,7 @@ def run_search(config: Config, trainer: Trainer, splits: Splits, fold: str = "")
     ConfigError when nothing is to be tried, TrainingError when every fit failed.
     """
     _require_dev_groups(splits, fold)
+    _require_short_warmups(config, len(splits.clips[TRAIN]))
     trials: list[Trial] = []
 
     def judge(points: Sequence[Changes]) -> list[float | DroppedFit | None]:
@@ -89,6 +95,26 @@ def _require_dev_groups(splits: Splits, fold: str) -> None:
                 f"search{f' {fold}' if fold else ''}: dev has one {label} group ({', '.join(groups)}), but a second "
                 "must judge the threshold it chose; add groups, or raise data.dev_share (in folds "
                 "leave_one_out.dev_speakers)."
+            )
+
+
+def _require_short_warmups(config: Config, n_clips: int) -> None:
+    """Raise ConfigError for a warm-up that fills a fit on n_clips, before any point is trained.
+
+    Of a space only what decides it is combined: its other settings would multiply the points.
+    """
+    sampled = config.search.sampled
+    deciding = {key: choices for key, choices in sampled.space.items() if key in DECIDE_WARMUP}
+    drawn = [dict(zip(deciding, choices, strict=True)) for choices in itertools.product(*deciding.values())]
+    for point in drawn if sampled.trials else config.search.grid:
+        train = change_config(config, point, "search").train
+        n_steps = count_steps(train, train.clips_per_epoch or n_clips)
+        if train.warmup_steps is not None and train.warmup_steps >= n_steps:
+            where = "search.sampled.space" if sampled.trials else "search.grid"
+            raise ConfigError(
+                f"{where}: a warm-up of {train.warmup_steps} steps fills a fit on these {n_clips} clips, which has "
+                f"{n_steps} steps ({train.epochs} epochs); give shorter ones, train.warmup_share, or a space without "
+                "any, such as 'search.sampled.space={lora.rank: [4, 8, 16], train.learning_rate: [1e-4, 2e-4]}'."
             )
 
 

@@ -1,22 +1,23 @@
 """Compare run folders, score tables and predictions of other programs on the same clips.
 
 A source is PATH or PATH@THRESHOLD, the threshold a number or a file that calibrate wrote. A run folder stands for one
-of its methods (the fine-tuned model unless another is named) on one of its test sets, at its calibrated threshold; two
-run folders can be compared on every test set that both have.
+of its methods (the fine-tuned model unless another is named) on one of its test sets, at its calibrated threshold.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from listenwell.config import CHANGES_NOTHING
 from listenwell.errors import ConfigError
 from listenwell.evaluate.calibration import read_given_threshold, read_threshold
 from listenwell.evaluate.methods import FINE_TUNED
-from listenwell.evaluate.pairing import Contender, SideBySide, compare_contenders, correct_all
+from listenwell.evaluate.pairing import Contender, SideBySide, compare_contenders
 from listenwell.evaluate.predictions import GivenScale, read_predictions
 from listenwell.evaluate.traps import find_traps, warn_best_of
 from listenwell.judge.score import read_kept_scores
-from listenwell.report.comparison import ComparedRun, RunComparison
+from listenwell.report.evidence import flatten
 from listenwell.report.results import read_results
 from listenwell.storage.run_folder import RunFolder
 
@@ -46,34 +47,6 @@ def compare_sources(
     return result, _warnings(sources, result)
 
 
-def compare_runs(folders: Sequence[str], reading: Reading, seed: int, common: bool = False) -> RunComparison:
-    """Compare the first run with the second on every test set both have, or on the one that `reading` names.
-
-    Raises as compare_sources does, and ConfigError for other than two runs, or a test set that one of them lacks.
-    """
-    if len(folders) != 2:
-        raise ConfigError(f"compare --html: found {', '.join(folders)}; give two different run folders.")
-    runs = [RunFolder(Path(folder)) for folder in folders]
-    results = [read_results(run) for run in runs]
-    names = [[test_set.name for test_set in study.test_sets] for study in results]
-    shared = [name for name in names[0] if name in names[1] and reading.test_set in ("", name)]
-    if not shared:
-        problem = f"'{reading.test_set}' is not a test set of both" if reading.test_set else "no test set is in both"
-        listed = "; ".join(f"{folder}: {', '.join(of)}" for folder, of in zip(folders, names, strict=True))
-        raise ConfigError(f"compare --html: {problem} ({listed}).")
-    compared, warnings = {}, []
-    for name in shared:
-        compared[name], of_test_set = compare_sources(folders, replace(reading, test_set=name), seed, common)
-        warnings += of_test_set
-        if len({study.seal.test_sets[name] for study in results}) > 1:
-            title = results[0].title_of(name)
-            warnings.append(f"{title}: the runs tested other recordings, or other clips, under this name")
-    thresholds = [read_threshold(run.threshold(reading.method)) for run in runs]
-    one, other = map(ComparedRun, folders, results, thresholds)
-    together = dict(zip(compared, correct_all(list(compared.values()), seed), strict=True))
-    return RunComparison((one, other), reading.method, together, list(dict.fromkeys(warnings)))
-
-
 def open_source(text: str, reading: Reading) -> Contender:
     """Read one source. Raises ConfigError or ManifestError naming it."""
     path, threshold = _split(text)
@@ -101,6 +74,18 @@ def _split(text: str) -> tuple[Path, str]:
     return (Path(path), threshold) if path else (Path(text), "")
 
 
+def differing_settings(texts: Sequence[str]) -> list[str]:
+    """One line per setting that differs between the first two sources, where both are runs; those that change no
+    result are left out."""
+    folders = [RunFolder(_split(text)[0]) for text in texts[:2]]
+    if not all(run.results.is_file() for run in folders):
+        return []
+    configs = [dict(flatten(read_results(run).config, ".")) for run in folders]
+    names = [name for name in {**configs[0], **configs[1]} if name.split(".")[0] not in CHANGES_NOTHING]
+    pairs = {name: [json.dumps(config.get(name), ensure_ascii=False) for config in configs] for name in names}
+    return [f"{name}: {one} and {other}" for name, (one, other) in pairs.items() if one != other]
+
+
 def paths_of(texts: Sequence[str]) -> list[Path]:
     """What comparing these sources reads: their folders and tables, and the files of their thresholds."""
     return [Path(part) for text in texts for part in _split(text) if str(part)]
@@ -114,6 +99,6 @@ def _warnings(sources: Sequence[Contender], result: SideBySide) -> list[str]:
         if n
     ]
     traps = [trap for source in sources for trap in find_traps(source.table, source.threshold, source.chosen)]
-    condition = result.standings[0].condition
-    best_of = warn_best_of({s.name: s.metrics[0] for s in result.standings if s.condition == condition})
+    first = result.rows[0].condition
+    best_of = warn_best_of({row.method: row.metrics[0] for row in result.rows if row.condition == first})
     return list(dict.fromkeys([*notes, *left_out, *traps, *best_of]))

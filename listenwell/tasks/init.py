@@ -1,23 +1,27 @@
-"""Look at a folder of recordings, or at a table of them, and write what a study needs: a commented config, clips.csv.
+"""Look at recordings, a table of them, or data of another tool, and write what a study needs: config and clips.csv.
 
 Labels and groups come from folders (listenwell.data.corpora.folders) and label files beside the recordings
-(listenwell.data.corpora.labels). Where nothing names a group, every file is its
-own group, with a warning: several clips of one speaker must not stand on both sides of a split. A table stays as it is:
-the config says which of its columns are read as what (listenwell.data.manifest).
+(listenwell.data.corpora.labels), or from a dataset, cuts or a data folder (`hugging_face`, `utterances` there). Where
+nothing names a group, every file is its own group, with a warning: several clips of one speaker must not stand on both
+sides of a split. A table stays as it is: the config says which of its columns are read as what
+(listenwell.data.manifest).
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from listenwell.baselines.vad import MODULES, installed_baselines
 from listenwell.data.clip import LABELS, Background, Clip
 from listenwell.data.corpora.corpus import Prepared
 from listenwell.data.corpora.folders import read_folders
+from listenwell.data.corpora.hugging_face import HUB, is_dataset, read_dataset
 from listenwell.data.corpora.labels import COMMON_VOICE, read_common_voice, read_label_files
+from listenwell.data.corpora.utterances import WAV_SCP, is_cuts, read_cuts, read_kaldi
 from listenwell.data.manifest import (
     REQUIRED_CLIP_COLUMNS,
     TIME_COLUMNS,
@@ -34,7 +38,7 @@ from listenwell.report.results import LEAVE_ONE_OUT
 from listenwell.storage.atomic_files import write_text
 from listenwell.storage.yaml_text import to_yaml_line
 
-CLIPS, BACKGROUNDS = "clips.csv", "backgrounds.csv"
+CLIPS, BACKGROUNDS, SOUNDS = "clips.csv", "backgrounds.csv", "sounds"
 FEWEST_GROUPS = 3
 FEW_GROUPS = 12
 """Fewer leave dev and test two groups or one."""
@@ -42,6 +46,21 @@ FEW_SPEAKERS = 20
 """Of fewer, a quarter says too little: leave-one-out tests every one of them."""
 MOST_FOLDS, DEV_SPEAKERS = 10, 2
 MEANINGS = {"path": "path of the recording", "label": "label (speech or not)", "group": "group (speaker or source)"}
+
+
+class Grouping(NamedTuple):
+    """Where groups come from, and what helps where every file (unit) is its own; {what} is a speaker or a source."""
+
+    unit: str
+    source: str
+    remedy: str
+
+
+def _by_column(column: str) -> Grouping:
+    return Grouping("clip", f"column {column}", "name the column that says who it is with --group COLUMN")
+
+
+_BY_SPEAKER = Grouping("clip", "the speakers named there", "name the {what} of every utterance there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +79,51 @@ class Started:
     left: Sequence[str] = ()
 
 
+def start(source: Path, group: str = "", out: Path | None = None, *, overwrite: bool = False) -> Started:
+    """Write a study on whatever `source` is into its folder, or into `out` where it is data of another tool.
+
+    group: as in `start_project` and `start_from_table`. Raises ConfigError and ManifestError as they do.
+    """
+    if is_dataset(source):
+        if out is None and str(source).startswith(HUB):
+            raise ConfigError(f"{source}: say with --out FOLDER where its sounds and the study shall lie.")
+        folder = out or source
+        _require_free((folder / SOUNDS,), overwrite=overwrite)
+        read = partial(read_dataset, source, group, folder / SOUNDS)
+        return _write_project(folder, read, _by_column(group or "of the group"), overwrite=overwrite)
+    if is_cuts(source) or (source / WAV_SCP).is_file():
+        if group:
+            raise ConfigError(f"--group: {source} says itself who speaks; leave the option out.")
+        folder, reader = (source, read_kaldi) if source.is_dir() else (source.parent, read_cuts)
+        return _write_project(out or folder, partial(reader, source), _BY_SPEAKER, overwrite=overwrite)
+    if out is not None:
+        raise ConfigError(
+            f"--out: a study on {source} lies beside it; only data of another tool lets it lie elsewhere."
+        )
+    if source.is_file():
+        return start_from_table(source, group, overwrite=overwrite)
+    return start_project(source, group or "folder", overwrite=overwrite)
+
+
 def start_project(folder: Path, group_by: str = "folder", *, overwrite: bool = False) -> Started:
     """Write clips.csv, backgrounds.csv (when there is a folder of that name) and study.yaml into `folder`.
 
     group_by: "folder", "file", or a regular expression whose first group is the speaker or source in the file name.
     Raises ManifestError when no labelled recording is found, ConfigError when files are there already.
     """
-    return _write_project(folder, lambda: _read_recordings(folder, group_by), group_by, overwrite=overwrite)
+    remedy = "put each {what}'s files into a folder of its own, or give a pattern with --group"
+    by_names = Grouping("file", f"--group {group_by}", remedy)
+    return _write_project(folder, partial(_read_recordings, folder, group_by), by_names, overwrite=overwrite)
 
 
-def _write_project(
-    folder: Path, read: Callable[[], Prepared], group_by: str, column: str = "", *, overwrite: bool
-) -> Started:
+def _write_project(folder: Path, read: Callable[[], Prepared], grouping: Grouping, *, overwrite: bool) -> Started:
     """The files of a project in `folder`; what is there already is found before the recordings are read."""
     clips_csv, backgrounds_csv, config = (folder / name for name in (CLIPS, BACKGROUNDS, "study.yaml"))
     _require_free((clips_csv, config), overwrite=overwrite)
     recordings = read()
     if recordings.backgrounds:
         _require_free((backgrounds_csv,), overwrite=overwrite)
-    warnings = [*recordings.notes, *_group_warnings(recordings.clips, group_by, column)]
+    warnings = [*recordings.notes, *_group_warnings(recordings.clips, grouping)]
     write_manifest(clips_csv, recordings.clips)
     if recordings.backgrounds:
         write_backgrounds(backgrounds_csv, recordings.backgrounds)
@@ -87,10 +132,16 @@ def _write_project(
 
 
 def _read_recordings(folder: Path, group_by: str) -> Prepared:
-    """What label files and the names of folders say of the recordings; of both where both are there."""
+    """What label files and the names of folders say of the recordings; of both where both are there.
+
+    A name that stands in both is one group: "anna" and "speech/anna" are "anna".
+    """
     by_files = read_label_files(folder, group_by)
     by_folders = read_folders(folder, group_by, 1.0, labelled_otherwise=[clip.path for clip in by_files.clips])
-    return replace(by_folders, clips=[*by_folders.clips, *by_files.clips], notes=[*by_files.notes, *by_folders.notes])
+    known = {clip.group for clip in by_files.clips}
+    named = [(clip, clip.group.split("/", 1)[1]) for clip in by_folders.clips]
+    joined = [replace(clip, group=name) if name in known else clip for clip, name in named]
+    return replace(by_folders, clips=[*joined, *by_files.clips], notes=[*by_files.notes, *by_folders.notes])
 
 
 def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -> Started:
@@ -103,7 +154,9 @@ def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -
     _require_free((config,), overwrite=overwrite)
     header = next((record.names for record in table_records(table)), ())
     if set(header) >= COMMON_VOICE:
-        return _write_project(table.parent, lambda: read_common_voice(table), "", "client_id", overwrite=overwrite)
+        column = group or "client_id"
+        read = partial(read_common_voice, table, column)
+        return _write_project(table.parent, read, _by_column(column), overwrite=overwrite)
     taken = _take_columns(table, header, group)
     if "clip_id" in taken and not _is_unique(table, taken["clip_id"]):
         del taken["clip_id"]
@@ -111,7 +164,7 @@ def start_from_table(table: Path, group: str = "", *, overwrite: bool = False) -
     clips = read_manifest(table, columns)
     write_text(config, _config_text(clips, has_backgrounds=False, manifest=table.name, columns=columns))
     left = [name for name in header if name and name not in taken.values()]
-    return Started(table, config, clips, [], _group_warnings(clips, "", taken["group"]), taken, left)
+    return Started(table, config, clips, [], _group_warnings(clips, _by_column(taken["group"])), taken, left)
 
 
 def _take_columns(table: Path, header: Sequence[str], group: str) -> dict[str, str]:
@@ -172,8 +225,8 @@ def _groups_of(clips: Sequence[Clip], label: str) -> set[str]:
     return {clip.group for clip in clips if clip.label == label}
 
 
-def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> list[str]:
-    """What a user should know about the groups: of a folder, divided by group_by, or of a table's column."""
+def _group_warnings(clips: Sequence[Clip], grouping: Grouping) -> list[str]:
+    """What a user should know about the groups."""
     warnings = []
     for label, what in (("SPEECH", "speaker"), ("NONSPEECH", "sound source")):
         sizes = Counter(clip.group for clip in clips if clip.label == label)
@@ -187,13 +240,10 @@ def _group_warnings(clips: Sequence[Clip], group_by: str, column: str = "") -> l
         elif label == "SPEECH" and (few := describe_speakers(clips, has_folds=bool(leave_one_out_settings(clips)))):
             warnings.append(few)
         if max(sizes.values()) == 1:
-            unit, source = ("clip", f"column {column}") if column else ("file", f"--group {group_by}")
-            remedy = f"put each {what}'s files into a folder of its own, or give a pattern with --group"
-            if column:
-                remedy = "name the column that says who it is with --group COLUMN"
             warnings.append(
-                f"every {label} {unit} is its own group ({source}). If one {what} has several, they will stand on both "
-                f"sides of the split and the result will look better than it is: {remedy}."
+                f"every {label} {grouping.unit} is its own group ({grouping.source}). If one {what} has several, they "
+                "will stand on both sides of the split and the result will look better than it is: "
+                f"{grouping.remedy.format(what=what)}."
             )
     return warnings
 

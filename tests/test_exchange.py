@@ -1,0 +1,248 @@
+"""Datasets of Hugging Face, cuts of lhotse and data folders of Kaldi become studies; sounds are decoded here alone."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from listenwell.cli.main import app
+from listenwell.config import load_config
+from listenwell.data.audio import load_waveform
+from listenwell.data.corpora.utterances import read_kaldi
+from listenwell.data.manifest import read_manifest
+from listenwell.errors import ConfigError, ManifestError
+from listenwell.random_streams import stream
+from listenwell.splits.clips import prepare
+from listenwell.splits.divide import divide
+from listenwell.tasks.init import start
+
+RATE_HZ = 8_000
+
+
+def sound(name: str, seconds: float = 3.0, n_channels: int = 1) -> np.ndarray:
+    return 0.1 * stream(31, name).standard_normal((round(seconds * RATE_HZ), n_channels))
+
+
+def record(path: Path, seconds: float = 3.0, n_channels: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound(path.stem, seconds, n_channels), RATE_HZ)
+    return path
+
+
+def stretches(clips) -> list[tuple]:
+    return [(c.recording, c.channel, round(c.start_s, 3), round(c.duration_s, 3), c.label, c.group) for c in clips]
+
+
+def kaldi_folder(folder: Path, **files: str) -> Path:
+    for i in range(3):
+        record(folder / f"r{i}.wav")
+    written = {
+        "wav.scp": "".join(f"r{i} r{i}.wav\n" for i in range(3)),
+        "segments": "a-0 r0 0.0 1.0\nb-0 r0 0.8 2.0\nb-1 r0 2.0 2.5\nn-0 r1 0.5 1.5\nt-0 r1 2.0 2.5\nx-0 gone 0 1\n",
+        "utt2spk": "a-0 anna\nb-0 ben\nb-1 ben\nt-0 anna\nx-0 anna\n",
+        "text": "a-0 good morning\nb-0 well\nb-1 [laughter] yes\nn-0 <noise>\nt-0 [laughter]\nx-0 gone\n",
+        **files,
+    }
+    for name, content in written.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+def test_utterances_of_kaldi_are_clips_where_nobody_else_speaks(tmp_path):
+    found = read_kaldi(kaldi_folder(tmp_path))
+    assert stretches(found.clips) == [
+        ("r0", None, 0.0, 0.8, "SPEECH", "anna"),
+        ("r0", None, 1.0, 1.5, "SPEECH", "ben"),
+        ("r1", None, 0.5, 1.0, "NONSPEECH", "r1"),
+    ]
+    assert sorted(found.notes) == [
+        "0.4 s of utterances overlap others' and were left out.",
+        "1 utterances are in no line of wav.scp and were left out.", "1 utterances name no label and were left out.",
+    ]  # fmt: skip
+
+
+def test_a_data_folder_without_segments_and_with_labels_is_its_recordings(tmp_path):
+    folder = kaldi_folder(tmp_path, labels="r0 speech\nr1 nonspeech\nr2 hm\n", utt2spk="r0 anna\n")
+    (folder / "segments").unlink()
+    assert stretches(read_kaldi(folder).clips) == [
+        ("r0", None, 0.0, 3.0, "SPEECH", "anna"), ("r1", None, 0.0, 3.0, "NONSPEECH", "r1"),
+    ]  # fmt: skip
+
+
+def test_a_command_in_a_data_folder_is_not_run_and_one_without_labels_is_refused(tmp_path):
+    folder = kaldi_folder(tmp_path, **{"wav.scp": f"r0 touch {tmp_path / 'ran'} |\n"})
+    with pytest.raises(ManifestError, match=r"wav\.scp: 'r0' is what a command prints, and none is run"):
+        read_kaldi(folder)
+    assert not (tmp_path / "ran").exists()
+    (folder / "wav.scp").write_text("r0 r0.wav\n")
+    for line in ("a-0 r0 0.0", "a-0 r0 1.0 0.5", "a-0 r0 nan 1", "a-0 r0 zero 1"):
+        (folder / "segments").write_text(line + "\n")
+        with pytest.raises(ManifestError, match=f"segments: '{line}' is not UTTERANCE RECORDING START END"):
+            read_kaldi(folder)
+    (folder / "segments").write_text("a-0 r0 0.0 1.0\n")
+    (folder / "text").unlink()
+    with pytest.raises(ManifestError, match=r"has no file 'labels' .* and no 'text'"):
+        read_kaldi(folder)
+    (folder / "text").write_text("a-0 [laughter]\n")
+    with pytest.raises(ManifestError, match="no utterance can be used; 1 utterances name no label"):
+        read_kaldi(folder)
+
+
+def test_init_makes_a_study_of_a_data_folder(tmp_path):
+    folder = kaldi_folder(tmp_path / "data")
+    done = CliRunner().invoke(app, ["init", str(folder), "--out", str(tmp_path / "study")])
+    assert done.exit_code == 0, done.output
+    clips = read_manifest(Path(load_config(tmp_path / "study" / "study.yaml").data.manifest))
+    assert len(clips) == 3
+    assert load_waveform(clips[0]).size == 0.8 * 16_000
+    with pytest.raises(ConfigError, match="says itself who speaks"):
+        start(folder, "anna")
+    with pytest.raises(ConfigError, match="lies beside it"):
+        start(tmp_path / "study", out=tmp_path)
+
+
+def test_what_needs_an_extra_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "lhotse", None)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_info.json").write_text("{}")
+    (tmp_path / "cuts.jsonl").write_text(
+        '{"id": "a", "type": "MonoCut", "start": 0, "duration": 1, "supervisions": []}'
+    )
+    for source, extra in (("saved", "datasets"), ("cuts.jsonl", "lhotse")):
+        with pytest.raises(ConfigError, match=rf"needs {extra}, which is not installed; run pip install 'listenwell\["):
+            start(tmp_path / source)
+    with pytest.raises(ConfigError, match="say with --out FOLDER"):
+        start(Path("hf:anna/sounds"))
+
+
+def test_cuts_of_lhotse_keep_times_channels_speakers_and_labels(tmp_path):
+    lhotse = pytest.importorskip("lhotse", reason="pip install 'listenwell[lhotse]'")
+    paths = [record(tmp_path / "a.wav"), record(tmp_path / "stereo.wav", n_channels=2)]
+    recordings = [lhotse.Recording.from_file(path) for path in paths]
+    said = (
+        ("a", 0.5, 0.75, 0, "anna", "good morning", None), ("a", 1.5, 0.5, 0, None, "noise", None),
+        ("a", 2.0, 0.5, 0, "ben", "[laughter]", None), ("stereo", 0.25, 1.0, 1, "ben", None, None),
+        ("stereo", 1.5, 1.0, 0, None, None, {"label": "non-speech"}),
+    )  # fmt: skip
+    supervisions = [
+        lhotse.SupervisionSegment(f"s{i}", rec, start_s, s, channel, text, speaker=who, custom=custom)
+        for i, (rec, start_s, s, channel, who, text, custom) in enumerate(said)
+    ]
+    cuts = lhotse.CutSet.from_manifests(
+        recordings=lhotse.RecordingSet.from_recordings(recordings),
+        supervisions=lhotse.SupervisionSet.from_segments(supervisions),
+    )
+    expected = [
+        ("a", None, 0.5, 0.75, "SPEECH", "anna"), ("a", None, 1.5, 0.5, "NONSPEECH", "a"),
+        ("stereo", 0, 1.5, 1.0, "NONSPEECH", "stereo"), ("stereo", 1, 0.25, 1.0, "SPEECH", "ben"),
+    ]  # fmt: skip
+    for name, written in (
+        ("cuts.jsonl.gz", cuts),
+        ("trimmed.jsonl", cuts.trim_to_supervisions(keep_overlapping=False)),
+    ):
+        written.to_file(tmp_path / name)
+        started = start(tmp_path / name, out=tmp_path / f"study {name}")
+        assert sorted(stretches(started.clips), key=str) == sorted(expected, key=str)
+        assert "1 supervisions name no label and were left out." in started.warnings
+    (right,) = [clip for clip in read_manifest(started.clips_csv) if clip.channel == 1]
+    there = sound("stereo", n_channels=2)[2_000:10_000, 1]
+    assert np.corrcoef(load_waveform(right)[::2], there)[0, 1] > 0.9
+    (tmp_path / "broken.jsonl").write_text(
+        '{"id": "a", "type": "MonoCut", "start": 0, "duration": 1, "supervisions": [{}]}'
+    )
+    with pytest.raises(ManifestError, match=r"broken\.jsonl: lhotse cannot read it"):
+        start(tmp_path / "broken.jsonl")
+    faster = cuts.perturb_speed(1.1)
+    faster.to_file(tmp_path / "faster.jsonl")
+    with pytest.raises(ManifestError, match="no utterance can be used; 2 cuts are mixed, changed"):
+        start(tmp_path / "faster.jsonl", out=tmp_path / "faster")
+
+
+def make_dataset(datasets, n_groups: int = 3, first: int = 0):
+    """Rows with sounds, all of one name, two of each group."""
+    rows = []
+    for i in range(first, first + 2 * n_groups):
+        content = io.BytesIO()
+        soundfile.write(content, sound(f"row {i}", 0.5), RATE_HZ, format="FLAC")
+        audio = {"bytes": content.getvalue(), "path": "same name.flac"}
+        rows.append({"audio": audio, "label": i // 2 % 2, "speaker_id": i // 2, "text": "x"})
+    made = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio())
+    return made.cast_column("label", datasets.ClassLabel(names=["speech", "no speech"]))
+
+
+def test_a_dataset_of_hugging_face_becomes_a_study_without_its_decoders(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
+    make_dataset(datasets).save_to_disk(str(tmp_path / "saved"))
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "saved"), "--out", str(tmp_path / "study")])
+    assert done.exit_code == 0, done.output
+    clips, _ = prepare(load_config(tmp_path / "study" / "study.yaml"))
+    assert [(clip.label, clip.group) for clip in clips[::2]] == [("SPEECH", "0"), ("NONSPEECH", "1"), ("SPEECH", "2")]
+    assert [clip.path.name for clip in clips[:2]] == ["row_000001.flac", "row_000002.flac"]
+    for i, clip in enumerate(clips):
+        assert np.corrcoef(load_waveform(clip)[::2], sound(f"row {i}", 0.5)[:, 0])[0, 1] > 0.9
+    assert not {"torchcodec", "torchaudio"} & sys.modules.keys()
+    with pytest.raises(ConfigError, match="is there already"):
+        start(tmp_path / "saved", out=tmp_path / "study")
+    again = start(tmp_path / "saved", "text", tmp_path / "study", overwrite=True)
+    assert {clip.group for clip in again.clips} == {"x"}
+
+
+def test_official_splits_are_kept_where_no_group_stands_in_two(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
+    names, n = ("train", "validation", "test"), 4
+    apart = {name: make_dataset(datasets, n, 2 * n * i) for i, name in enumerate(names)}
+    datasets.DatasetDict(apart).save_to_disk(str(tmp_path / "apart"))
+    start(tmp_path / "apart")
+    config = load_config(tmp_path / "apart" / "study.yaml")
+    divided = divide(*prepare(config), config.data).clips
+    assert {name: {clip.group for clip in clips} for name, clips in divided.items()} == {
+        "train": set("0123"), "dev": set("4567"), "test": {"8", "9", "10", "11"},
+    }  # fmt: skip
+    datasets.DatasetDict(apart | {"test": apart["train"]}).save_to_disk(str(tmp_path / "mixed"))
+    started = start(tmp_path / "mixed")
+    assert {clip.split for clip in started.clips} == {""}
+    assert "the splits train, validation, test share groups; the study divides the groups anew." in started.warnings
+
+
+def test_a_dataset_whose_columns_cannot_be_told_is_one_sentence(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
+    made = make_dataset(datasets)
+    for name, changed, sentence in (
+        ("unlabelled", made.remove_columns("label"), "no column may be the label, one was expected among audio"),
+        ("silent", made.remove_columns("audio"), r"no column may be sounds \(feature Audio\)"),
+        ("nobody", made.rename_column("speaker_id", "x"), "no column may be the group.*name it with --group"),
+    ):
+        changed.save_to_disk(str(tmp_path / name))
+        with pytest.raises(ConfigError, match=sentence):
+            start(tmp_path / name)
+        assert not (tmp_path / name / "clips.csv").exists()
+    made.map(lambda row: {"label": None}).save_to_disk(str(tmp_path / "holes"))
+    with pytest.raises(ManifestError, match="line 1: the label is 'None', which stands for a missing value"):
+        start(tmp_path / "holes")
+    (tmp_path / "silent" / "state.json").unlink()
+    with pytest.raises(ManifestError, match="datasets cannot load it"):
+        start(tmp_path / "silent")
+
+
+def test_a_dataset_is_named_as_on_the_hub(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)  # datasets looks for a folder of that name first
+    (tmp_path / "anna" / "sounds").mkdir(parents=True)
+    make_dataset(datasets).to_parquet(tmp_path / "anna" / "sounds" / "train-0.parquet")
+    started = start(Path("hf:anna/sounds"), out=tmp_path / "study")
+    assert [clip.clip_id for clip in started.clips][::5] == ["train_000001", "train_000006"]
+    assert started.clips[0].path == tmp_path / "study" / "sounds" / "train_000001.flac"
+    with pytest.raises(ManifestError, match=r"hf:anna/none: datasets cannot load it .* give hf:OWNER/NAME"):
+        start(Path("hf:anna/none"), out=tmp_path / "none")
+    # a folder of sounds, which datasets reads with torchcodec alone, is a table here
+    record(tmp_path / "bare" / "folder" / "one.wav")
+    with pytest.raises(ManifestError, match=r"'torchcodec'.*or the metadata\.csv of a folder of sounds"):
+        start(Path("hf:bare/folder"), out=tmp_path / "none")
+    (tmp_path / "bare" / "folder" / "metadata.csv").write_text("file_name,label,speaker\none.wav,1,a\n")
+    assert len(start(tmp_path / "bare" / "folder" / "metadata.csv").clips) == 1
