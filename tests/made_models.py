@@ -8,7 +8,7 @@ from listenwell.model.small.random_models import byte_tokenizer
 
 
 def make_open_weights(folder: Path) -> Path:
-    """Write the two folders that a local source is made of and return `folder`; the encoder has whisper-base's shape."""
+    """Write the folders of a local source and return `folder`; the encoder has Whisper base's shape."""
     whisper = WhisperConfig(
         d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048, num_mel_bins=80,
         decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=8, vocab_size=20, max_target_positions=8,
