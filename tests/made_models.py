@@ -8,13 +8,13 @@ from listenwell.model.small.random_models import byte_tokenizer
 
 
 def make_open_weights(folder: Path) -> Path:
-    """Write the two folders that a local source is made of and return `folder`; the encoder has tiny.en's shape."""
+    """Write the folders of a local source and return `folder`; the encoder has Whisper base's shape."""
     whisper = WhisperConfig(
-        d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80,
+        d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048, num_mel_bins=80,
         decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=8, vocab_size=20, max_target_positions=8,
         pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
     )  # fmt: skip
-    WhisperModel(whisper).save_pretrained(folder / "whisper-tiny.en")
+    WhisperModel(whisper).save_pretrained(folder / "whisper-base")
     tokenizer = byte_tokenizer()
     llama = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4

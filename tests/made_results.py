@@ -130,7 +130,7 @@ def make_results(test_sets: tuple[str, ...] = ("sealed_test", "out_of_corpus")) 
         "config": {"seed": 42, "lora": {"rank": 8, "targets": "attention"}},
         "model": {
             "name": "starter-small", "fingerprint": "ab" * 32, "is_starter_base": True,
-            "description": {"encoder": "Whisper tiny.en", "layers": 12},
+            "description": {"encoder": "Whisper base", "layers": 12},
         },
         "allocation": [
             entry for i, part in enumerate(("train", "dev", *test_sets)) for entry in make_allocation(part, 5 * i)

@@ -43,14 +43,14 @@ def clip(label: str, category: str) -> Clip:
     return Clip("c", Path("c.wav"), 0, 1, label, "g", "r", "made", "CC0", category)
 
 
-def questions(label: str, category: str) -> list:
-    return [draw_question(clip(label, category), PHRASES, stream(0, i)) for i in range(400)]
+def questions(label: str, category: str, speech_share: float = 0.0) -> list:
+    return [draw_question(clip(label, category), PHRASES, stream(0, i), speech_share) for i in range(400)]
 
 
 @pytest.mark.parametrize(("label", "category"), [("SPEECH", "french"), ("NONSPEECH", "dog")])
 def test_every_answer_is_true(label, category):
     is_true = {"speech", "a person speaking french"} if label == "SPEECH" else {"dog"}
-    for question in questions(label, category):
+    for question in questions(label, category) + questions(label, category, 0.4):
         if question.answer in ("yes", "no"):
             asked = {phrase for phrase in PHRASES if phrase in question.text}
             assert bool(asked & is_true) == (question.answer == "yes"), question
@@ -61,6 +61,11 @@ def test_every_answer_is_true(label, category):
 def test_half_of_what_is_asked_falsely_of_a_sound_is_speech():
     false = [q for q in questions("NONSPEECH", "dog") if q.answer == "no"]
     assert 0.4 < sum("spe" in q.text for q in false) / len(false) < 0.6
+
+
+def test_a_share_of_the_clips_is_asked_about_speech():
+    about_speech = [sum(" speech" in q.text for q in questions("SPEECH", "french", share)) for share in (0.0, 0.4)]
+    assert about_speech[1] - about_speech[0] > 80
 
 
 def test_the_question_of_the_studies_is_never_asked():

@@ -202,7 +202,7 @@ def test_export_pushes_what_it_wrote(hub, made_detector, tmp_path, monkeypatch):
     assert hub.repos[REPO]["files"]["detector.json"] == (out / "detector.json").read_bytes()
 
 
-@pytest.mark.parametrize("hub_ids", [[], ["Qwen/Qwen2-Audio-7B-Instruct"], ["openai/whisper-tiny.en", "a/b"]])
+@pytest.mark.parametrize("hub_ids", [[], ["Qwen/Qwen2-Audio-7B-Instruct"], ["openai/whisper-base", "a/b"]])
 def test_the_card_names_the_models_of_the_hub_that_the_base_is_made_of(hub_ids):
     record = make_results()
     record["model"]["hub_ids"] = hub_ids
@@ -213,8 +213,8 @@ def test_the_card_names_the_models_of_the_hub_that_the_base_is_made_of(hub_ids):
 
 def test_a_random_base_has_no_models_on_the_hub_and_the_starter_base_has_two():
     assert describe_base(ModelConfig(name="random"))["hub_ids"] == []
-    from listenwell.model.small.assembly import SMOLLM2_135M_INSTRUCT, WHISPER_TINY_EN
+    from listenwell.model.small.assembly import SMOLLM2_135M_INSTRUCT, WHISPER_BASE
 
-    for weights in (WHISPER_TINY_EN, SMOLLM2_135M_INSTRUCT):
+    for weights in (WHISPER_BASE[0], SMOLLM2_135M_INSTRUCT):
         validate_repo_id(weights.hub_id)
         assert "/" in weights.hub_id

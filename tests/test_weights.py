@@ -103,7 +103,11 @@ def ctranslate2_bytes(tensors: dict[str, np.ndarray], version: int = 6) -> bytes
 def test_ctranslate2_tensors_come_back(tmp_path):
     tensors = {"a/weight": np.arange(6, dtype=np.float16).reshape(2, 3), "b": np.array(3, dtype=np.int8)}
     (tmp_path / "model.bin").write_bytes(ctranslate2_bytes(tensors))
-    read = read_ctranslate2(tmp_path / "model.bin")
+    content = (tmp_path / "model.bin").read_bytes()
+    halves = [tmp_path / "one", tmp_path / "two"]
+    for half, piece in zip(halves, (content[:37], content[37:]), strict=True):
+        half.write_bytes(piece)
+    read = read_ctranslate2(halves)
     assert set(read) == set(tensors)
     assert all(np.array_equal(read[name], tensors[name]) for name in tensors)
 
@@ -114,14 +118,14 @@ def test_ctranslate2_tensors_come_back(tmp_path):
 def test_a_file_of_another_format_or_cut_short_is_refused(tmp_path, broken):
     (tmp_path / "model.bin").write_bytes(broken)
     with pytest.raises(ModelError, match="not a CTranslate2 model"):
-        read_ctranslate2(tmp_path / "model.bin")
+        read_ctranslate2([tmp_path / "model.bin"])
 
 
 def test_a_tensor_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path):
     whole = ctranslate2_bytes({"a": np.zeros(9, np.float32)})
     (tmp_path / "model.bin").write_bytes(whole[:-40] + struct.pack("<I", 2**32 - 1) + whole[-36:])
     with pytest.raises(ModelError, match="tensor 'a' would have 4294967295 bytes"):
-        read_ctranslate2(tmp_path / "model.bin")
+        read_ctranslate2([tmp_path / "model.bin"])
 
 
 def test_the_fused_query_key_value_is_split_and_keys_have_no_bias():

