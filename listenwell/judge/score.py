@@ -276,10 +276,8 @@ def score_fits(
     with one_maker(trainer.run.fits):
         for note in methods:
             remove_left_over(note.parent)
-        kept = score_methods(
-            methods, trainer.model, splits.clips[split], splits.banks[split], conditions, config, trainer.on_progress,
-            f"scoring {split}",
-        )  # fmt: skip
+        clips, bank, stage = splits.clips[split], splits.banks[split], f"scoring {split}"
+        kept = score_methods(methods, trainer.model, clips, bank, conditions, config, trainer.on_progress, stage)
     return {note.parent.parent: table for note, (_, table) in kept.items()}
 
 

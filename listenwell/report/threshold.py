@@ -30,8 +30,7 @@ ABOUT = (
     "chosen by looking at a test is no result: nothing measured at another one may be reported for this test set."
 )
 NOT_THERE = (
-    "The scores of {}, or the note beside them, are not in this run folder; copy its folder scores/, then write the "
-    "report again; where an earlier version scored them, run the study again."
+    "The scores of {} and their note are not in this run folder; copy its folder scores/, or run the study again."
 )
 OTHERS = "The scores of {} in this run folder are not those that its results were made of; run the study again."
 

@@ -116,10 +116,7 @@ def _scored_these(run: RunFolder, split: str, splits: Splits) -> bool:
 
 
 def scores_made_from(run: RunFolder, name: str) -> dict[str, Any]:
-    """What the score table NAME was made from; of a split, the methods that scored it.
-
-    Raises ListenwellError where no study has made it.
-    """
+    """What the score table NAME, or a split's set of them, was made from. Raises ListenwellError where no study did."""
     note = run.score_identity(name)
     if not note.is_file():
         raise ListenwellError(f"{run.root}: no study has left scores/{note.name} here; run the study in it, or again.")
