@@ -269,7 +269,7 @@ def _config_text(
         )
     if missing := [name for name in MODULES if name not in baselines]:
         evaluation += (
-            f"  # {' and '.join(missing)} would stand beside your model once the extra 'baselines' is installed\n"
+            f"  # {', '.join(missing)} would stand beside your model once the extra 'baselines' is installed\n"
             f"  baselines: [{', '.join(baselines)}]\n"
         )
     left_out = ""
