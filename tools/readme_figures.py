@@ -205,9 +205,10 @@ def against(results: dict[str, Any], where: str) -> str:
     places = {(each["test_set"], each["condition"]) for each in comparisons if each["is_primary"]}
     of_primary = {test_set for test_set, _ in places}
     for each in comparisons:
+        is_calibrated = each["opponent_threshold"] == "calibrated"
         is_default = each["opponent"] == "silero" and each["opponent_threshold"] == "default"
         is_beside = is_default and (each["test_set"], each["condition"]) in places
-        is_loudest = each["condition"] == LOUDEST and each["opponent"] in names and not is_default
+        is_loudest = each["condition"] == LOUDEST and each["opponent"] in names and is_calibrated
         if not each["is_primary"] and not is_beside and not (is_loudest and each["test_set"] in of_primary):
             continue
         comparison = COMPARISON.validate_python(each)
