@@ -189,6 +189,22 @@ def test_a_dataset_of_hugging_face_becomes_a_study_without_its_decoders(tmp_path
     assert {clip.group for clip in again.clips} == {"x"}
 
 
+def test_every_row_has_its_own_clip_and_file_whatever_splits_and_sounds_are_called(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
+    splits = {name: make_dataset(datasets) for name in ("train.clean.100", "train.clean.360")}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "dots"))
+    clips = read_manifest(start(tmp_path / "dots").clips_csv)
+    assert len({clip.path for clip in clips}) == len({clip.clip_id for clip in clips}) == 12
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    paths = [record(tmp_path / folder / "same.wav") for folder in "ab"]
+    outside = datasets.Dataset.from_dict({"audio": list(map(str, paths)), "label": [1, 0], "speaker": ["anna", "ben"]})
+    (tmp_path / "anna" / "outside").mkdir(parents=True)
+    outside.cast_column("audio", datasets.Audio()).to_parquet(tmp_path / "anna" / "outside" / "train-0.parquet")
+    clips = read_manifest(start(Path("hf:anna/outside"), out=tmp_path / "study").clips_csv)
+    assert [clip.clip_id for clip in clips] == [clip.recording for clip in clips] == ["train_000001", "train_000002"]
+
+
 def test_official_splits_are_kept_where_no_group_stands_in_two(tmp_path):
     datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
     names, n = ("train", "validation", "test"), 4
