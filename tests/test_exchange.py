@@ -60,7 +60,9 @@ def test_utterances_of_kaldi_are_clips_where_nobody_else_speaks(tmp_path):
     ]
     assert sorted(found.notes) == [
         "0.4 s of utterances overlap others' and were left out.",
-        "1 utterances are in no line of wav.scp and were left out.", "1 utterances name no label and were left out.",
+        "1 utterances are in no line of wav.scp and were left out.",
+        "1 utterances are not in utt2spk; their recording is the group.",
+        "1 utterances name no label and were left out.",
     ]  # fmt: skip
 
 
@@ -69,6 +71,29 @@ def test_a_data_folder_without_segments_and_with_labels_is_its_recordings(tmp_pa
     (folder / "segments").unlink()
     assert stretches(read_kaldi(folder).clips) == [
         ("r0", None, 0.0, 3.0, "SPEECH", "anna"), ("r1", None, 0.0, 3.0, "NONSPEECH", "r1"),
+    ]  # fmt: skip
+
+
+def test_a_data_folder_is_read_line_by_line_and_no_id_stands_twice(tmp_path):
+    folder = kaldi_folder(tmp_path, text="\ufeffa-0 good\u2028b-1 day\r\nn-0 <noise>\r\n")
+    assert [clip.label for clip in read_kaldi(folder).clips] == ["SPEECH", "NONSPEECH"]
+    for name in ("text", "wav.scp", "utt2spk", "segments"):
+        content = (folder / name).read_text()
+        (folder / name).write_text(content + content.splitlines()[-1] + "\n")
+        with pytest.raises(ManifestError, match=rf"{name} line \d: '.+' already stands above"):
+            read_kaldi(folder)
+        (folder / name).write_text(content)
+    for speaker in ("", "NA", "-"):
+        (folder / "utt2spk").write_text(f"a-0 {speaker}\n")
+        with pytest.raises(ManifestError, match=f"utt2spk: the speaker of 'a-0' is '{speaker}'"):
+            read_kaldi(folder)
+
+
+def test_one_file_under_two_recordings_is_one_signal(tmp_path):
+    scp = {"wav.scp": "r0 r0.wav\nr1 r0.wav\n", "segments": "a r0 0 2\nb r1 1 3\n"}
+    found = read_kaldi(kaldi_folder(tmp_path, **scp, text="a well\nb <noise>\n", utt2spk="a anna\nb ben\n"))
+    assert stretches(found.clips) == [
+        ("r0", None, 0.0, 1.0, "SPEECH", "anna"), ("r0", None, 2.0, 1.0, "NONSPEECH", "ben"),
     ]  # fmt: skip
 
 
