@@ -89,6 +89,18 @@ def test_a_data_folder_is_read_line_by_line_and_no_id_stands_twice(tmp_path):
             read_kaldi(folder)
 
 
+def test_bare_words_are_speech_in_text_and_labels_in_labels(tmp_path):
+    said = ("noise", "<noise> [noise]", "<noise> [laughter]", "SIL", "!SIL", "silence", "(noise)")
+    rows = "".join(f"u{i} {text}\n" for i, text in enumerate(said))
+    times = "".join(f"u{i} r{i // 3} {i % 3} {i % 3 + 0.9}\n" for i in range(len(said)))
+    folder = kaldi_folder(tmp_path, text=rows, segments=times, utt2spk="")
+    found = read_kaldi(folder)
+    assert [clip.label for clip in found.clips] == ["SPEECH", "NONSPEECH", "NONSPEECH"]
+    assert "4 utterances name no label and were left out." in found.notes
+    (folder / "labels").write_text("u0 Voice\nu1 not speech\nu2 hm\nu3 no\n")
+    assert [clip.label for clip in read_kaldi(folder).clips] == ["SPEECH", "NONSPEECH", "NONSPEECH"]
+
+
 def test_one_file_under_two_recordings_is_one_signal(tmp_path):
     scp = {"wav.scp": "r0 r0.wav\nr1 r0.wav\n", "segments": "a r0 0 2\nb r1 1 3\n"}
     found = read_kaldi(kaldi_folder(tmp_path, **scp, text="a well\nb <noise>\n", utt2spk="a anna\nb ben\n"))

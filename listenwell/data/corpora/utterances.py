@@ -20,13 +20,15 @@ from listenwell.data.clip import Clip, Label
 from listenwell.data.corpora.corpus import SHORTEST_S, Prepared, read_lengths
 from listenwell.data.corpora.labels import label_of, pieces
 from listenwell.data.corpora.voxconverse import Span, merge_spans, subtract_spans
-from listenwell.data.tables import MISSING_VALUES, read_json_lines
+from listenwell.data.tables import LABEL_WORDS, MISSING_VALUES, read_json_lines
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import ignore_progress
 
 WAV_SCP = "wav.scp"
 _CUT = {"id", "type", "start", "duration", "supervisions"}
 _TAGS = re.compile(r"(?:[<\[(][^>\])]*[>\])]\W*)+")
+_TAG = re.compile(r"[<\[(]([^>\])]*)[>\])]")
+_SILENCE = {"sil", "!sil", "silence"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def read_kaldi(folder: Path) -> Prepared:
     segments = {name: _segment(folder, name, text) for name, text in _read_pairs(folder / "segments").items()}
     utterances, named, left_out = list[Utterance](), list[str](), Counter[str]()
     for name, text in _read_pairs(texts).items():
-        label = label_of(text) if texts.name == "labels" else _label_of_text(text)
+        label = _label_of_word(text) if texts.name == "labels" else _label_of_transcript(text)
         recording, span = segments.get(name, (name, (0.0, math.inf)))
         if label is None or recording not in recordings:
             left_out["utterances name no label" if label is None else f"utterances are in no line of {WAV_SCP}"] += 1
@@ -160,6 +162,21 @@ def _read_pairs(path: Path) -> dict[str, str]:
         if first:
             pairs[first] = rest[0].strip() if rest else ""
     return pairs
+
+
+def _label_of_word(text: str) -> Label | None:
+    """The label that a word names, as a folder or a table would say it."""
+    return label_of(text) or LABEL_WORDS.get(re.sub(r"[\W_]+", "", text.lower()))
+
+
+def _label_of_transcript(text: str) -> Label | None:
+    """SPEECH of bare words; of tags alone the one label that all of them name; None of silence."""
+    if not text or text.lower() in _SILENCE:
+        return None
+    if not _TAGS.fullmatch(text):
+        return "SPEECH"
+    labels = {label_of(tag) for tag in _TAG.findall(text)}
+    return labels.pop() if len(labels) == 1 else None
 
 
 def _label_of_text(text: str) -> Label | None:
