@@ -101,6 +101,21 @@ def test_bare_words_are_speech_in_text_and_labels_in_labels(tmp_path):
     assert [clip.label for clip in read_kaldi(folder).clips] == ["SPEECH", "NONSPEECH", "NONSPEECH"]
 
 
+def test_segments_name_channels_and_the_end_and_those_beyond_it_are_counted(tmp_path):
+    times = "a r0 0 1 0\nb r0 0 1 1\nc r1 1 -1\nd r2 5 6\n"
+    folder = kaldi_folder(tmp_path, segments=times, text="a x\nb <noise>\nc x\nd x\n", utt2spk="")
+    record(folder / "r0.wav", n_channels=2)
+    found = read_kaldi(folder)
+    assert stretches(found.clips) == [
+        ("r0", 0, 0.0, 1.0, "SPEECH", "r0"), ("r0", 1, 0.0, 1.0, "NONSPEECH", "r0"),
+        ("r1", None, 1.0, 2.0, "SPEECH", "r1"),
+    ]  # fmt: skip
+    assert found.notes == ["1 utterances begin after the end of their recording and were left out."]
+    (folder / "segments").write_text("a r0 0 1 left\n")
+    with pytest.raises(ManifestError, match="is not UTTERANCE RECORDING START END"):
+        read_kaldi(folder)
+
+
 def test_one_file_under_two_recordings_is_one_signal(tmp_path):
     scp = {"wav.scp": "r0 r0.wav\nr1 r0.wav\n", "segments": "a r0 0 2\nb r1 1 3\n"}
     found = read_kaldi(kaldi_folder(tmp_path, **scp, text="a well\nb <noise>\n", utt2spk="a anna\nb ben\n"))

@@ -121,28 +121,30 @@ def read_kaldi(folder: Path) -> Prepared:
     utterances, named, left_out = list[Utterance](), list[str](), Counter[str]()
     for name, text in _read_pairs(texts).items():
         label = _label_of_word(text) if texts.name == "labels" else _label_of_transcript(text)
-        recording, span = segments.get(name, (name, (0.0, math.inf)))
+        recording, span, channel = segments.get(name, (name, (0.0, math.inf), None))
         if label is None or recording not in recordings:
             left_out["utterances name no label" if label is None else f"utterances are in no line of {WAV_SCP}"] += 1
             continue
         named.append(name)
         path = _found_from(folder, recordings[recording])
-        utterances.append(Utterance(recording, path, None, span, label, speakers.get(name, recording)))
+        utterances.append(Utterance(recording, path, channel, span, label, speakers.get(name, recording)))
     unnamed = sum(name not in speakers for name in named) if speakers else 0
     notes = [f"{unnamed} utterances are not in utt2spk; their recording is the group."] if unnamed else []
     return _prepare(utterances, "kaldi", left_out, notes)
 
 
-def _segment(folder: Path, name: str, text: str) -> tuple[str, Span]:
-    """Recording and span of a line of `segments`. Raises ManifestError for one without them."""
+def _segment(folder: Path, name: str, text: str) -> tuple[str, Span, int | None]:
+    """Recording, span and channel of a line of `segments`; an end of -1 is the recording's. Raises ManifestError."""
     try:
-        recording, start, end = text.split()[:3]
-        span = float(start), float(end)
+        recording, start, end, *channel = text.split()
+        span = float(start), math.inf if float(end) == -1 else float(end)
         if not 0 <= span[0] < span[1]:
             raise ValueError("it has no length")
-        return recording, span
+        if len(channel) > 1 or not all(map(str.isdecimal, channel)):
+            raise ValueError("its channel is no number from 0")
+        return recording, span, int(channel[0]) if channel else None
     except ValueError as error:
-        raise ManifestError(f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END.") from error
+        raise ManifestError(f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END [CHANNEL].") from error
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
@@ -213,6 +215,8 @@ def _prepare(
                 told = (clip_id, path, start_s, duration_s, label, group, recording, corpus, "")
                 clips.append(Clip(*told, channel=channel))
     notes = [*known, *(f"{n} {what} and were left out." for what, n in left_out.items())]
+    if n_beyond := sum(u.span[0] >= lengths_s.get(u.path, math.inf) for u in utterances):
+        notes.append(f"{n_beyond} utterances begin after the end of their recording and were left out.")
     if overlap_s:
         notes.append(f"{overlap_s:.1f} s of utterances overlap others' and were left out.")
     if quarantine:
