@@ -144,7 +144,9 @@ def _segment(folder: Path, name: str, text: str) -> tuple[str, Span, int | None]
             raise ValueError("its channel is no number from 0")
         return recording, span, int(channel[0]) if channel else None
     except ValueError as error:
-        raise ManifestError(f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END [CHANNEL].") from error
+        raise ManifestError(
+            f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END [CHANNEL]."
+        ) from error
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
