@@ -60,7 +60,9 @@ def test_utterances_of_kaldi_are_clips_where_nobody_else_speaks(tmp_path):
     ]
     assert sorted(found.notes) == [
         "0.4 s of utterances overlap others' and were left out.",
-        "1 utterances are in no line of wav.scp and were left out.", "1 utterances name no label and were left out.",
+        "1 utterances are in no line of wav.scp and were left out.",
+        "1 utterances are not in utt2spk; their recording is the group.",
+        "1 utterances name no label and were left out.",
     ]  # fmt: skip
 
 
@@ -69,6 +71,56 @@ def test_a_data_folder_without_segments_and_with_labels_is_its_recordings(tmp_pa
     (folder / "segments").unlink()
     assert stretches(read_kaldi(folder).clips) == [
         ("r0", None, 0.0, 3.0, "SPEECH", "anna"), ("r1", None, 0.0, 3.0, "NONSPEECH", "r1"),
+    ]  # fmt: skip
+
+
+def test_a_data_folder_is_read_line_by_line_and_no_id_stands_twice(tmp_path):
+    folder = kaldi_folder(tmp_path, text="\ufeffa-0 good\u2028b-1 day\r\nn-0 <noise>\r\n")
+    assert [clip.label for clip in read_kaldi(folder).clips] == ["SPEECH", "NONSPEECH"]
+    for name in ("text", "wav.scp", "utt2spk", "segments"):
+        content = (folder / name).read_text()
+        (folder / name).write_text(content + content.splitlines()[-1] + "\n")
+        with pytest.raises(ManifestError, match=rf"{name} line \d: '.+' already stands above"):
+            read_kaldi(folder)
+        (folder / name).write_text(content)
+    for speaker in ("", "NA", "-"):
+        (folder / "utt2spk").write_text(f"a-0 {speaker}\n")
+        with pytest.raises(ManifestError, match=f"utt2spk: the speaker of 'a-0' is '{speaker}'"):
+            read_kaldi(folder)
+
+
+def test_bare_words_are_speech_in_text_and_labels_in_labels(tmp_path):
+    said = ("noise", "<noise> [noise]", "<noise> [laughter]", "SIL", "!SIL", "silence", "(noise)")
+    rows = "".join(f"u{i} {text}\n" for i, text in enumerate(said))
+    times = "".join(f"u{i} r{i // 3} {i % 3} {i % 3 + 0.9}\n" for i in range(len(said)))
+    folder = kaldi_folder(tmp_path, text=rows, segments=times, utt2spk="")
+    found = read_kaldi(folder)
+    assert [clip.label for clip in found.clips] == ["SPEECH", "NONSPEECH", "NONSPEECH"]
+    assert "4 utterances name no label and were left out." in found.notes
+    (folder / "labels").write_text("u0 Voice\nu1 not speech\nu2 hm\nu3 no\n")
+    assert [clip.label for clip in read_kaldi(folder).clips] == ["SPEECH", "NONSPEECH", "NONSPEECH"]
+
+
+def test_segments_name_channels_and_the_end_and_those_beyond_it_are_counted(tmp_path):
+    times = "a r0 0 1 0\nb r0 0 1 1\nc r1 1 -1\nd r2 5 6\n"
+    folder = kaldi_folder(tmp_path, segments=times, text="a x\nb <noise>\nc x\nd x\n", utt2spk="")
+    record(folder / "r0.wav", n_channels=2)
+    found = read_kaldi(folder)
+    assert stretches(found.clips) == [
+        ("r0", 0, 0.0, 1.0, "SPEECH", "r0"), ("r0", 1, 0.0, 1.0, "NONSPEECH", "r0"),
+        ("r1", None, 1.0, 2.0, "SPEECH", "r1"),
+    ]  # fmt: skip
+    assert found.notes == ["1 utterances begin after the end of their recording and were left out."]
+    (folder / "segments").write_text("a r0 0 1 left\n")
+    with pytest.raises(ManifestError, match="is not UTTERANCE RECORDING START END"):
+        read_kaldi(folder)
+
+
+def test_one_file_under_two_recordings_is_one_signal(tmp_path):
+    scp = {"wav.scp": "r0 r0.wav\nr1 r0.wav\n", "segments": "a r0 0 2\nb r1 1 3\n"}
+    found = read_kaldi(kaldi_folder(tmp_path, **scp, text="a well\nb <noise>\n", utt2spk="a anna\nb ben\n"))
+    assert stretches(found.clips) == [
+        ("r0", None, 0.0, 1.0, "SPEECH", "anna"), ("r0", None, 2.0, 1.0, "NONSPEECH", "ben"),
     ]  # fmt: skip
 
 
@@ -187,6 +239,22 @@ def test_a_dataset_of_hugging_face_becomes_a_study_without_its_decoders(tmp_path
         start(tmp_path / "saved", out=tmp_path / "study")
     again = start(tmp_path / "saved", "text", tmp_path / "study", overwrite=True)
     assert {clip.group for clip in again.clips} == {"x"}
+
+
+def test_every_row_has_its_own_clip_and_file_whatever_splits_and_sounds_are_called(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
+    splits = {name: make_dataset(datasets) for name in ("train.clean.100", "train.clean.360")}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "dots"))
+    clips = read_manifest(start(tmp_path / "dots").clips_csv)
+    assert len({clip.path for clip in clips}) == len({clip.clip_id for clip in clips}) == 12
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    paths = [record(tmp_path / folder / "same.wav") for folder in "ab"]
+    outside = datasets.Dataset.from_dict({"audio": list(map(str, paths)), "label": [1, 0], "speaker": ["anna", "ben"]})
+    (tmp_path / "anna" / "outside").mkdir(parents=True)
+    outside.cast_column("audio", datasets.Audio()).to_parquet(tmp_path / "anna" / "outside" / "train-0.parquet")
+    clips = read_manifest(start(Path("hf:anna/outside"), out=tmp_path / "study").clips_csv)
+    assert [clip.clip_id for clip in clips] == [clip.recording for clip in clips] == ["train_000001", "train_000002"]
 
 
 def test_official_splits_are_kept_where_no_group_stands_in_two(tmp_path):

@@ -52,12 +52,13 @@ def export(
 
     Everything is chosen on dev; the rule for segments is tuned on long recordings laid out from dev clips.
     """
-    from listenwell.tasks.push import push_detector, require_access
     from listenwell.tasks.runs import open_run
 
     if private and not push:
         raise ConfigError("--private: says who sees what --push puts on the hub; give --push OWNER/NAME too.")
     if push:
+        from listenwell.tasks.push import push_detector, require_access
+
         require_access(push)
 
     def read() -> Iterator[Path]:

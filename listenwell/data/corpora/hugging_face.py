@@ -41,10 +41,11 @@ def read_dataset(source: Path, group: str, sounds: Path) -> Prepared:
         columns = _columns_of(f"{source} {name}".strip(), split, group)
         for i, values in enumerate(split, start=1):
             row = Row(source, i, _texts(split, values, columns), decimal_comma=False)
-            path = _file_of(values[columns["path"]], sounds / f"{name or 'row'}_{i:06}")
+            clip_id = f"{name or 'row'}_{i:06}"
+            path = _file_of(values[columns["path"]], sounds / clip_id)
             clips.append(
                 Clip(
-                    path.stem, path, 0.0, 0.0, row.label(), row.required("group"), path.stem, source.name,
+                    clip_id, path, 0.0, 0.0, row.label(), row.required("group"), clip_id, source.name,
                     row.identifier("licence"), row.identifier("category"), name,
                 )
             )  # fmt: skip
@@ -131,6 +132,6 @@ def _file_of(sound: Mapping[str, Any] | None, place: Path) -> Path:
     if not sound["bytes"]:
         return Path(sound["path"]).absolute()
     suffix = Path(sound["path"] or "").suffix.lower()
-    path = place.with_suffix(suffix if suffix in SUFFIXES else "")
+    path = place.with_name(place.name + (suffix if suffix in SUFFIXES else ""))
     write_bytes(path, sound["bytes"])
     return path

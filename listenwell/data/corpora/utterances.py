@@ -20,13 +20,15 @@ from listenwell.data.clip import Clip, Label
 from listenwell.data.corpora.corpus import SHORTEST_S, Prepared, read_lengths
 from listenwell.data.corpora.labels import label_of, pieces
 from listenwell.data.corpora.voxconverse import Span, merge_spans, subtract_spans
-from listenwell.data.tables import read_json_lines
+from listenwell.data.tables import LABEL_WORDS, MISSING_VALUES, read_json_lines
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import ignore_progress
 
 WAV_SCP = "wav.scp"
 _CUT = {"id", "type", "start", "duration", "supervisions"}
 _TAGS = re.compile(r"(?:[<\[(][^>\])]*[>\])]\W*)+")
+_TAG = re.compile(r"[<\[(]([^>\])]*)[>\])]")
+_SILENCE = {"sil", "!sil", "silence"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,39 +114,73 @@ def read_kaldi(folder: Path) -> Prepared:
             raise ManifestError(
                 f"{folder / WAV_SCP}: '{name}' is what a command prints, and none is run; write it as a file first."
             )
+    for name, speaker in speakers.items():
+        if speaker.lower() in MISSING_VALUES:
+            raise ManifestError(f"{folder / 'utt2spk'}: the speaker of '{name}' is '{speaker}'; name it.")
     segments = {name: _segment(folder, name, text) for name, text in _read_pairs(folder / "segments").items()}
-    utterances, left_out = list[Utterance](), Counter[str]()
+    utterances, named, left_out = list[Utterance](), list[str](), Counter[str]()
     for name, text in _read_pairs(texts).items():
-        label = label_of(text) if texts.name == "labels" else _label_of_text(text)
-        recording, span = segments.get(name, (name, (0.0, math.inf)))
+        label = _label_of_word(text) if texts.name == "labels" else _label_of_transcript(text)
+        recording, span, channel = segments.get(name, (name, (0.0, math.inf), None))
         if label is None or recording not in recordings:
             left_out["utterances name no label" if label is None else f"utterances are in no line of {WAV_SCP}"] += 1
             continue
+        named.append(name)
         path = _found_from(folder, recordings[recording])
-        utterances.append(Utterance(recording, path, None, span, label, speakers.get(name, recording)))
-    return _prepare(utterances, "kaldi", left_out)
+        utterances.append(Utterance(recording, path, channel, span, label, speakers.get(name, recording)))
+    unnamed = sum(name not in speakers for name in named) if speakers else 0
+    notes = [f"{unnamed} utterances are not in utt2spk; their recording is the group."] if unnamed else []
+    return _prepare(utterances, "kaldi", left_out, notes)
 
 
-def _segment(folder: Path, name: str, text: str) -> tuple[str, Span]:
-    """Recording and span of a line of `segments`. Raises ManifestError for one without them."""
+def _segment(folder: Path, name: str, text: str) -> tuple[str, Span, int | None]:
+    """Recording, span and channel of a line of `segments`; an end of -1 is the recording's. Raises ManifestError."""
     try:
-        recording, start, end = text.split()[:3]
-        span = float(start), float(end)
+        recording, start, end, *channel = text.split()
+        span = float(start), math.inf if float(end) == -1 else float(end)
         if not 0 <= span[0] < span[1]:
             raise ValueError("it has no length")
-        return recording, span
+        if len(channel) > 1 or not all(map(str.isdecimal, channel)):
+            raise ValueError("its channel is no number from 0")
+        return recording, span, int(channel[0]) if channel else None
     except ValueError as error:
-        raise ManifestError(f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END.") from error
+        raise ManifestError(
+            f"{folder / 'segments'}: '{name} {text}' is not UTTERANCE RECORDING START END [CHANNEL]."
+        ) from error
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
-    """First word -> the rest, of every line; nothing of a file that is not there. Raises ManifestError."""
+    """First word -> the rest, of every line; nothing of a file that is not there. Raises ManifestError.
+
+    Lines end at a line feed alone: a transcript may hold what Unicode also calls the end of a line.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().decode("utf-8-sig").split("\n") if path.is_file() else []
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: is no UTF-8 text, which Kaldi's files are; convert it.") from error
-    words = [line.split(maxsplit=1) for line in lines if line.strip()]
-    return {first: rest[0].strip() if rest else "" for first, *rest in words}
+    pairs = dict[str, str]()
+    for number, line in enumerate(lines, start=1):
+        first, *rest = line.split(maxsplit=1) or [""]
+        if first in pairs:
+            raise ManifestError(f"{path} line {number}: '{first}' already stands above; remove one of the lines.")
+        if first:
+            pairs[first] = rest[0].strip() if rest else ""
+    return pairs
+
+
+def _label_of_word(text: str) -> Label | None:
+    """The label that a word names, as a folder or a table would say it."""
+    return label_of(text) or LABEL_WORDS.get(re.sub(r"[\W_]+", "", text.lower()))
+
+
+def _label_of_transcript(text: str) -> Label | None:
+    """SPEECH of bare words; of tags alone the one label that all of them name; None of silence."""
+    if not text or text.lower() in _SILENCE:
+        return None
+    if not _TAGS.fullmatch(text):
+        return "SPEECH"
+    labels = {label_of(tag) for tag in _TAG.findall(text)}
+    return labels.pop() if len(labels) == 1 else None
 
 
 def _label_of_text(text: str) -> Label | None:
@@ -159,22 +195,30 @@ def _found_from(folder: Path, name: str) -> Path:
     return (Path(name) if Path(name).exists() else folder / name).absolute()
 
 
-def _prepare(utterances: Sequence[Utterance], corpus: str, left_out: Mapping[str, int]) -> Prepared:
-    """The clips of utterances of all recordings; left_out: what else stood there, and how often."""
+def _prepare(
+    utterances: Sequence[Utterance], corpus: str, left_out: Mapping[str, int], known: Sequence[str] = ()
+) -> Prepared:
+    """The clips of utterances of all recordings; left_out: what else stood there, and how often; known: notes so far.
+
+    A file that two recordings name is one signal, called by the first of them.
+    """
     lengths_s, quarantine = read_lengths(sorted({u.path for u in utterances}), ignore_progress, 1.0)
-    by_signal: dict[tuple[str, Path, int | None], list[Utterance]] = {}
+    by_signal: dict[tuple[Path, int | None], list[Utterance]] = {}
     for utterance in utterances:
-        by_signal.setdefault((utterance.recording, utterance.path, utterance.channel), []).append(utterance)
+        by_signal.setdefault((utterance.path, utterance.channel), []).append(utterance)
     clips, overlap_s = list[Clip](), 0.0
-    for (recording, path, channel), of_signal in by_signal.items():
+    for (path, channel), of_signal in by_signal.items():
+        recording = of_signal[0].recording
         name = recording if channel is None else f"{recording}#{channel}"
         for label, group, alone, other_s in _alone(of_signal, lengths_s.get(path, 0.0)):
             overlap_s += other_s
             for start_s, duration_s in pieces(alone):
                 clip_id = f"{name}@{round(1000 * start_s)}-{round(1000 * (start_s + duration_s))}"
-                known = (clip_id, path, start_s, duration_s, label, group, recording, corpus, "")
-                clips.append(Clip(*known, channel=channel))
-    notes = [f"{n} {what} and were left out." for what, n in left_out.items()]
+                told = (clip_id, path, start_s, duration_s, label, group, recording, corpus, "")
+                clips.append(Clip(*told, channel=channel))
+    notes = [*known, *(f"{n} {what} and were left out." for what, n in left_out.items())]
+    if n_beyond := sum(u.span[0] >= lengths_s.get(u.path, math.inf) for u in utterances):
+        notes.append(f"{n_beyond} utterances begin after the end of their recording and were left out.")
     if overlap_s:
         notes.append(f"{overlap_s:.1f} s of utterances overlap others' and were left out.")
     if quarantine:
