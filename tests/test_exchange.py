@@ -281,13 +281,14 @@ def test_a_dataset_whose_columns_cannot_be_told_is_one_sentence(tmp_path):
         ("unlabelled", made.remove_columns("label"), "no column may be the label, one was expected among audio"),
         ("silent", made.remove_columns("audio"), r"no column may be sounds \(feature Audio\)"),
         ("nobody", made.rename_column("speaker_id", "x"), "no column may be the group.*name it with --group"),
+        ("cut", made.add_column("start", [0.0] * len(made)), "start look like times within a recording"),
     ):
         changed.save_to_disk(str(tmp_path / name))
         with pytest.raises(ConfigError, match=sentence):
             start(tmp_path / name)
         assert not (tmp_path / name / "clips.csv").exists()
     made.map(lambda row: {"label": None}).save_to_disk(str(tmp_path / "holes"))
-    with pytest.raises(ManifestError, match="line 1: the label is 'None', which stands for a missing value"):
+    with pytest.raises(ManifestError, match="line 1: the label is empty"):
         start(tmp_path / "holes")
     (tmp_path / "silent" / "state.json").unlink()
     with pytest.raises(ManifestError, match="datasets cannot load it"):

@@ -189,7 +189,8 @@ def test_baselines_that_are_not_installed_are_left_out_and_named_in_the_config(t
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     start_project(make_recordings(tmp_path, by_speaker=True))
     assert load_config(tmp_path / "study.yaml").evaluation.baselines == ("webrtc",)
-    assert "# silero, fsmn, marblenet would stand beside your model" in (tmp_path / "study.yaml").read_text(encoding="utf-8")
+    written = (tmp_path / "study.yaml").read_text(encoding="utf-8")
+    assert "# silero, fsmn, marblenet would stand beside your model" in written
 
 
 def test_a_study_with_a_baseline_that_is_not_installed_stops_before_it_trains(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -58,7 +58,10 @@ def push_detector(folder: Path, repo: str, *, private: bool = False, overwrite: 
             raise ListenwellError(f"{address}: holds other work than a detector; give another name, or --overwrite.")
         api.create_commit(
             address.repo_id,
-            [CommitOperationAdd(name, path) for name, path in {**files, CARD_ON_HUB: card}.items()],
+            [
+                *(CommitOperationAdd(name, path) for name, path in {**files, CARD_ON_HUB: card}.items()),
+                *(CommitOperationDelete(name) for name in names - set(files) if name.startswith("adapter/")),
+            ],
             commit_message="Detector exported by listenwell",
         )
     return str(address)

@@ -11,7 +11,7 @@ from typing import Any
 
 from listenwell.data.clip import Clip
 from listenwell.data.corpora.corpus import Prepared, read_lengths
-from listenwell.data.manifest import REQUIRED_CLIP_COLUMNS, obvious_columns
+from listenwell.data.manifest import REQUIRED_CLIP_COLUMNS, obvious_columns, time_columns
 from listenwell.data.sound_files import SUFFIXES
 from listenwell.data.tables import Row
 from listenwell.errors import ConfigError, ManifestError
@@ -21,7 +21,7 @@ from listenwell.storage.atomic_files import write_bytes
 HUB = "hf:"
 _SPLITS = {"train": "train", "validation": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 _SAVED = ("dataset_dict.json", "dataset_info.json")
-_TAKEN = (*REQUIRED_CLIP_COLUMNS, "category", "licence")
+_TAKEN = (*REQUIRED_CLIP_COLUMNS, "category", "licence", "recording", "corpus", "origin")
 
 
 def is_dataset(source: Path) -> bool:
@@ -39,18 +39,23 @@ def read_dataset(source: Path, group: str, sounds: Path) -> Prepared:
     splits, clips = _load_splits(source), list[Clip]()
     for name, split in splits.items():
         columns = _columns_of(f"{source} {name}".strip(), split, group)
-        for i, values in enumerate(split, start=1):
+        # other columns of sounds or pictures would be decoded
+        for i, values in enumerate(split.select_columns(sorted(set(columns.values()))), start=1):
             row = Row(source, i, _texts(split, values, columns), decimal_comma=False)
             clip_id = f"{name or 'row'}_{i:06}"
             path = _file_of(values[columns["path"]], sounds / clip_id)
             clips.append(
                 Clip(
-                    clip_id, path, 0.0, 0.0, row.label(), row.required("group"), clip_id, source.name,
-                    row.identifier("licence"), row.identifier("category"), name,
+                    clip_id, path, 0.0, 0.0, row.label(), row.required("group"), row.text("recording") or clip_id,
+                    row.text("corpus") or source.name, row.identifier("licence"), row.identifier("category"), name,
+                    row.text("origin"),
                 )
             )  # fmt: skip
     lengths_s, quarantine = read_lengths([clip.path for clip in clips], ignore_progress, 1.0)
     clips = [replace(clip, duration_s=lengths_s[clip.path]) for clip in clips if clip.path in lengths_s]
+    if not clips:
+        why = f"the first: {quarantine[0].reason}" if quarantine else "it has no rows"
+        raise ManifestError(f"{source}: no sound of it can be read; {why}")
     notes = [f"{len(quarantine)} sounds cannot be read, the first: {quarantine[0].reason}"] if quarantine else []
     groups = {name: {clip.group for clip in clips if clip.split == name} for name in splits}
     are_apart = sum(map(len, groups.values())) == len(set().union(*groups.values()))
@@ -99,6 +104,12 @@ def _columns_of(place: str, split: Any, group: str) -> dict[str, str]:
     sounds = [name for name, feature in split.features.items() if type(feature).__name__ == "Audio"]
     names = [name for name in split.column_names if name not in sounds]
     found = {**obvious_columns(names), "path": sounds}
+    times = [name for role, name in time_columns(place, names, {}).items() if not role.startswith("duration")]
+    if times:
+        raise ConfigError(
+            f"{place}: the columns {' and '.join(times)} look like times within a recording, which are not read from a "
+            "dataset: a row is a whole sound. Cut the sounds first, or take the columns out with remove_columns."
+        )
     if group:
         found["group"] = [name for name in names if name == group]
     for column in REQUIRED_CLIP_COLUMNS:
@@ -117,8 +128,9 @@ def _texts(split: Any, values: Mapping[str, Any], columns: Mapping[str, str]) ->
     texts = dict.fromkeys(_TAKEN, "")
     for column, name in columns.items():
         value, feature = values[name], split.features[name]
-        is_class = hasattr(feature, "int2str") and value is not None
-        texts[column] = str(feature.int2str(value) if is_class else value).strip()
+        if value is None or (hasattr(feature, "int2str") and value < 0):  # -1 is the hub's "no label"
+            continue
+        texts[column] = str(feature.int2str(value) if hasattr(feature, "int2str") else value).strip()
     return texts
 
 
