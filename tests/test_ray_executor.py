@@ -75,7 +75,9 @@ def test_ray_gives_the_same_tables_and_fits_as_one_process_although_a_worker_is_
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_what_stops_a_worker_is_told_in_its_own_words(two_workers, tmp_path):
+def test_what_stops_a_worker_is_told_in_its_own_words(two_workers, tmp_path, monkeypatch):
+    # a search says so before it trains; here the worker shall
+    monkeypatch.setattr("listenwell.study.search._require_short_warmups", lambda config, n_clips: None)
     config = make_study(tmp_path, *SETTINGS, "executor.kind=ray", "train.warmup_steps=999")
     with pytest.raises(TrainingError, match=r"train\.warmup_steps is 999, but the fit has only"):
         search_record(config)
