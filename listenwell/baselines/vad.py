@@ -66,6 +66,14 @@ AGGREGATES: Mapping[str, Callable[[Probabilities], float]] = {
 }
 
 
+FORMS = tuple(f"{aggregate}, {place}" for place in PLACES for aggregate in AGGREGATES)
+
+
+def score_forms(chunks: Probabilities, place: str, forms: Sequence[str]) -> dict[str, float]:
+    """A clip's score in those of `forms` that are of `place`, from the probabilities (n,) of its chunks there."""
+    return {form: AGGREGATES[form.partition(", ")[0]](chunks) for form in forms if form.endswith(place)}
+
+
 def installed_baselines() -> list[str]:
     """The baselines that can be made here."""
     return [name for name, module in MODULES.items() if importlib.util.find_spec(module) is not None]
@@ -107,14 +115,14 @@ class SileroVad:
 
     name = "silero"
     parts = (SILERO_VAD,)
-    forms = tuple(f"{aggregate}, {place}" for place in PLACES for aggregate in AGGREGATES)
+    forms = FORMS
     default_threshold = 0.5
     """The default of the wheel's get_speech_timestamps."""
 
     def __init__(self, onnx_file: Path) -> None:
         self._session = open_network(onnx_file)
-        lead, zeros = np.tile(faint_noise(LEAD_CHUNKS), (BATCH, 1)), np.zeros((2, BATCH, STATE_WIDTH), np.float32)
-        self._settled = self._run(lead, zeros)[1][:, 0]
+        lead = np.tile(faint_noise(CONTEXT + LEAD_CHUNKS * CHUNK), (BATCH, 1))
+        self._settled = self._run(lead, np.zeros((2, BATCH, STATE_WIDTH), dtype=np.float32))[1][:, 0]
 
     def scores(self, waveforms: Sequence[Waveform], forms: Sequence[str] = forms) -> dict[str, NDArray[np.float64]]:
         """Return by form each clip's score, a probability, shape (n,)."""
@@ -128,9 +136,8 @@ class SileroVad:
                 [waveforms[i] for i, _ in batch], [place == AFTER_NOISE for _, place in batch]
             )
             for (i, place), row in zip(batch, probabilities, strict=False):
-                chunks = row[: count_chunks(waveforms[i].size)]
-                for form in (form for form in forms if form.endswith(place)):
-                    scores[form][i] = AGGREGATES[form.partition(", ")[0]](chunks)
+                for form, score in score_forms(row[: count_chunks(waveforms[i].size)], place, forms).items():
+                    scores[form][i] = score
         return scores
 
     def chunk_probabilities(
@@ -144,7 +151,7 @@ class SileroVad:
         n_chunks = max(count_chunks(samples.size) for samples in waveforms)
         padded = np.zeros((BATCH, CONTEXT + n_chunks * CHUNK), dtype=np.float32)
         state = np.zeros((2, BATCH, STATE_WIDTH), dtype=np.float32)
-        noise = faint_noise(LEAD_CHUNKS + n_chunks)[LEAD_CHUNKS * CHUNK :]
+        noise = faint_noise(CONTEXT + (LEAD_CHUNKS + n_chunks) * CHUNK)[LEAD_CHUNKS * CHUNK :]
         for row, samples in enumerate(waveforms):
             if after_noise is not None and after_noise[row]:
                 padded[row], state[:, row] = noise, self._settled
@@ -162,9 +169,9 @@ class SileroVad:
         return np.stack(probabilities, axis=1), state
 
 
-def faint_noise(n_chunks: int) -> Waveform:
-    """The first CONTEXT + n_chunks CHUNK samples of one fixed stretch of white Gaussian noise."""
-    return NOISE_RMS * stream(0, "faint noise").standard_normal(CONTEXT + n_chunks * CHUNK, dtype=np.float32)
+def faint_noise(n_samples: int) -> Waveform:
+    """The first n_samples of one fixed stretch of white Gaussian noise."""
+    return NOISE_RMS * stream(0, "faint noise").standard_normal(n_samples, dtype=np.float32)
 
 
 def count_chunks(n_samples: int) -> int:
