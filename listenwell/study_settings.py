@@ -66,7 +66,7 @@ class CalibrationConfig(Section):
     folds: int = Field(3, ge=2)
     """Folds, and so fits."""
     clips: int | None = Field(None, ge=2)
-    """How many clips of train and dev, half of each label and groups in turn; null: all."""
+    """How many clips of dev (folds: of train and dev), half of each label and groups in turn; null: all."""
 
 
 class PrimaryConfig(Section):

@@ -1,6 +1,7 @@
 """The alignment recipe: true answers, the studies' question never asked, a file that merges to the same model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +21,22 @@ from train_alignment import (
 )
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
-from listenwell.config import Config
+from listenwell.config import Config, load_config
 from listenwell.data.audio import load_waveform
 from listenwell.data.clip import Clip
 from listenwell.data.corpora.starter import prepare_starter
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ModelError
+from listenwell.model.loading import aligned_groups
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
+from listenwell.model.settings import ModelConfig
 from listenwell.model.small.assembly import SHIPPED_ALIGNMENT, assemble, merge_alignment, read_alignment
 from listenwell.model.small.random_models import build_random_model
 from listenwell.random_streams import stream
 from listenwell.splits.clips import prepare
-from listenwell.splits.divide import DEV, divide
+from listenwell.splits.divide import DEV, Splits, divide
+from listenwell.study.run import warn_of_alignment
 from tests.made_starter import make_starter
 
 PHRASES = ["a person speaking french", "dog", "drums", "rain", "speech"]
@@ -144,3 +148,16 @@ def test_the_tool_aligns_measures_and_writes_what_merges_to_the_model_it_measure
     assert json.loads(json.dumps(again)) == record["zero_shot_on_dev_groups"]
     for name, metrics in again.items():
         assert f"{name:24} balanced accuracy {metrics[0]['value']:.3f}" in printed
+
+
+def test_a_study_warns_of_test_groups_that_the_base_was_aligned_on():
+    heard = sorted(aligned_groups(ModelConfig(name="small")))
+    groups = {"train": ["new"], "dev": ["other"], "test": [heard[0], "another"]}
+    splits = Splits(
+        {split: [replace(clip("SPEECH", ""), group=group) for group in of] for split, of in groups.items()}, {}
+    )
+    (warning,) = warn_of_alignment(Config(), splits)
+    assert warning.startswith("Test set test: the base model was aligned on 1 of the 2 groups tested")
+    assert not warn_of_alignment(load_config(None, ["model.name=random"]), splits)
+    folds = load_config(None, ["leave_one_out={arms: [final], over: all}"])
+    assert [each.partition(":")[0] for each in warn_of_alignment(folds, splits)] == ["Test set test", "Leave one out"]

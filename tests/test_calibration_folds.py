@@ -39,6 +39,17 @@ def test_the_thresholds_of_all_methods_come_from_clips_held_out_and_go_with_the_
     assert bundle.thresholds["balanced_accuracy"] == read_threshold(run.threshold("fine-tuned")).value
 
 
+def test_of_dev_as_many_clips_choose_the_thresholds_as_calibration_clips_says(tmp_path):
+    config = make_study(tmp_path, "train.epochs=1", "calibration.clips=2")
+    run_study(config)
+    run = RunFolder(config.output)
+    for method in ("fine-tuned", "zero-shot", "webrtc"):
+        table = read_scores(run.scores(f"{method}-dev"))
+        assert len(set(table.clip_id.tolist())) == 2
+        assert set(table.label.tolist()) == {"SPEECH", "NONSPEECH"}
+        assert read_threshold(run.threshold(method)) == choose_threshold(table)
+
+
 def test_each_clip_is_scored_by_a_fit_that_trained_on_nothing_of_its_group(tmp_path, monkeypatch):
     config = make_study(tmp_path, *FOLDS, "calibration.clips=6")
     run = RunFolder(config.output)

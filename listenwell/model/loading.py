@@ -6,6 +6,7 @@ can never be mistaken for another one.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,14 @@ def small_model_key() -> str:
     parts.append(str(DEFAULT_LAYERS))
     parts.append(hash_file(SHIPPED_ALIGNMENT))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+def aligned_groups(config: ModelConfig) -> frozenset[str]:
+    """The groups of the starter corpus that the alignment of the starter base trained on; none of another base."""
+    if config.name != "small":
+        return frozenset()
+    record = json.loads(SHIPPED_ALIGNMENT.with_suffix(".json").read_text(encoding="utf-8"))
+    return frozenset(record["training_groups"])
 
 
 def describe_base(config: ModelConfig) -> dict[str, Any]:

