@@ -4,6 +4,8 @@ import io
 import sys
 from pathlib import Path
 
+import datasets
+import lhotse
 import numpy as np
 import pytest
 import soundfile
@@ -171,7 +173,6 @@ def test_what_needs_an_extra_says_so(tmp_path, monkeypatch):
 
 
 def test_cuts_of_lhotse_keep_times_channels_speakers_and_labels(tmp_path):
-    lhotse = pytest.importorskip("lhotse", reason="pip install 'listenwell[lhotse]'")
     paths = [record(tmp_path / "a.wav"), record(tmp_path / "stereo.wav", n_channels=2)]
     recordings = [lhotse.Recording.from_file(path) for path in paths]
     said = (
@@ -213,7 +214,7 @@ def test_cuts_of_lhotse_keep_times_channels_speakers_and_labels(tmp_path):
         start(tmp_path / "faster.jsonl", out=tmp_path / "faster")
 
 
-def make_dataset(datasets, n_groups: int = 3, first: int = 0):
+def make_dataset(n_groups: int = 3, first: int = 0):
     """Rows with sounds, all of one name, two of each group."""
     rows = []
     for i in range(first, first + 2 * n_groups):
@@ -226,8 +227,7 @@ def make_dataset(datasets, n_groups: int = 3, first: int = 0):
 
 
 def test_a_dataset_of_hugging_face_becomes_a_study_without_its_decoders(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
-    make_dataset(datasets).save_to_disk(str(tmp_path / "saved"))
+    make_dataset().save_to_disk(str(tmp_path / "saved"))
     succeed("init", tmp_path / "saved", "--out", tmp_path / "study")
     clips, _ = prepare(load_config(tmp_path / "study" / "study.yaml"))
     assert [(clip.label, clip.group) for clip in clips[::2]] == [("SPEECH", "0"), ("NONSPEECH", "1"), ("SPEECH", "2")]
@@ -242,8 +242,7 @@ def test_a_dataset_of_hugging_face_becomes_a_study_without_its_decoders(tmp_path
 
 
 def test_every_row_has_its_own_clip_and_file_whatever_splits_and_sounds_are_called(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
-    splits = {name: make_dataset(datasets) for name in ("train.clean.100", "train.clean.360")}
+    splits = {name: make_dataset() for name in ("train.clean.100", "train.clean.360")}
     datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "dots"))
     clips = read_manifest(start(tmp_path / "dots").clips_csv)
     assert len({clip.path for clip in clips}) == len({clip.clip_id for clip in clips}) == 12
@@ -258,9 +257,8 @@ def test_every_row_has_its_own_clip_and_file_whatever_splits_and_sounds_are_call
 
 
 def test_official_splits_are_kept_where_no_group_stands_in_two(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
     names, n = ("train", "validation", "test"), 4
-    apart = {name: make_dataset(datasets, n, 2 * n * i) for i, name in enumerate(names)}
+    apart = {name: make_dataset(n, 2 * n * i) for i, name in enumerate(names)}
     datasets.DatasetDict(apart).save_to_disk(str(tmp_path / "apart"))
     start(tmp_path / "apart")
     config = load_config(tmp_path / "apart" / "study.yaml")
@@ -275,8 +273,7 @@ def test_official_splits_are_kept_where_no_group_stands_in_two(tmp_path):
 
 
 def test_a_dataset_whose_columns_cannot_be_told_is_one_sentence(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
-    made = make_dataset(datasets)
+    made = make_dataset()
     for name, changed, sentence in (
         ("unlabelled", made.remove_columns("label"), "no column may be the label, one was expected among audio"),
         ("silent", made.remove_columns("audio"), r"no column may be sounds \(feature Audio\)"),
@@ -296,11 +293,10 @@ def test_a_dataset_whose_columns_cannot_be_told_is_one_sentence(tmp_path):
 
 
 def test_a_dataset_is_named_as_on_the_hub(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)  # datasets looks for a folder of that name first
     (tmp_path / "anna" / "sounds").mkdir(parents=True)
-    make_dataset(datasets).to_parquet(tmp_path / "anna" / "sounds" / "train-0.parquet")
+    make_dataset().to_parquet(tmp_path / "anna" / "sounds" / "train-0.parquet")
     started = start(Path("hf:anna/sounds"), out=tmp_path / "study")
     assert [clip.clip_id for clip in started.clips][::5] == ["train_000001", "train_000006"]
     assert started.clips[0].path == tmp_path / "study" / "sounds" / "train_000001.flac"
