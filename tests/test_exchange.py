@@ -152,7 +152,7 @@ def test_a_command_in_a_data_folder_is_not_run_and_one_without_labels_is_refused
         with pytest.raises(ManifestError) as refused:
             read_kaldi(folder)
         assert f"'r0' is in an archive, and none is opened ({place}); write it as a file" in str(refused.value)
-        assert f"wav-copy {shlex.quote(place)} r0.wav" in str(refused.value)
+        assert f"(Kaldi: wav-copy {shlex.quote(place)} r0.wav) and name that file there" in str(refused.value)
     (folder / "wav.scp").write_text("r0 r0.wav\n")
     for line in ("a-0 r0 0.0", "a-0 r0 1.0 0.5", "a-0 r0 nan 1", "a-0 r0 zero 1"):
         (folder / "segments").write_text(line + "\n")

@@ -127,8 +127,8 @@ def read_kaldi(folder: Path) -> Prepared:
             what = "in an archive, and none is opened"
         if what:
             raise ManifestError(
-                f"{folder / WAV_SCP}: '{name}' is {what} ({source}); write it as a file, as Kaldi's "
-                f"'wav-copy {shlex.quote(source)} {name}.wav' does, and name that file there."
+                f"{folder / WAV_SCP}: '{name}' is {what} ({source}); write it as a file (Kaldi: wav-copy "
+                f"{shlex.quote(source)} {shlex.quote(f'{name}.wav')}) and name that file there."
             )
     for name, speaker in speakers.items():
         if speaker.lower() in MISSING_VALUES:
