@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 OnProgress = Callable[[str, int, int], None]
 SECONDS_BETWEEN_LINES = 10.0
+SHORTEST_RATED_S = 0.1
+"""What was done at once, such as a batch whose clips are reported one by one, has no rate."""
 
 
 def ignore_progress(stage: str, done: int, total: int) -> None:
@@ -77,7 +79,8 @@ class PlainLines:
         self.last_line = now
         if done >= total:
             del self.started[name]
-        rate = f", {done / elapsed:.1f}/s" if elapsed > 0 and done else ""
-        left = f", {elapsed * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        is_rated = done > 0 and elapsed >= SHORTEST_RATED_S
+        rate = f", {done / elapsed:.1f}/s" if is_rated else ""
+        left = f", {elapsed * (total - done) / done:.0f} s left" if is_rated and done < total else ""
         shown = f", {detail}" if detail else ""
         print(f"{name}: {done} of {total}{rate}{left}{shown}", file=sys.stderr, flush=True)

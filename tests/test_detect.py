@@ -15,6 +15,7 @@ import soundfile
 import torch
 from commands import invoke, succeed
 from made_processes import require_success, start_command
+from made_recordings import encode
 
 from listenwell.data.audio import SAMPLE_RATE_HZ, as_waveform, load_recording
 from listenwell.detect.detector import SILENT_SCORE, Detector, Frame
@@ -377,6 +378,17 @@ def test_a_recording_that_breaks_off_is_answered_and_said(detector, long_file, t
         assert detector.segments(cut) == list(answer.segments)
     with pytest.raises(AudioError, match="truncated"):
         load_recording(cut)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".m4a", ".aac"])  # known, promised, not said how long
+def test_progress_ends_once_and_is_of_the_length_that_the_header_tells(in_eights, tmp_path, suffix):
+    path, reports = encode(tmp_path / f"a{suffix}", sound(13.3)), []
+    list(detect_files(in_eights, [path], on_progress=lambda *report: reports.append(report)))
+    of_windows = [(done, total) for stage, done, total in reports if stage == path.name]
+    assert [done < total for done, total in of_windows] == [True] * (len(of_windows) - 1) + [False]
+    assert len(of_windows) > 3
+    if suffix != ".aac":
+        assert all(abs(total - of_windows[-1][1]) <= 1 for _, total in of_windows)
 
 
 def test_each_channel_has_its_own_answer(detector, tmp_path):

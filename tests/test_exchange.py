@@ -1,9 +1,12 @@
 """Datasets of Hugging Face, cuts of lhotse and data folders of Kaldi become studies; sounds are decoded here alone."""
 
 import io
+import shlex
 import sys
 from pathlib import Path
 
+import datasets
+import lhotse
 import numpy as np
 import pytest
 import soundfile
@@ -116,6 +119,21 @@ def test_segments_name_channels_and_the_end_and_those_beyond_it_are_counted(tmp_
         read_kaldi(folder)
 
 
+def test_segments_too_short_for_a_clip_are_named_and_left_out_and_nobody_else_gets_their_time(tmp_path):
+    times = "a r0 0 2\nb r0 1 1.05\nc r1 1 1\nd r1 2.95 9\ne r2 1 1.1\n"
+    said = {"text": "a x\nb x\nc x\nd x\ne x\n", "utt2spk": "b ben\n"}
+    found = read_kaldi(kaldi_folder(tmp_path, segments=times, **said))
+    assert stretches(found.clips) == [
+        ("r0", None, 0.0, 1.0, "SPEECH", "r0"), ("r0", None, 1.05, 0.95, "SPEECH", "r0"),
+        ("r2", None, 1.0, 0.1, "SPEECH", "r2"),
+    ]  # fmt: skip
+    assert "3 utterances are shorter than 0.1 s and were left out: b, c, d." in found.notes
+    (tmp_path / "segments").write_text("".join(f"{name} r0 1 1\n" for name in "abcdefg"))
+    (tmp_path / "text").write_text("".join(f"{name} x\n" for name in "abcdefg"))
+    with pytest.raises(ManifestError, match=r"no utterance can be used; .*7 utterances .*: a, b, c, d, e, \.\.\.\."):
+        read_kaldi(tmp_path)
+
+
 def test_one_file_under_two_recordings_is_one_signal(tmp_path):
     scp = {"wav.scp": "r0 r0.wav\nr1 r0.wav\n", "segments": "a r0 0 2\nb r1 1 3\n"}
     found = read_kaldi(kaldi_folder(tmp_path, **scp, text="a well\nb <noise>\n", utt2spk="a anna\nb ben\n"))
@@ -129,6 +147,12 @@ def test_a_command_in_a_data_folder_is_not_run_and_one_without_labels_is_refused
     with pytest.raises(ManifestError, match=r"wav\.scp: 'r0' is what a command prints, and none is run"):
         read_kaldi(folder)
     assert not (tmp_path / "ran").exists()
+    for place in ("sounds.ark:123", "sounds.1.ark:7[0:99]"):
+        (folder / "wav.scp").write_text(f"r0 {place}\n")
+        with pytest.raises(ManifestError) as refused:
+            read_kaldi(folder)
+        assert f"'r0' is in an archive, and none is opened ({place}); write it as a file" in str(refused.value)
+        assert f"(Kaldi: wav-copy {shlex.quote(place)} r0.wav) and name that file there" in str(refused.value)
     (folder / "wav.scp").write_text("r0 r0.wav\n")
     for line in ("a-0 r0 0.0", "a-0 r0 1.0 0.5", "a-0 r0 nan 1", "a-0 r0 zero 1"):
         (folder / "segments").write_text(line + "\n")
@@ -171,7 +195,6 @@ def test_what_needs_an_extra_says_so(tmp_path, monkeypatch):
 
 
 def test_cuts_of_lhotse_keep_times_channels_speakers_and_labels(tmp_path):
-    lhotse = pytest.importorskip("lhotse", reason="pip install 'listenwell[lhotse]'")
     paths = [record(tmp_path / "a.wav"), record(tmp_path / "stereo.wav", n_channels=2)]
     recordings = [lhotse.Recording.from_file(path) for path in paths]
     said = (
@@ -209,11 +232,26 @@ def test_cuts_of_lhotse_keep_times_channels_speakers_and_labels(tmp_path):
         start(tmp_path / "broken.jsonl")
     faster = cuts.perturb_speed(1.1)
     faster.to_file(tmp_path / "faster.jsonl")
-    with pytest.raises(ManifestError, match="no utterance can be used; 2 cuts are mixed, changed"):
+    with pytest.raises(ManifestError, match=r"no utterance can be used; 2 cuts are mixed.* with CutSet\.save_audios"):
         start(tmp_path / "faster.jsonl", out=tmp_path / "faster")
 
 
-def make_dataset(datasets, n_groups: int = 3, first: int = 0):
+def test_a_manifest_that_begins_with_a_mixed_cut_is_cuts_and_what_to_do_with_those_is_said(tmp_path):
+    recording = lhotse.Recording.from_file(record(tmp_path / "a.wav"))
+    said = lhotse.SupervisionSegment("s", "a", 0.5, 1.0, speaker="anna")
+    cut = lhotse.MonoCut("a", 0.0, 3.0, 0, [said], recording=recording)
+    cuts = lhotse.CutSet.from_cuts([cut.pad(duration=4.0).with_id("padded"), cut])
+    cuts.to_file(tmp_path / "cuts.jsonl")
+    started = start(tmp_path / "cuts.jsonl", out=tmp_path / "study")
+    assert stretches(started.clips) == [("a", None, 0.5, 1.0, "SPEECH", "anna")]
+    assert any(note.startswith("1 cuts are mixed, padded") for note in started.warnings)
+    cuts.save_audios(tmp_path / "written").to_file(tmp_path / "again.jsonl")
+    clips = start(tmp_path / "again.jsonl", out=tmp_path / "again").clips
+    assert {(clip.start_s, clip.duration_s, clip.group) for clip in clips} == {(0.5, 1.0, "anna")}
+    assert len(clips) == 2
+
+
+def make_dataset(n_groups: int = 3, first: int = 0):
     """Rows with sounds, all of one name, two of each group."""
     rows = []
     for i in range(first, first + 2 * n_groups):
@@ -226,24 +264,24 @@ def make_dataset(datasets, n_groups: int = 3, first: int = 0):
 
 
 def test_a_dataset_of_hugging_face_becomes_a_study_without_its_decoders(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
-    make_dataset(datasets).save_to_disk(str(tmp_path / "saved"))
-    succeed("init", tmp_path / "saved", "--out", tmp_path / "study")
+    make_dataset().save_to_disk(str(tmp_path / "saved"))
+    done = succeed("init", tmp_path / "saved", "--out", tmp_path / "study")
+    read = "columns: label is label, group is speaker_id, audio is audio; the study divides train, dev and test"
+    assert done.stdout.splitlines()[0] == read
     clips, _ = prepare(load_config(tmp_path / "study" / "study.yaml"))
     assert [(clip.label, clip.group) for clip in clips[::2]] == [("SPEECH", "0"), ("NONSPEECH", "1"), ("SPEECH", "2")]
     assert [clip.path.name for clip in clips[:2]] == ["row_000001.flac", "row_000002.flac"]
     for i, clip in enumerate(clips):
         assert np.corrcoef(load_waveform(clip)[::2], sound(f"row {i}", 0.5)[:, 0])[0, 1] > 0.9
     assert not {"torchcodec", "torchaudio"} & sys.modules.keys()
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match=r"sounds: holds row_000001\.flac.*--overwrite"):
         start(tmp_path / "saved", out=tmp_path / "study")
     again = start(tmp_path / "saved", "text", tmp_path / "study", overwrite=True)
     assert {clip.group for clip in again.clips} == {"x"}
 
 
 def test_every_row_has_its_own_clip_and_file_whatever_splits_and_sounds_are_called(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
-    splits = {name: make_dataset(datasets) for name in ("train.clean.100", "train.clean.360")}
+    splits = {name: make_dataset() for name in ("train.clean.100", "train.clean.360")}
     datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "dots"))
     clips = read_manifest(start(tmp_path / "dots").clips_csv)
     assert len({clip.path for clip in clips}) == len({clip.clip_id for clip in clips}) == 12
@@ -258,11 +296,10 @@ def test_every_row_has_its_own_clip_and_file_whatever_splits_and_sounds_are_call
 
 
 def test_official_splits_are_kept_where_no_group_stands_in_two(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
     names, n = ("train", "validation", "test"), 4
-    apart = {name: make_dataset(datasets, n, 2 * n * i) for i, name in enumerate(names)}
+    apart = {name: make_dataset(n, 2 * n * i) for i, name in enumerate(names)}
     datasets.DatasetDict(apart).save_to_disk(str(tmp_path / "apart"))
-    start(tmp_path / "apart")
+    assert start(tmp_path / "apart").columns.endswith("; the dataset divides train, dev and test")
     config = load_config(tmp_path / "apart" / "study.yaml")
     divided = divide(*prepare(config), config.data).clips
     assert {name: {clip.group for clip in clips} for name, clips in divided.items()} == {
@@ -275,8 +312,7 @@ def test_official_splits_are_kept_where_no_group_stands_in_two(tmp_path):
 
 
 def test_a_dataset_whose_columns_cannot_be_told_is_one_sentence(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
-    made = make_dataset(datasets)
+    made = make_dataset()
     for name, changed, sentence in (
         ("unlabelled", made.remove_columns("label"), "no column may be the label, one was expected among audio"),
         ("silent", made.remove_columns("audio"), r"no column may be sounds \(feature Audio\)"),
@@ -287,20 +323,31 @@ def test_a_dataset_whose_columns_cannot_be_told_is_one_sentence(tmp_path):
         with pytest.raises(ConfigError, match=sentence):
             start(tmp_path / name)
         assert not (tmp_path / name / "clips.csv").exists()
-    made.map(lambda row: {"label": None}).save_to_disk(str(tmp_path / "holes"))
-    with pytest.raises(ManifestError, match="line 1: the label is empty"):
+    made.map(lambda row, i: {"label": None if i == 3 else 1}, with_indices=True).save_to_disk(str(tmp_path / "holes"))
+    with pytest.raises(ManifestError, match="line 4: the label is empty"):
         start(tmp_path / "holes")
+    noise = {"audio": [{"bytes": b"no sound", "path": "a.wav"}], "label": [1], "group": ["a"]}
+    broken = datasets.Dataset.from_dict(noise).cast_column("audio", datasets.Audio())
+    broken.save_to_disk(str(tmp_path / "broken"))
+    with pytest.raises(ManifestError, match=rf"can be read; the first: {tmp_path}/broken/sounds/row_000001"):
+        start(tmp_path / "broken")
+    for name in ("holes", "broken"):
+        left = {path.name for path in (tmp_path / name).iterdir() if path.suffix != ".arrow"}
+        assert left == {"dataset_info.json", "state.json"}
+    datasets.DatasetDict({"sounds": made}).save_to_disk(str(tmp_path / "named"))
+    with pytest.raises(ConfigError, match=r"sounds: holds .*\.arrow, which is read; give another folder with --out"):
+        start(tmp_path / "named", overwrite=True)
+    assert len(datasets.load_from_disk(str(tmp_path / "named"))["sounds"]) == len(made)
     (tmp_path / "silent" / "state.json").unlink()
     with pytest.raises(ManifestError, match="datasets cannot load it"):
         start(tmp_path / "silent")
 
 
 def test_a_dataset_is_named_as_on_the_hub(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets", reason="pip install 'listenwell[datasets]'")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)  # datasets looks for a folder of that name first
     (tmp_path / "anna" / "sounds").mkdir(parents=True)
-    make_dataset(datasets).to_parquet(tmp_path / "anna" / "sounds" / "train-0.parquet")
+    make_dataset().to_parquet(tmp_path / "anna" / "sounds" / "train-0.parquet")
     started = start(Path("hf:anna/sounds"), out=tmp_path / "study")
     assert [clip.clip_id for clip in started.clips][::5] == ["train_000001", "train_000006"]
     assert started.clips[0].path == tmp_path / "study" / "sounds" / "train_000001.flac"

@@ -21,8 +21,15 @@ def test_what_stands_behind_a_stage_may_change_and_begins_no_other(capsys):
         for done, says in ((1, "loss 0.7"), (2, "loss 0.6"), (3, "loss 0.5, dev loss 0.6 after epoch 1")):
             report(f"training a: {says}", done, 3)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("training a: 3 of 3, ")
-    assert line.endswith("/s, loss 0.5, dev loss 0.6 after epoch 1")
+    assert line == "training a: 3 of 3, loss 0.5, dev loss 0.6 after epoch 1"
+
+
+def test_what_is_done_at_once_has_no_rate(capsys):
+    seconds = iter([0.0, 0.0, 1e-5])
+    lines = PlainLines(clock=lambda: next(seconds))
+    for done in (1, 2, 3):
+        lines.report("scoring", done, 3)
+    assert capsys.readouterr().err == "scoring: 3 of 3\n"
 
 
 def test_every_stage_ends_with_a_line(capsys):

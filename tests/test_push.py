@@ -59,7 +59,8 @@ class Answer(BaseHTTPRequestHandler):
             return self.reply(404, {"error": "Repository not found"}, "RepoNotFound")
         repo = self.server.repos[name]
         siblings = [{"rfilename": file} for file in repo["files"]]
-        return self.reply(200, {"id": name, "private": repo["private"], "siblings": siblings})
+        card = RepoCard(repo["files"].get("README.md", b"").decode(), ignore_metadata_errors=True).data.to_dict()
+        return self.reply(200, {"id": name, "private": repo["private"], "siblings": siblings, "cardData": card})
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
@@ -156,6 +157,11 @@ def test_other_work_and_a_public_repository_are_left_alone(hub, made_detector):
     assert hub.repos[REPO]["files"]["README.md"] == b"mine"
     push_detector(made_detector, REPO, overwrite=True)
     assert hub.repos[REPO]["files"]["README.md"] == (made_detector / MODEL_CARD).read_bytes()
+    for written in (b"# mine", b"---\ntags: [mine]\n---\n", b"---\nlicense: mit\n---\n"):
+        hub.repos[REPO]["files"]["README.md"] = written
+        with pytest.raises(ListenwellError, match=r"its README\.md is none that listenwell wrote"):
+            push_detector(made_detector, REPO)
+        assert hub.repos[REPO]["files"]["README.md"] == written
 
 
 def test_a_card_that_is_missing_or_that_no_hub_would_take_is_said_before_anything_is_sent(hub, made_detector, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from made_pages import plain_markdown
 from made_scores import scored
 from made_sounds import make_study, study_record
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from listenwell.config import dump
 from listenwell.data.manifest import read_manifest
 from listenwell.errors import ConfigError, TrainingError
 from listenwell.fits.request import expand_arms
+from listenwell.report.wording import DASH
 from listenwell.study.search import selection_optimism
 
 pytestmark = pytest.mark.slow
@@ -50,6 +52,14 @@ def test_every_arm_stands_in_the_ladder_with_all_its_seeds(wide):
             # the interval holds the seeds, and never leaves [0, 1]
             assert row["pooled"]["low"] <= max(0.0, mean - row["seed_half_width"])
         assert (row["against"] is None) == (row["arm"] == "quiet")
+
+
+def test_what_every_arm_changes_stands_below_the_ladder(wide):
+    config, results = wide
+    changes = {"train.schedule": "linear", **results["search"]["best"]}
+    tuned = ", ".join(f"{key} {json.dumps(value)}" for key, value in changes.items())
+    said = f"Arms: quiet {DASH} augment.noise.probability 0.0; tuned {DASH} {tuned}; final {DASH} as the config."
+    assert said in plain_markdown((config.output / "report.md").read_text(encoding="utf-8"))
 
 
 def test_the_median_seed_of_the_config_itself_is_delivered(wide):

@@ -11,12 +11,19 @@ ROOT = Path(__file__).parents[1]
 PAGE, LOCK = ROOT / "docs" / "licences.md", ROOT / "requirements.lock"
 START = "| package | licence |\n|---|---|\n"
 LONGEST = 60
+NOT_NEEDED = "not needed by Python 3.11 on Linux"
+REMARKS = {
+    "av": "; the wheels hold FFmpeg (LGPL) and x264, x265 (GPL), "
+    "see [decision 12](decisions/0012-pyav-beside-libsndfile.md)"
+}
+"""What a package's metadata does not say of its files."""
 
 
 def main() -> None:
-    """Replace the table, which ends the page."""
+    """Replace the table, which ends the page. Run it with Python 3.11, whose packages it lists."""
     before, _, _ = PAGE.read_text(encoding="utf-8").partition(START)
-    rows = [f"| {name} | {licence_of(name)} |" for name in sorted({*locked_packages(LOCK), "torch"})]
+    names = sorted({*locked_packages(LOCK), "torch"})
+    rows = [f"| {name} | {licence_of(name)}{REMARKS.get(name, '')} |" for name in names]
     PAGE.write_text(before + START + "\n".join(rows) + "\n", encoding="utf-8")
 
 
@@ -30,7 +37,7 @@ def licence_of(name: str) -> str:
     try:
         said = metadata(name)
     except PackageNotFoundError:
-        return "not installed on Linux"
+        return NOT_NEEDED
     if said["License-Expression"]:
         return said["License-Expression"]
     classified = [each.split(" :: ")[-1] for each in said.get_all("Classifier") or [] if each.startswith("License ::")]

@@ -79,6 +79,8 @@ def init(
         typer.echo(f"{'clip_id':12} is made of path and start")
     if started.left:
         typer.echo(f"{'left alone:':12} {', '.join(started.left)}")
+    if started.columns:
+        typer.echo(f"columns: {started.columns}")
     for label, n_clips, n_groups in count_groups(started.clips):
         typer.echo(f"{label:10} {n_clips:5} clips  {n_groups:4} groups")
     if started.backgrounds:

@@ -41,13 +41,15 @@ _CRASHED = "its header tells no length, as a recorder leaves it that was stopped
 class Recording(Protocol):
     """An open recording.
 
-    n_frames: its length where the header can be relied on, else None: then only decoding tells. fault: "" or why there
-    should be more, at the latest once the last block was read. notes: what its owner should know beside that.
+    n_frames: its length where the header can be relied on, else None: then only decoding tells. promised_s: the length
+    that the header tells, true or not; 0 where it tells none. fault: "" or why there should be more, at the latest once
+    the last block was read. notes: what its owner should know beside that.
     """
 
     name: str
     rate_hz: int
     n_channels: int
+    promised_s: float
     notes: list[str]
     fault: str
 
@@ -157,10 +159,10 @@ class LibsndfileRecording:
             raise _NotVouchedError("") from error
         self._require_vouched()
         self.rate_hz, self.n_channels, self.n_frames = int(file.samplerate), int(file.channels), int(file.frames)
+        self.promised_s = self.n_frames / self.rate_hz
         chunk = _SHORT_CHUNK.search(file.extra_info)
         if chunk is not None and int(chunk[2]) < int(chunk[1]) < _SMALLEST_UNKNOWN_BYTES:
-            there_s = self.n_frames / self.rate_hz
-            self.fault = f"truncated, the header promises more than the {there_s:.3f} s that are there"
+            self.fault = f"truncated, the header promises more than the {self.promised_s:.3f} s that are there"
         if layout.is_cut:
             self.fault = "truncated, its last page is incomplete"
         if layout.share_after > _MOST_AFTER:
@@ -208,6 +210,6 @@ class LibsndfileRecording:
             return
         if not self.fault and first + n_read < self.n_frames - 1:
             self.fault = (
-                f"truncated, the header promises {self.n_frames / self.rate_hz:.3f} s but only "
+                f"truncated, the header promises {self.promised_s:.3f} s but only "
                 f"{(first + n_read) / self.rate_hz:.3f} s could be read"
             )

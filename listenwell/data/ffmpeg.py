@@ -56,6 +56,7 @@ class FfmpegRecording:
         self.name, self.fault, self.notes = name, "", list[str]()
         self._reader, self._is_cut, self._is_chained = _Reader(file), is_cut, is_chained
         self.rate_hz, self.n_channels, self._layout, self._form = 0, 0, "", ""
+        self.promised_s = 0.0
         self._first_pts: int | None = None
         self._begun_at: tuple[Any, Any] = (None, None)
         self._resampler: tuple[Any, av.AudioResampler] | None = None
@@ -125,6 +126,7 @@ class FfmpegRecording:
         with container:
             self._form = container.format.name.split(",")[0]
             stream = self._find_stream(container)
+            self.promised_s = _promised_s(container, stream)
             tally = _Tally()
             failed: Exception | None = None
             try:

@@ -277,7 +277,7 @@ class Detector:
         return slope if slope > 0 else 1.0
 
     def stream(self, on_frame: Callable[["Frame"], None], sample_rate_hz: float) -> "Stream":
-        """Return a listener for a live signal: feed it blocks of any size, on_frame gets every frame of hop_s."""
+        """Return a listener for a live signal: feed it blocks of any size, on_frame gets every hop."""
         return Stream(self, on_frame, sample_rate_hz)
 
 

@@ -237,13 +237,12 @@ def _detect_file(
         if blocks.duration_s <= longest_clip_s:
             samples = join_blocks(str(path), start)
             return _Clip(path, channel, whole, End(blocks.duration_s, blocks.note, 1), samples)
-        n_frames = blocks.recording.n_frames
-        expected_s = 0.0 if n_frames is None else n_frames / blocks.recording.rate_hz
-        n_expected = count_windows(expected_s, detector.bundle.rule) if expected_s else 0
+        promised_s = blocks.recording.promised_s
+        n_expected = count_windows(promised_s, detector.bundle.rule) if promised_s else 0
         with detector.deciding_scores(itertools.chain(start, source), journal.known(windows)) as deciding:
             for batch in deciding:
                 journal.add(windows, batch.numbers, batch.scores)
-                on_progress(path.name, batch.n_passed, max(n_expected, batch.n_passed))
+                on_progress(path.name, batch.n_passed, max(n_expected, batch.n_passed + 1))
         end = End(blocks.duration_s, blocks.note, deciding.scores.size)
         on_progress(path.name, end.n_windows, end.n_windows)
     journal.keep(windows, asdict(end))

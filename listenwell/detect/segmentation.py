@@ -43,7 +43,7 @@ class SegmentRule:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech; activity is the mean of its frames, over the windows scored, 0.5 being the threshold."""
+    """A stretch of speech; activity is the mean of its hops, over the windows scored, 0.5 being the threshold."""
 
     start_s: float
     end_s: float

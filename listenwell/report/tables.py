@@ -5,7 +5,8 @@ clips and groups stands in the column's head. What a study did not do gives no t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, Comparison, Row
 from listenwell.report.blocks import Cell, Column, Table, make_column, make_row, make_table
@@ -156,8 +157,22 @@ def ladder_table(results: Results) -> Table:
         "Balanced accuracy at each fit's calibrated threshold: the mean over seeds, ± half of its t interval over "
         "seeds (none where their values are alike); in brackets its interval over groups and seeds; Δ is the arm "
         f"{MINUS} the first one, the seeds of both pooled, with its paired interval, better or worse where p, "
-        "corrected over the ladder, says so too. Left out: the study's own seed.",
+        f"corrected over the ladder, says so too. Left out: the study's own seed. {_arms_sentence(results)}",
     )
+
+
+def _arms_sentence(results: Results) -> str:
+    """What every arm changes of the config; search.best, in the words of the search."""
+    arms = {arm: dict(results.config["arms"][arm]) for arm in distinct(r.arm for r in results.ladder) if arm != "final"}
+    for changes in arms.values():
+        if changes.pop("search.best", False) and results.search is not None:
+            changes |= {**results.search.best, **changes}
+    said = "; ".join(f"{arm} {DASH} {_changes_text(changes)}" for arm, changes in {**arms, "final": {}}.items())
+    return f"Arms: {said}."
+
+
+def _changes_text(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {json.dumps(value)}" for key, value in changes.items()) or "as the config"
 
 
 def mean_over_seeds(rung: LadderRow) -> str:
@@ -177,7 +192,7 @@ def search_table(search: Search) -> Table:
     """The points of the search, best first, and how much of the best one's advantage is luck."""
     rows = [
         (
-            ", ".join(f"{key} {json.dumps(value)}" for key, value in point.changes.items()) or "as the config",
+            _changes_text(point.changes),
             *map(format_number, (point.objective, point.dev_loss, point.dev_auc)),
             point.best_epoch,
             point.n_steps,

@@ -33,6 +33,8 @@ from listenwell.storage.atomic_files import write_text
 from listenwell.storage.run_folder import RunFolder
 
 PAGE, MARKDOWN, MODEL_CARD, CONDITIONS = "report.html", "report.md", "MODEL_CARD.md", "tables/conditions.csv"
+TAG = "listenwell"
+"""Of every model card."""
 # An interval that no link can follow keeps its brackets; every other character that Markdown reads is escaped.
 _INTERVAL = rf"\[[+{MINUS}]?\d\.\d{{3}}, [+{MINUS}]?\d\.\d{{3}}\](?![(\[:])"
 _MARKDOWN_CHARACTER = re.compile(rf"({_INTERVAL})|([\\`*_\[\]|~])")
@@ -150,7 +152,7 @@ def front_matter(results: Results) -> str:
         # the hub refuses what is no model of its own, such as a folder
         **({"base_model": bases[0] if len(bases) == 1 else bases, "base_model_relation": "adapter"} if bases else {}),
         "pipeline_tag": "audio-classification",
-        "tags": ["speech-detection", "lora", "listenwell"],
+        "tags": ["speech-detection", "lora", TAG],
         "model-index": [{"name": results.name, "results": measured}],
     }
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)

@@ -36,6 +36,7 @@ from listenwell.errors import ConfigError
 from listenwell.fits.request import FINAL
 from listenwell.report.results import LEAVE_ONE_OUT
 from listenwell.storage.atomic_files import write_text
+from listenwell.storage.destination import destinations
 from listenwell.storage.yaml_text import to_yaml_line
 
 CLIPS, BACKGROUNDS, SOUNDS = "clips.csv", "backgrounds.csv", "sounds"
@@ -67,7 +68,8 @@ _BY_SPEAKER = Grouping("clip", "the speakers named there", "name the {what} of e
 class Started:
     """What was written, what was found, and what a user should know before trusting a study on it.
 
-    taken: column of a clip -> the table's column that is read as it. left: the other columns of the table.
+    taken: column of a clip -> the table's column that is read as it. left: the other columns of the table. columns: the
+    same of a dataset, as a sentence.
     """
 
     clips_csv: Path
@@ -77,6 +79,7 @@ class Started:
     warnings: list[str]
     taken: Mapping[str, str] = field(default_factory=dict)
     left: Sequence[str] = ()
+    columns: str = ""
 
 
 def start(source: Path, group: str = "", out: Path | None = None, *, overwrite: bool = False) -> Started:
@@ -88,9 +91,9 @@ def start(source: Path, group: str = "", out: Path | None = None, *, overwrite: 
         if out is None and str(source).startswith(HUB):
             raise ConfigError(f"{source}: say with --out FOLDER where its sounds and the study shall lie.")
         folder = out or source
-        _require_free((folder / SOUNDS,), overwrite=overwrite)
         read = partial(read_dataset, source, group, folder / SOUNDS)
-        return _write_project(folder, read, _by_column(group or "of the group"), overwrite=overwrite)
+        with destinations(folders=[folder / SOUNDS], overwrite=overwrite):
+            return _write_project(folder, read, _by_column(group or "of the group"), overwrite=overwrite)
     if is_cuts(source) or (source / WAV_SCP).is_file():
         if group:
             raise ConfigError(f"--group: {source} says itself who speaks; leave the option out.")
@@ -128,7 +131,8 @@ def _write_project(folder: Path, read: Callable[[], Prepared], grouping: Groupin
     if recordings.backgrounds:
         write_backgrounds(backgrounds_csv, recordings.backgrounds)
     write_text(config, _config_text(recordings.clips, has_backgrounds=bool(recordings.backgrounds)))
-    return Started(clips_csv, config, recordings.clips, recordings.backgrounds, warnings)
+    found = (recordings.clips, recordings.backgrounds, warnings)
+    return Started(clips_csv, config, *found, columns=recordings.columns)
 
 
 def _read_recordings(folder: Path, group_by: str) -> Prepared:

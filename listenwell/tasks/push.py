@@ -15,6 +15,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from listenwell.detect.bundle import MODEL_CARD, RECORD
 from listenwell.errors import ConfigError, ListenwellError
+from listenwell.report.write import TAG
 
 CARD_ON_HUB, GIT_ATTRIBUTES = "README.md", ".gitattributes"
 
@@ -34,8 +35,8 @@ def require_access(repo: str) -> None:
 def push_detector(folder: Path, repo: str, *, private: bool = False, overwrite: bool = False) -> str:
     """Commit the detector in `folder` to the repository, made where it is not there yet; return its address.
 
-    private: only its owners see it. overwrite: also where other work than a detector lies there. Raises
-    ListenwellError, before anything is uploaded where the repository is not as asked for.
+    private: only its owners see it. overwrite: also where other work than a detector lies there, or a README.md of
+    somebody else. Raises ListenwellError, before anything is uploaded where the repository is not as asked for.
     """
     card = folder / MODEL_CARD
     if not card.is_file():
@@ -56,6 +57,11 @@ def push_detector(folder: Path, repo: str, *, private: bool = False, overwrite: 
             raise ListenwellError(f"{address}: is there already and public; make it private, or push to another name.")
         if names and RECORD not in names and not overwrite:
             raise ListenwellError(f"{address}: holds other work than a detector; give another name, or --overwrite.")
+        if CARD_ON_HUB in names and TAG not in (getattr(found.card_data, "tags", None) or []) and not overwrite:
+            raise ListenwellError(
+                f"{address}: its {CARD_ON_HUB} is none that listenwell wrote (no tag '{TAG}') and would be replaced; "
+                "give another name, or --overwrite."
+            )
         api.create_commit(
             address.repo_id,
             [

@@ -68,12 +68,17 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a corpus gives. notes: sentences about what was left out or taken with care."""
+    """What a corpus gives.
+
+    notes: sentences about what was left out or taken with care. columns: one about what was read as what, where there
+    was a choice.
+    """
 
     clips: list[Clip] = field(default_factory=list)
     backgrounds: list[Background] = field(default_factory=list)
     quarantine: list[Unreadable] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    columns: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,19 @@ A row is a sound, whole, with its label and its group. Sounds that lie within th
 the extra `datasets` gives their bytes, and this package alone decodes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from listenwell.data.clip import Clip
-from listenwell.data.corpora.corpus import Prepared, read_lengths
+from listenwell.data.corpora.corpus import Prepared, Unreadable, read_lengths
 from listenwell.data.manifest import REQUIRED_CLIP_COLUMNS, obvious_columns, time_columns
 from listenwell.data.sound_files import SUFFIXES
 from listenwell.data.tables import Row
 from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import ignore_progress
-from listenwell.storage.atomic_files import write_bytes
+from listenwell.storage.atomic_files import atomic_folder
 
 HUB = "hf:"
 _SPLITS = {"train": "train", "validation": "dev", "valid": "dev", "dev": "dev", "test": "test"}
@@ -30,32 +30,30 @@ def is_dataset(source: Path) -> bool:
 
 
 def read_dataset(source: Path, group: str, sounds: Path) -> Prepared:
-    """Return a clip per row; sounds that are no files of their own are written into the folder `sounds`.
+    """Return a clip per row; sounds that are no files of their own become files of the folder `sounds`, replaced whole.
 
     group: the column of speakers and sources, where its name does not say so. Official splits are kept where they are
     train, dev (validation) and test, and no two share a group. Raises ConfigError for a column that cannot be told, and
     where datasets is not installed; ManifestError for what cannot be loaded, and for a row without label or group.
     """
     splits, clips = _load_splits(source), list[Clip]()
-    for name, split in splits.items():
-        columns = _columns_of(f"{source} {name}".strip(), split, group)
-        # other columns of sounds or pictures would be decoded
-        for i, values in enumerate(split.select_columns(sorted(set(columns.values()))), start=1):
-            row = Row(source, i, _texts(split, values, columns), decimal_comma=False)
-            clip_id = f"{name or 'row'}_{i:06}"
-            path = _file_of(values[columns["path"]], sounds / clip_id)
-            clips.append(
-                Clip(
-                    clip_id, path, 0.0, 0.0, row.label(), row.required("group"), row.text("recording") or clip_id,
-                    row.text("corpus") or source.name, row.identifier("licence"), row.identifier("category"), name,
-                    row.text("origin"),
-                )
-            )  # fmt: skip
-    lengths_s, quarantine = read_lengths([clip.path for clip in clips], ignore_progress, 1.0)
-    clips = [replace(clip, duration_s=lengths_s[clip.path]) for clip in clips if clip.path in lengths_s]
-    if not clips:
-        why = f"the first: {quarantine[0].reason}" if quarantine else "it has no rows"
-        raise ManifestError(f"{source}: no sound of it can be read; {why}")
+    columns = {name: _columns_of(f"{source} {name}".strip(), split, group) for name, split in splits.items()}
+    with atomic_folder(sounds) as beside:
+        for name, split in splits.items():
+            clips += _clips_of(source, name, split, columns[name], beside)
+        lengths_s, quarantine = read_lengths([clip.path for clip in clips], ignore_progress, 1.0)
+        quarantine = [Unreadable(u.path, u.reason.replace(str(beside), str(sounds))) for u in quarantine]
+        if not lengths_s:
+            why = f"the first: {quarantine[0].reason}" if quarantine else "it has no rows"
+            raise ManifestError(f"{source}: no sound of it can be read; {why}")
+        read = [*lengths_s, *(Path(file["filename"]) for split in splits.values() for file in split.cache_files)]
+        if inside := next((path for path in read if path.is_relative_to(sounds.absolute())), None):
+            raise ConfigError(f"{sounds}: holds {inside}, which is read; give another folder with --out.")
+    clips = [
+        replace(clip, path=sounds / clip.path.name if clip.path.parent == beside else clip.path, duration_s=length_s)
+        for clip in clips
+        if (length_s := lengths_s.get(clip.path)) is not None
+    ]
     notes = [f"{len(quarantine)} sounds cannot be read, the first: {quarantine[0].reason}"] if quarantine else []
     groups = {name: {clip.group for clip in clips if clip.split == name} for name in splits}
     are_apart = sum(map(len, groups.values())) == len(set().union(*groups.values()))
@@ -64,7 +62,28 @@ def read_dataset(source: Path, group: str, sounds: Path) -> Prepared:
         why = "are not train, dev and test" if are_apart else "share groups"
         notes.append(f"the splits {', '.join(splits)} {why}; the study divides the groups anew.")
     clips = [replace(clip, split=_SPLITS[clip.split] if keeps else "") for clip in clips]
-    return Prepared(clips, quarantine=quarantine, notes=notes)
+    return Prepared(clips, quarantine=quarantine, notes=notes, columns=_describe(columns, keeps=keeps))
+
+
+def _clips_of(source: Path, name: str, split: Any, columns: Mapping[str, str], sounds: Path) -> Iterator[Clip]:
+    """A clip per row of a split, its length still 0."""
+    # other columns of sounds or pictures would be decoded
+    for i, values in enumerate(split.select_columns(sorted(set(columns.values()))), start=1):
+        row = Row(source, i, _texts(split, values, columns), decimal_comma=False)
+        clip_id = f"{name or 'row'}_{i:06}"
+        path = _file_of(values[columns["path"]], sounds / clip_id)
+        yield Clip(
+            clip_id, path, 0.0, 0.0, row.label(), row.required("group"), row.text("recording") or clip_id,
+            row.text("corpus") or source.name, row.identifier("licence"), row.identifier("category"), name,
+            row.text("origin"),
+        )  # fmt: skip
+
+
+def _describe(columns: Mapping[str, Mapping[str, str]], *, keeps: bool) -> str:
+    """Which columns were read as what, and what becomes of the splits; columns: by split."""
+    read = dict.fromkeys((role, name) for of_split in columns.values() for role, name in of_split.items())
+    said = ", ".join(f"{'audio' if role == 'path' else role} is {name}" for role, name in read)
+    return f"{said}; {'the dataset' if keeps else 'the study'} divides train, dev and test"
 
 
 def _load_splits(source: Path) -> Mapping[str, Any]:
@@ -145,5 +164,5 @@ def _file_of(sound: Mapping[str, Any] | None, place: Path) -> Path:
         return Path(sound["path"]).absolute()
     suffix = Path(sound["path"] or "").suffix.lower()
     path = place.with_name(place.name + (suffix if suffix in SUFFIXES else ""))
-    write_bytes(path, sound["bytes"])
+    path.write_bytes(sound["bytes"])
     return path

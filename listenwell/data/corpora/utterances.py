@@ -2,14 +2,17 @@
 
     lhotse     a manifest of cuts (*.jsonl, *.jsonl.gz): every supervision, through the extra `lhotse`
     Kaldi      wav.scp and, where they are, segments and utt2spk; `labels` (utterance, label) or `text`; runs no command
+               and opens no archive
 
 A text is the label it names ("noise", "<noise>"), tags alone are left out, and any other is a transcript: SPEECH. The
 speaker is the group, or else the recording. Where utterances of two groups or labels overlap, nothing is taken; a long
-stretch gives some of its clips, as in `listenwell.data.corpora.labels`. Times are seconds from the recording's start.
+stretch gives some of its clips, as in `listenwell.data.corpora.labels`. Utterances below SHORTEST_UTTERANCE_S are no
+clips. Times are seconds from the recording's start.
 """
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,16 +28,25 @@ from listenwell.errors import ConfigError, ManifestError
 from listenwell.progress import ignore_progress
 
 WAV_SCP = "wav.scp"
-_CUT = {"id", "type", "start", "duration", "supervisions"}
+_CUTS = {"MonoCut", "MultiCut", "MixedCut", "PaddingCut"}
+_ARCHIVE = re.compile(r".+:\d+(\[.*\])?")
 _TAGS = re.compile(r"(?:[<\[(][^>\])]*[>\])]\W*)+")
 _TAG = re.compile(r"[<\[(]([^>\])]*)[>\])]")
 _SILENCE = {"sil", "!sil", "silence"}
+SHORTEST_UTTERANCE_S = 0.1
+"""Kaldi's extract-segments rejects shorter ones."""
+N_NAMED = 5
+_NO_FILE = (
+    "cuts are mixed, padded, changed, or no stretches of files (write them as such with CutSet.save_audios, and the "
+    "manifest of what it returns)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """A labelled stretch of a recording; channel as in Clip."""
 
+    name: str
     recording: str
     path: Path
     channel: int | None
@@ -47,7 +59,7 @@ def is_cuts(source: Path) -> bool:
     """Tell whether `source` is a manifest of lhotse's cuts, by its first line."""
     if ".jsonl" not in source.suffixes or not source.is_file():
         return False
-    return next((values.keys() >= _CUT for _, values in read_json_lines(source)), False)
+    return next((values.get("type") in _CUTS and "id" in values for _, values in read_json_lines(source)), False)
 
 
 def read_cuts(manifest: Path) -> Prepared:
@@ -62,7 +74,7 @@ def read_cuts(manifest: Path) -> Prepared:
     for cut in _cuts_of(CutSet, manifest):
         recording = getattr(cut, "recording", None)
         if recording is None or recording.transforms or {source.type for source in recording.sources} != {"file"}:
-            left_out["cuts are mixed, changed, or no stretches of files"] += 1
+            left_out[_NO_FILE] += 1
             continue
         for supervision in cut.supervisions:
             label = _label_of_supervision(supervision)
@@ -100,19 +112,23 @@ def _utterance_of(manifest: Path, cut: Any, supervision: Any, label: Label) -> U
     place = source.channels.index(channel) if len(source.channels) > 1 else None
     path, group = _found_from(manifest.parent, source.source), supervision.speaker or recording.id
     span = cut.start + max(0.0, supervision.start), cut.start + min(supervision.end, cut.duration)
-    return Utterance(recording.id, path, place, span, label, group)
+    return Utterance(supervision.id, recording.id, path, place, span, label, group)
 
 
 def read_kaldi(folder: Path) -> Prepared:
-    """Return the clips of a data folder of Kaldi. Raises ManifestError for what is missing and for piped recordings."""
+    """Return the clips of a data folder of Kaldi. Raises ManifestError for what is missing, and what is no file."""
     texts = next((folder / name for name in ("labels", "text") if (folder / name).is_file()), None)
     if texts is None:
         raise ManifestError(f"{folder}: has no file 'labels' (UTTERANCE speech or nonspeech) and no 'text'; write one.")
     recordings, speakers = _read_pairs(folder / WAV_SCP), _read_pairs(folder / "utt2spk")
     for name, source in recordings.items():
-        if source.endswith("|"):
+        what = "what a command prints, and none is run" if source.endswith("|") else ""
+        if _ARCHIVE.fullmatch(source) and not _found_from(folder, source).exists():
+            what = "in an archive, and none is opened"
+        if what:
             raise ManifestError(
-                f"{folder / WAV_SCP}: '{name}' is what a command prints, and none is run; write it as a file first."
+                f"{folder / WAV_SCP}: '{name}' is {what} ({source}); write it as a file (Kaldi: wav-copy "
+                f"{shlex.quote(source)} {shlex.quote(f'{name}.wav')}) and name that file there."
             )
     for name, speaker in speakers.items():
         if speaker.lower() in MISSING_VALUES:
@@ -127,7 +143,7 @@ def read_kaldi(folder: Path) -> Prepared:
             continue
         named.append(name)
         path = _found_from(folder, recordings[recording])
-        utterances.append(Utterance(recording, path, channel, span, label, speakers.get(name, recording)))
+        utterances.append(Utterance(name, recording, path, channel, span, label, speakers.get(name, recording)))
     unnamed = sum(name not in speakers for name in named) if speakers else 0
     notes = [f"{unnamed} utterances are not in utt2spk; their recording is the group."] if unnamed else []
     return _prepare(utterances, "kaldi", left_out, notes)
@@ -138,8 +154,8 @@ def _segment(folder: Path, name: str, text: str) -> tuple[str, Span, int | None]
     try:
         recording, start, end, *channel = text.split()
         span = float(start), math.inf if float(end) == -1 else float(end)
-        if not 0 <= span[0] < span[1]:
-            raise ValueError("it has no length")
+        if not 0 <= span[0] <= span[1]:
+            raise ValueError("it ends before it begins")
         if len(channel) > 1 or not all(map(str.isdecimal, channel)):
             raise ValueError("its channel is no number from 0")
         return recording, span, int(channel[0]) if channel else None
@@ -203,6 +219,7 @@ def _prepare(
     A file that two recordings name is one signal, called by the first of them.
     """
     lengths_s, quarantine = read_lengths(sorted({u.path for u in utterances}), ignore_progress, 1.0)
+    utterances = [u for u in utterances if u.path in lengths_s]
     by_signal: dict[tuple[Path, int | None], list[Utterance]] = {}
     for utterance in utterances:
         by_signal.setdefault((utterance.path, utterance.channel), []).append(utterance)
@@ -210,15 +227,19 @@ def _prepare(
     for (path, channel), of_signal in by_signal.items():
         recording = of_signal[0].recording
         name = recording if channel is None else f"{recording}#{channel}"
-        for label, group, alone, other_s in _alone(of_signal, lengths_s.get(path, 0.0)):
+        for label, group, alone, other_s in _alone(of_signal, lengths_s[path]):
             overlap_s += other_s
             for start_s, duration_s in pieces(alone):
                 clip_id = f"{name}@{round(1000 * start_s)}-{round(1000 * (start_s + duration_s))}"
                 told = (clip_id, path, start_s, duration_s, label, group, recording, corpus, "")
                 clips.append(Clip(*told, channel=channel))
     notes = [*known, *(f"{n} {what} and were left out." for what, n in left_out.items())]
-    if n_beyond := sum(u.span[0] >= lengths_s.get(u.path, math.inf) for u in utterances):
+    begun = [u for u in utterances if u.span[0] < lengths_s[u.path]]
+    if n_beyond := len(utterances) - len(begun):
         notes.append(f"{n_beyond} utterances begin after the end of their recording and were left out.")
+    if short := [u.name for u in begun if not _is_clip((u.span[0], min(u.span[1], lengths_s[u.path])))]:
+        named = ", ".join([*short[:N_NAMED], *["..."] * (len(short) > N_NAMED)])
+        notes.append(f"{len(short)} utterances are shorter than {SHORTEST_UTTERANCE_S} s and were left out: {named}.")
     if overlap_s:
         notes.append(f"{overlap_s:.1f} s of utterances overlap others' and were left out.")
     if quarantine:
@@ -234,11 +255,16 @@ def _alone(utterances: Sequence[Utterance], length_s: float) -> Iterator[tuple[L
     for u in utterances:
         spans.setdefault((u.label, u.group), []).append((u.span[0], min(u.span[1], length_s)))
     for key, own in spans.items():
+        # a short one is no clip, but overlaps those of others
         others = merge_spans([span for other, of_other in spans.items() if other != key for span in of_other])
-        whole = merge_spans(own)
+        whole = merge_spans([span for span in own if _is_clip(span)])
         # what is left between two others is no utterance
         alone = [span for span in subtract_spans(whole, others) if span in {*whole} or span[1] - span[0] >= SHORTEST_S]
         yield *key, alone, _total_s(whole) - _total_s(alone)
+
+
+def _is_clip(span: Span) -> bool:
+    return span[1] - span[0] >= SHORTEST_UTTERANCE_S - 1e-9
 
 
 def _total_s(spans: Sequence[Span]) -> float:
