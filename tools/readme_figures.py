@@ -1,7 +1,8 @@
 """Rewrite the figures of README and docs/results.md from studies' results, so that every number comes from a file.
 
-    python tools/readme_figures.py --starter runs/starter    # copies its results and report to docs/starter-study
-    python tools/readme_figures.py --full runs/starter_full  # copies its folds and its ladder to docs/starter-full
+    python tools/readme_figures.py --starter runs/starter       # copies its results and report to docs/starter-study
+    python tools/readme_figures.py --kinds runs/unheard_kinds   # copies results of tools/unheard_kinds.py
+    python tools/readme_figures.py --full runs/starter_full     # copies its folds and its ladder to docs/starter-full
 
 Without an argument it only rewrites the pages from what lies there; a test checks that this changes nothing.
 """
@@ -27,6 +28,8 @@ from listenwell.storage.run_folder import RunFolder
 ROOT = Path(__file__).parents[1]
 COMPARISON = TypeAdapter(Comparison)
 STUDY = ROOT / "docs" / "starter-study"
+KINDS = ROOT / "docs" / "unheard-kinds" / "results.json"
+UNHEARD = "unheard_kinds"
 FULL = ROOT / "docs" / "starter-full" / "results.json"
 FULL_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
 """What of a full study's results is kept in docs, with the titles of its test sets and what its folds showed."""
@@ -42,17 +45,22 @@ ROWS = (
     ("silero", "default", "Silero VAD, its threshold"),
     ("silero", "calibrated", "Silero VAD, calibrated on dev"),
 )
+OTHERS = (("fsmn", "FSMN-VAD"), ("marblenet", "MarbleNet"), ("webrtc", "WebRTC VAD"))
 
 
 def main() -> None:
     """Copy what is named, then rewrite the pages and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starter", type=Path)
+    parser.add_argument("--kinds", type=Path)
     parser.add_argument("--full", type=Path)
     asked = parser.parse_args()
     if asked.starter is not None:
         for name in ("results.json", "report.md", "MODEL_CARD.md"):
             shutil.copy(asked.starter / name, STUDY / name)
+    if asked.kinds is not None:
+        KINDS.parent.mkdir(exist_ok=True)
+        shutil.copy(asked.kinds / "results.json", KINDS)
     if asked.full is not None:
         FULL.parent.mkdir(exist_ok=True)
         full = read(asked.full / "results.json")
@@ -69,8 +77,9 @@ def main() -> None:
 
 def with_figures(page: str) -> str:
     """The page with the blocks between its markers made anew from the results in docs."""
-    full = read(FULL)
+    full, kinds = read(FULL), read(KINDS)
     made = {
+        "kinds": unheard(kinds), "kinds in full": of_kinds(kinds),
         "corpora": corpora(full), "comparisons": of_corpora(full), "ladder": ladder(full),
         "figures": figures(read(STUDY / "results.json")),
     }  # fmt: skip
@@ -110,6 +119,63 @@ def figures(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def unheard(results: dict[str, Any]) -> str:
+    """Kinds and corpora that neither base nor adapter has heard, all methods, and what the difference is."""
+    folds = results["folds"]
+    n_speakers, n_groups, n_clips = (sum(fold[key] for fold in folds) for key in ("n_speakers", "n_groups", "n_clips"))
+    n_corpora, n_kinds = (len({name for fold in folds for name in fold[key]}) for key in ("corpora", "kinds"))
+    return "\n".join([
+        f"**What nothing has heard**: {n_clips} clips of {n_speakers} speakers of {n_corpora} corpora and "
+        f"{n_groups - n_speakers} sources of {n_kinds} kinds, in {len(folds)} folds. Neither the adapter nor its base, "
+        "[aligned anew](docs/results.md#what-nothing-has-heard) for each fold, trained on the corpora and kinds that "
+        "it is tested on.",
+        "",
+        *table(results, UNHEARD, CONDITIONS),
+        "",
+        f"Fine-tuned minus the small model as it is: {gains(results, UNHEARD, CONDITIONS, 'zero-shot')}; minus Silero "
+        f"VAD calibrated on dev: {gains(results, UNHEARD, CONDITIONS, 'silero')}.",
+        "",
+    ])  # fmt: skip
+
+
+def of_kinds(results: dict[str, Any]) -> str:
+    """All methods, the comparisons, the seeds, and the kinds of sounds that are rejected worst."""
+    titles = titles_of(results, UNHEARD, CONDITIONS)
+    baselines = [(name, "calibrated", f"{title}, calibrated on dev") for name, title in OTHERS]
+    by_seed = ", ".join(
+        f"{title} {' / '.join(f'{of_seed[condition]:.3f}' for of_seed in results['seeds'].values())}"
+        for condition, title in titles.items()
+    )
+    return "\n".join([
+        *table(results, UNHEARD, CONDITIONS, (*ROWS, *baselines)),
+        "",
+        against(results, "thresholds of the same fold's dev"),
+        f"Seeds {', '.join(results['seeds'])}, each alone in all folds: {by_seed}. The table holds of each fold the "
+        "fit with the median dev loss.",
+        "",
+        "| Kind of sounds | clips | " + " | ".join(f"rejected, {title}" for title in titles.values()) + " |",
+        "|---|---|" + "---|" * len(titles),
+        *(
+            f"| {kind} | {of['n_clips']} | " + " | ".join(f"{of['rejected'][each]:.3f}" for each in titles) + " |"
+            for kind, of in sorted(results["kinds"].items(), key=lambda each: each[1]["rejected"]["100ms"])
+        ),
+        "",
+        "| Fold holds out | threshold | best threshold of its test | |",
+        "|---|---|---|---|",
+        *(
+            f"| {', '.join(each.replace('_', ' ') for each in fold['kinds'])}; speech of {', '.join(fold['corpora'])} "
+            f"| {fold['threshold']:+.2f} | {fold['best_threshold']:+.2f} | "
+            + ", ".join(
+                f"{title} {fold['reached'][each]:.3f} ({fold['at_best_threshold'][each]:.3f})"
+                for each, title in titles.items()
+            )
+            + " |"
+            for fold in results["folds"]
+        ),
+        "",
+    ])  # fmt: skip
+
+
 def corpora(results: dict[str, Any]) -> str:
     """The folds that leave a corpus out, beside the opponents."""
     record = of_final(results)
@@ -117,18 +183,17 @@ def corpora(results: dict[str, Any]) -> str:
     return "\n".join([
         f"**Every corpus left out once**: {len(speakers)} speakers of {len(record['folds'])} corpora, {metric['n']} "
         f"clips, {metric['n_groups']} speakers and sources, each tested by an adapter that trained on none of "
-        "its corpus (the small model itself was [aligned](listenwell/model/small/aligned/MODEL_CARD.md) on some of "
-        "them).",
+        "its corpus (the small model itself was aligned on some of them).",
         "",
         *table(results, FOLDS, OF_FOLDS),
         "",
-        f"Fine-tuned minus the small model as it is: {gains(results, 'zero-shot')}; minus Silero VAD calibrated on "
-        f"dev: {gains(results, 'silero')}.",
+        f"Fine-tuned minus the small model as it is: {gains(results, FOLDS, OF_FOLDS, 'zero-shot')}; minus Silero VAD "
+        f"calibrated on dev: {gains(results, FOLDS, OF_FOLDS, 'silero')}.",
         "",
     ])  # fmt: skip
 
 
-def gains(results: dict[str, Any], opponent: str) -> str:
+def gains(results: dict[str, Any], test_set: str, conditions: Sequence[str], opponent: str) -> str:
     """The differences from an opponent at the threshold of dev, by condition, and what they decide."""
     parsed = [COMPARISON.validate_python(each) for each in results["comparisons"]]
     found = {
@@ -136,7 +201,7 @@ def gains(results: dict[str, Any], opponent: str) -> str:
     }
     return ", ".join(
         f"{title} {found[condition].result.difference:+.3f} ({found[condition].outcome})"
-        for condition, title in titles_of(results, FOLDS, OF_FOLDS).items()
+        for condition, title in titles_of(results, test_set, conditions).items()
     )
 
 
@@ -172,10 +237,12 @@ def of_corpora(results: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
-def table(results: dict[str, Any], test_set: str, conditions: Sequence[str]) -> list[str]:
+def table(
+    results: dict[str, Any], test_set: str, conditions: Sequence[str], methods: Sequence[tuple[str, str, str]] = ROWS
+) -> list[str]:
     """Methods down, conditions across."""
     titles = titles_of(results, test_set, conditions)
-    rows = [(title, cells(results, test_set, method, threshold, conditions)) for method, threshold, title in ROWS]
+    rows = [(title, cells(results, test_set, method, threshold, conditions)) for method, threshold, title in methods]
     heads = ["| | " + " | ".join(titles.values()) + " |", "|---|" + "---|" * len(conditions)]
     return [*heads, *(f"| {title} | " + " | ".join(found) + " |" for title, found in rows)]
 
