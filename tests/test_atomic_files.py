@@ -19,8 +19,6 @@ from listenwell.storage.atomic_files import (
     write_text,
 )
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

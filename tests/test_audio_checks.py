@@ -68,27 +68,26 @@ def test_a_planted_fault_is_found_in_its_class_and_clip_and_nowhere_else(tmp_pat
 
 def test_a_band_that_gives_the_class_away_is_named_as_the_cue(tmp_path):
     report = check_audio(make_clips(tmp_path, speech_band_hz=3500), 0)
-    warning, *cues = [each for each in report.findings if "tell" in each]
-    assert "the recording conditions tell the class" in warning
-    assert any(each.startswith("cut_off_hz tells the class (AUC 1.00 alone)") for each in cues)
+    (warning,) = [each for each in report.findings if "tell" in each]
+    assert warning.startswith("the recording conditions tell the class: AUC")
+    assert "most of all cut_off_hz (AUC 1.00 alone" in warning
 
 
 @pytest.mark.parametrize(
-    ("auc", "lower", "upper", "words"),
+    ("auc", "lower", "upper", "says"),
     [
-        (0.52, 0.45, 0.60, []),
-        (0.55, 0.41, 0.70, ["cannot be excluded: AUC 0.55 [0.41, 0.70]"]),
-        (0.66, 0.49, 0.80, ["cannot be excluded"]),
-        (0.80, 0.70, 0.90, ["the recording conditions tell the class (AUC 0.80 [0.70, 0.90]", "level_db tells"]),
+        (0.52, 0.45, 0.60, ""),
+        (0.66, 0.49, 0.80, "may tell the class: AUC 0.66"),
+        (0.80, 0.70, 0.90, "s tell the class"),
     ],
 )
-def test_a_warning_says_no_more_than_the_interval_allows(auc, lower, upper, words):
+def test_a_warning_says_no_more_than_the_interval_allows(auc, lower, upper, says):
     values = dict.fromkeys(CONDITION_NAMES, 0.5)
     report = ShortcutReport(4, 2, (Discrimination("logistic", auc, lower, upper),), values | {"level_db": 1 - auc})
     clips = MeasuredClips(np.full((4, 8), 0.5), np.array([True, False] * 2), ["a", "b"] * 2)
     warnings = warn_of_shortcuts(report, clips)
-    assert len(warnings) == len(words)
-    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+    assert len(warnings) == bool(says)
+    assert all(says in warning and "most of all level_db" in warning for warning in warnings)
 
 
 def test_folds_without_a_class_are_not_made_and_the_report_says_so(tmp_path):

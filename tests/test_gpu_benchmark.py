@@ -23,18 +23,6 @@ def test_every_line_runs_on_a_tiny_model(tmp_path, monkeypatch, capsys):
     assert "ratio_of_steps" in capsys.readouterr().out
 
 
-def test_a_step_that_memory_does_not_hold_is_reported(tmp_path):
-    model = gpu_7b.build(gpu_7b.TOWER_TINY, gpu_7b.TEXT_TINY, torch.device("cpu"), torch.float32)
-
-    def no_memory() -> list[float]:
-        raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
-
-    assert gpu_7b.one_side(model, no_memory) == {
-        "step_s": None, "peak_memory_gib": None, "failure": "CUDA out of memory."
-    }  # fmt: skip
-    assert gpu_7b.ratio(1.0, None) is None
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_without_a_card_it_says_so_and_writes_nothing(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["gpu_7b.py", "--out", str(tmp_path / "gpu.json")])

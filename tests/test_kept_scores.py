@@ -7,9 +7,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from made_sounds import make_study
 
 from listenwell.config import load_config
@@ -17,8 +15,6 @@ from listenwell.judge.detectors import BaselineDetector, LanguageModelDetector
 from listenwell.progress import ignore_progress
 from listenwell.splits.clips import prepare
 from listenwell.splits.divide import divide
-from listenwell.storage.load_or_make import write_checksummed
-from listenwell.storage.run_folder import RunFolder
 from listenwell.study.run import run_study
 
 pytestmark = pytest.mark.slow
@@ -127,16 +123,6 @@ def test_other_conditions_are_scored_by_all(project, run_counted, capsys):
     assert "fine-tuned-dev.json and 4 more are made again: changed since: conditions." in capsys.readouterr().err
 
 
-def test_a_clip_that_changed_is_scored_anew_with_its_set_by_all(project, run_counted):
-    config = study_of(project)
-    clip = divide(*prepare(config), config.data).clips["test"][0]
-    samples, rate_hz = soundfile.read(clip.path, dtype="int16")
-    soundfile.write(clip.path, samples[::-1].astype(np.int16), rate_hz)
-    counted = run_counted(config)
-    assert {*MAIN, "quiet-seed42"} < set(counted)
-    assert set(counted.values()) == {n_versions(config)[1]}
-
-
 def test_batches_follow_from_the_padding_of_the_study_so_that_decides_every_table(project, run_counted):
     changed = run_counted(study_of(project, "short_clips.minimum_s=0.8", arms=["quiet: {short_clips.minimum_s: 0.6}"]))
     assert set(changed) >= ALL_FORMS
@@ -151,21 +137,3 @@ def test_a_killed_scoring_loses_the_set_under_way_alone(project, run_counted):
     with pytest.raises(KeyboardInterrupt):
         run_counted(config, stop_in_the_test)
     assert run_counted(config) == {"long-seed42": n_versions(config)[1]}
-
-
-def test_a_run_folder_of_before_is_scored_anew_once_and_one_line_a_set_says_so(project, run_counted, capsys):
-    run, before = RunFolder(project / "run"), tables_of(project)
-    for note in (project / "run" / "scores").glob("*.json"):
-        note.unlink()
-    for split in ("dev", "test"):
-        made_from = {"version": 3, "fits": {}, "clips": {}, "conditions": []}
-        files = sorted((project / "run" / "scores").glob(f"*-{split}.csv"))
-        write_checksummed(run.score_identity(split), {"made_from": made_from, "methods": [], "forms": {}}, files)
-    capsys.readouterr()
-    assert {*MAIN, "quiet-seed42", *ALL_FORMS} == set(run_counted(study_of(project)))
-    lines = [line for line in capsys.readouterr().err.splitlines() if "/scores/" in line]
-    assert [line.partition(" is ")[2] for line in lines] == [
-        "made again: changed since: methods, version, fits, clips and 1 more."
-    ] * 2
-    assert tables_of(project) == before
-    assert run_counted(study_of(project)) == {}

@@ -189,13 +189,6 @@ def test_a_model_that_always_says_speech_gets_half():
     assert {each["balanced_accuracy"] for each in record["speakers"]} == {0.5}
 
 
-def test_folds_that_were_all_right_do_not_look_certain():
-    folds = [decided(f"s{i}", {f"s{i}": 9.0, f"n{i}": -9.0}) for i in range(6)]
-    mean = describe_folds("perfect", folds, [])["mean"]
-    assert (mean["value"], mean["n_groups"]) == (1.0, 6)
-    assert mean["low"] < 0.9
-
-
 def test_the_plan_counts_the_fits_of_every_fold(nested):
     config, _ = nested
     fits = plan_study(config).fits

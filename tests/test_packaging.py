@@ -77,23 +77,11 @@ def test_the_installed_package_is_the_one_imported(installed, tmp_path):
     assert run(installed, tmp_path, "listenwell", "--version") == f"listenwell {listenwell.__version__}\n"
 
 
-def test_help_of_the_installed_program_lists_the_commands(installed, tmp_path):
-    text = run(installed, tmp_path, "listenwell", "--help")
-    assert all(command in text for command in ("study", "evaluate", "detect"))
-
-
 def test_the_installed_program_evaluates_a_table_of_scores(installed, tmp_path):
     write_scores(tmp_path / "scores.csv", make_scores())
     text = run(installed, tmp_path, "listenwell", "evaluate", "scores.csv", "--threshold", "0.5")
     assert "Balanced accuracy" in text
     assert "400 clips, 80 groups" in text
-
-
-def test_the_installed_program_detects_with_a_detector(installed, made_detector, tmp_path):
-    soundfile.write(tmp_path / "short.wav", 0.1 * stream(0, "short").standard_normal(8_000), 16_000)
-    command = ("detect", "--detector", made_detector, "--device", "cpu", "--dtype", "float32", "--format", "csv")
-    text = run(installed, tmp_path, "listenwell", *command, "short.wav")
-    assert "SPEECH" in text
 
 
 def test_the_detector_that_is_shipped_answers_without_being_named(installed, made_detector, tmp_path):

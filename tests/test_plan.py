@@ -10,7 +10,7 @@ import soundfile
 
 from listenwell.augment.conditions import plan_condition
 from listenwell.augment.noise import NoiseConfig
-from listenwell.augment.plan import AugmentConfig, CropConfig, Plan, apply_in_steps, apply_plan, draw_plan
+from listenwell.augment.plan import AugmentConfig, CropConfig, Plan, apply_plan, draw_plan
 from listenwell.augment.reverb import MeasuredRoom
 from listenwell.augment.spec_augment import SpecAugmentConfig
 from listenwell.data.audio import rms
@@ -123,18 +123,6 @@ def test_stages_that_are_not_drawn_leave_the_clip_as_it_is(bank):
     plan = draw(bank, AugmentConfig.model_validate(off))
     assert plan == Plan("c1", 1)
     assert np.array_equal(apply_plan(SAMPLES, plan, bank.load), SAMPLES)
-
-
-def test_the_steps_are_those_of_what_is_heard(bank):
-    plan = draw(bank, ALWAYS)
-    steps = apply_in_steps(SAMPLES, plan, bank.load)
-    (laid,) = steps.backgrounds
-    mixture = steps.gain * (steps.clip + laid.gain * laid.samples)
-    assert steps.mixture == pytest.approx(mixture, abs=1e-6)
-    assert 20 * np.log10(rms(steps.clip) / rms(laid.gain * laid.samples)) == pytest.approx(
-        plan.background.snr_db, abs=0.01
-    )
-    assert steps.augmented is steps.mixture
 
 
 def test_crops_are_between_their_limits_and_masks_fit_the_crop(bank):

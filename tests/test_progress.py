@@ -32,17 +32,6 @@ def test_what_is_done_at_once_has_no_rate(capsys):
     assert capsys.readouterr().err == "scoring: 3 of 3\n"
 
 
-def test_every_stage_ends_with_a_line(capsys):
-    with shown_progress() as report:
-        for stage in ("fetching", "scoring"):
-            for done in range(1, 4):
-                report(stage, done, 3)
-    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "fetching: 3 of 3",
-        "scoring: 3 of 3",
-    ]
-
-
 def test_stages_that_take_turns_are_all_heard_of(capsys):
     seconds = iter([0.0, 0.0, 6.0, 6.0, 12.0, 12.0, 18.0, 18.0])
     lines = PlainLines(clock=lambda: next(seconds))
@@ -66,13 +55,6 @@ def test_the_time_between_reports_is_that_of_the_stage_that_reports():
     clock.count("writing")
     assert clock.seconds == {"scoring": 5.0, "judging": 1.0, "writing": 4.0}
     assert heard[0] == ("scoring dev", 1, 2)
-
-
-def test_a_terminal_gets_bars(capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with shown_progress() as report:
-        report("scoring", 3, 3)
-    assert "scoring" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("done", "total"), [(0, 0), (0, 5)])

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_results import make_fit
+from made_results import make_results
 
 from listenwell.evaluate.metrics import roc_auc
 from listenwell.evaluate.scores import read_scores
 from listenwell.report.evidence import SHOWN_GROUPS, errors_sentence, group_tables
 from listenwell.report.figures import accuracy_curves, learning_curves
-from listenwell.report.results import Fit, Results
+from listenwell.report.results import Results
 from listenwell.report.tables import overfitting_sentence
+from listenwell.report.trained import Fit
 from listenwell.report.wording import format_metric, method_title
 
 
@@ -83,7 +84,7 @@ def test_the_curves_in_the_evidence_are_those_of_the_scores_and_the_marks_lie_on
     ],
 )
 def test_whether_a_fit_overfitted_is_said_as_training_found_it(dev_losses, named, said):
-    fit = make_fit(1)
+    fit = make_results()["fits"][0]
     fit["history"] = [
         record | {"train_loss": 0.2, "dev_loss": loss}
         for record, loss in zip(fit["history"], dev_losses, strict=False)

@@ -15,13 +15,12 @@ from commands import invoke, succeed
 from made_sounds import make_study, study_record
 
 import listenwell
-from listenwell.config import config_beside, dump, load_config
 from listenwell.detect.bundle import read_bundle
 from listenwell.errors import CheckpointError, ConfigError, ListenwellError
 from listenwell.evaluate.scores import read_scores
-from listenwell.fits.ledger import hold_fits, open_ledger
+from listenwell.fits.ledger import hold_fits
 from listenwell.storage.atomic_files import OWN, temporary_prefix
-from listenwell.storage.load_or_make import cache_root, hash_file, write_checksummed
+from listenwell.storage.load_or_make import cache_root, hash_file
 from listenwell.storage.run_folder import (
     RunFolder,
     git_commit,
@@ -29,7 +28,6 @@ from listenwell.storage.run_folder import (
     holder_of,
     is_held,
     provenance,
-    read_json,
     written_by_a_run,
 )
 from listenwell.study.run import fit_alone
@@ -72,18 +70,6 @@ def test_the_folder_of_a_killed_process_is_free_at_once(holder, tmp_path):
     with hold_run(run):
         assert holder_of(run)["pid"] == os.getpid()
     assert holder_of(run) is None
-
-
-@pytest.mark.slow
-def test_two_studies_share_a_ledger_and_train_nothing_twice(tmp_path):
-    config = make_study(tmp_path, *QUICK, f"ledger={tmp_path / 'shared'}")
-    first = fit_alone(config)
-    assert first.folder.parent == tmp_path / "shared" / "fits"
-    trained_ns = (first.folder / "spec.json").stat().st_mtime_ns
-    again = fit_alone(config.model_copy(update={"output": tmp_path / "other"}))
-    assert again.record == first.record
-    assert (first.folder / "spec.json").stat().st_mtime_ns == trained_ns
-    assert not (tmp_path / "other" / "fits").exists()
 
 
 def test_a_study_waits_for_another_that_trains_the_same_fit_and_then_uses_it(tmp_path, capfd):
@@ -131,24 +117,6 @@ def test_runs_are_listed_by_state_with_their_figures_and_foreign_configs_are_pas
     assert f"{value:.3f} [" in printed
 
 
-def test_a_broken_note_of_used_fits_is_named(tmp_path):
-    run = RunFolder(tmp_path)
-    run.config.write_text("seed: 1")
-    run.used_fits.write_text("[]")
-    with pytest.raises(ListenwellError, match=r"used_fits\.json: .*run the command again"):
-        open_ledger(run, ["0" * 64])
-
-
-def test_results_of_another_version_are_named(tmp_path):
-    run = RunFolder(tmp_path)
-    run.config.write_text("relative_to: file\noutput: .")
-    run.lock.touch()
-    config = config_beside(load_config(run.config), tmp_path).model_dump(mode="json")
-    write_checksummed(run.results, {"config": config, "rows": "rows"})
-    with pytest.raises(ListenwellError, match=r"results\.json: no results of a study by this version"):
-        list_runs(tmp_path)
-
-
 def test_whoever_holds_a_run_removes_what_a_kill_left_in_it_but_not_from_its_fits(tmp_path):
     run = RunFolder(tmp_path)
     with hold_run(run):
@@ -192,24 +160,6 @@ def test_every_name_of_a_finished_run_is_known_as_one_that_runs_write(finished_s
     assert [path for path in config.output.iterdir() if path not in known and not path.name.startswith(OWN)] == []
 
 
-def test_a_study_in_a_project_folder_leaves_what_is_there(tmp_path):
-    study = tmp_path / "study.yaml"
-    study.write_text(dump(make_study(tmp_path, *QUICK)))
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / ".env.template").write_text("SECRET=")
-    (project / "config.yaml").write_text("my own")
-    refused = invoke("study", study, f"output={project}")
-    assert refused.exit_code == 2
-    assert "config.yaml: is there already and no run of listenwell wrote it" in refused.stderr
-    kept = {path.name: path.read_text() for path in project.iterdir()}
-    assert kept == {".env.template": "SECRET=", "config.yaml": "my own"}
-    (project / "config.yaml").unlink()
-    for _ in range(2):
-        succeed("fit", study, f"output={project}")
-    assert (project / ".env.template").read_text() == "SECRET="
-
-
 def test_provenance_is_json_and_names_version_machine_and_libraries():
     made_by = json.loads(json.dumps(provenance()))
     assert made_by["listenwell"] == listenwell.__version__
@@ -244,13 +194,6 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
     monkeypatch.delenv("LISTENWELL_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_root() == tmp_path / ".cache" / "listenwell"
-
-
-@pytest.mark.parametrize("content", ["", "[]", "3", "[" * 200_000])
-def test_what_is_no_object_is_named(tmp_path, content):
-    (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ListenwellError, match=r"results\.json: .*run the command again"):
-        read_json(tmp_path / "results.json")
 
 
 @pytest.fixture(scope="module")

@@ -76,19 +76,6 @@ def test_at_each_rung_half_of_the_trials_end_and_the_steps_saved_are_told(halved
     assert found["sampled"]["objectives"].count(None) == 3
 
 
-def test_a_trial_that_goes_on_is_trained_as_if_nobody_had_been_dropped(halved, tmp_path):
-    config, found = halved
-    whole = search_record(
-        load_config(None, [*BRACKET, "search.sampled.rungs=[]"]).model_copy(
-            update={"data": config.data, "model": config.model, "output": tmp_path}
-        )
-    )
-    assert len(whole["ranked"]) == 4
-    (same,) = [trial for trial in whole["ranked"] if trial["changes"] == found["best"]]
-    assert same["identity"] == found["ranked"][0]["identity"]
-    assert same["dev_loss"] == pytest.approx(found["ranked"][0]["dev_loss"], abs=1e-4)
-
-
 def test_a_dropped_trial_is_no_finished_fit_and_whoever_wants_it_whole_trains_it(halved):
     config, found = halved
     (first, *_) = found["dropped"]

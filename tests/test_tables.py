@@ -286,13 +286,6 @@ def test_columns_are_read_under_their_own_names(tmp_path, suffix):
     assert clips[1].path == tmp_path / "b c.wav"
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_nan_groups_are_refused(tmp_path, suffix):
-    records = [RECORDS[0], {**RECORDS[1], "spk": float("nan")}]
-    with pytest.raises(ManifestError, match=r"line \d: the group is"):
-        read_manifest(write_table(tmp_path, records, suffix), COLUMNS)
-
-
 def test_recordings_inside_a_parquet_table_are_not_read(tmp_path):
     import pyarrow
     import pyarrow.parquet

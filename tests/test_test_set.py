@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from commands import invoke, succeed
+from commands import succeed
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
@@ -146,21 +146,6 @@ def test_a_split_gives_only_what_is_unrelated_to_the_other_splits(corpus, tmp_pa
     sheet = make_test_set(config_for(corpus), Draw(SMALL, from_split="pool"), tmp_path / "out")
     assert {clip.split for clip in sheet.clips} == {"pool"}
     assert related.clip_id not in {clip.clip_id for clip in sheet.clips}
-
-
-def test_a_test_set_is_not_written_over_another(corpus, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "test_set.csv").write_text("of somebody else")
-    draw = ("test-set", "--clips", corpus, *SMALL_SIZES, "--out", tmp_path / "out")
-    refused = invoke(*draw)
-    assert refused.exit_code == 2
-    assert "test_set.csv: is there already; give another name, or --overwrite to replace it" in refused.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test_set.csv"]
-    assert (tmp_path / "out" / "test_set.csv").read_text() == "of somebody else"
-    done = succeed(*draw, "--overwrite")
-    assert "--overwrite replaces it" in done.stderr
-    assert invoke(*draw).exit_code == 2
-    succeed(*draw, "--overwrite")
 
 
 def test_expected_precision_is_wilsons_interval_for_the_clips_over_the_design_effect():

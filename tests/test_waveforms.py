@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from listenwell.data.audio import as_source, as_waveform, is_file
-from listenwell.errors import AudioError, AudioWarning
+from listenwell.errors import AudioError
 
 TONE = (0.5 * np.sin(np.arange(4000) * 0.05)).astype(np.float32)
 INT16 = np.round(TONE * 32767).astype(np.int16)
@@ -46,11 +46,6 @@ def test_integers_and_short_floats_are_scaled_by_their_type(given, step):
 def test_channels_are_averaged_whichever_axis_they_are(given):
     assert as_waveform(given, 16_000) == pytest.approx(0.75 * TONE, abs=1e-6)
     assert np.array_equal(as_waveform(given, 16_000, channel=0), TONE)
-
-
-def test_channels_that_cancel_each_other_are_said():
-    with pytest.warns(AudioWarning, match=r"cancel each other \(antiphase\), so channel 0 was taken alone"):
-        assert np.array_equal(as_waveform(np.stack([TONE, -TONE]), 16_000), TONE)
 
 
 @pytest.mark.parametrize(("array", "rate"), [("array", "sampling_rate"), ("waveform", "sample_rate")])

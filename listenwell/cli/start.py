@@ -26,7 +26,7 @@ from listenwell.storage.atomic_files import write_text
 from listenwell.storage.destination import destinations
 
 if TYPE_CHECKING:
-    from listenwell.report.results import Search
+    from listenwell.report.trained import Search
     from listenwell.tasks.plan import StudyPlan
 
 
@@ -116,12 +116,12 @@ def search(config: ConfigFile, overrides: Overrides = None) -> None:
     No test clip is opened. A stopped search goes on where it was, and a later study reuses its fits.
     """
     resolved = study_config(config, overrides or [])
-    from listenwell.report.tables import format_search
+    from listenwell.report.tables import align, search_table
     from listenwell.study.run import search_alone
 
     with shown_progress() as on_progress:
         result = search_alone(resolved, on_progress)
-    typer.echo(format_search(result))
+    typer.echo(align(search_table(result)))
     typer.echo("\n".join(_search_lines(result)))
 
 
@@ -190,12 +190,12 @@ def _changes_text(changes: Mapping[str, Any]) -> str:
 def cross_validate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Leave every speaker of the study pool out once; arms by leave_one_out.arms, else the config itself."""
     resolved = study_config(config, overrides or [])
-    from listenwell.report.tables import format_speakers
+    from listenwell.report.tables import align, speaker_table
     from listenwell.study.run import leave_one_out_alone
 
     with shown_progress() as on_progress:
         records = leave_one_out_alone(resolved, on_progress)
-    typer.echo(format_speakers(records))
+    typer.echo("\n\n".join(align(speaker_table(record)) for record in records))
 
 
 @app.command("report", epilog="Example: listenwell report my/run")

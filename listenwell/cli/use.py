@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,9 +28,6 @@ from listenwell.progress import shown_progress
 from listenwell.storage.atomic_files import companion
 from listenwell.storage.destination import destinations
 from listenwell.storage.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from listenwell.detect.bundle import Bundle
 
 app = typer.Typer(cls=OneSentenceErrors)
 JOURNAL = ".journal"
@@ -110,6 +107,7 @@ def detect(
     what was scored is kept in a journal beside the output until all is done: after a kill, the same command goes on.
     """
     from listenwell.detect.answers import Answers
+    from listenwell.detect.bundle import DEFAULT_CRITERION
     from listenwell.detect.detector import Detector
     from listenwell.detect.files import ScoreJournal, detect_files, owner_of
     from listenwell.detect.formats import ONE_EACH, name_recordings
@@ -160,8 +158,14 @@ def detect(
             pad_s=speech_pad, shortest_speech_s=shortest_speech, longest_speech_s=longest_speech,
             shortest_pause_s=shortest_pause,
         )  # fmt: skip
-        if threshold is None:
-            _say_criterion(criterion, loaded.bundle)
+        if threshold is None and criterion != DEFAULT_CRITERION:
+            usual = loaded.bundle.thresholds[DEFAULT_CRITERION]
+            less = "; it finds less speech than the other" if loaded.threshold > usual else ""
+            print(
+                f"listenwell: --criterion {criterion} decides at {loaded.threshold:+.3f}, {DEFAULT_CRITERION} at "
+                f"{usual:+.3f}{less}.",
+                file=sys.stderr,
+            )
         journal = ScoreJournal(kept, owner_of(loaded))
         started, by_recording = time.monotonic(), []
         with shown_progress() as on_progress:
@@ -185,24 +189,6 @@ def detect(
     if unread:
         print(f"listenwell: {unread} recordings could not be read, see above.", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _say_criterion(criterion: str, bundle: "Bundle") -> None:
-    """Say what a threshold other than the default rests on, and where it finds less speech than that one."""
-    from listenwell.detect.bundle import DEFAULT_CRITERION
-
-    if criterion == DEFAULT_CRITERION:
-        return
-    value, default = bundle.thresholds[criterion], bundle.thresholds[DEFAULT_CRITERION]
-    says = f"--criterion {criterion} decides at {value:+.3f}, {DEFAULT_CRITERION} at {default:+.3f}"
-    if bundle.dev is not None:
-        recall, usual = bundle.dev.recalls[criterion], bundle.dev.recalls[DEFAULT_CRITERION]
-        says += f" (recall on the {bundle.dev.n_speech} dev scores of speech: {recall:.3f} and {usual:.3f})"
-    if value > default:
-        says += "; it finds less speech than the other"
-        if criterion.startswith("target_recall"):
-            says += ", for dev reaches this recall without a lower threshold"
-    print(f"listenwell: {says}.", file=sys.stderr)
 
 
 @app.command("score", epilog="Example: listenwell score --config my/study.yaml --adapter my/run --out scored")

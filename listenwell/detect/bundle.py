@@ -33,20 +33,12 @@ READY = Path(listenwell.__file__).with_name("ready")
 
 
 @dataclass(frozen=True, slots=True)
-class DevRecalls:
-    """What the thresholds rest on: the recall of each on dev, by criterion, and of how many SPEECH clips."""
-
-    recalls: Mapping[str, float]
-    n_speech: int
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """The content of detector.json.
 
     thresholds: by criterion, each chosen on dev. probability: P(SPEECH) of a score, by the map that dev chose.
-    evidence: the rows of the run's results for this model and its chosen threshold. quantization, dev: detectors
-    exported before they were kept name none.
+    evidence: the rows of the run's results for this model and its chosen threshold. quantization: detectors exported
+    before it was kept name none.
     """
 
     base: str
@@ -60,7 +52,6 @@ class Bundle:
     evidence: list[dict[str, Any]]
     provenance: Mapping[str, Any]
     quantization: str = "none"
-    dev: DevRecalls | None = None
 
 
 _BUNDLE = TypeAdapter(Bundle)

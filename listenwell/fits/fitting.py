@@ -18,7 +18,7 @@ from listenwell.model.adapter_files import read_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.lora import Adapter
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.results import Search
+from listenwell.report.trained import Search
 from listenwell.storage.load_or_make import read_checksummed
 from listenwell.storage.run_folder import RunFolder
 from listenwell.train.fit import FailedFit

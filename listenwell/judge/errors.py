@@ -26,7 +26,7 @@ from listenwell.judge.score import Version, augment
 from listenwell.model.audio_language_model import AudioLanguageModel
 from listenwell.model.mel import ShortClipConfig, extract_features
 from listenwell.report.errors import encode_spectrogram, encode_wav
-from listenwell.report.results import Errors, GroupErrors, WrongClip
+from listenwell.report.found import Errors, GroupErrors, WrongClip
 from listenwell.splits.divide import Splits
 from listenwell.storage.atomic_files import disk_faults_named, write_bytes, write_json
 from listenwell.storage.run_folder import RunFolder

@@ -54,18 +54,9 @@ from listenwell.judge.detectors import AT_DEFAULT, BASELINES
 from listenwell.judge.errors import list_errors
 from listenwell.judge.score import Scored, Tables
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.results import (
-    LEAVE_ONE_OUT,
-    OUT_OF_CORPUS,
-    AgainstFirst,
-    CriterionVerdict,
-    Evidence,
-    JudgedProbabilities,
-    LadderRow,
-    LeaveOneOut,
-    OperatingCurve,
-    Probability,
-)
+from listenwell.report.found import CriterionVerdict, Evidence, JudgedProbabilities, OperatingCurve, Probability
+from listenwell.report.results import LEAVE_ONE_OUT, OUT_OF_CORPUS
+from listenwell.report.trained import AgainstFirst, LadderRow, LeaveOneOut
 from listenwell.splits.divide import DEV
 from listenwell.storage.load_or_make import Made, hash_content, load_or_make
 from listenwell.storage.run_folder import RunFolder

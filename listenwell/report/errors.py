@@ -22,7 +22,8 @@ from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, peak
 from listenwell.errors import ListenwellError
 from listenwell.model.mel import LogMel
 from listenwell.report.blocks import Picture, Sound, Sounds, make_table
-from listenwell.report.results import Results, WrongClip
+from listenwell.report.found import WrongClip
+from listenwell.report.results import Results
 from listenwell.report.wording import DASH, SCORE, condition_title, format_number
 from listenwell.storage.run_folder import RunFolder
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED
 from listenwell.report.blocks import Cell, Paragraph, Table, make_table
-from listenwell.report.results import Leaks, Results, Seal, metric_of
+from listenwell.report.found import Leaks, Seal
+from listenwell.report.results import Results, metric_of
 from listenwell.report.wording import (
     THRESHOLD,
     condition_title,

@@ -10,7 +10,8 @@ from typing import Any
 
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, Comparison, Row
 from listenwell.report.blocks import Cell, Column, Table, make_column, make_row, make_table
-from listenwell.report.results import HELD_OUT, Fit, LadderRow, LeaveOneOut, Results, Search, distinct, metric_of
+from listenwell.report.results import HELD_OUT, Results, distinct, metric_of
+from listenwell.report.trained import Fit, LadderRow, LeaveOneOut, Search
 from listenwell.report.wording import (
     BELOW_CHANCE,
     DASH,
@@ -273,16 +274,6 @@ def format_table(results: Results) -> str:
     tables = [*(main_table(results, name) for name in results.judged_sets), ladder_table(results)]
     tables += [search_table(results.search)] if results.search else []
     return "\n\n".join(align(table) for table in tables if table.rows)
-
-
-def format_search(search: Search) -> str:
-    """Return the ranked points of a search."""
-    return align(search_table(search))
-
-
-def format_speakers(records: Sequence[LeaveOneOut]) -> str:
-    """Return every arm's speakers, the hardest first."""
-    return "\n\n".join(align(speaker_table(record)) for record in records)
 
 
 def align(table: Table) -> str:

@@ -20,7 +20,8 @@ from listenwell.evaluate.metrics import decide
 from listenwell.evaluate.scores import ScoreTable, read_scores
 from listenwell.report.blocks import Block, Explorer, Paragraph
 from listenwell.report.figures import style_of
-from listenwell.report.results import OperatingCurve, Results, metric_of
+from listenwell.report.found import OperatingCurve
+from listenwell.report.results import Results, metric_of
 from listenwell.report.wording import condition_title, method_title, show_characters
 from listenwell.storage.load_or_make import require_files
 from listenwell.storage.run_folder import RunFolder

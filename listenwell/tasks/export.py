@@ -20,7 +20,7 @@ from listenwell.augment.mixing import gain_for_snr
 from listenwell.data.audio import SAMPLE_RATE_HZ, Waveform, load_waveform, rms
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
-from listenwell.detect.bundle import MODEL_CARD, Bundle, DevRecalls, write_bundle
+from listenwell.detect.bundle import MODEL_CARD, Bundle, write_bundle
 from listenwell.detect.detector import Detector
 from listenwell.detect.segmentation import Floats, SegmentRule, find_segments
 from listenwell.errors import ListenwellError
@@ -85,8 +85,6 @@ def export_detector(
     chosen_on = CALIBRATION if config.calibration.source == "folds" else DEV
     dev = read_kept_scores(run.scores(f"{FINE_TUNED}-{chosen_on}"))
     thresholds = {criterion: choose_threshold(dev, parse_criterion(criterion)).value for criterion in CRITERIA}
-    speech = dev.score[dev.is_speech]
-    recalls = {criterion: float(np.mean(speech >= value)) for criterion, value in thresholds.items()}
     bundle = Bundle(
         base=config.model.name,
         base_fingerprint=model.fingerprint,
@@ -99,7 +97,6 @@ def export_detector(
         rule=SegmentRule(),
         evidence=[r for r in results["rows"] if (r["method"], r["threshold"]) == (FINE_TUNED, "calibrated")],
         provenance=provenance() | {"run": results["name"], "fit": delivered},
-        dev=DevRecalls(recalls, speech.size),
     )
     detector = Detector(model, adapter, bundle, thresholds[CRITERIA[0]])
     splits = splits_of_run(run, config, on_progress)
