@@ -1,5 +1,6 @@
 """A command replaces nothing unless it may, and never what it reads."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -73,8 +74,9 @@ def test_what_is_read_is_never_replaced(tmp_path, overwrite):
     for path in (table, sounds / "a.wav", sounds / "notes.txt"):
         path.write_text("mine")
     (tmp_path / "link.csv").symlink_to(table)
+    os.link(table, tmp_path / "hard.csv")
     before = content_of(tmp_path)
-    for name in ("table.csv", "link.csv"):
+    for name in ("table.csv", "link.csv", "hard.csv"):
         with pytest.raises(ConfigError, match=f"{name}: is read by this command and never written over"):
             write_file(tmp_path / name, inputs=[table], overwrite=overwrite)
     for inputs in ([sounds], [sounds / "a.wav"]):
@@ -124,6 +126,22 @@ def test_two_outputs_of_one_name_are_refused(tmp_path):
             pass
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("file/a", "a file stands where a folder was expected"), ("loop", "is a symbolic link that leads back to itself")],
+)
+def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path, name, sentence):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+    for places in ({"files": [tmp_path / name]}, {"folders": [tmp_path / name]}):
+        with pytest.raises(ConfigError, match=sentence), destinations(**places):
+            pytest.fail("the work began")
+    with pytest.raises(ConfigError, match="is a folder, a file was expected"), destinations([tmp_path]):
+        pytest.fail("the work began")
+    with pytest.raises(ConfigError, match="a file stands"), destinations(folders=[tmp_path / "file"]):
+        pytest.fail("the work began")
+
+
 # the commands
 
 
@@ -137,22 +155,33 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    [("calibrate", "{scores}"), ("evaluate", "{scores}"), ("compare", "{scores}", "{other}@0.5")],
+    [
+        ("calibrate", "SCORES", "--out", "OUT"),
+        ("evaluate", "SCORES", "--out", "OUT"),
+        ("compare", "SCORES", "OTHER", "--out", "OUT"),
+    ],
     ids=lambda command: command[0],
 )
-def test_commands_on_scores_replace_no_file_unasked_and_never_what_they_read(tmp_path, scores, command):
-    other, answer = shutil.copyfile(scores, tmp_path / "other.csv"), tmp_path / "answer.json"
-    words, before = [word.format(scores=scores, other=other) for word in command], scores.read_bytes()
-    answer.write_text("mine")
-    refused = run(*words, "--out", answer)
-    assert (refused.exit_code, answer.read_text()) == (2, "mine")
+def test_commands_on_scores_replace_no_file_unasked(tmp_path, scores, command):
+    other = shutil.copyfile(scores, tmp_path / "other.csv")
+
+    def ask(out: Path, *more: str):
+        words = {"SCORES": str(scores), "OTHER": f"{other}@0.5", "OUT": str(out)}
+        return run(*[words[word] if word in words else word for word in command], *more)
+
+    out, before = tmp_path / "answer.json", scores.read_bytes()
+    assert ask(out).exit_code == 0
+    answer = out.read_text()
+    refused = ask(out)
+    assert (refused.exit_code, out.read_text()) == (2, answer)
     assert REFUSED in refused.stderr
-    for read in (scores, *([other] if len(words) > 2 else [])):
-        refused = run(*words, "--out", read, "--overwrite")
+    done = ask(out, "--overwrite")
+    assert done.exit_code == 0
+    assert "--overwrite replaces it" in done.stderr
+    for read in (scores, *([other] if "OTHER" in command else [])):
+        refused = ask(read, "--overwrite")
         assert (refused.exit_code, read.read_bytes()) == (2, before)
         assert "is read by this command and never written over" in refused.stderr
-    assert run(*words, "--out", answer, "--overwrite").exit_code == 0
-    assert answer.read_text() != "mine"
 
 
 @pytest.fixture

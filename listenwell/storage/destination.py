@@ -7,7 +7,7 @@ work reads is refused always. Empty files and folders hold nothing. Knows nothin
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,18 @@ from listenwell.storage.atomic_files import NO_FILE, describe_fault, is_special
 from listenwell.storage.load_or_make import cache_root
 
 SHOWN = 3
+Identity = tuple[int, int] | None
+"""Device and inode, which hard links share; None where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A file or folder to be written. real: absolute, no symbolic links; inode: of the file there before the work."""
+    """A file or folder to be written. real: absolute, no symbolic links; before: what stood there before the work."""
 
     path: Path
     real: Path
     is_folder: bool
-    inode: int | None
+    before: Identity
 
     def lost(self) -> list[str]:
         """The names, below this place, of what is lost when it is replaced."""
@@ -57,7 +59,7 @@ def destinations(
     """
     named = [(path, False) for path in files if path is not None]
     named += [(path, True) for path in folders if path is not None]
-    places = [_Place(path, _real(path), is_folder, _inode(path)) for path, is_folder in named]
+    places = [_Place(path, Path(os.path.realpath(path)), is_folder, _identify(path)) for path, is_folder in named]
     _require_possible(places)
     taken = [place for place in places if place.lost() or (place.is_folder and os.path.isdir(place.real))]
     if taken:
@@ -65,7 +67,7 @@ def destinations(
 
     def remove_rest() -> None:
         for place in taken:
-            if not place.is_folder and _inode(place.real) == place.inode:
+            if not place.is_folder and _identify(place.real) == place.before:
                 place.real.unlink(missing_ok=True)
 
     yield remove_rest
@@ -96,38 +98,40 @@ def _require_possible(places: Sequence[_Place]) -> None:
 
 
 def _require_replaceable(taken: Sequence[_Place], inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Raise ConfigError for a place that the work reads, that lies in what it reads or holds it, or may not be lost."""
-    read = {_real(path): path for path in inputs}
-    # a folder takes along what lies in it, a link to what is read too
-    named = {Path(os.path.realpath(path.absolute().parent), path.name): path for path in read.values()}
-    kept = {
-        **read,
-        **named,
-        **{_real(path): path for path in (Path.cwd(), Path(os.path.expanduser("~")), cache_root())},
-    }
-    around = {outer: path for real, path in kept.items() for outer in (real, *real.parents)}
+    """Raise ConfigError for a place that the work reads or that holds what it reads, and where it may not be lost."""
+    read = {_identify(path): path for path in inputs}
+    # a folder takes along what lies in it: these, and what is read, a link there too
+    kept = [(Path(os.path.realpath(path)), path) for path in (Path.cwd(), Path(os.path.expanduser("~")), cache_root())]
+    for path in read.values():
+        kept += [(Path(os.path.realpath(path)).parent, path), (Path(os.path.realpath(path.absolute().parent)), path)]
+    around = {_identify(outer): path for folder, path in kept for outer in (folder, *folder.parents)}
     for place in taken:
-        if place.real in read:
+        if place.before in read:
             raise ConfigError(f"{place.path}: is read by this command and never written over; give another name.")
-        if place.is_folder and place.real in around:
+        if place.is_folder and place.before in around:
             raise ConfigError(
-                f"{place.path}: holds {around[place.real]}, which must not be replaced; give a folder of its own."
+                f"{place.path}: holds {around[place.before]}, which must not be replaced; give a folder of its own."
             )
-        if not (names := place.lost()):
-            continue
-        for outer in place.real.parents:
-            if outer in read:
-                raise ConfigError(f"{place.path}: lies in {read[outer]}, which this command reads; give another name.")
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        state = f"holds {', '.join(names[:SHOWN])}{more}" if place.is_folder else "is there already"
-        if not overwrite:
-            raise ConfigError(f"{place.path}: {state}; give another name, or --overwrite to replace it.")
-        print(f"listenwell: {place.path}: {state}; --overwrite replaces it.", file=sys.stderr)
+    for place in taken:
+        if names := place.lost():
+            _require_may_go(place, names, read, overwrite=overwrite)
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+def _require_may_go(place: _Place, names: Sequence[str], read: Mapping[Identity, Path], *, overwrite: bool) -> None:
+    """Raise ConfigError where the files of these names lie in what is read, or may not be overwritten."""
+    for number in map(_identify, place.real.parents):
+        if number in read:
+            raise ConfigError(f"{place.path}: lies in {read[number]}, which this command reads; give another name.")
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    state = f"holds {', '.join(names[:SHOWN])}{more}" if place.is_folder else "is there already"
+    if not overwrite:
+        raise ConfigError(f"{place.path}: {state}; give another name, or --overwrite to replace it.")
+    print(f"listenwell: {place.path}: {state}; --overwrite replaces it.", file=sys.stderr)
 
 
-def _inode(path: Path) -> int | None:
-    return path.stat().st_ino if os.path.isfile(path) else None
+def _identify(path: Path) -> Identity:
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_dev, state.st_ino
