@@ -118,3 +118,21 @@ def make_voxconverse(folder: Path) -> Path:
     write_lines(folder / "voxconverse-main/dev/ahnss.rttm", speaker("ahnss", 1.0, 18.0, "spk00"))
     write_lines(folder / "voxconverse-main/test/aepyx.rttm", speaker("aepyx", 0.0, 9.0, "spk00"))
     return folder
+
+
+def make_rirs(folder: Path) -> Path:
+    """Two simulated rooms and a real one, of several channels."""
+    lines = []
+    for i in (1, 2):
+        record(folder / f"simulated_rirs/smallroom/Room00{i}/Room00{i}-00001.wav", 1.0)
+        where = f"RIRS_NOISES/simulated_rirs/smallroom/Room00{i}/Room00{i}-00001.wav"
+        lines.append(f"--rir-id Room00{i}-00001 --room-id Room00{i} {where}")
+    write_lines(folder / "simulated_rirs/smallroom/rir_list", *lines, "")
+    real = folder / "real_rirs_isotropic_noises"
+    record(real / "RVB2014_type1_rir_largeroom1_far_angla.wav", 1.0, channels=8)
+    write_lines(
+        real / "rir_list",
+        "--rir-id 00001 --room-id RVB2014_largeroom1 --receiver-position-id 1 --probability 0.5 "
+        "RIRS_NOISES/real_rirs_isotropic_noises/RVB2014_type1_rir_largeroom1_far_angla.wav",
+    )
+    return folder

@@ -8,11 +8,11 @@ import pytest
 from commands import invoke, succeed
 from hypothesis import given
 from hypothesis import strategies as st
-from made_corpora import ESC50_ROWS, make_esc50, make_musan, make_voxconverse, record, speaker, write_lines
+from made_corpora import ESC50_ROWS, make_esc50, make_musan, make_rirs, make_voxconverse, record, speaker, write_lines
 from test_download import Behaviour, serving
 
 from listenwell.data.audio import load_waveform
-from listenwell.data.corpora import esc50, folders, musan, voxconverse
+from listenwell.data.corpora import esc50, folders, musan, rirs, voxconverse
 from listenwell.data.corpora.catalogue import ARCHIVE_SUFFIXES, CORPORA
 from listenwell.data.corpora.corpus import APART_S, SHORTEST_S, PrepareSettings, cut_stretches, find_folder
 from listenwell.data.corpora.voxconverse import MARGIN_S, Turn, cut_recording, read_rttm
@@ -20,7 +20,7 @@ from listenwell.data.manifest import read_backgrounds, read_manifest, write_mani
 from listenwell.errors import AudioError, ManifestError
 
 PREPARE, DOWNLOAD = ("corpus", "prepare"), ("corpus", "download")
-MAKERS = {"musan": make_musan, "esc50": make_esc50, "voxconverse": make_voxconverse}
+MAKERS = {"musan": make_musan, "esc50": make_esc50, "voxconverse": make_voxconverse, "rirs": make_rirs}
 
 
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=CORPORA.keys())
@@ -51,7 +51,8 @@ def test_every_corpus_is_prepared_into_tables_that_can_be_read(tmp_path, name):
         assert all(clip.group and clip.recording and clip.corpus == name and clip.licence for clip in clips)
     if "backgrounds.csv" in written:
         assert all(bed.group and bed.licence for bed in read_backgrounds(tmp_path / "out" / "backgrounds.csv"))
-    assert written == ({"clips.csv", "backgrounds.csv"} if name == "musan" else {"clips.csv"})
+    assert written == ({"backgrounds.csv"} if name == "rirs" else
+                       {"clips.csv", "backgrounds.csv"} if name == "musan" else {"clips.csv"})  # fmt: skip
 
 
 def test_a_corpus_prepared_again_leaves_no_table_of_the_time_before(tmp_path):
@@ -187,6 +188,34 @@ def test_a_missing_source_is_refused_and_never_becomes_a_group(tmp_path, source)
     make_esc50(tmp_path, *ESC50_ROWS, f"5-500001-A-1.wav,5,1,rooster,False,{source},A")
     with pytest.raises(ManifestError, match=r"esc50.csv line 7: the src_file is"):
         esc50.prepare(tmp_path, PrepareSettings())
+
+
+def test_rooms_are_groups_and_measured_ones_are_told_from_simulated(tmp_path):
+    settings = PrepareSettings(background_kinds=("room",))
+    rooms = rirs.prepare(make_rirs(tmp_path / "RIRS_NOISES"), settings).backgrounds
+    assert {(room.background_id.split("/")[1], room.group) for room in rooms} == {
+        ("simulated_rirs", "rirs_smallroom_Room001"),
+        ("simulated_rirs", "rirs_smallroom_Room002"),
+        ("real_rirs_isotropic_noises", "rirs_RVB2014_largeroom1"),
+    }
+    assert {room.kind for room in rooms} == {"room"}
+    assert rirs.prepare(tmp_path, PrepareSettings(background_kinds=("noise",))).backgrounds == []
+    assert len({room.background_id for room in rooms}) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--rir-id x RIRS_NOISES/simulated_rirs/smallroom/x.wav",
+        "--rir-id x --room-id Room003",
+        "--rir-id x --room-id Room003 --last option",
+    ],
+)
+def test_a_line_without_a_room_or_a_file_is_named(tmp_path, line):
+    make_rirs(tmp_path)
+    write_lines(tmp_path / "real_rirs_isotropic_noises/rir_list", "", line)
+    with pytest.raises(ManifestError, match=r"rir_list line 2: .* names no room-id or no file"):
+        rirs.prepare(tmp_path, PrepareSettings())
 
 
 def prepare(root, **settings):

@@ -15,7 +15,7 @@ from listenwell.storage.destination import destinations
 from listenwell.storage.load_or_make import cache_root
 
 if TYPE_CHECKING:
-    from listenwell.data.corpora.corpus import Prepared
+    from listenwell.data.corpora.corpus import Corpus, Prepared
     from listenwell.data.fetch.download import RemoteFile
 
 app = typer.Typer(cls=OneSentenceErrors, no_args_is_help=True, help="Recordings and test sets before a study.")
@@ -28,11 +28,16 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a corpus; 'da
 Root = Annotated[Path | None, typer.Option("--root", help="Folder of the corpus, or one above it.")]
 
 
-@corpus_app.command("list", epilog="Example: listenwell data corpus list")
-def list_corpora() -> None:
-    """List the corpora: hours, size of the download, licence, what they are good for."""
-    from listenwell.data.corpora.catalogue import CORPORA
+@corpus_app.command("list", epilog="Example: listenwell data corpus list musan")
+def list_corpora(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Show all about one corpus.", show_default=False)] = "",
+) -> None:
+    """List the corpora: hours, size of the download, licence, what they are good for; or all about one of them."""
+    from listenwell.data.corpora.catalogue import CORPORA, find_corpus
 
+    if name:
+        typer.echo(_corpus_text(find_corpus(name)))
+        return
     rows = [("name", "hours", "download", "licence", "what for")]
     rows += [(STARTER, "-", "1.3 GB", "see docs", "speech and sounds from Debian packages; no account, no root")]
     for each in CORPORA.values():
@@ -117,6 +122,13 @@ def _report_prepared(prepared: "Prepared") -> None:
         typer.echo(f"{len(prepared.quarantine)} recordings cannot be used, see quarantine.csv")
     for note in prepared.notes:
         typer.echo(note)
+
+
+def _corpus_text(corpus: "Corpus") -> str:
+    names = ("title", "purpose", "hours", "licence", "citation", "home_page", "layout", "draws_on")
+    lines = [f"{name:10} {getattr(corpus, name)}" for name in names if getattr(corpus, name)]
+    archives = [f"archive    {each.url}  {each.checksum or 'no hash is published'}" for each in corpus.archives]
+    return "\n".join([*lines, *archives])
 
 
 def _size_text(archives: Sequence["RemoteFile"]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from listenwell.data.corpora import esc50, folders, musan, voxconverse
+from listenwell.data.corpora import esc50, folders, musan, rirs, voxconverse
 from listenwell.data.corpora.corpus import Corpus, Prepared
 from listenwell.data.fetch.download import download, unpack
 from listenwell.data.manifest import write_backgrounds, write_manifest
@@ -19,7 +19,9 @@ from listenwell.data.tables import write_rows
 from listenwell.errors import ConfigError
 from listenwell.progress import OnProgress, ignore_progress
 
-CORPORA: Mapping[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in (musan, esc50, voxconverse, folders)}
+CORPORA: Mapping[str, Corpus] = {
+    module.CORPUS.name: module.CORPUS for module in (musan, esc50, voxconverse, rirs, folders)
+}
 ARCHIVE_SUFFIXES = (".tar.gz", ".zip")
 STARTER = "starter"
 TABLES = ("clips.csv", "backgrounds.csv", "quarantine.csv")

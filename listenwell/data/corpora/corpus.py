@@ -42,7 +42,7 @@ class PrepareSettings:
     clip_s: float = 5.0
     clips_per_recording: int = 3
     clip_kinds: tuple[str, ...] = ("speech",)
-    background_kinds: tuple[str, ...] = ("music", "noise")
+    background_kinds: tuple[str, ...] = ("music", "noise", "room")
     parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

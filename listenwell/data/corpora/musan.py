@@ -7,7 +7,7 @@
 
 The music of one artist is one group. A speech file is a group of its own unless its LICENSE entry names the reader or
 the book. An origin is known only where an entry holds a URL of Freesound or LibriVox; the entry of `noise/free-sound`
-is one sentence about all files, so these noises have the origin "musan:<track>", and only a
+is one sentence about all files, so these noises have the origin "musan:<track>", which OpenSLR 28 repeats, and only a
 comparison of the sounds themselves can find them in ESC-50.
 """
 
