@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from listenwell.errors import ModelError
 from listenwell.model.adapter_files import read_adapter, write_adapter
 from listenwell.model.loading import load_model
+from listenwell.model.lora import interpolate
 from listenwell.model.settings import ModelConfig
 from listenwell.model.small.random_models import build_random_model
 
@@ -78,6 +79,19 @@ def test_an_adapter_of_plain_peft_scores_the_same_here(families, tmp_path, shape
     assert adapter.scale == pytest.approx(8 / (math.sqrt(4) if "use_rslora" in settings else 4))
     with torch.no_grad():
         torch.testing.assert_close(our_answers(model, adapter=adapter), their_answers(peft, model), atol=1e-4, rtol=0)
+
+
+def test_a_share_of_a_change_moves_all_weights_by_that_share(model):
+    whole, _ = changed_adapter(model, "both", projector=True)
+    name = next(iter(whole.pairs))
+    base, whole_weight = model.own_projector(), whole.projector.weight.clone()
+    half, all_of_it = (interpolate(whole, base, share) for share in (0.5, 1.0))
+    assert all(torch.equal(a, b) for a, b in zip(all_of_it.tensors().values(), whole.tensors().values(), strict=True))
+    torch.testing.assert_close(half.pairs[name].b @ half.pairs[name].a, 0.5 * whole.pairs[name].b @ whole.pairs[name].a)
+    torch.testing.assert_close(half.projector.weight, (base.weight + whole_weight) / 2)
+    torch.testing.assert_close(whole.projector.weight, whole_weight)
+    scores = [answer[:, 0] - answer[:, 1] for answer in (our_answers(model, adapter=a) for a in (whole, half))]
+    assert not torch.allclose(*scores)
 
 
 def test_an_adapter_comes_back_as_it_was_written_and_is_refused_on_another_base(base, model, tmp_path):

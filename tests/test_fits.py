@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 from made_sounds import make_study
@@ -37,6 +38,14 @@ def test_every_step_and_epoch_is_written_down_with_what_is_watched(tmp_path):
     assert all(watched <= line.keys() and line["gap"] == line["dev_loss"] - line["train_loss"] for line in epochs)
     assert (len(steps), len(epochs)) == (finished.record["n_steps"], 2)
     assert finished.record["overfitting"] == ""  # two epochs cannot show it
+
+
+def test_interpolation_leaves_the_training_as_it_is_and_moves_the_finished_adapter(tmp_path):
+    whole, half = (fit_alone(make_study(tmp_path, f"train.interpolation={share}")) for share in (1.0, 0.5))
+    assert whole.record["history"] == half.record["history"]
+    for name, pair in whole.adapter.pairs.items():
+        assert torch.equal(half.adapter.pairs[name].a, pair.a)
+        assert torch.equal(half.adapter.pairs[name].b, 0.5 * pair.b)
 
 
 def test_what_a_kill_left_of_an_ended_stack_is_removed_and_stacks_of_other_fits_stay(tmp_path):

@@ -24,6 +24,7 @@ from listenwell.fits.ledger import hold_fits, rungs_of_dropped
 from listenwell.fits.request import FAILED, HISTORY, SPEC, FitRequest, Planned, PlannedFit, dev_identity, judging_clips
 from listenwell.model.adapter_files import write_adapter
 from listenwell.model.audio_language_model import AudioLanguageModel
+from listenwell.model.lora import interpolate
 from listenwell.model.mel import extract_features
 from listenwell.model.parallel import numpy_on_one_thread
 from listenwell.splits.divide import DEV, TRAIN
@@ -192,7 +193,8 @@ def _write_fit(fit: PlannedFit, model: AudioLanguageModel, result: FitResult | F
         "prompt": config.prompt.model_dump(mode="json"),
         "short_clips": config.short_clips.model_dump(mode="json"),
     }
-    write_adapter(folder / "adapter", result.adapter, config.lora, config.model.name, listens)
+    adapter = interpolate(result.adapter, model.own_projector(), config.train.interpolation)
+    write_adapter(folder / "adapter", adapter, config.lora, config.model.name, listens)
     history = {
         "identity": folder.name,
         "seed": config.seed,

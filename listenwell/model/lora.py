@@ -174,6 +174,21 @@ def new_adapter(config: LoraConfig, network: torch.nn.Module, targets: Sequence[
     return Adapter(config.alpha / config.rank, pairs, dropout=config.dropout)
 
 
+def interpolate(adapter: Adapter, projector: ProjectorWeights, share: float) -> Adapter:
+    """Return the adapter with a share of its change: 0 would be the base, 1 is the adapter to the bit.
+
+    projector: the base's. The weights lie on the line between the base's and the fine-tuned ones (WiSE-FT: Wortsman et
+    al. 2022, arXiv:2109.01903).
+    """
+    between = adapter.frozen_copy()
+    for pair in between.pairs.values():
+        pair.b *= share
+    if between.projector is not None:
+        between.projector.weight.lerp_(projector.weight, 1 - share)
+        between.projector.bias.lerp_(projector.bias, 1 - share)
+    return between
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
     """Which of the positions that dropout is drawn for a row holds: index (its length,) into n_positions."""

@@ -50,6 +50,9 @@ class TrainConfig(Section):
     """balanced weighs the labels so that both count alike, however many clips they have."""
     patience: int | None = Field(None, ge=1)
     """Epochs without a lower dev loss after which a fit stops early; null trains all epochs."""
+    interpolation: float = Field(1.0, gt=0, le=1)
+    """Share of what was learnt that the finished adapter keeps, LoRA factors and projector: 1 all of it, less keeps
+    more of what the base knew (WiSE-FT, Wortsman et al. 2022). Epochs are judged before it."""
     gradient_checkpointing: bool = False
     """Keep no activations of the language model's layers and compute them again: less memory, about a third slower."""
     checkpoint_steps: int = Field(50, ge=1)
