@@ -48,6 +48,8 @@ def test_of_dev_as_many_clips_choose_the_thresholds_as_calibration_clips_says(tm
         assert len(set(table.clip_id.tolist())) == 2
         assert set(table.label.tolist()) == {"SPEECH", "NONSPEECH"}
         assert read_threshold(run.threshold(method)) == choose_threshold(table)
+    bundle = export_detector(config.output, tmp_path / "detector", n_recordings=1, recording_s=6.0)
+    assert bundle.thresholds["balanced_accuracy"] == read_threshold(run.threshold("fine-tuned")).value
 
 
 def test_each_clip_is_scored_by_a_fit_that_trained_on_nothing_of_its_group(tmp_path, monkeypatch):

@@ -99,8 +99,7 @@ def score_study(
         methods, model = study_methods(config, trained.model, trained.arms, forms), trained.model
         return score_split(methods, model, clips, splits.banks[split], config, run, split, on_progress)
 
-    choosers = draw_some(splits.clips[DEV], config.calibration.clips, config.seed)
-    of_dev, forms = score(DEV, choosers, choosing.forms if choosing else None)
+    of_dev, forms = score(DEV, scored_clips(config, splits, DEV), choosing.forms if choosing else None)
     tables = {DEV: of_dev | dict(choosing.tables if choosing else {})}
     thresholds = {
         method: choose_threshold(table) for method, table in tables[DEV].items() if not method.endswith(AT_DEFAULT)
@@ -112,6 +111,12 @@ def score_study(
         open_test_set(run, name, splits.clips[name], thresholds)
         tables[name], _ = score(name, splits.clips[name], forms)
     return Scored(tables, thresholds, default_thresholds(config), forms)
+
+
+def scored_clips(config: Config, splits: Splits, split: str) -> list[Clip]:
+    """The clips of a split that a study scores: all, or calibration.clips of dev."""
+    clips = splits.clips[split]
+    return draw_some(clips, config.calibration.clips, config.seed) if split == DEV else clips
 
 
 def score_split(

@@ -25,7 +25,7 @@ from listenwell.evaluate.methods import ZERO_SHOT
 from listenwell.fits.request import FitRequest, expand_arms, spec_record
 from listenwell.fits.stacks import encode_dev
 from listenwell.judge.detectors import language_model_detectors
-from listenwell.judge.score import score_clips
+from listenwell.judge.score import score_clips, scored_clips
 from listenwell.model.base_files import BYTES_PER_WEIGHT
 from listenwell.model.loading import empty_network, family_of, load_model, model_folder, resolve_device, resolve_dtype
 from listenwell.model.settings import HALVES, kind_of, match_targets
@@ -239,7 +239,7 @@ def count_adapter(network: Any, config: Config) -> int:
 def _count_scorings(config: Config, splits: Splits, by_kind: dict[str, list[FitRequest]]) -> int:
     """Dev and tests under every condition by every language-model method, dev by the search too; folds' clips once."""
     n_methods, n_dev = len(by_kind["arms and final"]) + 1, len(splits.clips[DEV])
-    n_clips = n_dev + sum(len(splits.clips[name]) for name in splits.test_sets)
+    n_clips = sum(len(scored_clips(config, splits, name)) for name in (DEV, *splits.test_sets))
     in_folds = [*by_kind["search in every fold"], *by_kind["leave one speaker out"]]
     return (n_methods * n_clips + len(by_kind["search"]) * n_dev) * len(config.evaluation.conditions) + sum(
         len(clips) for request in in_folds for name, clips in request.splits.clips.items() if name != TRAIN

@@ -17,6 +17,7 @@ from listenwell.errors import ListenwellError, ManifestError
 from listenwell.evaluate.methods import CALIBRATED, FINE_TUNED, NOISY, Row
 from listenwell.fits.ledger import requested_fits, require_adapter
 from listenwell.fits.request import FAILED, SPEC
+from listenwell.judge.score import scored_clips
 from listenwell.progress import OnProgress, ignore_progress
 from listenwell.report.results import read_results
 from listenwell.splits.clips import read_splits
@@ -100,7 +101,7 @@ def splits_of_run(run: RunFolder, config: Config, on_progress: OnProgress = igno
     is_known = json.loads(run.allocation.read_text("utf-8")) == allocation(splits)
     if spec.is_file():
         is_known = is_known and read_checksummed(spec)["train_clips"] == clip_hashes(splits.clips[TRAIN])
-    if not is_known or not all(_scored_these(run, split, splits) for split in splits.clips if split != TRAIN):
+    if not is_known or not all(_scored_these(run, config, splits, split) for split in splits.clips if split != TRAIN):
         raise ListenwellError(
             f"{run.root}: its recordings, labels, groups or division are not those the study was run on "
             f"({run.allocation.name} tells which groups were where); run the study again, or restore them."
@@ -108,10 +109,10 @@ def splits_of_run(run: RunFolder, config: Config, on_progress: OnProgress = igno
     return splits
 
 
-def _scored_these(run: RunFolder, split: str, splits: Splits) -> bool:
+def _scored_these(run: RunFolder, config: Config, splits: Splits, split: str) -> bool:
     """True when the kept scores of a split were made from the sounds it has now."""
     made_from = scores_made_from(run, f"{FINE_TUNED}-{split}")
-    now = {"clips": clip_hashes(splits.clips[split]), "backgrounds": splits.banks[split].hashes}
+    now = {"clips": clip_hashes(scored_clips(config, splits, split)), "backgrounds": splits.banks[split].hashes}
     return all(made_from[what] == hashes for what, hashes in now.items())
 
 
