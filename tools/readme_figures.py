@@ -30,6 +30,7 @@ COMPARISON = TypeAdapter(Comparison)
 STUDY = ROOT / "docs" / "starter-study"
 KINDS = ROOT / "docs" / "unheard-kinds" / "results.json"
 UNHEARD = "unheard_kinds"
+COSTS = ROOT / "benchmarks" / "results" / "detector_cost.json"
 FULL = ROOT / "docs" / "starter-full" / "results.json"
 FULL_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
 """What of a full study's results is kept in docs, with the titles of its test sets and what its folds showed."""
@@ -146,8 +147,13 @@ def of_kinds(results: dict[str, Any]) -> str:
         f"{title} {' / '.join(f'{of_seed[condition]:.3f}' for of_seed in results['seeds'].values())}"
         for condition, title in titles.items()
     )
+    costs = read(COSTS)["processor_seconds_per_second_of_audio"]
+    methods = (*ROWS, *baselines)
+    ends = (" cost |", "---|", *(f" {costs[method]:.4f} |" for method, _, _ in methods))
     return "\n".join([
-        *table(results, UNHEARD, CONDITIONS, (*ROWS, *baselines)),
+        *(line + end for line, end in zip(table(results, UNHEARD, CONDITIONS, methods), ends, strict=True)),
+        "",
+        "Cost: processor seconds of one core per second of audio, on clips (`benchmarks/detector_cost.py`).",
         "",
         against(results, "thresholds of the same fold's dev"),
         f"Seeds {', '.join(results['seeds'])}, each alone in all folds: {by_seed}. The table holds of each fold the "
