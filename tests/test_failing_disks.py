@@ -7,7 +7,6 @@ Every moment is a process of its own. LISTENWELL_DISK_FAULTS sets how many momen
 
 import contextlib
 import errno
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,11 +14,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made_processes import SERVED
 from made_sounds import make_study
 from test_kills import results_of
 from typer.testing import CliRunner
@@ -98,9 +99,8 @@ class Disk:
 
 def in_child(action: Callable[[], Any]) -> Any:
     """What `action` answers in a process of its own, which takes its disk with it; None when that was killed."""
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe()
-    child = context.Process(target=lambda: there.send(action()))
+    here, there = SERVED.Pipe()
+    child = SERVED.Process(target=_answer, args=(there, action))
     child.start()
     there.close()
     try:
@@ -112,8 +112,13 @@ def in_child(action: Callable[[], Any]) -> Any:
     return answer
 
 
+def _answer(there: Connection, action: Callable[[], Any]) -> None:
+    there.send(action())
+
+
 def run_study_on(folder: Path, disk: Disk) -> dict[str, Any]:
     """The study's exit status on this disk, what it said, how often it asked the disk."""
+    os.environ["LISTENWELL_CACHE"] = str(folder / "cache")
     disk.arm()
     done = CliRunner().invoke(app, ["study", str(folder / "study.yaml"), f"output={disk.root}"])
     is_ours = done.exception is None or isinstance(done.exception, SystemExit)
@@ -146,18 +151,16 @@ def nothing_half(output: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("disk")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("LISTENWELL_CACHE", str(folder / "cache"))
-        (folder / "study.yaml").write_text(dump(make_study(folder, *SETTINGS)))
-        # the second one: the first also fills the cache
-        for name in ("first", "whole"):
-            done = in_child(partial(run_study_on, folder, Disk(folder / name)))
-            assert done["status"] == 0, done["said"]
-        n = done["requests"]
-        moments = sorted({int(moment) for moment in np.linspace(1, n, n if ASKED == "all" else int(ASKED)).round()})
-        yield Study(folder, results_of(folder / "whole"), moments, n)
+    (folder / "study.yaml").write_text(dump(make_study(folder, *SETTINGS)))
+    # the second one: the first also fills the cache
+    for name in ("first", "whole"):
+        done = in_child(partial(run_study_on, folder, Disk(folder / name)))
+        assert done["status"] == 0, done["said"]
+    n = done["requests"]
+    moments = sorted({int(moment) for moment in np.linspace(1, n, n if ASKED == "all" else int(ASKED)).round()})
+    return Study(folder, results_of(folder / "whole"), moments, n)
 
 
 def test_a_disk_that_refuses_any_request_stops_the_study_in_one_sentence_and_costs_no_result(study):

@@ -1,12 +1,12 @@
 """What was kept is used for the same thing alone; otherwise it is made again, and one line says why."""
 
 import json
-import multiprocessing
 import pwd
 import time
 from pathlib import Path
 
 import pytest
+from made_processes import SERVED
 
 from listenwell.errors import CheckpointError, ListenwellError, ManifestError
 from listenwell.storage.load_or_make import (
@@ -181,9 +181,8 @@ def make_slowly(path: Path, n_made) -> None:
 
 
 def test_processes_that_want_the_same_thing_make_it_once_and_the_others_wait(tmp_path):
-    context = multiprocessing.get_context("fork")
-    n_made = context.Value("i", 0)
-    makers = [context.Process(target=make_slowly, args=(tmp_path / "model", n_made)) for _ in range(4)]
+    n_made = SERVED.Value("i", 0)
+    makers = [SERVED.Process(target=make_slowly, args=(tmp_path / "model", n_made)) for _ in range(4)]
     for maker in makers:
         maker.start()
     for maker in makers:

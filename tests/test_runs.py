@@ -1,7 +1,6 @@
 """Run folders: one process at a time, a ledger that several share, what is listed of them, and how they are opened."""
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import invoke, succeed
+from made_processes import SERVED
 from made_sounds import make_study, study_record
 
 import listenwell
@@ -45,9 +45,8 @@ def hold_until_killed(root, is_ready):
 
 @pytest.fixture
 def holder(tmp_path):
-    context = multiprocessing.get_context("fork")
-    is_ready = context.Event()
-    child = context.Process(target=hold_until_killed, args=(tmp_path, is_ready))
+    is_ready = SERVED.Event()
+    child = SERVED.Process(target=hold_until_killed, args=(tmp_path, is_ready))
     child.start()
     assert is_ready.wait(30)
     yield child
