@@ -19,8 +19,9 @@ from pydantic import TypeAdapter
 from listenwell.augment.conditions import match_condition
 from listenwell.evaluate.methods import NOISY, Comparison
 from listenwell.report.figures import accuracy_curves
-from listenwell.report.results import LadderRow, distinct, read_results
+from listenwell.report.results import distinct, read_results
 from listenwell.report.tables import mean_over_seeds
+from listenwell.report.trained import LadderRow
 from listenwell.report.wording import condition_title, format_difference, format_p
 from listenwell.storage.atomic_files import write_json
 from listenwell.storage.run_folder import RunFolder

@@ -1,6 +1,6 @@
 """Measure the starter recipe on kinds of sounds and corpora of speech that neither the adapter nor its base has heard.
 
-    python tools/unheard_kinds.py runs/unheard_kinds    # two cores: an hour and a half; goes on where it was stopped
+    python tools/unheard_kinds.py runs/unheard_kinds    # two cores: about two hours; goes on where it was stopped
 
 The study pool is dealt into three folds by category (`leave_one_out.by: category`). The alignment of the shipped base
 trained on most of the pool, so folds over the pool would flatter it: here every fold aligns a base of its own on its
@@ -154,7 +154,6 @@ def describe(config: Config, tested: Sequence[TestedFold]) -> dict[str, Any]:
             for seed in config.seeds
         },
         "kinds": rejected_by_kind(tested),
-        "test_sets": [{"name": TEST_SET, "title": "Kinds and corpora never heard"}],
         "provenance": provenance(),
     }
 

@@ -26,13 +26,9 @@ from listenwell.report.trained import (
     LadderRow,
     LeaveOneOut,
     Node,
-    Optimism,
-    Point,
     Search,
 )
 from listenwell.storage.run_folder import RunFolder, read_kept_results
-
-__all__ = ["LadderRow", "LeaveOneOut", "Optimism", "Point", "Seal", "Search"]
 
 OUT_OF_CORPUS, SEALED = "out_of_corpus", "sealed_test"
 LEAVE_ONE_OUT = "leave_one_{}_out"

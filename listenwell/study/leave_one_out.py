@@ -33,7 +33,8 @@ from listenwell.judge.detectors import AT_DEFAULT, Forms, study_methods
 from listenwell.judge.evidence import LeftOut
 from listenwell.judge.score import Scored, score_fits, score_split
 from listenwell.progress import OnProgress, ignore_progress
-from listenwell.report.results import LEAVE_ONE_OUT, LeaveOneOut
+from listenwell.report.results import LEAVE_ONE_OUT
+from listenwell.report.trained import LeaveOneOut
 from listenwell.splits.divide import DEV, POOL, TRAIN, Splits
 from listenwell.splits.gate import pass_gate
 from listenwell.storage.run_folder import RunFolder

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from listenwell.errors import ListenwellError
 from listenwell.evaluate.methods import CALIBRATED
+from listenwell.report.found import Seal
 from listenwell.report.results import Results as ReportedResults
-from listenwell.report.results import Seal, metric_of, read_results
+from listenwell.report.results import metric_of, read_results
 from listenwell.report.wording import condition_title, method_title
 from listenwell.report.write import PAGE, write_report
 from listenwell.splits.sealing import read_seal

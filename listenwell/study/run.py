@@ -25,7 +25,7 @@ from listenwell.judge.evidence import Judged, LeftOut, check_primary, judge_scor
 from listenwell.judge.score import Scored, score_study
 from listenwell.model.loading import aligned_groups, describe_base, load_model
 from listenwell.progress import OnProgress, StageClock, ignore_progress
-from listenwell.report.results import LeaveOneOut, Search
+from listenwell.report.trained import LeaveOneOut, Search
 from listenwell.report.write import write_report
 from listenwell.splits.divide import Splits, allocation, warnings_of
 from listenwell.splits.gate import Divided, divide_study

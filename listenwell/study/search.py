@@ -27,7 +27,7 @@ from listenwell.fits.ledger import DroppedFit
 from listenwell.fits.request import Bracket, FitRequest, check_changes
 from listenwell.judge.score import score_fits
 from listenwell.random_streams import stream
-from listenwell.report.results import Optimism, Point, Search
+from listenwell.report.trained import Optimism, Point, Search
 from listenwell.splits.divide import DEV, TRAIN, Splits
 from listenwell.storage.run_folder import identity
 from listenwell.train.fit import FailedFit
