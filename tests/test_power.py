@@ -71,7 +71,7 @@ def test_a_criterion_is_judged_by_the_interval():
     assert judge_criterion(metric(0.70, 0.60, 0.79), 0.8).outcome == "not met"
     open_ = judge_criterion(metric(0.85, 0.75, 0.9), 0.8)
     assert open_.outcome == "cannot tell"
-    assert "cannot tell at 100 clips of 20 groups" in open_.sentence
+    assert "cannot tell at 100 scores of 20 groups" in open_.sentence
     assert "would tell" in open_.sentence
 
 

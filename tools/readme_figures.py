@@ -37,17 +37,21 @@ FULL_PARTS = ("ladder", "leave_one_speaker_out", "provenance")
 """What of a full study's results is kept in docs, with the titles of its test sets and what its folds showed."""
 FOLDS = "leave_one_corpus_out"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+OURS = ("fine-tuned", "calibrated")
 CONDITIONS = ("clean", NOISY, "200ms", "100ms")
 LOUDEST = "snr_-5"
 OF_FOLDS = ("clean", NOISY, "100ms")
 """Which conditions the pages show, in this order."""
-ROWS = (
-    ("zero-shot", "calibrated", "small model as it is, calibrated on dev"),
-    ("fine-tuned", "calibrated", "fine-tuned, calibrated on dev"),
-    ("silero", "default", "Silero VAD, its threshold"),
-    ("silero", "calibrated", "Silero VAD, calibrated on dev"),
-)
-OTHERS = (("fsmn", "FSMN-VAD"), ("marblenet", "MarbleNet"), ("webrtc", "WebRTC VAD"))
+OPPONENTS = {
+    "zero-shot": "base model, not fine-tuned",
+    "silero": "Silero VAD",
+    "fsmn": "FSMN-VAD",
+    "marblenet": "MarbleNet",
+    "webrtc": "WebRTC VAD",
+}
+FIRST_PAGE = ("zero-shot", "silero", "fsmn")
+COMPARED = ("zero-shot", "silero")
+"""Opponents of the first page; those whose comparisons the pages list one by one."""
 
 
 def main() -> None:
@@ -124,18 +128,16 @@ def figures(results: dict[str, Any]) -> str:
 def unheard(results: dict[str, Any]) -> str:
     """Kinds and corpora that neither base nor adapter has heard, all methods, and what the difference is."""
     folds = results["folds"]
-    n_speakers, n_groups, n_clips = (sum(fold[key] for fold in folds) for key in ("n_speakers", "n_groups", "n_clips"))
+    counts = {metric["name"]: metric["n_groups"] for metric in row_of(results, *OURS, UNHEARD, "clean")["metrics"]}
+    n_clips = sum(fold["n_clips"] for fold in folds)
     n_corpora, n_kinds = (len({name for fold in folds for name in fold[key]}) for key in ("corpora", "kinds"))
     return "\n".join([
-        f"**What nothing has heard**: {n_clips} clips of {n_speakers} speakers of {n_corpora} corpora and "
-        f"{n_groups - n_speakers} sources of {n_kinds} kinds, in {len(folds)} folds. Neither the adapter nor its base, "
-        "[aligned anew](docs/results.md#what-nothing-has-heard) for each fold, trained on the corpora and kinds that "
-        "it is tested on.",
+        f"**Corpora and kinds of sounds never heard**: {n_clips} clips of {counts['recall']} speakers of {n_corpora} "
+        f"corpora and {counts['specificity']} sources of {n_kinds} kinds, in {len(folds)} folds. Neither the adapter "
+        "nor the alignment of its base, [made anew](docs/results.md#corpora-and-kinds-never-heard) for each fold, "
+        "trained on the corpora and kinds that it is tested on.",
         "",
-        *table(results, UNHEARD, CONDITIONS),
-        "",
-        f"Fine-tuned minus the small model as it is: {gains(results, UNHEARD, CONDITIONS, 'zero-shot')}; minus Silero "
-        f"VAD calibrated on dev: {gains(results, UNHEARD, CONDITIONS, 'silero')}.",
+        *side_by_side(results, UNHEARD, CONDITIONS, FIRST_PAGE),
         "",
     ])  # fmt: skip
 
@@ -143,16 +145,14 @@ def unheard(results: dict[str, Any]) -> str:
 def of_kinds(results: dict[str, Any]) -> str:
     """All methods, the comparisons, the seeds, and the kinds of sounds that are rejected worst."""
     titles = titles_of(results, UNHEARD, CONDITIONS)
-    baselines = [(name, "calibrated", f"{title}, calibrated on dev") for name, title in OTHERS]
     by_seed = ", ".join(
         f"{title} {' / '.join(f'{of_seed[condition]:.3f}' for of_seed in results['seeds'].values())}"
         for condition, title in titles.items()
     )
     costs = read(COSTS)["processor_seconds_per_second_of_audio"]
-    methods = (*ROWS, *baselines)
-    ends = (" cost |", "---|", *(f" {costs[method]:.4f} |" for method, _, _ in methods))
+    ends = (" cost |", "---|", *(f" {costs[method]:.4f} |" for method, _, _ in rows_of(results, UNHEARD)))
     return "\n".join([
-        *(line + end for line, end in zip(table(results, UNHEARD, CONDITIONS, methods), ends, strict=True)),
+        *(line + end for line, end in zip(table(results, UNHEARD, CONDITIONS), ends, strict=True)),
         "",
         "Cost: processor seconds of one core per second of audio, on clips (`benchmarks/detector_cost.py`).",
         "",
@@ -167,7 +167,7 @@ def of_kinds(results: dict[str, Any]) -> str:
             for kind, of in sorted(results["kinds"].items(), key=lambda each: each[1]["rejected"]["100ms"])
         ),
         "",
-        "| Fold holds out | threshold | best threshold of its test | |",
+        "| Fold holds out | threshold of dev | best one of its test | balanced accuracy (at the best one) |",
         "|---|---|---|---|",
         *(
             f"| {', '.join(each.replace('_', ' ') for each in fold['kinds'])}; speech of {', '.join(fold['corpora'])} "
@@ -194,22 +194,7 @@ def corpora(results: dict[str, Any]) -> str:
         "",
         *table(results, FOLDS, OF_FOLDS),
         "",
-        f"Fine-tuned minus the small model as it is: {gains(results, FOLDS, OF_FOLDS, 'zero-shot')}; minus Silero VAD "
-        f"calibrated on dev: {gains(results, FOLDS, OF_FOLDS, 'silero')}.",
-        "",
     ])  # fmt: skip
-
-
-def gains(results: dict[str, Any], test_set: str, conditions: Sequence[str], opponent: str) -> str:
-    """The differences from an opponent at the threshold of dev, by condition, and what they decide."""
-    parsed = [COMPARISON.validate_python(each) for each in results["comparisons"]]
-    found = {
-        each.condition: each for each in parsed if (each.opponent, each.opponent_threshold) == (opponent, "calibrated")
-    }
-    return ", ".join(
-        f"{title} {found[condition].result.difference:+.3f} ({found[condition].outcome})"
-        for condition, title in titles_of(results, test_set, conditions).items()
-    )
 
 
 def titles_of(results: dict[str, Any], test_set: str, conditions: Sequence[str]) -> dict[str, str]:
@@ -244,34 +229,74 @@ def of_corpora(results: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
-def table(
-    results: dict[str, Any], test_set: str, conditions: Sequence[str], methods: Sequence[tuple[str, str, str]] = ROWS
+def table(results: dict[str, Any], test_set: str, conditions: Sequence[str]) -> list[str]:
+    """Methods at both thresholds down, ours at that of dev; conditions across."""
+    heads = ("", *titles_of(results, test_set, conditions).values())
+    rows = [
+        (title, *(level(results, method, threshold, test_set, condition) for condition in conditions))
+        for method, threshold, title in rows_of(results, test_set)
+    ]
+    return lines_of(heads, rows)
+
+
+def rows_of(results: dict[str, Any], test_set: str) -> list[tuple[str, str, str]]:
+    """(method, threshold, title) of the rows of a table."""
+    methods = {row["method"] for row in results["rows"] if row["test_set"] == test_set}
+    thresholds = {"default": "its own threshold", "calibrated": "calibrated on dev"}
+    opponents = [
+        (method, threshold, f"{title}, {said}")
+        for method, title in OPPONENTS.items()
+        if method in methods
+        for threshold, said in thresholds.items()
+    ]
+    return [(*OURS, "fine-tuned, calibrated on dev"), *opponents]
+
+
+def side_by_side(
+    results: dict[str, Any], test_set: str, conditions: Sequence[str], opponents: Sequence[str]
 ) -> list[str]:
-    """Methods down, conditions across."""
-    titles = titles_of(results, test_set, conditions)
-    rows = [(title, cells(results, test_set, method, threshold, conditions)) for method, threshold, title in methods]
-    heads = ["| | " + " | ".join(titles.values()) + " |", "|---|" + "---|" * len(conditions)]
-    return [*heads, *(f"| {title} | " + " | ".join(found) + " |" for title, found in rows)]
+    """Ours, then of every opponent the better of its two thresholds under each condition, and ours minus it."""
+    heads = ("", *titles_of(results, test_set, conditions).values())
+    rows = [("**fine-tuned**", *(level(results, *OURS, test_set, condition) for condition in conditions))]
+    for opponent in opponents:
+        best = [
+            min(
+                (COMPARISON.validate_python(each) for each in results["comparisons"]
+                 if (each["opponent"], each["test_set"], each["condition"]) == (opponent, test_set, condition)),
+                key=lambda each: each.result.difference,
+            )
+            for condition in conditions
+        ]  # fmt: skip
+        levels = [level(results, opponent, each.opponent_threshold, test_set, each.condition) for each in best]
+        rows.append((OPPONENTS[opponent], *levels))
+        rows.append(("fine-tuned minus it", *(f"{format_difference(each.result)} {each.outcome}" for each in best)))
+    return lines_of(heads, rows)
 
 
-def cells(results: dict[str, Any], test_set: str, method: str, threshold: str, conditions: Sequence[str]) -> list[str]:
-    """Balanced accuracy and interval by condition."""
-    found = []
-    for condition in conditions:
-        wanted = (method, threshold, test_set, condition)
-        (row,) = (
-            row
-            for row in results["rows"]
-            if (row["method"], row["threshold"], row["test_set"], row["condition"]) == wanted
-        )
-        found.append(with_interval(balanced_accuracy(row)))
-    return found
+def lines_of(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown."""
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+
+
+def level(results: dict[str, Any], method: str, threshold: str, test_set: str, condition: str) -> str:
+    """Balanced accuracy with its interval."""
+    return with_interval(balanced_accuracy(row_of(results, method, threshold, test_set, condition)))
+
+
+def row_of(results: dict[str, Any], method: str, threshold: str, test_set: str, condition: str) -> dict[str, Any]:
+    """The row of a method at a threshold on a test set under a condition."""
+    wanted = (method, threshold, test_set, condition)
+    row: dict[str, Any]
+    (row,) = (
+        row for row in results["rows"] if (row["method"], row["threshold"], row["test_set"], row["condition"]) == wanted
+    )
+    return row
 
 
 def against(results: dict[str, Any], where: str) -> str:
-    """The primary comparisons, Silero at its default threshold, and the loudest noise alone, as a table that says how
-    each p is corrected."""
-    names, comparisons = {"zero-shot": "the small model as it is", "silero": "Silero VAD"}, results["comparisons"]
+    """The primary comparisons, the same at the opponent's own threshold, and the loudest noise alone, as a table that
+    says how each p is corrected."""
+    comparisons = results["comparisons"]
     lines = [
         f"Fine-tuned minus ({where}) | difference | p | corrected by | detectable in 80 % | |",
         "|---|---|---|---|---|---|",
@@ -280,13 +305,13 @@ def against(results: dict[str, Any], where: str) -> str:
     of_primary = {test_set for test_set, _ in places}
     for each in comparisons:
         is_calibrated = each["opponent_threshold"] == "calibrated"
-        is_default = each["opponent"] == "silero" and each["opponent_threshold"] == "default"
+        is_default = each["opponent"] in COMPARED and each["opponent_threshold"] == "default"
         is_beside = is_default and (each["test_set"], each["condition"]) in places
-        is_loudest = each["condition"] == LOUDEST and each["opponent"] in names and is_calibrated
+        is_loudest = each["condition"] == LOUDEST and each["opponent"] in COMPARED and is_calibrated
         if not each["is_primary"] and not is_beside and not (is_loudest and each["test_set"] in of_primary):
             continue
         comparison = COMPARISON.validate_python(each)
-        opponent = names[comparison.opponent] + (" at its own threshold" if is_default else "")
+        opponent = OPPONENTS[comparison.opponent] + (", its own threshold" if is_default else "")
         found = comparison.result.detectable
         (title,) = titles_of(results, comparison.test_set, [comparison.condition]).values()
         cells = (
@@ -302,8 +327,8 @@ def where_it_errs(results: dict[str, Any]) -> str:
     """The clean errors out of corpus, and the two groups with most of them."""
     errors = results["evidence"]["errors"]["out_of_corpus"]
     worst = sorted(errors["groups"], key=lambda group: (-group["n_wrong"], group["group"]))[:2]
-    named = " and ".join(f"{group['n_wrong']} of {group['n']} of {group['group']}" for group in worst)
-    return f"Of its {errors['n_wrong']} errors on clean clips there, most are {named}."
+    named = " and ".join(f"{group['group']} ({group['n_wrong']} of {group['n']} wrong)" for group in worst)
+    return f"Of its {errors['n_wrong']} errors on clean clips there, {sum(g['n_wrong'] for g in worst)} are of {named}."
 
 
 def ladder(results: dict[str, Any]) -> str:

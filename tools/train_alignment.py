@@ -42,12 +42,12 @@ from listenwell.errors import ModelError
 from listenwell.evaluate.methods import summarise
 from listenwell.judge.detectors import LanguageModelDetector
 from listenwell.judge.score import score_clips
-from listenwell.model.loading import quiet_transformers, resolve_device
+from listenwell.model.loading import quiet_transformers, resolve_device, resolve_dtype
 from listenwell.model.lora import Adapter, new_adapter
 from listenwell.model.mel import LogMel, ShortClipConfig, log_mel, pad
 from listenwell.model.prompt import PromptConfig, prompt_text
 from listenwell.model.qwen2_audio import Qwen2Audio
-from listenwell.model.settings import LoraConfig
+from listenwell.model.settings import LoraConfig, on_device
 from listenwell.model.small.assembly import (
     DEFAULT_LAYERS,
     LORA,
@@ -377,7 +377,8 @@ def align_clips(
 ) -> tuple[Alignment, list[float]]:
     """Read the clips and the bank's noises, train an alignment on them; the loss of every step beside it."""
     network, processor = assemble(open_weights, layers)
-    model = Qwen2Audio(network.to(resolve_device("auto"), torch.bfloat16), processor, fingerprint="unaligned")
+    dtype = getattr(torch, resolve_dtype(on_device("auto", "auto")))
+    model = Qwen2Audio(network.to(resolve_device("auto"), dtype), processor, fingerprint="unaligned")
     sounds = [(clip, load_waveform(clip)) for clip in clips]
     noises = [load_recording(background.path) for background in bank.entries if background.kind == "noise"]
     losses: list[float] = []

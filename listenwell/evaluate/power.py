@@ -174,11 +174,11 @@ def judge_criterion(metric: Metric, target: float) -> Verdict:
         return Verdict("not met", f"not met: {shown}")
     half = metric.value - metric.low if metric.value > target else metric.high - metric.value
     groups = groups_to_tell(metric.n_groups, half, abs(metric.value - target))
-    sentence = f"cannot tell at {metric.n} clips of {metric.n_groups} groups: {shown}"
+    sentence = f"cannot tell at {metric.n} scores of {metric.n_groups} groups: {shown}"
     if groups is None:
         return Verdict("cannot tell", sentence)
     clips = ceil(groups * metric.n / metric.n_groups)
-    would = f"{groups} groups ({clips} clips) would tell in {TELLING:.0%} of studies if the measured value is the truth"
+    would = f"{groups} groups ({clips} scores) would tell in {TELLING:.0%} of studies if the measured value is true"
     return Verdict("cannot tell", f"{sentence}; {would}", groups, clips)
 
 
@@ -189,7 +189,7 @@ def judge_within(metric: Metric, margin: float) -> Verdict:
         return Verdict("met", f"met: {shown}")
     if metric.low > margin or metric.high < -margin:
         return Verdict("not met", f"not met: {shown}")
-    return Verdict("cannot tell", f"cannot tell at {metric.n} clips of {metric.n_groups} groups: {shown}")
+    return Verdict("cannot tell", f"cannot tell at {metric.n} scores of {metric.n_groups} groups: {shown}")
 
 
 EXPECTED_SHARES = (0.75, 0.85, 0.95)

@@ -48,7 +48,10 @@ from listenwell.report.wording import (
 CONCENTRATED_SHARE = 0.5
 """More than this share of all errors in MOST_GROUPS groups means that the errors are about who or what was recorded."""
 MOST_GROUPS, FEWEST_ERRORS = 3, 10
-ABOUT_ANSWERS = "Comparisons: on {}, {}; differences of balanced accuracy at calibrated thresholds."
+ABOUT_ANSWERS = (
+    "Comparisons: on {}, {}; differences of balanced accuracy, the fine-tuned model calibrated, each opponent at the "
+    "better of its two thresholds."
+)
 ABOUT_RESULTS = (
     "Balanced accuracy with its 95 % interval, default and calibrated on {}; the marked row is the delivered model."
 )
@@ -59,8 +62,9 @@ CHOSEN_ON = {
 ABOUT_COMPARISONS = (
     "The fine-tuned model at its calibrated threshold against each opponent at the threshold chosen on the same dev, "
     "and at its default, on the same clips. “Better” means that the whole 95 % interval [in brackets] lies above 0 and "
-    "that the corrected p value is below 0.05. p values are of exchanges of the two methods within whole groups; the "
-    "primary comparisons, declared in evaluation.primary, are corrected by Holm among themselves, all others together."
+    "that the corrected p value is below 0.05. Intervals are uncorrected; p values come from paired permutations of "
+    "whole groups; the primary comparisons, declared in evaluation.primary, are corrected by Holm, all others together "
+    "by max-t."
 )
 ABOUT_ERRORS = (
     "Of the fine-tuned model at its calibrated threshold, on clean clips. 'listenwell trace CLIP --run RUN' follows "
@@ -218,7 +222,10 @@ def find_answers(results: Results) -> list[Card]:
 
 def _answer(results: Results, opponent: str, question: str) -> Card:
     name = results.headline
-    comparisons = [results.comparison(opponent, name, c) for c in results.headline_conditions(name)]
+    comparisons = [
+        results.comparison(opponent, name, condition, results.better_threshold(opponent, name, [condition]))
+        for condition in results.headline_conditions(name)
+    ]
     outcomes = {comparison.condition: comparison.outcome for comparison in comparisons}
     lines = [_describe(results, comparison) for comparison in comparisons]
     return Card(question, summarise(outcomes), lines, tone_of(outcomes.values()), "comparisons")
@@ -228,7 +235,8 @@ def _describe(results: Results, comparison: Comparison) -> Cell:
     result = comparison.result
     row = results.row(comparison.method, CALIBRATED, comparison.test_set, comparison.condition)
     found = "" if result.detectable is None else f", detectable {format_number(result.detectable)}"
-    judged = f"{comparison.outcome}: corrected p {format_p(comparison.p_adjusted)}{found}"
+    threshold = f"the opponent {comparison.opponent_threshold}"
+    judged = f"{comparison.outcome}, {threshold}: corrected p {format_p(comparison.p_adjusted)}{found}"
     return Cell(
         f"{condition_phrase(comparison.condition)} {format_difference(result)}",
         f"{judged}; at {format_metric(metric_of(row))}",

@@ -123,7 +123,8 @@ def comparison_table(results: Results, test_set: str, threshold: str) -> Table:
         rows.append((Cell(condition_title(condition), "; ".join(counts)), *map(_comparison_cell, beside)))
     heads = [make_column("Condition"), *(make_column(f"#{method_title(name)}", threshold) for name in opponents)]
     notes = distinct(pair.result.note for pair in comparisons if pair.result.note)
-    caption = f"{results.title_of(test_set)}: {method_title(FINE_TUNED)} minus opponent, {threshold}, balanced accuracy"
+    ours = f"{method_title(FINE_TUNED)}, calibrated"
+    caption = f"{results.title_of(test_set)}: {ours}, minus opponent, {threshold}; balanced accuracy"
     return make_table(caption, heads, rows, "; ".join(notes))
 
 
