@@ -68,8 +68,8 @@ def test_the_same_results_give_the_same_bytes(record, page, tmp_path):
 def test_the_terminal_table_has_the_cells_of_the_page_and_loads_no_drawing_library(page):
     table = format_table(Results.model_validate(make_results()))
     assert all(len(line) <= 130 or line.endswith(".") for line in table.splitlines())  # notes are sentences
-    assert "Base model, not fine-tuned default" in table
-    assert "Base model, not fine-tuned calibrated" in table
+    assert "Base model default" in table
+    assert "Base model calibrated" in table
     assert "110 clips \N{MULTIPLICATION SIGN} 5, 30 groups" in table
     shown = next(table for table in Page(page).tables if "Sealed test: balanced accuracy" in table.caption)
     assert all(" ".join(cell) in table for row in shown.rows for cell in row)

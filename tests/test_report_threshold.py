@@ -61,7 +61,7 @@ def test_the_page_holds_every_test_score_to_the_last_bit_and_the_delivered_thres
 def test_an_opponent_has_its_curve_and_its_point(finished_study):
     (test_set,) = content_of((finished_study[0].output / "report.html").read_text(encoding="utf-8"))["sets"]
     drawn = {(each["title"], each["condition"]) for each in test_set["opponents"]}
-    assert drawn == {(m, c) for m in ("Base model, not fine-tuned", "WebRTC VAD") for c in ("clean", "noisy")}
+    assert drawn == {(m, c) for m in ("Base model", "WebRTC VAD") for c in ("clean", "noisy")}
     for each in test_set["opponents"]:
         corners = np.array([each["fpr"], each["tpr"]]).T
         assert (corners[0] == 0).all()

@@ -43,7 +43,7 @@ LOUDEST = "snr_-5"
 OF_FOLDS = ("clean", NOISY, "100ms")
 """Which conditions the pages show, in this order."""
 OPPONENTS = {
-    "zero-shot": "base model, not fine-tuned",
+    "zero-shot": "base model",
     "silero": "Silero VAD",
     "fsmn": "FSMN-VAD",
     "marblenet": "MarbleNet",

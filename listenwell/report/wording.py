@@ -18,7 +18,7 @@ VERDICTS = {"better": "Yes", "worse": "No, worse", "cannot tell": "Cannot tell"}
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 THRESHOLD, SCORE = ".4g", ".2f"
 METHOD_TITLES = {
-    ZERO_SHOT: "Base model, not fine-tuned",
+    ZERO_SHOT: "Base model",
     FINE_TUNED: "Fine-tuned model",
     "silero": "Silero VAD",
     "fsmn": "FSMN-VAD",
