@@ -15,6 +15,7 @@ from listenwell.evaluate.metrics import Costs
 from listenwell.evaluate.probabilities import (
     best_ratios,
     brier_losses,
+    calibrated_loss,
     choose_map,
     cllr,
     fit_platt,
@@ -61,6 +62,16 @@ def test_the_unit_of_the_scores_does_not_matter(scale):
     score, is_speech = logistic_clips(300, 1.0, 0.3)
     one, other = fit_platt(score, is_speech), fit_platt(score * scale, is_speech)
     assert other.probabilities(score * scale) == pytest.approx(one.probabilities(score), abs=1e-4)
+
+
+def test_a_shift_and_a_scale_cost_no_calibrated_loss_and_a_reversed_ranking_knows_nothing():
+    score, is_speech = logistic_clips(300, 1.0, 0.3)
+    found = calibrated_loss(score, is_speech)
+    own = fit_platt(score, is_speech).probabilities(score)
+    assert found == pytest.approx(sklearn.metrics.log_loss(is_speech, own))
+    assert calibrated_loss(0.2 * score + 5.0, is_speech) == pytest.approx(found, abs=1e-4)
+    share = is_speech.mean()
+    assert calibrated_loss(-score, is_speech) == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
 
 
 def test_equal_scores_get_the_share_of_speech():

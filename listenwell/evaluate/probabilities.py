@@ -88,6 +88,18 @@ def fit_temperature(score: Floats, is_speech: Bools) -> ProbabilityMap:
     return ProbabilityMap(slope / scale, 0.0)
 
 
+def calibrated_loss(score: Floats, is_speech: Bools) -> float:
+    """Return the mean logistic loss of scores (n,), in nats, after the shift and scale that suit these clips best.
+
+    What is left of a loss when a threshold and a map to probabilities are chosen afterwards. Scores that rank the
+    classes the wrong way round count as knowing nothing. Raises ManifestError when a class is missing.
+    """
+    best = fit_platt(score, is_speech)
+    share = np.mean(is_speech)
+    log_odds = best.slope * score + best.intercept if best.slope > 0 else np.full(len(score), logit(share))
+    return float(np.mean(np.logaddexp(0.0, np.where(is_speech, -log_odds, log_odds))))
+
+
 def choose_map(score: Floats, is_speech: Bools, group: Groups, seed: int) -> tuple[ProbabilityMap, dict[str, float]]:
     """Return the map with the least cross-fitted Cllr on dev, and that Cllr of each by name.
 

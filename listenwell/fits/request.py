@@ -26,7 +26,7 @@ FINAL = "final"
 """The arm that is the config itself."""
 SEARCH_BEST = "search.best"
 CHANGEABLE = ("lora", "train", "augment", "prompt", "short_clips")
-RECIPE_VERSION = 8
+RECIPE_VERSION = 9
 """Part of a fit's identity; raised when a change of the code makes the same settings train other bits."""
 
 

@@ -5,7 +5,8 @@ batch being fit k's clips; each fit has its own clips, order, plans, dropout str
 when it ends. Out of memory splits the fits in two groups, for good: the groups take turns, which changes results within
 rounding only. The loss is the answer's alone: the cross-entropy over the two answers, which is the logistic loss of
 s = logit(SPEECH) - logit(NONSPEECH), or over the whole vocabulary where asked. The best epoch is the one with the
-lowest logistic loss on the dev clips, each under one fixed plan.
+lowest logistic loss on the dev clips, each under one fixed plan, whatever shift and scale the threshold and the map to
+probabilities will give its scores (evaluate.probabilities.calibrated_loss).
 
 Ctrl-C and SIGTERM let the step end, then save; a second one stops at once, and what was saved before stays. Exit status
 130 after Ctrl-C, 143 after SIGTERM, as shells expect (128 + the signal's number).

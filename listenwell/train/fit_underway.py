@@ -18,6 +18,7 @@ from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import LABELS, Clip
 from listenwell.errors import ConfigError
 from listenwell.evaluate.metrics import balanced_accuracy, decide, roc_auc
+from listenwell.evaluate.probabilities import calibrated_loss
 from listenwell.model.audio_language_model import AudioLanguageModel, embed_clips
 from listenwell.model.lora import Adapter, new_adapter
 from listenwell.model.mel import LogMel
@@ -222,8 +223,7 @@ class FitUnderway:
         """Judge the epoch by the scores (n,) of the dev clips and begin the next one."""
         at, is_speech = self.position, self.dev.is_speech
         train_loss = float(np.mean(at.losses))
-        # the mean logistic loss, in nats: log(1 + exp(-s)) for speech, log(1 + exp(s)) for non-speech
-        dev_loss = float(np.mean(np.logaddexp(0.0, np.where(is_speech, -dev_scores, dev_scores))))
+        dev_loss = calibrated_loss(dev_scores, is_speech)
         record: dict[str, Any] = {
             "epoch": at.epoch,
             "step": at.step,
