@@ -16,6 +16,7 @@ from listenwell.data.audio import load_waveform
 from listenwell.data.backgrounds import BackgroundBank
 from listenwell.data.clip import Clip
 from listenwell.errors import ConfigError, TrainingError
+from listenwell.evaluate.probabilities import calibrated_loss
 from listenwell.model.audio_language_model import answer_scores, embed_clips
 from listenwell.model.loading import load_model
 from listenwell.model.mel import ShortClipConfig, extract_features
@@ -83,7 +84,10 @@ def scores_of(model, corpus, result) -> np.ndarray:
 def test_a_fit_learns_what_separates_the_classes(model, corpus):
     (result,) = fit(model, corpus, spec(corpus, epochs=12, learning_rate=1e-2))
     assert result.history[-1]["dev_loss"] < 0.5 * np.log(2)  # half of what guessing costs
-    assert result.history[result.best_epoch - 1]["dev_loss"] == min(epoch["dev_loss"] for epoch in result.history)
+    lowest = min(epoch["dev_loss"] for epoch in result.history)
+    assert result.history[result.best_epoch - 1]["dev_loss"] == lowest
+    of_dev = calibrated_loss(scores_of(model, corpus, result), dev_set(model, corpus).is_speech)
+    assert lowest == pytest.approx(of_dev, abs=1e-6)
 
 
 def test_the_same_fit_twice_gives_the_same_bits_with_any_number_of_workers(model, corpus):

@@ -160,6 +160,20 @@ def test_the_answer_follows_the_intervals_of_the_out_of_corpus_test(record, clea
     assert answers["Does it generalise: better than its base model?"].strong == "Yes."
 
 
+@pytest.mark.parametrize(("better", "verdict"), [("default", "Cannot tell."), ("calibrated", "Yes.")])
+def test_the_answer_is_against_the_opponent_at_the_better_of_its_two_thresholds(record, better, verdict):
+    for row in record["rows"]:
+        if row["method"] == "silero":
+            level = next(metric for metric in row["metrics"] if metric["name"] == "balanced_accuracy")
+            level["value"] = 0.9 if row["threshold"] == better else 0.8
+    for comparison in record["comparisons"]:
+        low = 0.01 if comparison["opponent_threshold"] == "calibrated" else -0.1
+        comparison["result"] |= {"difference": 0.05, "low": low, "high": 0.1}
+        comparison["p_adjusted"] = 0.001
+    answers = {answer.question: answer for answer in find_answers(Results.model_validate(record))}
+    assert answers["Is it better than Silero VAD?"].strong == verdict
+
+
 @pytest.mark.parametrize(("high", "is_said"), [(0.49, True), (0.51, False)])
 def test_a_method_that_ranks_the_sounds_the_wrong_way_round_is_said_to(record, high, is_said):
     for row in record["rows"]:

@@ -8,8 +8,8 @@ files back to where its checkpoint stands, so the files of a run that was killed
 never was. A finished fit holds the checksums of both (spec.json).
 
 Overfitting: dev loss rises after the best epoch while train loss goes on falling. Train loss is the mean over the
-epoch's augmented clips with dropout, dev loss that of the plain dev clips after it, so the gap between the two says
-nothing by itself; both directions at once do. Knows nothing of torch.
+epoch's augmented clips with dropout, dev loss that of the dev clips after it, shifted and scaled to suit them, so the
+gap between the two says nothing by itself; both directions at once do. Knows nothing of torch.
 """
 
 import itertools
